@@ -1,0 +1,1 @@
+"""Dagster: the asset definitions, one module a group."""

@@ -1,0 +1,209 @@
+"""A dataset is one profile: a YAML file that says what the tables hold and how they are used.
+
+Put here what describes the data of one recommender: tables, columns, types, the label rule, the
+features, the split, the first bizdate. Keep out places (settings) and hyper-parameters (assets' config).
+"""
+
+import datetime as dt
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from recsys_assets.settings import Settings, settings
+
+ColumnType = Literal["int64", "float32", "string", "strings", "timestamp"]
+TableName = Literal["interactions", "users", "items"]
+KEYS: dict[TableName, tuple[str, ...]] = {
+    "interactions": ("user_id", "item_id", "timestamp"),
+    "users": ("user_id",),
+    "items": ("item_id",),
+}
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used; the message names the file, the key and what to do."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(_Part):
+    """One column of a landed table, under the name that the platform gives it.
+
+    `type`: `timestamp` is read from a timestamp or from whole seconds since 1970 (UTC); `strings` is a
+    list, or text split at `separator`. `min` and `max` bound the values; rows outside are rejected.
+    """
+
+    type: ColumnType
+    column: str | None = Field(default=None, description="its name in the landing file, when another")
+    separator: str = "|"
+    min: float | None = None
+    max: float | None = None
+
+
+class Term(_Part):
+    """The multi-valued item column whose terms (genres, tags) are counted over a user's recent rows."""
+
+    column: str
+    window: int = Field(default=10, ge=1, description="rows of the user before the row")
+    max_terms: int = Field(default=64, ge=1, description="the most frequent terms are kept")
+
+
+class Features(_Part):
+    """Which columns of `users` and `items` feed the models, and how.
+
+    `min_count`: a value seen in fewer train rows is treated as unknown (index 0).
+    """
+
+    categorical: list[str] = []
+    multi_valued: list[str] = []
+    numeric: list[str] = []
+    terms: Term | None = None
+    crosses: list[list[str]] = Field(default=[], description="for the wide part: pairs of the features above")
+    min_count: int = Field(default=2, ge=1)
+
+
+class Split(_Part):
+    """How events become train, validation, test and online parts.
+
+    * `per_user_tail` (recsys_pipeline): each user's last `online_last_n` rows are online; of the rest, the
+      first `1 - test_ratio` train, the others test.
+    * `leave_last_n`: each user's last `online_last_n` rows are online, the `test_last_n` before them test.
+    * `by_day`: the last `test_days` days test, no online part.
+
+    The validation part is the tail of train: the last `validation_ratio` of each user's train rows, or with
+    `by_day` the `validation_days` days before the test days.
+    """
+
+    strategy: Literal["per_user_tail", "leave_last_n", "by_day"]
+    online_last_n: int = Field(default=0, ge=0)
+    test_ratio: float = Field(default=0.2, gt=0, lt=1)
+    test_last_n: int = Field(default=1, ge=1)
+    test_days: int = Field(default=1, ge=1)
+    validation_ratio: float = Field(default=0.1, gt=0, lt=1)
+    validation_days: int = Field(default=1, ge=1)
+
+
+class Bounds(_Part):
+    """What a day's artefacts must satisfy before anything is built on them."""
+
+    max_rejected_rate: float = Field(default=0.05, ge=0, le=1, description="of a day's landed rows")
+    max_label_rate_change: float = Field(default=0.10, gt=0, le=1, description="against the day before")
+    min_auc: float = Field(default=0.55, ge=0, le=1, description="of a ranking model on validation rows")
+
+
+class Profile(_Part):
+    """One dataset: see the bundled profiles for commented examples."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    title: str = ""
+    source: Literal["sample", "movielens"] | None = None
+    first_bizdate: dt.date
+    last_bizdate: dt.date | None = None
+    landing: Path
+    tables: dict[TableName, dict[str, Column]]
+    label: str = Field(description="SQL condition over the columns of `interactions`, true for a positive")
+    rating: str | None = Field(default=None, description="numeric column of `interactions` averaged as a feature")
+    oracle: str | None = Field(default=None, description="true probability of a positive, where the data is generated")
+    features: Features = Features()
+    split: Split
+    bounds: Bounds = Bounds()
+
+    @field_validator("tables", mode="before")
+    @classmethod
+    def _short_columns(cls, tables: Any) -> Any:
+        """`gender: string` is short for `gender: {type: string}`."""
+        if not isinstance(tables, dict) or not all(isinstance(columns, dict) for columns in tables.values()):
+            return tables
+        return {
+            table: {name: {"type": spec} if isinstance(spec, str) else spec for name, spec in columns.items()}
+            for table, columns in tables.items()
+        }
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Profile":
+        for table, keys in KEYS.items():
+            missing = [key for key in keys if key not in self.tables.get(table, {})]
+            if missing:
+                raise ValueError(f"tables.{table} lacks {', '.join(missing)}")
+        if self.last_bizdate and self.last_bizdate < self.first_bizdate:
+            raise ValueError("last_bizdate is before first_bizdate")
+        for name in (self.rating, self.oracle):
+            if name and self.tables["interactions"].get(name, Column(type="string")).type not in ("float32", "int64"):
+                raise ValueError(f"'{name}' is not a numeric column of tables.interactions")
+        self._features_exist()
+        return self
+
+    def _features_exist(self) -> None:
+        sides = {**self.tables["users"], **self.tables["items"]}
+        wanted = {
+            "categorical": ("int64", "string"),
+            "multi_valued": ("strings",),
+            "numeric": ("int64", "float32"),
+        }
+        for kind, types in wanted.items():
+            for name in getattr(self.features, kind):
+                if name not in sides:
+                    raise ValueError(f"features.{kind}: '{name}' is no column of users or items")
+                if sides[name].type not in types:
+                    raise ValueError(f"features.{kind}: '{name}' is {sides[name].type}, not {' or '.join(types)}")
+        terms = self.features.terms
+        if terms and self.tables["items"].get(terms.column, Column(type="string")).type != "strings":
+            raise ValueError(f"features.terms: '{terms.column}' is no column of type strings in tables.items")
+        known = {*self.features.categorical, *self.features.multi_valued}
+        for cross in self.features.crosses:
+            if len(cross) < 2 or not set(cross) <= known:
+                raise ValueError(f"features.crosses: {cross} does not cross two or more of the features above")
+
+    def columns(self, table: TableName) -> dict[str, Column]:
+        """Columns of a landed table by the platform's names."""
+        return self.tables[table]
+
+
+def bundled_profiles() -> dict[str, Path]:
+    """The profiles that come with the package, by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "profiles").glob("*.yaml"))}
+
+
+def load_profile(name_or_path: str | None = None, place: Settings | None = None) -> Profile:
+    """Read a bundled profile by name or a user's own by path (default: what `RECSYS_PROFILE` says).
+
+    Raises:
+        ProfileError: no such profile, not YAML, an unset `${VAR}`, an unknown key, a wrong value.
+    """
+    place = place or settings()
+    wanted = name_or_path or place.profile
+    path = bundled_profiles().get(wanted, place.home / wanted)
+    if not path.is_file():
+        raise ProfileError(
+            f"no profile '{wanted}': give one of {', '.join(bundled_profiles())}, or the path of a YAML file"
+        )
+    text = _substituted(path, {"RECSYS_LANDING": str(place.landing), **os.environ})
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ProfileError(f"{path} is no mapping of keys to values: see the bundled profiles for the form")
+    try:
+        profile = Profile.model_validate(content)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'profile'}: {e['msg']}" for e in error.errors()]
+        raise ProfileError(f"{path}: " + "; ".join(lines)) from error
+    return profile.model_copy(update={"landing": place.home / profile.landing})
+
+
+def _substituted(path: Path, variables: dict[str, str]) -> str:
+    """The file's text with `${VAR}` replaced."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in variables:
+            raise ProfileError(f"{path} uses ${{{match[1]}}}, which is not set in the environment")
+        return variables[match[1]]
+
+    return re.sub(r"\$\{(\w+)\}", value, path.read_text(encoding="utf-8"))

@@ -1,0 +1,58 @@
+"""Where things live: the settings that come from the environment, and nothing else.
+
+Put a setting here when it names a place or an endpoint. What describes the data belongs to the
+dataset's profile (`datasets/profile.py`); hyper-parameters belong to the assets' config.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Places of one installation.
+
+    Attributes:
+        home: the project's folder (`RECSYS_HOME`); relative places start here.
+        data: home of everything that is written (`RECSYS_DATA`, default `<home>/data`).
+        landing: where landing files arrive (`RECSYS_LANDING`, default `<data>/landing`).
+        lake: fsspec URL or folder of the artefacts (`RECSYS_LAKE`, default `<data>/lake`).
+        tracking_uri: MLflow's database or server (`MLFLOW_TRACKING_URI`, default `<data>/mlflow.db`).
+        tracking_ui: where people see MLflow (`RECSYS_MLFLOW_UI`), used in links.
+        dagster_ui: where people see Dagster (`RECSYS_DAGSTER_UI`), used in links.
+        profile: name or path of the dataset profile (`RECSYS_PROFILE`, default `sample`).
+    """
+
+    home: Path
+    data: Path
+    landing: Path
+    lake: str
+    tracking_uri: str
+    tracking_ui: str
+    dagster_ui: str
+    profile: str
+
+
+def project_home() -> Path:
+    """The project's folder: `RECSYS_HOME`, else the checkout this package lies in, else the current folder."""
+    if named := os.environ.get("RECSYS_HOME"):
+        return Path(named).expanduser().resolve()
+    checkout = Path(__file__).resolve().parents[1]
+    return checkout if (checkout / "workspace.yaml").exists() else Path.cwd()
+
+
+def settings() -> Settings:
+    """Read the settings from the environment as it is now."""
+    home = project_home()
+    data = home / os.environ.get("RECSYS_DATA", "data")
+    return Settings(
+        home=home,
+        data=data,
+        landing=home / os.environ.get("RECSYS_LANDING", str(data / "landing")),
+        lake=os.environ.get("RECSYS_LAKE", str(data / "lake")),
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{data / 'mlflow.db'}"),
+        tracking_ui=os.environ.get("RECSYS_MLFLOW_UI", "http://127.0.0.1:5000"),
+        dagster_ui=os.environ.get("RECSYS_DAGSTER_UI", "http://127.0.0.1:3000"),
+        profile=os.environ.get("RECSYS_PROFILE", "sample"),
+    )

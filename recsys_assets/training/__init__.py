@@ -1,0 +1,1 @@
+"""Methods: the trainer, checkpoints and ONNX export that all models share."""
