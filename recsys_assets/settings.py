@@ -21,6 +21,7 @@ class Settings:
         tracking_uri: MLflow's database or server (`MLFLOW_TRACKING_URI`, default `<data>/mlflow.db`).
         tracking_ui: where people see MLflow (`RECSYS_MLFLOW_UI`), used in links.
         dagster_ui: where people see Dagster (`RECSYS_DAGSTER_UI`), used in links.
+        memory: what one DuckDB query may hold before it spills to disk (`RECSYS_MEMORY`, default 4GB).
         profile: name or path of the dataset profile (`RECSYS_PROFILE`, default `sample`).
     """
 
@@ -31,6 +32,7 @@ class Settings:
     tracking_uri: str
     tracking_ui: str
     dagster_ui: str
+    memory: str
     profile: str
 
 
@@ -54,5 +56,6 @@ def settings() -> Settings:
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{data / 'mlflow.db'}"),
         tracking_ui=os.environ.get("RECSYS_MLFLOW_UI", "http://127.0.0.1:5000"),
         dagster_ui=os.environ.get("RECSYS_DAGSTER_UI", "http://127.0.0.1:3000"),
+        memory=os.environ.get("RECSYS_MEMORY", "4GB"),
         profile=os.environ.get("RECSYS_PROFILE", "sample"),
     )

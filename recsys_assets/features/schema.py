@@ -1,12 +1,14 @@
 """The feature schema: the one contract that training, the ONNX file and serving share.
 
 It lists the raw columns a ranking model takes, with the vocabularies and the normalisation statistics
-that were fitted on train rows, and turns raw columns into the arrays a model computes on.
+that were fitted on train rows, and turns raw columns into the two arrays a model computes on.
 """
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +21,10 @@ Kind = Literal["categorical", "multi_valued", "numeric"]
 Side = Literal["user", "item"]
 
 
+class SchemaError(ValueError):
+    """A schema that cannot be used, or a table that does not fit it; the message names the feature."""
+
+
 @dataclass(frozen=True)
 class Feature:
     """One raw column.
@@ -29,11 +35,12 @@ class Feature:
             (`length` floats a row: a number, or a fixed-size list).
         side: the snapshot that serves it, `user_features` or `item_features`.
         type: int64 or string for the values of categorical and multi_valued, float32 for numeric.
-        group: `id` for user_id and item_id, `side` for the rest (models give them other widths).
-        vocabulary: known values in ascending order; the value at place i is index i + 1, unknown,
-            missing and padding are index 0.
+        group: `id` for user_id and item_id, `side` for the rest (models may treat them differently).
+        vocabulary: known values in ascending order.
         length: floats a row (numeric), or the most values a row may have (multi_valued).
         mean, std: of train rows, one for each float (numeric only).
+        terms_of: the multi-valued feature whose vocabulary the floats follow, one float a value, so that
+            a model can pick those of the row's own values (numeric only; empty for all others).
     """
 
     name: str
@@ -45,23 +52,71 @@ class Feature:
     length: int = 1
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
+    terms_of: str = ""
 
     @property
-    def cardinality(self) -> int:
-        """Number of indices, the unknown one counted in."""
-        return len(self.vocabulary) + 1
+    def index_rows(self) -> int:
+        """Rows of the shared index space it takes; that of a categorical's unknown values counted in."""
+        return 0 if self.kind == "numeric" else len(self.vocabulary) + (self.kind == "categorical")
 
 
 @dataclass(frozen=True)
 class FeatureSchema:
-    """The features of a model in their order, and the crosses of its wide part."""
+    """The features of a model in their order, and the crosses of its wide part.
+
+    All categorical and multi-valued features share one index space, so that a model needs one embedding
+    table and one look-up: row 0 is padding (and an unknown value of a multi-valued feature), and each
+    feature has a range of rows of its own. A categorical's range starts with its unknown or missing value.
+    """
 
     features: list[Feature]
     crosses: list[list[str]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        sparse = {feature.name: feature for feature in self.sparse}
+        for feature in self.features:
+            terms = sparse.get(feature.terms_of)
+            if feature.terms_of and (terms is None or len(terms.vocabulary) != feature.length):
+                raise SchemaError(f"'{feature.name}' has {feature.length} floats: not one a value of '{feature.terms_of}'")
+            if feature.kind == "numeric" and not len(feature.mean) == len(feature.std) == feature.length:
+                raise SchemaError(f"'{feature.name}' needs {feature.length} means and standard deviations")
+        for cross in self.crosses:
+            if len(cross) != 2 or not set(cross) <= sparse.keys():
+                raise SchemaError(f"cross {cross} is no pair of categorical or multi-valued features of this schema")
+
     def of_kind(self, kind: Kind) -> list[Feature]:
         """Features of one kind, in order."""
         return [feature for feature in self.features if feature.kind == kind]
+
+    @cached_property
+    def sparse(self) -> list[Feature]:
+        """The features behind `Encoded.indices`: the categorical ones, then the multi-valued ones."""
+        return self.of_kind("categorical") + self.of_kind("multi_valued")
+
+    @cached_property
+    def columns(self) -> dict[str, slice]:
+        """Columns of each feature in `Encoded.indices` or `Encoded.numeric`."""
+        places: dict[str, slice] = {}
+        for group in (self.sparse, self.of_kind("numeric")):
+            ends = list(accumulate(feature.length for feature in group))
+            places |= {f.name: slice(end - f.length, end) for f, end in zip(group, ends, strict=True)}
+        return places
+
+    @cached_property
+    def first_row(self) -> dict[str, int]:
+        """Where the range of each categorical and multi-valued feature starts in the shared index space."""
+        ends = list(accumulate((feature.index_rows for feature in self.sparse), initial=1))
+        return {feature.name: start for feature, start in zip(self.sparse, ends[:-1], strict=True)}
+
+    @property
+    def index_rows(self) -> int:
+        """Size of the shared index space."""
+        return 1 + sum(feature.index_rows for feature in self.sparse)
+
+    @property
+    def floats(self) -> int:
+        """Width of `Encoded.numeric`."""
+        return sum(feature.length for feature in self.of_kind("numeric"))
 
     @property
     def fingerprint(self) -> str:
@@ -73,10 +128,15 @@ class FeatureSchema:
         return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
 
     @staticmethod
+    def from_json(text: str) -> "FeatureSchema":
+        """The schema that `to_json` wrote."""
+        content = json.loads(text)
+        return FeatureSchema([Feature(**feature) for feature in content["features"]], content["crosses"])
+
+    @staticmethod
     def read(path: Path) -> "FeatureSchema":
         """Read a `schema.json`."""
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return FeatureSchema([Feature(**feature) for feature in content["features"]], content["crosses"])
+        return FeatureSchema.from_json(path.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -84,52 +144,62 @@ class Encoded:
     """Model inputs of N rows.
 
     Attributes:
-        categorical: (N, number of categorical features) int32 indices.
-        multi_valued: by feature name, (N, length) int32 indices, padded with 0.
+        indices: (N, one column a categorical, `length` columns a multi-valued feature) int32 rows of the
+            schema's shared index space; see `FeatureSchema.columns`.
         numeric: (N, floats of all numeric features) float32, raw: the model normalises.
     """
 
-    categorical: npt.NDArray[np.int32]
-    multi_valued: dict[str, npt.NDArray[np.int32]]
+    indices: npt.NDArray[np.int32]
     numeric: npt.NDArray[np.float32]
 
 
 def encode(schema: FeatureSchema, table: pa.Table) -> Encoded:
-    """Turn raw columns into indices and floats; missing numbers become the train mean."""
-    rows = table.num_rows
-    categorical = [_indices(f, table[f.name].combine_chunks()) for f in schema.of_kind("categorical")]
-    numeric = [_floats(f, table[f.name].combine_chunks()) for f in schema.of_kind("numeric")]
-    return Encoded(
-        np.stack(categorical, axis=1) if categorical else np.zeros((rows, 0), np.int32),
-        {f.name: _padded(f, table[f.name].combine_chunks()) for f in schema.of_kind("multi_valued")},
-        np.concatenate(numeric, axis=1) if numeric else np.zeros((rows, 0), np.float32),
+    """Turn raw columns into indices and floats; missing numbers become the train mean.
+
+    Raises:
+        SchemaError: a column is absent or does not have the feature's type or length.
+    """
+    encoded = Encoded(
+        np.empty((table.num_rows, sum(f.length for f in schema.sparse)), np.int32),
+        np.empty((table.num_rows, schema.floats), np.float32),
     )
+    for feature in schema.features:
+        place = schema.columns[feature.name]
+        try:
+            values = table[feature.name].combine_chunks()
+            if feature.kind == "numeric":
+                encoded.numeric[:, place] = _floats(feature, values)
+            else:
+                encoded.indices[:, place] = _rows(feature, schema.first_row[feature.name], values)
+        except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+            raise SchemaError(f"column '{feature.name}' does not fit the feature schema: {error}") from error
+    return encoded
 
 
-def _indices(feature: Feature, values: pa.Array) -> npt.NDArray[np.int32]:
-    """Index of each value, 0 where it is unknown or missing."""
-    kind = pa.int64() if feature.type == "int64" else pa.string()
-    found = pc.index_in(values.cast(kind), value_set=pa.array(feature.vocabulary, kind))
-    return pc.fill_null(pc.add(found, 1), 0).to_numpy(zero_copy_only=False).astype(np.int32)
-
-
-def _padded(feature: Feature, lists: pa.ListArray) -> npt.NDArray[np.int32]:
-    """(N, length) indices; values past `length` are dropped."""
-    lists = pc.fill_null(lists, pa.scalar([], lists.type))
+def _rows(feature: Feature, first_row: int, values: pa.Array) -> npt.NDArray[np.int32]:
+    """(N, length) rows of the shared index space."""
+    if feature.kind == "categorical":
+        return _looked_up(feature, values, known=first_row + 1, unknown=first_row)[:, None]
+    lists = pc.fill_null(values, pa.scalar([], values.type))
     counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
     row = np.repeat(np.arange(len(lists)), counts)
     place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    kept = place < feature.length  # values past `length` are dropped
     out = np.zeros((len(lists), feature.length), np.int32)
-    kept = place < feature.length
-    out[row[kept], place[kept]] = _indices(feature, pc.list_flatten(lists))[kept]
+    out[row[kept], place[kept]] = _looked_up(feature, pc.list_flatten(lists), known=first_row, unknown=0)[kept]
     return out
+
+
+def _looked_up(feature: Feature, values: pa.Array, known: int, unknown: int) -> npt.NDArray[np.int32]:
+    """Row of each value: `known` for the first of the vocabulary, `unknown` for what it lacks."""
+    kind = pa.int64() if feature.type == "int64" else pa.string()
+    found = pc.index_in(values.cast(kind), value_set=pa.array(feature.vocabulary, kind))
+    return pc.fill_null(pc.add(found, known), unknown).to_numpy(zero_copy_only=False).astype(np.int32)
 
 
 def _floats(feature: Feature, values: pa.Array) -> npt.NDArray[np.float32]:
     """(N, length) floats, the train mean where one is missing."""
     if pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
-        flat = pc.list_flatten(values)
-    else:
-        flat = values
-    out = flat.cast(pa.float32()).to_numpy(zero_copy_only=False).reshape(-1, feature.length)
+        values = pc.list_flatten(values)
+    out = values.cast(pa.float32()).to_numpy(zero_copy_only=False).reshape(-1, feature.length)
     return np.where(np.isnan(out), np.asarray(feature.mean, np.float32), out)

@@ -1,0 +1,75 @@
+"""Splits: which event trains, validates, tests, or is kept for the online evaluation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+
+from recsys_assets.datasets.duck import name, scan
+from recsys_assets.datasets.profile import Profile, Split
+
+PARTS = ("train", "validation", "test", "online")
+
+
+class SplitError(ValueError):
+    """The events cannot be split as the profile asks."""
+
+
+def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Sequence[Path], bizdate: str) -> None:
+    """Create the table `splits` from ingested events up to `bizdate`.
+
+    Order in time is (timestamp, seq): `seq` is the row's place in its day's landing files, so events of
+    one second keep the order in which they arrived. Columns: user_id, item_id, timestamp, seq, label
+    (0 or 1), position (of the row in its user's history, from 0), part, and rating and oracle where the
+    profile has them. Rows are ordered by user_id and position.
+
+    Raises:
+        SplitError: a part that the models need is empty.
+    """
+    extra = "".join(f", {name(column)}" for column in (profile.rating, profile.oracle) if column)
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE splits AS
+        WITH placed AS (
+            SELECT user_id, item_id, timestamp, seq, ({profile.label})::TINYINT AS label{extra},
+                row_number() OVER (PARTITION BY user_id ORDER BY timestamp, seq) - 1 AS position,
+                count(*) OVER (PARTITION BY user_id) AS n
+            FROM {scan(list(events))}
+        )
+        SELECT * EXCLUDE (n), {_part(profile.split, bizdate)} AS part
+        FROM placed ORDER BY user_id, position
+    """)
+    sizes = split_sizes(connection)
+    empty = [part for part in ("train", "validation", "test") if not sizes[f"{part}_rows"]]
+    if empty:
+        raise SplitError(
+            f"the {' and '.join(empty)} part is empty at {bizdate} under split.strategy "
+            f"{profile.split.strategy}: land more days before it, or change `split` in the profile"
+        )
+
+
+def split_sizes(connection: duckdb.DuckDBPyConnection) -> dict[str, float]:
+    """Rows of each part of the table `splits`, and its positives and negatives; train counts validation in."""
+    rows = dict(connection.execute("SELECT part, count(*) FROM splits GROUP BY part").fetchall())
+    labels = dict(connection.execute("SELECT label, count(*) FROM splits GROUP BY label").fetchall())
+    sizes = {f"{part}_rows": float(rows.get(part, 0)) for part in PARTS}
+    sizes["train_rows"] += sizes["validation_rows"]
+    return sizes | {"positives": float(labels.get(1, 0)), "negatives": float(labels.get(0, 0))}
+
+
+def _part(rule: Split, bizdate: str) -> str:
+    """SQL for a row's part, from its position, its user's n rows and its timestamp."""
+    if rule.strategy == "by_day":
+        age = f"date_diff('day', timestamp::DATE, DATE '{bizdate}')"
+        return (
+            f"CASE WHEN {age} < {rule.test_days} THEN 'test' "
+            f"WHEN {age} < {rule.test_days + rule.validation_days} THEN 'validation' ELSE 'train' END"
+        )
+    offline = f"(n - {rule.online_last_n})"
+    if rule.strategy == "per_user_tail":
+        train = f"ceil({offline} * {1 - rule.test_ratio})"
+    else:
+        train = f"({offline} - {rule.test_last_n})"
+    return (
+        f"CASE WHEN position >= {offline} THEN 'online' WHEN position >= {train} THEN 'test' "
+        f"WHEN position >= {train} - floor({train} * {rule.validation_ratio}) THEN 'validation' ELSE 'train' END"
+    )

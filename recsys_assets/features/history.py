@@ -1,0 +1,140 @@
+"""Point-in-time features: what was known of user and item just before each event, in SQL on DuckDB.
+
+One statement (`sql/history.sql`) serves training and serving: the snapshot of a user or item is the
+history of the row that would come next, so the two cannot drift apart. The features are those of
+recsys_pipeline (user and item ids, side features, genres, impressions and clicks by genre over the user's
+last 10 rows) and running statistics of user and item.
+"""
+
+from pathlib import Path
+from string import Template
+
+import duckdb
+
+from recsys_assets.datasets.duck import name, quoted, scan
+from recsys_assets.datasets.profile import Profile
+
+# A bias is shrunk as if it had this many more rows that show none.
+BIAS_SHRINK = 5
+USER_STATISTICS = ("user_count", "user_positive_rate", "user_bias", "user_rating_mean")
+ITEM_STATISTICS = ("item_count", "item_positive_rate", "item_bias", "item_rating_mean")
+TERM_COUNTS = ("recent_term_imp", "recent_term_clk", "user_term_imp", "user_term_clk")
+
+
+def user_columns(profile: Profile) -> list[str]:
+    """Columns of `user_features` that feed models, `user_id` aside, in order."""
+    return [*_static(profile, "users"), *_served(profile, USER_STATISTICS), *(TERM_COUNTS if profile.features.terms else ())]
+
+
+def item_columns(profile: Profile) -> list[str]:
+    """Columns of `item_features` that feed models, `item_id` aside, in order."""
+    return [*_static(profile, "items"), *_served(profile, ITEM_STATISTICS)]
+
+
+def terms(connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path) -> list[str]:
+    """The terms that are counted, in ascending order: the `max_terms` that most items carry (ties by name)."""
+    rule = profile.features.terms
+    if rule is None:
+        return []
+    found = connection.execute(
+        f"SELECT term FROM (SELECT unnest(list_distinct({name(rule.column)})) AS term FROM {scan([items])}) "
+        f"WHERE term <> '' GROUP BY term ORDER BY count(*) DESC, term LIMIT {rule.max_terms}"
+    ).fetchall()
+    return sorted(row[0] for row in found)
+
+
+def build_history(
+    connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path
+) -> None:
+    """Create the table `history`: a row for each offline event, and the next row of each user and each item.
+
+    The next rows have no item or no user, and no label. Online rows are left out: nothing may know them.
+    """
+    counted = terms(connection, profile, items)
+    _create_item_terms(connection, profile, items, counted)
+    _create_events(connection, profile, splits, users, items)
+    statement = Template((Path(__file__).parent / "sql" / "history.sql").read_text(encoding="utf-8"))
+    window = profile.features.terms.window if profile.features.terms else 1
+    connection.execute(
+        statement.substitute(shrink=BIAS_SHRINK, window=window, term_counts=_term_counts(len(counted)))
+    )
+
+
+def sample_query(profile: Profile, users: Path, items: Path, part: str) -> str:
+    """SQL for the rows of one part with all their features, ordered by user_id and time."""
+    columns = [column for column in (*user_columns(profile), *item_columns(profile))]
+    return (
+        f"SELECT user_id, item_id, timestamp, label, {', '.join(map(name, columns))} "
+        f"FROM history JOIN {scan([users])} AS users USING (user_id) JOIN {scan([items])} AS items USING (item_id) "
+        f"WHERE part = {quoted(part)} ORDER BY user_id, timestamp, seq"
+    )
+
+
+def user_query(profile: Profile, users: Path) -> str:
+    """SQL for the snapshot of every user, ordered by user_id."""
+    columns = ", ".join(map(name, user_columns(profile)))
+    return (
+        f"SELECT user_id, {columns} FROM history JOIN {scan([users])} AS users USING (user_id) "
+        "WHERE history.item_id IS NULL ORDER BY user_id"
+    )
+
+
+def item_query(profile: Profile, items: Path) -> str:
+    """SQL for the snapshot of every item, ordered by item_id."""
+    columns = ", ".join(map(name, item_columns(profile)))
+    return (
+        f"SELECT item_id, {columns} FROM history JOIN {scan([items])} AS items USING (item_id) "
+        "WHERE history.user_id IS NULL ORDER BY item_id"
+    )
+
+
+def _static(profile: Profile, table: str) -> list[str]:
+    """Feature columns that come from the users or items table itself."""
+    chosen = (*profile.features.categorical, *profile.features.multi_valued, *profile.features.numeric)
+    own = profile.tables["users"] if table == "users" else profile.tables["items"]
+    return [column for column in chosen if column in own and column not in ("user_id", "item_id")]
+
+
+def _served(profile: Profile, statistics: tuple[str, ...]) -> list[str]:
+    """The running statistics; a rating's mean only where the profile has a rating."""
+    return [column for column in statistics if profile.rating or not column.endswith("rating_mean")]
+
+
+def _create_item_terms(
+    connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path, counted: list[str]
+) -> None:
+    """Create `item_terms`: for each item, t0, t1, … say whether it carries the term."""
+    column = name(profile.features.terms.column) if profile.features.terms else ""
+    flags = "".join(
+        f", coalesce(list_contains({column}, {quoted(term)}), false)::UTINYINT AS t{place}"
+        for place, term in enumerate(counted)
+    )
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE item_terms AS SELECT item_id{flags} FROM {scan([items])}")
+
+
+def _create_events(
+    connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path
+) -> None:
+    value = f"CAST(1e6 * {name(profile.rating)} AS BIGINT)" if profile.rating else "NULL::BIGINT"
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE events AS
+        SELECT user_id, item_id, timestamp, seq, label, part, {value} AS value FROM {scan([splits])}
+        WHERE part <> 'online'
+        UNION ALL
+        SELECT user_id, NULL, 'infinity'::TIMESTAMP, 0, NULL, NULL, NULL FROM {scan([users])}
+        UNION ALL
+        SELECT NULL, item_id, 'infinity'::TIMESTAMP, 0, NULL, NULL, NULL FROM {scan([items])}
+    """)
+
+
+def _term_counts(number: int) -> str:
+    """SQL for the four lists of `number` counts: rows and positive rows that carried each term."""
+    if not number:
+        return ""
+    parts = {"recent_term": "user_recent", "user_term": "user_past"}
+    lists = []
+    for prefix, frame in parts.items():
+        imp = ", ".join(f"coalesce(sum(t{place}) OVER {frame}, 0)" for place in range(number))
+        clk = ", ".join(f"coalesce(sum(t{place} * label) OVER {frame}, 0)" for place in range(number))
+        lists += [f"[{imp}]::FLOAT[] AS {prefix}_imp", f"[{clk}]::FLOAT[] AS {prefix}_clk"]
+    return ", " + ", ".join(lists)
