@@ -1,0 +1,54 @@
+"""What a source hands to the landing, and how a file gets into its place whole.
+
+Put here what all sources share. A source (`movielens.py`, `sample.py`) makes tables and writes nothing;
+`landing.py` writes them.
+"""
+
+import datetime as dt
+import filecmp
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from recsys_assets.datasets.profile import TableName
+
+
+class LandingError(ValueError):
+    """Landing files cannot be made or read; the message names the file or option and what to do."""
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A source, opened.
+
+    Attributes:
+        bizdates: the days it will land, in order.
+        day: gives a day's tables by the platform's column names. A table may come in several parts, so that
+            a large day need not fit into memory; the parts are read in the order they come.
+        undated: user and item tables that are known from the start.
+        notes: text files of the landing folder itself, by name.
+    """
+
+    bizdates: list[dt.date]
+    day: Callable[[dt.date], Iterator[tuple[TableName, pa.Table]]]
+    undated: dict[TableName, pa.Table] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def stage(place: Path, write: Callable[[Path], object]) -> Path:
+    """Write a file beside its place, under a hidden name that readers pass over."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    hidden = place.with_name(f".{place.name}.tmp")
+    write(hidden)
+    return hidden
+
+
+def settle(hidden: Path, place: Path) -> bool:
+    """Move a staged file in; a file of the same bytes is left as it is, with its time. True if it changed."""
+    if place.exists() and filecmp.cmp(hidden, place, shallow=False):
+        hidden.unlink()
+        return False
+    hidden.replace(place)
+    return True

@@ -1,0 +1,203 @@
+"""Landing files: where each day's tables arrive, whoever brings them.
+
+`{landing}/interactions/bizdate=YYYY-MM-DD/` holds the events of a UTC day; the order of its rows says what
+came first where times are equal. `{landing}/users/` and `{landing}/items/` hold tables known from the start,
+their `bizdate=` folders the rows that were new or changed on a day. Files are Parquet or CSV.
+"""
+
+import contextlib
+import datetime as dt
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.progress import track
+
+from recsys_assets.datasets import movielens, sample
+from recsys_assets.datasets.feed import Feed, LandingError, settle, stage
+from recsys_assets.datasets.profile import KEYS, ColumnType, Profile, TableName
+
+ARROW: dict[ColumnType, pa.DataType] = {
+    "int64": pa.int64(),
+    "float32": pa.float32(),
+    "string": pa.string(),
+    "strings": pa.list_(pa.string()),
+    "timestamp": pa.int64(),  # whole seconds since 1970, UTC
+}
+_SUFFIXES = (".parquet", ".csv")
+
+
+@dataclass(frozen=True)
+class LandingReport:
+    """What one landing did: `bizdates` were made, of which `changed` differ from what lay there before."""
+
+    profile: str
+    folder: Path
+    bizdates: list[str]
+    changed: list[str]
+    rows: int
+
+
+def land(
+    profile: Profile,
+    source: str | Path | None = None,
+    first: dt.date | None = None,
+    last: dt.date | None = None,
+    *,
+    links: Path | None = None,
+    today: dt.date | None = None,
+    **world: int | None,
+) -> LandingReport:
+    """Turn the profile's source into landing files, a folder a day.
+
+    Args:
+        profile: names the source and the landing folder, and says under which columns the tables land.
+        source: for movielens, the GroupLens zip, its unpacked folder, or a URL (default: GroupLens's).
+        first: the first day to land (default: movielens's first; sample's `days` days up to `last`).
+        last: the last day to land, itself included (default: movielens's last; for sample, yesterday).
+        links: for movielens, a `links.csv` (default: one beside the ratings, if any).
+        today: the current UTC day, for sample.
+        world: for sample, `users`, `items`, `events`, `days` and `seed`; kept once they were used.
+
+    Raises:
+        LandingError: no source, a day out of range, a damaged source, options that do not fit.
+    """
+    _check_range(profile, first, last)
+    options = {name: value for name, value in world.items() if value is not None}
+    with _alone(profile.landing):
+        match profile.source:
+            case "movielens":
+                _refuse(profile, options)
+                feed = movielens.feed(profile, source, first, last, links)
+            case "sample":
+                _refuse(profile, {"source": source, "links": links})
+                feed = sample.feed(profile, first, last, today, options)
+            case _:
+                raise LandingError(
+                    f"profile '{profile.name}' has no source: its files arrive by themselves: put them under "
+                    f"{profile.landing}/interactions/bizdate=YYYY-MM-DD/, {profile.landing}/users/ and "
+                    f"{profile.landing}/items/ as .parquet or .csv"
+                )
+        return _write(profile, feed)
+
+
+def landed_bizdates(profile: Profile, table: TableName = "interactions") -> list[str]:
+    """Days on which files of the table have landed, in order; days outside the profile's range are left out.
+
+    Raises:
+        LandingError: a `bizdate=` folder is not named after a day.
+    """
+    last = profile.last_bizdate or dt.date.max
+    folders = sorted((profile.landing / table).glob("bizdate=*"))
+    days = [_day_of(folder) for folder in folders if _files(folder)]
+    return [day.isoformat() for day in days if profile.first_bizdate <= day <= last]
+
+
+def landing_files(profile: Profile, table: TableName, bizdate: str | None = None) -> list[Path]:
+    """The table's files of a day, or with None its undated ones, by name; hidden and unfinished ones left out."""
+    folder = profile.landing / table
+    return _files(folder / f"bizdate={bizdate}" if bizdate else folder)
+
+
+def fingerprint(profile: Profile, bizdate: str) -> str:
+    """SHA-256 of the names, sizes and times of all files of a day: it changes when one of them does."""
+    states = [(table, path.name, path.stat()) for table in KEYS for path in landing_files(profile, table, bizdate)]
+    lines = [f"{table}/{name} {state.st_size} {state.st_mtime_ns}" for table, name, state in states]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def newest_change(profile: Profile, bizdate: str) -> float:
+    """When a file of the day last changed, in seconds since 1970; 0 when the day has none."""
+    files = [path for table in KEYS for path in landing_files(profile, table, bizdate)]
+    return max((path.stat().st_mtime for path in files), default=0.0)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Landing files of a folder; whole ones only: '.x', '_x', 'x.tmp' and the like are somebody's drafts."""
+    if not folder.is_dir():
+        return []
+    names = (path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    return sorted(path for path in names if not path.name.startswith((".", "_")) and path.is_file())
+
+
+def _day_of(folder: Path) -> dt.date:
+    try:
+        return dt.date.fromisoformat(folder.name.removeprefix("bizdate="))
+    except ValueError:
+        raise LandingError(f"{folder} is not named after a day: rename it to bizdate=YYYY-MM-DD") from None
+
+
+def _check_range(profile: Profile, first: dt.date | None, last: dt.date | None) -> None:
+    if first and last and first > last:
+        raise LandingError(f"--from {first} is after --to {last}")
+    until = profile.last_bizdate or dt.date.max
+    for option, day in (("--from", first), ("--to", last)):
+        if day and not profile.first_bizdate <= day <= until:
+            end = f" to {until}" if profile.last_bizdate else ""
+            raise LandingError(f"{option} {day}: the bizdates of '{profile.name}' are {profile.first_bizdate}{end}")
+
+
+def _refuse(profile: Profile, options: Mapping[str, object]) -> None:
+    if given := [name for name, value in options.items() if value is not None]:
+        raise LandingError(f"the {profile.source} source of '{profile.name}' takes no {', '.join(given)}")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the landing folder: two writers would share the hidden names of `stage`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=60):
+            yield
+    except Timeout:
+        raise LandingError(f"another process is landing files into {folder}: try again when it has ended") from None
+
+
+def _write(profile: Profile, feed: Feed) -> LandingReport:
+    for name, text in feed.notes.items():
+        place = profile.landing / name
+        settle(stage(place, partial(Path.write_text, data=text, encoding="utf-8")), place)
+    for table, content in feed.undated.items():
+        place = profile.landing / table / f"{table}.parquet"
+        settle(_staged(profile, table, content, place), place)
+    rows, changed = 0, []
+    for day in track(
+        feed.bizdates, "landing", console=Console(stderr=True), disable=not Console(stderr=True).is_terminal
+    ):
+        count, differs = _write_day(profile, feed, day)
+        rows += count
+        changed += [day.isoformat()] if differs else []
+    return LandingReport(profile.name, profile.landing, [day.isoformat() for day in feed.bizdates], changed, rows)
+
+
+def _write_day(profile: Profile, feed: Feed, day: dt.date) -> tuple[int, bool]:
+    """Write all of a day's files, then move them in, events last: who sees them finds their users and items."""
+    staged: list[tuple[TableName, Path, Path]] = []
+    parts: Counter[TableName] = Counter()
+    rows = 0
+    for table, content in feed.day(day):
+        place = profile.landing / table / f"bizdate={day}" / f"part-{parts[table]:04d}.parquet"
+        staged.append((table, _staged(profile, table, content, place), place))
+        parts[table] += 1
+        rows += content.num_rows if table == "interactions" else 0
+    staged.sort(key=lambda entry: entry[0] == "interactions")
+    return rows, any([settle(hidden, place) for _, hidden, place in staged])
+
+
+def _staged(profile: Profile, table: TableName, content: pa.Table, place: Path) -> Path:
+    """Stage a Parquet file with the columns, column names and types of the profile."""
+    columns = profile.columns(table)
+    if missing := [name for name in columns if name not in content.column_names]:
+        raise LandingError(
+            f"the {profile.source} source has no column {', '.join(missing)} for tables.{table} of "
+            f"'{profile.name}': it has {', '.join(content.column_names)}"
+        )
+    landed = pa.table({spec.column or name: content[name].cast(ARROW[spec.type]) for name, spec in columns.items()})
+    return stage(place, lambda path: pq.write_table(landed, path, compression="zstd"))

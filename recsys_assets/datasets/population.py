@@ -1,0 +1,171 @@
+"""Users and items of the generated world (`sample.py`): what is seen of them, and what is hidden.
+
+A day's users and items are made from the uniforms of `world.py`, each trait from its own column.
+"""
+
+import datetime as dt
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.special import ndtr, ndtri
+
+from recsys_assets.datasets.world import ITEMS, USERS, World
+
+# The logit of a rating above 3 is a sum of these parts (standard deviations), around MEAN: together they
+# make 55 % of the ratings positive and let the truth itself reach an AUC of 0.82.
+MEAN, USER_BIAS, ITEM_QUALITY, GENRE_TASTE, LATENT_TASTE = -0.6, 0.8, 0.9, 1.1, 0.5
+LATENT = 8  # dimensions of the tastes that no column shows
+GENRES = {
+    "Drama": 16, "Comedy": 12, "Action": 5, "Thriller": 5, "Romance": 5, "Horror": 3.5, "Adventure": 3, "Sci-Fi": 3,
+    "Children's": 2.5, "Crime": 2, "War": 1.5, "Documentary": 1.3, "Musical": 1.1, "Mystery": 1.1, "Animation": 1,
+    "Fantasy": 0.7, "Western": 0.7, "Film-Noir": 0.4,
+}  # fmt: skip
+AGES = {1: 0.04, 18: 0.18, 25: 0.35, 35: 0.20, 45: 0.09, 50: 0.08, 56: 0.06}  # lower ends, as in MovieLens
+OCCUPATIONS = 21
+MALE = 0.7
+FIRST_WORDS = (
+    "Silent Last Golden Broken Hidden Crimson Distant Electric Forgotten Gentle Hollow Iron Paper Quiet Restless Wild"
+)
+SECOND_WORDS = (
+    "Harbour Letter Summer River Garden Witness Orchard Signal Winter Voyage Mirror Station Island Promise Shadow Road"
+)
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+class _Taken:
+    def take(self, places: Ints) -> Self:
+        """Those at the given places."""
+        return replace(self, **{part.name: getattr(self, part.name)[places] for part in fields(self)})  # type: ignore[type-var, arg-type]
+
+
+@dataclass(frozen=True)
+class Users(_Taken):
+    """N users: columns of the table, then hidden traits. `taste` is (N, genres + LATENT)."""
+
+    id: Ints
+    gender: Ints
+    age: Ints
+    occupation: Ints
+    zip: Ints
+    activity: Doubles
+    bias: Floats
+    taste: Floats
+
+    def table(self) -> pa.Table:
+        """The columns that land."""
+        return pa.table(
+            {
+                "user_id": self.id,
+                "gender": pa.array(["F", "M"]).take(pa.array(self.gender)),
+                "age": np.array(list(AGES))[self.age],
+                "occupation": self.occupation,
+                "zip": pc.utf8_lpad(pa.array(self.zip).cast(pa.string()), 5, "0"),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Items(_Taken):
+    """N items: columns of the table, then hidden traits. `taste` is (N, genres + LATENT)."""
+
+    id: Ints
+    words: Ints
+    year: Ints
+    genres: Bools
+    popularity: Doubles
+    quality: Floats
+    taste: Floats
+
+    def table(self) -> pa.Table:
+        """The columns that land; `imdb_url` is null, for the films do not exist."""
+        first, second = (pa.array(words.split()) for words in (FIRST_WORDS, SECOND_WORDS))
+        year = pa.array(self.year)
+        name = pc.binary_join_element_wise(
+            first.take(pa.array(self.words // 16)), second.take(pa.array(self.words % 16)), " "
+        )
+        row, genre = np.nonzero(self.genres)
+        offsets = np.searchsorted(row, np.arange(len(self.id) + 1)).astype(np.int32)
+        return pa.table(
+            {
+                "item_id": self.id,
+                "title": pc.binary_join_element_wise(name, " (", year.cast(pa.string()), ")", ""),
+                "year": year,
+                "genres": pa.ListArray.from_arrays(pa.array(offsets), pa.array(list(GENRES)).take(pa.array(genre))),
+                "imdb_url": pa.nulls(len(self.id), pa.string()),
+            }
+        )
+
+
+def users_on(world: World, since: dt.date, day: dt.date) -> Users:
+    """Users who are alive on a day. Tastes for genres come half from gender, age and occupation."""
+    number, u = USERS.living(world.seed, USERS.rate(world.users, world.days), (day - since).days)
+    gender = (u[:, 1] < MALE).astype(np.int64)
+    age = np.searchsorted(np.cumsum(list(AGES.values()))[:-1], u[:, 2], side="right")
+    occupation = (u[:, 3] * OCCUPATIONS).astype(np.int64)
+    group = _group_tastes(world.seed)
+    shared = group[gender] + group[2 + age] + group[2 + len(AGES) + occupation]
+    own = ndtri(u[:, 10 : 10 + len(GENRES) + LATENT])
+    genre_taste = GENRE_TASTE * (np.sqrt(0.5 / 3) * shared + np.sqrt(0.5) * own[:, : len(GENRES)])
+    latent = np.sqrt(LATENT_TASTE) * own[:, len(GENRES) :]
+    return Users(
+        id=number + 1,
+        gender=gender,
+        age=age,
+        occupation=occupation,
+        zip=(u[:, 4] * 100_000).astype(np.int64),
+        activity=np.exp(0.8 * ndtri(u[:, 5]) - 0.32),  # mean 1
+        bias=(MEAN + USER_BIAS * ndtri(u[:, 6])).astype(np.float32),
+        taste=np.concatenate([genre_taste, latent], axis=1).astype(np.float32),
+    )
+
+
+def items_on(world: World, since: dt.date, day: dt.date) -> Items:
+    """Items that are in the catalogue on a day, as popular as they are then."""
+    rate = ITEMS.rate(world.items, world.days)
+    number, u = ITEMS.living(world.seed, rate, (day - since).days)
+    born = np.floor(number / rate).astype(np.int64) - ITEMS.life * 3 // 2
+    genres = _genres(u[:, 1], u[:, 10 : 10 + len(GENRES)])
+    latent = ndtri(u[:, 30 : 30 + LATENT])
+    quality = ndtri(u[:, 2])
+    born_year = ((np.datetime64(since) + born).astype("datetime64[Y]")).astype(np.int64) + 1970
+    return Items(
+        id=number + 1,
+        words=(u[:, 3] * 256).astype(np.int64),
+        year=born_year - np.floor(-8 * np.log(u[:, 4])).astype(np.int64),
+        genres=genres,
+        popularity=_popularity(u, quality, (day - since).days - born),
+        quality=(ITEM_QUALITY * quality).astype(np.float32),
+        taste=np.concatenate(
+            [genres / np.sqrt(genres.sum(axis=1, keepdims=True)), np.sqrt(LATENT_TASTE / LATENT) * latent], axis=1
+        ).astype(np.float32),
+    )
+
+
+def _popularity(u: Doubles, quality: Doubles, age: Ints) -> Doubles:
+    """Zipf-like weights; better items are seen more, old ones less, and each swings in its own rhythm."""
+    fame = ndtri(u[:, 5]) * np.sqrt(1 - 0.4**2) + 0.4 * quality
+    rank = ndtr(-fame) + 0.002  # share of items that are better known; no single one takes all
+    swing = u[:, 6] * np.sin(2 * np.pi * (age / (20 + 40 * u[:, 7]) + u[:, 8]))
+    weight: Doubles = rank**-0.7 * np.exp(swing - age / ITEMS.life)
+    return weight
+
+
+def _genres(several: Doubles, draws: npt.NDArray[np.float64]) -> Bools:
+    """(N, genres): one to three genres each, drawn by weight without return (Efraimidis and Spirakis, 2006)."""
+    key = -np.log(draws) / np.array(list(GENRES.values()))
+    count = 1 + (several > 0.45).astype(np.int64) + (several > 0.8)
+    chosen: Bools = key.argsort(axis=1).argsort(axis=1) < count[:, None]
+    return chosen
+
+
+def _group_tastes(seed: int) -> Doubles:
+    """(genders + ages + occupations, genres): how a group's tastes differ."""
+    return np.random.default_rng([seed, 0]).standard_normal((2 + len(AGES) + OCCUPATIONS, len(GENRES)))

@@ -1,0 +1,89 @@
+"""Settings of the generated world (`sample.py`), and who is alive in it on a day.
+
+User (or item) number k is born on day k / rate, so those alive on a day are a run of numbers, and their
+traits a run of the Philox generator's counter (Salmon et al., Parallel Random Numbers, 2011).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys_assets.datasets.feed import LandingError
+
+Ints = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Users or items: days that one lives on average (half to one and a half times that), uniforms it takes."""
+
+    number: int
+    life: int
+    width: int
+
+    def rate(self, total: int, days: int) -> float:
+        """Births a day, so that `total` are alive at some time in `days` days."""
+        return total / (days + self.life)
+
+    def alive(self, total: int, days: int) -> float:
+        """How many are alive on a day."""
+        return self.rate(total, days) * self.life
+
+    def living(self, seed: int, rate: float, age: int) -> tuple[Ints, Doubles]:
+        """Numbers of those alive `age` days after the world's first day, and their (n, width) uniforms."""
+        longest = self.life * 3 // 2  # the first are born that long before, so the world starts full
+        numbers = np.arange(max(0, int(age * rate)), int((age + longest + 1) * rate) + 2)
+        uniforms = self._uniforms(seed, numbers[0], len(numbers))
+        born = np.floor(numbers / rate).astype(np.int64) - longest
+        dies = born + np.round(self.life * (0.5 + uniforms[:, 0])).astype(np.int64)
+        alive = (born <= age) & (age < dies)
+        return numbers[alive], uniforms[alive]
+
+    def _uniforms(self, seed: int, first: int, count: int) -> Doubles:
+        """Rows `first` and on of an endless table of uniforms in (0, 1)."""
+        key = np.random.SeedSequence([seed, self.number]).generate_state(2, np.uint64)
+        counter = [int(first) * self.width // 4, 0, 0, 0]  # Philox makes 4 numbers a step
+        draws = np.random.Generator(np.random.Philox(key=key, counter=counter)).random((count, self.width))
+        return np.maximum(draws, 2.0**-53)
+
+
+USERS = Kind(1, life=30, width=36)
+ITEMS = Kind(2, life=120, width=40)
+
+
+@dataclass(frozen=True)
+class World:
+    """Size of the world: users, items and events that are seen in `days` days, and the seed of everything."""
+
+    users: int = 600
+    items: int = 400
+    events: int = 40_000
+    days: int = 30
+    seed: int = 20260101
+
+    def __post_init__(self) -> None:
+        for name, least in {"users": 10, "items": 50, "events": 100, "days": 1, "seed": 0}.items():
+            if getattr(self, name) < least:
+                raise LandingError(f"--{name} {getattr(self, name)}: must be at least {least}")
+        live = ITEMS.alive(self.items, self.days)
+        if self.events_a_user_day * 8 > live:
+            raise LandingError(
+                f"{self.events_a_user_day:.0f} events a day for each user, but only {live:.0f} items: "
+                f"a user touches an item once a day. Give more --users or --items, or fewer --events"
+            )
+
+    @property
+    def events_a_user_day(self) -> float:
+        """Mean events of a living user on a day."""
+        return self.events / self.days / USERS.alive(self.users, self.days)
+
+    @staticmethod
+    def of(options: dict[str, int]) -> "World":
+        """The default world with some settings changed; users and items grow with the events unless given."""
+        events = max(options.get("events", World.events), World.events)
+        users = events * World.users // World.events
+        items = round(World.items * math.sqrt(events / World.events))
+        return World(**{"users": users, "items": items, **options})
