@@ -1,7 +1,9 @@
-"""Where Dagster keeps its history: `.dagster/` beside `dagster.yaml`, whoever starts it and from wherever.
+"""Dagster's instance as this project runs it: where its history lies, and what becomes of runs that were killed.
 
-Put nothing else here. Dagster's own setting for this folder is resolved against the current folder, so that a
-command started elsewhere would leave a second history there, and without `DAGSTER_HOME` it is a temporary one.
+Put here what `dagster.yaml` cannot say. Its own setting of the history's folder is resolved against the current
+folder, so that a command started elsewhere leaves a second history there, and without `DAGSTER_HOME` the
+history is a temporary one. And a run whose process is killed stays "started" for ever, with its place in a pool:
+no later training would begin.
 """
 
 import os
@@ -10,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 from dagster._core.instance.ref import InstanceRef
 
 HISTORY = ".dagster"
+_RUNNING = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 class ProjectInstance(dg.DagsterInstance):
-    """Dagster's instance with runs, events, schedules and compute logs in `.dagster/` of the configured folder."""
+    """Runs, events, schedules and compute logs in `.dagster/` beside `dagster.yaml`; a new run ends dead ones."""
 
     @classmethod
     def config_schema(cls) -> Mapping[str, Any]:
@@ -32,3 +36,41 @@ class ProjectInstance(dg.DagsterInstance):
         """
         home = Path(base_dir if os.environ.get("DAGSTER_HOME") else Path.cwd()).absolute()
         return InstanceRef.config_defaults(str(home / HISTORY))
+
+    def create_run(self, *args: Any, **kwargs: Any) -> dg.DagsterRun:
+        """As Dagster's, for the UI, schedules, sensors and backfills."""
+        end_dead_runs(self)
+        return super().create_run(*args, **kwargs)
+
+    def create_run_for_job(self, *args: Any, **kwargs: Any) -> dg.DagsterRun:
+        """As Dagster's, for the command line and Python."""
+        end_dead_runs(self)
+        return super().create_run_for_job(*args, **kwargs)
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark started runs whose process is gone as failed and free their places in pools; their ids."""
+    dead = [
+        record.dagster_run
+        for record in instance.get_run_records(dg.RunsFilter(statuses=_RUNNING))
+        if record.start_time and _is_gone(instance, record.dagster_run.run_id, record.start_time)
+    ]
+    for run in dead:
+        instance.report_run_failed(run, "The run's process is gone: it was killed, or the machine went down.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    return [run.run_id for run in dead]
+
+
+def _is_gone(instance: dg.DagsterInstance, run_id: str, started: float) -> bool:
+    """Whether the process that executes the run has ended; False while it has not said which one it is."""
+    events = instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    told = [event.dagster_event.engine_event_data.metadata for event in events if event.dagster_event]
+    pids = [int(str(metadata["pid"].value)) for metadata in told if "pid" in metadata]
+    if not pids:
+        return False
+    try:
+        process = psutil.Process(pids[0])
+        # A process that began after the run is another one with the same number; 1 s: clocks are rounded.
+        return process.status() == psutil.STATUS_ZOMBIE or process.create_time() > started + 1
+    except psutil.NoSuchProcess:
+        return True
