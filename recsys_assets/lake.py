@@ -130,19 +130,27 @@ class Lake:
         found = self._fs.glob(f"{folder}/bizdate=*/{MANIFEST}") if self._fs.exists(folder) else []
         return sorted(str(path).rsplit("/", 2)[1].removeprefix("bizdate=") for path in found)
 
+    def manifest(self, asset: str, bizdate: str) -> Manifest:
+        """What the partition says of itself, without fetching its files.
+
+        Raises:
+            PartitionMissing: it was never published.
+        """
+        if not self.exists(asset, bizdate):
+            raise PartitionMissing(
+                f"{asset} has no partition for {bizdate} ({self.location(asset, bizdate)}): "
+                f"run `recsys materialize +{asset} --bizdate {bizdate}`"
+            )
+        return Manifest(**json.loads(self._fs.cat_file(f"{self._base}/{asset}/bizdate={bizdate}/{MANIFEST}")))
+
     def read(self, asset: str, bizdate: str) -> Partition:
         """The partition, local to this machine (one on an object store is fetched first).
 
         Raises:
             PartitionMissing: it was never published.
         """
+        manifest = self.manifest(asset, bizdate)
         place = f"{self._base}/{asset}/bizdate={bizdate}"
-        if not self.exists(asset, bizdate):
-            raise PartitionMissing(
-                f"{asset} has no partition for {bizdate} ({self.location(asset, bizdate)}): "
-                f"run `recsys materialize +{asset} --bizdate {bizdate}`"
-            )
-        manifest = Manifest(**json.loads(self._fs.cat_file(f"{place}/{MANIFEST}")))
         return Partition(Path(place) if self._local else self._fetched(place, manifest), manifest)
 
     @contextlib.contextmanager
@@ -221,7 +229,7 @@ def _move_in(new: Path, place: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-    if not _exchange(new, place):
+    if not exchange(new, place):
         # No exchange on this file system (NFS, or not Linux): for an instant the place is empty.
         old = new.with_name(f"{new.name}.old")
         place.rename(old)
@@ -229,7 +237,7 @@ def _move_in(new: Path, place: Path) -> None:
         shutil.rmtree(old)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Swap two folders atomically (renameat2 of Linux); False where that is not to be had."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
