@@ -1,14 +1,11 @@
-"""What a source hands to the landing, and how a file gets into its place whole.
+"""What a source hands to the landing: tables by day.
 
-Put here what all sources share. A source (`movielens.py`, `sample.py`) makes tables and writes nothing;
-`landing.py` writes them.
+A source (`movielens.py`, `sample.py`) makes tables and writes nothing; `landing_files.py` writes them.
 """
 
 import datetime as dt
-import filecmp
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -35,20 +32,3 @@ class Feed:
     day: Callable[[dt.date], Iterator[tuple[TableName, pa.Table]]]
     undated: dict[TableName, pa.Table] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
-
-
-def stage(place: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file beside its place, under a hidden name that readers pass over."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    hidden = place.with_name(f".{place.name}.tmp")
-    write(hidden)
-    return hidden
-
-
-def settle(hidden: Path, place: Path) -> bool:
-    """Move a staged file in; a file of the same bytes is left as it is, with its time. True if it changed."""
-    if place.exists() and filecmp.cmp(hidden, place, shallow=False):
-        hidden.unlink()
-        return False
-    hidden.replace(place)
-    return True

@@ -8,29 +8,17 @@ their `bizdate=` folders the rows that were new or changed on a day. Files are P
 import contextlib
 import datetime as dt
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
-from rich.console import Console
-from rich.progress import track
 
 from recsys_assets.datasets import movielens, sample
-from recsys_assets.datasets.feed import Feed, LandingError, settle, stage
-from recsys_assets.datasets.profile import KEYS, ColumnType, Profile, TableName
+from recsys_assets.datasets.feed import LandingError
+from recsys_assets.datasets.landing_write import write_feed
+from recsys_assets.datasets.profile import KEYS, Profile, TableName
 
-ARROW: dict[ColumnType, pa.DataType] = {
-    "int64": pa.int64(),
-    "float32": pa.float32(),
-    "string": pa.string(),
-    "strings": pa.list_(pa.string()),
-    "timestamp": pa.int64(),  # whole seconds since 1970, UTC
-}
 _SUFFIXES = (".parquet", ".csv")
 
 
@@ -85,7 +73,8 @@ def land(
                     f"{profile.landing}/interactions/bizdate=YYYY-MM-DD/, {profile.landing}/users/ and "
                     f"{profile.landing}/items/ as .parquet or .csv"
                 )
-        return _write(profile, feed)
+        rows, changed = write_feed(profile, feed)
+    return LandingReport(profile.name, profile.landing, [day.isoformat() for day in feed.bizdates], changed, rows)
 
 
 def landed_bizdates(profile: Profile, table: TableName = "interactions") -> list[str]:
@@ -158,46 +147,3 @@ def _alone(folder: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise LandingError(f"another process is landing files into {folder}: try again when it has ended") from None
-
-
-def _write(profile: Profile, feed: Feed) -> LandingReport:
-    for name, text in feed.notes.items():
-        place = profile.landing / name
-        settle(stage(place, partial(Path.write_text, data=text, encoding="utf-8")), place)
-    for table, content in feed.undated.items():
-        place = profile.landing / table / f"{table}.parquet"
-        settle(_staged(profile, table, content, place), place)
-    rows, changed = 0, []
-    for day in track(
-        feed.bizdates, "landing", console=Console(stderr=True), disable=not Console(stderr=True).is_terminal
-    ):
-        count, differs = _write_day(profile, feed, day)
-        rows += count
-        changed += [day.isoformat()] if differs else []
-    return LandingReport(profile.name, profile.landing, [day.isoformat() for day in feed.bizdates], changed, rows)
-
-
-def _write_day(profile: Profile, feed: Feed, day: dt.date) -> tuple[int, bool]:
-    """Write all of a day's files, then move them in, events last: who sees them finds their users and items."""
-    staged: list[tuple[TableName, Path, Path]] = []
-    parts: Counter[TableName] = Counter()
-    rows = 0
-    for table, content in feed.day(day):
-        place = profile.landing / table / f"bizdate={day}" / f"part-{parts[table]:04d}.parquet"
-        staged.append((table, _staged(profile, table, content, place), place))
-        parts[table] += 1
-        rows += content.num_rows if table == "interactions" else 0
-    staged.sort(key=lambda entry: entry[0] == "interactions")
-    return rows, any([settle(hidden, place) for _, hidden, place in staged])
-
-
-def _staged(profile: Profile, table: TableName, content: pa.Table, place: Path) -> Path:
-    """Stage a Parquet file with the columns, column names and types of the profile."""
-    columns = profile.columns(table)
-    if missing := [name for name in columns if name not in content.column_names]:
-        raise LandingError(
-            f"the {profile.source} source has no column {', '.join(missing)} for tables.{table} of "
-            f"'{profile.name}': it has {', '.join(content.column_names)}"
-        )
-    landed = pa.table({spec.column or name: content[name].cast(ARROW[spec.type]) for name, spec in columns.items()})
-    return stage(place, lambda path: pq.write_table(landed, path, compression="zstd"))

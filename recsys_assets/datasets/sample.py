@@ -174,7 +174,7 @@ def _chance(users: Users, items: Items, who: Ints, what: Ints) -> Floats:
 def _ratings(rng: np.random.Generator, chance: Floats) -> Floats:
     """4 or 5 with the given chance, else 1 to 3."""
     liked, degree = rng.random((2, len(chance)))
-    high = 4 + (degree < chance)
+    high = 4 + (degree < 0.6 * chance)
     low = 3 - (degree < 0.4) - (degree < 0.13)
     ratings: Floats = np.where(liked < chance, high, low).astype(np.float32)
     return ratings

@@ -14,6 +14,7 @@ from recsys_assets.datasets.feed import LandingError
 
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
+MIN_ITEMS = 20  # on a day; with fewer there is nothing to choose from
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,10 @@ class World:
             if getattr(self, name) < least:
                 raise LandingError(f"--{name} {getattr(self, name)}: must be at least {least}")
         live = ITEMS.alive(self.items, self.days)
-        if self.events_a_user_day * 8 > live:
+        if live < max(MIN_ITEMS, 8 * self.events_a_user_day):
             raise LandingError(
-                f"{self.events_a_user_day:.0f} events a day for each user, but only {live:.0f} items: "
-                f"a user touches an item once a day. Give more --users or --items, or fewer --events"
+                f"only {live:.0f} items a day for users with {self.events_a_user_day:.1f} events a day each, and a "
+                f"user touches an item once a day: give more --items or --users, or fewer --events or --days"
             )
 
     @property
