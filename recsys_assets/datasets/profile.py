@@ -153,12 +153,12 @@ class Profile(_Part):
                 if sides[name].type not in types:
                     raise ValueError(f"features.{kind}: '{name}' is {sides[name].type}, not {' or '.join(types)}")
         terms = self.features.terms
-        if terms and self.tables["items"].get(terms.column, Column(type="string")).type != "strings":
-            raise ValueError(f"features.terms: '{terms.column}' is no column of type strings in tables.items")
+        if terms and not (terms.column in self.features.multi_valued and terms.column in self.tables["items"]):
+            raise ValueError(f"features.terms: '{terms.column}' is no column of items among features.multi_valued")
         known = {*self.features.categorical, *self.features.multi_valued}
         for cross in self.features.crosses:
-            if len(cross) < 2 or not set(cross) <= known:
-                raise ValueError(f"features.crosses: {cross} does not cross two or more of the features above")
+            if len(cross) != 2 or not set(cross) <= known:
+                raise ValueError(f"features.crosses: {cross} is no pair of categorical or multi-valued features")
 
     def columns(self, table: TableName) -> dict[str, Column]:
         """Columns of a landed table by the platform's names."""

@@ -138,3 +138,39 @@ def _term_counts(number: int) -> str:
         clk = ", ".join(f"coalesce(sum(t{place} * label) OVER {frame}, 0)" for place in range(number))
         lists += [f"[{imp}]::FLOAT[] AS {prefix}_imp", f"[{clk}]::FLOAT[] AS {prefix}_clk"]
     return ", " + ", ".join(lists)
+
+
+def rows_that_know_too_much(connection: duckdb.DuckDBPyConnection, splits: Path, samples: str, users: int = 50) -> int:
+    """Rows of a few users whose user or item statistics are not those of the rows strictly before them.
+
+    Counted anew with plain joins, not with the window frames that made the features: of each row of `users`
+    users (spread over the ids), the earlier offline rows of the user and of the item, and the positives among them.
+    """
+    expected = f"""
+        WITH offline AS (SELECT * FROM {scan([splits])} WHERE part <> 'online'),
+        ids AS (SELECT DISTINCT user_id FROM offline),
+        chosen AS (SELECT user_id FROM ids ORDER BY hash(user_id), user_id LIMIT {users}),
+        asked AS (SELECT * FROM offline JOIN chosen USING (user_id)),
+        of_user AS ({_counted_before("user")}), of_item AS ({_counted_before("item")})
+        SELECT * FROM of_user JOIN of_item USING (user_id, item_id, timestamp)
+    """
+    found = connection.execute(f"""
+        SELECT count(*) FROM ({expected}) AS expected LEFT JOIN {samples} AS found USING (user_id, item_id, timestamp)
+        WHERE found.user_id IS NULL
+            OR abs(found.user_count - ln(1 + user_n)) > 1e-4
+            OR abs(found.user_positive_rate - (user_p + 1) / (user_n + 2)) > 1e-4
+            OR abs(found.item_count - ln(1 + item_n)) > 1e-4
+            OR abs(found.item_positive_rate - (item_p + 1) / (item_n + 2)) > 1e-4
+    """).fetchone()
+    return int(found[0]) if found else 0
+
+
+def _counted_before(side: str) -> str:
+    """SQL: of each asked row, the earlier rows of its user or item, and the positives among them."""
+    return f"""
+        SELECT asked.user_id, asked.item_id, asked.timestamp,
+            count(earlier.label) AS {side}_n, coalesce(sum(earlier.label), 0) AS {side}_p
+        FROM asked LEFT JOIN offline AS earlier ON earlier.{side}_id = asked.{side}_id
+            AND (earlier.timestamp, earlier.seq) < (asked.timestamp, asked.seq)
+        GROUP BY ALL
+    """

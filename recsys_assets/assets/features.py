@@ -1,0 +1,110 @@
+"""Features: the schema that training, ONNX and serving share, and the snapshots that serving reads."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+
+from recsys_assets.assets import show
+from recsys_assets.checks import check, check_no_nulls, check_unique
+from recsys_assets.datasets.duck import connect, scan, write_parquet
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.features.fit import fit_schema
+from recsys_assets.features.history import build_history, item_query, user_query
+from recsys_assets.io_managers import writing
+from recsys_assets.lake import Partition
+from recsys_assets.partitions import bizdate
+from recsys_assets.resources import Dataset, LakeStore
+
+SCHEMA = "schema.json"
+
+
+@dg.asset(
+    partitions_def=bizdate,
+    kinds={"json"},
+    owners=["team:recsys"],
+    code_version="1",
+    check_specs=[check("feature_schema", "statistics_are_finite", "every mean is finite, every deviation positive")],
+)
+def feature_schema(
+    context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, rank_samples: Partition
+) -> dg.MaterializeResult:
+    """The features of ranking models: names, types, vocabularies, means and deviations, fitted on train rows."""
+    profile = dataset.load()
+    with writing(context, lake, [rank_samples], {"features": profile.features.model_dump()}) as output:
+        train = pq.read_table(rank_samples.path("train.parquet"))
+        schema = fit_schema(profile, train, rank_samples.manifest.config["terms"])
+        output.path(SCHEMA).write_text(schema.to_json(), encoding="utf-8")
+        output.manifest.metrics = {"features": float(len(schema.features))}
+        sound = all(abs(m) < float("inf") and s > 0 for f in schema.features for m, s in zip(f.mean, f.std, strict=True))
+        output.check("statistics_are_finite", sound)
+        rows = [(f.name, f.kind, f.side, f.type, len(f.vocabulary) or "", f.length) for f in schema.features]
+        output.metadata["features"] = show.table(["name", "kind", "side", "type", "vocabulary", "length"], rows)
+    return output.result()
+
+
+@dg.asset(
+    partitions_def=bizdate,
+    kinds={"duckdb", "parquet"},
+    owners=["team:recsys"],
+    code_version="1",
+    check_specs=[
+        check("user_features", "no_nulls", "no key is null"),
+        check("user_features", "unique_keys", "one row a user"),
+    ],
+)
+def user_features(
+    context: dg.AssetExecutionContext,
+    lake: LakeStore,
+    dataset: Dataset,
+    splits: Partition,
+    users: Partition,
+    items: Partition,
+) -> dg.MaterializeResult:
+    """Of each user the features that a row after their last offline event would have: what serving reads."""
+    return _snapshot(context, lake, dataset.load(), [splits, users, items], "user_id", user_query)
+
+
+@dg.asset(
+    partitions_def=bizdate,
+    kinds={"duckdb", "parquet"},
+    owners=["team:recsys"],
+    code_version="1",
+    check_specs=[
+        check("item_features", "no_nulls", "no key is null"),
+        check("item_features", "unique_keys", "one row an item"),
+    ],
+)
+def item_features(
+    context: dg.AssetExecutionContext,
+    lake: LakeStore,
+    dataset: Dataset,
+    splits: Partition,
+    users: Partition,
+    items: Partition,
+) -> dg.MaterializeResult:
+    """Of each item the features that a row after its last offline event would have: what serving reads."""
+    return _snapshot(context, lake, dataset.load(), [splits, users, items], "item_id", item_query)
+
+
+def _snapshot(
+    context: dg.AssetExecutionContext,
+    lake: LakeStore,
+    profile: Profile,
+    upstream: list[Partition],
+    key: str,
+    query: Callable[[Profile, Path], str],
+) -> dg.MaterializeResult:
+    splits, users, items = (partition.path(ROWS) for partition in upstream)
+    config = {"features": profile.features.model_dump()}
+    with writing(context, lake, upstream, config) as output, connect() as connection:
+        build_history(connection, profile, splits, users, items)
+        rows = query(profile, users if key == "user_id" else items)
+        output.manifest.rows = write_parquet(connection, rows, output.path(ROWS))
+        written = scan([output.path(ROWS)])
+        check_no_nulls(output, connection, written, [key])
+        check_unique(output, connection, written, [key])
+        output.metadata["preview"] = show.preview(connection, f"FROM {written}", 5)
+    return output.result()

@@ -1,0 +1,175 @@
+"""Ingest: the landed tables, validated. Rows that cannot be used are kept aside with their reasons.
+
+`interactions[D]` holds the events of day D; `users[D]` and `items[D]` the tables as of the end of D.
+"""
+
+import dagster as dg
+import duckdb
+
+from recsys_assets.assets import show
+from recsys_assets.checks import check, check_no_nulls, check_unique
+from recsys_assets.datasets.duck import connect, scan
+from recsys_assets.datasets.ingest import (
+    ROWS,
+    NotLanded,
+    check_label_rule,
+    ingest_entities,
+    ingest_events,
+    load_known_ids,
+)
+from recsys_assets.datasets.profile import KEYS, Profile, TableName
+from recsys_assets.datasets.tables import LandedFileError
+from recsys_assets.io_managers import Output, writing
+from recsys_assets.partitions import bizdate
+from recsys_assets.resources import Dataset, LakeStore
+
+NOT_NULL = "no key column is null"
+UNIQUE = "no two rows have the same key"
+FEW_REJECTED = "rejected rows are at most bounds.max_rejected_rate of what landed"
+
+
+@dg.asset(
+    partitions_def=bizdate,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    kinds={"duckdb", "parquet"},
+    owners=["team:recsys"],
+    code_version="1",
+    check_specs=[
+        check("interactions", "no_nulls", NOT_NULL),
+        check("interactions", "unique_keys", "no two rows have the same user, item and time"),
+        check("interactions", "rejected_rows_are_few", FEW_REJECTED),
+    ],
+)
+def interactions(
+    context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset
+) -> dg.MaterializeResult:
+    """Events of one UTC day: who touched what, when, in the order of the landing files (`seq`).
+
+    Rows with missing or unknown ids, values out of bounds, a time outside the day, or that repeat user,
+    item and time go to `rejected.parquet` with the reason. A range of days is ingested in one run.
+    """
+    profile, days = dataset.load(), list(context.partition_keys)
+    check_label_rule(profile)
+    failed: dict[str, Exception] = {}
+    done: dict[str, Output] = {}
+    with connect() as connection:
+        load_known_ids(connection, profile, days[-1])
+        for number, day in enumerate(days, start=1):
+            try:
+                done[day] = _ingest_day(context, connection, lake, profile, day)
+            except (LandedFileError, NotLanded) as error:
+                failed[day] = error
+            if number % 100 == 0:
+                context.log.info(f"{number} of {len(days)} days ingested, up to {day}")
+    if failed:
+        _report(context, done)
+        raise next(iter(failed.values())) if len(days) == 1 else _some_failed(failed, len(days))
+    for day, output in done.items():
+        context.add_asset_metadata(output.metadata, partition_key=day)
+    return dg.MaterializeResult(check_results=_summed(list(done.values())))
+
+
+@dg.asset(
+    partitions_def=bizdate,
+    kinds={"duckdb", "parquet"},
+    owners=["team:recsys"],
+    code_version="1",
+    check_specs=[
+        check("users", "no_nulls", NOT_NULL),
+        check("users", "unique_keys", UNIQUE),
+        check("users", "rejected_rows_are_few", FEW_REJECTED),
+    ],
+)
+def users(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
+    """Every user known by the end of the bizdate, the newest row of each, ordered by `user_id`."""
+    return _entities(context, lake, dataset.load(), "users")
+
+
+@dg.asset(
+    partitions_def=bizdate,
+    kinds={"duckdb", "parquet"},
+    owners=["team:recsys"],
+    code_version="1",
+    check_specs=[
+        check("items", "no_nulls", NOT_NULL),
+        check("items", "unique_keys", UNIQUE),
+        check("items", "rejected_rows_are_few", FEW_REJECTED),
+    ],
+)
+def items(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
+    """Every item known by the end of the bizdate, the newest row of each, ordered by `item_id`."""
+    return _entities(context, lake, dataset.load(), "items")
+
+
+def _ingest_day(
+    context: dg.AssetExecutionContext,
+    connection: duckdb.DuckDBPyConnection,
+    lake: LakeStore,
+    profile: Profile,
+    day: str,
+) -> Output:
+    with writing(context, lake, config=_tables(profile, "interactions"), bizdate=day) as output:
+        counts = ingest_events(connection, profile, day, output.draft.folder)
+        _describe(output, connection, profile, "interactions", counts)
+    return output
+
+
+def _entities(
+    context: dg.AssetExecutionContext, lake: LakeStore, profile: Profile, table: TableName
+) -> dg.MaterializeResult:
+    with writing(context, lake, config=_tables(profile, table)) as output, connect() as connection:
+        counts = ingest_entities(connection, profile, table, context.partition_key, output.draft.folder)
+        _describe(output, connection, profile, table, counts)
+        output.metadata["preview"] = show.preview(connection, f"FROM {scan([output.path(ROWS)])}")
+    return output.result()
+
+
+def _describe(
+    output: Output, connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, counts: dict[str, int]
+) -> None:
+    """Checks and figures of an ingested table."""
+    rows, keys = scan([output.path(ROWS)]), KEYS[table]
+    rejected = sum(counts.values()) - counts["rows"]
+    output.manifest.rows = counts["rows"]
+    output.manifest.metrics = {"rejected_rows": float(rejected)}
+    check_no_nulls(output, connection, rows, keys)
+    check_unique(output, connection, rows, keys)
+    rate = rejected / max(1, rejected + counts["rows"])
+    output.check("rejected_rows_are_few", rate <= profile.bounds.max_rejected_rate, rejected=rejected, rate=rate)
+    reasons = [(reason, count) for reason, count in counts.items() if reason != "rows"]
+    if reasons:
+        output.metadata["rejected"] = show.table(["reason", "rows"], reasons)
+
+
+def _tables(profile: Profile, table: TableName) -> dict[str, object]:
+    """What of the profile decides the content of an ingested table."""
+    columns = {name: column.model_dump() for name, column in profile.tables[table].items()}
+    return {"columns": columns, "label": profile.label} if table == "interactions" else {"columns": columns}
+
+
+def _summed(outputs: list[Output]) -> list[dg.AssetCheckResult]:
+    """One result a check over all days of the run, naming the days on which it failed."""
+    by_name: dict[str, list[str]] = {}
+    for output in outputs:
+        for result in output.checks:
+            failed_days = by_name.setdefault(str(result.check_name), [])
+            if not result.passed:
+                failed_days.append(output.manifest.bizdate)
+    if len(outputs) == 1:
+        return outputs[0].checks
+    return [
+        dg.AssetCheckResult(check_name=name, passed=not bad, metadata={"failed_days": bad[:100], "days": len(outputs)})
+        for name, bad in by_name.items()
+    ]
+
+
+def _report(context: dg.AssetExecutionContext, done: dict[str, Output]) -> None:
+    """Tell Dagster of the days that were ingested although the step is going to fail."""
+    for day, output in done.items():
+        context.log_event(dg.AssetMaterialization(context.asset_key, partition=day, metadata=output.metadata))
+
+
+def _some_failed(failed: dict[str, Exception], days: int) -> LandedFileError:
+    first = "; ".join(f"{day}: {error}" for day, error in list(failed.items())[:5])
+    return LandedFileError(f"{len(failed)} of {days} days could not be ingested, the others were. {first}")
+

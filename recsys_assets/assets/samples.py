@@ -1,0 +1,137 @@
+"""Samples: which event trains, validates and tests, and the rows that ranking models learn from."""
+
+import dagster as dg
+import duckdb
+
+from recsys_assets.assets import show
+from recsys_assets.checks import check, check_label_rate, check_no_nulls, check_unique
+from recsys_assets.datasets.duck import connect, scan, write_parquet
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.splits import PARTS, split, split_sizes
+from recsys_assets.features.history import build_history, rows_that_know_too_much, sample_query, terms
+from recsys_assets.io_managers import writing
+from recsys_assets.lake import Partition
+from recsys_assets.partitions import bizdate, up_to_bizdate
+from recsys_assets.resources import Dataset, LakeStore
+
+RANKED_PARTS = ("train", "validation", "test")
+
+
+@dg.asset(
+    partitions_def=bizdate,
+    deps=[dg.AssetDep("interactions", partition_mapping=up_to_bizdate)],
+    kinds={"duckdb", "parquet"},
+    owners=["team:recsys"],
+    code_version="1",
+    check_specs=[
+        check("splits", "no_nulls", "no key, label or part is null"),
+        check("splits", "unique_keys", "no event is in two parts"),
+        check("splits", "parts_in_order", "in each user's history no part begins before the one ahead of it ends"),
+        check("splits", "label_rate_is_steady", "the day's label rate is within bounds of the day before"),
+    ],
+)
+def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
+    """Every event up to the bizdate with its label and its part: train, validation, test or online.
+
+    The rule is the profile's `split`. The validation part is the tail of train and is used for every
+    choice; `train_rows` counts it in.
+    """
+    profile, day = dataset.load(), context.partition_key
+    events = lake.history("interactions", day)
+    config = {"split": profile.split.model_dump(), "label": profile.label}
+    with writing(context, lake, events, config) as output, connect() as connection:
+        split(connection, profile, [partition.path(ROWS) for partition in events], day)
+        query = "SELECT * FROM splits ORDER BY user_id, position"
+        output.manifest.rows = write_parquet(connection, query, output.path(ROWS))
+        output.manifest.metrics = split_sizes(connection)
+        check_no_nulls(output, connection, "splits", ["user_id", "item_id", "timestamp", "label", "part"])
+        check_unique(output, connection, "splits", ["user_id", "item_id", "timestamp"])
+        late = _parts_out_of_order(connection)
+        output.check("parts_in_order", late == 0, users=late)
+        check_label_rate(output, connection, "splits", day, profile.bounds.max_label_rate_change)
+        output.metadata["events by day"] = _plot(connection)
+    return output.result()
+
+
+@dg.asset(
+    partitions_def=bizdate,
+    kinds={"duckdb", "parquet"},
+    owners=["team:recsys"],
+    code_version="1",
+    check_specs=[
+        check("rank_samples", "no_nulls", "no key or label is null"),
+        check("rank_samples", "rows_match_splits", "each part has the rows and positives of `splits`"),
+        check("rank_samples", "features_know_only_the_past", "counted anew, no row's features use it or a later row"),
+    ],
+)
+def rank_samples(
+    context: dg.AssetExecutionContext,
+    lake: LakeStore,
+    dataset: Dataset,
+    splits: Partition,
+    users: Partition,
+    items: Partition,
+) -> dg.MaterializeResult:
+    """Rows for ranking models with the features as they were just before each event, one file a part.
+
+    Online rows are left out. Values are raw; `feature_schema` says how a model reads them.
+    """
+    profile = dataset.load()
+    tables = [partition.path(ROWS) for partition in (splits, users, items)]
+    config = {"features": profile.features.model_dump()}
+    with writing(context, lake, [splits, users, items], config) as output, connect() as connection:
+        build_history(connection, profile, *tables)
+        rows = {
+            part: write_parquet(connection, sample_query(profile, *tables[1:], part), output.path(f"{part}.parquet"))
+            for part in RANKED_PARTS
+        }
+        output.manifest.rows = sum(rows.values())
+        output.manifest.metrics = {f"{part}_rows": float(count) for part, count in rows.items()}
+        output.manifest.config["terms"] = terms(connection, profile, tables[2])
+        written = scan([output.path(f"{part}.parquet") for part in RANKED_PARTS])
+        check_no_nulls(output, connection, written, ["user_id", "item_id", "timestamp", "label"])
+        expected = _rows_and_positives(connection, f"{scan([tables[0]])} WHERE part <> 'online'")
+        found = _rows_and_positives(connection, written)
+        output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
+        knowing = rows_that_know_too_much(connection, tables[0], written)
+        output.check("features_know_only_the_past", knowing == 0, rows=knowing)
+        output.metadata["preview"] = show.preview(connection, f"FROM {scan([output.path('train.parquet')])}", 5)
+    return output.result()
+
+
+def _parts_out_of_order(connection: duckdb.DuckDBPyConnection) -> int:
+    """Users of whom some row lies in an earlier part than the row before it."""
+    order = ", ".join(f"'{part}'" for part in PARTS)
+    found = connection.execute(f"""
+        SELECT count(DISTINCT user_id) FROM (
+            SELECT user_id, list_position([{order}], part) AS place,
+                lag(place) OVER (PARTITION BY user_id ORDER BY timestamp, seq) AS before
+            FROM splits
+        ) WHERE place < before
+    """).fetchone()
+    return int(found[0]) if found else 0
+
+
+def _rows_and_positives(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[int, int]:
+    found = connection.execute(f"SELECT count(*), sum(label) FROM {rows}").fetchone() or (0, 0)
+    return int(found[0]), int(found[1])
+
+
+def _plot(connection: duckdb.DuckDBPyConnection) -> dg.MarkdownMetadataValue:
+    """Events a day, stacked by part; at most 120 bars, so that years of days stay readable."""
+    found = connection.execute("""
+        WITH edges AS (SELECT min(timestamp)::DATE AS first, greatest(1, ceil((max(timestamp)::DATE
+            - min(timestamp)::DATE + 1) / 120))::INT AS width FROM splits)
+        SELECT part, first + CAST(((timestamp::DATE - first) // width) * width AS INT) AS day, count(*)
+        FROM splits, edges GROUP BY ALL ORDER BY day
+    """).fetchall()
+    days = sorted({row[1] for row in found})
+    figure, plot = show.axes("events by part", "day", "events")
+    floor = dict.fromkeys(days, 0)
+    width = min(((b - a).days for a, b in zip(days, days[1:], strict=False)), default=1)
+    for part in PARTS:
+        counts = {row[1]: row[2] for row in found if row[0] == part}
+        plot.bar(list(counts), list(counts.values()), bottom=[floor[day] for day in counts], label=part, width=width)
+        floor |= {day: floor[day] + count for day, count in counts.items()}
+    plot.legend()
+    return show.picture(figure)

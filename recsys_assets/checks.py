@@ -1,0 +1,67 @@
+"""Asset checks: their declarations, and the questions that several assets ask of their rows.
+
+A check is named after the property that must hold. It runs inside its asset, where the rows are at hand,
+and its result is written into the manifest: a partition that failed a blocking check is refused by every
+later run, not only by its own.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import dagster as dg
+import duckdb
+
+from recsys_assets.datasets.duck import name
+from recsys_assets.io_managers import Output
+from recsys_assets.partitions import bizdate
+
+
+def check(asset: str, property_name: str, description: str, *, blocking: bool = True) -> dg.AssetCheckSpec:
+    """Declare a check of an asset's partition."""
+    with warnings.catch_warnings():
+        # Without partitions_def a check would look at all partitions; the argument is in preview since 1.13.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return dg.AssetCheckSpec(
+            property_name, asset=asset, description=description, blocking=blocking, partitions_def=bizdate
+        )
+
+
+def check_no_nulls(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[str]) -> None:
+    """Result of `no_nulls`: no listed column is null in any of the rows (SQL of a relation)."""
+    counts = ", ".join(f"count(*) - count({name(column)})" for column in columns)
+    found = connection.execute(f"SELECT {counts} FROM {rows}").fetchone() or ()
+    nulls = {column: int(count) for column, count in zip(columns, found, strict=True) if count}
+    output.check("no_nulls", not nulls, nulls=nulls)
+
+
+def check_unique(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, keys: Sequence[str]) -> None:
+    """Result of `unique_keys`: no two of the rows have the same key."""
+    columns = ", ".join(map(name, keys))
+    found = connection.execute(f"SELECT count(*), count(DISTINCT ({columns})) FROM {rows}").fetchone() or (0, 0)
+    output.check("unique_keys", found[0] == found[1], rows=int(found[0]), keys=int(found[1]))
+
+
+def check_label_rate(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, day: str, bound: float) -> None:
+    """Result of `label_rate_is_steady`: the day's label rate is that of the day before, within the bound.
+
+    Three standard errors of the difference are allowed on top, so that a day of ten events is not refused.
+    """
+    found = connection.execute(f"""
+        SELECT date_diff('day', timestamp::DATE, DATE '{day}') AS age, count(*), avg(label)
+        FROM {rows} WHERE age < 2 GROUP BY age ORDER BY age
+    """).fetchall()
+    rates = {age: (int(count), float(rate)) for age, count, rate in found}
+    if len(rates) < 2:
+        output.check("label_rate_is_steady", True, note="there is no day before, or no event today")
+        return
+    (today_rows, today), (yesterday_rows, yesterday) = rates[0], rates[1]
+    pooled = (today * today_rows + yesterday * yesterday_rows) / (today_rows + yesterday_rows)
+    allowed = bound + 3 * math.sqrt(pooled * (1 - pooled) * (1 / today_rows + 1 / yesterday_rows))
+    passed = abs(today - yesterday) <= allowed
+    output.check("label_rate_is_steady", passed, today=today, yesterday=yesterday, allowed_change=allowed)
+
+
+def check_floor(output: Output, property_name: str, value: float, floor: float) -> None:
+    """Result of a check that a figure reaches its floor; a figure that is no number does not."""
+    output.check(property_name, value >= floor, value=float(value), floor=float(floor))

@@ -1,0 +1,38 @@
+"""The code location: every asset, check, job, schedule and sensor of one dataset profile.
+
+Put nothing here but the assembly. `RECSYS_PROFILE` picks the profile.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from recsys_assets.assets import GROUPS
+from recsys_assets.io_managers import LakeIOManager
+from recsys_assets.jobs import everything
+from recsys_assets.resources import resources
+from recsys_assets.schedules import daily_schedule
+from recsys_assets.sensors import new_data_sensor
+
+# Two steps at a time: each may hold a few GB, and training uses all cores by itself.
+EXECUTOR = dg.multiprocess_executor.configured(
+    {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": ["recsys_assets.definitions"]}}}
+)
+
+
+def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """The definitions, with some resources replaced (by tests)."""
+    provided = {**resources(), **(overrides or {})}
+    assets = [dg.load_assets_from_modules([module], group_name=group) for group, module in GROUPS.items()]
+    return dg.Definitions(
+        assets=[asset for group in assets for asset in group],
+        jobs=[everything],
+        schedules=[daily_schedule],
+        sensors=[new_data_sensor],
+        resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])},
+        executor=EXECUTOR,
+    )
+
+
+defs = build_defs()

@@ -1,0 +1,100 @@
+"""How assets read partitions of the lake and write their own.
+
+An input parameter annotated `Partition` arrives as the partition of the run's bizdate. An output is written
+by the asset through `writing`, which publishes it whole or leaves nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+
+from recsys_assets.lake import Draft, Manifest, Partition
+from recsys_assets.resources import LakeStore
+
+
+class LakeIOManager(dg.ConfigurableIOManager):
+    """Loads inputs from the lake; refuses what is missing or failed a blocking check."""
+
+    store: dg.ResourceDependency[LakeStore]
+
+    def load_input(self, context: dg.InputContext) -> Partition:
+        """The upstream partition of the run's bizdate."""
+        return self.store.read(context.asset_key.to_user_string(), context.asset_partition_key)
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Assets write their partitions themselves; a value here is a mistake in the asset."""
+        raise TypeError(f"{context.asset_key.to_user_string()} must return a MaterializeResult without a value")
+
+
+@dataclass
+class Output:
+    """A partition that an asset is writing, with what the UI will show of it."""
+
+    draft: Draft
+    location: str
+    blocking: frozenset[str]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    checks: list[dg.AssetCheckResult] = field(default_factory=list)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The partition's manifest, to be filled in."""
+        return self.draft.manifest
+
+    def path(self, file: str) -> Path:
+        """Where to write one of its files."""
+        return self.draft.path(file)
+
+    def check(self, name: str, passed: bool, **found: Any) -> None:
+        """Record a check's result; a failed blocking one closes the gate for everything downstream."""
+        self.checks.append(dg.AssetCheckResult(check_name=name, passed=bool(passed), metadata=found))
+        if not passed and name in self.blocking:
+            self.manifest.failed_checks.append(name)
+
+    def describe(self) -> None:
+        """Fill in the schemas of the Parquet files, and the metadata that every asset shows."""
+        tables = {path.name: pq.read_schema(path) for path in sorted(self.draft.folder.glob("*.parquet"))}
+        self.manifest.schema = {file: dict(_columns(schema)) for file, schema in tables.items()}
+        if tables:
+            first = next(iter(tables.values()))
+            columns = [dg.TableColumn(name, kind) for name, kind in _columns(first)]
+            self.metadata["dagster/column_schema"] = dg.TableSchema(columns)
+        if self.manifest.rows is not None:
+            self.metadata["dagster/partition_row_count"] = self.manifest.rows
+        self.metadata |= {**self.manifest.metrics, "path": dg.MetadataValue.path(self.location)}
+
+    def result(self) -> dg.MaterializeResult[Any]:
+        """What the asset returns."""
+        version = dg.DataVersion(self.manifest.fingerprint)
+        return dg.MaterializeResult(metadata=self.metadata, check_results=self.checks, data_version=version)
+
+
+@contextmanager
+def writing(
+    context: dg.AssetExecutionContext,
+    store: LakeStore,
+    upstream: Sequence[Partition] = (),
+    config: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    bizdate: str | None = None,
+) -> Iterator[Output]:
+    """Write the asset's partition of `bizdate` (default: the run's), described and published at the block's end."""
+    asset, day = context.asset_key.to_user_string(), bizdate or context.partition_key
+    specs = context.assets_def.check_specs
+    with store.lake.draft(asset, day) as draft:
+        blocking = frozenset(spec.name for spec in specs if spec.blocking)
+        output = Output(draft, store.lake.location(asset, day), blocking)
+        draft.manifest.config, draft.manifest.seed = dict(config or {}), seed
+        draft.manifest.code_version = context.assets_def.code_versions_by_key[context.asset_key] or "1"
+        draft.manifest.upstream = {f"{p.manifest.asset}/{p.manifest.bizdate}": p.manifest.fingerprint for p in upstream}
+        yield output
+        output.describe()
+
+
+def _columns(schema: Any) -> list[tuple[str, str]]:
+    return [(column.name, str(column.type)) for column in schema]

@@ -1,0 +1,132 @@
+"""Resources: the dataset, the lake and the tracking server, as Dagster sees them.
+
+Put here what an asset reaches outside itself. Keep out hyper-parameters (assets' config) and the bizdate
+(a partition).
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from filelock import FileLock
+
+from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.lake import GateNotPassed, Lake, Partition, PartitionMissing, days
+from recsys_assets.settings import settings
+
+if TYPE_CHECKING:
+    import mlflow
+
+
+class Dataset(dg.ConfigurableResource[Profile]):
+    """The dataset profile that this code location serves."""
+
+    profile: str
+
+    def load(self) -> Profile:
+        """The profile, read and checked."""
+        return load_profile(self.profile)
+
+
+class LakeStore(dg.ConfigurableResource[Lake]):
+    """The lake's partitions of one dataset."""
+
+    root: str
+    profile: str
+
+    @property
+    def lake(self) -> Lake:
+        """The lake itself."""
+        return Lake(self.root, self.profile)
+
+    def read(self, asset: str, bizdate: str) -> Partition:
+        """A partition to build on.
+
+        Raises:
+            PartitionMissing: it was never materialized.
+            GateNotPassed: it failed a blocking check, in this run or an earlier one.
+        """
+        partition = self.lake.read(asset, bizdate)
+        if partition.manifest.failed_checks:
+            raise GateNotPassed(
+                f"{asset} {bizdate} failed {', '.join(partition.manifest.failed_checks)}: see the check in the UI, "
+                f"mend its cause and materialize {asset} again"
+            )
+        return partition
+
+    def history(self, asset: str, bizdate: str) -> list[Partition]:
+        """Partitions of every day from the first one in the lake up to `bizdate`.
+
+        Raises:
+            PartitionMissing: none is there, or a day among them is not.
+        """
+        found = [day for day in self.lake.bizdates(asset) if day <= bizdate]
+        first = dt.date.fromisoformat(found[0] if found else bizdate)
+        missing = sorted(set(days(first, dt.date.fromisoformat(bizdate))) - set(found))
+        if missing:
+            raise PartitionMissing(
+                f"{asset} lacks {len(missing)} of the days up to {bizdate} ({', '.join(missing[:3])}…): land them if "
+                f"they have not landed, then run `recsys materialize {asset} --bizdate {bizdate}`"
+            )
+        return [self.read(asset, day) for day in found]
+
+
+class Tracking(dg.ConfigurableResource[None]):
+    """MLflow: one run for each training, tagged with the bizdate and the Dagster run."""
+
+    uri: str
+    ui: str
+    dagster_ui: str
+    experiment: str
+
+    @contextmanager
+    def run(self, context: dg.AssetExecutionContext, params: Mapping[str, Any]) -> Iterator["mlflow.ActiveRun"]:
+        """An MLflow run around a training; it ends FAILED when the block raises."""
+        import mlflow
+
+        mlflow.set_tracking_uri(self.uri)
+        self._prepare()
+        asset = context.asset_key.to_user_string()
+        tags = {
+            "bizdate": context.partition_key,
+            "dagster.asset": asset,
+            "dagster.run_id": context.run.run_id,
+            "dagster.run_url": f"{self.dagster_ui}/runs/{context.run.run_id}",
+        }
+        mlflow.set_experiment(self.experiment)
+        with mlflow.start_run(run_name=f"{asset}/{context.partition_key}", tags=tags) as active:
+            mlflow.log_params(dict(params))
+            yield active
+
+    def url(self, run: "mlflow.ActiveRun") -> str:
+        """Where people see the run."""
+        return f"{self.ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+
+    def _prepare(self) -> None:
+        """Create database and experiment once: two processes that do it at once break the database."""
+        import mlflow
+
+        with FileLock(settings().data / ".mlflow.lock"):
+            if mlflow.get_experiment_by_name(self.experiment) is None:
+                artifacts = Path(settings().data / "mlflow").absolute().as_uri() if self._is_local else None
+                mlflow.create_experiment(self.experiment, artifact_location=artifacts)
+
+    @property
+    def _is_local(self) -> bool:
+        return self.uri.startswith("sqlite:")
+
+
+def resources() -> dict[str, Any]:
+    """The resources of this code location, from the settings."""
+    place = settings()
+    profile = load_profile(place=place)
+    return {
+        "dataset": Dataset(profile=place.profile),
+        "lake": LakeStore(root=place.lake, profile=profile.name),
+        "tracking": Tracking(
+            uri=place.tracking_uri, ui=place.tracking_ui, dagster_ui=place.dagster_ui, experiment=profile.name
+        ),
+    }

@@ -1,0 +1,13 @@
+"""Schedules: what runs at a fixed time."""
+
+import dagster as dg
+
+from recsys_assets.jobs import everything
+
+# 02:00 UTC: the day ended two hours ago, so that late landing files of a nightly export are there.
+daily_schedule = dg.build_schedule_from_partitioned_job(
+    everything,
+    name="daily_schedule",
+    hour_of_day=2,
+    description="At 02:00 UTC, every asset of yesterday's bizdate.",
+)
