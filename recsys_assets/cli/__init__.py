@@ -1,0 +1,40 @@
+"""The command line `recsys`: a thin door to the same functions and to Dagster's own API.
+
+One file a command or two. Modules here import only click at the top: `recsys --help` answers at once, and
+Dagster is loaded by the commands that run something.
+"""
+
+import os
+from typing import Any
+
+import click
+
+from recsys_assets.cli.data import bizdate, land, show
+from recsys_assets.cli.doctor import doctor
+from recsys_assets.cli.materialize import materialize
+
+
+class Commands(click.Group):
+    """A group that prints an error which the package itself names as one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] != "recsys_assets":
+                raise
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--profile", metavar="NAME_OR_PATH", help="Dataset profile (else RECSYS_PROFILE, else sample).")
+@click.version_option(package_name="recsys-assets")
+def main(profile: str | None) -> None:
+    """Recommender data platform: land data, build assets by business date, look at what was built."""
+    if profile:
+        os.environ["RECSYS_PROFILE"] = profile  # the definitions read it too, in this and in every step's process
+
+
+for command in (land, bizdate, materialize, show, doctor):
+    main.add_command(command)

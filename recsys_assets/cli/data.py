@@ -1,0 +1,118 @@
+"""`recsys land`, `recsys bizdate`, `recsys show`: what came in and what lies in the lake."""
+
+import datetime as dt
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recsys_assets.cli.days import Day, NothingLanded, latest_bizdate
+
+if TYPE_CHECKING:
+    from recsys_assets.lake import Lake, Manifest
+
+SHOWN_FILES = 20
+
+
+@click.command()
+@click.argument("profile")
+@click.option("--source", help="movielens: GroupLens's zip, its unpacked folder, or a URL (default: GroupLens's).")
+@click.option("--links", type=click.Path(path_type=Path), help="movielens: a links.csv with the IMDB ids.")
+@click.option("--from", "first", type=Day(), help="First day to land.")
+@click.option("--to", "last", type=Day(), help="Last day to land (sample: default yesterday, UTC).")
+@click.option("--users", type=int, help="sample: users seen in --days days.")
+@click.option("--items", type=int, help="sample: items seen in --days days.")
+@click.option("--events", type=int, help="sample: events in --days days.")
+@click.option("--days", type=int, help="sample: how many days, up to --to.")
+@click.option("--seed", type=int, help="sample: of everything generated.")
+def land(
+    profile: str,
+    source: str | None,
+    links: Path | None,
+    first: dt.date | None,
+    last: dt.date | None,
+    **world: Any,
+) -> None:
+    """Turn the source of PROFILE (a name or a YAML file) into landing files, one folder a day."""
+    from recsys_assets.datasets import landing
+    from recsys_assets.datasets.profile import load_profile
+
+    report = landing.land(load_profile(profile), source, first, last, links=links, **world)
+    days = report.bizdates
+    span = f"{days[0]} to {days[-1]}" if days else "none"
+    click.echo(f"{report.profile}: {report.rows:,} events of {len(days):,} days ({span}) in {report.folder}")
+    click.echo(f"{len(report.changed):,} days are new or changed; next: recsys --profile {profile} materialize '*'")
+
+
+@click.command()
+def bizdate() -> None:
+    """Print the latest complete business date: the last landed day that is over."""
+    from recsys_assets.datasets.profile import load_profile
+
+    click.echo(latest_bizdate(load_profile()))
+
+
+@click.command()
+@click.argument("asset")
+@click.argument("day", metavar="[BIZDATE]", type=Day(), required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def show(asset: str, day: dt.date | None, as_json: bool) -> None:
+    """Say what is in a partition of ASSET (default: its latest): rows, schema, metrics, files."""
+    from recsys_assets.datasets.profile import load_profile
+    from recsys_assets.lake import Lake
+    from recsys_assets.settings import settings
+
+    lake = Lake(settings().lake, load_profile().name)
+    when = day.isoformat() if day else _latest(lake, asset)
+    manifest = lake.manifest(asset, when)
+    path = lake.location(asset, when)
+    if as_json:
+        content = {key: getattr(manifest, key) for key in ("asset", "profile", "bizdate")}
+        content |= {"path": path, "rows": manifest.rows, "metrics": manifest.metrics, "manifest": asdict(manifest)}
+        click.echo(json.dumps(content, indent=1, ensure_ascii=False))
+    else:
+        _print(manifest, path)
+
+
+def _latest(lake: "Lake", asset: str) -> str:
+    """The asset's last bizdate in the lake; when there is none, an error that knows the assets' names."""
+    days = lake.bizdates(asset)
+    if days:
+        return days[-1]
+    from recsys_assets.cli.running import known_asset
+
+    known_asset(asset)
+    raise NothingLanded(f"{asset} was never materialized for '{lake.profile}': recsys materialize '+{asset}'")
+
+
+def _print(manifest: "Manifest", path: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"[bold]{manifest.asset}[/] {manifest.bizdate} of {manifest.profile}", highlight=False)
+    facts = Table.grid(padding=(0, 2))
+    if manifest.rows is not None:
+        facts.add_row("rows", f"{manifest.rows:,}")
+    for name, value in manifest.metrics.items():
+        facts.add_row(name, figure(value))
+    for check in manifest.failed_checks:
+        facts.add_row("[red]failed check[/]", check)
+    if manifest.mlflow_run_id:
+        facts.add_row("MLflow run", manifest.mlflow_run_id)
+    facts.add_row("path", path)
+    console.print(facts)
+    for file, columns in manifest.schema.items():
+        listed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+        console.print(f"[bold]{file}[/]: {listed}", highlight=False)
+    others = [file for file in manifest.files if file not in manifest.schema]
+    if others:
+        more = f" and {len(others) - SHOWN_FILES} more" if len(others) > SHOWN_FILES else ""
+        console.print(f"[bold]other files[/]: {', '.join(others[:SHOWN_FILES])}{more}", highlight=False)
+
+
+def figure(value: float) -> str:
+    """A metric as people read it: a count whole, anything else with four digits."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4f}"

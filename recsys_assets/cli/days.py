@@ -1,0 +1,49 @@
+"""Which bizdate a command works on when none is named."""
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from recsys_assets.datasets.profile import Profile
+
+
+class Day(click.ParamType[dt.date]):
+    """A calendar day as YYYY-MM-DD."""
+
+    name = "YYYY-MM-DD"
+
+    def convert(self, value: str | dt.date, param: click.Parameter | None, ctx: click.Context | None) -> dt.date:
+        """Read the day."""
+        if isinstance(value, dt.date):
+            return value
+        try:
+            return dt.datetime.strptime(value, "%Y-%m-%d").date()  # noqa: DTZ007  a day has no zone
+        except ValueError:
+            self.fail(f"'{value}' is not a day: write it as YYYY-MM-DD", param, ctx)
+
+
+class NothingLanded(RuntimeError):
+    """The profile has no complete day yet; the message says how to get one."""
+
+
+def complete_bizdates(profile: "Profile", today: dt.date | None = None) -> list[str]:
+    """Landed days of the profile that are over (UTC), in order."""
+    from recsys_assets.datasets.landing import landed_bizdates
+
+    now = today or dt.datetime.now(dt.UTC).date()
+    return [day for day in landed_bizdates(profile) if day < now.isoformat()]
+
+
+def latest_bizdate(profile: "Profile", today: dt.date | None = None) -> str:
+    """The last landed day that is over.
+
+    Raises:
+        NothingLanded: there is none.
+    """
+    days = complete_bizdates(profile, today)
+    if not days:
+        how = f"`recsys land {profile.name}`" if profile.source else f"put its files under {profile.landing}"
+        raise NothingLanded(f"no complete day of '{profile.name}' has landed in {profile.landing}: {how}")
+    return days[-1]

@@ -1,0 +1,101 @@
+"""`recsys materialize`: ingest what is missing, run the selected assets, say what came out."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from recsys_assets.cli.days import Day
+
+if TYPE_CHECKING:
+    import dagster as dg
+    from rich.console import Console
+    from rich.table import Table
+
+    from recsys_assets.cli.running import Run
+    from recsys_assets.lake import Lake
+
+SHOWN_METRICS = 6
+
+
+class MaterializeFailed(RuntimeError):
+    """A run that did not end well; the message is what its steps and checks said."""
+
+
+@click.command()
+@click.argument("selection")
+@click.option("--bizdate", type=Day(), help="Which day (default: the latest complete one).")
+def materialize(selection: str, bizdate: dt.date | None) -> None:
+    """Build the assets of SELECTION for a bizdate; landed days that are missing are ingested first.
+
+    SELECTION is Dagster's: rank_widedeep, '+rank_report' (with all it needs), 'group:rank', '*'.
+    """
+    run(selection, bizdate.isoformat() if bizdate else None)
+
+
+def run(selection: str, bizdate: str | None = None) -> None:
+    """Materialize a selection with progress on stderr and a summary on stdout.
+
+    Raises:
+        MaterializeFailed: a step or a blocking check failed.
+        NothingLanded: no bizdate was given and there is none.
+    """
+    from rich.console import Console
+
+    from recsys_assets.cli import running
+    from recsys_assets.cli.days import complete_bizdates, latest_bizdate
+    from recsys_assets.datasets.profile import load_profile
+    from recsys_assets.lake import Lake
+    from recsys_assets.settings import settings
+
+    profile, console = load_profile(), Console(stderr=True)
+    keys, day = running.select(selection), bizdate or latest_bizdate(profile)
+    running.check_bizdate(day)
+    lake = Lake(settings().lake, profile.name)
+    runs = [*running.missing_days(keys, complete_bizdates(profile), lake, day), running.Run(keys, day, day)]
+    seconds: dict[str, float] = {}
+    with running.open_instance() as instance:
+        for each in runs:
+            seconds |= _execute(instance, each, console)
+    names = [name for name in running.asset_names() if name in {key.to_user_string() for key in keys}]
+    Console().print(summary(lake, names, day, seconds))
+
+
+def _execute(instance: "dg.DagsterInstance", run: "Run", console: "Console") -> dict[str, float]:
+    """One run; seconds by step.
+
+    Raises:
+        MaterializeFailed: with what the failed steps said, and where their logs are.
+    """
+    from recsys_assets.cli.progress import Follower
+    from recsys_assets.cli.running import start
+    from recsys_assets.settings import settings
+
+    span = run.first if run.first == run.last else f"{run.first} to {run.last}"
+    what = next(iter(run.keys)).to_user_string() if len(run.keys) == 1 else f"{len(run.keys)} assets"
+    console.print(f"[bold]{what}[/] of {span}", highlight=False)
+    made, events = start(instance, run)
+    outcome = Follower(console, len(made.step_keys_to_execute or [])).follow(events)
+    if outcome.failures:
+        where = f"the whole log: make ui, then {settings().dagster_ui}/runs/{made.run_id}"
+        raise MaterializeFailed("\n".join([*outcome.failures, where]))
+    return outcome.seconds
+
+
+def summary(lake: "Lake", names: Sequence[str], bizdate: str, seconds: Mapping[str, float]) -> "Table":
+    """A row an asset: rows, metrics, seconds (where it was just built), path."""
+    from rich.table import Table
+
+    from recsys_assets.cli.data import figure
+
+    table = Table("asset", "rows", "metrics", "seconds", title=f"{lake.profile} {bizdate}", title_justify="left")
+    table.columns[1].justify = table.columns[3].justify = "right"
+    for name in names:
+        manifest = lake.manifest(name, bizdate)
+        shown = sorted(manifest.metrics, key=lambda metric: (not metric.startswith("test_"), metric))[:SHOWN_METRICS]
+        metrics = ", ".join(f"{metric} {figure(manifest.metrics[metric])}" for metric in shown)
+        rows = "" if manifest.rows is None else f"{manifest.rows:,}"
+        table.add_row(name, rows, metrics, f"{seconds[name]:,.1f}" if name in seconds else "")
+    table.caption = lake.location("<asset>", bizdate)
+    return table

@@ -1,0 +1,84 @@
+"""What people see of a run: a line a step as it ends, what is running meanwhile, and why it failed."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import dagster as dg
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+Type = dg.DagsterEventType
+
+
+@dataclass
+class Outcome:
+    """How a run went: seconds by step, and the reasons of failed steps and checks."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Follower:
+    """Prints a run's events; on a terminal also a live line for each step at work."""
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self.console, self.steps, self.outcome = console, steps, Outcome()
+        self._live = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+        )
+        self._running: dict[str, TaskID] = {}
+
+    def follow(self, events: Iterator[dg.DagsterEvent]) -> Outcome:
+        """Print the events until the run has ended."""
+        with self._live:
+            for event in events:
+                self._take(event)
+        return self.outcome
+
+    def _take(self, event: dg.DagsterEvent) -> None:
+        step = event.step_key or ""
+        match event.event_type:
+            case Type.STEP_START:
+                self._running[step] = self._live.add_task(step)
+            case Type.STEP_SUCCESS:
+                seconds = event.step_success_data.duration_ms / 1000
+                self.outcome.seconds[step] = seconds
+                self._end(step, f"[green]✓[/] {step}  {seconds:,.1f} s")
+            case Type.STEP_FAILURE:
+                why = reason(event)
+                self.outcome.failures.append(f"{step}: {why}")
+                self._end(step, f"[red]✗ {step}[/]  {escape(why.splitlines()[0])}")
+            case Type.STEP_SKIPPED:
+                self._end(step, f"[dim]- {step}  not built[/]")
+            case Type.RUN_FAILURE if not self.outcome.failures:
+                self.outcome.failures.append(event.message or "the run failed")
+            case Type.ASSET_CHECK_EVALUATION:
+                self._check(event)
+
+    def _end(self, step: str, line: str) -> None:
+        if step in self._running:
+            self._live.remove_task(self._running.pop(step))
+        done = len(self.outcome.seconds) + len(self.outcome.failures)
+        self.console.print(f"[dim]{done:>3}/{self.steps}[/] {line}", highlight=False)
+
+    def _check(self, event: dg.DagsterEvent) -> None:
+        found = event.asset_check_evaluation_data
+        if found.passed:
+            return
+        figures = ", ".join(f"{name} {value.value}" for name, value in found.metadata.items())
+        text = f"check {found.check_name} of {found.asset_key.to_user_string()} failed: {figures or found.description}"
+        self.console.print(f"      [yellow]{escape(text)}[/]", highlight=False)
+        self.outcome.warnings.append(text)
+
+
+def reason(event: dg.DagsterEvent) -> str:
+    """A failed step's own error: the innermost one, without its traceback and its module's path."""
+    error = event.step_failure_data.error
+    if error is None:
+        return event.message or "the step failed"
+    while error.cause:
+        error = error.cause
+    return re.sub(r"^(?:\w+\.)*(\w+): ", r"\1: ", error.message.strip())
