@@ -20,6 +20,7 @@ from recsys_assets.datasets.landing_write import write_feed
 from recsys_assets.datasets.profile import KEYS, Profile, TableName
 
 _SUFFIXES = (".parquet", ".csv")
+LOCK_TIMEOUT = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """Hold the landing folder: two writers would share the hidden names of `stage`."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=60):
+        with FileLock(folder / ".lock", timeout=LOCK_TIMEOUT):
             yield
     except Timeout:
         raise LandingError(f"another process is landing files into {folder}: try again when it has ended") from None

@@ -7,6 +7,7 @@ is made. Users and items are born at a steady rate and live for a while, so one 
 
 import datetime as dt
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -68,7 +69,7 @@ def day_of(world: World, since: dt.date, day: dt.date) -> Iterator[tuple[TableNa
     """
     items = items_on(world, since, day)
     yield "items", items.table()
-    slices = max(1, round(world.events / world.days / EVENTS_A_FILE))
+    slices = math.ceil(world.events / world.days / EVENTS_A_FILE)
     users = users_on(world, since, day)
     for number, part in enumerate(np.array_split(np.arange(len(users.id)), slices)):
         rng = np.random.default_rng([world.seed, day.toordinal(), number])
@@ -92,7 +93,7 @@ def _world(profile: Profile, options: dict[str, int]) -> World:
         raise LandingError(f"{path} is damaged ({error}): remove {profile.landing} and land again") from error
     wanted = {**options, "since": profile.first_bizdate.isoformat()}
     for name, value in wanted.items():
-        if value != (present := {**saved, "since": since}[name]):
+        if value != (present := {**asdict(world), "since": since}[name]):
             raise LandingError(
                 f"{profile.landing} holds a world with {name} {present}, not {value}: use another landing folder "
                 f"(RECSYS_LANDING), or remove this one and land again"

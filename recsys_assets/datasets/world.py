@@ -14,6 +14,7 @@ from recsys_assets.datasets.feed import LandingError
 
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
+LEAST = {"users": 10, "items": 50, "events": 100, "days": 1, "seed": 0}
 MIN_ITEMS = 20  # on a day; with fewer there is nothing to choose from
 
 
@@ -66,7 +67,7 @@ class World:
     seed: int = 20260101
 
     def __post_init__(self) -> None:
-        for name, least in {"users": 10, "items": 50, "events": 100, "days": 1, "seed": 0}.items():
+        for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise LandingError(f"--{name} {getattr(self, name)}: must be at least {least}")
         live = ITEMS.alive(self.items, self.days)
@@ -83,8 +84,15 @@ class World:
 
     @staticmethod
     def of(options: dict[str, int]) -> "World":
-        """The default world with some settings changed; users and items grow with the events unless given."""
-        events = max(options.get("events", World.events), World.events)
-        users = events * World.users // World.events
-        items = round(World.items * math.sqrt(events / World.events))
-        return World(**{"users": users, "items": items, **options})
+        """A world as lively as the default one: what is not given follows from the days and the events.
+
+        Each user is as active as by default, and items grow with the square root of a day's events,
+        down to an eighth of the default.
+        """
+        days = options.get("days", World.days)
+        events = options.get("events", max(World.events * days // World.days, LEAST["events"]))
+        times = max(events, 1) / max(days, 1) / (World.events / World.days)
+        users = round(USERS.rate(World.users, World.days) * times * (days + USERS.life))
+        items = round(ITEMS.rate(World.items, World.days) * max(math.sqrt(times), 1 / 8) * (days + ITEMS.life))
+        sizes = {"users": max(users, LEAST["users"]), "items": max(items, LEAST["items"])}
+        return World(**{**sizes, "events": events, **options})
