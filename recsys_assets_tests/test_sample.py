@@ -178,7 +178,7 @@ def test_popularity_is_skewed_and_drifts(month: dict[TableName, pd.DataFrame]) -
     assert share.iloc[0] < 0.1
     half = events.bizdate < sorted(events.bizdate.unique())[15]
     before, after = (events[part].item_id.value_counts(normalize=True) for part in (half, ~half))
-    assert before.sub(after, fill_value=0).abs().sum() / 2 > 0.1  # total variation; chance alone gives about 0.05
+    assert before.sub(after, fill_value=0).abs().sum() / 2 > 0.15  # total variation; chance alone gives 0.07
 
 
 def test_users_see_more_of_what_suits_them(month: dict[TableName, pd.DataFrame]) -> None:
