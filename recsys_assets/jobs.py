@@ -2,7 +2,6 @@
 
 import dagster as dg
 
-
 everything = dg.define_asset_job(
     "everything",
     selection=dg.AssetSelection.all(),

@@ -38,7 +38,9 @@ def feature_schema(
         schema = fit_schema(profile, train, rank_samples.manifest.config["terms"])
         output.path(SCHEMA).write_text(schema.to_json(), encoding="utf-8")
         output.manifest.metrics = {"features": float(len(schema.features))}
-        sound = all(abs(m) < float("inf") and s > 0 for f in schema.features for m, s in zip(f.mean, f.std, strict=True))
+        sound = all(
+            abs(m) < float("inf") and s > 0 for f in schema.features for m, s in zip(f.mean, f.std, strict=True)
+        )
         output.check("statistics_are_finite", sound)
         rows = [(f.name, f.kind, f.side, f.type, len(f.vocabulary) or "", f.length) for f in schema.features]
         output.metadata["features"] = show.table(["name", "kind", "side", "type", "vocabulary", "length"], rows)

@@ -40,9 +40,7 @@ FEW_REJECTED = "rejected rows are at most bounds.max_rejected_rate of what lande
         check("interactions", "rejected_rows_are_few", FEW_REJECTED),
     ],
 )
-def interactions(
-    context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset
-) -> dg.MaterializeResult:
+def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
     """Events of one UTC day: who touched what, when, in the order of the landing files (`seq`).
 
     Rows with missing or unknown ids, values out of bounds, a time outside the day, or that repeat user,
@@ -172,4 +170,3 @@ def _report(context: dg.AssetExecutionContext, done: dict[str, Output]) -> None:
 def _some_failed(failed: dict[str, Exception], days: int) -> LandedFileError:
     first = "; ".join(f"{day}: {error}" for day, error in list(failed.items())[:5])
     return LandedFileError(f"{len(failed)} of {days} days could not be ingested, the others were. {first}")
-

@@ -43,9 +43,7 @@ def _categorical(profile: Profile, name: str, side: Side, train: pa.Table) -> Fe
     return Feature(name, "categorical", side, _type(profile, name, side), group, vocabulary)
 
 
-def _multi_valued(
-    profile: Profile, name: str, side: Side, train: pa.Table, terms: list[str] | None
-) -> Feature:
+def _multi_valued(profile: Profile, name: str, side: Side, train: pa.Table, terms: list[str] | None) -> Feature:
     longest = pc.max(pc.list_value_length(train[name])).as_py() or 1
     vocabulary = _vocabulary(pc.list_flatten(train[name]), profile.features.min_count) if terms is None else terms
     return Feature(name, "multi_valued", side, "string", "side", vocabulary, length=int(longest))

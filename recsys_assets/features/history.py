@@ -23,7 +23,11 @@ TERM_COUNTS = ("recent_term_imp", "recent_term_clk", "user_term_imp", "user_term
 
 def user_columns(profile: Profile) -> list[str]:
     """Columns of `user_features` that feed models, `user_id` aside, in order."""
-    return [*_static(profile, "users"), *_served(profile, USER_STATISTICS), *(TERM_COUNTS if profile.features.terms else ())]
+    return [
+        *_static(profile, "users"),
+        *_served(profile, USER_STATISTICS),
+        *(TERM_COUNTS if profile.features.terms else ()),
+    ]
 
 
 def item_columns(profile: Profile) -> list[str]:
@@ -55,9 +59,7 @@ def build_history(
     _create_events(connection, profile, splits, users, items)
     statement = Template((Path(__file__).parent / "sql" / "history.sql").read_text(encoding="utf-8"))
     window = profile.features.terms.window if profile.features.terms else 1
-    connection.execute(
-        statement.substitute(shrink=BIAS_SHRINK, window=window, term_counts=_term_counts(len(counted)))
-    )
+    connection.execute(statement.substitute(shrink=BIAS_SHRINK, window=window, term_counts=_term_counts(len(counted))))
 
 
 def sample_query(profile: Profile, users: Path, items: Path, part: str) -> str:

@@ -1,0 +1,126 @@
+"""Splits: the reference's rule on real data, and each rule on frames whose answer is known."""
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from recsys_assets.datasets.duck import connect
+from recsys_assets.datasets.profile import Profile, Split, load_profile
+from recsys_assets.datasets.splits import SplitError, split, split_sizes
+
+START = dt.datetime(2001, 1, 1, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Callable[[list[tuple[int, int, float]]], Path]:
+    """Write (user, hour of the event, rating) as an interactions file; items count up in each user."""
+
+    def write(rows: list[tuple[int, int, float]]) -> Path:
+        path = tmp_path / "events.parquet"
+        with duckdb.connect() as connection:
+            connection.execute(
+                "CREATE TABLE e (user_id BIGINT, item_id BIGINT, timestamp TIMESTAMP, rating FLOAT, seq BIGINT)"
+            )
+            values = [
+                (user, number, (START + dt.timedelta(hours=hour)).replace(tzinfo=None), rating, number)
+                for number, (user, hour, rating) in enumerate(rows)
+            ]
+            connection.executemany("INSERT INTO e VALUES (?, ?, ?, ?, ?)", values)
+            connection.execute(f"COPY e TO '{path}' (FORMAT parquet)")
+        return path
+
+    return write
+
+
+def profile_with(rule: Split) -> Profile:
+    return load_profile("movielens-1m").model_copy(update={"split": rule})
+
+
+def parts_of(profile: Profile, path: Path, bizdate: str) -> dict[int, str]:
+    """Letters of each user's parts in order of position: t(r)ain, v, t(e)st, o."""
+    with connect() as connection:
+        split(connection, profile, [path], bizdate)
+        letters = "CASE part WHEN 'train' THEN 'r' WHEN 'validation' THEN 'v' WHEN 'test' THEN 'e' ELSE 'o' END"
+        found = connection.execute(
+            f"SELECT user_id, string_agg({letters}, '' ORDER BY position) FROM splits GROUP BY user_id"
+        ).fetchall()
+    return dict(found)
+
+
+def test_the_tail_of_each_user_is_online_then_test_then_validation(
+    events: Callable[[list[tuple[int, int, float]]], Path],
+) -> None:
+    rule = Split(strategy="per_user_tail", online_last_n=2, test_ratio=0.2, validation_ratio=0.25)
+    path = events([(1, hour, 5) for hour in range(13)] + [(2, hour, 1) for hour in range(3)])
+    # user 1: 11 offline rows, ceil(8.8) = 9 train of which floor(2.25) = 2 validation; user 2: 1 offline row
+    assert parts_of(profile_with(rule), path, "2001-01-01") == {1: "rrrrrrrvveeoo", 2: "roo"}
+
+
+def test_leave_last_n_tests_the_rows_before_the_online_ones(
+    events: Callable[[list[tuple[int, int, float]]], Path],
+) -> None:
+    rule = Split(strategy="leave_last_n", online_last_n=1, test_last_n=2, validation_ratio=0.5)
+    path = events([(1, hour, 5) for hour in range(7)])
+    assert parts_of(profile_with(rule), path, "2001-01-01") == {1: "rrvveeo"}
+
+
+def test_by_day_tests_the_newest_days(events: Callable[[list[tuple[int, int, float]]], Path]) -> None:
+    rule = Split(strategy="by_day", test_days=1, validation_days=2)
+    path = events([(1, 24 * day, 5) for day in range(5)])
+    assert parts_of(profile_with(rule), path, "2001-01-05") == {1: "rrvve"}
+
+
+def test_equal_times_keep_the_order_of_arrival(events: Callable[[list[tuple[int, int, float]]], Path]) -> None:
+    path = events([(1, 7, 5)] * 20)
+    with connect() as connection:
+        split(connection, profile_with(Split(strategy="leave_last_n")), [path], "2001-01-01")
+        found = connection.execute("SELECT item_id FROM splits ORDER BY position").fetchall()
+    assert [row[0] for row in found] == list(range(20))
+
+
+def test_an_empty_part_is_refused_by_name(events: Callable[[list[tuple[int, int, float]]], Path]) -> None:
+    path = events([(1, 0, 5), (1, 1, 5)])
+    with pytest.raises(SplitError, match=r"train and validation part is empty at 2001-01-01 .* by_day"):
+        parts_of(profile_with(Split(strategy="by_day")), path, "2001-01-01")
+
+
+def test_ml_1m_is_split_as_recsys_pipeline_splits_it(ml1m: Path) -> None:
+    """Sizes verified in the reference; the last 10 of each user are those of a stable sort of the file."""
+    ratings = (
+        f"SELECT *, row_number() OVER () AS seq FROM read_csv('{ml1m / 'ratings.dat'}', delim='::', header=false, "
+        "columns={'user_id': 'BIGINT', 'item_id': 'BIGINT', 'rating': 'FLOAT', 'seconds': 'BIGINT'})"
+    )
+    with connect() as connection:
+        connection.execute(f"CREATE TABLE raw AS {ratings}")
+        split_from_table(connection)
+        assert split_sizes(connection) == {
+            "train_rows": 754_233,
+            "validation_rows": 72_800,
+            "test_rows": 185_576,
+            "online_rows": 60_400,
+            "positives": 575_281,
+            "negatives": 424_928,
+        }
+        positives = (
+            "SELECT part, sum(label) FROM (SELECT label, CASE part WHEN 'validation' THEN 'train' ELSE part END "
+        )
+        found = connection.execute(positives + "AS part FROM splits) GROUP BY part").fetchall()
+        assert dict(found) == {"train": 442_643, "test": 97_146, "online": 35_492}
+        online = connection.execute(
+            "SELECT user_id, item_id FROM splits WHERE part = 'online' ORDER BY user_id, position"
+        )
+        ours = online.fetchall()
+        frame = connection.execute("SELECT user_id, item_id, seconds, seq FROM raw ORDER BY seq").df()
+    stable = frame.sort_values(["user_id", "seconds"], kind="stable").groupby("user_id").tail(10)
+    assert ours == list(zip(stable["user_id"], stable["item_id"], strict=True))
+
+
+def split_from_table(connection: duckdb.DuckDBPyConnection) -> None:
+    """Split the table `raw` by way of a file, as the asset does."""
+    events = "SELECT user_id, item_id, rating, to_timestamp(seconds)::TIMESTAMP AS timestamp, seq FROM raw ORDER BY seq"
+    path = Path(connection.execute("SELECT current_setting('temp_directory')").fetchall()[0][0]) / "events.parquet"
+    connection.execute(f"COPY ({events}) TO '{path}' (FORMAT parquet)")
+    split(connection, load_profile("movielens-1m"), [path], "2003-02-28")
