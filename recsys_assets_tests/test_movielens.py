@@ -140,6 +140,14 @@ def test_sources_that_are_no_data_set_are_named(profile: Profile, folder: Path) 
         land(profile, folder)
 
 
+def test_a_spoiled_zip_is_named(profile: Profile, zipped: Path) -> None:
+    content = bytearray(zipped.read_bytes())
+    content[content.index(FILES["ratings.dat"].encode())] ^= 1
+    zipped.write_bytes(content)
+    with pytest.raises(LandingError, match=r"ratings.dat cannot be unpacked: .*CRC"):
+        land(profile, zipped)
+
+
 @pytest.fixture
 def served(zipped: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """URL of the zip on this machine; downloads are kept in a folder of the test's own."""

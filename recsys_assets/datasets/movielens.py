@@ -6,6 +6,7 @@ The files are GroupLens's own: latin-1, '::' between fields, no header.
 import datetime as dt
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,12 +110,19 @@ def _read(file: Folder) -> pa.Table:
     if not file.is_file():
         raise LandingError(f"{file} is missing: --source is the ml-1m zip or the folder of its .dat files")
     columns = _COLUMNS[file.name]
-    content = file.read_bytes()
+    content = _bytes(file)
     if b"\t" in content:  # about to become the separator: pyarrow takes a single character
         line = content[: content.index(b"\t")].count(b"\n") + 1
         raise LandingError(f"{file}, line {line}: a tab, where fields are separated by '::'")
     reading = pa.csv.ReadOptions(column_names=list(columns), use_threads=False, encoding="latin-1")
     return _parsed(file, content.replace(b"::", b"\t"), reading, _IN_TABS, columns)
+
+
+def _bytes(file: Folder) -> bytes:
+    try:
+        return file.read_bytes()
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise LandingError(f"{file} cannot be unpacked: {error}. Get the zip again") from error
 
 
 def _parsed(
@@ -140,7 +148,7 @@ def _links(folder: Folder, links: Path | None) -> pa.Table | None:
     file: Folder = links or folder / "links.csv"
     if not file.is_file():
         return None
-    found = _parsed(file, file.read_bytes(), pa.csv.ReadOptions(use_threads=False), pa.csv.ParseOptions(), _LINKS)
+    found = _parsed(file, _bytes(file), pa.csv.ReadOptions(use_threads=False), pa.csv.ParseOptions(), _LINKS)
     return found.filter(pc.field("imdbId") != "")
 
 
