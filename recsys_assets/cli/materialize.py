@@ -76,10 +76,11 @@ def _execute(instance: "dg.DagsterInstance", run: "Run", console: "Console") -> 
     what = next(iter(run.keys)).to_user_string() if len(run.keys) == 1 else f"{len(run.keys)} assets"
     console.print(f"[bold]{what}[/] of {span}", highlight=False)
     made, events = start(instance, run)
-    outcome = Follower(console, len(made.step_keys_to_execute or [])).follow(events)
+    outcome = Follower(console, made.step_keys_to_execute or []).follow(events)
     if outcome.failures:
-        where = f"the whole log: make ui, then {settings().dagster_ui}/runs/{made.run_id}"
-        raise MaterializeFailed("\n".join([*outcome.failures, where]))
+        unbuilt = [f"not built: {', '.join(outcome.unbuilt)}"] if outcome.unbuilt else []
+        log = f"the whole log: make ui, then {settings().dagster_ui}/runs/{made.run_id}"
+        raise MaterializeFailed("\n".join([*outcome.failures.values(), *unbuilt, log]))
     return outcome.seconds
 
 

@@ -1,7 +1,7 @@
 """What people see of a run: a line a step as it ends, what is running meanwhile, and why it failed."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -14,21 +14,20 @@ Type = dg.DagsterEventType
 
 @dataclass
 class Outcome:
-    """How a run went: seconds by step, and the reasons of failed steps and checks."""
+    """How a run went: seconds by step that succeeded, the reason by step that failed, steps never begun."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    unbuilt: list[str] = field(default_factory=list)
 
 
 class Follower:
     """Prints a run's events; on a terminal also a live line for each step at work."""
 
-    def __init__(self, console: Console, steps: int) -> None:
+    def __init__(self, console: Console, steps: Sequence[str]) -> None:
         self.console, self.steps, self.outcome = console, steps, Outcome()
-        self._live = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
-        )
+        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+        self._live = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._running: dict[str, TaskID] = {}
 
     def follow(self, events: Iterator[dg.DagsterEvent]) -> Outcome:
@@ -36,6 +35,8 @@ class Follower:
         with self._live:
             for event in events:
                 self._take(event)
+        ended = self.outcome.seconds.keys() | self.outcome.failures.keys()
+        self.outcome.unbuilt = [step for step in self.steps if step not in ended]
         return self.outcome
 
     def _take(self, event: dg.DagsterEvent) -> None:
@@ -49,12 +50,10 @@ class Follower:
                 self._end(step, f"[green]✓[/] {step}  {seconds:,.1f} s")
             case Type.STEP_FAILURE:
                 why = reason(event)
-                self.outcome.failures.append(f"{step}: {why}")
+                self.outcome.failures[step] = f"{step}: {why}"
                 self._end(step, f"[red]✗ {step}[/]  {escape(why.splitlines()[0])}")
-            case Type.STEP_SKIPPED:
-                self._end(step, f"[dim]- {step}  not built[/]")
-            case Type.RUN_FAILURE if not self.outcome.failures:
-                self.outcome.failures.append(event.message or "the run failed")
+            case Type.RUN_FAILURE | Type.RUN_CANCELED if not self.outcome.failures:
+                self.outcome.failures[""] = event.message or "the run did not end well"
             case Type.ASSET_CHECK_EVALUATION:
                 self._check(event)
 
@@ -62,7 +61,7 @@ class Follower:
         if step in self._running:
             self._live.remove_task(self._running.pop(step))
         done = len(self.outcome.seconds) + len(self.outcome.failures)
-        self.console.print(f"[dim]{done:>3}/{self.steps}[/] {line}", highlight=False)
+        self.console.print(f"[dim]{done:>3}/{len(self.steps)}[/] {line}", highlight=False, soft_wrap=True)
 
     def _check(self, event: dg.DagsterEvent) -> None:
         found = event.asset_check_evaluation_data
@@ -70,8 +69,7 @@ class Follower:
             return
         figures = ", ".join(f"{name} {value.value}" for name, value in found.metadata.items())
         text = f"check {found.check_name} of {found.asset_key.to_user_string()} failed: {figures or found.description}"
-        self.console.print(f"      [yellow]{escape(text)}[/]", highlight=False)
-        self.outcome.warnings.append(text)
+        self.console.print(f"      [yellow]{escape(text)}[/]", highlight=False, soft_wrap=True)
 
 
 def reason(event: dg.DagsterEvent) -> str:

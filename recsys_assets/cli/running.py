@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import dagster as dg
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
+from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.execution.api import execute_run_iterator
+from dagster._core.instance.ref import InstanceRef
 
 from recsys_assets.lake import Lake
 from recsys_assets.settings import settings
@@ -40,13 +43,6 @@ class Run:
         if self.first == self.last:
             return {"dagster/partition": self.first}
         return {"dagster/asset_partition_range_start": self.first, "dagster/asset_partition_range_end": self.last}
-
-
-def asset_job() -> dg.JobDefinition:
-    """Dagster's own job of all assets; a function, so that step processes can find it again."""
-    from recsys_assets.definitions import defs
-
-    return defs.resolve_implicit_global_asset_job_def()
 
 
 def asset_names() -> list[str]:
@@ -123,16 +119,20 @@ def stretches(days: Sequence[dt.date]) -> list[tuple[dt.date, dt.date]]:
 
 
 def open_instance() -> dg.DagsterInstance:
-    """Dagster's instance of `DAGSTER_HOME`, by default the project's."""
-    os.environ["DAGSTER_HOME"] = os.environ.get("DAGSTER_HOME") or str(settings().home)
-    return dg.DagsterInstance.get()
+    """Dagster's instance of `DAGSTER_HOME`, by default the project's; its processes do not log to the terminal."""
+    home = os.environ.get("DAGSTER_HOME") or str(settings().home)
+    os.environ["DAGSTER_HOME"] = home
+    return dg.DagsterInstance.from_ref(
+        InstanceRef.from_dir(home, overrides={"python_logs": {"python_log_level": "INFO"}})
+    )
 
 
 def start(instance: dg.DagsterInstance, run: Run) -> tuple[dg.DagsterRun, Iterator[dg.DagsterEvent]]:
     """Create the run; its events come while it executes in this process (its steps in theirs)."""
-    job = dg.reconstructable(asset_job)
+    repository = ReconstructableRepository.for_module("recsys_assets.definitions", fn_name="defs")
+    job = repository.get_reconstructable_job(IMPLICIT_ASSET_JOB_NAME).get_subset(asset_selection=run.keys)
     made = instance.create_run_for_job(
-        asset_job(),
+        job.get_definition(),
         run_config=QUIET,
         tags=run.tags,
         asset_selection=run.keys,
