@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import dagster as dg
 import duckdb
 
-from recsys_assets.datasets.duck import name
+from recsys_assets.datasets.duck import name, one
 from recsys_assets.io_managers import Output
 from recsys_assets.partitions import bizdate
 
@@ -30,7 +30,7 @@ def check(asset: str, property_name: str, description: str, *, blocking: bool = 
 def check_no_nulls(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[str]) -> None:
     """Result of `no_nulls`: no listed column is null in any of the rows (SQL of a relation)."""
     counts = ", ".join(f"count(*) - count({name(column)})" for column in columns)
-    found = connection.execute(f"SELECT {counts} FROM {rows}").fetchone() or ()
+    found = one(connection, f"SELECT {counts} FROM {rows}")
     nulls = {column: int(count) for column, count in zip(columns, found, strict=True) if count}
     output.check("no_nulls", not nulls, nulls=nulls)
 
@@ -38,7 +38,7 @@ def check_no_nulls(output: Output, connection: duckdb.DuckDBPyConnection, rows: 
 def check_unique(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, keys: Sequence[str]) -> None:
     """Result of `unique_keys`: no two of the rows have the same key."""
     columns = ", ".join(map(name, keys))
-    found = connection.execute(f"SELECT count(*), count(DISTINCT ({columns})) FROM {rows}").fetchone() or (0, 0)
+    found = one(connection, f"SELECT count(*), count(DISTINCT ({columns})) FROM {rows}")
     output.check("unique_keys", found[0] == found[1], rows=int(found[0]), keys=int(found[1]))
 
 

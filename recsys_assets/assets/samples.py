@@ -5,7 +5,7 @@ import duckdb
 
 from recsys_assets.assets import show
 from recsys_assets.checks import check, check_label_rate, check_no_nulls, check_unique
-from recsys_assets.datasets.duck import connect, scan, write_parquet
+from recsys_assets.datasets.duck import connect, one, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
 from recsys_assets.features.history import build_history, rows_that_know_too_much, sample_query, terms
@@ -102,19 +102,19 @@ def rank_samples(
 def _parts_out_of_order(connection: duckdb.DuckDBPyConnection) -> int:
     """Users of whom some row lies in an earlier part than the row before it."""
     order = ", ".join(f"'{part}'" for part in PARTS)
-    found = connection.execute(f"""
+    query = f"""
         SELECT count(DISTINCT user_id) FROM (
             SELECT user_id, list_position([{order}], part) AS place,
                 lag(place) OVER (PARTITION BY user_id ORDER BY timestamp, seq) AS before
             FROM splits
         ) WHERE place < before
-    """).fetchone()
-    return int(found[0]) if found else 0
+    """
+    return int(one(connection, query)[0])
 
 
 def _rows_and_positives(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[int, int]:
-    found = connection.execute(f"SELECT count(*), sum(label) FROM {rows}").fetchone() or (0, 0)
-    return int(found[0]), int(found[1])
+    count, positives = one(connection, f"SELECT count(*), sum(label) FROM {rows}")
+    return int(count), int(positives)
 
 
 def _plot(connection: duckdb.DuckDBPyConnection) -> dg.MarkdownMetadataValue:

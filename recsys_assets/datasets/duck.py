@@ -2,8 +2,9 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -38,5 +39,10 @@ def scan(files: list[Path]) -> str:
 
 def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> int:
     """Write a query's rows to a Parquet file, the same bytes for the same ordered rows; returns the row count."""
-    done = connection.execute(f"COPY ({query}) TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd)").fetchone()
-    return int(done[0]) if done else 0
+    return int(one(connection, f"COPY ({query}) TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd)")[0])
+
+
+def one(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """The only row of a query; `fetchone` would leave its result open and the connection busy."""
+    (row,) = connection.execute(query, parameters).fetchall()
+    return tuple(row)

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from recsys_assets.datasets.duck import name, quoted, write_parquet
+from recsys_assets.datasets.duck import name, one, quoted, write_parquet
 from recsys_assets.datasets.landing import landed_bizdates, landing_files
 from recsys_assets.datasets.profile import KEYS, Column, Profile, ProfileError, TableName
 from recsys_assets.datasets.tables import LandedFileError, missing, read_landed, typed
@@ -176,13 +176,14 @@ def _refuse_wrong_type(
 ) -> None:
     """A column of which no value at all can be read is of another type: the file fails, not each row."""
     for column, spec in columns.items():
-        found = connection.execute(
+        unfit, example = one(
+            connection,
             f"SELECT count(*), min({name('raw_' + column)}) FROM landed WHERE file = ? AND reason = ?",
             [str(file), f"{column} is no {spec.type}"],
-        ).fetchone()
-        if rows > 1 and found and found[0] == rows:
+        )
+        if unfit == rows > 1:
             raise LandedFileError(
-                f"{file}: column '{spec.column or column}' is no {spec.type} in any row (it holds {found[1]!r})"
+                f"{file}: column '{spec.column or column}' is no {spec.type} in any row (it holds {example!r})"
             )
 
 

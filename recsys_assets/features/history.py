@@ -11,7 +11,7 @@ from string import Template
 
 import duckdb
 
-from recsys_assets.datasets.duck import name, quoted, scan
+from recsys_assets.datasets.duck import name, one, quoted, scan
 from recsys_assets.datasets.profile import Profile
 
 # A bias is shrunk as if it had this many more rows that show none.
@@ -156,15 +156,15 @@ def rows_that_know_too_much(connection: duckdb.DuckDBPyConnection, splits: Path,
         of_user AS ({_counted_before("user")}), of_item AS ({_counted_before("item")})
         SELECT * FROM of_user JOIN of_item USING (user_id, item_id, timestamp)
     """
-    found = connection.execute(f"""
+    differing = f"""
         SELECT count(*) FROM ({expected}) AS expected LEFT JOIN {samples} AS found USING (user_id, item_id, timestamp)
         WHERE found.user_id IS NULL
             OR abs(found.user_count - ln(1 + user_n)) > 1e-4
             OR abs(found.user_positive_rate - (user_p + 1) / (user_n + 2)) > 1e-4
             OR abs(found.item_count - ln(1 + item_n)) > 1e-4
             OR abs(found.item_positive_rate - (item_p + 1) / (item_n + 2)) > 1e-4
-    """).fetchone()
-    return int(found[0]) if found else 0
+    """
+    return int(one(connection, differing)[0])
 
 
 def _counted_before(side: str) -> str:

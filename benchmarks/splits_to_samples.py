@@ -1,0 +1,124 @@
+"""Time and memory from ingested events to `rank_samples`, as the log grows.
+
+    python benchmarks/splits_to_samples.py                       # generated logs of 10^5, 10^6 and 10^7 events
+    python benchmarks/splits_to_samples.py --source FOLDER       # and MovieLens 1M, from its unpacked folder
+
+Each size runs in a process of its own, so that its peak memory is its own. Landing and ingest are shown
+beside, but the peak is of splits, rank_samples, user_features and item_features.
+"""
+
+import argparse
+import datetime as dt
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recsys_assets.datasets.duck import connect, write_parquet
+from recsys_assets.datasets.ingest import ROWS, ingest_entities, ingest_events, load_known_ids
+from recsys_assets.datasets.landing import land, landed_bizdates
+from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.datasets.splits import split
+from recsys_assets.features.history import build_history, item_query, sample_query, user_query
+
+SAMPLE_LAST = dt.date(2026, 6, 30)
+
+
+def timed(done: dict[str, float], step: str, work: Callable[[], Any]) -> None:
+    """Add the seconds that `work` takes to `done`."""
+    start = time.perf_counter()
+    work()
+    done[step] = time.perf_counter() - start
+
+
+def prepare(profile: Profile, source: str | None, events: int, home: Path) -> dict[str, float]:
+    """Land and ingest a log under `home`; returns seconds by step."""
+    done: dict[str, float] = {}
+    world = {} if source else {"events": events, "users": max(600, events // 150), "items": max(400, events // 1000)}
+    last = None if source else SAMPLE_LAST
+    timed(done, "land", lambda: land(profile, source, last=last, **world))
+    timed(done, "ingest", lambda: ingest(profile, home))
+    return done
+
+
+def ingest(profile: Profile, home: Path) -> None:
+    """Ingest all landed days, users and items, without Dagster."""
+    days = landed_bizdates(profile)
+    with connect() as connection:
+        load_known_ids(connection, profile, days[-1])
+        for day in days:
+            (home / day).mkdir()
+            ingest_events(connection, profile, day, home / day)
+        for table in ("users", "items"):
+            (home / table).mkdir()
+            ingest_entities(connection, profile, table, days[-1], home / table)
+
+
+def measure(profile: Profile, home: Path) -> dict[str, float]:
+    """Seconds of splits, samples and snapshots from ingested files, and the peak memory in GB."""
+    done: dict[str, float] = {}
+    users, items, splits = home / "users" / ROWS, home / "items" / ROWS, home / "splits.parquet"
+    days = landed_bizdates(profile)
+
+    def make_splits() -> None:
+        with connect() as connection:
+            split(connection, profile, [home / day / ROWS for day in days], days[-1])
+            done["events"] = write_parquet(connection, "SELECT * FROM splits ORDER BY user_id, position", splits)
+
+    def make_samples() -> None:
+        with connect() as connection:
+            build_history(connection, profile, splits, users, items)
+            for part in ("train", "validation", "test"):
+                write_parquet(connection, sample_query(profile, users, items, part), home / f"{part}.parquet")
+
+    def make_snapshots() -> None:
+        for query, path in ((user_query(profile, users), "user"), (item_query(profile, items), "item")):
+            with connect() as connection:
+                build_history(connection, profile, splits, users, items)
+                write_parquet(connection, query, home / f"{path}_features.parquet")
+
+    timed(done, "splits", make_splits)
+    timed(done, "rank_samples", make_samples)
+    timed(done, "snapshots", make_snapshots)
+    done["peak GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return done
+
+
+def in_a_process(source: str | None, events: int, home: Path, step: str) -> dict[str, float]:
+    """Run one step in a process of its own."""
+    command = [sys.executable, __file__, "--step", step, "--home", str(home), "--sizes", str(events)]
+    printed = subprocess.run([*command, *(["--source", source] if source else [])], check=True, stdout=subprocess.PIPE)
+    return dict(json.loads(printed.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    """Measure every size and print the table."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--source", help="unpacked MovieLens 1M folder")
+    arguments.add_argument("--sizes", type=int, nargs="*", default=[10**5, 10**6, 10**7])
+    arguments.add_argument("--step", choices=["prepare", "measure"], help=argparse.SUPPRESS)
+    arguments.add_argument("--home", type=Path, help=argparse.SUPPRESS)
+    given = arguments.parse_args()
+    if given.step:
+        profile = load_profile("movielens-1m" if given.source else "sample")
+        profile = profile.model_copy(update={"landing": given.home / "landing"})
+        work = prepare(profile, given.source, given.sizes[0], given.home) if given.step == "prepare" else None
+        print(json.dumps(work or measure(profile, given.home)))
+        return
+    columns = ["events", "land", "ingest", "splits", "rank_samples", "snapshots", "peak GB"]
+    print("log".ljust(14) + "".join(column.rjust(14) for column in columns) + "   (seconds)")
+    for source, events in [*([(given.source, 0)] if given.source else []), *((None, size) for size in given.sizes)]:
+        with tempfile.TemporaryDirectory() as home:
+            row = in_a_process(source, events, Path(home), "prepare")
+            row |= in_a_process(source, events, Path(home), "measure")
+        figures = "".join(f"{row[column]:14,.2f}" for column in columns[1:])
+        print(f"{'ML-1M' if source else 'sample':14}{row['events']:14,.0f}{figures}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
