@@ -1,9 +1,16 @@
 """Jobs: what a schedule or a sensor starts."""
 
+import warnings
+
 import dagster as dg
+
+# A run of the job is of one day, so that policies for ranges of days have no say in it; Dagster warns all the same.
+warnings.filterwarnings("ignore", "Asset job everything materializes assets with varying BackfillPolicies", UserWarning)
 
 everything = dg.define_asset_job(
     "everything",
     selection=dg.AssetSelection.all(),
     description="Every asset of one bizdate, from the landing files to the reports.",
+    # `splits` needs the `interactions` of all days before: dagster.yaml runs the days of this tag one after another.
+    tags={"recsys/turn": "everything"},
 )

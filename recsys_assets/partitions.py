@@ -22,6 +22,8 @@ def daily(profile: Profile) -> dg.DailyPartitionsDefinition:
 
 
 bizdate = daily(load_profile())
+# Assets that take a range of days in one run say so; Dagster calls the argument beta.
+warnings.filterwarnings("ignore", "Parameter `backfill_policy` of function `asset`", dg.BetaWarning)
 with warnings.catch_warnings():
     # The flag lets the window begin before the first day; Dagster calls it beta since 1.6.
     warnings.simplefilter("ignore", dg.BetaWarning)

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -72,11 +73,14 @@ def test_the_fingerprint_changes_with_the_days_files_only(own: Profile) -> None:
     assert len({before, with_users, fingerprint(own, "2026-01-02")}) == 3
 
 
-def test_the_newest_change_is_that_of_the_latest_file(own: Profile) -> None:
-    put(own, "interactions/bizdate=2026-01-02/a.csv", "items/bizdate=2026-01-02/a.csv")
-    for table, time in (("interactions", 50), ("items", 70)):
-        os.utime(own.landing / table / "bizdate=2026-01-02" / "a.csv", (time, time))
-    assert newest_change(own, "2026-01-02") == 70
+def test_the_newest_change_is_that_of_the_latest_file_even_if_its_content_is_old(own: Profile) -> None:
+    put(own, "interactions/bizdate=2026-01-02/a.csv", "items/old.csv")
+    before = newest_change(own, "2026-01-02")
+    os.utime(own.landing / "items/old.csv", (50, 50))
+    time.sleep(0.02)  # file times are as coarse as the kernel's clock, 1 to 10 ms
+    (own.landing / "items/bizdate=2026-01-02").mkdir()
+    (own.landing / "items/old.csv").rename(own.landing / "items/bizdate=2026-01-02/b.csv")
+    assert before < newest_change(own, "2026-01-02") <= time.time()
     assert newest_change(own, "2026-01-03") == 0
 
 

@@ -104,9 +104,12 @@ def fingerprint(profile: Profile, bizdate: str) -> str:
 
 
 def newest_change(profile: Profile, bizdate: str) -> float:
-    """When a file of the day last changed, in seconds since 1970; 0 when the day has none."""
+    """When a file of the day was last written or moved in, in seconds since 1970; 0 when the day has none.
+
+    That is the inode's change time: `mv`, `cp -p` and rsync keep the older time of the content.
+    """
     files = [path for table in KEYS for path in landing_files(profile, table, bizdate)]
-    return max((path.stat().st_mtime for path in files), default=0.0)
+    return max((path.stat().st_ctime for path in files), default=0.0)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,0 +1,110 @@
+"""The code location as a whole: what every asset and check has, and how the graph hangs together.
+
+After a wanted change of the graph: `RECSYS_UPDATE_SNAPSHOTS=1 pytest recsys_assets_tests/test_definitions.py`,
+and read the difference before it is committed.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from recsys_assets.assets import GROUPS
+from recsys_assets.definitions import defs
+from recsys_assets.partitions import bizdate
+from recsys_assets_tests.conftest import PROJECT
+
+SNAPSHOT = Path(__file__).parent / "snapshots" / "graph.txt"
+GRAPH = defs.resolve_asset_graph()
+ASSETS = sorted(GRAPH.get_all_asset_keys())
+CHECKS = sorted(GRAPH.asset_check_keys)
+every_asset = pytest.mark.parametrize("key", ASSETS, ids=dg.AssetKey.to_user_string)
+every_check = pytest.mark.parametrize("check", CHECKS, ids=dg.AssetCheckKey.to_user_string)
+
+
+def test_the_definitions_can_be_loaded() -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_each_automation_starts_the_job_of_the_whole_graph() -> None:
+    repository = defs.get_repository_def()
+    assert {asset.to_user_string() for asset in repository.get_job("everything").asset_layer.executable_asset_keys} == {
+        key.to_user_string() for key in ASSETS
+    }
+    assert repository.get_schedule_def("daily_schedule").job_name == "everything"
+    assert repository.get_sensor_def("new_data_sensor").job_name == "everything"
+
+
+@every_asset
+def test_every_asset_has_the_one_partitions_definition(key: dg.AssetKey) -> None:
+    assert GRAPH.get(key).partitions_def is bizdate
+
+
+@every_asset
+def test_every_asset_is_documented_owned_and_marked_with_kinds_and_code_version(key: dg.AssetKey) -> None:
+    node = GRAPH.get(key)
+    assert node.description
+    assert node.owners
+    assert node.kinds
+    assert node.code_version
+
+
+@every_asset
+def test_every_asset_has_a_key_of_one_part_in_the_group_of_its_module(key: dg.AssetKey) -> None:
+    node = GRAPH.get(key)
+    assert len(key.path) == 1
+    assert sorted(GROUPS) == sorted({GRAPH.get(other).group_name for other in ASSETS})
+    here = [asset for asset in vars(GROUPS[node.group_name]).values() if isinstance(asset, dg.AssetsDefinition)]
+    assert key in {own for asset in here for own in asset.keys}
+
+
+@every_asset
+def test_every_asset_reads_assets_of_this_graph_only(key: dg.AssetKey) -> None:
+    assert GRAPH.get(key).parent_keys <= set(ASSETS)
+
+
+@every_check
+def test_every_check_is_of_a_bizdate_and_says_what_must_hold(check: dg.AssetCheckKey) -> None:
+    spec = GRAPH.get_check_spec(check)
+    assert spec.partitions_def is bizdate
+    assert spec.description
+
+
+def test_the_graph_is_the_one_in_the_snapshot() -> None:
+    if os.environ.get("RECSYS_UPDATE_SNAPSHOTS"):
+        SNAPSHOT.write_text(graph_text(), encoding="utf-8")
+    assert graph_text() == SNAPSHOT.read_text(encoding="utf-8"), (
+        "the graph changed: if that was the intention, renew the snapshot as this file's first lines say"
+    )
+
+
+def test_loading_everything_warns_of_nothing() -> None:
+    code = "from recsys_assets.definitions import defs; defs.get_repository_def().get_all_jobs()"
+    loaded = subprocess.run(
+        [sys.executable, "-W", "default", "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert (loaded.returncode, loaded.stderr) == (0, "")
+
+
+def test_the_workspace_file_loads_the_definitions(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", "-w", "workspace.yaml"]
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Validation successful for code location recsys_assets." in done.stderr + done.stdout
+
+
+def graph_text() -> str:
+    """Each asset with its group, and below it what it reads and which checks hold it."""
+    return "\n".join(line for key in ASSETS for line in asset_lines(key)) + "\n"
+
+
+def asset_lines(key: dg.AssetKey) -> list[str]:
+    node = GRAPH.get(key)
+    reads = sorted(parent.to_user_string() for parent in node.parent_keys)
+    specs = [GRAPH.get_check_spec(check) for check in sorted(node.check_keys)]
+    checks = [f"  check  {spec.name}{'' if spec.blocking else ' (does not block)'}" for spec in specs]
+    return [f"{node.group_name}/{key.to_user_string()}", *(f"  reads  {parent}" for parent in reads), *checks]
