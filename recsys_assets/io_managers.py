@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 
-from recsys_assets.lake import Draft, Manifest, Partition
+from recsys_assets.lake import Draft, Manifest, Partition, PartitionReplaced
 from recsys_assets.resources import LakeStore
 
 
@@ -26,9 +26,10 @@ class LakeIOManager(dg.ConfigurableIOManager):
         """The upstream partition of the run's bizdate."""
         return self.store.read(context.asset_key.to_user_string(), context.asset_partition_key)
 
-    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:  # noqa: ARG002 (the name is Dagster's)
         """Assets write their partitions themselves; a value here is a mistake in the asset."""
-        raise TypeError(f"{context.asset_key.to_user_string()} must return a MaterializeResult without a value")
+        asset = context.asset_key.to_user_string()
+        raise TypeError(f"{asset} returned a {type(obj).__name__}: it must return a MaterializeResult without a value")
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Output:
             self.metadata["dagster/partition_row_count"] = self.manifest.rows
         self.metadata |= {**self.manifest.metrics, "path": dg.MetadataValue.path(self.location)}
 
-    def result(self) -> dg.MaterializeResult[Any]:
+    def result(self) -> dg.MaterializeResult[None]:
         """What the asset returns."""
         version = dg.DataVersion(self.manifest.fingerprint)
         return dg.MaterializeResult(metadata=self.metadata, check_results=self.checks, data_version=version)
@@ -83,7 +84,11 @@ def writing(
     seed: int | None = None,
     bizdate: str | None = None,
 ) -> Iterator[Output]:
-    """Write the asset's partition of `bizdate` (default: the run's), described and published at the block's end."""
+    """Write the asset's partition of `bizdate` (default: the run's), described and published at the block's end.
+
+    Raises:
+        PartitionReplaced: an upstream partition was materialized again while the block was reading it.
+    """
     asset, day = context.asset_key.to_user_string(), bizdate or context.partition_key
     specs = context.assets_def.check_specs
     with store.lake.draft(asset, day) as draft:
@@ -94,6 +99,9 @@ def writing(
         draft.manifest.upstream = {f"{p.manifest.asset}/{p.manifest.bizdate}": p.manifest.fingerprint for p in upstream}
         yield output
         output.describe()
+        replaced = [f"{p.manifest.asset} {p.manifest.bizdate}" for p in upstream if not store.lake.is_current(p)]
+        if replaced:
+            raise PartitionReplaced(f"{', '.join(replaced)} changed while {asset} {day} read it: materialize it again")
 
 
 def _columns(schema: Any) -> list[tuple[str, str]]:

@@ -101,6 +101,13 @@ class Tracking(dg.ConfigurableResource[None]):
             mlflow.log_params(dict(params))
             yield active
 
+    def log(self, metrics: Mapping[str, float], folder: Path, name: str) -> None:
+        """Log final metrics, and a folder's files as artifacts, in the current run."""
+        import mlflow
+
+        mlflow.log_metrics(dict(metrics))
+        mlflow.log_artifacts(str(folder), name)
+
     def url(self, run: "mlflow.ActiveRun") -> str:
         """Where people see the run."""
         return f"{self.ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"

@@ -3,6 +3,8 @@
 `interactions[D]` holds the events of day D; `users[D]` and `items[D]` the tables as of the end of D.
 """
 
+from typing import Any
+
 import dagster as dg
 import duckdb
 
@@ -40,7 +42,7 @@ FEW_REJECTED = "rejected rows are at most bounds.max_rejected_rate of what lande
         check("interactions", "rejected_rows_are_few", FEW_REJECTED),
     ],
 )
-def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
+def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult[Any]:
     """Events of one UTC day: who touched what, when, in the order of the landing files (`seq`).
 
     Rows with missing or unknown ids, values out of bounds, a time outside the day, or that repeat user,
@@ -78,7 +80,7 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
         check("users", "rejected_rows_are_few", FEW_REJECTED),
     ],
 )
-def users(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
+def users(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult[Any]:
     """Every user known by the end of the bizdate, the newest row of each, ordered by `user_id`."""
     return _entities(context, lake, dataset.load(), "users")
 
@@ -94,7 +96,7 @@ def users(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) 
         check("items", "rejected_rows_are_few", FEW_REJECTED),
     ],
 )
-def items(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
+def items(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult[Any]:
     """Every item known by the end of the bizdate, the newest row of each, ordered by `item_id`."""
     return _entities(context, lake, dataset.load(), "items")
 
@@ -114,7 +116,7 @@ def _ingest_day(
 
 def _entities(
     context: dg.AssetExecutionContext, lake: LakeStore, profile: Profile, table: TableName
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Any]:
     with writing(context, lake, config=_tables(profile, table)) as output, connect() as connection:
         counts = ingest_entities(connection, profile, table, context.partition_key, output.draft.folder)
         _describe(output, connection, profile, table, counts)

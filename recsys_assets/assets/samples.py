@@ -30,7 +30,7 @@ RANKED_PARTS = ("train", "validation", "test")
         check("splits", "label_rate_is_steady", "the day's label rate is within bounds of the day before"),
     ],
 )
-def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
+def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult[None]:
     """Every event up to the bizdate with its label and its part: train, validation, test or online.
 
     The rule is the profile's `split`. The validation part is the tail of train and is used for every
@@ -71,29 +71,31 @@ def rank_samples(
     splits: Partition,
     users: Partition,
     items: Partition,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[None]:
     """Rows for ranking models with the features as they were just before each event, one file a part.
 
     Online rows are left out. Values are raw; `feature_schema` says how a model reads them.
     """
     profile = dataset.load()
-    tables = [partition.path(ROWS) for partition in (splits, users, items)]
+    events, user_rows, item_rows = (partition.path(ROWS) for partition in (splits, users, items))
     config = {"features": profile.features.model_dump()}
     with writing(context, lake, [splits, users, items], config) as output, connect() as connection:
-        build_history(connection, profile, *tables)
+        build_history(connection, profile, events, user_rows, item_rows)
         rows = {
-            part: write_parquet(connection, sample_query(profile, *tables[1:], part), output.path(f"{part}.parquet"))
+            part: write_parquet(
+                connection, sample_query(profile, user_rows, item_rows, part), output.path(f"{part}.parquet")
+            )
             for part in RANKED_PARTS
         }
         output.manifest.rows = sum(rows.values())
         output.manifest.metrics = {f"{part}_rows": float(count) for part, count in rows.items()}
-        output.manifest.config["terms"] = terms(connection, profile, tables[2])
+        output.manifest.config["terms"] = terms(connection, profile, item_rows)
         written = scan([output.path(f"{part}.parquet") for part in RANKED_PARTS])
         check_no_nulls(output, connection, written, ["user_id", "item_id", "timestamp", "label"])
-        expected = _rows_and_positives(connection, f"{scan([tables[0]])} WHERE part <> 'online'")
+        expected = _rows_and_positives(connection, f"{scan([events])} WHERE part <> 'online'")
         found = _rows_and_positives(connection, written)
         output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
-        knowing = rows_that_know_too_much(connection, tables[0], written)
+        knowing = rows_that_know_too_much(connection, events, written)
         output.check("features_know_only_the_past", knowing == 0, rows=knowing)
         output.metadata["preview"] = show.preview(connection, f"FROM {scan([output.path('train.parquet')])}", 5)
     return output.result()

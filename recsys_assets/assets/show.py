@@ -5,7 +5,7 @@ Plots are small PNGs inside the Markdown: Dagster keeps each in its event log, s
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -37,6 +37,23 @@ def axes(title: str, x: str, y: str) -> "tuple[Figure, Axes]":
     plot.set(title=title, xlabel=x, ylabel=y)
     plot.grid(alpha=0.3)
     return figure, plot
+
+
+def lines(title: str, x: str, steps: Sequence[Mapping[str, float]]) -> dg.MarkdownMetadataValue:
+    """One line for each metric over the steps."""
+    figure, plot = axes(title, x, "")
+    for metric in steps[0] if steps else ():
+        plot.plot(range(1, len(steps) + 1), [step[metric] for step in steps], marker="o", label=metric)
+    plot.legend()
+    return picture(figure)
+
+
+def calibration_plot(bins: Mapping[str, Any]) -> dg.MarkdownMetadataValue:
+    """Observed over predicted rate in bins of equal size; on the diagonal a prediction is right."""
+    figure, plot = axes("calibration on test rows", "predicted rate", "observed rate")
+    plot.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    plot.plot(bins["predicted"], bins["observed"], marker="o")
+    return picture(figure)
 
 
 def picture(figure: "Figure") -> dg.MarkdownMetadataValue:

@@ -64,9 +64,10 @@ def build_history(
 
 def sample_query(profile: Profile, users: Path, items: Path, part: str) -> str:
     """SQL for the rows of one part with all their features, ordered by user_id and time."""
-    columns = [column for column in (*user_columns(profile), *item_columns(profile))]
+    columns = ", ".join(map(name, (*user_columns(profile), *item_columns(profile))))
+    oracle = f", oracle AS {name(profile.oracle)}" if profile.oracle else ""
     return (
-        f"SELECT user_id, item_id, timestamp, label, {', '.join(map(name, columns))} "
+        f"SELECT user_id, item_id, timestamp, label, {columns}{oracle} "
         f"FROM history JOIN {scan([users])} AS users USING (user_id) JOIN {scan([items])} AS items USING (item_id) "
         f"WHERE part = {quoted(part)} ORDER BY user_id, timestamp, seq"
     )
@@ -118,14 +119,15 @@ def _create_events(
     connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path
 ) -> None:
     value = f"CAST(1e6 * {name(profile.rating)} AS BIGINT)" if profile.rating else "NULL::BIGINT"
+    oracle = name(profile.oracle) if profile.oracle else "NULL::FLOAT"
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE events AS
-        SELECT user_id, item_id, timestamp, seq, label, part, {value} AS value FROM {scan([splits])}
+        SELECT user_id, item_id, timestamp, seq, label, part, {value} AS value, {oracle} AS oracle FROM {scan([splits])}
         WHERE part <> 'online'
         UNION ALL
-        SELECT user_id, NULL, 'infinity'::TIMESTAMP, 0, NULL, NULL, NULL FROM {scan([users])}
+        SELECT user_id, NULL, 'infinity'::TIMESTAMP, 0, NULL, NULL, NULL, NULL FROM {scan([users])}
         UNION ALL
-        SELECT NULL, item_id, 'infinity'::TIMESTAMP, 0, NULL, NULL, NULL FROM {scan([items])}
+        SELECT NULL, item_id, 'infinity'::TIMESTAMP, 0, NULL, NULL, NULL, NULL FROM {scan([items])}
     """)
 
 

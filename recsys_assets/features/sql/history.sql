@@ -1,6 +1,6 @@
 -- What was known of the user and of the item just before each row (point in time).
 --
--- `events`: the offline rows (user_id, item_id, timestamp, seq, label, value, terms...), and for each user
+-- `events`: the offline rows (user_id, item_id, timestamp, seq, label, value, oracle), and for each user
 -- and each item one row at the end of time with no label, whose history is the snapshot that serving reads.
 -- "Before" is the order (timestamp, seq); a frame ends one row earlier, so no row sees its own label.
 -- Sums are of whole numbers (labels; residuals and ratings in millionths), so they are exact in any order.
@@ -24,7 +24,7 @@ SELECT *,
 FROM counted;
 
 CREATE OR REPLACE TEMP TABLE history AS
-SELECT user_id, item_id, timestamp, seq, label, part,
+SELECT user_id, item_id, timestamp, seq, label, part, oracle,
     ln(1 + user_n)::FLOAT AS user_count,
     user_positive_rate::FLOAT AS user_positive_rate,
     (coalesce(sum(above_item) OVER user_past, 0) / 1e6 / (user_n + $shrink))::FLOAT AS user_bias,
