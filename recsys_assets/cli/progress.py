@@ -73,10 +73,10 @@ class Follower:
 
 
 def reason(event: dg.DagsterEvent) -> str:
-    """A failed step's own error: the innermost one, without its traceback and its module's path."""
+    """A failed step's own error: what Dagster wraps, without its traceback and its module's path."""
     error = event.step_failure_data.error
     if error is None:
         return event.message or "the step failed"
-    while error.cause:
+    while error.cause and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
     return re.sub(r"^(?:\w+\.)*(\w+): ", r"\1: ", error.message.strip())

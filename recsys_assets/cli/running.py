@@ -75,7 +75,7 @@ def select(expression: str) -> frozenset[dg.AssetKey]:
     try:
         found = dg.AssetSelection.from_coercible(expression.split(",")).resolve(defs.resolve_asset_graph())
     except dg.DagsterInvalidSubsetError as error:
-        for name in re.findall(r"\w+", expression):
+        for name in re.findall(r"'(\w+)'", str(error)):  # "AssetKey(s) ['x'] were selected, but …"
             known_asset(name)
         raise SelectionError(f"selection '{expression}': {error}") from error
     except dg.DagsterError as error:

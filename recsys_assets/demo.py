@@ -1,0 +1,86 @@
+"""`python -m recsys_assets.demo` (`make demo`): the whole line on generated data, from landing to reports.
+
+Does what is missing and nothing twice: a second run says that all is there.
+"""
+
+import datetime as dt
+import os
+import sys
+from collections.abc import Mapping
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from recsys_assets.cli import main as recsys
+from recsys_assets.cli.days import complete_bizdates
+from recsys_assets.datasets.landing import land
+from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.lake import Lake
+from recsys_assets.settings import settings
+
+REPORT = "rank_report"
+NEXT = """
+next:
+  make ui                                                     see the graph, rerun any part of it
+  . ./activate                                                then, from any folder:
+  recsys show rank_widedeep                                   what is in a partition
+  dagster asset materialize --select rank_widedeep            train again, on the latest bizdate
+  recsys materialize '+rank_report' --bizdate {before}        everything for another day
+  recsys land movielens-1m && recsys --profile movielens-1m materialize '*'
+"""
+
+
+def main() -> None:
+    """Land, materialize, print what came out."""
+    os.environ["RECSYS_PROFILE"] = "sample"
+    console, profile = Console(), load_profile("sample")
+    day = _landed(profile)
+    lake = Lake(settings().lake, profile.name)
+    if missing := [name for name in _names() if not _is_there(lake, name, day)]:
+        console.print(f"{len(missing)} assets to build for {day}", highlight=False)
+        recsys.main(["materialize", "*", "--bizdate", day], standalone_mode=False)
+    else:
+        console.print(f"Everything for {day} is there already.", highlight=False)
+    console.print(comparison(lake.manifest(REPORT, day).metrics, day))
+    console.print(f"artefacts: {lake.location('<asset>', day)}", highlight=False, markup=False, soft_wrap=True)
+    before = (dt.date.fromisoformat(day) - dt.timedelta(days=1)).isoformat()
+    console.print(NEXT.format(before=before), highlight=False, markup=False, soft_wrap=True)
+
+
+def _landed(profile: Profile) -> str:
+    """Land the generated days up to yesterday, unless they are there; the last of them."""
+    yesterday = (dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)).isoformat()
+    if yesterday not in complete_bizdates(profile):
+        land(profile)
+    return complete_bizdates(profile)[-1]
+
+
+def _names() -> list[str]:
+    from recsys_assets.cli.running import asset_names
+
+    return asset_names()
+
+
+def _is_there(lake: Lake, asset: str, bizdate: str) -> bool:
+    """Whether the partition was built and passed its blocking checks."""
+    return lake.exists(asset, bizdate) and not lake.manifest(asset, bizdate).failed_checks
+
+
+def comparison(metrics: Mapping[str, float], bizdate: str) -> Table:
+    """The report's `<model>.<metric>` figures, a row a model: the baselines and the best reachable beside."""
+    models = dict.fromkeys(name.partition(".")[0] for name in metrics)
+    columns = dict.fromkeys(name.partition(".")[2] for name in metrics)
+    table = Table("", *columns, title=f"ranking, test rows of {bizdate}", title_justify="left")
+    for model in models:
+        cells = [metrics.get(f"{model}.{column}") for column in columns]
+        table.add_row(model, *("" if cell is None else f"{cell:.4f}" for cell in cells))
+    return table
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)

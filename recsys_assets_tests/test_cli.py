@@ -1,0 +1,228 @@
+import datetime as dt
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from recsys_assets.cli import main, places
+from recsys_assets.cli.days import NothingLanded, latest_bizdate
+from recsys_assets.cli.installation import differing
+from recsys_assets.cli.running import stretches
+from recsys_assets.datasets.profile import load_profile
+from recsys_assets.lake import Lake
+from recsys_assets_tests.conftest import PROJECT
+
+SMALL = ["--users", "60", "--items", "120", "--events", "3000", "--days", "8", "--seed", "7", "--to", "2026-06-30"]
+KEYS = ["asset", "profile", "bizdate", "path", "rows", "metrics", "manifest"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Places of this test's own, whatever the shell has set."""
+    for name in [name for name in os.environ if name.startswith(("RECSYS_", "DAGSTER_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    shutil.copy(PROJECT / "dagster.yaml", tmp_path)
+    return tmp_path
+
+
+def recsys(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A fresh process, as a shell starts it."""
+    return subprocess.run(
+        [sys.executable, "-m", "recsys_assets.cli", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def activated(script: str, shell: str = "bash") -> "subprocess.CompletedProcess[str]":
+    """A shell in which the project was activated, with this test's history."""
+    here = os.environ["DAGSTER_HOME"]
+    lines = f". ./activate; export DAGSTER_HOME='{here}'; {script}"
+    return subprocess.run([shell, "-euc", lines], cwd=PROJECT, capture_output=True, text=True, check=False)
+
+
+def publish(asset: str, bizdate: str, rows: int = 3) -> None:
+    with Lake(str(Path(os.environ["RECSYS_DATA"]) / "lake"), "sample").draft(asset, bizdate) as draft:
+        draft.path("data.csv").write_text("a\n1\n", encoding="utf-8")
+        draft.manifest.rows, draft.manifest.metrics = rows, {"test_auc": 0.75}
+
+
+def test_help_answers_within_a_second() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        assert "materialize" in command("--help").stdout
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 1
+
+
+def test_bizdate_is_the_last_landed_day_that_is_over() -> None:
+    assert recsys("land", "sample", *SMALL).exit_code == 0
+    profile = load_profile("sample")
+    assert latest_bizdate(profile) == "2026-06-30"
+    assert latest_bizdate(profile, today=dt.date(2026, 6, 30)) == "2026-06-29"
+    with pytest.raises(NothingLanded):
+        latest_bizdate(profile, today=dt.date(2026, 6, 1))
+    assert recsys("bizdate").stdout == "2026-06-30\n"
+
+
+def test_bizdate_says_what_to_do_when_nothing_has_landed() -> None:
+    result = recsys("bizdate")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "`recsys land sample`" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--profile", "nowhere", "bizdate"], "no profile 'nowhere': give one of"),
+        (["land", "sample", "--from", "2026-13-01"], "'2026-13-01' is not a day: write it as YYYY-MM-DD"),
+        (
+            ["land", "sample", "--from", "2026-02-02", "--to", "2026-02-01"],
+            "--from 2026-02-02 is after --to 2026-02-01",
+        ),
+        (["land", "sample", "--source", "x.zip"], "takes no source"),
+        (["land", "movielens-1m", "--users", "9"], "takes no users"),
+        (["show", "splits", "2026-03-01"], "splits has no partition for 2026-03-01"),
+        (["show", "splits"], "splits was never materialized for 'sample': recsys materialize '+splits'"),
+        (["show", "split"], "no asset 'split': did you mean splits"),
+        (["materialize", "+rank_sample"], "no asset 'rank_sample': did you mean rank_samples"),
+        (["materialize", "group:nothing"], "names no asset; there are"),
+        (["materialize", "splits and"], "cannot be read"),
+        (
+            ["materialize", "splits", "--bizdate", "2019-01-01"],
+            "2019-01-01 is no bizdate of the profile: they run from",
+        ),
+    ],
+)
+def test_a_mistake_is_answered_in_a_line_without_a_traceback(arguments: list[str], said: str) -> None:
+    result = recsys(*arguments)
+    assert result.exit_code in (1, 2)
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+
+
+def test_show_json_is_one_object_with_stated_keys() -> None:
+    publish("rank_widedeep", "2026-06-29")
+    publish("rank_widedeep", "2026-06-30", rows=5)
+    shown = json.loads(recsys("show", "rank_widedeep", "--json").stdout)
+    assert list(shown) == KEYS
+    assert (shown["bizdate"], shown["rows"], shown["metrics"]) == ("2026-06-30", 5, {"test_auc": 0.75})
+    assert shown["manifest"]["files"].keys() == {"data.csv"}
+    assert Path(shown["path"], "manifest.json").is_file()
+    assert json.loads(recsys("show", "rank_widedeep", "2026-06-29", "--json").stdout)["rows"] == 3
+
+
+def test_show_says_rows_metrics_and_files() -> None:
+    publish("rank_widedeep", "2026-06-30")
+    said = recsys("show", "rank_widedeep").stdout
+    assert all(part in said for part in ("2026-06-30 of sample", "test_auc", "0.7500", "data.csv"))
+
+
+def test_stretches_are_unbroken_runs_of_days() -> None:
+    days = [dt.date(2026, 1, day) for day in (1, 2, 3, 7, 9, 10)]
+    found = [(first.day, last.day) for first, last in stretches(days)]
+    assert found == [(1, 3), (7, 7), (9, 10)]
+    assert stretches([]) == []
+
+
+def test_doctor_finds_nothing_to_mend_here() -> None:
+    result = recsys("doctor")
+    assert result.exit_code == 0, result.output
+    assert "recsys land sample" in result.output
+
+
+def test_doctor_says_how_to_mend(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = home / "broken.yaml"
+    broken.write_text("name: Broken\n", encoding="utf-8")
+    (home / "file").touch()
+    monkeypatch.setenv("RECSYS_LAKE", str(home / "file" / "lake"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///tmp/runs")
+    monkeypatch.setattr(places, "LEAST_DISK_GB", 1e9)
+    result = recsys("--profile", str(broken), "doctor")
+    assert result.exit_code == 1
+    mended = [line.split()[1] for line in result.output.splitlines() if line.startswith("MEND")]
+    assert mended == ["profile", "lake", "mlflow", "disk"]
+    assert "RECSYS_DATA" in result.output
+
+
+def test_doctor_compares_with_the_pins_but_not_the_build_of_torch() -> None:
+    assert differing("# a comment\ntorch==2.13.0\nnot-installed==1.0") == []
+    assert differing("click==0.1")[0].endswith("(not 0.1)")
+
+
+@pytest.fixture
+def landed(home: Path) -> Path:
+    assert command("land", "sample", *SMALL).returncode == 0
+    return home
+
+
+def test_materialize_ingests_missing_days_then_builds_and_sums_up(landed: Path) -> None:
+    ran = command("materialize", "+splits")
+    assert ran.returncode == 0, ran.stderr
+    assert "interactions of 2026-06-23 to 2026-06-29" in ran.stderr
+    assert "DEBUG" not in ran.stderr
+    assert "train_rows" in ran.stdout and "sample 2026-06-30" in ran.stdout
+    lake = Lake(str(landed / "data" / "lake"), "sample")
+    assert lake.bizdates("interactions") == [f"2026-06-{day}" for day in range(23, 31)]
+    assert lake.bizdates("splits") == ["2026-06-30"]
+    again = command("materialize", "splits", "--bizdate", "2026-06-29")
+    assert again.returncode == 0, again.stderr
+    assert "interactions" not in again.stderr
+
+
+def test_a_failing_step_is_told_in_its_own_words(landed: Path) -> None:
+    spoilt = landed / "data" / "landing" / "sample" / "interactions" / "bizdate=2026-06-30"
+    for file in spoilt.iterdir():
+        file.write_bytes(b"no parquet")
+    ran = command("materialize", "+splits")
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    error = ran.stderr[ran.stderr.index("Error:") :]
+    assert "LandedFileError" in error and str(spoilt) in error
+    assert "not built:" in error and "splits" in error
+
+
+@pytest.mark.usefixtures("landed")
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_activate_exports_the_latest_bizdate(shell: str) -> None:
+    said = activated('echo "$DAGSTER_CLI_ASSET_MATERIALIZE_PARTITION $DAGSTER_DG_LAUNCH_PARTITION $RECSYS_HOME"', shell)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.splitlines()[-1] == f"2026-06-30 2026-06-30 {PROJECT}"
+
+
+def test_activate_without_data_gives_a_hint_and_does_not_end_the_shell() -> None:
+    said = activated('echo "${DAGSTER_DG_LAUNCH_PARTITION-unset}"')
+    assert (said.returncode, said.stdout) == (0, "unset\n")
+    assert "recsys land sample" in said.stderr
+
+
+def test_activate_takes_a_profile_for_the_rest_of_the_shell() -> None:
+    lines = "RECSYS_PROFILE=movielens-1m . ./activate; printenv RECSYS_PROFILE"
+    said = subprocess.run(["bash", "-c", lines], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert said.stdout == "movielens-1m\n"
+
+
+def test_dagsters_own_commands_work_as_typed(landed: Path) -> None:
+    assert command("materialize", "+splits").returncode == 0
+    lake = Lake(str(landed / "data" / "lake"), "sample")
+    for typed, day in {
+        "dagster asset materialize --select splits": "2026-06-30",
+        "dagster asset materialize --select splits --partition 2026-06-28": "2026-06-28",
+        "dg launch --assets splits --partition 2026-06-27": "2026-06-27",
+    }.items():
+        shutil.rmtree(lake.location("splits", day), ignore_errors=True)
+        ran = activated(typed)
+        assert ran.returncode == 0, ran.stderr[-2000:]
+        assert lake.exists("splits", day), typed

@@ -1,0 +1,85 @@
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from recsys_assets_tests.conftest import PROJECT
+
+PACKAGE = PROJECT / "recsys_assets"
+FLOORS = {
+    1: ["datasets", "metrics", "lake", "settings"],
+    2: ["i2i", "models", "training", "retrieval", "features"],
+    3: ["stores"],
+    4: ["assets", "checks", "jobs", "schedules", "sensors", "partitions", "resources", "io_managers", "instance"],
+    5: ["definitions", "cli", "serving", "demo", "ui"],
+}
+FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+HEAVY = ["torch", "faiss", "mlflow", "onnx", "onnxruntime", "lightgbm", "pymongo"]
+
+
+def room_of(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(module: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def pins() -> dict[str, str]:
+    lines = (PROJECT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_module_imports_from_a_floor_above_its_own(module: Path) -> None:
+    floor = FLOOR_OF[room_of(module)]  # a new room must be given a floor
+    ours = [name.split(".")[1] for name in imported(module) if name.startswith("recsys_assets.")]
+    above = sorted({room for room in ours if room in FLOOR_OF and FLOOR_OF[room] > floor})
+    assert not above, f"{module.name} is on floor {floor} and imports {above}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_three_lower_floors_know_nothing_of_dagster_and_mlflow(module: Path) -> None:
+    if FLOOR_OF[room_of(module)] <= 3:
+        assert not {name.split(".")[0] for name in imported(module)} & {"dagster", "mlflow"}
+
+
+def test_the_definitions_load_no_heavy_library_and_take_less_than_three_seconds() -> None:
+    code = (
+        "import sys, time; start = time.perf_counter(); import recsys_assets.definitions; "
+        f"print(time.perf_counter() - start, *[name for name in {HEAVY} if name in sys.modules])"
+    )
+    answers = [subprocess.check_output([sys.executable, "-W", "ignore", "-c", code], text=True) for _ in range(3)]
+    assert not answers[0].split()[1:]
+    assert min(float(answer.split()[0]) for answer in answers) < 3
+
+
+def test_constraints_are_exact_versions_from_any_index() -> None:
+    lines = (PROJECT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    odd = [line for line in lines if not line.startswith("#") and not re.fullmatch(r"[\w.-]+==[\w.]+", line)]
+    assert not odd  # no hashes, no URLs, no local labels such as +cpu
+
+
+def test_constraints_hold_a_fitting_version_of_everything_that_pyproject_asks_for() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    held = {name.lower().replace("_", "-"): version for name, version in pins().items()}
+    wanted = [Requirement(line) for line in [*project["dependencies"], *project["optional-dependencies"]["dev"]]]
+    unmet = [str(need) for need in wanted if not need.specifier.contains(held.get(need.name.lower(), "0"))]
+    assert not unmet
+
+
+def test_what_is_installed_here_is_what_constraints_say() -> None:
+    installed = {name: metadata.version(name).split("+")[0] for name in ("dagster", "duckdb", "pandas", "torch")}
+    assert installed == {name: pins()[name] for name in installed}
