@@ -30,7 +30,7 @@ SCHEMA = "schema.json"
 )
 def feature_schema(
     context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, rank_samples: Partition
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:
     """The features of ranking models: names, types, vocabularies, means and deviations, fitted on train rows."""
     profile = dataset.load()
     with writing(context, lake, [rank_samples], {"features": profile.features.model_dump()}) as output:
@@ -64,7 +64,7 @@ def user_features(
     splits: Partition,
     users: Partition,
     items: Partition,
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:
     """Of each user the features that a row after their last offline event would have: what serving reads."""
     return _snapshot(context, lake, dataset.load(), [splits, users, items], "user_id", user_query)
 
@@ -86,7 +86,7 @@ def item_features(
     splits: Partition,
     users: Partition,
     items: Partition,
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:
     """Of each item the features that a row after its last offline event would have: what serving reads."""
     return _snapshot(context, lake, dataset.load(), [splits, users, items], "item_id", item_query)
 
@@ -98,7 +98,7 @@ def _snapshot(
     upstream: list[Partition],
     key: str,
     query: Callable[[Profile, Path], str],
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:
     splits, users, items = (partition.path(ROWS) for partition in upstream)
     config = {"features": profile.features.model_dump()}
     with writing(context, lake, upstream, config) as output, connect() as connection:

@@ -30,7 +30,7 @@ RANKED_PARTS = ("train", "validation", "test")
         check("splits", "label_rate_is_steady", "the day's label rate is within bounds of the day before"),
     ],
 )
-def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult[None]:
+def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
     """Every event up to the bizdate with its label and its part: train, validation, test or online.
 
     The rule is the profile's `split`. The validation part is the tail of train and is used for every
@@ -71,7 +71,7 @@ def rank_samples(
     splits: Partition,
     users: Partition,
     items: Partition,
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:
     """Rows for ranking models with the features as they were just before each event, one file a part.
 
     Online rows are left out. Values are raw; `feature_schema` says how a model reads them.
