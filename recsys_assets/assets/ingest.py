@@ -3,7 +3,6 @@
 `interactions[D]` holds the events of day D; `users[D]` and `items[D]` the tables as of the end of D.
 """
 
-from typing import Any
 
 import dagster as dg
 import duckdb
@@ -42,7 +41,7 @@ FEW_REJECTED = "rejected rows are at most bounds.max_rejected_rate of what lande
         check("interactions", "rejected_rows_are_few", FEW_REJECTED),
     ],
 )
-def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult[Any]:
+def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
     """Events of one UTC day: who touched what, when, in the order of the landing files (`seq`).
 
     Rows with missing or unknown ids, values out of bounds, a time outside the day, or that repeat user,
@@ -80,7 +79,7 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
         check("users", "rejected_rows_are_few", FEW_REJECTED),
     ],
 )
-def users(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult[Any]:
+def users(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
     """Every user known by the end of the bizdate, the newest row of each, ordered by `user_id`."""
     return _entities(context, lake, dataset.load(), "users")
 
@@ -96,7 +95,7 @@ def users(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) 
         check("items", "rejected_rows_are_few", FEW_REJECTED),
     ],
 )
-def items(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult[Any]:
+def items(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
     """Every item known by the end of the bizdate, the newest row of each, ordered by `item_id`."""
     return _entities(context, lake, dataset.load(), "items")
 
@@ -116,7 +115,7 @@ def _ingest_day(
 
 def _entities(
     context: dg.AssetExecutionContext, lake: LakeStore, profile: Profile, table: TableName
-) -> dg.MaterializeResult[Any]:
+) -> dg.MaterializeResult:
     with writing(context, lake, config=_tables(profile, table)) as output, connect() as connection:
         counts = ingest_entities(connection, profile, table, context.partition_key, output.draft.folder)
         _describe(output, connection, profile, table, counts)
