@@ -109,7 +109,7 @@ def _create_item_terms(
     """Create `item_terms`: for each item, t0, t1, … say whether it carries the term."""
     column = name(profile.features.terms.column) if profile.features.terms else ""
     flags = "".join(
-        f", coalesce(list_contains({column}, {quoted(term)}), false)::UTINYINT AS t{place}"
+        f", coalesce(list_contains({column}, {quoted(term)}), false)::INTEGER AS t{place}"
         for place, term in enumerate(counted)
     )
     connection.execute(f"CREATE OR REPLACE TEMP TABLE item_terms AS SELECT item_id{flags} FROM {scan([items])}")
