@@ -16,7 +16,7 @@ from recsys_assets.cli import main as recsys
 from recsys_assets.cli.days import complete_bizdates
 from recsys_assets.datasets.landing import land
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.lake import Lake
+from recsys_assets.lake import Lake, PartitionDamaged, PartitionMissing
 from recsys_assets.settings import settings
 
 REPORT = "rank_report"
@@ -64,7 +64,10 @@ def _names() -> list[str]:
 
 def _is_there(lake: Lake, asset: str, bizdate: str) -> bool:
     """Whether the partition was built and passed its blocking checks."""
-    return lake.exists(asset, bizdate) and not lake.manifest(asset, bizdate).failed_checks
+    try:
+        return not lake.manifest(asset, bizdate).failed_checks
+    except (PartitionMissing, PartitionDamaged):
+        return False
 
 
 def comparison(metrics: Mapping[str, float], bizdate: str) -> Table:
