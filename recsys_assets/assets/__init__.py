@@ -6,10 +6,13 @@ the group's name in the UI, and the module that defines its assets.
 
 from types import ModuleType
 
-from recsys_assets.assets import features, ingest, samples
+from recsys_assets.assets import evaluation, features, ingest, onnx, rank, samples
 
 GROUPS: dict[str, ModuleType] = {
     "ingest": ingest,
     "samples": samples,
     "features": features,
+    "rank": rank,
+    "onnx": onnx,
+    "evaluation": evaluation,
 }

@@ -3,7 +3,6 @@
 `interactions[D]` holds the events of day D; `users[D]` and `items[D]` the tables as of the end of D.
 """
 
-
 import dagster as dg
 import duckdb
 

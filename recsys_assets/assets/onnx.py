@@ -1,0 +1,69 @@
+"""ONNX: each ranking model as one file that takes raw features, proved equal to its torch original."""
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys_assets.assets import show
+from recsys_assets.assets.rank import RANKERS
+from recsys_assets.checks import check
+from recsys_assets.io_managers import writing
+from recsys_assets.lake import Partition
+from recsys_assets.partitions import bizdate
+from recsys_assets.resources import LakeStore
+
+MODEL = "model.onnx"
+PARITY_ROWS = 10_000
+# Float32 sums in another order differ by about 1e-7; a wrong look-up or normalisation by far more.
+TOLERANCE = 1e-5
+
+
+def exported(model: str) -> dg.AssetsDefinition:
+    """The ONNX asset of one ranking model."""
+
+    @dg.asset(
+        name=f"onnx_{model}",
+        description=(
+            f"`rank_{model}` as one ONNX file: takes the raw features of `feature_schema` (look-up and "
+            "normalisation are inside), any batch size, and gives the probability of a positive."
+        ),
+        ins={"ranker": dg.AssetIn(f"rank_{model}")},
+        partitions_def=bizdate,
+        kinds={"onnx"},
+        owners=["team:recsys"],
+        code_version="1",
+        check_specs=[
+            check(f"onnx_{model}", "onnx_matches_torch", f"onnxruntime and torch agree within {TOLERANCE} on real rows")
+        ],
+    )
+    def onnx(
+        context: dg.AssetExecutionContext, lake: LakeStore, ranker: Partition, rank_samples: Partition
+    ) -> dg.MaterializeResult:
+        from recsys_assets.training import onnx_export
+
+        with writing(context, lake, [ranker, rank_samples]) as output:
+            onnx_export.export(ranker.folder, output.path(MODEL), {"bizdate": context.partition_key})
+            rows = real_rows(rank_samples)
+            found = onnx_export.parity(ranker.folder, output.path(MODEL), rows)
+            output.manifest.metrics = found
+            largest = max(value for name, value in found.items() if name.startswith("max_difference"))
+            output.check("onnx_matches_torch", largest <= TOLERANCE, **found)
+            runtime = onnx_export.session(output.path(MODEL))
+            signature = [(each.name, each.type, each.shape) for each in (*runtime.get_inputs(), *runtime.get_outputs())]
+            output.metadata["inputs and output"] = show.table(["name", "type", "shape"], signature)
+        return output.result()
+
+    return onnx
+
+
+def real_rows(rank_samples: Partition) -> pa.Table:
+    """At least `PARITY_ROWS` rows if there are so many: the newest parts first."""
+    tables: list[pa.Table] = []
+    for part in ("test", "validation", "train"):
+        missing = PARITY_ROWS - sum(table.num_rows for table in tables)
+        if missing > 0:
+            tables.append(pq.read_table(rank_samples.path(f"{part}.parquet")).slice(0, missing))
+    return pa.concat_tables(tables)
+
+
+onnx_assets = [exported(model) for model in RANKERS]

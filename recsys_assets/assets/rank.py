@@ -1,0 +1,133 @@
+"""Ranking models: one asset a model, trained on `rank_samples` under `feature_schema`.
+
+A new ranker is a file in `models/`, its line in the registry there, and its line in `RANKERS`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from recsys_assets.assets import show
+from recsys_assets.assets.features import SCHEMA
+from recsys_assets.checks import check, check_floor
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.features.schema import FeatureSchema, encode
+from recsys_assets.io_managers import Output, writing
+from recsys_assets.lake import Partition
+from recsys_assets.metrics import auc, calibration, calibration_error, gauc, log_loss
+from recsys_assets.partitions import bizdate
+from recsys_assets.resources import Dataset, LakeStore, Tracking
+
+RANKERS = {
+    "widedeep": "Wide & Deep (Cheng et al. 2016): crosses that memorise beside an MLP that generalises.",
+}
+PREDICTIONS = "test_predictions.parquet"
+
+
+class RankConfig(dg.Config):
+    """How a ranking model is trained; what is not set is the model's own default."""
+
+    seed: int = Field(default=1, description="of initial weights, dropout and the order of rows")
+    model: dict[str, Any] = Field(default={}, description="hyper-parameters of the network that differ")
+    training: dict[str, Any] = Field(default={}, description="settings of the trainer that differ")
+
+
+def ranker(model: str, description: str) -> dg.AssetsDefinition:
+    """The asset of one ranking model."""
+
+    @dg.asset(
+        name=f"rank_{model}",
+        description=f"{description} Chosen on validation rows; test rows are scored once, at the end.",
+        partitions_def=bizdate,
+        kinds={"pytorch", "mlflow"},
+        owners=["team:recsys"],
+        code_version="1",
+        pool="training",
+        check_specs=[check(f"rank_{model}", "auc_floor", "the validation AUC reaches bounds.min_auc")],
+    )
+    def rank(
+        context: dg.AssetExecutionContext,
+        config: RankConfig,
+        lake: LakeStore,
+        dataset: Dataset,
+        tracking: Tracking,
+        rank_samples: Partition,
+        feature_schema: Partition,
+    ) -> dg.MaterializeResult:
+        upstream, settings = [rank_samples, feature_schema], {"name": model, **config.model_dump()}
+        with (
+            writing(context, lake, upstream, settings, config.seed) as output,
+            tracking.run(context, settings) as run,
+        ):
+            output.manifest.mlflow_run_id = run.info.run_id
+            _train(context, config, model, output, rank_samples, feature_schema)
+            _evaluate(output, dataset.load())
+            tracking.log(output.manifest.metrics, output.draft.folder, "model")
+            output.metadata["mlflow run"] = dg.MetadataValue.url(tracking.url(run))
+        return output.result()
+
+    return rank
+
+
+def _train(
+    context: dg.AssetExecutionContext,
+    config: RankConfig,
+    model: str,
+    output: Output,
+    rank_samples: Partition,
+    feature_schema: Partition,
+) -> None:
+    """Fit on train and validation rows, write the checkpoint, score the test rows."""
+    import mlflow
+
+    from recsys_assets.training import checkpoint, trainer
+
+    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        mlflow.log_metrics(metrics, step=epoch)
+        context.log.info(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+
+    schema = FeatureSchema.read(feature_schema.path(SCHEMA))
+    train, validation, test = (rank_samples.path(f"{part}.parquet") for part in ("train", "validation", "test"))
+    network, training = trainer.configured(model, config.model, config.training)
+    fitted = trainer.fit(model, schema, train, validation, network, training, config.seed, on_epoch)
+    checkpoint.save(output.draft.folder, fitted)
+    output.metadata["training"] = show.lines("training", "epoch", fitted.history)
+    output.manifest.metrics["validation_auc"] = fitted.metrics["validation_auc"]
+    rows = pq.read_table(test)
+    scores = trainer.predict(fitted.model, encode(schema, rows))
+    scored = rows.select(["user_id", "item_id", "timestamp", "label"]).append_column("score", pa.array(scores))
+    pq.write_table(scored, output.path(PREDICTIONS), compression="zstd")
+    output.manifest.rows = scored.num_rows
+
+
+def _evaluate(output: Output, profile: Profile) -> None:
+    """Test metrics, the floor and the calibration plot, from the scored test rows."""
+    labels, scores, users = scored_rows(output.path(PREDICTIONS))
+    output.manifest.metrics |= ranking_metrics(labels, scores, users)
+    check_floor(output, "auc_floor", output.manifest.metrics["validation_auc"], profile.bounds.min_auc)
+    output.metadata["calibration"] = show.calibration_plot(calibration(labels, scores))
+
+
+def scored_rows(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(labels, scores, users) of a model's test rows, each (N,)."""
+    table = pq.read_table(path, columns=["label", "score", "user_id"])
+    users = table["user_id"].combine_chunks().dictionary_encode().indices
+    return table["label"].to_numpy(), table["score"].to_numpy(), users.to_numpy(zero_copy_only=False)
+
+
+def ranking_metrics(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> dict[str, float]:
+    """Test metrics of a ranking model, under the names that reports and `recsys show` use."""
+    return {
+        "test_auc": auc(labels, scores),
+        "test_gauc": gauc(labels, scores, users),
+        "test_logloss": log_loss(labels, scores),
+        "test_calibration_error": calibration_error(labels, scores),
+    }
+
+
+rank_assets = [ranker(model, description) for model, description in RANKERS.items()]
