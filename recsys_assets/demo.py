@@ -5,15 +5,15 @@ Does what is missing and nothing twice: a second run says that all is there.
 
 import datetime as dt
 import os
-import sys
 from collections.abc import Mapping
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from recsys_assets.cli import main as recsys
+from recsys_assets.cli import plain_errors
 from recsys_assets.cli.days import complete_bizdates
+from recsys_assets.cli.materialize import run as materialize
 from recsys_assets.datasets.landing import land
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import Lake, PartitionDamaged, PartitionMissing
@@ -31,15 +31,22 @@ next:
 """
 
 
+@click.command()
 def main() -> None:
     """Land, materialize, print what came out."""
     os.environ["RECSYS_PROFILE"] = "sample"
-    console, profile = Console(), load_profile("sample")
-    day = _landed(profile)
-    lake = Lake(settings().lake, profile.name)
-    if missing := [name for name in _names() if not _is_there(lake, name, day)]:
+    with plain_errors():
+        _demonstrate(Console())
+
+
+def _demonstrate(console: Console) -> None:
+    from recsys_assets.cli.running import asset_names  # loads the definitions, which read RECSYS_PROFILE
+
+    profile = load_profile("sample")
+    day, lake = _landed(profile), Lake(settings().lake, profile.name)
+    if missing := [name for name in asset_names() if not _is_there(lake, name, day)]:
         console.print(f"{len(missing)} assets to build for {day}", highlight=False)
-        recsys.main(["materialize", "*", "--bizdate", day], standalone_mode=False)
+        materialize("*", day)
     else:
         console.print(f"Everything for {day} is there already.", highlight=False)
     console.print(comparison(lake.manifest(REPORT, day).metrics, day))
@@ -54,12 +61,6 @@ def _landed(profile: Profile) -> str:
     if yesterday not in complete_bizdates(profile):
         land(profile)
     return complete_bizdates(profile)[-1]
-
-
-def _names() -> list[str]:
-    from recsys_assets.cli.running import asset_names
-
-    return asset_names()
 
 
 def _is_there(lake: Lake, asset: str, bizdate: str) -> bool:
@@ -82,8 +83,4 @@ def comparison(metrics: Mapping[str, float], bizdate: str) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+    main()

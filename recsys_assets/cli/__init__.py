@@ -4,7 +4,9 @@ One file a command or two. Modules here import only click at the top: `recsys --
 Dagster is loaded by the commands that run something.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -14,17 +16,24 @@ from recsys_assets.cli.doctor import doctor
 from recsys_assets.cli.materialize import materialize
 
 
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Say an error that the package itself names in its own words, without a traceback."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "recsys_assets":
+            raise
+        raise click.ClickException(str(error)) from error
+
+
 class Commands(click.Group):
-    """A group that prints an error which the package itself names as one line, without a traceback."""
+    """A group whose commands fail in plain words."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        try:
+        with plain_errors():
             return super().invoke(ctx)
-        except Exception as error:
-            if type(error).__module__.partition(".")[0] != "recsys_assets":
-                raise
-            raise click.ClickException(str(error)) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,0 +1,15 @@
+import io
+
+from rich.console import Console
+
+from recsys_assets.demo import comparison
+
+
+def test_the_comparison_has_a_row_a_model_and_leaves_out_what_was_not_measured() -> None:
+    metrics = {"widedeep.test_auc": 0.71, "widedeep.test_gauc": 0.69, "popularity.test_auc": 0.61}
+    table = comparison(metrics, "2026-06-30")
+    assert [column.header for column in table.columns] == ["", "test_auc", "test_gauc"]
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table)
+    lines = [line.replace("│", " ").split() for line in console.export_text().splitlines() if "│" in line]
+    assert lines == [["widedeep", "0.7100", "0.6900"], ["popularity", "0.6100"]]
