@@ -7,12 +7,10 @@ written last, and a folder without one is refused.
 """
 
 import contextlib
-import ctypes
 import datetime as dt
-import errno
+import getpass
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import psutil
+
+from recsys_assets.datasets.folders import clear_leftovers, file_hash, move_in, new_folder
 
 MANIFEST = "manifest.json"
-_RENAME_EXCHANGE = 2  # linux/fs.h
-_AT_FDCWD = -100  # linux/fcntl.h
 
 
 class PartitionMissing(FileNotFoundError):
@@ -34,6 +31,10 @@ class PartitionMissing(FileNotFoundError):
 
 class PartitionDamaged(RuntimeError):
     """A partition's files are not those its manifest lists."""
+
+
+class PartitionReplaced(RuntimeError):
+    """A partition was materialized again while it was being read: what was made of it may mix both."""
 
 
 class GateNotPassed(RuntimeError):
@@ -85,12 +86,24 @@ class Partition:
         """Path of one of its files.
 
         Raises:
-            PartitionDamaged: the manifest does not list the file, or it is gone.
+            PartitionDamaged: the manifest does not list the file.
         """
-        path = self.folder / file
-        if file not in self.manifest.files or not path.exists():
+        if file not in self.manifest.files:
             raise PartitionDamaged(f"{self.manifest.asset} {self.manifest.bizdate} has no file {file}: {self.folder}")
-        return path
+        return self.folder / file
+
+    def verify(self) -> None:
+        """Read all files and compare them with the manifest (about 1.5 GB a second).
+
+        Raises:
+            PartitionDamaged: a file is missing or has other bytes.
+        """
+        for file, expected in self.manifest.files.items():
+            if file_hash(self.folder / file) != expected:
+                raise PartitionDamaged(
+                    f"{self.folder / file} is missing or not as its manifest says: "
+                    f"materialize {self.manifest.asset} {self.manifest.bizdate} again"
+                )
 
 
 @dataclass
@@ -119,10 +132,6 @@ class Lake:
         path = f"{self._base}/{asset}/bizdate={bizdate}"
         return path if self._local else self._fs.unstrip_protocol(path)
 
-    def exists(self, asset: str, bizdate: str) -> bool:
-        """Whether the partition was published."""
-        return bool(self._fs.exists(f"{self._base}/{asset}/bizdate={bizdate}/{MANIFEST}"))
-
     def bizdates(self, asset: str) -> list[str]:
         """Bizdates of the asset's published partitions, in order."""
         folder = f"{self._base}/{asset}"
@@ -131,27 +140,53 @@ class Lake:
         return sorted(str(path).rsplit("/", 2)[1].removeprefix("bizdate=") for path in found)
 
     def manifest(self, asset: str, bizdate: str) -> Manifest:
-        """What the partition says of itself, without fetching its files.
+        """What the partition says of itself, without a look at its files.
 
         Raises:
             PartitionMissing: it was never published.
+            PartitionDamaged: its manifest cannot be read.
         """
-        if not self.exists(asset, bizdate):
+        place = self.location(asset, bizdate)
+        try:
+            text = self._fs.cat_file(f"{self._base}/{asset}/bizdate={bizdate}/{MANIFEST}")
+        except FileNotFoundError:
             raise PartitionMissing(
-                f"{asset} has no partition for {bizdate} ({self.location(asset, bizdate)}): "
+                f"{asset} has no partition for {bizdate} ({place}): "
                 f"run `recsys materialize +{asset} --bizdate {bizdate}`"
-            )
-        return Manifest(**json.loads(self._fs.cat_file(f"{self._base}/{asset}/bizdate={bizdate}/{MANIFEST}")))
+            ) from None
+        try:
+            return Manifest(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise PartitionDamaged(
+                f"{place}/{MANIFEST} cannot be read ({error}): materialize {asset} {bizdate} again"
+            ) from error
 
     def read(self, asset: str, bizdate: str) -> Partition:
-        """The partition, local to this machine (one on an object store is fetched first).
+        """The partition, whole and local to this machine (one on an object store is fetched first).
+
+        A run that overwrites it later does so under the reader: ask `is_current` when all is read.
 
         Raises:
             PartitionMissing: it was never published.
+            PartitionDamaged: its files are not those its manifest lists.
         """
-        manifest = self.manifest(asset, bizdate)
         place = f"{self._base}/{asset}/bizdate={bizdate}"
-        return Partition(Path(place) if self._local else self._fetched(place, manifest), manifest)
+        while True:
+            manifest = self.manifest(asset, bizdate)
+            try:
+                return self._in_place(place, manifest) if self._local else self._fetched(place, manifest)
+            except PartitionDamaged:
+                if self._is_current(manifest):
+                    raise  # otherwise it was replaced meanwhile: read the new one
+
+    def is_current(self, partition: Partition) -> bool:
+        """Whether the partition still is what it was when it was read."""
+        return self._is_current(partition.manifest)
+
+    def _is_current(self, manifest: Manifest) -> bool:
+        with contextlib.suppress(PartitionMissing):
+            return self.manifest(manifest.asset, manifest.bizdate).fingerprint == manifest.fingerprint
+        return False
 
     @contextlib.contextmanager
     def draft(self, asset: str, bizdate: str) -> Iterator[Draft]:
@@ -165,14 +200,11 @@ class Lake:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _draft_folder(self, asset: str, bizdate: str) -> Path:
-        """A new empty folder on the lake's own file system, cleared of what killed processes left."""
+        """A new empty folder on the lake's own file system (for an object store, on this machine)."""
         home = Path(f"{self._base}/{asset}") if self._local else Path(tempfile.gettempdir())
         home.mkdir(parents=True, exist_ok=True)
-        prefix = f".{self.profile}.{asset}.{bizdate}."
-        for left in home.glob(f"{prefix}*"):
-            if not psutil.pid_exists(int(left.name.rsplit(".", 2)[1])):
-                shutil.rmtree(left, ignore_errors=True)
-        return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}.", dir=home))
+        clear_leftovers(home, f".{self.profile}.{asset}")
+        return new_folder(home, f".{self.profile}.{asset}", f"bizdate={bizdate}")
 
     def _publish(self, draft: Draft) -> None:
         files = sorted(path for path in draft.folder.rglob("*") if path.is_file())
@@ -181,7 +213,7 @@ class Lake:
         draft.folder.chmod(0o755)  # mkdtemp makes it private
         place = f"{self._base}/{draft.manifest.asset}/bizdate={draft.manifest.bizdate}"
         if self._local:
-            _move_in(draft.folder, Path(place))
+            move_in(draft.folder, Path(place))
         else:
             self._upload(draft, place)
 
@@ -193,58 +225,32 @@ class Lake:
         for file in [*draft.manifest.files, MANIFEST]:
             self._fs.put_file(str(draft.folder / file), f"{place}/{file}")
 
-    def _fetched(self, place: str, manifest: Manifest) -> Path:
+    def _in_place(self, place: str, manifest: Manifest) -> Partition:
+        partition = Partition(Path(place), manifest)
+        partition.verify()
+        return partition
+
+    def _fetched(self, place: str, manifest: Manifest) -> Partition:
         """A local copy of a remote partition, kept by its fingerprint."""
-        folder = Path(tempfile.gettempdir()) / "recsys_assets-cache" / manifest.fingerprint
-        if folder.exists():
-            return folder
+        folder = Path(tempfile.gettempdir()) / f"recsys_assets-{getpass.getuser()}" / manifest.fingerprint
+        partition = Partition(folder, manifest)
+        with contextlib.suppress(PartitionDamaged):
+            partition.verify()
+            return partition
         folder.parent.mkdir(parents=True, exist_ok=True)
         coming = Path(tempfile.mkdtemp(dir=folder.parent))
-        for file, expected in manifest.files.items():
-            (coming / file).parent.mkdir(parents=True, exist_ok=True)
-            self._fs.get_file(f"{place}/{file}", str(coming / file))
-            if file_hash(coming / file) != expected:
-                raise PartitionDamaged(f"{place}/{file} is not the file its manifest lists: materialize it again")
-        with contextlib.suppress(FileExistsError, OSError):
-            coming.rename(folder)
-        return folder if folder.exists() else coming
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            for file in manifest.files:
+                (coming / file).parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # `verify` names it
+                    self._fs.get_file(f"{place}/{file}", str(coming / file))
+            Partition(coming, manifest).verify()
+            move_in(coming, folder)
+        finally:
+            shutil.rmtree(coming, ignore_errors=True)
+        return partition
 
 
 def days(first: dt.date, last: dt.date) -> list[str]:
     """Bizdates from `first` to `last`, both included."""
     return [(first + dt.timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
-
-
-def _move_in(new: Path, place: Path) -> None:
-    """Put folder `new` at `place` in one step; what was there ends up at `new`, for the caller to remove."""
-    try:
-        new.rename(place)  # nothing there yet
-        return
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-    if not exchange(new, place):
-        # No exchange on this file system (NFS, or not Linux): for an instant the place is empty.
-        old = new.with_name(f"{new.name}.old")
-        place.rename(old)
-        new.rename(place)
-        shutil.rmtree(old)
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Swap two folders atomically (renameat2 of Linux); False where that is not to be had."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:
-        return False
-    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-        return False
-    raise OSError(code, os.strerror(code), str(other))
