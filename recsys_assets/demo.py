@@ -20,14 +20,16 @@ from recsys_assets.lake import Lake, PartitionDamaged, PartitionMissing
 from recsys_assets.settings import settings
 
 REPORT = "rank_report"
+SHOWN = ("test_auc", "test_gauc", "test_logloss")
 NEXT = """
 next:
   make ui                                                     see the graph, rerun any part of it
   . ./activate                                                then, from any folder:
   recsys show rank_widedeep                                   what is in a partition
   dagster asset materialize --select rank_widedeep            train again, on the latest bizdate
-  recsys materialize '+rank_report' --bizdate {before}        everything for another day
-  recsys land movielens-1m && recsys --profile movielens-1m materialize '*'
+  recsys materialize '+rank_report' --bizdate {before}      all it needs, for another day
+  recsys land movielens-1m                                    real data, then
+  recsys --profile movielens-1m materialize '*'
 """
 
 
@@ -46,7 +48,7 @@ def _demonstrate(console: Console) -> None:
     day, lake = _landed(profile), Lake(settings().lake, profile.name)
     if missing := [name for name in asset_names() if not _is_there(lake, name, day)]:
         console.print(f"{len(missing)} assets to build for {day}", highlight=False)
-        materialize("*", day)
+        materialize(",".join(f"{name}+" for name in missing), day)  # and what was made of an older one
     else:
         console.print(f"Everything for {day} is there already.", highlight=False)
     console.print(comparison(lake.manifest(REPORT, day).metrics, day))
@@ -72,13 +74,14 @@ def _is_there(lake: Lake, asset: str, bizdate: str) -> bool:
 
 
 def comparison(metrics: Mapping[str, float], bizdate: str) -> Table:
-    """The report's `<model>.<metric>` figures, a row a model: the baselines and the best reachable beside."""
-    models = dict.fromkeys(name.partition(".")[0] for name in metrics)
-    columns = dict.fromkeys(name.partition(".")[2] for name in metrics)
-    table = Table("", *columns, title=f"ranking, test rows of {bizdate}", title_justify="left")
-    for model in models:
-        cells = [metrics.get(f"{model}.{column}") for column in columns]
-        table.add_row(model, *("" if cell is None else f"{cell:.4f}" for cell in cells))
+    """The report's `<model>.<metric>` figures, a row a model, best AUC first, baselines among them."""
+    models: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        model, _, metric = name.partition(".")
+        models.setdefault(model, {})[metric] = value
+    table = Table("", *SHOWN, title=f"ranking, test rows of {bizdate}", title_justify="left")
+    for model, found in sorted(models.items(), key=lambda entry: -entry[1]["test_auc"]):
+        table.add_row(model, *(f"{found[metric]:.4f}" if metric in found else "" for metric in SHOWN))
     return table
 
 

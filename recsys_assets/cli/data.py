@@ -102,11 +102,11 @@ def _print(manifest: "Manifest", path: str) -> None:
         facts.add_row("[red]failed check[/]", check)
     if manifest.mlflow_run_id:
         facts.add_row("MLflow run", manifest.mlflow_run_id)
-    facts.add_row("path", path)
     console.print(facts)
+    console.print(f"[bold]path[/]: {path}", highlight=False, soft_wrap=True)
     for file, columns in manifest.schema.items():
         listed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-        console.print(f"[bold]{file}[/]: {listed}", highlight=False)
+        console.print(f"[bold]{file}[/]: {listed}", highlight=False, soft_wrap=True)
     others = [file for file in manifest.files if file not in manifest.schema]
     if others:
         more = f" and {len(others) - SHOWN_FILES} more" if len(others) > SHOWN_FILES else ""
@@ -114,5 +114,7 @@ def _print(manifest: "Manifest", path: str) -> None:
 
 
 def figure(value: float) -> str:
-    """A metric as people read it: a count whole, anything else with four digits."""
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4f}"
+    """A metric as people read it: a count whole, a tiny figure with its exponent, others with four digits."""
+    if float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:.1e}" if abs(value) < 0.001 else f"{value:.4f}"

@@ -7,6 +7,7 @@ import datetime as dt
 import difflib
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -73,7 +74,9 @@ def select(expression: str) -> frozenset[dg.AssetKey]:
     from recsys_assets.definitions import defs
 
     try:
-        found = dg.AssetSelection.from_coercible(expression.split(",")).resolve(defs.resolve_asset_graph())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)  # Dagster's own parser of '*' causes one
+            found = dg.AssetSelection.from_coercible(expression.split(",")).resolve(defs.resolve_asset_graph())
     except dg.DagsterInvalidSubsetError as error:
         for name in re.findall(r"'(\w+)'", str(error)):  # "AssetKey(s) ['x'] were selected, but …"
             known_asset(name)
