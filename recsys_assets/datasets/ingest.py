@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
 from recsys_assets.datasets.duck import name, one, quoted, write_parquet
 from recsys_assets.datasets.landing import landed_bizdates, landing_files
 from recsys_assets.datasets.profile import KEYS, Column, Profile, ProfileError, TableName
-from recsys_assets.datasets.tables import LandedFileError, missing, read_landed, typed
+from recsys_assets.datasets.tables import Landed, LandedFileError, missing, read_landed, typed
 
 ROWS, REJECTED = "data.parquet", "rejected.parquet"
+_SQL_TYPES = {
+    "int64": "BIGINT",
+    "float32": "FLOAT",
+    "string": "VARCHAR",
+    "strings": "VARCHAR[]",
+    "timestamp": "TIMESTAMP",
+}
 
 
 class NotLanded(FileNotFoundError):
@@ -41,17 +47,19 @@ def ingest_events(
     if not files:
         where = profile.landing / "interactions" / f"bizdate={bizdate}"
         raise NotLanded(f"{bizdate} has not landed: put its events under {where} (a file with no rows, if it had none)")
+    _load(connection, profile, "interactions", [(bizdate, file) for file in files])
     reasons = {
-        f"outside {bizdate}": f"timestamp::DATE <> DATE {quoted(bizdate)}",
-        **{f"unknown {key}_id": _unknown(key, bizdate) for key in ("user", "item")},
+        f"timestamp is outside {bizdate} (UTC)": f"timestamp::DATE <> DATE {quoted(bizdate)}",
+        **{f"{key}_id is unknown": _unknown(key, bizdate) for key in ("user", "item")},
         "the label rule gives no answer": f"({profile.label}) IS NULL",
     }
-    _load(connection, profile, "interactions", files, reasons)
+    cases = " ".join(f"WHEN {condition} THEN {quoted(reason)}" for reason, condition in reasons.items())
+    connection.execute(f"UPDATE landed SET reason = CASE {cases} END WHERE reason IS NULL")
     connection.execute(
         "UPDATE landed SET reason = 'repeats user, item and time' WHERE reason IS NULL AND seq NOT IN "
         "(SELECT min(seq) FROM landed WHERE reason IS NULL GROUP BY user_id, item_id, timestamp)"
     )
-    return _write(connection, profile, "interactions", folder, "ORDER BY seq")
+    return _write(connection, profile, "interactions", folder)
 
 
 def ingest_entities(
@@ -61,43 +69,65 @@ def ingest_entities(
 
     Undated files are known from the start; a file in a dated folder replaces rows as of its day. The same
     id twice on one day is rejected but for its last row.
+
+    Returns:
+        Rows kept, and rows rejected by reason.
+
+    Raises:
+        NotLanded: the table has no landing file.
+        LandedFileError: a file cannot be used.
     """
     files = _entity_files(profile, table, bizdate)
     if not files:
         raise NotLanded(f"no {table} have landed by {bizdate}: put the table under {profile.landing / table}")
+    _load(connection, profile, table, files)
     key = KEYS[table][0]
-    _load(connection, profile, table, [file for _, file in files], {})
-    days = ", ".join(f"({quoted(file)}, {quoted(day)})" for day, file in files)
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE ranked AS
         SELECT seq, row_number() OVER (PARTITION BY {key}, day ORDER BY seq DESC) AS of_day,
             row_number() OVER (PARTITION BY {key} ORDER BY day DESC, seq DESC) AS of_all
-        FROM landed JOIN (VALUES {days}) AS days(file, day) USING (file) WHERE reason IS NULL
+        FROM landed WHERE reason IS NULL
     """)
     connection.execute(
         f"UPDATE landed SET reason = 'repeats {key}' WHERE seq IN (SELECT seq FROM ranked WHERE of_day > 1)"
     )
     connection.execute("DELETE FROM landed WHERE seq IN (SELECT seq FROM ranked WHERE of_day = 1 AND of_all > 1)")
-    return _write(connection, profile, table, folder, f"ORDER BY {key}")
+    return _write(connection, profile, table, folder)
 
 
 def load_known_ids(connection: duckdb.DuckDBPyConnection, profile: Profile, last: str) -> None:
-    """Create `known_user` and `known_item`: each id and the first day it is known, for days up to `last`."""
-    for table in ("users", "items"):
-        key = KEYS[table][0]
-        spec = {key: profile.tables[table][key]}
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE known_{table[:-1]} (id {_sql(spec[key])}, since VARCHAR)")
-        for day, file in _entity_files(profile, table, last):
-            landed = read_landed(file, spec).table
-            connection.register("coming", landed)
-            connection.execute(
-                f"INSERT INTO known_{table[:-1]} SELECT {typed(key, spec[key], landed[key].type)}, {quoted(day)} FROM coming"
-            )
-            connection.unregister("coming")
+    """Create `known_user` and `known_item`: each id with a valid row by `last`, and the first day of one.
+
+    Raises:
+        LandedFileError: a file cannot be used.
+    """
+    tables: tuple[TableName, ...] = ("users", "items")
+    for table in tables:
+        _load(connection, profile, table, _entity_files(profile, table, last))
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE known_{table[:-1]} AS "
-            f"SELECT id, min(since) AS since FROM known_{table[:-1]} WHERE id IS NOT NULL GROUP BY id"
+            f"SELECT {KEYS[table][0]} AS id, min(day) AS since FROM landed WHERE reason IS NULL GROUP BY id"
         )
+
+
+def check_label_rule(profile: Profile) -> None:
+    """Refuse a label rule that is no condition over the columns of `interactions`.
+
+    Raises:
+        ProfileError: the rule cannot be evaluated, or gives something else than true and false.
+    """
+    columns = profile.tables["interactions"].items()
+    nulls = ", ".join(f"NULL::{_SQL_TYPES[spec.type]} AS {name(column)}" for column, spec in columns)
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE interactions AS SELECT {nulls}")
+        try:  # in WHERE, where no aggregate may stand; on a row, as a cast may fail only then
+            connection.execute(f"SELECT 1 FROM interactions WHERE ({profile.label}) IS NULL")
+        except duckdb.Error as error:
+            first = str(error).splitlines()[0]
+            raise ProfileError(f"label: '{profile.label}' is no condition over tables.interactions: {first}") from error
+        found = connection.sql(f"SELECT ({profile.label}) FROM interactions").types[0]
+    if found != "BOOLEAN":
+        raise ProfileError(f"label: '{profile.label}' gives {found}: write a condition, like `rating > 3`")
 
 
 def _entity_files(profile: Profile, table: TableName, bizdate: str) -> list[tuple[str, Path]]:
@@ -108,59 +138,57 @@ def _entity_files(profile: Profile, table: TableName, bizdate: str) -> list[tupl
 
 
 def _load(
-    connection: duckdb.DuckDBPyConnection,
-    profile: Profile,
-    table: TableName,
-    files: Sequence[Path],
-    reasons: dict[str, str],
+    connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, files: Sequence[tuple[str, Path]]
 ) -> None:
-    """Create `landed`: typed columns, seq, file, row, raw text of each column (`raw_…`), and the first reason to reject."""
+    """Create `landed` from (day, file): typed columns, their place, and the first reason to reject the row.
+
+    `raw_…` is what a column held where it could not be read; `file` is relative to the landing folder.
+    """
     columns = profile.tables[table]
-    shape = ", ".join(f"{name(c)} {_sql(spec)}, {name('raw_' + c)} VARCHAR" for c, spec in columns.items())
+    shape = "".join(f", {name(c)} {_SQL_TYPES[spec.type]}, {name('raw_' + c)} VARCHAR" for c, spec in columns.items())
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE landed (seq BIGINT, file VARCHAR, row BIGINT, reason VARCHAR, {shape})"
+        "CREATE OR REPLACE TEMP TABLE landed (seq BIGINT, day VARCHAR, file VARCHAR, row BIGINT, reason VARCHAR"
+        f"{shape})"
     )
     seq = 0
-    for file in files:
+    for day, file in files:
         landed = read_landed(file, columns)
-        seq = _insert(connection, profile, table, landed.table, file, seq)
-        for reason, text in landed.malformed:
+        place = f"{quoted(day)} AS day, {quoted(file.relative_to(profile.landing))} AS file"
+        _insert_rows(connection, table, columns, landed, f"{seq} + row - 1 AS seq, {place}")
+        _refuse_wrong_type(connection, columns, file, seq)
+        first = name("raw_" + next(iter(columns)))
+        for line in landed.malformed:
             connection.execute(
-                f"INSERT INTO landed (seq, file, reason, {name('raw_' + next(iter(columns)))}) VALUES (?, ?, ?, ?)",
-                [seq, str(file), reason, text],
+                f"INSERT INTO landed BY NAME SELECT {seq + line.row - 1} AS seq, {place}, "
+                f"? AS row, ? AS reason, ? AS {first}",
+                [line.row, line.reason, line.text],
             )
-            seq += 1
-    cases = " ".join(f"WHEN {condition} THEN {quoted(reason)}" for reason, condition in reasons.items())
-    if cases:
-        connection.execute(f"UPDATE landed SET reason = CASE {cases} END WHERE reason IS NULL")
+        seq += landed.table.num_rows + len(landed.malformed)
 
 
-def _insert(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, rows: pa.Table, file: Path, seq: int
-) -> int:
-    """Append a file's rows to `landed`; returns the next free `seq`."""
-    columns = profile.tables[table]
-    kinds = {column: rows[column].type for column in columns}
-    values = ", ".join(
-        f"{typed(c, spec, kinds[c])} AS {name(c)}, CAST({name(c)} AS VARCHAR) AS {name('raw_' + c)}"
-        for c, spec in columns.items()
-    )
-    unfit = ", ".join(f"({_unreadable(c, spec, kinds[c])}) AS {name('unfit_' + c)}" for c, spec in columns.items())
-    cases = " ".join(_row_reasons(table, columns))
-    connection.register("coming", rows)
+def _insert_rows(
+    connection: duckdb.DuckDBPyConnection, table: TableName, columns: dict[str, Column], landed: Landed, place: str
+) -> None:
+    """Append a file's rows to `landed`."""
+    values = ""
+    for column, spec in columns.items():
+        kind, raw = landed.table[column].type, name("raw_" + column)
+        value = typed(column, spec, kind)
+        unfit = f"NOT ({missing(column, kind)}) AND ({value}) IS NULL"
+        values += f", {value} AS {name(column)}, CASE WHEN {unfit} THEN CAST({name(column)} AS VARCHAR) END AS {raw}"
+    connection.register("coming", landed.table)
     connection.execute(f"""
-        INSERT INTO landed SELECT {seq} + row - 1, {quoted(file)}, row, CASE {cases} END,
-            {", ".join(f"{name(c)}, {name('raw_' + c)}" for c in columns)}
-        FROM (SELECT row, {values}, {unfit} FROM coming ORDER BY row)
+        INSERT INTO landed BY NAME SELECT *, CASE {" ".join(_row_reasons(table, columns))} END AS reason
+        FROM (SELECT {place}, row{values} FROM coming)
     """)
     connection.unregister("coming")
-    _refuse_wrong_type(connection, columns, file, rows.num_rows)
-    return seq + rows.num_rows
 
 
 def _row_reasons(table: TableName, columns: dict[str, Column]) -> list[str]:
     """SQL CASE branches that need only the row itself."""
-    unfit = [f"WHEN {name('unfit_' + c)} THEN {quoted(f'{c} is no {spec.type}')}" for c, spec in columns.items()]
+    unfit = [
+        f"WHEN {name('raw_' + c)} IS NOT NULL THEN {quoted(f'{c} is no {spec.type}')}" for c, spec in columns.items()
+    ]
     gone = [f"WHEN {name(key)} IS NULL THEN {quoted(f'{key} is missing')}" for key in KEYS[table]]
     bounds = [
         f"WHEN {name(c)} {sign} {bound} THEN {quoted(f'{c} is out of bounds')}"
@@ -171,71 +199,32 @@ def _row_reasons(table: TableName, columns: dict[str, Column]) -> list[str]:
     return unfit + gone + bounds
 
 
-def _refuse_wrong_type(
-    connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], file: Path, rows: int
-) -> None:
+def _refuse_wrong_type(connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], file: Path, seq: int) -> None:
     """A column of which no value at all can be read is of another type: the file fails, not each row."""
-    for column, spec in columns.items():
-        unfit, example = one(
-            connection,
-            f"SELECT count(*), min({name('raw_' + column)}) FROM landed WHERE file = ? AND reason = ?",
-            [str(file), f"{column} is no {spec.type}"],
-        )
-        if unfit == rows > 1:
+    raw = ", ".join(f"count({name('raw_' + c)}), min({name('raw_' + c)})" for c in columns)
+    rows, *found = one(connection, f"SELECT count(*), {raw} FROM landed WHERE seq >= {seq}")
+    for (column, spec), unfit, example in zip(columns.items(), found[::2], found[1::2], strict=True):
+        if rows > 1 and unfit == rows:
             raise LandedFileError(
                 f"{file}: column '{spec.column or column}' is no {spec.type} in any row (it holds {example!r})"
             )
 
 
-def _write(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, folder: Path, order: str
-) -> dict[str, int]:
+def _write(connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, folder: Path) -> dict[str, int]:
+    """Write good rows in order and rejected rows as they came; rows kept, and rows rejected by reason."""
     columns = profile.tables[table]
-    place = ", seq" if table == "interactions" else ""
-    good = f"SELECT {', '.join(map(name, columns))}{place} FROM landed WHERE reason IS NULL {order}"
+    place, order = (", seq", "seq") if table == "interactions" else ("", KEYS[table][0])
+    good = f"SELECT {', '.join(map(name, columns))}{place} FROM landed WHERE reason IS NULL ORDER BY {order}"
     counts = {"rows": write_parquet(connection, good, folder / ROWS)}
     found = connection.execute(
         "SELECT reason, count(*) FROM landed WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"
     ).fetchall()
     if found:
-        raw = ", ".join(f"{name('raw_' + c)} AS {name(c)}" for c in columns)
-        bad = (
-            f"SELECT parse_filename(file) AS file, row, reason, {raw} FROM landed WHERE reason IS NOT NULL ORDER BY seq"
-        )
+        raw = ", ".join(f"coalesce({name('raw_' + c)}, CAST({name(c)} AS VARCHAR)) AS {name(c)}" for c in columns)
+        bad = f"SELECT file, row, reason, {raw} FROM landed WHERE reason IS NOT NULL ORDER BY seq"
         write_parquet(connection, bad, folder / REJECTED)
     return counts | {str(reason): int(count) for reason, count in found}
 
 
 def _unknown(key: str, bizdate: str) -> str:
     return f"NOT EXISTS (FROM known_{key} AS k WHERE k.id = landed.{key}_id AND k.since <= {quoted(bizdate)})"
-
-
-def _unreadable(column: str, spec: Column, landed: pa.DataType) -> str:
-    return f"NOT ({missing(column, landed)}) AND ({typed(column, spec, landed)}) IS NULL"
-
-
-def _sql(spec: Column) -> str:
-    """DuckDB's name of a column type."""
-    return {
-        "int64": "BIGINT",
-        "float32": "FLOAT",
-        "string": "VARCHAR",
-        "strings": "VARCHAR[]",
-        "timestamp": "TIMESTAMP",
-    }[spec.type]
-
-
-def check_label_rule(profile: Profile) -> None:
-    """Refuse a label rule that DuckDB cannot evaluate over the columns of `interactions`.
-
-    Raises:
-        ProfileError: the rule is no condition over these columns.
-    """
-    shape = ", ".join(f"{name(c)} {_sql(spec)}" for c, spec in profile.tables["interactions"].items())
-    with duckdb.connect() as connection:
-        connection.execute(f"CREATE TABLE interactions ({shape})")
-        try:
-            connection.execute(f"SELECT ({profile.label})::BOOLEAN FROM interactions")
-        except duckdb.Error as error:
-            first = str(error).splitlines()[0]
-            raise ProfileError(f"label: '{profile.label}' is no condition over tables.interactions: {first}") from error

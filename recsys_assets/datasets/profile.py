@@ -22,6 +22,8 @@ KEYS: dict[TableName, tuple[str, ...]] = {
     "users": ("user_id",),
     "items": ("item_id",),
 }
+# Columns that ingest adds (`datasets/ingest.py`).
+RESERVED = {"row", "seq", "day", "file", "reason"}
 
 
 class ProfileError(ValueError):
@@ -35,7 +37,7 @@ class _Part(BaseModel):
 class Column(_Part):
     """One column of a landed table, under the name that the platform gives it.
 
-    `type`: `timestamp` is read from a timestamp or from whole seconds since 1970 (UTC); `strings` is a
+    `type`: `timestamp` is read from a timestamp or from seconds since 1970 (UTC); `strings` is a
     list, or text split at `separator`. `min` and `max` bound the values; rows outside are rejected.
     """
 
@@ -44,6 +46,12 @@ class Column(_Part):
     separator: str = "|"
     min: float | None = None
     max: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds_are_of_numbers(self) -> "Column":
+        if (self.min, self.max) != (None, None) and self.type not in ("int64", "float32"):
+            raise ValueError(f"min and max are for int64 and float32, not {self.type}")
+        return self
 
 
 class Term(_Part):
@@ -127,10 +135,7 @@ class Profile(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Profile":
-        for table, keys in KEYS.items():
-            missing = [key for key in keys if key not in self.tables.get(table, {})]
-            if missing:
-                raise ValueError(f"tables.{table} lacks {', '.join(missing)}")
+        self._keys_fit()
         if self.last_bizdate and self.last_bizdate < self.first_bizdate:
             raise ValueError("last_bizdate is before first_bizdate")
         for name in (self.rating, self.oracle):
@@ -138,6 +143,24 @@ class Profile(_Part):
                 raise ValueError(f"'{name}' is not a numeric column of tables.interactions")
         self._features_exist()
         return self
+
+    def _keys_fit(self) -> None:
+        for table, keys in KEYS.items():
+            columns = self.tables.get(table, {})
+            if missing := [key for key in keys if key not in columns]:
+                raise ValueError(f"tables.{table} lacks {', '.join(missing)}")
+            if taken := sorted(RESERVED & columns.keys()):
+                raise ValueError(
+                    f"tables.{table}: '{taken[0]}' is a name of the platform's own: use another and give this one as "
+                    f"`column`, as in `my_{taken[0]}: {{type: …, column: {taken[0]}}}`"
+                )
+        events = self.tables["interactions"]
+        if events["timestamp"].type != "timestamp":
+            raise ValueError(f"tables.interactions.timestamp is {events['timestamp'].type}, not timestamp")
+        for table, key in (("users", "user_id"), ("items", "item_id")):
+            types = {self.tables[table][key].type, events[key].type}
+            if len(types) > 1 or not types <= {"int64", "string"}:
+                raise ValueError(f"{key} must be int64, or string, in both tables.interactions and tables.{table}")
 
     def _features_exist(self) -> None:
         sides = {**self.tables["users"], **self.tables["items"]}
@@ -150,6 +173,8 @@ class Profile(_Part):
             for name in getattr(self.features, kind):
                 if name not in sides:
                     raise ValueError(f"features.{kind}: '{name}' is no column of users or items")
+                if name in self.tables["users"] and name in self.tables["items"]:
+                    raise ValueError(f"features.{kind}: '{name}' is a column of both users and items: rename one")
                 if sides[name].type not in types:
                     raise ValueError(f"features.{kind}: '{name}' is {sides[name].type}, not {' or '.join(types)}")
         terms = self.features.terms
@@ -183,13 +208,16 @@ def load_profile(name_or_path: str | None = None, place: Settings | None = None)
         raise ProfileError(
             f"no profile '{wanted}': give one of {', '.join(bundled_profiles())}, or the path of a YAML file"
         )
-    text = _substituted(path, {"RECSYS_LANDING": str(place.landing), **os.environ})
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ProfileError(f"{path} is no mapping of keys to values: see the bundled profiles for the form")
+    try:
+        content = _substituted(content, {"RECSYS_LANDING": str(place.landing), **os.environ})
+    except KeyError as error:
+        raise ProfileError(f"{path} uses ${{{error.args[0]}}}, which is not set in the environment") from error
     try:
         profile = Profile.model_validate(content)
     except ValidationError as error:
@@ -198,12 +226,13 @@ def load_profile(name_or_path: str | None = None, place: Settings | None = None)
     return profile.model_copy(update={"landing": place.home / profile.landing})
 
 
-def _substituted(path: Path, variables: dict[str, str]) -> str:
-    """The file's text with `${VAR}` replaced."""
-
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in variables:
-            raise ProfileError(f"{path} uses ${{{match[1]}}}, which is not set in the environment")
-        return variables[match[1]]
-
-    return re.sub(r"\$\{(\w+)\}", value, path.read_text(encoding="utf-8"))
+def _substituted(value: Any, variables: dict[str, str]) -> Any:
+    """The value with `${VAR}` replaced in its texts; KeyError where one is not set."""
+    match value:
+        case dict():
+            return {key: _substituted(each, variables) for key, each in value.items()}
+        case list():
+            return [_substituted(each, variables) for each in value]
+        case str():
+            return re.sub(r"\$\{(\w+)\}", lambda found: variables[found[1]], value)
+    return value

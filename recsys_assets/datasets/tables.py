@@ -7,7 +7,9 @@ row never does: its reason is found here or in `ingest.py`, and it is kept aside
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
@@ -19,47 +21,50 @@ class LandedFileError(ValueError):
     """A landing file that cannot be used at all; the message names the file and the column."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Malformed:
+    """A line of a CSV that has another number of fields than the header."""
+
+    row: int
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Landed:
     """Rows of one file under the platform's column names, values as they came.
 
     Attributes:
-        table: one column for each column of the profile, text in a CSV; `row` counts from 1.
-        malformed: (reason, text) of each CSV line that has another number of fields than the header.
+        table: a column for each column of the profile, text in a CSV; and `row`, which counts from 1.
+        malformed: what could not be put into the table, counted by the same `row`.
     """
 
-    file: Path
     table: pa.Table
-    malformed: list[tuple[str, str]] = field(default_factory=list)
+    malformed: list[Malformed] = field(default_factory=list)
 
 
 def read_landed(file: Path, columns: dict[str, Column]) -> Landed:
     """Read one landing file.
 
     Raises:
-        LandedFileError: unreadable, a column is missing, or a column is of another type.
+        LandedFileError: unreadable, a column is missing or there twice, or a column is of another type.
     """
+    names = [spec.column or column for column, spec in columns.items()]
     try:
-        landed = _read_csv(file) if file.suffix == ".csv" else Landed(file, pq.read_table(file))
-    except (pa.ArrowException, OSError) as error:
+        landed = _read_csv(file, names) if file.suffix.lower() == ".csv" else _read_parquet(file, names)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise LandedFileError(f"{file} cannot be read ({str(error).splitlines()[0]}): land it again") from error
-    picked = {}
-    for column, spec in columns.items():
-        wanted = spec.column or column
-        if wanted not in landed.table.column_names:
-            raise LandedFileError(
-                f"{file} lacks the column '{wanted}'; it has {', '.join(landed.table.column_names) or 'none'}"
-            )
-        picked[column] = landed.table[wanted]
-        _check_type(file, wanted, picked[column].type, spec, is_csv=file.suffix == ".csv")
-    landed.table = pa.table({"row": pa.array(range(1, landed.table.num_rows + 1), pa.int64()), **picked})
-    return landed
+    for column, spec in zip(names, columns.values(), strict=True):
+        if file.suffix.lower() == ".csv":
+            _refuse_open_quote(file, column, spec, landed.table)
+        else:
+            _refuse_type(file, column, spec, landed.table[column].type)
+    return Landed(landed.table.rename_columns(["row", *columns]), landed.malformed)
 
 
 def typed(column: str, spec: Column, landed: pa.DataType) -> str:
     """SQL that turns a landed value into its platform type, NULL where it cannot be."""
     value = name(column)
-    text = pa.types.is_string(landed) or pa.types.is_large_string(landed)
     match spec.type:
         case "int64":
             whole = f"TRY_CAST({value} AS DOUBLE) = trunc(TRY_CAST({value} AS DOUBLE))"
@@ -69,13 +74,15 @@ def typed(column: str, spec: Column, landed: pa.DataType) -> str:
         case "string":
             return f"nullif(CAST({value} AS VARCHAR), '')"
         case "strings":
-            parts = f"string_split({value}, {quoted(spec.separator)})" if text else value
+            parts = f"string_split({value}, {quoted(spec.separator)})" if _text(landed) else value
             return f"list_filter({parts}, lambda part: part <> '')"
         case "timestamp":
-            seconds = f"to_timestamp(TRY_CAST({value} AS BIGINT))::TIMESTAMP"
-            if text:
-                return f"coalesce({seconds}, TRY_CAST({value} AS TIMESTAMP))"
-            return seconds if _number(landed) else f"CAST({value} AS TIMESTAMP)"
+            # By way of TIMESTAMPTZ, in UTC: a cast of text to TIMESTAMP drops its offset without a word.
+            moment = f"TRY_CAST({value} AS TIMESTAMPTZ)"
+            if _text(landed) or _number(landed):
+                seconds = f"TRY(to_timestamp(TRY_CAST({value} AS DOUBLE)))"
+                moment = f"coalesce({seconds}, {moment})" if _text(landed) else seconds
+            return f"CAST({moment} AS TIMESTAMP)"
 
 
 def missing(column: str, landed: pa.DataType) -> str:
@@ -83,47 +90,79 @@ def missing(column: str, landed: pa.DataType) -> str:
     value = name(column)
     if pa.types.is_floating(landed):
         return f"({value} IS NULL OR isnan({value}))"
-    if pa.types.is_string(landed) or pa.types.is_large_string(landed):
-        return f"coalesce({value}, '') = ''"
-    return f"{value} IS NULL"
+    return f"coalesce({value}, '') = ''" if _text(landed) else f"{value} IS NULL"
 
 
-def _read_csv(file: Path) -> Landed:
-    """A CSV with a header, every column as text; lines with too many or too few fields are set aside."""
-    malformed: list[tuple[str, str]] = []
+def _read_parquet(file: Path, names: list[str]) -> Landed:
+    with pq.ParquetFile(file) as source:
+        _refuse_columns(file, names, source.schema_arrow.names)
+        table = source.read(names).select(names)
+    kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in table.schema.types]
+    return _numbered(table.cast(pa.schema(list(zip(names, kinds, strict=True)))), [])
 
-    def set_aside(row: pv.InvalidRow) -> str:
-        reason = f"the line has {row.actual_columns} fields, not {row.expected_columns}"
-        malformed.append((reason, row.text))
+
+def _read_csv(file: Path, names: list[str]) -> Landed:
+    """A CSV with a header, the named columns as text; lines with too many or too few fields are set aside."""
+    malformed: list[Malformed] = []
+
+    def set_aside(line: pv.InvalidRow) -> str:
+        reason = f"the line has {line.actual_columns} fields, not {line.expected_columns}"
+        malformed.append(Malformed(line.number - 1, reason, line.text))  # the header is number 1
         return "skip"
 
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        try:
-            header = pv.open_csv(pa.BufferReader(lines.readline().encode())).schema.names
-        except UnicodeDecodeError as error:
-            raise LandedFileError(f"{file} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
     table = pv.read_csv(
         file,
+        read_options=pv.ReadOptions(use_threads=False),  # with threads, lines have no number
         parse_options=pv.ParseOptions(invalid_row_handler=set_aside, newlines_in_values=True),
-        convert_options=pv.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
+        convert_options=pv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
     )
-    return Landed(file, table, malformed)
+    _refuse_columns(file, names, table.column_names)
+    for line in malformed:
+        if "\n" in line.text:
+            raise LandedFileError(f"{file}: row {line.row} runs over several lines: close its quotation mark")
+    return _numbered(table.select(names), malformed)
 
 
-def _check_type(file: Path, column: str, found: pa.DataType, spec: Column, *, is_csv: bool) -> None:
-    """Refuse a Parquet column whose type cannot hold the values that the profile declares."""
-    if is_csv:
+def _numbered(table: pa.Table, malformed: list[Malformed]) -> Landed:
+    """The rows with their numbers in the file, from 1, which malformed lines take up too."""
+    count = table.num_rows + len(malformed)
+    row = np.delete(np.arange(1, count + 1), np.array([line.row for line in malformed], int) - 1)
+    return Landed(table.add_column(0, "row", pa.array(row)), malformed)
+
+
+def _refuse_columns(file: Path, names: list[str], found: list[str]) -> None:
+    for column in names:
+        if found.count(column) != 1:
+            fault = "has more than once" if column in found else "lacks"
+            raise LandedFileError(f"{file} {fault} the column '{column}'; it has {', '.join(found) or 'none'}")
+
+
+def _refuse_open_quote(file: Path, column: str, spec: Column, table: pa.Table) -> None:
+    """Refuse a CSV in which an open quotation mark has swallowed lines: no number holds a line break."""
+    if spec.type in ("string", "strings"):
         return
-    textual = pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_dictionary(found)
+    broken = pc.index(pc.match_substring(table[column], "\n"), True).as_py()
+    if broken >= 0:
+        row = table["row"][broken].as_py()
+        raise LandedFileError(f"{file}: '{column}' of row {row} runs over several lines: close its quotation mark")
+
+
+def _refuse_type(file: Path, column: str, spec: Column, found: pa.DataType) -> None:
+    """Refuse a Parquet column whose type cannot hold the values that the profile declares."""
+    nested = pa.types.is_list(found) or pa.types.is_large_list(found)
     fits = {
         "int64": _number(found),
         "float32": _number(found),
-        "string": textual or pa.types.is_integer(found),
-        "strings": textual or pa.types.is_list(found) or pa.types.is_large_list(found),
+        "string": _text(found) or pa.types.is_integer(found),
+        "strings": _text(found) or (nested and _text(found.value_type)),
         "timestamp": pa.types.is_timestamp(found) or _number(found),
     }
     if not fits[spec.type] and not pa.types.is_null(found):
         raise LandedFileError(f"{file}: column '{column}' is {found}, where the profile says {spec.type}")
+
+
+def _text(found: pa.DataType) -> bool:
+    return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
 
 
 def _number(found: pa.DataType) -> bool:

@@ -1,0 +1,39 @@
+"""Runs of assets in the test's own process, on the places that the environment names."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from recsys_assets.definitions import build_defs
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def materialize(
+    names: Sequence[str], first: str, last: str | None = None, *, instance: dg.DagsterInstance | None = None
+) -> dg.ExecuteInProcessResult:
+    """Materialize assets of one day, or in one run of the days from `first` to `last`; a failure is returned."""
+    defs = build_defs()
+    span = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
+    return dg.materialize(
+        [asset for asset in defs.assets or () if isinstance(asset, dg.AssetsDefinition)],
+        selection=list(names),
+        resources=defs.resources,
+        partition_key=None if last else first,
+        tags=span if last else None,
+        instance=instance,
+        run_config=QUIET,
+        raise_on_error=False,
+    )
+
+
+def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    """What the failed steps said, by step: the kind of the error and its message."""
+    said = {}
+    for event in result.all_events:
+        if event.is_step_failure and event.step_key:
+            error = event.step_failure_data.error
+            while error and error.cause and (error.cls_name or "").startswith("Dagster"):
+                error = error.cause  # Dagster wraps what the asset raised
+            said[event.step_key] = error.message if error else ""
+    return said
