@@ -19,6 +19,8 @@ import pyarrow.compute as pc
 
 Kind = Literal["categorical", "multi_valued", "numeric"]
 Side = Literal["user", "item"]
+# What stands for a missing value, and pads lists, where there is no null (the ONNX file's inputs).
+MISSING = {"int64": -(2**63), "string": ""}
 
 
 class SchemaError(ValueError):
@@ -77,7 +79,11 @@ class FeatureSchema:
         for feature in self.features:
             terms = sparse.get(feature.terms_of)
             if feature.terms_of and (terms is None or len(terms.vocabulary) != feature.length):
-                raise SchemaError(f"'{feature.name}' has {feature.length} floats: not one a value of '{feature.terms_of}'")
+                raise SchemaError(
+                    f"'{feature.name}' has {feature.length} floats: not one a value of '{feature.terms_of}'"
+                )
+            if MISSING.get(feature.type) in feature.vocabulary:
+                raise SchemaError(f"'{feature.name}' has the value that stands for a missing one in its vocabulary")
             if feature.kind == "numeric" and not len(feature.mean) == len(feature.std) == feature.length:
                 raise SchemaError(f"'{feature.name}' needs {feature.length} means and standard deviations")
         for cross in self.crosses:
@@ -114,6 +120,11 @@ class FeatureSchema:
         return 1 + sum(feature.index_rows for feature in self.sparse)
 
     @property
+    def index_columns(self) -> int:
+        """Width of `Encoded.indices`."""
+        return sum(feature.length for feature in self.sparse)
+
+    @property
     def floats(self) -> int:
         """Width of `Encoded.numeric`."""
         return sum(feature.length for feature in self.of_kind("numeric"))
@@ -146,7 +157,8 @@ class Encoded:
     Attributes:
         indices: (N, one column a categorical, `length` columns a multi-valued feature) int32 rows of the
             schema's shared index space; see `FeatureSchema.columns`.
-        numeric: (N, floats of all numeric features) float32, raw: the model normalises.
+        numeric: (N, floats of all numeric features) float32, raw and NaN where missing: the model
+            normalises.
     """
 
     indices: npt.NDArray[np.int32]
@@ -154,13 +166,13 @@ class Encoded:
 
 
 def encode(schema: FeatureSchema, table: pa.Table) -> Encoded:
-    """Turn raw columns into indices and floats; missing numbers become the train mean.
+    """Turn raw columns into indices and floats.
 
     Raises:
         SchemaError: a column is absent or does not have the feature's type or length.
     """
     encoded = Encoded(
-        np.empty((table.num_rows, sum(f.length for f in schema.sparse)), np.int32),
+        np.empty((table.num_rows, schema.index_columns), np.int32),
         np.empty((table.num_rows, schema.floats), np.float32),
     )
     for feature in schema.features:
@@ -168,7 +180,7 @@ def encode(schema: FeatureSchema, table: pa.Table) -> Encoded:
         try:
             values = table[feature.name].combine_chunks()
             if feature.kind == "numeric":
-                encoded.numeric[:, place] = _floats(feature, values)
+                encoded.numeric[:, place] = floats(feature, values)
             else:
                 encoded.indices[:, place] = _rows(feature, schema.first_row[feature.name], values)
         except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
@@ -180,26 +192,34 @@ def _rows(feature: Feature, first_row: int, values: pa.Array) -> npt.NDArray[np.
     """(N, length) rows of the shared index space."""
     if feature.kind == "categorical":
         return _looked_up(feature, values, known=first_row + 1, unknown=first_row)[:, None]
-    lists = pc.fill_null(values, pa.scalar([], values.type))
+    row, place, flat = ragged(feature, values)
+    out = np.zeros((len(values), feature.length), np.int32)
+    out[row, place] = _looked_up(feature, flat, known=first_row, unknown=0)
+    return out
+
+
+def ragged(feature: Feature, lists: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], pa.Array]:
+    """(row, place, value) of each value of N lists; those past the feature's length are dropped."""
+    lists = pc.fill_null(lists, pa.scalar([], lists.type))
     counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
     row = np.repeat(np.arange(len(lists)), counts)
     place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    kept = place < feature.length  # values past `length` are dropped
-    out = np.zeros((len(lists), feature.length), np.int32)
-    out[row[kept], place[kept]] = _looked_up(feature, pc.list_flatten(lists), known=first_row, unknown=0)[kept]
-    return out
+    kept = place < feature.length
+    return row[kept], place[kept], pc.list_flatten(lists).filter(pa.array(kept))
 
 
 def _looked_up(feature: Feature, values: pa.Array, known: int, unknown: int) -> npt.NDArray[np.int32]:
     """Row of each value: `known` for the first of the vocabulary, `unknown` for what it lacks."""
     kind = pa.int64() if feature.type == "int64" else pa.string()
     found = pc.index_in(values.cast(kind), value_set=pa.array(feature.vocabulary, kind))
-    return pc.fill_null(pc.add(found, known), unknown).to_numpy(zero_copy_only=False).astype(np.int32)
+    rows: npt.NDArray[np.int32] = pc.fill_null(pc.add(found, known), unknown).to_numpy(zero_copy_only=False)
+    return rows.astype(np.int32)
 
 
-def _floats(feature: Feature, values: pa.Array) -> npt.NDArray[np.float32]:
-    """(N, length) floats, the train mean where one is missing."""
+def floats(feature: Feature, values: pa.Array) -> npt.NDArray[np.float32]:
+    """(N, length) floats, NaN where one is missing."""
     if pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
-        values = pc.list_flatten(values)
-    out = values.cast(pa.float32()).to_numpy(zero_copy_only=False).reshape(-1, feature.length)
-    return np.where(np.isnan(out), np.asarray(feature.mean, np.float32), out)
+        missing = pa.scalar([None] * feature.length, values.type)
+        values = pc.list_flatten(pc.fill_null(values, missing) if values.null_count else values)
+    flat: npt.NDArray[np.float32] = values.cast(pa.float32()).to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, feature.length)

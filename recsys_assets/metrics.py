@@ -1,0 +1,118 @@
+"""How good a score is: ranking and probability metrics, as plain functions of arrays.
+
+Put a metric here when it needs labels, scores and groups only. Ties are counted as half everywhere, and
+every function is one sort of its rows, never a loop over users.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.generic]
+
+
+class UndefinedMetric(ValueError):
+    """The rows do not define the metric: none at all, only one class, or scores that are no numbers."""
+
+
+def auc(labels: Array, scores: Array) -> float:
+    """Area under the ROC curve: how often a positive is scored above a negative (Mann-Whitney U).
+
+    Args:
+        labels: (N,) 0 or 1.
+        scores: (N,) any real numbers; equal scores count one half.
+
+    Raises:
+        UndefinedMetric: no rows, one class only, or a score that is no number.
+    """
+    labels, scores = _checked(labels, scores)
+    return float(_group_auc(labels, scores, np.zeros(len(labels), np.int64))[0][0])
+
+
+def gauc(labels: Array, scores: Array, groups: Array) -> float:
+    """AUC inside each group, averaged with the groups' rows as weights (Zhu et al. 2017, DIN's GAUC).
+
+    Args:
+        labels: (N,) 0 or 1.
+        scores: (N,) any real numbers.
+        groups: (N,) the user of each row; those with one class only have no AUC and are left out.
+
+    Raises:
+        UndefinedMetric: no group has both classes, or a score is no number.
+    """
+    labels, scores = _checked(labels, scores)
+    value, rows = _group_auc(labels, scores, np.unique(groups, return_inverse=True)[1])
+    return float(np.average(value, weights=rows))
+
+
+def log_loss(labels: Array, probabilities: Array) -> float:
+    """Mean negative log-likelihood in nats; probabilities are kept 1e-7 away from 0 and 1 (float32's reach).
+
+    Raises:
+        UndefinedMetric: no rows, or a probability that is no number.
+    """
+    labels, p = _checked(labels, probabilities)
+    p = np.clip(p, 1e-7, 1 - 1e-7)
+    return float(-np.mean(np.where(labels > 0, np.log(p), np.log1p(-p))))
+
+
+def calibration(labels: Array, probabilities: Array, bins: int = 10) -> dict[str, npt.NDArray[np.float64]]:
+    """Predicted beside observed rate in bins of equal numbers of rows, from the lowest prediction up.
+
+    Returns:
+        `rows`, `predicted` (mean probability) and `observed` (share of positives), each (bins,) or shorter
+        when there are fewer rows than bins.
+
+    Raises:
+        UndefinedMetric: no rows, or a probability that is no number.
+    """
+    labels, p = _checked(labels, probabilities)
+    order = np.argsort(p, kind="stable")
+    place = np.arange(len(p)) * min(bins, len(p)) // len(p)
+    rows = np.bincount(place).astype(np.float64)
+    return {
+        "rows": rows,
+        "predicted": np.bincount(place, p[order]) / rows,
+        "observed": np.bincount(place, labels[order]) / rows,
+    }
+
+
+def calibration_error(labels: Array, probabilities: Array, bins: int = 10) -> float:
+    """Expected calibration error: mean distance between predicted and observed rate over equal bins."""
+    table = calibration(labels, probabilities, bins)
+    return float(np.average(np.abs(table["predicted"] - table["observed"]), weights=table["rows"]))
+
+
+def _checked(labels: Array, scores: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    if len(labels) != len(scores):
+        raise UndefinedMetric(f"{len(labels)} labels but {len(scores)} scores")
+    if not len(labels):
+        raise UndefinedMetric("no rows to judge")
+    scores = np.asarray(scores, np.float64)
+    if np.isnan(scores).any():
+        raise UndefinedMetric(f"{np.isnan(scores).sum()} of {len(scores)} scores are no numbers (NaN)")
+    return np.asarray(labels, np.float64), scores
+
+
+def _group_auc(
+    labels: npt.NDArray[np.float64], scores: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """AUC and rows of each group that has both classes; `groups` are numbers from 0 on.
+
+    AUC = (sum of the positives' ranks - p (p + 1) / 2) / (p n), with the mean rank for tied rows.
+    """
+    order = np.lexsort((scores, groups))
+    labels, scores, groups = labels[order], scores[order], groups[order]
+    rows = np.bincount(groups).astype(np.float64)
+    first_of_group = np.cumsum(rows) - rows
+    new_run = np.append(True, (scores[1:] != scores[:-1]) | (groups[1:] != groups[:-1]))
+    run = np.cumsum(new_run) - 1
+    first = np.flatnonzero(new_run)
+    last = np.append(first[1:], len(labels)) - 1
+    rank = ((first + last) / 2)[run] - first_of_group[groups] + 1
+    positives = np.bincount(groups, labels)
+    negatives = rows - positives
+    both = (positives > 0) & (negatives > 0)
+    if not both.any():
+        raise UndefinedMetric("every row has the same label" if len(rows) == 1 else "no group has both classes")
+    above = np.bincount(groups, labels * rank) - positives * (positives + 1) / 2
+    return above[both] / (positives * negatives)[both], rows[both]

@@ -1,0 +1,115 @@
+"""Layers shared by the ranking models: everything that depends on the feature schema.
+
+Put a layer here when a second model needs it. All take `Encoded` tensors: indices (N, K) integers of the
+schema's shared index space, numeric (N, F) floats as they come, NaN where missing.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from recsys_assets.features.schema import FeatureSchema
+
+_PRIME = 2_147_483_647  # 2^31 - 1: what is below it times _SPREAD still fits in 63 bits
+_SPREAD = 2_654_435_761  # 2^32 / golden ratio (Knuth, The Art of Computer Programming 3, 6.4)
+
+
+class Normalise(nn.Module):
+    """(N, F) raw floats to z-scores of the train rows within +-5; a missing one becomes the mean, 0."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, schema: FeatureSchema) -> None:
+        super().__init__()
+        numeric = schema.of_kind("numeric")
+        self.register_buffer("mean", torch.tensor([value for f in numeric for value in f.mean]))
+        self.register_buffer("std", torch.tensor([value or 1.0 for f in numeric for value in f.std]))
+
+    def forward(self, numeric: Tensor) -> Tensor:
+        """Normalised floats (N, F)."""
+        scores = (numeric - self.mean) / self.std
+        return torch.where(torch.isnan(scores), 0.0, scores).clamp(-5.0, 5.0)
+
+
+class Embed(nn.Module):
+    """(N, K) indices to (N, sparse features x width): one table for all, a multi-valued feature by its mean."""
+
+    def __init__(self, schema: FeatureSchema, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(schema.index_rows, width, padding_idx=0)
+        nn.init.normal_(self.table.weight, std=0.01)
+        nn.init.zeros_(self.table.weight[:1])
+        self.single = len(schema.of_kind("categorical"))
+        self.lists = [schema.columns[feature.name] for feature in schema.of_kind("multi_valued")]
+        self.width = len(schema.sparse) * width
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """Embeddings (N, width)."""
+        vectors = self.table(indices)
+        parts = [vectors[:, : self.single].flatten(1)]
+        for place in self.lists:
+            values = (indices[:, place] > 0).sum(1, keepdim=True).clamp(min=1)
+            parts.append(vectors[:, place].sum(1) / values)
+        return torch.cat(parts, 1)
+
+
+class OwnTerms(nn.Module):
+    """(N, numeric features with `terms_of`): the mean of a vector's floats at the row's own values.
+
+    With a user's positives by genre and the genres of the candidate, it is how much the user has liked
+    just these genres: an interaction that a sum of per-genre weights cannot express.
+    """
+
+    def __init__(self, schema: FeatureSchema) -> None:
+        super().__init__()
+        self.places = [
+            (schema.columns[f.name], schema.columns[f.terms_of], schema.first_row[f.terms_of])
+            for f in schema.of_kind("numeric")
+            if f.terms_of
+        ]
+        self.width = len(self.places)
+
+    def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
+        """Means (N, width)."""
+        picked = []
+        for floats, values, first_row in self.places:
+            rows = indices[:, values].long()
+            there = (rows > 0).to(numeric.dtype)
+            own = numeric[:, floats].gather(1, (rows - first_row).clamp(min=0)) * there
+            picked.append(own.sum(1) / there.sum(1).clamp(min=1.0))
+        return torch.stack(picked, 1) if picked else numeric[:, :0]
+
+
+class Crosses(nn.Module):
+    """(N, pairs of values) indices of the crosses in a table of `rows` rows; 0 where a value is padding.
+
+    A cross takes as many rows as it has pairs of values, or `buckets` at most: then pairs are hashed, by
+    arithmetic that cannot overflow 63 bits, so that an ONNX runtime computes the same.
+    """
+
+    def __init__(self, schema: FeatureSchema, buckets: int) -> None:
+        super().__init__()
+        by_name = {feature.name: feature for feature in schema.sparse}
+        self.pairs = []
+        self.rows = 1
+        for one, other in schema.crosses:
+            cardinality = by_name[other].index_rows
+            size = by_name[one].index_rows * cardinality
+            first = (schema.first_row[one], schema.first_row[other])
+            kept = min(size, 1 << int(math.log2(buckets)))
+            self.pairs.append((schema.columns[one], schema.columns[other], first, cardinality, size, kept, self.rows))
+            self.rows += kept
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """Rows of the table of crosses (N, pairs)."""
+        indices = indices.long()
+        crossed = [indices[:, :0]]
+        for one, other, first, cardinality, size, kept, start in self.pairs:
+            a, b = indices[:, one, None], indices[:, None, other]
+            pair = (a - first[0]) * cardinality + (b - first[1])
+            if kept < size:
+                pair = (pair % _PRIME * _SPREAD % (1 << 32)) // ((1 << 32) // kept)
+            crossed.append(torch.where((a > 0) & (b > 0), pair + start, 0).flatten(1))
+        return torch.cat(crossed, 1)

@@ -1,0 +1,68 @@
+"""Wide & Deep: a linear model that memorises beside a deep one that generalises (Cheng et al. 2016).
+
+The wide part has one weight for each sparse value, each cross of two and each number; the deep part is an
+MLP over embeddings and normalised numbers. The sum of both is the logit.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.layers import Crosses, Embed, Normalise, OwnTerms
+
+
+@dataclass(frozen=True)
+class WideDeepConfig:
+    """Hyper-parameters of the network."""
+
+    embedding: int = 16  # width of every embedding
+    hidden: tuple[int, ...] = (256, 128)  # widths of the deep part's layers
+    dropout: float = 0.1  # after each hidden layer
+    id_dropout: float = 0.2  # share of ids shown as unknown in training, so that new users and items score well
+    buckets: int = 1 << 18  # most rows that one cross takes in the wide part
+
+
+class WideDeep(nn.Module):
+    """Logits (N,) of indices (N, K) and numeric (N, F), the `Encoded` tensors of N rows."""
+
+    unknown: Tensor
+    droppable: Tensor
+
+    def __init__(self, schema: FeatureSchema, config: WideDeepConfig) -> None:
+        super().__init__()
+        self.id_dropout = config.id_dropout
+        unknown = [(schema.first_row[f.name] if f.kind == "categorical" else 0, f) for f in schema.sparse]
+        self.register_buffer("unknown", torch.tensor([row for row, f in unknown for _ in range(f.length)]), False)
+        droppable = [f.group == "id" for f in schema.sparse for _ in range(f.length)]
+        self.register_buffer("droppable", torch.tensor(droppable) * config.id_dropout, False)
+        self.normalise = Normalise(schema)
+        self.own_terms = OwnTerms(schema)
+        self.crosses = Crosses(schema, config.buckets)
+        self.embed = Embed(schema, config.embedding)
+        numbers = schema.floats + self.own_terms.width
+        self.wide_values = nn.Embedding(schema.index_rows, 1, padding_idx=0)
+        self.wide_crosses = nn.Embedding(self.crosses.rows, 1, padding_idx=0)
+        self.wide_numbers = nn.Linear(numbers, 1)
+        nn.init.zeros_(self.wide_values.weight)
+        nn.init.zeros_(self.wide_crosses.weight)
+        widths = [self.embed.width + numbers, *config.hidden]
+        layers = [
+            nn.Sequential(nn.Linear(taken, given), nn.ReLU(), nn.Dropout(config.dropout))
+            for taken, given in zip(widths[:-1], widths[1:], strict=True)
+        ]
+        self.deep = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+
+    def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
+        """Logits (N,)."""
+        if self.training and self.id_dropout:
+            dropped = torch.rand(indices.shape, device=indices.device) < self.droppable
+            indices = torch.where(dropped, self.unknown.to(indices.dtype), indices)
+        numbers = self.normalise(numeric)
+        numbers = torch.cat([numbers, self.own_terms(indices, numbers)], 1)
+        wide = self.wide_values(indices).sum(1) + self.wide_crosses(self.crosses(indices)).sum(1)
+        wide = wide + self.wide_numbers(numbers)
+        deep = self.deep(torch.cat([self.embed(indices), numbers], 1))
+        logits: Tensor = wide + deep
+        return logits.squeeze(1)

@@ -1,0 +1,71 @@
+"""A trained ranking model on disk: safetensors weights and a `model.json` that describes them. No pickle."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.registry import entry
+from recsys_assets.training.trainer import Fitted, configured
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+
+
+class CheckpointMismatch(ValueError):
+    """A checkpoint that does not fit: another schema than the one asked for, or files that contradict each other."""
+
+
+def save(folder: Path, fitted: Fitted) -> None:
+    """Write `model.safetensors` and `model.json`; the same model gives the same bytes."""
+    description = {
+        "model": fitted.model_name,
+        "config": asdict(fitted.config),
+        "training": asdict(fitted.training),
+        "seed": fitted.seed,
+        "history": fitted.history,
+        "best_epoch": fitted.best_epoch,
+        "schema_fingerprint": fitted.schema.fingerprint,
+        "schema": json.loads(fitted.schema.to_json()),
+    }
+    weights = {name: tensor.cpu().contiguous() for name, tensor in fitted.model.state_dict().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / WEIGHTS)
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load(folder: Path, schema: FeatureSchema | None = None) -> Fitted:
+    """Read a checkpoint; the model is on the CPU, in evaluation mode.
+
+    Args:
+        folder: where `save` wrote.
+        schema: the schema of the rows that are to be scored; the model's own must be the same.
+
+    Raises:
+        CheckpointMismatch: another schema, or weights that do not fit the description.
+        UnknownModel: this version has no such model.
+    """
+    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    own = FeatureSchema.from_json(json.dumps(description["schema"]))
+    _same(folder / DESCRIPTION, "its own schema", description["schema_fingerprint"], own.fingerprint)
+    if schema is not None:
+        _same(folder / DESCRIPTION, "the feature schema of these rows", own.fingerprint, schema.fingerprint)
+    config, training = configured(description["model"], description["config"], description["training"])
+    model = entry(description["model"]).model(own, config)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (RuntimeError, SafetensorError) as error:
+        raise CheckpointMismatch(f"{folder / WEIGHTS} does not fit {DESCRIPTION}: {error}") from error
+    history, best = description["history"], description["best_epoch"]
+    return Fitted(description["model"], model.eval(), config, own, training, description["seed"], history, best)
+
+
+def _same(path: Path, what: str, trained: str, given: str) -> None:
+    if trained != given:
+        raise CheckpointMismatch(
+            f"{path} was trained under feature schema {trained[:12]}, but {what} is {given[:12]}: "
+            "materialize the model again"
+        )

@@ -1,0 +1,193 @@
+"""One ONNX file that scores raw features: vocabulary look-up, normalisation and sigmoid are inside.
+
+The network is exported from torch on encoded inputs; in front of it this module puts the look-up of every
+raw feature. Inputs, for a batch of N:
+
+* categorical: (N,) int64 or string; missing is `MISSING`, and what the vocabulary lacks is unknown.
+* multi-valued: (N, length) int64 or string, padded with `MISSING`.
+* numeric: (N,) or (N, length) float32; NaN becomes the train mean.
+
+Output `score`: (N,) probability of a positive.
+"""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, encode, floats, ragged
+from recsys_assets.training.checkpoint import load
+from recsys_assets.training.trainer import predict
+
+OPSET = 20
+ML = "ai.onnx.ml"
+ELEMENT = {"int64": TensorProto.INT64, "string": TensorProto.STRING, "float32": TensorProto.FLOAT}
+
+
+class _Probability(nn.Module):
+    """A ranking model with the sigmoid on it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
+        return torch.sigmoid(self.model(indices, numeric))
+
+
+def export(checkpoint: Path, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write the ONNX file of a checkpoint; the same checkpoint gives the same bytes.
+
+    Args:
+        checkpoint: folder that `checkpoint.save` wrote.
+        path: the file to write.
+        metadata: more entries for the file's `metadata_props`, such as the bizdate.
+
+    Raises:
+        CheckpointMismatch: the checkpoint contradicts itself.
+    """
+    fitted = load(checkpoint)
+    network = _network(fitted.model, fitted.schema)
+    _put_lookups_in_front(network.graph, fitted.schema)
+    network.opset_import.append(helper.make_opsetid(ML, 2))
+    described = {
+        "model": fitted.model_name,
+        "schema_fingerprint": fitted.schema.fingerprint,
+        "missing_int64": str(MISSING["int64"]),
+        "missing_string": str(MISSING["string"]),
+        **(metadata or {}),
+    }
+    helper.set_model_props(network, described)
+    onnx.checker.check_model(network, full_check=True)
+    path.write_bytes(network.SerializeToString(deterministic=True))
+
+
+def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, npt.NDArray[np.generic]]:
+    """The feed of the ONNX file for the rows of a table of raw columns."""
+    return {feature.name: _raw(feature, table[feature.name].combine_chunks()) for feature in schema.features}
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    """The file in onnxruntime, on the CPU."""
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def parity(checkpoint: Path, path: Path, table: pa.Table) -> dict[str, float]:
+    """Largest absolute difference of probabilities between onnxruntime and torch over the rows of a table.
+
+    Both start from the raw columns, so that look-up and normalisation are compared too.
+
+    Returns:
+        `max_difference` (all rows at once), `max_difference_batch_4096`, and `max_difference_batch_1` (the
+        first 200 rows one by one).
+    """
+    fitted, runtime = load(checkpoint), session(path)
+    expected = predict(fitted.model, encode(fitted.schema, table))
+    feed = raw_inputs(fitted.schema, table)
+
+    def difference(batch: int, rows: int) -> float:
+        scores = [
+            runtime.run(["score"], {name: column[start : start + batch] for name, column in feed.items()})[0]
+            for start in range(0, rows, batch)
+        ]
+        return float(np.abs(np.concatenate(scores) - expected[:rows]).max())
+
+    return {
+        "max_difference": difference(table.num_rows, table.num_rows),
+        "max_difference_batch_4096": difference(4096, table.num_rows),
+        "max_difference_batch_1": difference(1, min(200, table.num_rows)),
+    }
+
+
+def _network(model: nn.Module, schema: FeatureSchema) -> onnx.ModelProto:
+    """The model on `indices` and `numeric`, without names of files, traces or anything else of this machine."""
+    rows = 2  # torch takes an example of one row for a constant
+    example = (torch.zeros(rows, schema.index_columns, dtype=torch.int64), torch.zeros(rows, schema.floats))
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision is not installed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _Probability(model).eval(),
+            example,
+            input_names=["indices", "numeric"],
+            output_names=["score"],
+            dynamo=True,
+            dynamic_shapes={"indices": {0: "batch"}, "numeric": {0: "batch"}},
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    network: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]
+    for part in (network, network.graph, *network.graph.node, *network.graph.value_info, *network.graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return network
+
+
+def _put_lookups_in_front(graph: onnx.GraphProto, schema: FeatureSchema) -> None:
+    """Replace the inputs `indices` and `numeric` by the raw features and the nodes that make those two."""
+    nodes = [node for feature in schema.features for node in _lookup(feature, schema)]
+    for name, features in (("indices", schema.sparse), ("numeric", schema.of_kind("numeric"))):
+        nodes.append(helper.make_node("Concat", [f"{f.name}/columns" for f in features], [name], name, axis=1))
+    nodes.extend(graph.node)
+    del graph.node[:], graph.input[:]
+    graph.node.extend(nodes)
+    graph.input.extend(
+        helper.make_tensor_value_info(feature.name, ELEMENT[feature.type], ["batch", *_widths(feature)])
+        for feature in schema.features
+    )
+    columns = np.array([1])
+    graph.initializer.append(numpy_helper.from_array(columns, "columns/axis"))
+
+
+def _lookup(feature: Feature, schema: FeatureSchema) -> list[onnx.NodeProto]:
+    """Nodes from a raw feature to its columns (N, length) of `indices` or `numeric`."""
+    nodes: list[onnx.NodeProto] = []
+    columns = feature.name
+    if feature.kind != "numeric":
+        first = schema.first_row[feature.name]
+        known = first + (feature.kind == "categorical")
+        table: dict[str, Any] = {
+            f"keys_{feature.type}s": feature.vocabulary,
+            "values_int64s": range(known, known + len(feature.vocabulary)),
+            "default_int64": first if feature.kind == "categorical" else 0,
+        }
+        columns = f"{feature.name}/rows"
+        nodes.append(helper.make_node("LabelEncoder", [feature.name], [columns], columns, domain=ML, **table))
+    shaped, name = f"{feature.name}/columns", f"{feature.name}/columns"
+    if _widths(feature):
+        return [*nodes, helper.make_node("Identity", [columns], [shaped], name)]
+    return [*nodes, helper.make_node("Unsqueeze", [columns, "columns/axis"], [shaped], name)]
+
+
+def _widths(feature: Feature) -> list[int]:
+    """Shape of a raw feature after the batch."""
+    flat = feature.kind == "categorical" or (feature.kind == "numeric" and feature.length == 1)
+    return [] if flat else [feature.length]
+
+
+def _raw(feature: Feature, values: pa.Array) -> npt.NDArray[np.generic]:
+    """A column as the ONNX input takes it: missing values and padding filled in."""
+    if feature.kind == "numeric":
+        return floats(feature, values).reshape(len(values), *_widths(feature))
+    missing = MISSING[feature.type]
+    kind = pa.int64() if feature.type == "int64" else pa.string()
+    dtype = np.int64 if feature.type == "int64" else np.object_
+    if feature.kind == "categorical":
+        found: npt.NDArray[np.generic] = pc.fill_null(values.cast(kind), missing).to_numpy(zero_copy_only=False)
+        return found.astype(dtype)
+    row, place, flat = ragged(feature, values)
+    out = np.full((len(values), feature.length), missing, dtype)
+    out[row, place] = pc.fill_null(flat.cast(kind), missing).to_numpy(zero_copy_only=False)
+    return out
