@@ -5,6 +5,7 @@ Put here what an asset reaches outside itself. Keep out hyper-parameters (assets
 """
 
 import datetime as dt
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from recsys_assets.settings import settings
 
 if TYPE_CHECKING:
     import mlflow
+    from matplotlib.figure import Figure
 
 
 class Dataset(dg.ConfigurableResource[Profile]):
@@ -101,12 +103,17 @@ class Tracking(dg.ConfigurableResource[None]):
             mlflow.log_params(dict(params))
             yield active
 
-    def log(self, metrics: Mapping[str, float], folder: Path, name: str) -> None:
-        """Log final metrics, and a folder's files as artifacts, in the current run."""
+    def log(self, metrics: Mapping[str, float], folder: Path, plots: Mapping[str, "Figure"]) -> None:
+        """Log final metrics, the model's folder and plots in the current run.
+
+        Metrics that were logged by epoch keep their course: of these the final one is logged as `best_…`.
+        """
         import mlflow
 
-        mlflow.log_metrics(dict(metrics))
-        mlflow.log_artifacts(str(folder), name)
+        mlflow.log_metrics({name if name.startswith("test_") else f"best_{name}": v for name, v in metrics.items()})
+        mlflow.log_artifacts(str(folder), "model")
+        for name, figure in plots.items():
+            mlflow.log_figure(figure, f"{name}.png")
 
     def url(self, run: "mlflow.ActiveRun") -> str:
         """Where people see the run."""
@@ -115,6 +122,9 @@ class Tracking(dg.ConfigurableResource[None]):
     def _prepare(self) -> None:
         """Create database and experiment once: two processes that do it at once break the database."""
         import mlflow
+
+        for chatty in ("mlflow.store.db.utils", "alembic"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
 
         with FileLock(settings().data / ".mlflow.lock"):
             if mlflow.get_experiment_by_name(self.experiment) is None:

@@ -45,9 +45,8 @@ def exported(model: str) -> dg.AssetsDefinition:
             onnx_export.export(ranker.folder, output.path(MODEL), {"bizdate": context.partition_key})
             rows = real_rows(rank_samples)
             found = onnx_export.parity(ranker.folder, output.path(MODEL), rows)
-            output.manifest.metrics = found
-            largest = max(value for name, value in found.items() if name.startswith("max_difference"))
-            output.check("onnx_matches_torch", largest <= TOLERANCE, **found)
+            output.manifest.metrics = {"parity_rows": float(rows.num_rows), **found}
+            output.check("onnx_matches_torch", max(found.values()) <= TOLERANCE, rows=rows.num_rows, **found)
             runtime = onnx_export.session(output.path(MODEL))
             signature = [(each.name, each.type, each.shape) for each in (*runtime.get_inputs(), *runtime.get_outputs())]
             output.metadata["inputs and output"] = show.table(["name", "type", "shape"], signature)

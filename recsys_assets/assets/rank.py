@@ -4,7 +4,7 @@ A new ranker is a file in `models/`, its line in the registry there, and its lin
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import numpy as np
@@ -22,6 +22,9 @@ from recsys_assets.lake import Partition
 from recsys_assets.metrics import auc, calibration, calibration_error, gauc, log_loss
 from recsys_assets.partitions import bizdate
 from recsys_assets.resources import Dataset, LakeStore, Tracking
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RANKERS = {
     "widedeep": "Wide & Deep (Cheng et al. 2016): crosses that memorise beside an MLP that generalises.",
@@ -66,8 +69,8 @@ def ranker(model: str, description: str) -> dg.AssetsDefinition:
         ):
             output.manifest.mlflow_run_id = run.info.run_id
             _train(context, config, model, output, rank_samples, feature_schema)
-            _evaluate(output, dataset.load())
-            tracking.log(output.manifest.metrics, output.draft.folder, "model")
+            plots = _evaluate(output, dataset.load())
+            tracking.log(output.manifest.metrics, output.draft.folder, plots)
             output.metadata["mlflow run"] = dg.MetadataValue.url(tracking.url(run))
         return output.result()
 
@@ -97,7 +100,7 @@ def _train(
     fitted = trainer.fit(model, schema, train, validation, network, training, config.seed, on_epoch)
     checkpoint.save(output.draft.folder, fitted)
     output.metadata["training"] = show.lines("training", "epoch", fitted.history)
-    output.manifest.metrics["validation_auc"] = fitted.metrics["validation_auc"]
+    output.manifest.metrics["validation_auc"] = fitted.validation_auc
     rows = pq.read_table(test)
     scores = trainer.predict(fitted.model, encode(schema, rows))
     scored = rows.select(["user_id", "item_id", "timestamp", "label"]).append_column("score", pa.array(scores))
@@ -105,12 +108,14 @@ def _train(
     output.manifest.rows = scored.num_rows
 
 
-def _evaluate(output: Output, profile: Profile) -> None:
-    """Test metrics, the floor and the calibration plot, from the scored test rows."""
+def _evaluate(output: Output, profile: Profile) -> "dict[str, Figure]":
+    """Test metrics, the floor and the calibration plot, from the scored test rows; returns the plots."""
     labels, scores, users = scored_rows(output.path(PREDICTIONS))
     output.manifest.metrics |= ranking_metrics(labels, scores, users)
     check_floor(output, "auc_floor", output.manifest.metrics["validation_auc"], profile.bounds.min_auc)
-    output.metadata["calibration"] = show.calibration_plot(calibration(labels, scores))
+    plots = {"calibration": show.calibration(calibration(labels, scores))}
+    output.metadata |= {name: show.picture(figure) for name, figure in plots.items()}
+    return plots
 
 
 def scored_rows(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -48,12 +48,12 @@ def lines(title: str, x: str, steps: Sequence[Mapping[str, float]]) -> dg.Markdo
     return picture(figure)
 
 
-def calibration_plot(bins: Mapping[str, Any]) -> dg.MarkdownMetadataValue:
+def calibration(bins: Mapping[str, Any]) -> "Figure":
     """Observed over predicted rate in bins of equal size; on the diagonal a prediction is right."""
     figure, plot = axes("calibration on test rows", "predicted rate", "observed rate")
     plot.plot([0, 1], [0, 1], color="grey", linewidth=1)
     plot.plot(bins["predicted"], bins["observed"], marker="o")
-    return picture(figure)
+    return figure
 
 
 def picture(figure: "Figure") -> dg.MarkdownMetadataValue:
