@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from recsys_assets.datasets.profile import Column, Profile
 from recsys_assets.features.history import TERM_COUNTS, item_columns, user_columns
-from recsys_assets.features.schema import Feature, FeatureSchema, Side
+from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, Side
 
 
 def fit_schema(profile: Profile, train: pa.Table, terms: list[str]) -> FeatureSchema:
@@ -75,4 +75,4 @@ def _vocabulary(values: pa.ChunkedArray | pa.Array, min_count: int) -> list[int]
     """Values of at least `min_count` rows, in ascending order."""
     counts = pc.value_counts(values)
     kept = counts.filter(pc.greater_equal(counts.field("counts"), min_count)).field("values")
-    return sorted(value for value in kept.to_pylist() if value is not None)
+    return sorted(value for value in kept.to_pylist() if value is not None and value not in MISSING.values())
