@@ -11,7 +11,7 @@ from recsys_assets.datasets.splits import PARTS, split, split_sizes
 from recsys_assets.features.history import build_history, rows_that_know_too_much, sample_query, terms
 from recsys_assets.io_managers import writing
 from recsys_assets.lake import Partition
-from recsys_assets.partitions import bizdate, up_to_bizdate
+from recsys_assets.partitions import bizdate
 from recsys_assets.resources import Dataset, LakeStore
 
 RANKED_PARTS = ("train", "validation", "test")
@@ -19,7 +19,8 @@ RANKED_PARTS = ("train", "validation", "test")
 
 @dg.asset(
     partitions_def=bizdate,
-    deps=[dg.AssetDep("interactions", partition_mapping=up_to_bizdate)],
+    # It reads the days before too. A mapping that said so would make a backfill of one day run all later days.
+    deps=["interactions"],
     kinds={"duckdb", "parquet"},
     owners=["team:recsys"],
     code_version="1",
