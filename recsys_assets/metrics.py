@@ -115,4 +115,5 @@ def _group_auc(
     if not both.any():
         raise UndefinedMetric("every row has the same label" if len(rows) == 1 else "no group has both classes")
     above = np.bincount(groups, labels * rank) - positives * (positives + 1) / 2
-    return above[both] / (positives * negatives)[both], rows[both]
+    values: npt.NDArray[np.float64] = above[both] / (positives * negatives)[both]
+    return values, rows[both]

@@ -76,6 +76,8 @@ class FeatureSchema:
 
     def __post_init__(self) -> None:
         sparse = {feature.name: feature for feature in self.sparse}
+        if not self.of_kind("categorical") or not self.of_kind("numeric"):
+            raise SchemaError("a schema needs at least one categorical and one numeric feature")
         for feature in self.features:
             terms = sparse.get(feature.terms_of)
             if feature.terms_of and (terms is None or len(terms.vocabulary) != feature.length):
@@ -218,8 +220,11 @@ def _looked_up(feature: Feature, values: pa.Array, known: int, unknown: int) -> 
 
 def floats(feature: Feature, values: pa.Array) -> npt.NDArray[np.float32]:
     """(N, length) floats, NaN where one is missing."""
-    if pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
+    rows = len(values)
+    if pa.types.is_list(values.type):
+        values = values.cast(pa.list_(values.type.value_type, feature.length))  # fails on another length
+    if pa.types.is_fixed_size_list(values.type):
         missing = pa.scalar([None] * feature.length, values.type)
         values = pc.list_flatten(pc.fill_null(values, missing) if values.null_count else values)
     flat: npt.NDArray[np.float32] = values.cast(pa.float32()).to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, feature.length)
+    return flat.reshape(rows, feature.length)

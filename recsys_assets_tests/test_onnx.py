@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from recsys_assets.features.schema import MISSING, FeatureSchema
+from recsys_assets.models.registry import MODELS
+from recsys_assets.training import checkpoint, onnx_export, trainer
+from recsys_assets_tests.ranking_rows import messy_rows, ranking_rows, ranking_schema
+
+SCHEMA = ranking_schema()
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a checkpoint and its `model.onnx`."""
+    folder = tmp_path_factory.mktemp("exported")
+    table, _ = ranking_rows(5000, 1)
+    settings = trainer.TrainingConfig(batch=250, epochs=2, learning_rate=0.01)
+    checkpoint.save(folder, trainer.fit(request.param, SCHEMA, table, table, training=settings))
+    onnx_export.export(folder, folder / "model.onnx", {"bizdate": "2003-02-28"})
+    return folder
+
+
+def test_onnxruntime_and_torch_agree_on_ten_thousand_rows_and_on_single_ones(exported: Path) -> None:
+    differences = onnx_export.parity(exported, exported / "model.onnx", ranking_rows(10_000, 2)[0])
+    assert set(differences) == {"max_difference", "max_difference_batch_4096", "max_difference_batch_1"}
+    assert max(differences.values()) <= TOLERANCE
+
+
+def test_unknown_and_missing_values_are_treated_alike(exported: Path) -> None:
+    assert onnx_export.parity(exported, exported / "model.onnx", messy_rows())["max_difference"] <= TOLERANCE
+
+
+def test_parity_notices_another_model(exported: Path, tmp_path: Path) -> None:
+    fitted = checkpoint.load(exported)
+    with torch.no_grad():
+        next(fitted.model.parameters()).mul_(2.0)
+    checkpoint.save(tmp_path, fitted)
+    rows = ranking_rows(1000, 2)[0]
+    assert onnx_export.parity(tmp_path, exported / "model.onnx", rows)["max_difference"] > 1e-3
+
+
+def test_the_file_takes_raw_features_of_any_batch_size(exported: Path) -> None:
+    network = onnx.load(exported / "model.onnx")
+    shapes = {
+        node.name: [size.dim_param or size.dim_value for size in node.type.tensor_type.shape.dim]
+        for node in (*network.graph.input, *network.graph.output)
+    }
+    assert shapes == {
+        "user_id": ["batch"],
+        "gender": ["batch"],
+        "item_id": ["batch"],
+        "genres": ["batch", 3],
+        "tags": ["batch", 2],
+        "activity": ["batch"],
+        "taste": ["batch", 4],
+        "score": ["batch"],
+    }
+
+
+def test_missing_values_and_padding_stand_as_the_file_says(exported: Path) -> None:
+    feed = onnx_export.raw_inputs(SCHEMA, messy_rows())
+    said = {entry.key: entry.value for entry in onnx.load(exported / "model.onnx").metadata_props}
+    assert said["missing_int64"] == str(MISSING["int64"]) == str(feed["user_id"][2])
+    assert said["missing_string"] == MISSING["string"] == feed["gender"][2]
+    assert feed["genres"].tolist()[3:] == [["Action", "Comedy", "Drama"], ["Western", "", "Drama"]]
+    assert said["bizdate"] == "2003-02-28"
+    assert said["schema_fingerprint"] == SCHEMA.fingerprint
+
+
+def test_the_same_checkpoint_gives_the_same_bytes_and_no_path_of_this_machine(exported: Path, tmp_path: Path) -> None:
+    onnx_export.export(exported, tmp_path / "again.onnx", {"bizdate": "2003-02-28"})
+    content = (tmp_path / "again.onnx").read_bytes()
+    assert content == (exported / "model.onnx").read_bytes()
+    for trace in (b"site-packages", b"recsys_assets", b".py", bytes(Path.cwd())):
+        assert trace not in content
+
+
+def test_a_schema_without_lists_and_crosses_is_exported_too(tmp_path: Path) -> None:
+    features = [feature for feature in SCHEMA.features if feature.kind != "multi_valued" and not feature.terms_of]
+    table, _ = ranking_rows(1000, 3)
+    settings = trainer.TrainingConfig(epochs=1)
+    checkpoint.save(tmp_path, trainer.fit("widedeep", FeatureSchema(features), table, table, training=settings))
+    onnx_export.export(tmp_path, tmp_path / "model.onnx")
+    assert onnx_export.parity(tmp_path, tmp_path / "model.onnx", table)["max_difference"] <= TOLERANCE

@@ -1,0 +1,141 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from recsys_assets.features.schema import encode
+from recsys_assets.metrics import auc
+from recsys_assets.models.registry import MODELS, UnknownModel
+from recsys_assets.training import checkpoint, trainer
+from recsys_assets.training.data import LabelError
+from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
+
+SCHEMA = ranking_schema()
+TRAIN, VALIDATION, TEST = (ranking_rows(rows, seed) for rows, seed in ((20_000, 1), (4_000, 2), (4_000, 3)))
+QUICK = trainer.TrainingConfig(batch=256, epochs=4, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> trainer.Fitted:
+    return trainer.fit("widedeep", SCHEMA, TRAIN[0], VALIDATION[0], training=QUICK, seed=5)
+
+
+def test_the_model_comes_near_the_truth(fitted: trainer.Fitted) -> None:
+    table, truth = TEST
+    labels = table["label"].to_numpy()
+    assert auc(labels, trainer.predict(fitted.model, encode(SCHEMA, table))) > auc(labels, truth) - 0.04
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(fitted: trainer.Fitted) -> None:
+    aucs = [metrics["validation_auc"] for metrics in fitted.history]
+    scores = trainer.predict(fitted.model, encode(SCHEMA, VALIDATION[0]))
+    assert fitted.validation_auc == max(aucs)
+    assert auc(VALIDATION[0]["label"].to_numpy(), scores) == pytest.approx(max(aucs), abs=1e-9)
+
+
+def test_training_stops_when_validation_no_longer_gains() -> None:
+    noise = TRAIN[0].slice(0, 500)
+    settings = dataclasses.replace(QUICK, epochs=60, patience=2, learning_rate=0.02, decay=1.0)
+    stopped = trainer.fit("widedeep", SCHEMA, noise, VALIDATION[0], training=settings)
+    assert len(stopped.history) == stopped.best_epoch + 3 < 60
+
+
+def test_each_epoch_is_reported() -> None:
+    seen: list[tuple[int, dict[str, float]]] = []
+    small = TRAIN[0].slice(0, 1000)
+    fitted = trainer.fit("widedeep", SCHEMA, small, small, None, QUICK, 0, lambda *epoch: seen.append(epoch))
+    assert seen == list(enumerate(fitted.history))
+    assert fitted.history[0].keys() == {"train_logloss", "validation_auc", "validation_logloss"}
+
+
+def test_the_same_seed_gives_the_same_files_and_another_seed_others(tmp_path: Path, fitted: trainer.Fitted) -> None:
+    state = torch.get_rng_state()
+    for name, seed in (("again", 5), ("other", 6)):
+        checkpoint.save(tmp_path / name, trainer.fit("widedeep", SCHEMA, TRAIN[0], VALIDATION[0], None, QUICK, seed))
+    checkpoint.save(tmp_path / "first", fitted)
+    assert torch.equal(state, torch.get_rng_state()), "the caller's random numbers are not touched"
+    for file in (checkpoint.WEIGHTS, checkpoint.DESCRIPTION):
+        first = (tmp_path / "first" / file).read_bytes()
+        assert first == (tmp_path / "again" / file).read_bytes()
+        assert first != (tmp_path / "other" / file).read_bytes()
+
+
+def test_parquet_files_are_read_like_tables(tmp_path: Path) -> None:
+    small = TRAIN[0].slice(0, 2000)
+    pq.write_table(small, tmp_path / "rows.parquet")
+    one = trainer.fit("widedeep", SCHEMA, small, small, training=QUICK)
+    other = trainer.fit("widedeep", SCHEMA, tmp_path / "rows.parquet", tmp_path / "rows.parquet", training=QUICK)
+    assert one.history == other.history
+
+
+def test_a_checkpoint_scores_as_the_model_it_was_saved_from(tmp_path: Path, fitted: trainer.Fitted) -> None:
+    checkpoint.save(tmp_path, fitted)
+    loaded = checkpoint.load(tmp_path, SCHEMA)
+    rows = encode(SCHEMA, TEST[0])
+    assert np.array_equal(trainer.predict(loaded.model, rows), trainer.predict(fitted.model, rows))
+    assert (loaded.config, loaded.training, loaded.history) == (fitted.config, fitted.training, fitted.history)
+
+
+def test_a_checkpoint_refuses_another_schema(tmp_path: Path, fitted: trainer.Fitted) -> None:
+    checkpoint.save(tmp_path, fitted)
+    with pytest.raises(checkpoint.CheckpointMismatch, match="materialize the model again"):
+        checkpoint.load(tmp_path, ranking_schema(crosses=()))
+
+
+def test_a_checkpoint_refuses_weights_that_are_not_its_own(tmp_path: Path, fitted: trainer.Fitted) -> None:
+    checkpoint.save(tmp_path, fitted)
+    weights = load_file(tmp_path / checkpoint.WEIGHTS)
+    save_file(dict(list(weights.items())[1:]), tmp_path / checkpoint.WEIGHTS)
+    with pytest.raises(checkpoint.CheckpointMismatch, match="Missing key"):
+        checkpoint.load(tmp_path)
+    (tmp_path / checkpoint.WEIGHTS).write_bytes(b"half")
+    with pytest.raises(checkpoint.CheckpointMismatch, match=checkpoint.WEIGHTS):
+        checkpoint.load(tmp_path)
+
+
+def test_a_schema_changed_inside_the_checkpoint_is_noticed(tmp_path: Path, fitted: trainer.Fitted) -> None:
+    checkpoint.save(tmp_path, fitted)
+    text = (tmp_path / checkpoint.DESCRIPTION).read_text()
+    (tmp_path / checkpoint.DESCRIPTION).write_text(text.replace('"F"', '"G"'))
+    with pytest.raises(checkpoint.CheckpointMismatch, match="its own schema"):
+        checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"), [([0, 1, 2], "0 and 1 only"), ([0, None, 1], "0 and 1 only"), ([], "no rows")]
+)
+def test_labels_that_cannot_be_learned_are_refused(labels: list[int | None], says: str) -> None:
+    table = TRAIN[0].slice(0, len(labels)).drop_columns(["label"]).append_column("label", [pa.array(labels, pa.int8())])
+    with pytest.raises(LabelError, match=says):
+        trainer.fit("widedeep", SCHEMA, table, VALIDATION[0])
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    wild = dataclasses.replace(QUICK, learning_rate=1e30)
+    with pytest.raises(trainer.TrainingDiverged, match="epoch 0"):
+        trainer.fit("widedeep", SCHEMA, TRAIN[0].slice(0, 1000), VALIDATION[0], training=wild)
+
+
+def test_settings_are_given_by_name_and_unknown_ones_refused() -> None:
+    config, training = trainer.configured("widedeep", {"hidden": [8, 4]}, {"epochs": 1})
+    assert (config.hidden, training.epochs) == ((8, 4), 1)
+    with pytest.raises(trainer.ConfigError, match=r"hiden.*'hidden'"):
+        trainer.configured("widedeep", {"hiden": [8]}, {})
+    with pytest.raises(UnknownModel, match="widedeep"):
+        trainer.configured("deepwide", {}, {})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_registered_model_learns_and_survives_a_checkpoint(name: str, tmp_path: Path) -> None:
+    one_epoch = dataclasses.replace(QUICK, epochs=1)
+    fitted = trainer.fit(name, SCHEMA, TRAIN[0], VALIDATION[0], training=one_epoch)
+    checkpoint.save(tmp_path, fitted)
+    rows = encode(SCHEMA, TEST[0])
+    scores = trainer.predict(checkpoint.load(tmp_path).model, rows)
+    assert auc(TEST[0]["label"].to_numpy(), scores) > 0.6
+    assert np.array_equal(scores, trainer.predict(fitted.model, rows))
