@@ -1,6 +1,7 @@
 import datetime as dt
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from click.testing import CliRunner, Result
 from recsys_assets.cli import main, places
 from recsys_assets.cli.days import NothingLanded, latest_bizdate
 from recsys_assets.cli.installation import differing
-from recsys_assets.cli.running import stretches
-from recsys_assets.datasets.profile import load_profile
+from recsys_assets.cli.running import select, stretches
+from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.lake import Lake
 from recsys_assets_tests.conftest import PROJECT
 
@@ -130,6 +131,23 @@ def test_show_says_rows_metrics_and_files() -> None:
     assert all(part in said for part in ("2026-06-30 of sample", "test_auc", "0.7500", "data.csv"))
 
 
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [
+        ("splits", {"splits"}),
+        ("splits,items", {"splits", "items"}),
+        ("splits or items", {"splits", "items"}),
+        ("+rank_samples", {"rank_samples", "splits", "interactions", "users", "items"}),
+        ("*rank_samples", {"rank_samples", "splits", "interactions", "users", "items"}),
+        ("1+rank_samples", {"rank_samples", "splits", "users", "items"}),
+        ('key:"user*"', {"users", "user_features"}),
+        ("group:ingest and not users", {"interactions", "items"}),
+    ],
+)
+def test_a_selection_is_read_as_dagster_reads_it(expression: str, names: set[str]) -> None:
+    assert {key.to_user_string() for key in select(expression)} == names
+
+
 def test_stretches_are_unbroken_runs_of_days() -> None:
     days = [dt.date(2026, 1, day) for day in (1, 2, 3, 7, 9, 10)]
     found = [(first.day, last.day) for first, last in stretches(days)]
@@ -214,15 +232,37 @@ def test_activate_takes_a_profile_for_the_rest_of_the_shell() -> None:
     assert said.stdout == "movielens-1m\n"
 
 
-def test_dagsters_own_commands_work_as_typed(landed: Path) -> None:
-    assert command("materialize", "+splits").returncode == 0
+def sample_with_floor(home: Path, min_auc: float) -> str:
+    """The bundled sample as a profile of one's own, with another AUC to reach (3,000 events teach little)."""
+    bundled = bundled_profiles()["sample"].read_text(encoding="utf-8")
+    profile = home / "own.yaml"
+    profile.write_text(bundled.replace("min_auc: 0.55", f"min_auc: {min_auc}"), encoding="utf-8")
+    return str(profile)
+
+
+def test_a_model_below_its_floor_is_refused_with_its_figures(landed: Path) -> None:
+    ran = command("--profile", sample_with_floor(landed, 0.99), "materialize", "*")
+    assert ran.returncode == 1
+    assert re.search(r"Error: rank_widedeep: check auc_floor failed \(value 0\.\d+, floor 0\.99\)", ran.stderr)
+    assert "not built: onnx_widedeep, rank_report" in ran.stderr
+    manifest = Lake(str(landed / "data" / "lake"), "sample").manifest("rank_widedeep", "2026-06-30")
+    assert manifest.failed_checks == ["auc_floor"]
+
+
+def test_dagsters_own_commands_work_as_typed(landed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_PROFILE", sample_with_floor(landed, 0.0))
+    made = command("materialize", "+feature_schema")
+    assert made.returncode == 0, made.stderr
     lake = Lake(str(landed / "data" / "lake"), "sample")
-    for typed, day in {
-        "dagster asset materialize --select splits": "2026-06-30",
-        "dagster asset materialize --select splits --partition 2026-06-28": "2026-06-28",
-        "dg launch --assets splits --partition 2026-06-27": "2026-06-27",
-    }.items():
-        shutil.rmtree(lake.location("splits", day), ignore_errors=True)
+    for typed, asset, day in [
+        ("dagster asset materialize --select rank_widedeep", "rank_widedeep", "2026-06-30"),
+        ("dagster asset materialize --select splits --partition 2026-06-28", "splits", "2026-06-28"),
+        ("dg launch --assets splits --partition 2026-06-27", "splits", "2026-06-27"),
+        ("dg launch --assets items", "items", "2026-06-30"),
+    ]:
+        shutil.rmtree(lake.location(asset, day), ignore_errors=True)
         ran = activated(typed)
         assert ran.returncode == 0, ran.stderr[-2000:]
-        assert day in lake.bizdates("splits"), typed
+        assert day in lake.bizdates(asset), typed
+    shown = json.loads(command("show", "rank_widedeep", "--json").stdout)
+    assert shown["metrics"].keys() >= {"test_auc", "test_gauc", "test_logloss", "validation_auc"}

@@ -29,6 +29,7 @@ class Follower:
         columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
         self._live = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._running: dict[str, TaskID] = {}
+        self._blocked: dict[str, list[str]] = {}
 
     def follow(self, events: Iterator[dg.DagsterEvent]) -> Outcome:
         """Print the events until the run has ended."""
@@ -49,7 +50,7 @@ class Follower:
                 self.outcome.seconds[step] = seconds
                 self._end(step, f"[green]✓[/] {step}  {seconds:,.1f} s")
             case Type.STEP_FAILURE:
-                why = reason(event)
+                why = "; ".join(self._blocked.get(step, [])) or reason(event)
                 self.outcome.failures[step] = f"{step}: {why}"
                 self._end(step, f"[red]✗ {step}[/]  {escape(why.splitlines()[0])}")
             case Type.RUN_FAILURE | Type.RUN_CANCELED if not self.outcome.failures:
@@ -67,9 +68,18 @@ class Follower:
         found = event.asset_check_evaluation_data
         if found.passed:
             return
-        figures = ", ".join(f"{name} {value.value}" for name, value in found.metadata.items())
-        text = f"check {found.check_name} of {found.asset_key.to_user_string()} failed: {figures or found.description}"
-        self.console.print(f"      [yellow]{escape(text)}[/]", highlight=False, soft_wrap=True)
+        figures = ", ".join(f"{name} {_short(value.value)}" for name, value in found.metadata.items())
+        text = f"check {found.check_name} failed ({figures})" if figures else f"check {found.check_name} failed"
+        if found.blocking:
+            self._blocked.setdefault(event.step_key or "", []).append(text)
+        else:
+            self.console.print(
+                f"      [yellow]{found.asset_key.to_user_string()}: {escape(text)}[/]", highlight=False, soft_wrap=True
+            )
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def reason(event: dg.DagsterEvent) -> str:

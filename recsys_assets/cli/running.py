@@ -68,15 +68,18 @@ def known_asset(name: str) -> None:
 def select(expression: str) -> frozenset[dg.AssetKey]:
     """Assets of a selection in Dagster's syntax: `rank_widedeep`, `+rank_report`, `group:rank`, `*`.
 
+    `+name` means all that the asset needs, as `+key:name` does in Dagster's present syntax; its older one,
+    which still reads `+name`, takes a single step.
+
     Raises:
         SelectionError: it cannot be read, names an unknown asset, or nothing.
     """
     from recsys_assets.definitions import defs
 
+    names, clauses = "|".join(asset_names()), expression.split(",")
+    keyed = [re.sub(rf"(?<![\w:\"/])({names})(?![\w:\"/])", r'key:"\1"', clause) for clause in clauses]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", dg.BetaWarning)  # Dagster's own parser of '*' causes one
-            found = dg.AssetSelection.from_coercible(expression.split(",")).resolve(defs.resolve_asset_graph())
+        found = _parse(keyed, clauses).resolve(defs.resolve_asset_graph())
     except dg.DagsterInvalidSubsetError as error:
         for name in re.findall(r"'(\w+)'", str(error)):  # "AssetKey(s) ['x'] were selected, but …"
             known_asset(name)
@@ -86,6 +89,16 @@ def select(expression: str) -> frozenset[dg.AssetKey]:
     if not found:
         raise SelectionError(f"selection '{expression}' names no asset; there are {', '.join(asset_names())}")
     return frozenset(found)
+
+
+def _parse(keyed: Sequence[str], plain: Sequence[str]) -> dg.AssetSelection:
+    """The clauses in the present syntax, or else (`*name`) in the older one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # Dagster's own parser of '*' causes one
+        try:
+            return dg.AssetSelection.from_coercible(keyed)
+        except dg.DagsterError:
+            return dg.AssetSelection.from_coercible(plain)
 
 
 def check_bizdate(bizdate: str) -> None:
