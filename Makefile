@@ -25,7 +25,7 @@ help:
 setup: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@if [ ! -x $(BIN)/pip ]; then \
+	@if [ ! -x $(BIN)/pip ]; then found=; \
 	  for python in $(PYTHON) python3.11 python3 python; do \
 	    if "$$python" -c $(FITS) 2>/dev/null; then found=$$python; break; fi; \
 	  done; \
