@@ -87,10 +87,10 @@ def _checked(labels: Array, scores: Array) -> tuple[npt.NDArray[np.float64], npt
         raise UndefinedMetric(f"{len(labels)} labels but {len(scores)} scores")
     if not len(labels):
         raise UndefinedMetric("no rows to judge")
-    scores = np.asarray(scores, np.float64)
-    if np.isnan(scores).any():
-        raise UndefinedMetric(f"{np.isnan(scores).sum()} of {len(scores)} scores are no numbers (NaN)")
-    return np.asarray(labels, np.float64), scores
+    numbers: npt.NDArray[np.float64] = np.asarray(scores, np.float64)
+    if np.isnan(numbers).any():
+        raise UndefinedMetric(f"{np.isnan(numbers).sum()} of {len(numbers)} scores are no numbers (NaN)")
+    return np.asarray(labels, np.float64), numbers
 
 
 def _group_auc(

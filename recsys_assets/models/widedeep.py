@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.models.layers import Crosses, Embed, Normalise, OwnTerms
+from recsys_assets.models.layers import Crosses, Embed, Mlp, Normalise, OwnTerms
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,6 @@ class WideDeepConfig:
 
     embedding: int = 16  # width of every embedding
     hidden: tuple[int, ...] = (256, 128)  # widths of the deep part's layers
-    dropout: float = 0.1  # after each hidden layer
     id_dropout: float = 0.2  # share of ids shown as unknown in training, so that new users and items score well
     buckets: int = 1 << 18  # most rows that one cross takes in the wide part
 
@@ -47,12 +46,7 @@ class WideDeep(nn.Module):
         self.wide_numbers = nn.Linear(numbers, 1)
         nn.init.zeros_(self.wide_values.weight)
         nn.init.zeros_(self.wide_crosses.weight)
-        widths = [self.embed.width + numbers, *config.hidden]
-        layers = [
-            nn.Sequential(nn.Linear(taken, given), nn.ReLU(), nn.Dropout(config.dropout))
-            for taken, given in zip(widths[:-1], widths[1:], strict=True)
-        ]
-        self.deep = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+        self.deep = Mlp(self.embed.width + numbers, config.hidden)
 
     def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
         """Logits (N,)."""

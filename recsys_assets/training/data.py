@@ -31,7 +31,7 @@ class Rows:
 
     def take(self, places: Tensor) -> "Rows":
         """The rows at the given places."""
-        return Rows(self.indices[places], self.numeric[places], self.labels[places])
+        return Rows(*(column.index_select(0, places) for column in (self.indices, self.numeric, self.labels)))
 
 
 def load(schema: FeatureSchema, source: pa.Table | Path, device: torch.device) -> Rows:
