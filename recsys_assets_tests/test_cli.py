@@ -28,6 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Places of this test's own, whatever the shell has set."""
     for name in [name for name in os.environ if name.startswith(("RECSYS_", "DAGSTER_", "MLFLOW_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("RECSYS_PROFILE", "sample")  # set, so that what --profile makes of it is undone
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     shutil.copy(PROJECT / "dagster.yaml", tmp_path)
