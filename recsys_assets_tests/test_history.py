@@ -2,7 +2,7 @@
 
 import datetime as dt
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,21 @@ import pytest
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.features.history import (
-    BIAS_SHRINK,
+    ITEM_PRIOR,
+    USER_PRIOR,
     build_history,
+    item_columns,
     item_query,
     rows_that_know_too_much,
     sample_query,
     terms,
+    user_columns,
     user_query,
 )
 
 GENRES = {1: ["Drama"], 2: ["Comedy", "Drama"], 3: ["War"], 4: ["Comedy"], 5: []}
 TERMS = ["Comedy", "Drama", "War"]
+PRIOR = {"user": USER_PRIOR, "item": ITEM_PRIOR}
 Row = dict[str, Any]
 
 
@@ -75,13 +79,13 @@ def write_files(folder: Path, rows: list[Row]) -> tuple[Path, Path, Path]:
     paths = folder / "splits.parquet", folder / "users.parquet", folder / "items.parquet"
     with duckdb.connect() as connection:
         connection.execute(
-            "CREATE TABLE s (user_id BIGINT, item_id BIGINT, timestamp TIMESTAMP, seq BIGINT, rating FLOAT, part VARCHAR,"
-            " label TINYINT); CREATE TABLE u (user_id BIGINT, gender VARCHAR, age BIGINT, occupation BIGINT);"
-            "CREATE TABLE i (item_id BIGINT, genres VARCHAR[])"
+            "CREATE TABLE s (user_id BIGINT, item_id BIGINT, timestamp TIMESTAMP, seq BIGINT, rating FLOAT,"
+            " part VARCHAR, label TINYINT); CREATE TABLE u (user_id BIGINT, gender VARCHAR, age BIGINT, occupation BIGINT);"
+            "CREATE TABLE i (item_id BIGINT, year BIGINT, genres VARCHAR[])"
         )
         connection.executemany("INSERT INTO s VALUES (?, ?, ?, ?, ?, ?, ?)", [list(row.values()) for row in rows])
         connection.executemany("INSERT INTO u VALUES (?, 'F', 25, 3)", [[user] for user in range(1, 6)])
-        connection.executemany("INSERT INTO i VALUES (?, ?)", list(GENRES.items()))
+        connection.executemany("INSERT INTO i VALUES (?, 1999, ?)", list(GENRES.items()))
         for table, path in zip("sui", paths, strict=True):
             connection.execute(f"COPY {table} TO '{path}' (FORMAT parquet)")
     return paths
@@ -95,43 +99,94 @@ def queried(log: Log, query: str) -> list[Row]:
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
-def statistics(rows: list[Row], side: str, other_rate: dict[int, float]) -> Row:
-    """Running statistics of `side` over its rows; `other_rate` is the other side's rate at each row, by seq."""
-    positives = sum(row["label"] for row in rows)
-    above = sum(row["label"] - other_rate[row["seq"]] for row in rows)
-    return {
-        f"{side}_count": math.log(1 + len(rows)),
-        f"{side}_positive_rate": (positives + 1) / (len(rows) + 2),
-        f"{side}_bias": above / (len(rows) + BIAS_SHRINK),
-        f"{side}_rating_mean": sum(row["rating"] for row in rows) / len(rows) if rows else None,
-    }
-
-
-def term_counts(rows: list[Row], prefix: str) -> Row:
-    imp = [float(sum(term in GENRES[row["item_id"]] for row in rows)) for term in TERMS]
-    clk = [float(sum(term in GENRES[row["item_id"]] for row in rows if row["label"])) for term in TERMS]
-    return {f"{prefix}_imp": imp, f"{prefix}_clk": clk}
+def mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def rates_before(log: Log, side: str) -> dict[int, float]:
-    """Smoothed positive rate of each offline row's user or item just before the row, by seq."""
+    """Positive rate of each offline row's user or item just before the row, by seq."""
     rates = {}
     for place, row in enumerate(log.offline):
         earlier = [r for r in log.offline[:place] if r[f"{side}_id"] == row[f"{side}_id"]]
-        rates[row["seq"]] = (sum(r["label"] for r in earlier) + 1) / (len(earlier) + 2)
+        rates[row["seq"]] = positive_rate(earlier, log.offline[:place], PRIOR[side])
     return rates
 
 
-def user_side(log: Log, rows: list[Row]) -> Row:
+def positive_rate(rows: list[Row], everyone: list[Row], prior: int) -> float:
+    """Share of positives, drawn towards that of everyone so far."""
+    base = (sum(row["label"] for row in everyone) + 1) / (len(everyone) + 2)
+    return float((sum(row["label"] for row in rows) + prior * base) / (len(rows) + prior))
+
+
+def counts_before(log: Log, side: str) -> dict[int, float]:
+    """ln(1 + earlier rows) of each offline row's user or item, by seq."""
     return {
-        **statistics(rows, "user", rates_before(log, "item")),
-        **term_counts(rows[-10:], "recent_term"),
-        **term_counts(rows, "user_term"),
+        row["seq"]: math.log(1 + sum(r[f"{side}_id"] == row[f"{side}_id"] for r in log.offline[:place]))
+        for place, row in enumerate(log.offline)
     }
 
 
-def item_side(log: Log, rows: list[Row]) -> Row:
-    return statistics(rows, "item", rates_before(log, "user"))
+def common(log: Log, side: str, rows: list[Row], everyone: list[Row]) -> Row:
+    """Statistics that users and items both have, over their earlier rows."""
+    other = "item" if side == "user" else "user"
+    rate, count = rates_before(log, other), counts_before(log, other)
+    ratings = [row["rating"] for row in rows]
+    return {
+        f"{side}_count": math.log(1 + len(rows)),
+        f"{side}_positive_rate": positive_rate(rows, everyone, PRIOR[side]),
+        f"{side}_bias": sum(row["label"] - rate[row["seq"]] for row in rows) / (len(rows) + PRIOR[side]),
+        f"{side}_{other}_rate": mean([rate[row["seq"]] for row in rows]),
+        f"{side}_{other}_count": mean([count[row["seq"]] for row in rows]),
+        f"{side}_rating_mean": mean(ratings),
+        f"{side}_rating_std": float(np.std(ratings)) if ratings else None,
+    }
+
+
+def newest(log: Log, side: str, rows: list[Row], window: int) -> Row:
+    """Positive rate and bias of the newest rows."""
+    rate, recent = rates_before(log, "item" if side == "user" else "user"), rows[-window:]
+    return {
+        f"{side}_positive_rate_{window}": mean([row["label"] for row in recent]),
+        f"{side}_bias_{window}": mean([row["label"] - rate[row["seq"]] for row in recent]),
+    }
+
+
+def term_statistics(log: Log, rows: list[Row]) -> Row:
+    rate = rates_before(log, "item")
+
+    def by_term(of: list[Row], value: Callable[[Row], float]) -> list[float]:
+        return [sum(value(row) for row in of if term in GENRES[row["item_id"]]) for term in TERMS]
+
+    return {
+        "recent_term_imp": by_term(rows[-10:], lambda _: 1.0),
+        "recent_term_clk": by_term(rows[-10:], lambda row: row["label"]),
+        "user_term_imp": by_term(rows, lambda _: 1.0),
+        "user_term_clk": by_term(rows, lambda row: row["label"]),
+        "user_term_bias": by_term(rows, lambda row: row["label"] - rate[row["seq"]]),
+    }
+
+
+def user_side(log: Log, user: int, before: list[Row]) -> Row:
+    rows = [row for row in before if row["user_id"] == user]
+    rate = rates_before(log, "item")
+    return {
+        **common(log, "user", rows, before),
+        **newest(log, "user", rows, 30),
+        **newest(log, "user", rows, 10),
+        "user_positive_rate_3": mean([row["label"] for row in rows[-3:]]),
+        "user_item_rate_10": mean([rate[row["seq"]] for row in rows[-10:]]),
+        **term_statistics(log, rows),
+    }
+
+
+def item_side(log: Log, item: int, before: list[Row]) -> Row:
+    rows = [row for row in before if row["item_id"] == item]
+    of_50, of_100 = newest(log, "item", rows, 50), newest(log, "item", rows, 100)
+    return {
+        **common(log, "item", rows, before),
+        "item_positive_rate_50": of_50["item_positive_rate_50"],
+        "item_bias_100": of_100["item_bias_100"],
+    }
 
 
 def same(found: Row, expected: Row) -> None:
@@ -146,8 +201,8 @@ def test_each_row_sees_exactly_the_rows_before_it(log: Log) -> None:
     for row, (place, event) in zip(found, expected, strict=True):
         assert (row["user_id"], row["item_id"], row["label"]) == (event["user_id"], event["item_id"], event["label"])
         before = log.offline[:place]
-        same(row, user_side(log, [r for r in before if r["user_id"] == event["user_id"]]))
-        same(row, item_side(log, [r for r in before if r["item_id"] == event["item_id"]]))
+        same(row, {**user_side(log, event["user_id"], before), **item_side(log, event["item_id"], before)})
+        assert {*user_columns(log.profile), *item_columns(log.profile)} <= row.keys()
 
 
 def test_the_user_snapshot_is_what_the_next_row_would_see(log: Log) -> None:
@@ -155,14 +210,14 @@ def test_the_user_snapshot_is_what_the_next_row_would_see(log: Log) -> None:
     found = queried(log, user_query(log.profile, log.users))
     assert [row["user_id"] for row in found] == [1, 2, 3, 4, 5]  # user 5 has no event and is served all the same
     for row in found:
-        same(row, user_side(log, [r for r in log.offline if r["user_id"] == row["user_id"]]))
+        same(row, user_side(log, row["user_id"], log.offline))
 
 
 def test_the_item_snapshot_is_what_the_next_row_would_see(log: Log) -> None:
     found = queried(log, item_query(log.profile, log.items))
     assert [row["item_id"] for row in found] == [1, 2, 3, 4, 5]
     for row in found:
-        same(row, item_side(log, [r for r in log.offline if r["item_id"] == row["item_id"]]))
+        same(row, item_side(log, row["item_id"], log.offline))
 
 
 @pytest.mark.parametrize("changed", [30, 60, 90])

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.datasets.profile import Column, Profile
-from recsys_assets.features.history import TERM_COUNTS, item_columns, user_columns
+from recsys_assets.features.history import TERM_STATISTICS, item_columns, user_columns
 from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, Side
 
 
@@ -29,7 +29,7 @@ def _feature(profile: Profile, name: str, side: Side, train: pa.Table, terms: li
     counted = profile.features.terms.column if profile.features.terms else ""
     if name in profile.features.multi_valued:
         return _multi_valued(profile, name, side, train, terms if name == counted else None)
-    return _numeric(name, side, train, counted if name in TERM_COUNTS else "")
+    return _numeric(name, side, train, counted if name in TERM_STATISTICS else "")
 
 
 def _type(profile: Profile, name: str, side: Side) -> str:

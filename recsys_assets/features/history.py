@@ -14,11 +14,36 @@ import duckdb
 from recsys_assets.datasets.duck import name, one, quoted, scan
 from recsys_assets.datasets.profile import Profile
 
-# A bias is shrunk as if it had this many more rows that show none.
-BIAS_SHRINK = 5
-USER_STATISTICS = ("user_count", "user_positive_rate", "user_bias", "user_rating_mean")
-ITEM_STATISTICS = ("item_count", "item_positive_rate", "item_bias", "item_rating_mean")
-TERM_COUNTS = ("recent_term_imp", "recent_term_clk", "user_term_imp", "user_term_clk")
+# Rates and biases are shrunk as if this many more rows had been like all others: the first rows of an item
+# say less of it than those of a user.
+USER_PRIOR, ITEM_PRIOR = 5, 10
+USER_STATISTICS = (
+    "user_count",
+    "user_positive_rate",
+    "user_bias",
+    "user_positive_rate_3",
+    "user_positive_rate_10",
+    "user_positive_rate_30",
+    "user_bias_10",
+    "user_bias_30",
+    "user_item_rate",
+    "user_item_rate_10",
+    "user_item_count",
+    "user_rating_mean",
+    "user_rating_std",
+)
+ITEM_STATISTICS = (
+    "item_count",
+    "item_positive_rate",
+    "item_bias",
+    "item_positive_rate_50",
+    "item_bias_100",
+    "item_user_rate",
+    "item_user_count",
+    "item_rating_mean",
+    "item_rating_std",
+)
+TERM_STATISTICS = ("recent_term_imp", "recent_term_clk", "user_term_imp", "user_term_clk", "user_term_bias")
 
 
 def user_columns(profile: Profile) -> list[str]:
@@ -26,7 +51,7 @@ def user_columns(profile: Profile) -> list[str]:
     return [
         *_static(profile, "users"),
         *_served(profile, USER_STATISTICS),
-        *(TERM_COUNTS if profile.features.terms else ()),
+        *(TERM_STATISTICS if profile.features.terms else ()),
     ]
 
 
@@ -59,7 +84,11 @@ def build_history(
     _create_events(connection, profile, splits, users, items)
     statement = Template((Path(__file__).parent / "sql" / "history.sql").read_text(encoding="utf-8"))
     window = profile.features.terms.window if profile.features.terms else 1
-    connection.execute(statement.substitute(shrink=BIAS_SHRINK, window=window, term_counts=_term_counts(len(counted))))
+    connection.execute(
+        statement.substitute(
+            user_prior=USER_PRIOR, item_prior=ITEM_PRIOR, window=window, term_counts=_term_counts(len(counted))
+        )
+    )
 
 
 def sample_query(profile: Profile, users: Path, items: Path, part: str) -> str:
@@ -99,8 +128,8 @@ def _static(profile: Profile, table: str) -> list[str]:
 
 
 def _served(profile: Profile, statistics: tuple[str, ...]) -> list[str]:
-    """The running statistics; a rating's mean only where the profile has a rating."""
-    return [column for column in statistics if profile.rating or not column.endswith("rating_mean")]
+    """The running statistics; those of ratings only where the profile has a rating."""
+    return [column for column in statistics if profile.rating or "_rating_" not in column]
 
 
 def _create_item_terms(
@@ -132,7 +161,11 @@ def _create_events(
 
 
 def _term_counts(number: int) -> str:
-    """SQL for the four lists of `number` counts: rows and positive rows that carried each term."""
+    """SQL for the lists of `number` statistics, one a term, over the user's rows that carried it.
+
+    Impressions (rows) and clicks (positive rows), recent and of all time, and how far in sum the labels were
+    above the items' rates.
+    """
     if not number:
         return ""
     parts = {"recent_term": "user_recent", "user_term": "user_past"}
@@ -141,6 +174,8 @@ def _term_counts(number: int) -> str:
         imp = ", ".join(f"coalesce(sum(t{place}) OVER {frame}, 0)" for place in range(number))
         clk = ", ".join(f"coalesce(sum(t{place} * label) OVER {frame}, 0)" for place in range(number))
         lists += [f"[{imp}]::FLOAT[] AS {prefix}_imp", f"[{clk}]::FLOAT[] AS {prefix}_clk"]
+    bias = ", ".join(f"coalesce(sum(t{place} * above_item) OVER user_past, 0) / 1e6" for place in range(number))
+    lists.append(f"[{bias}]::FLOAT[] AS user_term_bias")
     return ", " + ", ".join(lists)
 
 
@@ -154,17 +189,21 @@ def rows_that_know_too_much(connection: duckdb.DuckDBPyConnection, splits: Path,
         WITH offline AS (SELECT * FROM {scan([splits])} WHERE part <> 'online'),
         ids AS (SELECT DISTINCT user_id FROM offline),
         chosen AS (SELECT user_id FROM ids ORDER BY hash(user_id), user_id LIMIT {users}),
-        asked AS (SELECT * FROM offline JOIN chosen USING (user_id)),
+        running AS (
+            SELECT *, row_number() OVER everyone - 1 AS all_n, sum(label) OVER everyone - label AS all_p
+            FROM offline WINDOW everyone AS (ORDER BY timestamp, seq)
+        ),
+        asked AS (SELECT *, (all_p + 1) / (all_n + 2) AS base_rate FROM running JOIN chosen USING (user_id)),
         of_user AS ({_counted_before("user")}), of_item AS ({_counted_before("item")})
-        SELECT * FROM of_user JOIN of_item USING (user_id, item_id, timestamp)
+        SELECT *, (user_p + {USER_PRIOR} * base_rate) / (user_n + {USER_PRIOR}) AS user_rate,
+            (item_p + {ITEM_PRIOR} * base_rate) / (item_n + {ITEM_PRIOR}) AS item_rate
+        FROM of_user JOIN of_item USING (user_id, item_id, timestamp, base_rate)
     """
     differing = f"""
         SELECT count(*) FROM ({expected}) AS expected LEFT JOIN {samples} AS found USING (user_id, item_id, timestamp)
         WHERE found.user_id IS NULL
-            OR abs(found.user_count - ln(1 + user_n)) > 1e-4
-            OR abs(found.user_positive_rate - (user_p + 1) / (user_n + 2)) > 1e-4
-            OR abs(found.item_count - ln(1 + item_n)) > 1e-4
-            OR abs(found.item_positive_rate - (item_p + 1) / (item_n + 2)) > 1e-4
+            OR abs(found.user_count - ln(1 + user_n)) > 1e-4 OR abs(found.user_positive_rate - user_rate) > 1e-4
+            OR abs(found.item_count - ln(1 + item_n)) > 1e-4 OR abs(found.item_positive_rate - item_rate) > 1e-4
     """
     return int(one(connection, differing)[0])
 
@@ -172,7 +211,7 @@ def rows_that_know_too_much(connection: duckdb.DuckDBPyConnection, splits: Path,
 def _counted_before(side: str) -> str:
     """SQL: of each asked row, the earlier rows of its user or item, and the positives among them."""
     return f"""
-        SELECT asked.user_id, asked.item_id, asked.timestamp,
+        SELECT asked.user_id, asked.item_id, asked.timestamp, asked.base_rate,
             count(earlier.label) AS {side}_n, coalesce(sum(earlier.label), 0) AS {side}_p
         FROM asked LEFT JOIN offline AS earlier ON earlier.{side}_id = asked.{side}_id
             AND (earlier.timestamp, earlier.seq) < (asked.timestamp, asked.seq)
