@@ -80,7 +80,8 @@ def write_files(folder: Path, rows: list[Row]) -> tuple[Path, Path, Path]:
     with duckdb.connect() as connection:
         connection.execute(
             "CREATE TABLE s (user_id BIGINT, item_id BIGINT, timestamp TIMESTAMP, seq BIGINT, rating FLOAT,"
-            " part VARCHAR, label TINYINT); CREATE TABLE u (user_id BIGINT, gender VARCHAR, age BIGINT, occupation BIGINT);"
+            " part VARCHAR, label TINYINT);"
+            "CREATE TABLE u (user_id BIGINT, gender VARCHAR, age BIGINT, occupation BIGINT);"
             "CREATE TABLE i (item_id BIGINT, year BIGINT, genres VARCHAR[])"
         )
         connection.executemany("INSERT INTO s VALUES (?, ?, ?, ?, ?, ?, ?)", [list(row.values()) for row in rows])
