@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _demonstrate(console: Console) -> None:
-    from recsys_assets.cli.running import asset_names  # loads the definitions, which read RECSYS_PROFILE
+    from recsys_assets.cli.selection import asset_names  # loads the definitions, which read RECSYS_PROFILE
 
     profile = load_profile("sample")
     day, lake = _landed(profile), Lake(settings().lake, profile.name)

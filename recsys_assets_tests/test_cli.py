@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 from recsys_assets.cli import main, places
 from recsys_assets.cli.days import NothingLanded, latest_bizdate
 from recsys_assets.cli.installation import differing
-from recsys_assets.cli.running import select, stretches
+from recsys_assets.cli.running import stretches
+from recsys_assets.cli.selection import select
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.lake import Lake
 from recsys_assets_tests.conftest import PROJECT

@@ -81,7 +81,7 @@ def _latest(lake: "Lake", asset: str) -> str:
     days = lake.bizdates(asset)
     if days:
         return days[-1]
-    from recsys_assets.cli.running import known_asset
+    from recsys_assets.cli.selection import known_asset
 
     known_asset(asset)
     raise NothingLanded(f"{asset} was never materialized for '{lake.profile}': recsys materialize '+{asset}'")

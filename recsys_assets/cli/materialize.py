@@ -44,21 +44,22 @@ def run(selection: str, bizdate: str | None = None) -> None:
     from rich.console import Console
 
     from recsys_assets.cli import running
+    from recsys_assets.cli import selection as assets
     from recsys_assets.cli.days import complete_bizdates, latest_bizdate
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.lake import Lake
     from recsys_assets.settings import settings
 
     profile, console = load_profile(), Console(stderr=True)
-    keys, day = running.select(selection), bizdate or latest_bizdate(profile)
-    running.check_bizdate(day)
+    keys, day = assets.select(selection), bizdate or latest_bizdate(profile)
+    assets.check_bizdate(day)
     lake = Lake(settings().lake, profile.name)
     runs = [*running.missing_days(keys, complete_bizdates(profile), lake, day), running.Run(keys, day, day)]
     seconds: dict[str, float] = {}
     with running.open_instance() as instance:
         for each in runs:
             seconds |= _execute(instance, each, console)
-    names = [name for name in running.asset_names() if name in {key.to_user_string() for key in keys}]
+    names = [name for name in assets.asset_names() if name in {key.to_user_string() for key in keys}]
     Console().print(summary(lake, names, day, seconds))
 
 
