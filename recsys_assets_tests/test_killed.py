@@ -1,0 +1,135 @@
+"""SIGKILL at any moment leaves the old partition or the new one, each readable; the next run succeeds and clears up."""
+
+import contextlib
+import datetime as dt
+import multiprocessing
+import os
+import random
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from itertools import count
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from recsys_assets.datasets.landing import land, landing_files
+from recsys_assets.datasets.profile import load_profile
+from recsys_assets.lake import Lake
+from recsys_assets_tests.in_process import failures, materialize
+
+KILLS = 20
+LAST = "2026-01-08"
+ASSETS = ["interactions", "splits"]
+# Processes start within milliseconds from a server that has imported everything once.
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["recsys_assets_tests.in_process", "matplotlib.backends.backend_agg"])
+
+
+def publish_over_and_over(tell: Connection, root: str) -> None:
+    """Publish a partition of two files that say the same, again and again; tell what each said."""
+    lake = Lake(root, "shop")
+    for number in count(os.getpid()):
+        with lake.draft("users", LAST) as draft:
+            for name in ("a.txt", "b.txt"):
+                draft.path(name).write_text(f"{number}\n" * 5_000)
+        tell.send(number)
+
+
+def materialize_until(tell: Connection, environment: Mapping[str, str], moment: int, seconds: float) -> None:
+    """Materialize; be killed some seconds after the given file operation on a draft, else tell how many there were.
+
+    A moment counted in operations is the same on a slow machine and a fast one; the seconds reach into
+    what DuckDB writes between two of them.
+    """
+    os.environ.update(environment)
+    operations, drafts = count(), re.compile(re.escape(environment["RECSYS_LAKE"]) + r".*/\.")
+
+    def kill_at(_event: str, args: tuple[object, ...]) -> None:
+        if args and drafts.match(str(args[0])) and next(operations) == moment:
+            if seconds:
+                threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(kill_at)
+    materialize(ASSETS, LAST)
+    tell.send(next(operations))
+
+
+def told_by(target: Callable[..., None], *args: object, kill_after: float | None = None) -> list[int]:
+    """What a process tells until it ends, or until it is killed some seconds after it first told something."""
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=target, args=(theirs, *args))
+    process.start()
+    theirs.close()
+    told = []
+    with contextlib.suppress(EOFError):
+        while True:
+            told.append(ours.recv())
+            if kill_after is not None and len(told) == 1:
+                time.sleep(kill_after)
+                process.kill()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return told
+
+
+def hidden(folder: Path) -> list[Path]:
+    return sorted(folder.rglob(".*"))
+
+
+def test_killed_writers_leave_whole_partitions(tmp_path: Path) -> None:
+    chance, lake, interrupted = random.Random(20260105), Lake(str(tmp_path), "shop"), 0
+    for _ in range(KILLS):
+        told = told_by(publish_over_and_over, str(tmp_path), kill_after=chance.uniform(0, 0.02))
+        partition = lake.read("users", LAST)  # reads all files and compares their hashes
+        number, other = (set(partition.path(name).read_text().split()) for name in ("a.txt", "b.txt"))
+        assert number == other
+        assert number <= {str(told[-1]), str(told[-1] + 1)}  # what it told last, or was about to tell
+        interrupted += len(hidden(tmp_path))
+        assert len(hidden(tmp_path)) <= 1  # what the one before had left is gone
+    assert interrupted > KILLS / 4
+
+
+def test_a_killed_materialization_leaves_whole_partitions_and_the_next_one_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {"RECSYS_DATA": "", "RECSYS_LANDING": "landing", "RECSYS_LAKE": "lake"}
+    environment = {name: str(tmp_path / place) for name, place in places.items()} | {"RECSYS_PROFILE": "sample"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    profile, lake = load_profile(), Lake(environment["RECSYS_LAKE"], "sample")
+    land(profile, first=profile.first_bizdate, last=dt.date.fromisoformat(LAST), days=8, events=1600)
+    (landed,) = landing_files(profile, "interactions", LAST)
+    events = pq.read_table(landed)
+    assert materialize(["interactions"], "2026-01-01", LAST).success
+
+    versions = [events, events.slice(0, events.num_rows - 10)]  # of a day: the old and the new
+
+    def fingerprints() -> list[str]:
+        return [lake.read(asset, LAST).manifest.fingerprint for asset in ASSETS]  # `read` compares all hashes
+
+    expected = []
+    for version in versions:
+        pq.write_table(version, landed)
+        (operations,) = told_by(materialize_until, environment, -1, 0.0)
+        expected.append(fingerprints())
+    assert all(old != new for old, new in zip(*expected, strict=True))
+
+    chance, interrupted = random.Random(20260106), 0
+    for kill in range(KILLS):
+        pq.write_table(versions[kill % 2], landed)
+        seconds = chance.choice([0.0, 0.0, chance.uniform(0, 0.01)])
+        told_by(materialize_until, environment, chance.randrange(operations), seconds)
+        assert all(found in known for found, *known in zip(fingerprints(), *expected, strict=True))
+        interrupted += len(hidden(tmp_path / "lake"))
+        assert failures(materialize(ASSETS, LAST)) == {}
+        assert fingerprints() == expected[kill % 2]
+        assert hidden(tmp_path / "lake") == []
+    assert interrupted > KILLS / 4
