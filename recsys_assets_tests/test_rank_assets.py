@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import mlflow
@@ -38,7 +39,7 @@ class World:
     def read(self, asset: str) -> Partition:
         return self.lake.read(asset, DAY)
 
-    def metadata(self, asset: str) -> dict[str, dg.MetadataValue[object]]:
+    def metadata(self, asset: str) -> dict[str, dg.MetadataValue[Any]]:
         (event,) = self.result.asset_materializations_for_node(asset)
         return dict(event.metadata)
 

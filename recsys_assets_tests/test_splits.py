@@ -1,7 +1,7 @@
 """Splits: the reference's rule on real data, and each rule on frames whose answer is known."""
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import duckdb
@@ -11,14 +11,15 @@ from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.profile import Profile, Split, load_profile
 from recsys_assets.datasets.splits import SplitError, split, split_sizes
 
+WriteEvents = Callable[[Sequence[tuple[int, int, float]]], Path]
 START = dt.datetime(2001, 1, 1, tzinfo=dt.UTC)
 
 
 @pytest.fixture
-def events(tmp_path: Path) -> Callable[[list[tuple[int, int, float]]], Path]:
+def events(tmp_path: Path) -> WriteEvents:
     """Write (user, hour of the event, rating) as an interactions file; items count up in each user."""
 
-    def write(rows: list[tuple[int, int, float]]) -> Path:
+    def write(rows: Sequence[tuple[int, int, float]]) -> Path:
         path = tmp_path / "events.parquet"
         with duckdb.connect() as connection:
             connection.execute(
@@ -51,7 +52,7 @@ def parts_of(profile: Profile, path: Path, bizdate: str) -> dict[int, str]:
 
 
 def test_the_tail_of_each_user_is_online_then_test_then_validation(
-    events: Callable[[list[tuple[int, int, float]]], Path],
+    events: WriteEvents,
 ) -> None:
     rule = Split(strategy="per_user_tail", online_last_n=2, test_ratio=0.2, validation_ratio=0.25)
     path = events([(1, hour, 5) for hour in range(13)] + [(2, hour, 1) for hour in range(3)])
@@ -60,20 +61,20 @@ def test_the_tail_of_each_user_is_online_then_test_then_validation(
 
 
 def test_leave_last_n_tests_the_rows_before_the_online_ones(
-    events: Callable[[list[tuple[int, int, float]]], Path],
+    events: WriteEvents,
 ) -> None:
     rule = Split(strategy="leave_last_n", online_last_n=1, test_last_n=2, validation_ratio=0.5)
     path = events([(1, hour, 5) for hour in range(7)])
     assert parts_of(profile_with(rule), path, "2001-01-01") == {1: "rrvveeo"}
 
 
-def test_by_day_tests_the_newest_days(events: Callable[[list[tuple[int, int, float]]], Path]) -> None:
+def test_by_day_tests_the_newest_days(events: WriteEvents) -> None:
     rule = Split(strategy="by_day", test_days=1, validation_days=2)
     path = events([(1, 24 * day, 5) for day in range(5)])
     assert parts_of(profile_with(rule), path, "2001-01-05") == {1: "rrvve"}
 
 
-def test_equal_times_keep_the_order_of_arrival(events: Callable[[list[tuple[int, int, float]]], Path]) -> None:
+def test_equal_times_keep_the_order_of_arrival(events: WriteEvents) -> None:
     path = events([(1, 7, 5)] * 20)
     with connect() as connection:
         split(connection, profile_with(Split(strategy="leave_last_n")), [path], "2001-01-01")
@@ -81,7 +82,7 @@ def test_equal_times_keep_the_order_of_arrival(events: Callable[[list[tuple[int,
     assert [row[0] for row in found] == list(range(20))
 
 
-def test_an_empty_part_is_refused_by_name(events: Callable[[list[tuple[int, int, float]]], Path]) -> None:
+def test_an_empty_part_is_refused_by_name(events: WriteEvents) -> None:
     path = events([(1, 0, 5), (1, 1, 5)])
     with pytest.raises(SplitError, match=r"train and validation part is empty at 2001-01-01 .* by_day"):
         parts_of(profile_with(Split(strategy="by_day")), path, "2001-01-01")

@@ -1,5 +1,7 @@
 """Fit the feature schema: vocabularies and normalisation statistics, from train rows only."""
 
+from typing import Literal
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,13 +34,13 @@ def _feature(profile: Profile, name: str, side: Side, train: pa.Table, terms: li
     return _numeric(name, side, train, counted if name in TERM_STATISTICS else "")
 
 
-def _type(profile: Profile, name: str, side: Side) -> str:
+def _type(profile: Profile, name: str, side: Side) -> Literal["int64", "string"]:
     table: dict[str, Column] = profile.tables["users"] if side == "user" else profile.tables["items"]
     return "int64" if table[name].type == "int64" else "string"
 
 
 def _categorical(profile: Profile, name: str, side: Side, train: pa.Table) -> Feature:
-    group = "id" if name in ("user_id", "item_id") else "side"
+    group: Literal["id", "side"] = "id" if name in ("user_id", "item_id") else "side"
     vocabulary = _vocabulary(train[name], profile.features.min_count)
     return Feature(name, "categorical", side, _type(profile, name, side), group, vocabulary)
 

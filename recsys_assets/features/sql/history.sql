@@ -19,6 +19,7 @@ WINDOW
     everyone AS (ORDER BY timestamp, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
     user_past AS (PARTITION BY user_id ORDER BY timestamp, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
     item_past AS (PARTITION BY item_id ORDER BY timestamp, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING);
+DROP TABLE events;
 
 CREATE OR REPLACE TEMP TABLE rated AS
 SELECT * EXCLUDE (base_rate),
@@ -29,6 +30,7 @@ SELECT * EXCLUDE (base_rate),
     CAST(1e6 * ln(1 + item_n) AS BIGINT) AS count_of_item,
     CAST(1e6 * ln(1 + user_n) AS BIGINT) AS count_of_user
 FROM counted;
+DROP TABLE counted;
 
 CREATE OR REPLACE TEMP TABLE history AS
 SELECT user_id, item_id, timestamp, seq, label, part, oracle,
@@ -69,3 +71,4 @@ WINDOW
     item_past AS (PARTITION BY item_id ORDER BY timestamp, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
     item_50 AS (PARTITION BY item_id ORDER BY timestamp, seq ROWS BETWEEN 50 PRECEDING AND 1 PRECEDING),
     item_100 AS (PARTITION BY item_id ORDER BY timestamp, seq ROWS BETWEEN 100 PRECEDING AND 1 PRECEDING);
+DROP TABLE rated;
