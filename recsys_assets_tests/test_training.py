@@ -31,16 +31,34 @@ def test_the_model_comes_near_the_truth(fitted: trainer.Fitted) -> None:
     assert auc(labels, trainer.predict(fitted.model, encode(SCHEMA, table))) > auc(labels, truth) - 0.04
 
 
-def test_the_kept_weights_are_those_of_the_best_epoch(fitted: trainer.Fitted) -> None:
-    aucs = [metrics["validation_auc"] for metrics in fitted.history]
-    scores = trainer.predict(fitted.model, encode(SCHEMA, VALIDATION[0]))
-    assert fitted.validation_auc == max(aucs)
-    assert auc(VALIDATION[0]["label"].to_numpy(), scores) == pytest.approx(max(aucs), abs=1e-9)
+def test_the_best_epoch_is_kept_and_then_sees_the_validation_rows() -> None:
+    small, rows, labels = TRAIN[0].slice(0, 3000), encode(SCHEMA, VALIDATION[0]), VALIDATION[0]["label"].to_numpy()
+    overfitting = dataclasses.replace(QUICK, epochs=30, learning_rate=0.02)
+    seen = trainer.fit("widedeep", SCHEMA, small, VALIDATION[0], training=overfitting)
+    unseen = trainer.fit(
+        "widedeep", SCHEMA, small, VALIDATION[0], training=dataclasses.replace(overfitting, last_rate=0.0)
+    )
+    aucs = [metrics["validation_auc"] for metrics in unseen.history]
+    assert unseen.validation_auc == max(aucs) > aucs[-1]
+    assert auc(labels, trainer.predict(unseen.model, rows)) == pytest.approx(max(aucs), abs=1e-9)
+    assert seen.history == unseen.history
+    assert auc(labels, trainer.predict(seen.model, rows)) > max(aucs)
+
+
+def test_the_average_of_the_weights_is_what_it_says() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    mean = trainer.averaged(model, 0.5)
+    for weight in (1.0, 2.0, 4.0):
+        model.weight.data.fill_(weight)
+        mean.update_parameters(model)
+    first = 1.0
+    second = first + (2.0 - first) * (1 - min(0.5, 2 / 11))
+    assert mean.module.weight.item() == pytest.approx(second + (4.0 - second) * (1 - min(0.5, 3 / 12)))
 
 
 def test_training_stops_when_validation_no_longer_gains() -> None:
     noise = TRAIN[0].slice(0, 500)
-    settings = dataclasses.replace(QUICK, epochs=60, patience=2, learning_rate=0.02, decay=1.0)
+    settings = dataclasses.replace(QUICK, epochs=60, patience=2, learning_rate=0.02)
     stopped = trainer.fit("widedeep", SCHEMA, noise, VALIDATION[0], training=settings)
     assert len(stopped.history) == stopped.best_epoch + 3 < 60
 
