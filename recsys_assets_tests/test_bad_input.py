@@ -5,6 +5,7 @@ Four tables, one line a kind of damage: files that fail, rows that are rejected,
 same, profiles that are refused. Below them, the same through Dagster.
 """
 
+import datetime as dt
 import hashlib
 import math
 from pathlib import Path
@@ -26,6 +27,7 @@ from recsys_assets.datasets.ingest import (
     load_known_ids,
 )
 from recsys_assets.datasets.profile import Profile, ProfileError, TableName, load_profile
+from recsys_assets.datasets.splits import split
 from recsys_assets.datasets.tables import LandedFileError
 from recsys_assets.lake import Lake
 from recsys_assets_tests.in_process import failures, materialize
@@ -76,6 +78,15 @@ def frame(*rows: tuple[Any, ...], **changed: Any) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=HEADER.split(",")).assign(**changed)
 
 
+def put_days(profile: Profile, first: int, last: int) -> list[str]:
+    """Land good events of some days, counted from `DAY`; the bizdates."""
+    bizdates = [str(dt.date.fromisoformat(DAY) + dt.timedelta(days=number)) for number in range(first, last)]
+    for number, bizdate in zip(range(first, last), bizdates, strict=True):
+        events = [(*row[:3], row[3] + 86_400 * number) for row in GOOD]
+        put(profile, f"interactions/bizdate={bizdate}/events.parquet", frame(*events))
+    return bizdates
+
+
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
     """A user's own profile; its users and items have landed: 1 to 3, 10 to 13, and item 99 only on the day after."""
@@ -120,6 +131,7 @@ WHOLE = csv(*LINES)
 IN_PARQUET = frame(*GOOD).to_parquet(index=False)
 FILES_THAT_FAIL: list[tuple[str, str, str | bytes | pd.DataFrame | None, type[Exception], str]] = [
     # damage, file, content, error, what it says beside the file
+    ("folder of a day without dashes", "users/bizdate=20260105/new.csv", "user_id,gender,age\n", LandingError, "bizdate=20260105 is not named after a day: rename it"),
     ("parquet cut short", PARQUET, IN_PARQUET[:-40], LandedFileError, r"cannot be read .*: land it again"),
     ("parquet cut in the middle", PARQUET, IN_PARQUET[:90], LandedFileError, "cannot be read"),
     ("parquet of no bytes", PARQUET, b"", LandedFileError, "cannot be read .*size is 0"),
@@ -377,11 +389,8 @@ def test_a_day_that_fails_in_dagster_keeps_its_old_partition(shop: Profile, tmp_
 
 
 def test_a_range_with_a_bad_day_ingests_the_others_and_names_it(shop: Profile, lake: Lake, tmp_path: Path) -> None:
-    days = [f"2026-01-0{n}" for n in range(4, 8)]
-    for place, day in enumerate(days, start=-1):
-        events = [(*row[:3], row[3] + 86_400 * place) for row in GOOD]
-        put(shop, f"interactions/bizdate={day}/events.parquet", frame(*events))
-    bad = put(shop, "interactions/bizdate=2026-01-05/events.parquet", b"PAR1")
+    days = put_days(shop, -1, 3)
+    bad = put(shop, PARQUET, b"PAR1")
     instance = dg.DagsterInstance.ephemeral()
     result = materialize(["interactions"], days[0], days[-1], instance=instance)
     assert not result.success
@@ -394,11 +403,9 @@ def test_a_range_with_a_bad_day_ingests_the_others_and_names_it(shop: Profile, l
 
 
 def test_too_many_rejected_rows_close_the_gate_for_later_runs_too(shop: Profile, lake: Lake) -> None:
-    for place in range(3):
-        events = [(*row[:3], row[3] + 86_400 * place) for row in GOOD]
-        put(shop, f"interactions/bizdate=2026-01-0{5 + place}/events.parquet", frame(*events))
-    assert materialize(["interactions"], DAY, "2026-01-07").success
-    assert materialize(["splits"], "2026-01-07").success
+    *_, last = put_days(shop, 0, 3)
+    assert materialize(["interactions"], DAY, last).success
+    assert materialize(["splits"], last).success
 
     unknown = [(50 + n, *row[1:]) for n, row in enumerate(GOOD[:4])]
     put(shop, PARQUET, frame(*GOOD[4:], *unknown))
@@ -409,11 +416,34 @@ def test_too_many_rejected_rows_close_the_gate_for_later_runs_too(shop: Profile,
     manifest = lake.manifest("interactions", DAY)
     assert (manifest.failed_checks, manifest.metrics) == (["rejected_rows_are_few"], {"rejected_rows": 4.0})
 
-    later = materialize(["splits"], "2026-01-07")
+    later = materialize(["splits"], last)
     assert not later.success
     said = failures(later)["splits"]
     assert "GateNotPassed: " in said
     assert f"interactions {DAY} failed rejected_rows_are_few" in said
     put(shop, PARQUET, frame(*GOOD))
     assert materialize(["interactions"], DAY).success
-    assert materialize(["splits"], "2026-01-07").success
+    assert materialize(["splits"], last).success
+
+
+def test_nothing_is_built_on_a_partition_that_is_damaged_or_replaced_meanwhile(
+    shop: Profile, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *_, last = put_days(shop, 0, 3)
+    assert materialize(["interactions"], DAY, last).success
+    data = lake.read("interactions", DAY).path(ROWS)
+    whole = data.read_bytes()
+    data.write_bytes(whole[:100] + b"?" + whole[101:])
+    said = failures(materialize(["splits"], last))["splits"]
+    assert f"PartitionDamaged: {data} is missing or not as its manifest says" in said
+    data.write_bytes(whole)
+
+    def split_while_a_day_is_ingested_again(*args: Any) -> None:
+        split(*args)
+        put(shop, PARQUET, frame(*GOOD[1:]))
+        ingest(lake, shop)
+
+    monkeypatch.setattr("recsys_assets.assets.samples.split", split_while_a_day_is_ingested_again)
+    said = failures(materialize(["splits"], last))["splits"]
+    assert f"PartitionReplaced: interactions {DAY} changed while splits {last} read it: materialize it again" in said
+    assert lake.bizdates("splits") == []

@@ -214,8 +214,10 @@ def test_a_reader_can_tell_that_its_partition_was_replaced(lake: Lake) -> None:
     assert not lake.is_current(partition)
 
 
-def test_readers_of_a_partition_that_is_overwritten_200_times_never_see_a_half(lake: Lake) -> None:
+def test_readers_of_a_partition_that_is_overwritten_200_times_never_see_a_half(lake: Lake, home: Path) -> None:
     publish(lake, a="start", b="start")
+    if not exchange(home / f"bizdate={DAY}", home / f"bizdate={DAY}"):
+        pytest.skip("this file system has no exchange: the place of a partition is empty for an instant")
     done = threading.Event()
     seen: list[list[str | None]] = []
     faults: list[Exception] = []

@@ -55,7 +55,7 @@ def test_landed_days_have_a_file_and_lie_in_the_profiles_range(own: Profile) -> 
     assert landed_bizdates(own.model_copy(update={"last_bizdate": dt.date(2026, 1, 2)})) == ["2026-01-01"]
 
 
-@pytest.mark.parametrize("name", ["bizdate=2026-13-01", "bizdate=yesterday"])
+@pytest.mark.parametrize("name", ["bizdate=2026-13-01", "bizdate=20260105", "bizdate=yesterday"])
 def test_a_folder_that_names_no_day_is_an_error(own: Profile, name: str) -> None:
     put(own, f"interactions/{name}/a.csv")
     with pytest.raises(LandingError, match=f"{name} is not named after a day"):

@@ -206,7 +206,8 @@ def _refuse_wrong_type(connection: duckdb.DuckDBPyConnection, columns: dict[str,
     for (column, spec), unfit, example in zip(columns.items(), found[::2], found[1::2], strict=True):
         if rows > 1 and unfit == rows:
             raise LandedFileError(
-                f"{file}: column '{spec.column or column}' is no {spec.type} in any row (it holds {example!r})"
+                f"{file}: column '{spec.column or column}' is no {spec.type} in any row (it holds {example!r}): "
+                "mend the file or the profile"
             )
 
 

@@ -121,10 +121,11 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _day_of(folder: Path) -> dt.date:
-    try:
-        return dt.date.fromisoformat(folder.name.removeprefix("bizdate="))
-    except ValueError:
-        raise LandingError(f"{folder} is not named after a day: rename it to bizdate=YYYY-MM-DD") from None
+    with contextlib.suppress(ValueError):
+        day = dt.date.fromisoformat(folder.name.removeprefix("bizdate="))
+        if folder.name == f"bizdate={day}":  # 20260105 is ISO, too, but nothing would find its files
+            return day
+    raise LandingError(f"{folder} is not named after a day: rename it to bizdate=YYYY-MM-DD")
 
 
 def _check_range(profile: Profile, first: dt.date | None, last: dt.date | None) -> None:

@@ -134,7 +134,10 @@ def _refuse_columns(file: Path, names: list[str], found: list[str]) -> None:
     for column in names:
         if found.count(column) != 1:
             fault = "has more than once" if column in found else "lacks"
-            raise LandedFileError(f"{file} {fault} the column '{column}'; it has {', '.join(found) or 'none'}")
+            raise LandedFileError(
+                f"{file} {fault} the column '{column}'; it has {', '.join(found) or 'none'}: "
+                "mend the file, or say in the profile (`column`) which one it is"
+            )
 
 
 def _refuse_open_quote(file: Path, column: str, spec: Column, table: pa.Table) -> None:
@@ -158,7 +161,7 @@ def _refuse_type(file: Path, column: str, spec: Column, found: pa.DataType) -> N
         "timestamp": pa.types.is_timestamp(found) or _number(found),
     }
     if not fits[spec.type] and not pa.types.is_null(found):
-        raise LandedFileError(f"{file}: column '{column}' is {found}, where the profile says {spec.type}")
+        raise LandedFileError(f"{file}: column '{column}' is {found}, where the profile says {spec.type}: mend either")
 
 
 def _text(found: pa.DataType) -> bool:
