@@ -1,8 +1,13 @@
 """What several test files share."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from recsys_assets_tests.dagster_dev import Backfilled
 
 PROJECT = Path(__file__).parents[1]
 
@@ -14,3 +19,13 @@ def ml1m() -> Path:
     if not (folder / "ratings.dat").is_file():
         pytest.skip(f"needs MovieLens 1M in {folder.relative_to(PROJECT.parent)} beside the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Backfilled]":
+    """`dagster dev` on a landed sample of which three days were backfilled: about three minutes, once."""
+    from recsys_assets_tests.dagster_dev import DagsterDev, backfilled
+
+    dev = DagsterDev(tmp_path_factory.mktemp("platform"))
+    with dev.running():
+        yield backfilled(dev)
