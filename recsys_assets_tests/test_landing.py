@@ -147,3 +147,13 @@ def test_only_one_process_lands_at_a_time(sample: Profile, monkeypatch: pytest.M
     sample.landing.mkdir()
     with FileLock(sample.landing / ".lock"), pytest.raises(LandingError, match="another process is landing"):
         land(sample, today=TODAY, days=1)
+
+
+def test_users_and_items_of_before_the_first_bizdate_are_known(tmp_path: Path) -> None:
+    profile = load_profile("sample").model_copy(update={"landing": tmp_path})
+    for table in ("interactions", "users"):
+        for day in ("2025-12-31", "2026-01-01"):
+            (tmp_path / table / f"bizdate={day}").mkdir(parents=True)
+            (tmp_path / table / f"bizdate={day}" / "a.csv").touch()
+    assert landed_bizdates(profile) == ["2026-01-01"]
+    assert landed_bizdates(profile, "users") == ["2025-12-31", "2026-01-01"]

@@ -81,13 +81,16 @@ def land(
 def landed_bizdates(profile: Profile, table: TableName = "interactions") -> list[str]:
     """Days on which files of the table have landed, in order; days outside the profile's range are left out.
 
+    Users and items may well have been known before the first bizdate: of them the earlier days count too.
+
     Raises:
         LandingError: a `bizdate=` folder is not named after a day.
     """
+    first = profile.first_bizdate if table == "interactions" else dt.date.min
     last = profile.last_bizdate or dt.date.max
     folders = sorted((profile.landing / table).glob("bizdate=*"))
     days = [_day_of(folder) for folder in folders if _files(folder)]
-    return [day.isoformat() for day in days if profile.first_bizdate <= day <= last]
+    return [day.isoformat() for day in days if first <= day <= last]
 
 
 def landing_files(profile: Profile, table: TableName, bizdate: str | None = None) -> list[Path]:
