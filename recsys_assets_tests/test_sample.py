@@ -60,6 +60,12 @@ def test_the_range_follows_the_clock_and_the_worlds_days(profile: Profile) -> No
     assert land(profile, last=dt.date(2026, 1, 1), today=TODAY).bizdates == ["2026-01-01"]
 
 
+def test_after_a_pause_the_days_in_between_land_too(profile: Profile) -> None:
+    land(profile, today=TODAY, days=2)
+    later = land(profile, today=TODAY + dt.timedelta(days=9)).bizdates
+    assert (later[0], later[-1], len(later)) == ("2026-03-02", "2026-03-10", 9)
+
+
 def test_a_day_that_is_not_over_is_refused(profile: Profile) -> None:
     with pytest.raises(LandingError, match="--to 2026-03-02 is not over yet"):
         land(profile, last=TODAY, today=TODAY)

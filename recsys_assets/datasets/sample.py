@@ -51,7 +51,7 @@ def feed(
     last = last or min(yesterday, profile.last_bizdate or yesterday)
     if last > yesterday:
         raise LandingError(f"--to {last} is not over yet (UTC): the last complete day is {yesterday}")
-    first = first or max(profile.first_bizdate, last - dt.timedelta(days=world.days - 1))
+    first = first or _first(profile, world, last)
     if first > last:
         raise LandingError(f"nothing to land from {first} to {last}: give another --from or --to")
     count = (last - first).days + 1
@@ -60,6 +60,15 @@ def feed(
         lambda day: day_of(world, profile.first_bizdate, day),
         notes={WORLD_FILE: json.dumps({**asdict(world), "since": profile.first_bizdate.isoformat()}, indent=1) + "\n"},
     )
+
+
+def _first(profile: Profile, world: World, last: dt.date) -> dt.date:
+    """The world's number of days up to `last`; earlier where that would leave a gap after what has landed."""
+    window = max(profile.first_bizdate, last - dt.timedelta(days=world.days - 1))
+    folders = (profile.landing / "interactions").glob("bizdate=*")
+    landed = [dt.date.fromisoformat(folder.name.removeprefix("bizdate=")) for folder in folders]
+    newest = max((day for day in landed if day <= last), default=window)
+    return min(window, newest + dt.timedelta(days=1))
 
 
 def day_of(world: World, since: dt.date, day: dt.date) -> Iterator[tuple[TableName, pa.Table]]:
