@@ -1,4 +1,4 @@
-"""Asset checks: their declarations, and the questions that several assets ask of their rows.
+"""Asset checks: how an asset declares them, and the questions that several assets ask of their rows.
 
 A check is named after the property that must hold. It runs inside its asset, where the rows are at hand,
 and its result is written into the manifest: a partition that failed a blocking check is refused by every
@@ -7,7 +7,9 @@ later run, not only by its own.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -17,14 +19,47 @@ from recsys_assets.io_managers import Output
 from recsys_assets.partitions import bizdate
 
 
-def check(asset: str, property_name: str, description: str, *, blocking: bool = True) -> dg.AssetCheckSpec:
-    """Declare a check of an asset's partition."""
-    with warnings.catch_warnings():
-        # Without partitions_def a check would look at all partitions; the argument is in preview since 1.13.
-        warnings.simplefilter("ignore", dg.PreviewWarning)
-        return dg.AssetCheckSpec(
-            property_name, asset=asset, description=description, blocking=blocking, partitions_def=bizdate
-        )
+@dataclass(frozen=True)
+class Check:
+    """A property that must hold of an asset's partition; a blocking one closes the gate when it does not."""
+
+    name: str
+    description: str
+    blocking: bool = True
+
+    def spec(self, asset: str) -> dg.AssetCheckSpec:
+        """The check as Dagster knows it."""
+        with warnings.catch_warnings():
+            # Without partitions_def a check would look at all partitions; the argument is in preview since 1.13.
+            warnings.simplefilter("ignore", dg.PreviewWarning)
+            return dg.AssetCheckSpec(
+                self.name,
+                asset=asset,
+                description=self.description,
+                blocking=self.blocking,
+                partitions_def=bizdate,
+            )
+
+
+def lake_asset(
+    *, kinds: set[str], checks: Sequence[Check] = (), code_version: str = "1", name: str | None = None, **settings: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dg.asset` with what all assets of the lake have in common: the bizdate, an owner, checks of the partition."""
+
+    def declare(function: Callable[..., Any]) -> dg.AssetsDefinition:
+        key = name or function.__name__
+        made: dg.AssetsDefinition = dg.asset(
+            name=key,
+            partitions_def=bizdate,
+            kinds=kinds,
+            owners=["team:recsys"],
+            code_version=code_version,
+            check_specs=[check.spec(key) for check in checks],
+            **settings,
+        )(function)
+        return made
+
+    return declare
 
 
 def check_no_nulls(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[str]) -> None:

@@ -6,25 +6,19 @@ import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
 from recsys_assets.assets.rank import RANKERS
-from recsys_assets.checks import check
+from recsys_assets.checks import Check, lake_asset
 from recsys_assets.io_managers import Output, writing
 from recsys_assets.lake import Partition
 from recsys_assets.metrics import auc, log_loss
-from recsys_assets.partitions import bizdate
 from recsys_assets.resources import Dataset, LakeStore
 
 SHOWN = ("test_auc", "test_gauc", "test_logloss", "test_calibration_error", "validation_auc")
 
 
-@dg.asset(
+@lake_asset(
     ins={f"rank_{model}": dg.AssetIn() for model in RANKERS},
-    partitions_def=bizdate,
     kinds={"markdown"},
-    owners=["team:recsys"],
-    code_version="1",
-    check_specs=[
-        check("rank_report", "models_beat_popularity", "every model's test AUC is above popularity's", blocking=False)
-    ],
+    checks=[Check("models_beat_popularity", "every model's test AUC is above popularity's", blocking=False)],
 )
 def rank_report(
     context: dg.AssetExecutionContext,

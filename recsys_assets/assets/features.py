@@ -1,5 +1,6 @@
 """Features: the schema that training, ONNX and serving share, and the snapshots that serving reads."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
-from recsys_assets.checks import check, check_no_nulls, check_unique
+from recsys_assets.checks import Check, check_no_nulls, check_unique, lake_asset
 from recsys_assets.datasets.duck import connect, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
@@ -15,18 +16,14 @@ from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, user_query
 from recsys_assets.io_managers import writing
 from recsys_assets.lake import Partition
-from recsys_assets.partitions import bizdate
 from recsys_assets.resources import Dataset, LakeStore
 
 SCHEMA = "schema.json"
 
 
-@dg.asset(
-    partitions_def=bizdate,
+@lake_asset(
     kinds={"json"},
-    owners=["team:recsys"],
-    code_version="1",
-    check_specs=[check("feature_schema", "statistics_are_finite", "every mean is finite, every deviation positive")],
+    checks=[Check("statistics_are_finite", "every mean is finite, every deviation positive")],
 )
 def feature_schema(
     context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, rank_samples: Partition
@@ -38,23 +35,19 @@ def feature_schema(
         schema = fit_schema(profile, train, rank_samples.manifest.config["terms"])
         output.path(SCHEMA).write_text(schema.to_json(), encoding="utf-8")
         output.manifest.metrics = {"features": float(len(schema.features))}
-        sound = all(
-            abs(m) < float("inf") and s > 0 for f in schema.features for m, s in zip(f.mean, f.std, strict=True)
-        )
-        output.check("statistics_are_finite", sound)
+        statistics = [pair for f in schema.features for pair in zip(f.mean, f.std, strict=True)]
+        sound = all(math.isfinite(mean) and 0 < std < math.inf for mean, std in statistics)
+        output.check("statistics_are_finite", sound, statistics=len(statistics))
         rows = [(f.name, f.kind, f.side, f.type, len(f.vocabulary) or "", f.length) for f in schema.features]
         output.metadata["features"] = show.table(["name", "kind", "side", "type", "vocabulary", "length"], rows)
     return output.result()
 
 
-@dg.asset(
-    partitions_def=bizdate,
+@lake_asset(
     kinds={"duckdb", "parquet"},
-    owners=["team:recsys"],
-    code_version="1",
-    check_specs=[
-        check("user_features", "no_nulls", "no key is null"),
-        check("user_features", "unique_keys", "one row a user"),
+    checks=[
+        Check("no_nulls", "no key is null"),
+        Check("unique_keys", "one row a user"),
     ],
 )
 def user_features(
@@ -69,14 +62,11 @@ def user_features(
     return _snapshot(context, lake, dataset.load(), [splits, users, items], "user_id", user_query)
 
 
-@dg.asset(
-    partitions_def=bizdate,
+@lake_asset(
     kinds={"duckdb", "parquet"},
-    owners=["team:recsys"],
-    code_version="1",
-    check_specs=[
-        check("item_features", "no_nulls", "no key is null"),
-        check("item_features", "unique_keys", "one row an item"),
+    checks=[
+        Check("no_nulls", "no key is null"),
+        Check("unique_keys", "one row an item"),
     ],
 )
 def item_features(

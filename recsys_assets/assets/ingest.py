@@ -7,7 +7,7 @@ import dagster as dg
 import duckdb
 
 from recsys_assets.assets import show
-from recsys_assets.checks import check, check_no_nulls, check_unique
+from recsys_assets.checks import Check, check_no_nulls, check_unique, lake_asset
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import (
     ROWS,
@@ -20,7 +20,6 @@ from recsys_assets.datasets.ingest import (
 from recsys_assets.datasets.profile import KEYS, Profile, TableName
 from recsys_assets.datasets.tables import LandedFileError
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.partitions import bizdate
 from recsys_assets.resources import Dataset, LakeStore
 
 NOT_NULL = "no key column is null"
@@ -28,16 +27,13 @@ UNIQUE = "no two rows have the same key"
 FEW_REJECTED = "rejected rows are at most bounds.max_rejected_rate of what landed"
 
 
-@dg.asset(
-    partitions_def=bizdate,
+@lake_asset(
     backfill_policy=dg.BackfillPolicy.single_run(),
     kinds={"duckdb", "parquet"},
-    owners=["team:recsys"],
-    code_version="1",
-    check_specs=[
-        check("interactions", "no_nulls", NOT_NULL),
-        check("interactions", "unique_keys", "no two rows have the same user, item and time"),
-        check("interactions", "rejected_rows_are_few", FEW_REJECTED),
+    checks=[
+        Check("no_nulls", NOT_NULL),
+        Check("unique_keys", "no two rows have the same user, item and time"),
+        Check("rejected_rows_are_few", FEW_REJECTED),
     ],
 )
 def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
@@ -67,15 +63,12 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
     return dg.MaterializeResult(check_results=_summed(list(done.values())))
 
 
-@dg.asset(
-    partitions_def=bizdate,
+@lake_asset(
     kinds={"duckdb", "parquet"},
-    owners=["team:recsys"],
-    code_version="1",
-    check_specs=[
-        check("users", "no_nulls", NOT_NULL),
-        check("users", "unique_keys", UNIQUE),
-        check("users", "rejected_rows_are_few", FEW_REJECTED),
+    checks=[
+        Check("no_nulls", NOT_NULL),
+        Check("unique_keys", UNIQUE),
+        Check("rejected_rows_are_few", FEW_REJECTED),
     ],
 )
 def users(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
@@ -83,15 +76,12 @@ def users(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) 
     return _entities(context, lake, dataset.load(), "users")
 
 
-@dg.asset(
-    partitions_def=bizdate,
+@lake_asset(
     kinds={"duckdb", "parquet"},
-    owners=["team:recsys"],
-    code_version="1",
-    check_specs=[
-        check("items", "no_nulls", NOT_NULL),
-        check("items", "unique_keys", UNIQUE),
-        check("items", "rejected_rows_are_few", FEW_REJECTED),
+    checks=[
+        Check("no_nulls", NOT_NULL),
+        Check("unique_keys", UNIQUE),
+        Check("rejected_rows_are_few", FEW_REJECTED),
     ],
 )
 def items(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:

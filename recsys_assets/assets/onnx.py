@@ -6,10 +6,9 @@ import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
 from recsys_assets.assets.rank import RANKERS
-from recsys_assets.checks import check
+from recsys_assets.checks import Check, lake_asset
 from recsys_assets.io_managers import writing
 from recsys_assets.lake import Partition
-from recsys_assets.partitions import bizdate
 from recsys_assets.resources import LakeStore
 
 MODEL = "model.onnx"
@@ -21,20 +20,15 @@ TOLERANCE = 1e-5
 def exported(model: str) -> dg.AssetsDefinition:
     """The ONNX asset of one ranking model."""
 
-    @dg.asset(
+    @lake_asset(
         name=f"onnx_{model}",
         description=(
             f"`rank_{model}` as one ONNX file: takes the raw features of `feature_schema` (look-up and "
             "normalisation are inside), any batch size, and gives the probability of a positive."
         ),
         ins={"ranker": dg.AssetIn(f"rank_{model}")},
-        partitions_def=bizdate,
         kinds={"onnx"},
-        owners=["team:recsys"],
-        code_version="1",
-        check_specs=[
-            check(f"onnx_{model}", "onnx_matches_torch", f"onnxruntime and torch agree within {TOLERANCE} on real rows")
-        ],
+        checks=[Check("onnx_matches_torch", f"onnxruntime and torch agree within {TOLERANCE} on real rows")],
     )
     def onnx(
         context: dg.AssetExecutionContext, lake: LakeStore, ranker: Partition, rank_samples: Partition

@@ -14,13 +14,12 @@ from pydantic import Field
 
 from recsys_assets.assets import show
 from recsys_assets.assets.features import SCHEMA
-from recsys_assets.checks import check, check_floor
+from recsys_assets.checks import Check, check_floor, lake_asset
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.io_managers import Output, writing
 from recsys_assets.lake import Partition
 from recsys_assets.metrics import auc, calibration, calibration_error, gauc, log_loss
-from recsys_assets.partitions import bizdate
 from recsys_assets.resources import Dataset, LakeStore, Tracking
 
 if TYPE_CHECKING:
@@ -43,15 +42,12 @@ class RankConfig(dg.Config):
 def ranker(model: str, description: str) -> dg.AssetsDefinition:
     """The asset of one ranking model."""
 
-    @dg.asset(
+    @lake_asset(
         name=f"rank_{model}",
         description=f"{description} Chosen on validation rows; test rows are scored once, at the end.",
-        partitions_def=bizdate,
         kinds={"pytorch", "mlflow"},
-        owners=["team:recsys"],
-        code_version="1",
         pool="training",
-        check_specs=[check(f"rank_{model}", "auc_floor", "the validation AUC reaches bounds.min_auc")],
+        checks=[Check("auc_floor", "the validation AUC reaches bounds.min_auc")],
     )
     def rank(
         context: dg.AssetExecutionContext,

@@ -4,31 +4,27 @@ import dagster as dg
 import duckdb
 
 from recsys_assets.assets import show
-from recsys_assets.checks import check, check_label_rate, check_no_nulls, check_unique
+from recsys_assets.checks import Check, check_label_rate, check_no_nulls, check_unique, lake_asset
 from recsys_assets.datasets.duck import connect, one, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
 from recsys_assets.features.history import build_history, rows_that_know_too_much, sample_query, terms
 from recsys_assets.io_managers import writing
 from recsys_assets.lake import Partition
-from recsys_assets.partitions import bizdate
 from recsys_assets.resources import Dataset, LakeStore
 
 RANKED_PARTS = ("train", "validation", "test")
 
 
-@dg.asset(
-    partitions_def=bizdate,
+@lake_asset(
     # It reads the days before too. A mapping that said so would make a backfill of one day run all later days.
     deps=["interactions"],
     kinds={"duckdb", "parquet"},
-    owners=["team:recsys"],
-    code_version="1",
-    check_specs=[
-        check("splits", "no_nulls", "no key, label or part is null"),
-        check("splits", "unique_keys", "no event is in two parts"),
-        check("splits", "parts_in_order", "in each user's history no part begins before the one ahead of it ends"),
-        check("splits", "label_rate_is_steady", "the day's label rate is within bounds of the day before"),
+    checks=[
+        Check("no_nulls", "no key, label or part is null"),
+        Check("unique_keys", "no event is in two parts"),
+        Check("parts_in_order", "in each user's history no part begins before the one ahead of it ends"),
+        Check("label_rate_is_steady", "the day's label rate is within bounds of the day before"),
     ],
 )
 def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
@@ -54,15 +50,12 @@ def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset)
     return output.result()
 
 
-@dg.asset(
-    partitions_def=bizdate,
+@lake_asset(
     kinds={"duckdb", "parquet"},
-    owners=["team:recsys"],
-    code_version="1",
-    check_specs=[
-        check("rank_samples", "no_nulls", "no key or label is null"),
-        check("rank_samples", "rows_match_splits", "each part has the rows and positives of `splits`"),
-        check("rank_samples", "features_know_only_the_past", "counted anew, no row's features use it or a later row"),
+    checks=[
+        Check("no_nulls", "no key or label is null"),
+        Check("rows_match_splits", "each part has the rows and positives of `splits`"),
+        Check("features_know_only_the_past", "counted anew, no row's features use it or a later row"),
     ],
 )
 def rank_samples(
