@@ -47,13 +47,12 @@ def test_the_best_epoch_is_kept_and_then_sees_the_validation_rows() -> None:
 
 def test_the_average_of_the_weights_is_what_it_says() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
-    mean = trainer.averaged(model, 0.5)
+    mean = trainer.averaged(model, 2.0)
     for weight in (1.0, 2.0, 4.0):
         model.weight.data.fill_(weight)
         mean.update_parameters(model)
-    first = 1.0
-    second = first + (2.0 - first) * (1 - min(0.5, 2 / 11))
-    assert mean.module.weight.item() == pytest.approx(second + (4.0 - second) * (1 - min(0.5, 3 / 12)))
+    second = 1.0 + (2.0 - 1.0) * 3 / 4  # (eta + 1) / (t + eta) at step t = 2
+    assert next(mean.parameters()).item() == pytest.approx(second + (4.0 - second) * 3 / 5)
 
 
 def test_training_stops_when_validation_no_longer_gains() -> None:

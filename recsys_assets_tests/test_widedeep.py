@@ -99,7 +99,7 @@ def test_only_a_cross_tells_what_neither_value_does() -> None:
 
 def test_ids_are_dropped_in_training_only() -> None:
     schema = ranking_schema()
-    model = WideDeep(schema, WideDeepConfig(dropout=0.0, id_dropout=0.5))
+    model = WideDeep(schema, WideDeepConfig(id_dropout=0.5))
     torch.nn.init.normal_(model.wide_values.weight)
     rows = encoded(schema, ranking_rows(64, 0)[0])
     assert not torch.equal(model.train()(*rows), model(*rows))

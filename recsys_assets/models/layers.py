@@ -18,7 +18,7 @@ _SPREAD = 2_654_435_761  # 2^32 / golden ratio (Knuth, The Art of Computer Progr
 def bfloat16_is_fast(device: torch.device) -> bool:
     """Whether the device multiplies matrices in bfloat16 by hardware (AVX-512 BF16, AMX, recent GPUs)."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has = torch.cpu.get_capabilities()
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 

