@@ -129,7 +129,9 @@ class Tracking(dg.ConfigurableResource[None]):
         with FileLock(settings().data / ".mlflow.lock"):
             if mlflow.get_experiment_by_name(self.experiment) is None:
                 artifacts = Path(settings().data / "mlflow").absolute().as_uri() if self._is_local else None
-                mlflow.create_experiment(self.experiment, artifact_location=artifacts)
+                # Without the tag MLflow 3 opens the experiment as one of language models.
+                kind = {"mlflow.experimentKind": "custom_model_development"}
+                mlflow.create_experiment(self.experiment, artifact_location=artifacts, tags=kind)
 
     @property
     def _is_local(self) -> bool:

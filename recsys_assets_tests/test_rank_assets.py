@@ -135,7 +135,7 @@ def test_the_report_sets_the_model_beside_its_baselines(world: World) -> None:
     assert metrics["widedeep.test_auc"] == world.read("rank_widedeep").manifest.metrics["test_auc"]
     assert metrics["base_rate.test_auc"] == 0.5
     assert metrics["popularity.test_auc"] < metrics["widedeep.test_auc"] < metrics["best_reachable.test_auc"]
-    assert "| rank_widedeep |" in world.read("rank_report").path("report.md").read_text(encoding="utf-8")
+    assert "| widedeep |" in world.read("rank_report").path("report.md").read_text(encoding="utf-8")
 
 
 def test_the_truth_of_the_generator_is_no_feature(world: World) -> None:

@@ -33,10 +33,10 @@ def rank_report(
     train. Where the data is generated, its true probabilities show what no model can exceed.
     """
     with writing(context, lake, [rank_samples, *rankers.values()]) as output:
-        figures = {name: dict(model.manifest.metrics) for name, model in rankers.items()}
+        figures = {name.removeprefix("rank_"): dict(model.manifest.metrics) for name, model in rankers.items()}
         baselines = _baselines(rank_samples, dataset.load().oracle)
         output.manifest.metrics = {
-            f"{name.removeprefix('rank_')}.{metric}": value
+            f"{name}.{metric}": value
             for name, metrics in {**figures, **baselines}.items()
             for metric, value in metrics.items()
         }
