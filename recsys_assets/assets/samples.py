@@ -125,9 +125,10 @@ def _plot(connection: duckdb.DuckDBPyConnection) -> dg.MarkdownMetadataValue:
     figure, plot = show.axes("events by part", "day", "events")
     floor = dict.fromkeys(days, 0)
     width = min(((b - a).days for a, b in zip(days, days[1:], strict=False)), default=1)
-    for part in PARTS:
+    for part in [part for part in PARTS if part in {row[0] for row in found}]:
         counts = {row[1]: row[2] for row in found if row[0] == part}
         plot.bar(list(counts), list(counts.values()), bottom=[floor[day] for day in counts], label=part, width=width)
         floor |= {day: floor[day] + count for day, count in counts.items()}
-    plot.legend()
+    figure.autofmt_xdate()
+    figure.legend(loc="outside upper right", ncols=len(PARTS))
     return show.picture(figure)

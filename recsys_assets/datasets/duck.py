@@ -34,7 +34,8 @@ def name(identifier: str) -> str:
 
 def scan(files: list[Path]) -> str:
     """SQL for the rows of Parquet files, in the files' order."""
-    return f"read_parquet([{', '.join(quoted(file) for file in files)}])"
+    # DuckDB would make a column of each folder named like `bizdate=...`, of a draft's folder too.
+    return f"read_parquet([{', '.join(quoted(file) for file in files)}], hive_partitioning = false)"
 
 
 def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> int:
