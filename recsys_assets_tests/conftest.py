@@ -12,6 +12,17 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parents[1]
 
 
+# Both work on the one `dagster dev` that the fixture `platform` starts.
+ON_THE_PLATFORM = ("test_automation", "test_dagster_dev")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each file's tests, and those of the platform, to one worker, so that no fixture is made twice."""
+    for item in items:
+        group = "platform" if item.path.stem in ON_THE_PLATFORM else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def ml1m() -> Path:
     """Folder of the MovieLens 1M files."""
