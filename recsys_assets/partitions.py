@@ -21,4 +21,3 @@ def daily(profile: Profile) -> dg.DailyPartitionsDefinition:
 bizdate = daily(load_profile())
 # Assets that take a range of days in one run say so; Dagster calls the argument beta.
 warnings.filterwarnings("ignore", "Parameter `backfill_policy` of function `asset`", dg.BetaWarning)
-yesterday = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
