@@ -16,6 +16,7 @@ PROJECT = Path(__file__).parents[1]
 ON_THE_PLATFORM = ("test_automation", "test_dagster_dev")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each file's tests, and those of the platform, to one worker, so that no fixture is made twice."""
     for item in items:
