@@ -9,6 +9,7 @@ its own, so that its peak memory is its own, and one unmeasured pass comes befor
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -77,7 +78,7 @@ def ours(model: nn.Module, rows: Rows) -> Callable[[int], object]:
 
 def plain(model: nn.Module, loader: DataLoader[tuple[torch.Tensor, ...]]) -> Callable[[int], object]:
     """The loop of PyTorch's tutorials: a loader, float32, Adam as it is."""
-    layers.bfloat16_is_fast = lambda _: False
+    layers.bfloat16_is_fast = lambda device: False  # noqa: ARG005
     adam = torch.optim.Adam(model.parameters(), lr=TRAINING.learning_rate)
 
     def epoch(_: int) -> None:
@@ -85,7 +86,7 @@ def plain(model: nn.Module, loader: DataLoader[tuple[torch.Tensor, ...]]) -> Cal
         for indices, numeric, labels in loader:
             loss = nn.functional.binary_cross_entropy_with_logits(model(indices, numeric), labels)
             adam.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
 
     return epoch
@@ -125,10 +126,11 @@ def measure(contender: str, folder: Path, passes: int) -> dict[str, float]:
 def compare(folder: Path, rounds: int, passes: int) -> None:
     """Let the contenders take turns and print the table."""
     runs: dict[str, list[dict[str, float]]] = {contender: [] for contender in CONTENDERS}
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # as recsys_assets.training sets it: for all alike
     for _ in range(rounds):
         for contender, done in runs.items():
             command = [sys.executable, __file__, "--only", contender, "--source", str(folder), "--passes", str(passes)]
-            done.append(json.loads(subprocess.check_output(command, text=True)))
+            done.append(json.loads(subprocess.check_output(command, text=True, env=environment)))
     print(f"{'':24}{'rows/s (median)':>16}{'least':>10}{'most':>10}{'memory MB':>11}")
     for contender, done in runs.items():
         speeds = [run["rows_per_second"] for run in done]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.models.layers import Crosses, Embed, Mlp, Normalise, OwnTerms
+from recsys_assets.models.layers import Crosses, Embed, Mlp, Normalise, OwnTerms, Table
 
 
 @dataclass(frozen=True)
@@ -32,31 +32,30 @@ class WideDeep(nn.Module):
     def __init__(self, schema: FeatureSchema, config: WideDeepConfig) -> None:
         super().__init__()
         self.id_dropout = config.id_dropout
-        unknown = [(schema.first_row[f.name] if f.kind == "categorical" else 0, f) for f in schema.sparse]
-        self.register_buffer("unknown", torch.tensor([row for row, f in unknown for _ in range(f.length)]), False)
-        droppable = [f.group == "id" for f in schema.sparse for _ in range(f.length)]
-        self.register_buffer("droppable", torch.tensor(droppable) * config.id_dropout, False)
+        unknown = [schema.first_row[f.name] * (f.kind == "categorical") for f in schema.sparse for _ in range(f.length)]
+        ids = [f.group == "id" for f in schema.sparse for _ in range(f.length)]
+        self.register_buffer("unknown", torch.tensor(unknown, dtype=torch.int32), persistent=False)
+        self.register_buffer("droppable", torch.tensor(ids) * config.id_dropout, persistent=False)
         self.normalise = Normalise(schema)
         self.own_terms = OwnTerms(schema)
         self.crosses = Crosses(schema, config.buckets)
         self.embed = Embed(schema, config.embedding)
         numbers = schema.floats + self.own_terms.width
-        self.wide_values = nn.Embedding(schema.index_rows, 1, padding_idx=0)
-        self.wide_crosses = nn.Embedding(self.crosses.rows, 1, padding_idx=0)
+        self.wide_values = Table(schema.index_rows)
+        self.wide_crosses = Table(self.crosses.rows)
         self.wide_numbers = nn.Linear(numbers, 1)
-        nn.init.zeros_(self.wide_values.weight)
-        nn.init.zeros_(self.wide_crosses.weight)
         self.deep = Mlp(self.embed.width + numbers, config.hidden)
 
     def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
         """Logits (N,)."""
         if self.training and self.id_dropout:
             dropped = torch.rand(indices.shape, device=indices.device) < self.droppable
-            indices = torch.where(dropped, self.unknown.to(indices.dtype), indices)
+            indices = torch.where(dropped, self.unknown, indices)
         numbers = self.normalise(numeric)
         numbers = torch.cat([numbers, self.own_terms(indices, numbers)], 1)
-        wide = self.wide_values(indices).sum(1) + self.wide_crosses(self.crosses(indices)).sum(1)
-        wide = wide + self.wide_numbers(numbers)
+        wide = self.wide_values(indices).sum(1)
+        if self.crosses.pairs:
+            wide = wide + self.wide_crosses(self.crosses(indices)).sum(1)
         deep = self.deep(torch.cat([self.embed(indices), numbers], 1))
-        logits: Tensor = wide + deep
-        return logits.squeeze(1)
+        logits: Tensor = wide + (self.wide_numbers(numbers) + deep).squeeze(1)
+        return logits
