@@ -44,7 +44,7 @@ demo: setup
 	@$(BIN)/python -m recsys_assets.demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 ui: setup
 	@$(BIN)/python -m recsys_assets.ui

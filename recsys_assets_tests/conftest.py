@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
     from recsys_assets_tests.dagster_dev import Backfilled
@@ -13,15 +14,20 @@ PROJECT = Path(__file__).parents[1]
 
 
 # Both work on the one `dagster dev` that the fixture `platform` starts.
-ON_THE_PLATFORM = ("test_automation", "test_dagster_dev")
+ON_THE_PLATFORM = ("test_automation.py", "test_dagster_dev.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each file's tests, and those of the platform, to one worker, so that no fixture is made twice."""
-    for item in items:
-        group = "platform" if item.path.stem in ON_THE_PLATFORM else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+class ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """Gives all tests of a file, and those of both platform files, to one worker: no fixture is made twice."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return "platform" if Path(file).name in ON_THE_PLATFORM else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """The schedule of `pytest -n 2`."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
