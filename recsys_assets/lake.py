@@ -129,8 +129,12 @@ class Lake:
 
     def location(self, asset: str, bizdate: str) -> str:
         """Folder or URL of a partition, whether it is there or not."""
-        path = f"{self._base}/{asset}/bizdate={bizdate}"
+        path = self._place(asset, bizdate)
         return path if self._local else self._fs.unstrip_protocol(path)
+
+    def _place(self, asset: str, bizdate: str) -> str:
+        """Path of a partition in the lake's file system."""
+        return f"{self._base}/{asset}/bizdate={bizdate}"
 
     def bizdates(self, asset: str) -> list[str]:
         """Bizdates of the asset's published partitions, in order."""
@@ -148,7 +152,7 @@ class Lake:
         """
         place = self.location(asset, bizdate)
         try:
-            text = self._fs.cat_file(f"{self._base}/{asset}/bizdate={bizdate}/{MANIFEST}")
+            text = self._fs.cat_file(f"{self._place(asset, bizdate)}/{MANIFEST}")
         except FileNotFoundError:
             raise PartitionMissing(
                 f"{asset} has no partition for {bizdate} ({place}): "
@@ -170,7 +174,7 @@ class Lake:
             PartitionMissing: it was never published.
             PartitionDamaged: its files are not those its manifest lists.
         """
-        place = f"{self._base}/{asset}/bizdate={bizdate}"
+        place = self._place(asset, bizdate)
         while True:
             manifest = self.manifest(asset, bizdate)
             try:
@@ -211,7 +215,7 @@ class Lake:
         draft.manifest.files = {str(path.relative_to(draft.folder)): file_hash(path) for path in files}
         (draft.folder / MANIFEST).write_text(draft.manifest.sealed().to_json(), encoding="utf-8")
         draft.folder.chmod(0o755)  # mkdtemp makes it private
-        place = f"{self._base}/{draft.manifest.asset}/bizdate={draft.manifest.bizdate}"
+        place = self._place(draft.manifest.asset, draft.manifest.bizdate)
         if self._local:
             move_in(draft.folder, Path(place))
         else:

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
 from recsys_assets.assets.rank import RANKERS
+from recsys_assets.assets.samples import RANKED_PARTS
 from recsys_assets.checks import Check, lake_asset
 from recsys_assets.io_managers import writing
 from recsys_assets.lake import Partition
@@ -52,7 +53,7 @@ def exported(model: str) -> dg.AssetsDefinition:
 def real_rows(rank_samples: Partition) -> pa.Table:
     """At least `PARITY_ROWS` rows if there are so many: the newest parts first."""
     tables: list[pa.Table] = []
-    for part in ("test", "validation", "train"):
+    for part in reversed(RANKED_PARTS):
         missing = PARITY_ROWS - sum(table.num_rows for table in tables)
         if missing > 0:
             tables.append(pq.read_table(rank_samples.path(f"{part}.parquet")).slice(0, missing))

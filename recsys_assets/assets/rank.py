@@ -3,7 +3,6 @@
 A new ranker is a file in `models/`, its line in the registry there, and its line in `RANKERS`.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from recsys_assets.assets import show
 from recsys_assets.assets.features import SCHEMA
+from recsys_assets.assets.samples import RANKED_PARTS
 from recsys_assets.checks import Check, check_floor, lake_asset
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema, encode
@@ -64,8 +64,8 @@ def ranker(model: str, description: str) -> dg.AssetsDefinition:
             tracking.run(context, settings) as run,
         ):
             output.manifest.mlflow_run_id = run.info.run_id
-            _train(context, config, model, output, rank_samples, feature_schema)
-            plots = _evaluate(output, dataset.load())
+            scored = _train(context, config, model, output, rank_samples, feature_schema)
+            plots = _evaluate(output, dataset.load(), scored)
             tracking.log(output.manifest.metrics, output.draft.folder, plots)
             output.metadata["mlflow run"] = dg.MetadataValue.url(tracking.url(run))
         return output.result()
@@ -80,8 +80,8 @@ def _train(
     output: Output,
     rank_samples: Partition,
     feature_schema: Partition,
-) -> None:
-    """Fit on train and validation rows, write the checkpoint, score the test rows."""
+) -> pa.Table:
+    """Fit on train and validation rows, write the checkpoint, score the test rows; returns the scored rows."""
     import mlflow
 
     from recsys_assets.training import checkpoint, trainer
@@ -91,7 +91,7 @@ def _train(
         context.log.info(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
 
     schema = FeatureSchema.read(feature_schema.path(SCHEMA))
-    train, validation, test = (rank_samples.path(f"{part}.parquet") for part in ("train", "validation", "test"))
+    train, validation, test = (rank_samples.path(f"{part}.parquet") for part in RANKED_PARTS)
     network, training = trainer.configured(model, config.model, config.training)
     fitted = trainer.fit(model, schema, train, validation, network, training, config.seed, on_epoch)
     checkpoint.save(output.draft.folder, fitted)
@@ -102,23 +102,18 @@ def _train(
     scored = rows.select(["user_id", "item_id", "timestamp", "label"]).append_column("score", pa.array(scores))
     pq.write_table(scored, output.path(PREDICTIONS), compression="zstd")
     output.manifest.rows = scored.num_rows
+    return scored
 
 
-def _evaluate(output: Output, profile: Profile) -> "dict[str, Figure]":
+def _evaluate(output: Output, profile: Profile, scored: pa.Table) -> "dict[str, Figure]":
     """Test metrics, the floor and the calibration plot, from the scored test rows; returns the plots."""
-    labels, scores, users = scored_rows(output.path(PREDICTIONS))
+    labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
+    users = scored["user_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
     output.manifest.metrics |= ranking_metrics(labels, scores, users)
     check_floor(output, "auc_floor", output.manifest.metrics["validation_auc"], profile.bounds.min_auc)
     plots = {"calibration": show.calibration(calibration(labels, scores))}
     output.metadata |= {name: show.picture(figure) for name, figure in plots.items()}
     return plots
-
-
-def scored_rows(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(labels, scores, users) of a model's test rows, each (N,)."""
-    table = pq.read_table(path, columns=["label", "score", "user_id"])
-    users = table["user_id"].combine_chunks().dictionary_encode().indices
-    return table["label"].to_numpy(), table["score"].to_numpy(), users.to_numpy(zero_copy_only=False)
 
 
 def ranking_metrics(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> dict[str, float]:

@@ -8,7 +8,7 @@ from recsys_assets.checks import Check, check_label_rate, check_no_nulls, check_
 from recsys_assets.datasets.duck import connect, one, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
-from recsys_assets.features.history import build_history, rows_that_know_too_much, sample_query, terms
+from recsys_assets.features.history import build_history, rows_that_know_too_much, sample_query
 from recsys_assets.io_managers import writing
 from recsys_assets.lake import Partition
 from recsys_assets.resources import Dataset, LakeStore
@@ -74,7 +74,7 @@ def rank_samples(
     events, user_rows, item_rows = (partition.path(ROWS) for partition in (splits, users, items))
     config = {"features": profile.features.model_dump()}
     with writing(context, lake, [splits, users, items], config) as output, connect() as connection:
-        build_history(connection, profile, events, user_rows, item_rows)
+        output.manifest.config["terms"] = build_history(connection, profile, events, user_rows, item_rows)
         rows = {
             part: write_parquet(
                 connection, sample_query(profile, user_rows, item_rows, part), output.path(f"{part}.parquet")
@@ -83,7 +83,6 @@ def rank_samples(
         }
         output.manifest.rows = sum(rows.values())
         output.manifest.metrics = {f"{part}_rows": float(count) for part, count in rows.items()}
-        output.manifest.config["terms"] = terms(connection, profile, item_rows)
         written = scan([output.path(f"{part}.parquet") for part in RANKED_PARTS])
         check_no_nulls(output, connection, written, ["user_id", "item_id", "timestamp", "label"])
         expected = _rows_and_positives(connection, f"{scan([events])} WHERE part <> 'online'")

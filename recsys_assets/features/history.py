@@ -74,10 +74,13 @@ def terms(connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path) 
 
 def build_history(
     connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path
-) -> None:
+) -> list[str]:
     """Create the table `history`: a row for each offline event, and the next row of each user and each item.
 
     The next rows have no item or no user, and no label. Online rows are left out: nothing may know them.
+
+    Returns:
+        The terms that were counted, in the order of the term statistics.
     """
     counted = terms(connection, profile, items)
     _create_item_terms(connection, profile, items, counted)
@@ -89,6 +92,7 @@ def build_history(
             user_prior=USER_PRIOR, item_prior=ITEM_PRIOR, window=window, term_counts=_term_counts(len(counted))
         )
     )
+    return counted
 
 
 def sample_query(profile: Profile, users: Path, items: Path, part: str) -> str:
