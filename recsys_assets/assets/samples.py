@@ -94,6 +94,36 @@ def rank_samples(
     return output.result()
 
 
+@lake_asset(
+    kinds={"duckdb", "parquet"},
+    checks=[
+        Check("no_nulls", "no key, label or part is null"),
+        Check("rows_match_splits", "each part has the rows and positives of `splits`"),
+    ],
+)
+def recall_samples(
+    context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, splits: Partition
+) -> dg.MaterializeResult:
+    """Events for recall methods, ordered by user and time: the history of a row is the user's rows before it.
+
+    Negatives stay, for what was touched is history too. Methods learn from the train rows, choose on the validation
+    rows and are judged on the positives of the test rows. Online rows are left out.
+    """
+    with writing(context, lake, [splits], {"recall": dataset.load().recall.model_dump()}) as output, connect() as db:
+        rows = f"{scan([splits.path(ROWS)])} WHERE part <> 'online'"
+        query = f"SELECT user_id, item_id, timestamp, label, part FROM {rows} ORDER BY user_id, position"
+        output.manifest.rows = write_parquet(db, query, output.path(ROWS))
+        written = scan([output.path(ROWS)])
+        counts = db.execute(f"SELECT part, count(*), sum(label) FROM {written} GROUP BY part ORDER BY part").fetchall()
+        output.manifest.metrics = {f"{part}_positives": float(positives) for part, _, positives in counts}
+        output.manifest.metrics |= {f"{part}_rows": float(count) for part, count, _ in counts}
+        check_no_nulls(output, db, written, ["user_id", "item_id", "timestamp", "label", "part"])
+        expected, found = _rows_and_positives(db, rows), _rows_and_positives(db, written)
+        output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
+        output.metadata["preview"] = show.preview(db, f"FROM {written}", 5)
+    return output.result()
+
+
 def _parts_out_of_order(connection: duckdb.DuckDBPyConnection) -> int:
     """Users of whom some row lies in an earlier part than the row before it."""
     order = ", ".join(f"'{part}'" for part in PARTS)

@@ -97,6 +97,15 @@ class Split(_Part):
     validation_days: int = Field(default=1, ge=1)
 
 
+class Recall(_Part):
+    """How lists of candidates are judged: the positives of the test rows are right, the history is all before.
+
+    `filter_seen`: no list holds an item of the user's history. Turn it off where people come back to items.
+    """
+
+    filter_seen: bool = True
+
+
 class Bounds(_Part):
     """What a day's artefacts must satisfy before anything is built on them."""
 
@@ -120,6 +129,7 @@ class Profile(_Part):
     oracle: str | None = Field(default=None, description="true probability of a positive, where the data is generated")
     features: Features = Features()
     split: Split
+    recall: Recall = Recall()
     bounds: Bounds = Bounds()
 
     @field_validator("tables", mode="before")

@@ -1,0 +1,1 @@
+"""Methods: item-to-item similarity, one short file a formula."""

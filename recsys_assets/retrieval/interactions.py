@@ -1,0 +1,128 @@
+"""The rows of `recall_samples` as arrays: users and items by number, each user's events in a row, in time.
+
+A history is never copied: it is a slice of the array of items, from the user's first event to the moment
+that is asked about.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys_assets.datasets.splits import PARTS
+
+Ids = npt.NDArray[np.generic]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """M events of U users and I items, ordered by user and time.
+
+    Attributes:
+        user_ids: (U,) in ascending order; a user's number is its place here.
+        item_ids: (I,) in ascending order; an item's number is its place here.
+        users: (M,) number of each event's user, ascending.
+        items: (M,) number of each event's item.
+        labels: (M,) 1 for a positive, 0 for a negative.
+        parts: (M,) place of each event's part in `PARTS`, ascending within a user.
+    """
+
+    user_ids: Ids
+    item_ids: Ids
+    users: Ints
+    items: Ints
+    labels: npt.NDArray[np.int8]
+    parts: npt.NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def before(self, part: str) -> "Interactions":
+        """The events of the parts before `part`; users and items keep their numbers."""
+        kept = self.parts < PARTS.index(part)
+        columns = (self.users, self.items, self.labels, self.parts)
+        return Interactions(self.user_ids, self.item_ids, *(column[kept] for column in columns))
+
+    @property
+    def item_counts(self) -> Ints:
+        """(I,) events of each item."""
+        return np.bincount(self.items, minlength=len(self.item_ids))
+
+
+@dataclass(frozen=True)
+class Queries:
+    """N questions what comes next: a user, a history, and what turned out to be right.
+
+    Attributes:
+        users: (N,) number of the user.
+        starts, ends: (N,) the history is `interactions.items[start:end]`, oldest first; it may be empty.
+        truth: (T,) numbers of the right items, distinct and ascending within a query.
+        truth_starts: (N + 1,) those of query n are `truth[truth_starts[n] : truth_starts[n + 1]]`.
+    """
+
+    users: Ints
+    starts: Ints
+    ends: Ints
+    truth: Ints
+    truth_starts: Ints
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def truth_sizes(self) -> Ints:
+        """(N,) right items of each query."""
+        return np.diff(self.truth_starts)
+
+
+def read(path: Path) -> Interactions:
+    """Interactions of a `recall_samples` file."""
+    return from_table(pq.read_table(path, columns=["user_id", "item_id", "label", "part"]))
+
+
+def from_table(table: pa.Table) -> Interactions:
+    """Interactions of a table of user_id, item_id, label and part, ordered by user_id and time."""
+    user_ids, users = _numbered(table["user_id"])
+    item_ids, items = _numbered(table["item_id"])
+    parts = pc.index_in(table["part"], value_set=pa.array(PARTS)).to_numpy().astype(np.int8)
+    labels = table["label"].to_numpy().astype(np.int8)
+    if (np.diff(users) < 0).any():
+        raise ValueError("the events are not ordered by user_id")
+    return Interactions(user_ids, item_ids, users, items, labels, parts)
+
+
+def queries(interactions: Interactions, part: str, filter_seen: bool) -> Queries:
+    """One query for each user with a positive in `part`: the history is all events of the parts before.
+
+    With `filter_seen` an item of the history is no right answer, as no list may hold it.
+    """
+    place, count = PARTS.index(part), len(interactions.user_ids)
+    starts = np.searchsorted(interactions.users, np.arange(count))
+    ends = starts + np.bincount(interactions.users[interactions.parts < place], minlength=count)
+    right = (interactions.parts == place) & (interactions.labels > 0)
+    width = len(interactions.item_ids)
+    truth = np.unique(interactions.users[right] * width + interactions.items[right])
+    if filter_seen:
+        known = interactions.parts < place
+        seen = interactions.users[known] * width + interactions.items[known]
+        truth = np.setdiff1d(truth, seen)
+    asked, sizes = np.unique(truth // width, return_counts=True)
+    return Queries(asked, starts[asked], ends[asked], truth % width, np.append(0, np.cumsum(sizes)))
+
+
+def rolling(interactions: Interactions, rows: Ints) -> Queries:
+    """One query for each of the given rows: the history is all before the row, its item the right answer."""
+    users = interactions.users[rows]
+    starts = np.searchsorted(interactions.users, users)
+    return Queries(users, starts, rows, interactions.items[rows], np.arange(len(rows) + 1))
+
+
+def _numbered(column: pa.ChunkedArray) -> tuple[Ids, Ints]:
+    """The distinct values in ascending order, and the place of each value among them."""
+    ids, numbers = np.unique(column.to_numpy(), return_inverse=True)
+    return ids, numbers.astype(np.int64)
