@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,12 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 from recsys_assets.features.schema import Feature, FeatureSchema
 from recsys_assets.models import layers
 from recsys_assets.models.widedeep import WideDeep, WideDeepConfig
-from recsys_assets.training import trainer
+from recsys_assets.training import loop, trainer
+from recsys_assets.training.config import TrainingConfig
 from recsys_assets.training.data import Rows, load
 
 GENRES = [f"genre {number:02}" for number in range(18)]
-TRAINING = trainer.TrainingConfig(batch=4096)
+TRAINING = TrainingConfig(batch=4096)
 
 
 def generated_schema() -> FeatureSchema:
@@ -72,8 +74,10 @@ def generated_rows(schema: FeatureSchema, rows: int, seed: int = 1) -> pa.Table:
 
 def ours(model: nn.Module, rows: Rows) -> Callable[[int], object]:
     """The project's own epoch."""
-    adam = trainer.optimiser(model, TRAINING)
-    return lambda epoch: trainer.train_epoch(model, adam, rows, TRAINING, epoch)
+    adam, steps = loop.optimiser(model, TRAINING), count(1)
+    return lambda epoch: loop.train_epoch(
+        model, adam, trainer.losses(model, rows, TRAINING.batch, epoch), TRAINING, steps
+    )
 
 
 def plain(model: nn.Module, loader: DataLoader[tuple[torch.Tensor, ...]]) -> Callable[[int], object]:

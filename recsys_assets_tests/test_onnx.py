@@ -7,6 +7,7 @@ import torch
 from recsys_assets.features.schema import MISSING, FeatureSchema
 from recsys_assets.models.registry import MODELS
 from recsys_assets.training import checkpoint, onnx_export, trainer
+from recsys_assets.training.config import TrainingConfig
 from recsys_assets_tests.ranking_rows import messy_rows, ranking_rows, ranking_schema
 
 SCHEMA = ranking_schema()
@@ -18,7 +19,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """Folder of a checkpoint and its `model.onnx`."""
     folder = tmp_path_factory.mktemp("exported")
     table, _ = ranking_rows(5000, 1)
-    settings = trainer.TrainingConfig(batch=250, epochs=2, learning_rate=0.01)
+    settings = TrainingConfig(batch=250, epochs=2, learning_rate=0.01)
     checkpoint.save(folder, trainer.fit(request.param, SCHEMA, table, table, training=settings))
     onnx_export.export(folder, folder / "model.onnx", {"bizdate": "2003-02-28"})
     return folder
@@ -82,7 +83,7 @@ def test_the_same_checkpoint_gives_the_same_bytes_and_no_path_of_this_machine(ex
 def test_a_schema_without_lists_and_crosses_is_exported_too(tmp_path: Path) -> None:
     features = [feature for feature in SCHEMA.features if feature.kind != "multi_valued" and not feature.terms_of]
     table, _ = ranking_rows(1000, 3)
-    settings = trainer.TrainingConfig(epochs=1)
+    settings = TrainingConfig(epochs=1)
     checkpoint.save(tmp_path, trainer.fit("widedeep", FeatureSchema(features), table, table, training=settings))
     onnx_export.export(tmp_path, tmp_path / "model.onnx")
     assert onnx_export.parity(tmp_path, tmp_path / "model.onnx", table)["max_difference"] <= TOLERANCE

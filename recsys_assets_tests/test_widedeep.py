@@ -7,6 +7,7 @@ from recsys_assets.features.schema import Feature, FeatureSchema, SchemaError, e
 from recsys_assets.models.layers import Crosses, Normalise, OwnTerms
 from recsys_assets.models.widedeep import WideDeep, WideDeepConfig
 from recsys_assets.training import trainer
+from recsys_assets.training.config import TrainingConfig
 from recsys_assets_tests.ranking_rows import messy_rows, ranking_rows, ranking_schema
 
 NUMBER = Feature("number", "numeric", "user", "float32", mean=[0.0], std=[1.0])
@@ -75,8 +76,8 @@ def test_padding_takes_no_part_in_a_cross() -> None:
 
 
 def test_a_schema_that_no_model_can_use_is_refused() -> None:
-    with pytest.raises(SchemaError, match="one numeric"):
-        FeatureSchema(PAIR[:2])
+    with pytest.raises(SchemaError, match="one categorical"):
+        FeatureSchema([NUMBER])
     with pytest.raises(SchemaError, match="stands for a missing one"):
         FeatureSchema([Feature("name", "categorical", "user", "string", "side", ["", "a"]), NUMBER])
     with pytest.raises(SchemaError, match="not one a value"):
@@ -90,11 +91,11 @@ def test_only_a_cross_tells_what_neither_value_does() -> None:
     one, other = rng.integers(0, 2, 4000), rng.integers(0, 2, 4000)
     table = pa.table({"one": one, "other": other, "number": np.zeros(4000), "label": (one ^ other).astype(np.int8)})
     linear = WideDeepConfig(hidden=())
-    settings = trainer.TrainingConfig(batch=200, epochs=5, learning_rate=0.05)
+    settings = TrainingConfig(batch=200, epochs=5, learning_rate=0.05)
     alone = trainer.fit("widedeep", FeatureSchema(PAIR), table, table, linear, settings)
     crossed = trainer.fit("widedeep", FeatureSchema(PAIR, [["one", "other"]]), table, table, linear, settings)
-    assert alone.validation_auc < 0.8
-    assert crossed.validation_auc == 1.0
+    assert alone.best["validation_auc"] < 0.8
+    assert crossed.best["validation_auc"] == 1.0
 
 
 def test_ids_are_dropped_in_training_only() -> None:

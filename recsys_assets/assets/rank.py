@@ -84,6 +84,7 @@ def _train(
     """Fit on train and validation rows, write the checkpoint, score the test rows; returns the scored rows."""
     import mlflow
 
+    from recsys_assets.models.registry import configured
     from recsys_assets.training import checkpoint, trainer
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
@@ -92,11 +93,11 @@ def _train(
 
     schema = FeatureSchema.read(feature_schema.path(SCHEMA))
     train, validation, test = (rank_samples.path(f"{part}.parquet") for part in RANKED_PARTS)
-    network, training = trainer.configured(model, config.model, config.training)
+    network, training = configured(model, config.model, config.training)
     fitted = trainer.fit(model, schema, train, validation, network, training, config.seed, on_epoch)
     checkpoint.save(output.draft.folder, fitted)
     output.metadata["training"] = show.lines("training", "epoch", fitted.history)
-    output.manifest.metrics["validation_auc"] = fitted.validation_auc
+    output.manifest.metrics["validation_auc"] = fitted.best["validation_auc"]
     rows = pq.read_table(test)
     scores = trainer.predict(fitted.model, encode(schema, rows))
     scored = rows.select(["user_id", "item_id", "timestamp", "label"]).append_column("score", pa.array(scores))

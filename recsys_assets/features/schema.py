@@ -76,8 +76,8 @@ class FeatureSchema:
 
     def __post_init__(self) -> None:
         sparse = {feature.name: feature for feature in self.sparse}
-        if not self.of_kind("categorical") or not self.of_kind("numeric"):
-            raise SchemaError("a schema needs at least one categorical and one numeric feature")
+        if not self.of_kind("categorical"):
+            raise SchemaError("a schema needs at least one categorical feature")
         for feature in self.features:
             terms = sparse.get(feature.terms_of)
             if feature.terms_of and (terms is None or len(terms.vocabulary) != feature.length):

@@ -1,31 +1,51 @@
-"""The ranking models by name: one line a model; trainer, checkpoint and ONNX export take any of them.
+"""The models by name: one line a model; trainer, checkpoint and ONNX export take any of them.
 
-A model is an nn.Module made of (schema, config) that gives logits (N,) for indices (N, K) and numeric (N, F).
+A ranking model is an nn.Module made of (schema, config) that gives logits (N,) for indices (N, K) and numeric
+(N, F); a two-tower model is a `TwoTower` made of the same.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
 
 from torch import nn
 
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.dssm import Dssm, DssmConfig
+from recsys_assets.models.fm import Fm, FmConfig
+from recsys_assets.models.sasrec import SasRec, SasRecConfig
+from recsys_assets.models.simplex import Simplex, SimplexConfig
+from recsys_assets.models.towers import TwoTower
 from recsys_assets.models.widedeep import WideDeep, WideDeepConfig
+from recsys_assets.training.config import RecallTraining, TrainingConfig, filled
 
 
 class UnknownModel(KeyError):
     """A model name that is not in the registry."""
 
     def __str__(self) -> str:
-        return f"no ranking model '{self.args[0]}': one of {', '.join(MODELS)}"
+        return f"no model '{self.args[0]}': one of {', '.join(MODELS | TOWERS)}"
 
 
 class Entry(NamedTuple):
-    """A model and the dataclass of its hyper-parameters."""
+    """What makes a model of (schema, config), the dataclass of its hyper-parameters, how it is trained by default."""
 
-    model: type[nn.Module]
+    model: Callable[[FeatureSchema, Any], nn.Module]
     config: type[Any]
+    training: TrainingConfig
 
 
 MODELS: dict[str, Entry] = {
-    "widedeep": Entry(WideDeep, WideDeepConfig),
+    "widedeep": Entry(WideDeep, WideDeepConfig, TrainingConfig()),
+}
+TOWERS: dict[str, Entry] = {
+    "fm": Entry(Fm, FmConfig, RecallTraining(epochs=30)),
+    "simplex": Entry(Simplex, SimplexConfig, RecallTraining(batch=2048, epochs=30, negatives="uniform", sampled=1000)),
+    "dssm": Entry(Dssm, DssmConfig, RecallTraining(batch=2048, epochs=30, learning_rate=1e-3)),
+    "sasrec": Entry(
+        SasRec,
+        SasRecConfig,
+        RecallTraining(batch=64, epochs=40, patience=4, learning_rate=2e-3, warmup=200, l2=0.0, clip=1.0),
+    ),
 }
 
 
@@ -35,6 +55,28 @@ def entry(name: str) -> Entry:
     Raises:
         UnknownModel: there is none of this name.
     """
-    if name not in MODELS:
+    if name not in MODELS | TOWERS:
         raise UnknownModel(name)
-    return MODELS[name]
+    return (MODELS | TOWERS)[name]
+
+
+def towers(name: str) -> Callable[[FeatureSchema, Any], TwoTower]:
+    """What makes a two-tower model of (schema, config).
+
+    Raises:
+        UnknownModel: there is none of this name.
+    """
+    if name not in TOWERS:
+        raise UnknownModel(name)
+    return cast(Callable[[FeatureSchema, Any], TwoTower], TOWERS[name].model)
+
+
+def configured(name: str, network: Mapping[str, Any], training: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A model's hyper-parameters and its training's, the defaults replaced by what is given.
+
+    Raises:
+        UnknownModel: there is none of this name.
+        ConfigError: a setting that does not exist.
+    """
+    made = entry(name)
+    return filled(made.config(), network), filled(made.training, training)

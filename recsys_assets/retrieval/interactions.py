@@ -45,8 +45,8 @@ class Interactions:
     def before(self, part: str) -> "Interactions":
         """The events of the parts before `part`; users and items keep their numbers."""
         kept = self.parts < PARTS.index(part)
-        columns = (self.users, self.items, self.labels, self.parts)
-        return Interactions(self.user_ids, self.item_ids, *(column[kept] for column in columns))
+        ids, numbers = (self.user_ids, self.item_ids), (self.users[kept], self.items[kept])
+        return Interactions(*ids, *numbers, self.labels[kept], self.parts[kept])
 
     @property
     def item_counts(self) -> Ints:
@@ -101,9 +101,8 @@ def queries(interactions: Interactions, part: str, filter_seen: bool) -> Queries
 
     With `filter_seen` an item of the history is no right answer, as no list may hold it.
     """
-    place, count = PARTS.index(part), len(interactions.user_ids)
-    starts = np.searchsorted(interactions.users, np.arange(count))
-    ends = starts + np.bincount(interactions.users[interactions.parts < place], minlength=count)
+    place = PARTS.index(part)
+    starts, ends = histories(interactions, part)
     right = (interactions.parts == place) & (interactions.labels > 0)
     width = len(interactions.item_ids)
     truth = np.unique(interactions.users[right] * width + interactions.items[right])
@@ -115,6 +114,13 @@ def queries(interactions: Interactions, part: str, filter_seen: bool) -> Queries
     return Queries(asked, starts[asked], ends[asked], truth % width, np.append(0, np.cumsum(sizes)))
 
 
+def histories(interactions: Interactions, part: str) -> tuple[Ints, Ints]:
+    """(starts, ends), each (U,): where each user's events of the parts before `part` lie; "online": all events."""
+    users, known = np.arange(len(interactions.user_ids)), interactions.parts < PARTS.index(part)
+    starts = np.searchsorted(interactions.users, users)
+    return starts, starts + np.bincount(interactions.users[known], minlength=len(users))
+
+
 def rolling(interactions: Interactions, rows: Ints) -> Queries:
     """One query for each of the given rows: the history is all before the row, its item the right answer."""
     users = interactions.users[rows]
@@ -122,7 +128,17 @@ def rolling(interactions: Interactions, rows: Ints) -> Queries:
     return Queries(users, starts, rows, interactions.items[rows], np.arange(len(rows) + 1))
 
 
+def find(ids: Ids, wanted: Ids) -> Ints:
+    """(N,) place of each wanted id among the ascending ids, -1 where it is none of them."""
+    if not len(ids):
+        return np.full(len(wanted), -1)
+    places = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    return np.where(ids[places] == wanted, places, -1)
+
+
 def _numbered(column: pa.ChunkedArray) -> tuple[Ids, Ints]:
     """The distinct values in ascending order, and the place of each value among them."""
-    ids, numbers = np.unique(column.to_numpy(), return_inverse=True)
-    return ids, numbers.astype(np.int64)
+    encoded = column.dictionary_encode().combine_chunks()  # 3 * 10^6 texts: 0.15 s, and 3.8 s to sort them all
+    values = encoded.dictionary.to_numpy(zero_copy_only=False)
+    order = np.argsort(values)
+    return values[order], np.argsort(order)[encoded.indices.to_numpy()].astype(np.int64)

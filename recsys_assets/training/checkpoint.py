@@ -1,4 +1,4 @@
-"""A trained ranking model on disk: safetensors weights and a `model.json` that describes them. No pickle."""
+"""A trained model on disk: safetensors weights and a `model.json` that describes them. No pickle."""
 
 import json
 from dataclasses import asdict
@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.models.registry import entry
-from recsys_assets.training.trainer import Fitted, configured
+from recsys_assets.models.registry import configured, entry
+from recsys_assets.training.loop import Fitted
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"

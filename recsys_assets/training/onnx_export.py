@@ -1,13 +1,13 @@
-"""One ONNX file that scores raw features: vocabulary look-up, normalisation and sigmoid are inside.
+"""ONNX files that take raw features: vocabulary look-up, normalisation and sigmoid are inside.
 
-The network is exported from torch on encoded inputs; in front of it this module puts the look-up of every
-raw feature. Inputs, for a batch of N:
+A network is exported from torch on encoded inputs; in front of it this module puts the look-up of every raw
+feature. Inputs, for a batch of N:
 
 * categorical: (N,) int64 or string; missing is `MISSING`, and what the vocabulary lacks is unknown.
 * multi-valued: (N, length) int64 or string, padded with `MISSING`.
 * numeric: (N,) or (N, length) float32; NaN becomes the train mean.
 
-Output `score`: (N,) probability of a positive.
+Output of a ranking model: `score`, (N,) probability of a positive.
 """
 
 import logging
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, encode, floats, ragged
 from recsys_assets.training.checkpoint import load
+from recsys_assets.training.loop import Fitted
 from recsys_assets.training.trainer import predict
 
 OPSET = 20
@@ -47,7 +48,7 @@ class _Probability(nn.Module):
 
 
 def export(checkpoint: Path, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write the ONNX file of a checkpoint; the same checkpoint gives the same bytes.
+    """Write the ONNX file of a ranking model's checkpoint; the same checkpoint gives the same bytes.
 
     Args:
         checkpoint: folder that `checkpoint.save` wrote.
@@ -58,19 +59,28 @@ def export(checkpoint: Path, path: Path, metadata: Mapping[str, str] | None = No
         CheckpointMismatch: the checkpoint contradicts itself.
     """
     fitted = load(checkpoint)
-    network = _network(fitted.model, fitted.schema)
-    _put_lookups_in_front(network.graph, fitted.schema)
+    write(_Probability(fitted.model), fitted.schema, "score", path, described(fitted, metadata or {}))
+
+
+def write(module: nn.Module, schema: FeatureSchema, given: str, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the file of a module that takes the encoded features of a schema and gives one output, named `given`."""
+    network = _network(module, schema, given)
+    _put_lookups_in_front(network.graph, schema)
     network.opset_import.append(helper.make_opsetid(ML, 2))
-    described = {
+    helper.set_model_props(network, dict(metadata))
+    onnx.checker.check_model(network, full_check=True)
+    path.write_bytes(network.SerializeToString(deterministic=True))
+
+
+def described(fitted: Fitted, more: Mapping[str, str]) -> dict[str, str]:
+    """The file's `metadata_props`: the model, the schema it was trained under, what stands for a missing value."""
+    return {
         "model": fitted.model_name,
         "schema_fingerprint": fitted.schema.fingerprint,
         "missing_int64": str(MISSING["int64"]),
         "missing_string": str(MISSING["string"]),
-        **(metadata or {}),
+        **more,
     }
-    helper.set_model_props(network, described)
-    onnx.checker.check_model(network, full_check=True)
-    path.write_bytes(network.SerializeToString(deterministic=True))
 
 
 def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, npt.NDArray[np.generic]]:
@@ -110,20 +120,22 @@ def parity(checkpoint: Path, path: Path, table: pa.Table) -> dict[str, float]:
     }
 
 
-def _network(model: nn.Module, schema: FeatureSchema) -> onnx.ModelProto:
-    """The model on `indices` and `numeric`, without names of files, traces or anything else of this machine."""
+def _network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelProto:
+    """The module on `indices`, and `numeric` if any, without names of files, traces or anything of this machine."""
     rows = 2  # torch takes an example of one row for a constant
-    example = (torch.zeros(rows, schema.index_columns, dtype=torch.int64), torch.zeros(rows, schema.floats))
+    example = {"indices": torch.zeros(rows, schema.index_columns, dtype=torch.int64)}
+    if schema.floats:
+        example["numeric"] = torch.zeros(rows, schema.floats)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision is not installed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            _Probability(model).eval(),
-            example,
-            input_names=["indices", "numeric"],
-            output_names=["score"],
+            module.eval(),
+            tuple(example.values()),
+            input_names=list(example),
+            output_names=[given],
             dynamo=True,
-            dynamic_shapes={"indices": {0: "batch"}, "numeric": {0: "batch"}},
+            dynamic_shapes=tuple({0: "batch"} for _ in example),
             opset_version=OPSET,
             external_data=False,
             verbose=False,
@@ -138,8 +150,10 @@ def _network(model: nn.Module, schema: FeatureSchema) -> onnx.ModelProto:
 def _put_lookups_in_front(graph: onnx.GraphProto, schema: FeatureSchema) -> None:
     """Replace the inputs `indices` and `numeric` by the raw features and the nodes that make those two."""
     nodes = [node for feature in schema.features for node in _lookup(feature, schema)]
-    for name, features in (("indices", schema.sparse), ("numeric", schema.of_kind("numeric"))):
-        nodes.append(helper.make_node("Concat", [f"{f.name}/columns" for f in features], [name], name, axis=1))
+    groups = {"indices": schema.sparse, "numeric": schema.of_kind("numeric")}
+    for name, features in groups.items():
+        if features:
+            nodes.append(helper.make_node("Concat", [f"{f.name}/columns" for f in features], [name], name, axis=1))
     nodes.extend(graph.node)
     del graph.node[:], graph.input[:]
     graph.node.extend(nodes)

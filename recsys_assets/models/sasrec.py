@@ -1,0 +1,111 @@
+"""SASRec with cross-entropy: a causal transformer over the history (Kang & McAuley 2018; Klenitskiy & Vasilev 2023).
+
+The user's vector is the transformer's output at the newest item, the item's vector its embedding. Each place of
+a history is a row of training: what comes next, against the whole catalogue or a sample of it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.layers import Table, bfloat16_is_fast
+from recsys_assets.models.losses import softmax_loss
+from recsys_assets.models.towers import Batch, TwoTower, newest
+
+
+@dataclass(frozen=True)
+class SasRecConfig:
+    """Hyper-parameters of the network."""
+
+    width: int = 128  # of all vectors
+    history: int = 200  # newest items that are read
+    blocks: int = 2
+    heads: int = 4
+    dropout: float = 0.2
+
+
+class SasRec(TwoTower):
+    """Inner product of the transformer's output and the item's embedding."""
+
+    sequential = True
+
+    def __init__(self, schema: FeatureSchema, config: SasRecConfig) -> None:
+        super().__init__(schema, config.history)
+        self.items = Table(self.item_count + 1, config.width, std=0.02)
+        self.places = nn.Parameter(torch.randn(config.history, config.width) * 0.02)
+        self.drop = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.dropout) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(config.width)
+
+    def read(self, past: Tensor) -> Tensor:
+        """Vectors (N, T, width) at each place of histories, tokens (N, T) without gaps before the padding."""
+        x = self.drop(self.items(past) + self.places[: past.shape[1]])
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training and bfloat16_is_fast(x.device)):
+            for block in self.blocks:
+                x = block(x)
+        vectors: Tensor = self.norm(x.float())
+        return vectors
+
+    def user(self, indices: Tensor) -> Tensor:
+        """Vectors (N, width) at the newest item; those of an empty history are the same for all."""
+        past = self.past(indices)
+        return newest(self.read(past), past)
+
+    def item(self, indices: Tensor) -> Tensor:
+        """Vectors (N, width); zeros for an unknown item."""
+        vectors: Tensor = self.items(self.token(indices))
+        return vectors
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Softmax cross-entropy of the next item at each place."""
+        wanted = batch.targets > 0
+        vectors = self.read(self.past(batch.users))[wanted]
+        return softmax_loss(vectors, batch.targets[wanted], batch, self.item)
+
+
+class Block(nn.Module):
+    """Causal self-attention and a feed-forward layer, each on normalised input and added to it."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before_attention, self.before_mixing = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attend = nn.Linear(width, 3 * width)
+        self.joined = nn.Linear(width, width)
+        self.mix = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.drop = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, T, width) to the same; no place sees a later one."""
+        x = x + self.drop(self._attention(self.before_attention(x)))
+        mixed: Tensor = self.drop(self.mix(self.before_mixing(x)))
+        return x + mixed
+
+    def _attention(self, x: Tensor) -> Tensor:
+        """Written out: on a CPU it takes a quarter of the time of `scaled_dot_product_attention` at 200 places."""
+        rows, places, width = x.shape
+        query, key, value = self.attend(x).view(rows, places, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        scores = query @ key.transpose(-1, -2) * (width // self.heads) ** -0.5
+        later = torch.ones(places, places, dtype=torch.bool, device=x.device).triu(1)
+        read = scores.masked_fill(later, -1e4).softmax(-1) @ value
+        joined: Tensor = self.joined(read.transpose(1, 2).reshape(rows, places, width))
+        return joined
+
+
+class Dropout(nn.Module):
+    """Dropout to the nearest 1/256, from random bytes: an eighth of the time of `nn.Dropout` on a CPU."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.dropped = round(256 * share)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape; zeros where dropped, the rest scaled up."""
+        if not self.training or not self.dropped:
+            return x
+        words = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),), device=x.device)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped
+        scaled: Tensor = x * (kept.to(x.dtype) * (256 / (256 - self.dropped)))
+        return scaled

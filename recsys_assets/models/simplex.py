@@ -1,0 +1,53 @@
+"""SimpleX (Mao et al. 2021): a user vector and the mean of the history, under the cosine contrastive loss."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.layers import Table
+from recsys_assets.models.towers import Batch, TwoTower, mean_of
+
+
+@dataclass(frozen=True)
+class SimplexConfig:
+    """Hyper-parameters of the network and its loss."""
+
+    width: int = 64  # of all vectors
+    history: int = 50  # newest items that the user tower takes the mean of
+    user_share: float = 0.5  # g: of the user's own vector, beside the history's
+    margin: float = 0.4  # m: a negative whose cosine is below it costs nothing
+    negative_weight: float = 30.0  # w: of the mean over the negatives, beside the positive
+
+
+class Simplex(TwoTower):
+    """Cosine of the towers, as the inner product of vectors of length 1."""
+
+    def __init__(self, schema: FeatureSchema, config: SimplexConfig) -> None:
+        super().__init__(schema, config.history)
+        self.config = config
+        self.place = self.user_schema.columns["user_id"].start
+        self.users = Table(self.user_schema.index_rows, config.width, std=0.1)
+        self.items = Table(self.item_count + 1, config.width, std=0.1)
+        self.mix = nn.Linear(config.width, config.width, bias=False)
+
+    def user(self, indices: Tensor) -> Tensor:
+        """Vectors (N, width) of length 1."""
+        past = self.past(indices)
+        of_history = self.mix(mean_of(self.items(past), past))
+        share = self.config.user_share
+        return nn.functional.normalize(share * self.users(indices[:, self.place]) + (1 - share) * of_history, dim=1)
+
+    def item(self, indices: Tensor) -> Tensor:
+        """Vectors (N, width) of length 1; zeros for an unknown item."""
+        return nn.functional.normalize(self.items(self.token(indices)), dim=1)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """1 - cosine of the positive, and w times the mean of what negatives exceed the margin by."""
+        users, items = self.user(batch.users), self.item(batch.catalogue)
+        positive = (users * items[batch.targets - 1]).sum(1)
+        tokens = batch.negatives.tokens if batch.negatives else torch.arange(1, len(items) + 1, device=items.device)
+        above = (users @ items[tokens - 1].T - self.config.margin).clamp(min=0.0)
+        above = above.masked_fill(batch.targets[:, None] == tokens, 0.0)
+        return (1 - positive).mean() + self.config.negative_weight * above.mean()

@@ -1,0 +1,120 @@
+"""What all two-tower models share: which features each tower takes, and what a batch of training holds.
+
+A two-tower model gives a user and an item each a vector of the same width; their inner product is the score,
+in training, in the index and in serving alike. A model whose similarity is the cosine normalises inside its
+towers; one with biases carries them in the vectors.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recsys_assets.features.schema import Feature, FeatureSchema
+
+HISTORY = "history"
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Items that a batch's positives are set against: C tokens, and the log of how often each is drawn.
+
+    Attributes:
+        tokens: (C,) tokens of the drawn items; they may repeat.
+        log_q: (V + 1,) log of each token's expected number among the C, for the logQ correction.
+    """
+
+    tokens: Tensor
+    log_q: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B rows of training.
+
+    Attributes:
+        users: (B, user columns) indices of the user tower's features, the history last; it may be cut to the
+            longest of the batch.
+        targets: tokens of what came next: (B,) after the history, or (B, T) after each of its T places; 0 is none.
+        labels: same shape, 1.0 for a positive and 0.0 for a negative.
+        catalogue: (V, item columns) indices of every item of the vocabulary; row t - 1 is the item of token t.
+        negatives: None where the whole catalogue stands against the positives.
+    """
+
+    users: Tensor
+    targets: Tensor
+    labels: Tensor
+    catalogue: Tensor
+    negatives: Negatives | None = None
+
+
+class TwoTower(nn.Module, ABC):
+    """A user tower and an item tower over the sparse features of a schema.
+
+    A token is an item's place in the schema's vocabulary, from 1; 0 is padding and an unknown item.
+
+    Attributes:
+        sequential: whether a row of training is a window of a history with a target at each place (True), or
+            one event with the history before it.
+        labelled: whether it learns labels, from positives and negatives alike, and not what is touched next.
+    """
+
+    sequential = False
+    labelled = False
+
+    def __init__(self, schema: FeatureSchema, history: int) -> None:
+        super().__init__()
+        self.user_schema, self.item_schema = tower_schemas(schema, history)
+        self.history = history
+        self.item_count = len(_item_id(schema).vocabulary)
+
+    @abstractmethod
+    def user(self, indices: Tensor) -> Tensor:
+        """Vectors (N, D) of users, from their features' indices (N, user columns)."""
+
+    @abstractmethod
+    def item(self, indices: Tensor) -> Tensor:
+        """Vectors (N, D) of items, from their features' indices (N, item columns)."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean loss of a batch, a scalar."""
+
+    def past(self, indices: Tensor) -> Tensor:
+        """Tokens (N, T) of the histories, oldest first, from indices of the user tower."""
+        first = self.user_schema.first_row[HISTORY]
+        return (indices[:, self.user_schema.columns[HISTORY].start :].long() - (first - 1)).clamp(min=0)
+
+    def token(self, indices: Tensor) -> Tensor:
+        """Tokens (N,) of items, from indices of the item tower."""
+        return indices[:, self.item_schema.columns["item_id"].start].long() - self.item_schema.first_row["item_id"]
+
+
+def tower_schemas(schema: FeatureSchema, history: int) -> tuple[FeatureSchema, FeatureSchema]:
+    """The user tower's features and the item tower's: those of their side that are no numbers.
+
+    Statistics are left out: they change with every event, and a vector must hold for the whole day. The user
+    tower takes the newest `history` items too, as a feature `history` with the vocabulary of `item_id`.
+    """
+    item_id = _item_id(schema)
+    past = Feature(HISTORY, "multi_valued", "user", item_id.type, "id", item_id.vocabulary, length=history)
+    sides = {side: [f for f in schema.sparse if f.side == side] for side in ("user", "item")}
+    return FeatureSchema([*sides["user"], past]), FeatureSchema(sides["item"])
+
+
+def mean_of(vectors: Tensor, tokens: Tensor) -> Tensor:
+    """(N, D) means of vectors (N, T, D) where the tokens (N, T) are not 0; zeros where all are."""
+    there = (tokens > 0).to(vectors.dtype)
+    return (vectors * there.unsqueeze(2)).sum(1) / there.sum(1, keepdim=True).clamp(min=1.0)
+
+
+def newest(values: Tensor, tokens: Tensor) -> Tensor:
+    """(N, D) of values (N, T, D) at the last place whose token (N, T) is not 0; at the first where all are."""
+    places = torch.arange(tokens.shape[1], device=tokens.device)
+    last = (places * (tokens > 0)).amax(1)
+    return values.gather(1, last[:, None, None].expand(-1, 1, values.shape[2])).squeeze(1)
+
+
+def _item_id(schema: FeatureSchema) -> Feature:
+    return next(feature for feature in schema.features if feature.name == "item_id")

@@ -1,0 +1,67 @@
+"""Two-tower models as two ONNX files on raw features: `user.onnx` and `item.onnx`.
+
+Inputs are as in `onnx_export`. The user tower takes `history` too, (N, history) item ids, oldest first, padded
+at the end with `MISSING`. Output `vector`: (N, D). The inner product of a user's and an item's is the score.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from recsys_assets.features.schema import FeatureSchema, encode
+from recsys_assets.models.towers import TwoTower
+from recsys_assets.training.checkpoint import load
+from recsys_assets.training.onnx_export import described, raw_inputs, session, write
+
+Side = Literal["user", "item"]
+SIDES: tuple[Side, Side] = ("user", "item")
+
+
+class Tower(nn.Module):
+    """One tower of a two-tower model: vectors (N, D) of encoded features (N, columns)."""
+
+    def __init__(self, model: TwoTower, side: Side) -> None:
+        super().__init__()
+        self.model, self.side = model, side
+
+    @property
+    def schema(self) -> FeatureSchema:
+        """The features that it takes."""
+        return self.model.user_schema if self.side == "user" else self.model.item_schema
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """Vectors (N, D)."""
+        return self.model.user(indices) if self.side == "user" else self.model.item(indices)
+
+
+def export(checkpoint: Path, folder: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write both files of a checkpoint; the same checkpoint gives the same bytes.
+
+    Raises:
+        CheckpointMismatch: the checkpoint contradicts itself.
+    """
+    fitted = load(checkpoint)
+    for side in SIDES:
+        tower = Tower(cast(TwoTower, fitted.model), side)
+        write(tower, tower.schema, "vector", folder / f"{side}.onnx", described(fitted, metadata or {}))
+
+
+def parity(checkpoint: Path, path: Path, side: Side, table: pa.Table, batch: int = 1024) -> float:
+    """Largest absolute difference between onnxruntime and torch over the vectors of all rows of a table.
+
+    Both start from the raw columns of the tower's features.
+    """
+    tower, runtime = Tower(cast(TwoTower, load(checkpoint).model), side).eval(), session(path)
+    largest = 0.0
+    for first in range(0, table.num_rows, batch):
+        rows = table.slice(first, batch)
+        (vectors,) = runtime.run(["vector"], raw_inputs(tower.schema, rows))
+        with torch.inference_mode():
+            expected = tower(torch.from_numpy(encode(tower.schema, rows).indices)).numpy()
+        largest = max(largest, float(np.abs(vectors - expected).max()))
+    return largest

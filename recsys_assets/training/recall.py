@@ -1,0 +1,156 @@
+"""Training of any registered two-tower model, and the vectors that it gives.
+
+It learns from the train rows, stops early on validation queries (one a user: the history is all train rows, the
+validation positives are right), and then takes one pass over the validation rows. Given seed, device and number
+of threads a run repeats bit by bit on a CPU.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from recsys_assets.datasets.splits import PARTS
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.metrics import auc
+from recsys_assets.models.registry import towers
+from recsys_assets.models.towers import TwoTower
+from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, queries
+from recsys_assets.retrieval.lists import Lists, evaluate, recommend
+from recsys_assets.training.config import RecallTraining
+from recsys_assets.training.draws import Draws
+from recsys_assets.training.loop import Fitted, Losses, OnEpoch, device_of_choice, last_pass, run, seeded
+from recsys_assets.training.tower_data import TowerData, event_batches, load, targets_of, window_batches
+
+Vectors = npt.NDArray[np.float32]
+CUTOFF = 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """What two-tower models learn from.
+
+    Attributes:
+        interactions: the events, with the parts that say which of them train and validate.
+        users, items: tables with the keys and the schema's features.
+        filter_seen: whether validation lists leave out the items of the history.
+        weights: (item ids, weights) of the table that negatives may be drawn from.
+    """
+
+    interactions: Interactions
+    users: pa.Table
+    items: pa.Table
+    filter_seen: bool = True
+    weights: tuple[pa.Array, Vectors] | None = None
+
+
+def fit(
+    model_name: str,
+    schema: FeatureSchema,
+    source: Source,
+    config: Any,
+    training: RecallTraining,
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+) -> Fitted:
+    """Train until the validation metric no longer rises, keep the best epoch and let it see the validation rows.
+
+    The metric is NDCG@20 of the validation queries, or the AUC of the validation rows for a model that learns
+    labels. `config` and `training` come from `configured`; `on_epoch` is called after each epoch with its number
+    from 0 and its metrics.
+
+    Raises:
+        NothingToLearn, SchemaError, UnknownModel: the input cannot be trained on.
+        TrainingDiverged: the loss became NaN or infinite.
+    """
+    with seeded(seed):
+        model = towers(model_name)(schema, config).to(device_of_choice())
+        data = load(model, source.interactions, source.users, source.items)
+        draws = Draws(training, data, source.weights)
+        asked = queries(source.interactions, "validation", source.filter_seen)
+        fitted = Fitted(model_name, model, config, schema, training, seed)
+        run(
+            fitted,
+            partial(_losses, model, data, draws, "train", training.batch),
+            partial(_judged, data=data, asked=asked, filter_seen=source.filter_seen),
+            metric_of(model),
+            "train_loss",
+            on_epoch,
+        )
+        last_pass(fitted, _losses(model, data, draws, "validation", training.batch, 0))
+    return fitted
+
+
+def metric_of(model: TwoTower) -> str:
+    """The validation metric that decides which epoch is kept."""
+    return "validation_auc" if model.labelled else f"validation_ndcg@{CUTOFF}"
+
+
+def user_vectors(model: TwoTower, data: TowerData, users: Ints, starts: Ints, ends: Ints, batch: int = 256) -> Vectors:
+    """Vectors (N, D) of users (by number) whose histories are the events `[start, end)`."""
+    model.eval()
+    # Users of about the same history are computed together, or the longest one would decide the work of all.
+    order = np.argsort(ends - starts, kind="stable")
+    parts = []
+    with torch.inference_mode():
+        for first in range(0, len(order), batch):
+            rows = order[first : first + batch]
+            indices = data.user_indices(users[rows], starts[rows], ends[rows], model.history)
+            parts.append(model.user(indices).cpu().numpy())
+    found: Vectors = np.concatenate(parts)
+    return found[np.argsort(order, kind="stable")]
+
+
+def item_vectors(model: TwoTower, indices: Tensor) -> Vectors:
+    """Vectors (N, D) of items, from their features' indices."""
+    model.eval()
+    with torch.inference_mode():
+        found: Vectors = torch.cat([model.item(part) for part in torch.split(indices, 16384)]).cpu().numpy()
+    return found
+
+
+def lists(model: TwoTower, data: TowerData, asked: Queries, k: int, filter_seen: bool) -> Lists:
+    """The k best items of each query by the inner product of the towers, among the items the model knows."""
+    users = user_vectors(model, data, asked.users, asked.starts, asked.ends)
+    items = item_vectors(model, data.items)
+    known = data.token_of > 0
+
+    def score(block: slice) -> Vectors:
+        scores = np.full((len(users[block]), len(known)), -np.inf, np.float32)
+        scores[:, known] = users[block] @ items[known].T
+        return scores
+
+    return recommend(score, data.interactions, asked, k, filter_seen)
+
+
+def auc_of(model: TwoTower, data: TowerData, part: str) -> float:
+    """AUC of the inner products over all rows of a part, each with the history before it.
+
+    Raises:
+        UndefinedMetric: the part has one class only.
+    """
+    events = data.interactions
+    rows = np.flatnonzero(events.parts == PARTS.index(part))
+    users = user_vectors(model, data, events.users[rows], np.searchsorted(events.users, events.users[rows]), rows)
+    scores = np.einsum("nd,nd->n", users, item_vectors(model, data.items)[events.items[rows]])
+    return auc(events.labels[rows], scores)
+
+
+def _losses(model: TwoTower, data: TowerData, draws: Draws, part: str, size: int, epoch: int) -> Losses:
+    """Loss and number of targets of each batch of one pass over a part, in the order of the epoch's number."""
+    rng = np.random.default_rng([torch.initial_seed(), epoch])
+    batches = window_batches if model.sequential else event_batches
+    for batch in batches(data, targets_of(data, part, model.labelled), model.history, size, rng):
+        yield model.loss(replace(batch, negatives=draws.negatives(batch, rng))), int((batch.targets > 0).sum())
+
+
+def _judged(model: TwoTower, data: TowerData, asked: Queries, filter_seen: bool) -> dict[str, float]:
+    """Validation metrics: those of the lists, and the AUC of a model that learns labels."""
+    found = evaluate(lists(model, data, asked, CUTOFF, filter_seen).items, asked, [CUTOFF])
+    metrics = {f"validation_{name}": found[name] for name in (f"ndcg@{CUTOFF}", f"recall@{CUTOFF}")}
+    return metrics | ({"validation_auc": auc_of(model, data, "validation")} if model.labelled else {})

@@ -1,0 +1,177 @@
+"""Events for two-tower models: encoded users and items once each, histories as slices, batches by index."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from recsys_assets.datasets.splits import PARTS
+from recsys_assets.features.schema import FeatureSchema, encode
+from recsys_assets.models.towers import HISTORY, Batch, TwoTower
+from recsys_assets.retrieval.interactions import Interactions, Ints
+
+
+class NothingToLearn(ValueError):
+    """The train or validation rows hold no target that a model could learn or be judged by."""
+
+
+@dataclass(frozen=True)
+class TowerData:
+    """M events of U users on one device.
+
+    Attributes:
+        interactions: the events; users and items by number.
+        tokens: (M,) token of each event's item, 0 for an item that the schema does not know.
+        token_of: (I,) token of each item number.
+        users: (U, user columns without the history) encoded features of each user number.
+        items: (I, item columns) encoded features of each item number.
+        catalogue: (V, item columns) encoded features of the item of each token, from token 1.
+        first_past: index of token 1 in the history feature.
+    """
+
+    interactions: Interactions
+    tokens: Ints
+    token_of: Ints
+    users: Tensor
+    items: Tensor
+    catalogue: Tensor
+    first_past: int
+
+    def user_indices(self, users: Ints, starts: Ints, ends: Ints, length: int) -> Tensor:
+        """Indices (N, user columns) for the user tower: histories `[start, end)` cut to their newest `length`."""
+        starts = np.maximum(starts, ends - length)
+        width = max(1, int((ends - starts).max(initial=0)))
+        past = _windows(self.tokens, starts, ends, width)
+        indices = np.where(past > 0, past + (self.first_past - 1), 0).astype(np.int32)
+        numbers = torch.as_tensor(users, device=self.users.device)
+        return torch.cat([self.users[numbers], torch.from_numpy(indices).to(self.users.device)], 1)
+
+
+def load(model: TwoTower, interactions: Interactions, users: pa.Table, items: pa.Table) -> TowerData:
+    """Encode the features of all users and items that the events name, on the device of the model.
+
+    `users` and `items` are the tables with their keys and features; rows that no event names are skipped.
+    """
+    device = next(model.parameters()).device
+
+    def encoded(schema: FeatureSchema, table: pa.Table, key: str, ids: pa.Array) -> Tensor:
+        return torch.from_numpy(encode(schema, rows_of(table, key, ids)).indices).to(device)
+
+    vocabulary = pa.array(item_vocabulary(model))
+    found = pc.index_in(pa.array(interactions.item_ids).cast(vocabulary.type), value_set=vocabulary)
+    token_of = pc.fill_null(pc.add(found, 1), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return TowerData(
+        interactions,
+        token_of[interactions.items],
+        token_of,
+        encoded(FeatureSchema(model.user_schema.features[:-1]), users, "user_id", pa.array(interactions.user_ids)),
+        encoded(model.item_schema, items, "item_id", pa.array(interactions.item_ids)),
+        encoded(model.item_schema, items, "item_id", vocabulary),
+        model.user_schema.first_row[HISTORY],
+    )
+
+
+def item_vocabulary(model: TwoTower) -> list[int] | list[str]:
+    """Ids of the items that a model knows, in the order of their tokens."""
+    return next(feature for feature in model.item_schema.features if feature.name == "item_id").vocabulary
+
+
+def rows_of(table: pa.Table, key: str, ids: pa.Array) -> pa.Table:
+    """The table's rows of the given ids, in their order; one of nulls, but for the key, where it has none."""
+    places = pc.index_in(ids.cast(table[key].type), value_set=table[key].combine_chunks())
+    found = table.take(places)
+    return found.set_column(found.schema.get_field_index(key), key, ids)
+
+
+def targets_of(data: TowerData, part: str, labelled: bool) -> npt.NDArray[np.bool_]:
+    """(M,) the events of a part that a model learns to predict: the positives, or all where it learns labels.
+
+    Raises:
+        NothingToLearn: there is none.
+    """
+    events = data.interactions
+    wanted: npt.NDArray[np.bool_] = (events.parts == PARTS.index(part)) & (data.tokens > 0)
+    if not labelled:
+        wanted &= events.labels > 0
+    if not wanted.any():
+        raise NothingToLearn(f"no {part} row has an item of the vocabulary: land more days, or widen the {part} part")
+    return wanted
+
+
+def event_batches(
+    data: TowerData, wanted: npt.NDArray[np.bool_], history: int, size: int, rng: np.random.Generator
+) -> Iterator[Batch]:
+    """Each wanted event once, in a new random order, with the history before it."""
+    events = data.interactions
+    starts = np.searchsorted(events.users, events.users)
+    for rows in _split(rng.permutation(np.flatnonzero(wanted)), size):
+        users = data.user_indices(events.users[rows], starts[rows], rows, history)
+        yield _batch(data, users, data.tokens[rows], events.labels[rows])
+
+
+def window_batches(
+    data: TowerData, wanted: npt.NDArray[np.bool_], history: int, size: int, rng: np.random.Generator
+) -> Iterator[Batch]:
+    """Windows of `history` places that cover every wanted event, each place with its wanted target.
+
+    A long history is cut at another place each time, so that in the long run every event is predicted after
+    short and long contexts. A batch holds windows of about the same length, which saves most of the padding.
+    """
+    events = data.interactions
+    starts, ends = _tiles(events.users, wanted, history, rng)
+    targets = np.where(wanted, data.tokens, 0)
+    lengths = ends - starts
+    batches = _split(np.lexsort((rng.random(len(starts)), lengths // 16)), size)
+    for rows in (batches[place] for place in rng.permutation(len(batches))):
+        users = data.user_indices(events.users[starts[rows]], starts[rows], ends[rows] - 1, history)
+        width = int(lengths[rows].max()) - 1
+        after = [_windows(column, starts[rows] + 1, ends[rows], width) for column in (targets, events.labels)]
+        yield _batch(data, users, *after)
+
+
+def _tiles(users: Ints, wanted: npt.NDArray[np.bool_], history: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Starts and ends of windows of at most `history` + 1 events, of one user each, that cover the wanted events.
+
+    Of each user one window ends with the last wanted event; from a random place up to `history` events before
+    it, others follow one another backwards until the first wanted event is covered.
+    """
+    rows = np.flatnonzero(wanted)
+    asked, first = np.unique(users[rows], return_index=True)
+    begin = np.searchsorted(users, asked)
+    low, high = rows[first], rows[np.append(first[1:], len(rows)) - 1] + 1
+    cut = high - rng.integers(0, history, len(asked))
+    number = np.maximum(-(-(cut - np.maximum(low, begin + 1)) // history), 0)
+    owner = np.repeat(np.arange(len(asked)), number)
+    step = np.arange(len(owner)) - np.repeat(np.cumsum(number) - number, number)
+    # A history that one window holds is not cut.
+    short = (high - begin <= history + 1)[owner]
+    ends = np.concatenate([high, (cut[owner] - step * history)[~short]])
+    starts = np.maximum(np.concatenate([begin, begin[owner][~short]]), ends - history - 1)
+    kept = ends - starts > 1
+    return starts[kept], ends[kept]
+
+
+def _batch(data: TowerData, users: Tensor, targets: npt.NDArray[np.generic], labels: npt.NDArray[np.generic]) -> Batch:
+    device = users.device
+    return Batch(
+        users,
+        torch.from_numpy(targets.astype(np.int64)).to(device),
+        torch.from_numpy(labels.astype(np.float32)).to(device),
+        data.catalogue,
+    )
+
+
+def _windows(values: npt.NDArray[Any], starts: Ints, ends: Ints, width: int) -> npt.NDArray[Any]:
+    """(N, width) of `values[start:end]`, zeros after each."""
+    places = starts[:, None] + np.arange(width)
+    return np.where(places < ends[:, None], values[np.minimum(places, len(values) - 1)], 0)
+
+
+def _split(rows: Ints, size: int) -> list[Ints]:
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
