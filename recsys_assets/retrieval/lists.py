@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recsys_assets.metrics import UndefinedMetric
 from recsys_assets.retrieval.interactions import Interactions, Ints, Queries
 
 Scores = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
 CUTOFFS = (20, 50, 200)
 _BLOCK = 1 << 24  # scores held at once: 64 MB
 
@@ -27,8 +29,14 @@ class Lists:
 
 
 def top_k(scores: Scores, k: int) -> Lists:
-    """The k highest of each row of scores (N, I); -inf is no candidate."""
+    """The k highest of each row of scores (N, I); -inf is no candidate.
+
+    Raises:
+        ValueError: a score is no number (NaN).
+    """
     rows, width = scores.shape
+    if np.isnan(scores.max(initial=-np.inf)):
+        raise ValueError(f"{np.isnan(scores).sum()} scores are no numbers (NaN): look at the vectors they come from")
     kth = np.partition(scores, max(width - k, 0), axis=1)[:, max(width - k, 0)]
     row, item = np.nonzero((scores >= kth[:, None]) & (scores > -np.inf))
     found = scores[row, item]
@@ -63,16 +71,21 @@ def recommend(
     return Lists(np.concatenate([p.items for p in parts]), np.concatenate([p.scores for p in parts]))
 
 
-def history(interactions: Interactions, queries: Queries, block: slice) -> tuple[Ints, Ints]:
-    """(query's place in the block, item) of every event in the histories of a block, oldest first."""
-    starts, ends = queries.starts[block], queries.ends[block]
+def spread(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
+    """(slice's place n, event) of every event in the slices `starts[n]:ends[n]`, slice by slice."""
     lengths = ends - starts
     row = np.repeat(np.arange(len(starts)), lengths)
     offset = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return row, interactions.items[starts[row] + offset]
+    return row, starts[row] + offset
 
 
-def hits(items: Ints, queries: Queries) -> npt.NDArray[np.bool_]:
+def history(interactions: Interactions, queries: Queries, block: slice) -> tuple[Ints, Ints]:
+    """(query's place in the block, item) of every event in the histories of a block, oldest first."""
+    row, event = spread(queries.starts[block], queries.ends[block])
+    return row, interactions.items[event]
+
+
+def hits(items: Ints, queries: Queries) -> Bools:
     """(N, K) whether each item of the lists (N, K) is a right answer of its query."""
     width = 1 + max(int(items.max(initial=0)), int(queries.truth.max(initial=0)))
     wanted = np.repeat(np.arange(len(queries)), queries.truth_sizes) * width + queries.truth
@@ -80,8 +93,8 @@ def hits(items: Ints, queries: Queries) -> npt.NDArray[np.bool_]:
     return np.isin(asked, wanted) & (items >= 0)
 
 
-def evaluate(items: Ints, queries: Queries, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
-    """Metrics of lists (N, K) at each cutoff, as `recall@20` and so on.
+def curves(items: Ints, queries: Queries, longest: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Metrics of lists (N, K) at every cutoff from 1 to `longest`, each (longest,).
 
     * hitrate: hits over right answers, summed over all queries first (micro average; TorchEasyRec).
     * recall, precision: hits over right answers, and over the cutoff, of each query; then the mean.
@@ -89,21 +102,34 @@ def evaluate(items: Ints, queries: Queries, cutoffs: Sequence[int] = CUTOFFS) ->
     * ndcg: binary gains, log2 discount, ideal over min(right answers, cutoff).
 
     With one right answer a query, hitrate and recall are the same.
+
+    Raises:
+        UndefinedMetric: there is no query.
     """
-    found = hits(items, queries)
-    sizes = queries.truth_sizes
-    ranks = np.arange(1, found.shape[1] + 1)
-    gains = found / np.log2(ranks + 1)
-    precisions = found * np.cumsum(found, axis=1) / ranks
-    ideal = np.cumsum(1 / np.log2(np.arange(1, max(cutoffs) + 1) + 1))
-    metrics: dict[str, float] = {}
-    for k in cutoffs:
-        count, best = found[:, :k].sum(1), np.minimum(sizes, k)
-        metrics |= {
-            f"hitrate@{k}": float(count.sum() / sizes.sum()),
-            f"recall@{k}": float(np.mean(count / sizes)),
-            f"precision@{k}": float(np.mean(count / k)),
-            f"map@{k}": float(np.mean(precisions[:, :k].sum(1) / best)),
-            f"ndcg@{k}": float(np.mean(gains[:, :k].sum(1) / ideal[best - 1])),
-        }
-    return metrics
+    if not len(queries):
+        raise UndefinedMetric("no query to judge: no user has a new positive in the part that is asked about")
+    found = np.zeros((len(items), longest), bool)
+    found[:, : items.shape[1]] = hits(items[:, :longest], queries)
+    sizes, ranks = queries.truth_sizes[:, None], np.arange(1, longest + 1)
+    count, best = np.cumsum(found, axis=1), np.minimum(sizes, ranks)
+    ideal = np.cumsum(1 / np.log2(ranks + 1))
+    return {
+        "hitrate": count.sum(axis=0) / sizes.sum(),
+        "recall": (count / sizes).mean(axis=0),
+        "precision": (count / ranks).mean(axis=0),
+        "map": (np.cumsum(found * count / ranks, axis=1) / best).mean(axis=0),
+        "ndcg": (np.cumsum(found / np.log2(ranks + 1), axis=1) / ideal[best - 1]).mean(axis=0),
+    }
+
+
+def evaluate(items: Ints, queries: Queries, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
+    """Metrics of lists (N, K) at some cutoffs, as `recall@20` and so on: see `curves`."""
+    found = curves(items, queries, max(cutoffs))
+    return {f"{metric}@{k}": float(curve[k - 1]) for k in cutoffs for metric, curve in found.items()}
+
+
+def coverage(items: Ints, catalogue: Bools) -> float:
+    """Share of the items of the catalogue (I,) that are in some list (N, K)."""
+    shown = np.zeros(len(catalogue), bool)
+    shown[items[items >= 0]] = True
+    return float((shown & catalogue).sum() / catalogue.sum())

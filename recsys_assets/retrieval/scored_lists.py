@@ -1,0 +1,39 @@
+"""Sparse matrices of scores as Parquet columns of lists, and back.
+
+A row of the matrix becomes a list of {id, score} in descending order, ties in ascending order of the id.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.sparse import csr_array
+
+from recsys_assets.retrieval.interactions import Ids, find
+
+
+def strongest(matrix: csr_array, most: int) -> csr_array:
+    """The `most` highest scores of each row as float32, highest first; ties in ascending order of the column."""
+    found = matrix.tocoo()
+    row, column, score = found.row, found.col, found.data.astype(np.float32)
+    order = np.lexsort((column, -score, row))
+    row, column, score = row[order], column[order], score[order]
+    kept = np.arange(len(row)) - np.searchsorted(row, row) < most
+    ends = np.cumsum(np.bincount(row[kept], minlength=matrix.shape[0]))
+    return csr_array((score[kept], column[kept], np.append(0, ends)), shape=matrix.shape)
+
+
+def to_lists(matrix: csr_array, key: str, ids: Ids) -> pa.ListArray:
+    """A list<struct<key, score>> of each row, in the order in which the matrix holds its entries."""
+    scores = pa.array(matrix.data, pa.float32())
+    entries = pa.StructArray.from_arrays([pa.array(ids[matrix.indices]), scores], names=[key, "score"])
+    return pa.ListArray.from_arrays(pa.array(matrix.indptr, pa.int32()), entries)
+
+
+def to_matrix(lists: pa.ChunkedArray, key: str, ids: Ids) -> csr_array:
+    """(N, ids) scores of N lists, a column for each of the ascending ids; an entry of another id is left out."""
+    lists = lists.combine_chunks()
+    entries = pc.list_flatten(lists)
+    row = pc.list_parent_indices(lists).to_numpy()
+    column = find(ids, entries.field(key).to_numpy(zero_copy_only=False))
+    score, known = entries.field("score").to_numpy(), column >= 0
+    return csr_array((score[known], (row[known], column[known])), shape=(len(lists), len(ids)))

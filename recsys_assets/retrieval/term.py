@@ -1,0 +1,133 @@
+"""Term recall: the terms (genres, tags) that a user liked lately, and the best items of each term.
+
+The idea is recsys_pipeline's, where genres with 3 or more clicks among the last 11 rows filter a search: it
+leaves 18.6 % of the users without a term. Here every term is scored, on both sides:
+
+    user's score of t = sum over the liked rows of the window of decay ** age * c(item, t), / sqrt(share of t)
+    item's score in t = c(item, t) * sqrt(positives of the item)
+
+c is 1 / sqrt(n) for each of the n terms that an item carries; age is the number of rows since; the share of t
+is that of the events whose item carries t; sqrt(positives) is the geometric mean of quality (positive rate)
+and popularity (events). A list's score is the sum over the user's terms of the two scores' product.
+
+Recall@50 on MovieLens 1M's validation rows, seen items left out: 0.274 (popularity: 0.187). With all rows of the
+window alike 0.267, without the share 0.263, with c = 1 0.251, with `positive rate * log(events)` for the items
+0.233, with the whole history for the window, all rows alike, 0.221.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.sparse import csr_array, diags_array
+
+from recsys_assets.retrieval import lists
+from recsys_assets.retrieval.interactions import Ids, Interactions, Ints, Queries, find
+from recsys_assets.retrieval.lists import Lists, Scores, spread
+from recsys_assets.retrieval.scored_lists import strongest
+
+ANY = "any"
+LEVELS = ("recent", "history", "everyone")
+
+
+@dataclass(frozen=True)
+class Taste:
+    """How a user's terms are found: in the newest `window` rows, each weighing `decay` times the next.
+
+    No user has more than `max_terms`, the highest scores first (ties by term).
+    """
+
+    window: int = 10
+    decay: float = 0.8
+    max_terms: int = 8
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Which terms the items carry.
+
+    Attributes:
+        terms: (T,) in ascending order.
+        weights: (I, T) 1 / sqrt(n) in the n terms of each item.
+    """
+
+    terms: Ids
+    weights: csr_array
+
+
+def carried(items: pa.Table, column: str | None, item_ids: Ids) -> Carried:
+    """The terms of each of `item_ids`, read from a list column; without a column all items carry the term `ANY`."""
+    if column is None:
+        return Carried(np.array([ANY], object), csr_array(np.ones((len(item_ids), 1))))
+    found = items[column].combine_chunks()
+    term = pc.list_flatten(found)
+    item = find(item_ids, items["item_id"].to_numpy())[pc.list_parent_indices(found).to_numpy()]
+    kept = (item >= 0) & pc.fill_null(pc.not_equal(term, ""), False).to_numpy(zero_copy_only=False)
+    encoded = term.filter(pa.array(kept)).dictionary_encode()
+    terms = encoded.dictionary.to_numpy(zero_copy_only=False)
+    order = np.argsort(terms)
+    shape, places = (len(item_ids), len(terms)), np.argsort(order)[encoded.indices.to_numpy()]
+    holds = csr_array((np.ones(len(places)), (item[kept], places)), shape=shape)
+    holds.data[:] = 1.0  # a term named twice is carried once
+    count = np.maximum(holds.sum(axis=1), 1)
+    return Carried(terms[order], (diags_array(1 / np.sqrt(count)) @ holds).tocsr())
+
+
+def item_scores(known: Interactions, carried: Carried) -> csr_array:
+    """(I, T) each item's score in each of its terms; none for an item without a positive."""
+    positives = np.bincount(known.items, known.labels, minlength=len(known.item_ids))
+    scores = (diags_array(np.sqrt(positives)) @ carried.weights).tocsr().astype(np.float32)
+    scores.eliminate_zeros()
+    return scores
+
+
+def user_scores(
+    interactions: Interactions, known: Interactions, carried: Carried, starts: Ints, ends: Ints, taste: Taste
+) -> tuple[csr_array, npt.NDArray[np.int8]]:
+    """Terms of N histories `interactions[start:end]`, and where they come from; nothing is learned but from `known`.
+
+    Returns:
+        (N, T) scores, each row's highest first, and (N,) places in `LEVELS`: a history that has no liked term in
+        its window has those of all its rows, of equal weight; one that has none at all, those of everyone.
+    """
+    recent = _liked(interactions, carried, np.maximum(starts, ends - taste.window), ends, taste.decay)
+    unmet = np.diff(recent.indptr) == 0
+    older = _liked(interactions, carried, starts, np.where(unmet, ends, starts), 1.0)
+    still = unmet & (np.diff(older.indptr) == 0)
+    everyone = _liked(known, carried, np.array([0]), np.array([len(known)]), 1.0)
+    scores = recent + older + csr_array(still[:, None].astype(np.float64)) @ everyone
+    share = np.maximum((carried.weights > 0).T @ known.item_counts, 1) / len(known)
+    return strongest(scores @ diags_array(1 / np.sqrt(share)), taste.max_terms), unmet.astype(np.int8) + still
+
+
+def match(
+    users: csr_array, items: csr_array, interactions: Interactions, queries: Queries, k: int, filter_seen: bool
+) -> Lists:
+    """The lists of queries with terms (N, T), of items with terms (I, T); an item without a common term is in none."""
+
+    def score(block: slice) -> Scores:
+        scores: Scores = users[block].toarray() @ items.T
+        scores[scores == 0] = -np.inf
+        return scores
+
+    return lists.recommend(score, interactions, queries, k, filter_seen)
+
+
+def recommend(
+    interactions: Interactions, queries: Queries, part: str, carried: Carried, taste: Taste, k: int, filter_seen: bool
+) -> Lists:
+    """The lists of queries of a part, learned from the parts before it."""
+    known = interactions.before(part)
+    users, _ = user_scores(interactions, known, carried, queries.starts, queries.ends, taste)
+    return match(users, item_scores(known, carried), interactions, queries, k, filter_seen)
+
+
+def _liked(interactions: Interactions, carried: Carried, starts: Ints, ends: Ints, decay: float) -> csr_array:
+    """(N, T) how much of each term was liked in N slices of the events, the older the less."""
+    row, event = spread(starts, ends)
+    weight = interactions.labels[event] * decay ** (ends[row] - 1 - event)
+    liked = csr_array((weight, (row, interactions.items[event])), shape=(len(starts), len(interactions.item_ids)))
+    liked.eliminate_zeros()
+    return liked @ carried.weights
