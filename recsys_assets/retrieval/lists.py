@@ -87,10 +87,14 @@ def history(interactions: Interactions, queries: Queries, block: slice) -> tuple
 
 def hits(items: Ints, queries: Queries) -> Bools:
     """(N, K) whether each item of the lists (N, K) is a right answer of its query."""
-    width = 1 + max(int(items.max(initial=0)), int(queries.truth.max(initial=0)))
-    wanted = np.repeat(np.arange(len(queries)), queries.truth_sizes) * width + queries.truth
-    asked = np.arange(len(queries))[:, None] * width + items
-    return np.isin(asked, wanted) & (items >= 0)
+    listed, right = _pairs(items, queries)
+    return np.isin(listed, right) & (items >= 0)
+
+
+def reached(items: Ints, queries: Queries) -> Bools:
+    """(T,) whether each right answer is in the list (N, K) of its query."""
+    listed, right = _pairs(items, queries)
+    return np.isin(right, listed[items >= 0])
 
 
 def curves(items: Ints, queries: Queries, longest: int) -> dict[str, npt.NDArray[np.float64]]:
@@ -108,24 +112,24 @@ def curves(items: Ints, queries: Queries, longest: int) -> dict[str, npt.NDArray
     """
     if not len(queries):
         raise UndefinedMetric("no query to judge: no user has a new positive in the part that is asked about")
-    found = np.zeros((len(items), longest), bool)
-    found[:, : items.shape[1]] = hits(items[:, :longest], queries)
+    hit = np.zeros((len(items), longest), bool)
+    hit[:, : items.shape[1]] = hits(items[:, :longest], queries)
     sizes, ranks = queries.truth_sizes[:, None], np.arange(1, longest + 1)
-    count, best = np.cumsum(found, axis=1), np.minimum(sizes, ranks)
+    count, best = np.cumsum(hit, axis=1), np.minimum(sizes, ranks)
     ideal = np.cumsum(1 / np.log2(ranks + 1))
     return {
         "hitrate": count.sum(axis=0) / sizes.sum(),
         "recall": (count / sizes).mean(axis=0),
         "precision": (count / ranks).mean(axis=0),
-        "map": (np.cumsum(found * count / ranks, axis=1) / best).mean(axis=0),
-        "ndcg": (np.cumsum(found / np.log2(ranks + 1), axis=1) / ideal[best - 1]).mean(axis=0),
+        "map": (np.cumsum(hit * count / ranks, axis=1) / best).mean(axis=0),
+        "ndcg": (np.cumsum(hit / np.log2(ranks + 1), axis=1) / ideal[best - 1]).mean(axis=0),
     }
 
 
 def evaluate(items: Ints, queries: Queries, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
     """Metrics of lists (N, K) at some cutoffs, as `recall@20` and so on: see `curves`."""
-    found = curves(items, queries, max(cutoffs))
-    return {f"{metric}@{k}": float(curve[k - 1]) for k in cutoffs for metric, curve in found.items()}
+    course = curves(items, queries, max(cutoffs))
+    return {f"{metric}@{k}": float(curve[k - 1]) for k in cutoffs for metric, curve in course.items()}
 
 
 def coverage(items: Ints, catalogue: Bools) -> float:
@@ -133,3 +137,10 @@ def coverage(items: Ints, catalogue: Bools) -> float:
     shown = np.zeros(len(catalogue), bool)
     shown[items[items >= 0]] = True
     return float((shown & catalogue).sum() / catalogue.sum())
+
+
+def _pairs(items: Ints, queries: Queries) -> tuple[Ints, Ints]:
+    """(N, K) and (T,): a number for each pair of query and listed item, and of query and right answer."""
+    width = 1 + max(int(items.max(initial=0)), int(queries.truth.max(initial=0)))
+    row = np.arange(len(queries))
+    return row[:, None] * width + items, np.repeat(row, queries.truth_sizes) * width + queries.truth

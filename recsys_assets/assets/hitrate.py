@@ -1,0 +1,117 @@
+"""Evaluation of recall: every method is asked the same questions about the test rows.
+
+`METHODS` is the registry: what a method reads and how its lists are made. A two-tower model needs no line here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import dagster as dg
+import numpy as np
+import pyarrow.parquet as pq
+
+from recsys_assets.assets import show
+from recsys_assets.checks import Check, check_unique, lake_asset
+from recsys_assets.datasets.duck import connect, scan
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.io_managers import Output, writing
+from recsys_assets.lake import Partition
+from recsys_assets.resources import Dataset, LakeStore
+from recsys_assets.retrieval import candidates
+from recsys_assets.retrieval.comparison import by_chance
+from recsys_assets.retrieval.details import DETAILS, details, faults
+from recsys_assets.retrieval.interactions import Interactions, Queries, queries, read
+from recsys_assets.retrieval.lists import CUTOFFS, Lists, coverage, curves, evaluate
+
+RECALLERS = {"fm": "", "simplex": "", "dssm": "", "sasrec": ""}
+LENGTH = max(CUTOFFS)
+SOUND = Check("lists_are_sound", "no list holds an item twice, or a seen one where these are left out; scores descend")
+ONE_EACH = Check("unique_keys", "one row a user")
+BETTER = Check("better_than_random", "the recall@50 is above that to be expected of random lists", blocking=False)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of recall: `lists(interactions, queries, k, filter_seen, *partitions)` of the assets that it reads."""
+
+    description: str
+    lists: Callable[..., Lists]
+    reads: tuple[str, ...] = ()
+
+
+METHODS = {
+    "popularity": Method("The items with the most positives, for everyone.", candidates.popularity),
+    "random": Method("Items drawn at random.", candidates.random),
+    "term": Method("The best items of the terms that the user liked of late.", candidates.by_term, ("recall_term",)),
+    **{
+        model: Method(description, candidates.by_vector, (f"emb_{model}_user", f"emb_{model}_item"))
+        for model, description in RECALLERS.items()
+    },
+}
+
+
+def hitrate(name: str, method: Method) -> dg.AssetsDefinition:
+    """The asset that judges one method."""
+    checks = [SOUND, ONE_EACH, *([BETTER] if name != "random" else [])]
+
+    @lake_asset(
+        name=f"hitrate_{name}",
+        description=(
+            f"{method.description} Asked for {LENGTH} items for each user with a new positive among the test rows, by "
+            "what was known before these; judged by the positives. `details.parquet` has each list and its hits."
+        ),
+        ins={asset: dg.AssetIn() for asset in method.reads},
+        kinds={"numpy", "parquet"},
+        checks=checks,
+    )
+    def judged(
+        context: dg.AssetExecutionContext,
+        lake: LakeStore,
+        dataset: Dataset,
+        recall_samples: Partition,
+        **read_too: Partition,
+    ) -> dg.MaterializeResult:
+        partitions = [read_too[asset] for asset in method.reads]
+        filter_seen = dataset.load().recall.filter_seen
+        config = {"filter_seen": filter_seen, "k": LENGTH}
+        with writing(context, lake, [recall_samples, *partitions], config) as output:
+            interactions = read(recall_samples.path(ROWS))
+            asked = queries(interactions, "test", filter_seen)
+            lists = method.lists(interactions, asked, LENGTH, filter_seen, *partitions)
+            pq.write_table(details(interactions, asked, lists), output.path(DETAILS), compression="zstd")
+            _judge(output, interactions, asked, lists)
+            _check(output, interactions, asked, lists, filter_seen)
+            if BETTER in checks:
+                chance = by_chance(interactions, asked, candidates.catalogue(interactions), 50, filter_seen)
+                recall = output.manifest.metrics["recall@50"]
+                output.check(BETTER.name, recall > chance, recall=recall, by_chance=chance)
+        return output.result()
+
+    return judged
+
+
+def _judge(output: Output, interactions: Interactions, asked: Queries, lists: Lists) -> None:
+    """The metrics, and as metadata a table of them and their course over K."""
+    known = candidates.catalogue(interactions)
+    metrics = evaluate(lists.items, asked) | {f"coverage@{k}": coverage(lists.items[:, :k], known) for k in CUTOFFS}
+    output.manifest.rows = len(asked)
+    output.manifest.metrics = metrics | {"queries": float(len(asked)), "truths": float(len(asked.truth))}
+    names = dict.fromkeys(metric.split("@")[0] for metric in metrics)
+    rows = [(name, *(metrics[f"{name}@{k}"] for k in CUTOFFS)) for name in names]
+    output.metadata["figures"] = show.table(["", *(f"@{k}" for k in CUTOFFS)], rows)
+    figure, plot = show.axes("test rows, by the length of the lists", "K", "")
+    for name, course in curves(lists.items, asked, LENGTH).items():
+        plot.plot(np.arange(1, LENGTH + 1), course, label=name)
+    plot.legend()
+    output.metadata["curves"] = show.picture(figure)
+
+
+def _check(output: Output, interactions: Interactions, asked: Queries, lists: Lists, filter_seen: bool) -> None:
+    """What every method's lists must be."""
+    found = faults(interactions, asked, lists, filter_seen)
+    output.check(SOUND.name, not any(found.values()), **found)
+    with connect() as connection:
+        check_unique(output, connection, scan([output.path(DETAILS)]), ["id"])
+
+
+hitrate_assets = [hitrate(name, method) for name, method in METHODS.items()]

@@ -1,0 +1,109 @@
+"""Evaluation of recall: the methods of a bizdate side by side, and beside themselves of the day before."""
+
+import contextlib
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from recsys_assets.assets import show
+from recsys_assets.assets.hitrate import METHODS
+from recsys_assets.checks import Check, lake_asset
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.io_managers import Output, writing
+from recsys_assets.lake import Lake, Partition, PartitionMissing
+from recsys_assets.resources import Dataset, LakeStore
+from recsys_assets.retrieval.comparison import additions
+from recsys_assets.retrieval.details import DETAILS, listed_items
+from recsys_assets.retrieval.interactions import queries, read
+
+SHOWN = ("recall@20", "recall@50", "recall@200", "hitrate@200", "ndcg@20", "coverage@50")
+Figures = dict[str, dict[str, float]]
+
+
+@lake_asset(
+    ins={f"hitrate_{method}": dg.AssetIn() for method in METHODS},
+    kinds={"markdown"},
+    checks=[Check("best_beats_popularity", "the best method's recall@50 is above popularity's", blocking=False)],
+)
+def recall_report(
+    context: dg.AssetExecutionContext,
+    lake: LakeStore,
+    dataset: Dataset,
+    recall_samples: Partition,
+    **hitrates: Partition,
+) -> dg.MaterializeResult:
+    """Every recall method on the same test rows; in brackets its figure of the day before, where the lake has it.
+
+    `adds@50`: what the recall@50 of all methods together (random lists left out) would lack without the method.
+    """
+    before = _day_before(lake.lake, list(hitrates), context.partition_key)
+    with writing(context, lake, [recall_samples, *hitrates.values(), *before.values()]) as output:
+        interactions = read(recall_samples.path(ROWS))
+        asked = queries(interactions, "test", dataset.load().recall.filter_seen)
+        items = {
+            name.removeprefix("hitrate_"): listed_items(partition.path(DETAILS), interactions, asked, 50)
+            for name, partition in hitrates.items()
+            if name != "hitrate_random"
+        }
+        union, added = additions(items, asked)
+        figures = _figures(hitrates)
+        for name, share in added.items():
+            figures[name]["adds@50"] = share
+        figures["union"] = {"recall@50": union}
+        output.manifest.metrics = {f"{name}.{metric}": v for name in figures for metric, v in figures[name].items()}
+        _check(output, figures)
+        _show(output, figures, _figures(before))
+    return output.result()
+
+
+def _day_before(lake: Lake, assets: Sequence[str], day: str) -> dict[str, Partition]:
+    """The assets' partitions of the day before, of which only the manifest is needed; those that are sound.
+
+    They are upstream of the report, by fingerprint; Dagster does not know of it, for a mapping that said so would make
+    a backfill of one day run all later days.
+    """
+    yesterday = (dt.date.fromisoformat(day) - dt.timedelta(days=1)).isoformat()
+    found = {}
+    for asset in assets:
+        with contextlib.suppress(PartitionMissing):
+            found[asset] = Partition(Path(lake.location(asset, yesterday)), lake.manifest(asset, yesterday))
+    return {asset: partition for asset, partition in found.items() if not partition.manifest.failed_checks}
+
+
+def _figures(hitrates: Mapping[str, Partition]) -> Figures:
+    """The figures that the report shows, by method; another version of the code may have had fewer."""
+    metrics = {name.removeprefix("hitrate_"): partition.manifest.metrics for name, partition in hitrates.items()}
+    return {name: {metric: found[metric] for metric in SHOWN if metric in found} for name, found in metrics.items()}
+
+
+def _check(output: Output, figures: Figures) -> None:
+    popularity = figures["popularity"]["recall@50"]
+    best = max(figures[name]["recall@50"] for name in figures.keys() - {"popularity", "union"})
+    output.check("best_beats_popularity", best > popularity, best=best, popularity=popularity)
+
+
+def _show(output: Output, today: Figures, yesterday: Figures) -> None:
+    """The table as metadata and as a file, and a plot."""
+    columns = [*SHOWN, "adds@50"]
+    rows = [(name, *(_cell(name, metric, today, yesterday) for metric in columns)) for name in today]
+    table = show.table(["", *columns], rows)
+    title = f"# Recall, {output.manifest.bizdate}"
+    output.path("report.md").write_text(f"{title}\n\n{table.md_str}\n", encoding="utf-8")
+    output.metadata["report"] = table
+    figure, plot = show.axes("recall@50 on test rows", "", "")
+    bars = plot.bar(list(today), [figures["recall@50"] for figures in today.values()])
+    plot.bar_label(bars, fmt="%.3f")
+    for place, name in enumerate(today):
+        if name in yesterday:
+            plot.plot(place, yesterday[name]["recall@50"], "_", color="black", markersize=20)
+    output.metadata["recall@50"] = show.picture(figure)
+
+
+def _cell(name: str, metric: str, today: Figures, yesterday: Figures) -> str:
+    """A figure, and in brackets that of the day before."""
+    if metric not in today[name]:
+        return ""
+    before = yesterday.get(name, {}).get(metric)
+    return f"{today[name][metric]:.4f}" + (f" ({before:.4f})" if before is not None else "")

@@ -1,0 +1,157 @@
+"""Term recall: which terms (genres, tags) each user likes of late, and the best items of each term."""
+
+from dataclasses import asdict
+
+import dagster as dg
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from recsys_assets.assets import show
+from recsys_assets.checks import Check, check_unique, lake_asset
+from recsys_assets.datasets.duck import connect, scan
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.io_managers import Output, writing
+from recsys_assets.lake import Partition
+from recsys_assets.resources import Dataset, LakeStore
+from recsys_assets.retrieval import term
+from recsys_assets.retrieval.candidates import BEFORE_TEST, TERM_ITEMS
+from recsys_assets.retrieval.interactions import Ids, Interactions, find, histories, queries, read
+from recsys_assets.retrieval.lists import evaluate
+from recsys_assets.retrieval.scored_lists import strongest, to_lists
+
+USER_TERMS = "user_terms.parquet"
+NO_TERMS = (
+    "The profile has no `features.terms`: all items carry the one term 'any', so that every user's list is that of the "
+    "items with the most positives."
+)
+
+
+class TermConfig(dg.Config):
+    """How a user's terms are scored; the window of rows is the profile's `features.terms.window`."""
+
+    decay: float = Field(default=0.8, gt=0, le=1, description="weight of a row beside that of the next")
+    max_terms: int = Field(default=8, ge=1, description="of a user, the highest scores first")
+
+
+@lake_asset(
+    kinds={"scipy", "parquet"},
+    checks=[
+        Check("no_user_without_terms", "every user has a term, before the test rows and after them"),
+        Check("lists_are_sorted", "the scores of every list are in descending order"),
+        Check("unique_keys", "one row a user, or a term, in each file"),
+    ],
+)
+def recall_term(
+    context: dg.AssetExecutionContext,
+    config: TermConfig,
+    lake: LakeStore,
+    dataset: Dataset,
+    recall_samples: Partition,
+    users: Partition,
+    items: Partition,
+) -> dg.MaterializeResult:
+    """Terms that each user liked among their newest rows, and the best items of each term: an inverted index.
+
+    Who liked none lately has the terms of all their rows, and who never did those that everyone likes most.
+    `user_terms.parquet` is as of the last offline row, for serving; `before_test.parquet` as of just before
+    the user's test rows, for evaluation. `term_items.parquet` knows nothing of the test rows.
+    """
+    profile = dataset.load()
+    rule = profile.features.terms
+    taste = term.Taste(rule.window if rule else 1, config.decay, config.max_terms)
+    settings = {"column": rule.column if rule else None, **asdict(taste)}
+    with writing(context, lake, [recall_samples, users, items], settings) as output, connect() as connection:
+        interactions = read(recall_samples.path(ROWS))
+        carried = term.carried(pq.read_table(items.path(ROWS)), settings["column"], interactions.item_ids)
+        user_ids = np.sort(pq.read_table(users.path(ROWS), columns=["user_id"])["user_id"].to_numpy())
+        _write_items(output, interactions, carried)
+        for file, part in ((USER_TERMS, "online"), (BEFORE_TEST, "test")):
+            _write_users(output, file, interactions, part, carried, taste, user_ids)
+        output.manifest.rows = len(user_ids)
+        output.manifest.metrics |= _judged(profile, interactions, carried, taste)
+        _check(output, connection, users)
+        _show(context, output, connection, rule is not None)
+    return output.result()
+
+
+def _write_items(output: Output, interactions: Interactions, carried: term.Carried) -> None:
+    """`term_items.parquet`: term, items; learned from the rows before the test rows."""
+    scores = term.item_scores(interactions.before("test"), carried).T.tocsr()
+    inverted = to_lists(strongest(scores, scores.shape[1]), "item_id", interactions.item_ids)
+    pq.write_table(pa.table({"term": carried.terms, "items": inverted}), output.path(TERM_ITEMS), compression="zstd")
+    output.manifest.metrics["terms"] = float(len(carried.terms))
+
+
+def _write_users(
+    output: Output,
+    file: str,
+    interactions: Interactions,
+    part: str,
+    carried: term.Carried,
+    taste: term.Taste,
+    user_ids: Ids,
+) -> None:
+    """A file of user_id, terms, level: of all users by the rows before `part`, also of those who have no row."""
+    place = find(interactions.user_ids, user_ids)
+    starts, ends = (edges[place] for edges in histories(interactions, part))
+    ends = np.where(place < 0, starts, ends)
+    scores, levels = term.user_scores(interactions, interactions.before("test"), carried, starts, ends, taste)
+    names = pa.array(np.array(term.LEVELS, object)[levels])
+    table = pa.table({"user_id": user_ids, "terms": to_lists(scores, "term", carried.terms), "level": names})
+    pq.write_table(table, output.path(file), compression="zstd")
+    if file == USER_TERMS:
+        share = np.bincount(levels, minlength=len(term.LEVELS)) / len(levels)
+        output.manifest.metrics |= {f"share_{level}": float(s) for level, s in zip(term.LEVELS, share, strict=True)}
+
+
+def _judged(profile: Profile, interactions: Interactions, carried: term.Carried, taste: term.Taste) -> dict[str, float]:
+    """Recall on the validation rows, learned from the train rows: what the settings are chosen by."""
+    asked = queries(interactions, "validation", profile.recall.filter_seen)
+    lists = term.recommend(interactions, asked, "validation", carried, taste, 50, profile.recall.filter_seen)
+    return {"validation_recall@50": evaluate(lists.items, asked, (50,))["recall@50"]}
+
+
+def _check(output: Output, connection: duckdb.DuckDBPyConnection, users: Partition) -> None:
+    """The checks, on the files as they were written."""
+    lists = " UNION ALL ".join(
+        f"SELECT '{file}' AS file, {key}::VARCHAR AS key, list_transform({column}, lambda each: each.score) AS scores "
+        f"FROM {scan([output.path(file)])}"
+        for file, key, column in (
+            (USER_TERMS, "user_id", "terms"),
+            (BEFORE_TEST, "user_id", "terms"),
+            (TERM_ITEMS, "term", "items"),
+        )
+    )
+    (found,) = connection.execute(f"""
+        WITH lists AS ({lists}), expected AS (
+            SELECT user_id::VARCHAR AS key, unnest(['{USER_TERMS}', '{BEFORE_TEST}']) AS file
+            FROM {scan([users.path(ROWS)])}
+        )
+        SELECT (SELECT count(*) FROM lists WHERE scores <> list_reverse_sort(scores)),
+            (SELECT count(*) FROM expected LEFT JOIN lists USING (file, key) WHERE len(coalesce(scores, [])) = 0)
+    """).fetchall()
+    output.check("lists_are_sorted", found[0] == 0, lists=found[0])
+    output.check("no_user_without_terms", found[1] == 0, users=found[1])
+    check_unique(output, connection, f"({lists})", ["file", "key"])
+
+
+def _show(
+    context: dg.AssetExecutionContext, output: Output, connection: duckdb.DuckDBPyConnection, has_terms: bool
+) -> None:
+    """A few users' terms, the terms' best items, and where the users' terms come from."""
+    if not has_terms:
+        context.log.warning(NO_TERMS)
+        output.metadata["note"] = NO_TERMS
+    for title, file, key, column, field in (
+        ("terms of users", USER_TERMS, "user_id", "terms", "term"),
+        ("items of terms", TERM_ITEMS, "term", "items", "item_id"),
+    ):
+        best = f"list_transform({column}[:4], lambda each: each.{field} || ' ' || round(each.score, 2))"
+        query = f"SELECT {key}, list_aggregate({best}, 'string_agg', ', ') AS best, len({column}) AS length"
+        output.metadata[title] = show.preview(connection, f"{query} FROM {scan([output.path(file)])}")
+    shares = [(level, output.manifest.metrics[f"share_{level}"]) for level in term.LEVELS]
+    output.metadata["where users' terms come from"] = show.table(["rows", "share of users"], shares)

@@ -1,0 +1,92 @@
+"""Candidates: the lists of each recall method, from nothing but what the method published.
+
+Every function takes the interactions, the queries about their test part, the length of the lists and whether
+seen items are left out; and then the partitions that the method reads. The catalogue are the items that had
+an event before the test part.
+"""
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.lake import Partition
+from recsys_assets.retrieval import lists, term
+from recsys_assets.retrieval.interactions import Ids, Interactions, Queries, find
+from recsys_assets.retrieval.lists import Bools, Lists, Scores
+from recsys_assets.retrieval.scored_lists import to_matrix
+
+BEFORE_TEST = "before_test.parquet"
+TERM_ITEMS = "term_items.parquet"
+_SEED = 1
+
+
+def catalogue(interactions: Interactions) -> Bools:
+    """(I,) whether the item had an event before the test part."""
+    return interactions.before("test").item_counts > 0
+
+
+def popularity(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+    """The items with the most positives before the test part, for everyone."""
+    known = interactions.before("test")
+    positives = np.bincount(known.items, known.labels, minlength=len(known.item_ids))
+    scores = np.where(catalogue(interactions), positives, -np.inf).astype(np.float32)
+
+    def score(block: slice) -> Scores:
+        return np.tile(scores, (block.stop - block.start, 1))
+
+    return lists.recommend(score, interactions, queries, k, filter_seen)
+
+
+def random(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+    """Items drawn at random, without replacement; the same ones each time."""
+    generator, absent = np.random.default_rng(_SEED), ~catalogue(interactions)
+
+    def score(block: slice) -> Scores:
+        scores: Scores = generator.random((block.stop - block.start, len(absent)), dtype=np.float32)
+        scores[:, absent] = -np.inf
+        return scores
+
+    return lists.recommend(score, interactions, queries, k, filter_seen)
+
+
+def by_term(interactions: Interactions, queries: Queries, k: int, filter_seen: bool, recalled: Partition) -> Lists:
+    """The items of the users' terms, of a partition of `recall_term`."""
+    inverted = pq.read_table(recalled.path(TERM_ITEMS))
+    preferred = pq.read_table(recalled.path(BEFORE_TEST))
+    items = to_matrix(inverted["items"], "item_id", interactions.item_ids).T.tocsr()
+    users = to_matrix(preferred["terms"], "term", inverted["term"].to_numpy())
+    users.resize(len(preferred) + 1, users.shape[1])  # for the -1 of a user who is not there
+    rows = find(preferred["user_id"].to_numpy(), _users(interactions, queries))
+    return term.match(users[rows], items, interactions, queries, k, filter_seen)
+
+
+def by_vector(
+    interactions: Interactions, queries: Queries, k: int, filter_seen: bool, users: Partition, items: Partition
+) -> Lists:
+    """The items whose vectors have the highest inner product with the user's: exact, over all items."""
+    user_ids, user_vectors = _vectors(users, BEFORE_TEST, "user_id")
+    item_ids, item_vectors = _vectors(items, ROWS, "item_id")
+    rows = find(user_ids, _users(interactions, queries))
+    columns = find(item_ids, interactions.item_ids)
+    wanted = item_vectors[columns].T
+
+    def score(block: slice) -> Scores:
+        scores: Scores = user_vectors[rows[block]] @ wanted
+        scores[rows[block] < 0] = -np.inf
+        scores[:, columns < 0] = -np.inf
+        return scores
+
+    return lists.recommend(score, interactions, queries, k, filter_seen)
+
+
+def _users(interactions: Interactions, queries: Queries) -> Ids:
+    """(N,) the id of each query's user."""
+    return interactions.user_ids[queries.users]
+
+
+def _vectors(partition: Partition, file: str, key: str) -> tuple[Ids, Scores]:
+    """Ids in ascending order, and their vectors (N, D)."""
+    table = pq.read_table(partition.path(file)).sort_by(key)
+    flat = pc.list_flatten(table["vector"]).to_numpy()
+    return table[key].to_numpy(), flat.reshape(len(table), -1).astype(np.float32)

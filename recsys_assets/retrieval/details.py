@@ -1,0 +1,67 @@
+"""The details of an evaluation: each query's list and hits as a row, in the columns of TorchEasyRec's tool.
+
+`id`: the user; `topk_ids`, `topk_dists`: the list, best first, and its scores; `hitrate`: hits over right
+answers; `hit_ids`: the right answers in the list, best first. Ids keep their own type.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, find
+from recsys_assets.retrieval.lists import Bools, Lists, history, hits
+
+DETAILS = "details.parquet"
+
+
+def details(interactions: Interactions, queries: Queries, lists: Lists) -> pa.Table:
+    """A row for each query, in their order."""
+    listed, hit = lists.items >= 0, hits(lists.items, queries)
+    return pa.table(
+        {
+            "id": interactions.user_ids[queries.users],
+            "topk_ids": _nested(interactions.item_ids[lists.items[listed]], listed),
+            "topk_dists": _nested(lists.scores[listed], listed),
+            "hitrate": hit.sum(axis=1) / queries.truth_sizes,
+            "hit_ids": _nested(interactions.item_ids[lists.items[hit]], hit),
+        }
+    )
+
+
+def listed_items(path: Path, interactions: Interactions, queries: Queries, k: int) -> Ints:
+    """(N, k) numbers of the first items in the lists of a details file, -1 where a list is shorter.
+
+    Raises:
+        ValueError: the file's rows are not those of the queries.
+    """
+    table = pq.read_table(path, columns=["id", "topk_ids"])
+    if not np.array_equal(table["id"].to_numpy(), interactions.user_ids[queries.users]):
+        raise ValueError(f"{path} is of other queries: materialize it again")
+    column = table["topk_ids"].combine_chunks()
+    lengths = pc.list_value_length(column).to_numpy()
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    found = find(interactions.item_ids, pc.list_flatten(column).to_numpy(zero_copy_only=False))
+    items = np.full((len(queries), k), -1)
+    items[row[place < k], place[place < k]] = found[place < k]
+    return items
+
+
+def faults(interactions: Interactions, queries: Queries, lists: Lists, filter_seen: bool) -> dict[str, int]:
+    """What no lists may have: items listed twice, scores that rise, and with `filter_seen` items of the history."""
+    width, listed = len(interactions.item_ids), lists.items >= 0
+    keys = (np.arange(len(queries))[:, None] * width + lists.items)[listed]
+    row, item = history(interactions, queries, slice(0, len(queries)))
+    seen = np.isin(keys, row * width + item).sum() if filter_seen else 0
+    rising = (lists.scores[:, 1:] > lists.scores[:, :-1]).sum()
+    return {"listed_twice": len(keys) - len(np.unique(keys)), "rising_scores": int(rising), "seen": int(seen)}
+
+
+def _nested(values: npt.NDArray[np.generic], kept: Bools) -> pa.ListArray:
+    """A list of each row of `kept` (N, K), of the values in their order."""
+    ends = np.append(0, np.cumsum(kept.sum(axis=1)))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values))
