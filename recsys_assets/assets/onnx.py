@@ -1,4 +1,6 @@
-"""ONNX: each ranking model as one file that takes raw features, proved equal to its torch original."""
+"""ONNX: each model as files that take raw features, proved equal to their torch original."""
+
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -6,11 +8,14 @@ import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
 from recsys_assets.assets.rank import RANKERS
+from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.assets.samples import RANKED_PARTS
 from recsys_assets.checks import Check, lake_asset
+from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import writing
 from recsys_assets.lake import Partition
 from recsys_assets.resources import LakeStore
+from recsys_assets.retrieval.interactions import histories, read
 
 MODEL = "model.onnx"
 PARITY_ROWS = 10_000
@@ -42,8 +47,7 @@ def exported(model: str) -> dg.AssetsDefinition:
             found = onnx_export.parity(ranker.folder, output.path(MODEL), rows)
             output.manifest.metrics = {"parity_rows": float(rows.num_rows), **found}
             output.check("onnx_matches_torch", max(found.values()) <= TOLERANCE, rows=rows.num_rows, **found)
-            runtime = onnx_export.session(output.path(MODEL))
-            signature = [(each.name, each.type, each.shape) for each in (*runtime.get_inputs(), *runtime.get_outputs())]
+            signature = _signature(onnx_export.session(output.path(MODEL)))
             output.metadata["inputs and output"] = show.table(["name", "type", "shape"], signature)
         return output.result()
 
@@ -60,4 +64,51 @@ def real_rows(rank_samples: Partition) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-onnx_assets = [exported(model) for model in RANKERS]
+def exported_towers(model: str) -> dg.AssetsDefinition:
+    """The ONNX asset of one two-tower model."""
+
+    @lake_asset(
+        name=f"onnx_{model}",
+        description=(
+            f"`recall_{model}` as `user.onnx` and `item.onnx`: each takes the raw features of its side (the user's with "
+            "their history) and gives vectors, whose inner product is the score."
+        ),
+        ins={"recaller": dg.AssetIn(f"recall_{model}")},
+        kinds={"onnx"},
+        checks=[Check("onnx_matches_torch", f"onnxruntime and torch agree within {TOLERANCE} on every user and item")],
+    )
+    def onnx(
+        context: dg.AssetExecutionContext,
+        lake: LakeStore,
+        recaller: Partition,
+        recall_samples: Partition,
+        users: Partition,
+        items: Partition,
+    ) -> dg.MaterializeResult:
+        from recsys_assets.training import checkpoint, onnx_export, onnx_towers, recall, tower_data
+
+        with writing(context, lake, [recaller, recall_samples, users, items]) as output:
+            onnx_towers.export(recaller.folder, output.draft.folder, {"bizdate": context.partition_key})
+            events, everyone = read(recall_samples.path(ROWS)), pq.read_table(users.path(ROWS))
+            model = recall.two_tower(checkpoint.load(recaller.folder))
+            rows = {
+                "user": tower_data.raw_users(model, events, everyone, *histories(events, "online")),
+                "item": pq.read_table(items.path(ROWS)),
+            }
+            files = {side: output.path(f"{side}.onnx") for side in onnx_towers.SIDES}
+            found = {side: onnx_towers.parity(recaller.folder, files[side], side, rows[side]) for side in files}
+            output.manifest.metrics = {f"max_difference_{side}": value for side, value in found.items()}
+            output.check("onnx_matches_torch", max(found.values()) <= TOLERANCE, **output.manifest.metrics)
+            signature = [row for file in files.values() for row in _signature(onnx_export.session(file))]
+            output.metadata["inputs and output"] = show.table(["name", "type", "shape"], signature)
+        return output.result()
+
+    return onnx
+
+
+def _signature(runtime: Any) -> list[tuple[str, str, list[Any]]]:
+    """Name, type and shape of each input and output of a session."""
+    return [(each.name, each.type, each.shape) for each in (*runtime.get_inputs(), *runtime.get_outputs())]
+
+
+onnx_assets = [*(exported(model) for model in RANKERS), *(exported_towers(model) for model in RECALLERS)]

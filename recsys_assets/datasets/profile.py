@@ -112,6 +112,7 @@ class Bounds(_Part):
     max_rejected_rate: float = Field(default=0.05, ge=0, le=1, description="of a day's landed rows")
     max_label_rate_change: float = Field(default=0.10, gt=0, le=1, description="against the day before")
     min_auc: float = Field(default=0.55, ge=0, le=1, description="of a ranking model on validation rows")
+    min_recall: float = Field(default=0.0, ge=0, le=1, description="recall@20 of a two-tower model on validation rows")
 
 
 class Profile(_Part):

@@ -29,7 +29,7 @@ class Draws:
         self.kind = training.negatives
         if self.kind == "auto":
             self.kind = "all" if items <= training.whole_catalogue else "table"
-        self.number = training.sampled
+        self.training = training
         events = data.interactions
         positives = data.tokens[(events.parts == 0) & (events.labels > 0)]
         if self.kind == "table":
@@ -51,7 +51,7 @@ class Draws:
         device = batch.users.device
         tokens: Tensor = batch.targets[batch.targets > 0]
         if self.kind != "in_batch":
-            tokens = torch.from_numpy(self.table.draw(self.number, rng) + 1).to(device)
+            tokens = torch.from_numpy(self.table.draw(self.training.sampled, rng) + 1).to(device)
         return Negatives(tokens, (self.log_share + np.log(len(tokens))).to(device))
 
 

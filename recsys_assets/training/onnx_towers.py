@@ -6,7 +6,7 @@ at the end with `MISSING`. Output `vector`: (N, D). The inner product of a user'
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.training.checkpoint import load
 from recsys_assets.training.onnx_export import described, raw_inputs, session, write
+from recsys_assets.training.recall import two_tower
 
 Side = Literal["user", "item"]
 SIDES: tuple[Side, Side] = ("user", "item")
@@ -47,7 +48,7 @@ def export(checkpoint: Path, folder: Path, metadata: Mapping[str, str] | None = 
     """
     fitted = load(checkpoint)
     for side in SIDES:
-        tower = Tower(cast(TwoTower, fitted.model), side)
+        tower = Tower(two_tower(fitted), side)
         write(tower, tower.schema, "vector", folder / f"{side}.onnx", described(fitted, metadata or {}))
 
 
@@ -56,7 +57,7 @@ def parity(checkpoint: Path, path: Path, side: Side, table: pa.Table, batch: int
 
     Both start from the raw columns of the tower's features.
     """
-    tower, runtime = Tower(cast(TwoTower, load(checkpoint).model), side).eval(), session(path)
+    tower, runtime = Tower(two_tower(load(checkpoint)), side).eval(), session(path)
     largest = 0.0
     for first in range(0, table.num_rows, batch):
         rows = table.slice(first, batch)

@@ -29,6 +29,7 @@ from recsys_assets.training.tower_data import TowerData, event_batches, load, ta
 
 Vectors = npt.NDArray[np.float32]
 CUTOFF = 20
+LOSS = "train_loss"
 
 
 @dataclass(frozen=True)
@@ -73,17 +74,40 @@ def fit(
         data = load(model, source.interactions, source.users, source.items)
         draws = Draws(training, data, source.weights)
         asked = queries(source.interactions, "validation", source.filter_seen)
+        train, validation = (targets_of(data, part, model.labelled) for part in ("train", "validation"))
         fitted = Fitted(model_name, model, config, schema, training, seed)
         run(
             fitted,
-            partial(_losses, model, data, draws, "train", training.batch),
+            partial(_losses, model, data, draws, train),
             partial(_judged, data=data, asked=asked, filter_seen=source.filter_seen),
             metric_of(model),
-            "train_loss",
+            LOSS,
             on_epoch,
         )
-        last_pass(fitted, _losses(model, data, draws, "validation", training.batch, 0))
+        if training.last_rate:
+            last_pass(fitted, _losses(model, data, draws, validation, epoch=0))
     return fitted
+
+
+def two_tower(fitted: Fitted) -> TwoTower:
+    """The model of what `fit` or `checkpoint.load` returned.
+
+    Raises:
+        TypeError: it is a ranking model.
+    """
+    if not isinstance(fitted.model, TwoTower):
+        raise TypeError(f"{fitted.model_name} is no two-tower model")
+    return fitted.model
+
+
+def judged(fitted: Fitted, source: Source) -> dict[str, float]:
+    """Metrics of the kept epoch, and the test AUC of a model that learns labels."""
+    model = two_tower(fitted)
+    found = {name: value for name, value in fitted.best.items() if name != LOSS}
+    if model.labelled:
+        data = load(model, source.interactions, source.users, source.items)
+        found["test_auc"] = auc_of(model, data, "test")
+    return found
 
 
 def metric_of(model: TwoTower) -> str:
@@ -141,11 +165,11 @@ def auc_of(model: TwoTower, data: TowerData, part: str) -> float:
     return auc(events.labels[rows], scores)
 
 
-def _losses(model: TwoTower, data: TowerData, draws: Draws, part: str, size: int, epoch: int) -> Losses:
-    """Loss and number of targets of each batch of one pass over a part, in the order of the epoch's number."""
+def _losses(model: TwoTower, data: TowerData, draws: Draws, wanted: npt.NDArray[np.bool_], epoch: int) -> Losses:
+    """Loss and number of targets of each batch of one pass over the wanted events, in the epoch's own order."""
     rng = np.random.default_rng([torch.initial_seed(), epoch])
     batches = window_batches if model.sequential else event_batches
-    for batch in batches(data, targets_of(data, part, model.labelled), model.history, size, rng):
+    for batch in batches(data, wanted, model.history, draws.training.batch, rng):
         yield model.loss(replace(batch, negatives=draws.negatives(batch, rng))), int((batch.targets > 0).sum())
 
 

@@ -58,23 +58,37 @@ def load(model: TwoTower, interactions: Interactions, users: pa.Table, items: pa
 
     `users` and `items` are the tables with their keys and features; rows that no event names are skipped.
     """
-    device = next(model.parameters()).device
-
-    def encoded(schema: FeatureSchema, table: pa.Table, key: str, ids: pa.Array) -> Tensor:
-        return torch.from_numpy(encode(schema, rows_of(table, key, ids)).indices).to(device)
-
     vocabulary = pa.array(item_vocabulary(model))
     found = pc.index_in(pa.array(interactions.item_ids).cast(vocabulary.type), value_set=vocabulary)
     token_of = pc.fill_null(pc.add(found, 1), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    known = encoded_items(model, items, interactions.item_ids)
+    without_history = FeatureSchema(model.user_schema.features[:-1])
+    static = encode(without_history, rows_of(users, "user_id", pa.array(interactions.user_ids))).indices
     return TowerData(
         interactions,
         token_of[interactions.items],
         token_of,
-        encoded(FeatureSchema(model.user_schema.features[:-1]), users, "user_id", pa.array(interactions.user_ids)),
-        encoded(model.item_schema, items, "item_id", pa.array(interactions.item_ids)),
-        encoded(model.item_schema, items, "item_id", vocabulary),
+        torch.from_numpy(static).to(known.device),
+        known,
+        encoded_items(model, items, np.asarray(item_vocabulary(model))),
         model.user_schema.first_row[HISTORY],
     )
+
+
+def encoded_items(model: TwoTower, items: pa.Table, ids: npt.NDArray[np.generic]) -> Tensor:
+    """Indices (N, item columns) of the items of these ids, from the items table, on the device of the model."""
+    found = encode(model.item_schema, rows_of(items, "item_id", pa.array(ids))).indices
+    return torch.from_numpy(found).to(next(model.parameters()).device)
+
+
+def raw_users(model: TwoTower, events: Interactions, users: pa.Table, starts: Ints, ends: Ints) -> pa.Table:
+    """The raw columns of the user tower for each user number: features, and `history` as a list of item ids."""
+    starts = np.maximum(starts, ends - model.history)
+    lengths = ends - starts
+    offsets = np.append(0, np.cumsum(lengths))
+    places = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+    past = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(events.item_ids[events.items[places]]))
+    return rows_of(users, "user_id", pa.array(events.user_ids)).append_column(HISTORY, past)
 
 
 def item_vocabulary(model: TwoTower) -> list[int] | list[str]:

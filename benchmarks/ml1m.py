@@ -1,0 +1,97 @@
+"""What the MovieLens 1M benchmarks share: the ratings in order, split at the end of each history, as samples."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from recsys_assets.datasets.movielens import feed
+from recsys_assets.datasets.profile import load_profile
+from recsys_assets.features.schema import Feature, FeatureSchema
+from recsys_assets.retrieval.interactions import Interactions, Ints, from_table
+
+GENDERS, AGES, OCCUPATIONS = ["F", "M"], [1, 18, 25, 35, 45, 50, 56], list(range(21))
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """All ratings ordered by user and time (ties in the order of `ratings.dat`), and the tables beside them."""
+
+    table: pa.Table
+    users: pa.Table
+    items: pa.Table
+
+    @property
+    def from_end(self) -> Ints:
+        """(M,) 1 for a user's last rating, 2 for the one before, and so on."""
+        users = self.table["user_id"].to_numpy()
+        ends = np.searchsorted(users, users, side="right")
+        return ends - np.arange(len(users))
+
+    def samples(self, validation: int, test: int, least_rating: int, everywhere: bool = False) -> Interactions:
+        """Each user's last `test` ratings test, the `validation` before them validate.
+
+        A rating of `least_rating` is a positive, in train rows too unless `everywhere` makes all of them positives.
+        """
+        from_end, ratings = self.from_end, self.table["rating"].to_numpy()
+        parts = np.where(from_end <= test, "test", np.where(from_end <= test + validation, "validation", "train"))
+        labels = ratings >= least_rating
+        labels |= everywhere & (parts == "train")
+        columns = {"label": pa.array(labels.astype(np.int8)), "part": pa.array(parts)}
+        return from_table(pa.table({**{name: self.table[name] for name in ("user_id", "item_id")}, **columns}))
+
+
+def read(source: Path) -> Ratings:
+    """The data set of an unpacked folder."""
+    opened = feed(load_profile("movielens-1m"), source)
+    events = pa.concat_tables(table for day in opened.bizdates for _, table in opened.day(day))
+    users, times = events["user_id"].to_numpy(), events["timestamp"].to_numpy()
+    order = np.lexsort((times, users))  # stable: ties keep the order of the file
+    return Ratings(events.take(pa.array(order)), opened.undated["users"], opened.undated["items"])
+
+
+def schema_of(interactions: Interactions, ratings: Ratings) -> FeatureSchema:
+    """Ids of the train rows, and the side features, all of them."""
+    train = interactions.before("validation")
+    ids = {
+        "user": interactions.user_ids[np.unique(train.users)].tolist(),
+        "item": interactions.item_ids[np.unique(train.items)].tolist(),
+    }
+    genres = ratings.items["genres"].combine_chunks().flatten()
+    return FeatureSchema(
+        [
+            Feature("user_id", "categorical", "user", "int64", "id", ids["user"]),
+            Feature("gender", "categorical", "user", "string", "side", GENDERS),
+            Feature("age", "categorical", "user", "int64", "side", AGES),
+            Feature("occupation", "categorical", "user", "int64", "side", OCCUPATIONS),
+            Feature("item_id", "categorical", "item", "int64", "id", ids["item"]),
+            Feature("genres", "multi_valued", "item", "string", "side", sorted(set(genres.to_pylist())), length=6),
+        ]
+    )
+
+
+def show(title: str, figures: Mapping[str, Mapping[str, float]]) -> None:
+    """Print a table, a row a method."""
+    columns = list(dict.fromkeys(name for row in figures.values() for name in row))
+    print(f"\n{title}\n" + "".ljust(42) + "".join(column.rjust(14) for column in columns))
+    for method, row in figures.items():
+        cells = "".join((f"{row[column]:.4f}" if column in row else "").rjust(14) for column in columns)
+        print(method.ljust(42) + cells, flush=True)
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The command line that the benchmarks share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, required=True, help="unpacked MovieLens 1M folder")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object in the last line")
+    return parser
+
+
+def finish(figures: Mapping[str, Mapping[str, float]], as_json: bool) -> None:
+    """The last line, where it was asked for."""
+    if as_json:
+        print(json.dumps({method: dict(row) for method, row in figures.items()}))

@@ -1,0 +1,100 @@
+"""Embeddings: the vectors that each two-tower model gives users and items."""
+
+import dagster as dg
+import numpy as np
+import pyarrow.parquet as pq
+
+from recsys_assets.assets.recall import RECALLERS
+from recsys_assets.checks import Check, lake_asset
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.io_managers import Output, writing
+from recsys_assets.lake import Partition
+from recsys_assets.resources import LakeStore
+from recsys_assets.retrieval import embeddings
+from recsys_assets.retrieval.embeddings import Vectors
+from recsys_assets.retrieval.interactions import histories, read
+
+BEFORE_TEST = "before_test.parquet"
+CHECKS = [Check("vectors_are_finite", "every float of every vector is finite")]
+
+
+def of_users(model: str) -> dg.AssetsDefinition:
+    """The asset of the users' vectors under one model."""
+
+    @lake_asset(
+        name=f"emb_{model}_user",
+        description=(
+            f"The vector of every user under `recall_{model}`: in `{ROWS}` after their last offline event, for "
+            f"serving; in `{BEFORE_TEST}` just before their test rows, for evaluation."
+        ),
+        ins={"recaller": dg.AssetIn(f"recall_{model}")},
+        kinds={"pytorch", "parquet"},
+        checks=CHECKS,
+    )
+    def emb_user(
+        context: dg.AssetExecutionContext,
+        lake: LakeStore,
+        recaller: Partition,
+        recall_samples: Partition,
+        users: Partition,
+        items: Partition,
+    ) -> dg.MaterializeResult:
+        from recsys_assets.training import checkpoint, recall, tower_data
+
+        with writing(context, lake, [recaller, recall_samples, users, items]) as output:
+            towers = recall.two_tower(checkpoint.load(recaller.folder))
+            table = pq.read_table(users.path(ROWS))
+            events = read(recall_samples.path(ROWS)).with_users(np.sort(table["user_id"].to_numpy()))
+            data = tower_data.load(towers, events, table, pq.read_table(items.path(ROWS)))
+            everyone = np.arange(len(events.user_ids))
+            found = {}
+            for file, part in ((ROWS, "online"), (BEFORE_TEST, "test")):
+                found[file] = recall.user_vectors(towers, data, everyone, *histories(events, part))
+                embeddings.write(output.path(file), "user_id", events.user_ids, found[file])
+            _describe(output, *found.values())
+        return output.result()
+
+    return emb_user
+
+
+def of_items(model: str) -> dg.AssetsDefinition:
+    """The asset of the items' vectors under one model."""
+
+    @lake_asset(
+        name=f"emb_{model}_item",
+        description=f"The vector of every item that `recall_{model}` knows; its product with a user's is the score.",
+        ins={"recaller": dg.AssetIn(f"recall_{model}")},
+        kinds={"pytorch", "parquet"},
+        checks=CHECKS,
+    )
+    def emb_item(
+        context: dg.AssetExecutionContext, lake: LakeStore, recaller: Partition, items: Partition
+    ) -> dg.MaterializeResult:
+        from recsys_assets.training import checkpoint, recall, tower_data
+
+        with writing(context, lake, [recaller, items]) as output:
+            towers = recall.two_tower(checkpoint.load(recaller.folder))
+            ids = np.asarray(tower_data.item_vocabulary(towers))
+            indices = tower_data.encoded_items(towers, pq.read_table(items.path(ROWS)), ids)
+            vectors = recall.item_vectors(towers, indices)
+            embeddings.write(output.path(ROWS), "item_id", ids, vectors)
+            _describe(output, vectors)
+        return output.result()
+
+    return emb_item
+
+
+def _describe(output: Output, vectors: Vectors, *more: Vectors) -> None:
+    """Rows, width and lengths of the vectors, and the check that they and all others are numbers."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    output.manifest.rows = len(vectors)
+    output.manifest.metrics = {
+        "width": float(vectors.shape[1]),
+        "mean_length": float(lengths.mean()),
+        "longest": float(lengths.max()),
+    }
+    broken = sum(int((~np.isfinite(each).all(axis=1)).sum()) for each in (vectors, *more))
+    output.check("vectors_are_finite", broken == 0, vectors=broken)
+
+
+embedding_assets = [make(model) for model in RECALLERS for make in (of_users, of_items)]
