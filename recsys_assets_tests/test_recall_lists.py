@@ -267,12 +267,15 @@ def test_coverage_is_the_share_of_the_catalogue_in_some_list() -> None:
 def test_chance_is_the_mean_of_many_random_lists() -> None:
     interactions, asked, scores = random_case(17)
     catalogue = interactions.before("test").item_counts > 2
-    rng, recalls = np.random.default_rng(0), []
-    for _ in range(400):
-        drawn = rng.random(scores.shape, dtype=np.float32)
+    rng = np.random.default_rng(0)
+
+    def draw(block: slice) -> Scores:
+        drawn: Scores = rng.random(scores[block].shape, dtype=np.float32)
         drawn[:, ~catalogue] = -np.inf
-        listed = recommend(lambda block, drawn=drawn: drawn[block].copy(), interactions, asked, 6, True)
-        recalls.append(evaluate(listed.items, asked, (6,))["recall@6"])
+        return drawn
+
+    listed = [recommend(draw, interactions, asked, 6, True).items for _ in range(400)]
+    recalls = [evaluate(items, asked, (6,))["recall@6"] for items in listed]
     expected = by_chance(interactions, asked, catalogue, 6, True)
     assert abs(np.mean(recalls) - expected) < 4 * np.std(recalls) / math.sqrt(len(recalls))
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import csr_array
 
-from recsys_assets.retrieval import term
+from recsys_assets.lake import Manifest, Partition
+from recsys_assets.retrieval import candidates, term
 from recsys_assets.retrieval.interactions import Interactions, from_table, histories, queries
 from recsys_assets.retrieval.scored_lists import strongest, to_lists, to_matrix
 from recsys_assets.retrieval.term import Taste, user_scores
@@ -51,14 +52,14 @@ def test_an_item_s_terms_weigh_as_much_together_as_one_alone() -> None:
     assert found.terms.tolist() == ["Comedy", "Drama", "War"]
     half, third = 1 / math.sqrt(2), 1 / math.sqrt(3)
     expected = [[0, 0, 1], [half, 0, half], [1, 0, 0], [0, 1, 0], [0] * 3, [third] * 3, [0] * 3]
-    np.testing.assert_allclose(found.weights.toarray(), expected)
+    np.testing.assert_allclose(found.weights.toarray(), np.array(expected))
 
 
 def test_terms_named_twice_empty_or_missing_are_as_if_written_once_or_not_at_all() -> None:
     messy = pa.table({"item_id": [9, 4, 7, 5], "tags": [["b", "a", "b"], None, ["", None, "b"], ["z"]]})
     found = term.carried(messy, "tags", np.array([4, 7, 9]))
     assert found.terms.tolist() == ["a", "b"]  # item 5 was never touched
-    np.testing.assert_allclose(found.weights.toarray(), [[0, 0], [0, 1], [math.sqrt(0.5)] * 2])
+    np.testing.assert_allclose(found.weights.toarray(), np.array([[0, 0], [0, 1], [math.sqrt(0.5)] * 2]))
 
 
 def test_without_a_column_all_items_carry_one_term() -> None:
@@ -70,7 +71,7 @@ def test_without_a_column_all_items_carry_one_term() -> None:
 def test_an_item_scores_the_root_of_its_positives_in_its_terms() -> None:
     events = interactions([(1, 1, 1), (2, 1, 1), (2, 2, 1), (3, 2, 1), (3, 4, 0), (4, 1, 0)])
     found = term.item_scores(events, carried(events))
-    np.testing.assert_allclose(found.toarray(), [[0, 0, math.sqrt(2)], [1, 0, 1], [0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(found.toarray(), np.array([[0, 0, math.sqrt(2)], [1, 0, 1], [0, 0, 0]]), rtol=1e-6)
     assert found.nnz == 3
 
 
@@ -153,3 +154,15 @@ def test_scores_in_a_file_are_read_back_and_unknown_ids_left_out(tmp_path: Path)
     read, terms = pq.read_table(tmp_path / "terms.parquet")["terms"], np.array(["a", "b", "c"], object)
     assert to_matrix(read, "term", terms).toarray().tolist() == [[0.5, 0, 2], [0, 0, 0], [0, 1, 0]]
     assert to_matrix(read, "term", terms[1:]).toarray().tolist() == [[0, 2], [0, 0], [1, 0]]
+
+
+def test_a_user_whom_the_files_do_not_know_has_an_empty_list(tmp_path: Path) -> None:
+    events = interactions([(1, 1, 1), (2, 3, 1), (3, 4, 1)], [(1, 2, 1), (2, 2, 1), (3, 6, 1)])
+    one = {"term": "War", "score": 1.0}
+    pq.write_table(pa.table({"user_id": [1, 3], "terms": [[one], [one]]}), tmp_path / candidates.BEFORE_TEST)
+    inverted = {"term": ["War"], "items": [[{"item_id": 2, "score": 3.0}, {"item_id": 1, "score": 2.0}]]}
+    pq.write_table(pa.table(inverted), tmp_path / candidates.TERM_ITEMS)
+    files = dict.fromkeys((candidates.BEFORE_TEST, candidates.TERM_ITEMS), "")
+    partition = Partition(tmp_path, Manifest("recall_term", "sample", "2026-01-01", files=files))
+    found = candidates.by_term(events, queries(events, "test", True), 2, True, partition)
+    assert [events.item_ids[row[row >= 0]].tolist() for row in found.items] == [[2], [], [2, 1]]

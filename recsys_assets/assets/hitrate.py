@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
+from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.checks import Check, check_unique, lake_asset
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
@@ -23,7 +24,6 @@ from recsys_assets.retrieval.details import DETAILS, details, faults
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries, read
 from recsys_assets.retrieval.lists import CUTOFFS, Lists, coverage, curves, evaluate
 
-RECALLERS = {"fm": "", "simplex": "", "dssm": "", "sasrec": ""}
 LENGTH = max(CUTOFFS)
 SOUND = Check("lists_are_sound", "no list holds an item twice, or a seen one where these are left out; scores descend")
 ONE_EACH = Check("unique_keys", "one row a user")

@@ -6,12 +6,11 @@ an event before the test part.
 """
 
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.lake import Partition
-from recsys_assets.retrieval import lists, term
+from recsys_assets.retrieval import embeddings, lists, term
 from recsys_assets.retrieval.interactions import Ids, Interactions, Queries, find
 from recsys_assets.retrieval.lists import Bools, Lists, Scores
 from recsys_assets.retrieval.scored_lists import to_matrix
@@ -65,10 +64,10 @@ def by_vector(
     interactions: Interactions, queries: Queries, k: int, filter_seen: bool, users: Partition, items: Partition
 ) -> Lists:
     """The items whose vectors have the highest inner product with the user's: exact, over all items."""
-    user_ids, user_vectors = _vectors(users, BEFORE_TEST, "user_id")
-    item_ids, item_vectors = _vectors(items, ROWS, "item_id")
-    rows = find(user_ids, _users(interactions, queries))
-    columns = find(item_ids, interactions.item_ids)
+    user_ids, user_vectors = embeddings.read(users.path(BEFORE_TEST))
+    item_ids, item_vectors = embeddings.read(items.path(ROWS))
+    rows = find(user_ids.to_numpy(zero_copy_only=False), _users(interactions, queries))
+    columns = find(item_ids.to_numpy(zero_copy_only=False), interactions.item_ids)
     wanted = item_vectors[columns].T
 
     def score(block: slice) -> Scores:
@@ -83,10 +82,3 @@ def by_vector(
 def _users(interactions: Interactions, queries: Queries) -> Ids:
     """(N,) the id of each query's user."""
     return interactions.user_ids[queries.users]
-
-
-def _vectors(partition: Partition, file: str, key: str) -> tuple[Ids, Scores]:
-    """Ids in ascending order, and their vectors (N, D)."""
-    table = pq.read_table(partition.path(file)).sort_by(key)
-    flat = pc.list_flatten(table["vector"]).to_numpy()
-    return table[key].to_numpy(), flat.reshape(len(table), -1).astype(np.float32)
