@@ -18,7 +18,7 @@ from recsys_assets.retrieval.comparison import additions
 from recsys_assets.retrieval.details import DETAILS, listed_items
 from recsys_assets.retrieval.interactions import queries, read
 
-SHOWN = ("recall@20", "recall@50", "recall@200", "hitrate@200", "ndcg@20", "coverage@50")
+SHOWN = ("recall@20", "recall@50", "recall@200", "hitrate@200", "ndcg@20", "coverage@20")
 Figures = dict[str, dict[str, float]]
 
 

@@ -106,9 +106,10 @@ def match(
     users: csr_array, items: csr_array, interactions: Interactions, queries: Queries, k: int, filter_seen: bool
 ) -> Lists:
     """The lists of queries with terms (N, T), of items with terms (I, T); an item without a common term is in none."""
+    inverted = items.T.tocsr()
 
     def score(block: slice) -> Scores:
-        scores: Scores = users[block].toarray() @ items.T
+        scores: Scores = (users[block] @ inverted).toarray()
         scores[scores == 0] = -np.inf
         return scores
 
