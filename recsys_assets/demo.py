@@ -5,7 +5,7 @@ Does what is missing and nothing twice: a second run says that all is there.
 
 import datetime as dt
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import click
 from rich.console import Console
@@ -19,8 +19,11 @@ from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import Lake, PartitionDamaged, PartitionMissing
 from recsys_assets.settings import settings
 
-REPORT = "rank_report"
-SHOWN = ("test_auc", "test_gauc", "test_logloss")
+# Of each report: what it is about, the metrics that are shown, and of them the one that orders the rows.
+REPORTS = {
+    "recall_report": ("recall", ("recall@20", "recall@50", "recall@200", "ndcg@20", "coverage@20"), "recall@50"),
+    "rank_report": ("ranking", ("test_auc", "test_gauc", "test_logloss"), "test_auc"),
+}
 NEXT = """
 next:
   make ui                                                     see the graph, rerun any part of it
@@ -51,7 +54,8 @@ def _demonstrate(console: Console) -> None:
         materialize(",".join(f"{name}+" for name in missing), day)  # and what was made of an older one
     else:
         console.print(f"Everything for {day} is there already.", highlight=False)
-    console.print(comparison(lake.manifest(REPORT, day).metrics, day))
+    for report, (title, shown, key) in REPORTS.items():
+        console.print(comparison(lake.manifest(report, day).metrics, f"{title}, test rows of {day}", shown, key))
     console.print(f"artefacts: {lake.location('<asset>', day)}", highlight=False, markup=False, soft_wrap=True)
     before = (dt.date.fromisoformat(day) - dt.timedelta(days=1)).isoformat()
     console.print(NEXT.format(before=before), highlight=False, markup=False, soft_wrap=True)
@@ -73,15 +77,16 @@ def _is_there(lake: Lake, asset: str, bizdate: str) -> bool:
         return False
 
 
-def comparison(metrics: Mapping[str, float], bizdate: str) -> Table:
-    """The report's `<model>.<metric>` figures, a row a model, best AUC first, baselines among them."""
+def comparison(metrics: Mapping[str, float], title: str, shown: Sequence[str], key: str) -> Table:
+    """A report's `<model>.<metric>` figures, a row a model that has the key metric, its best first."""
     models: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
         model, _, metric = name.partition(".")
         models.setdefault(model, {})[metric] = value
-    table = Table("", *SHOWN, title=f"ranking, test rows of {bizdate}", title_justify="left")
-    for model, found in sorted(models.items(), key=lambda entry: -entry[1]["test_auc"]):
-        table.add_row(model, *(f"{found[metric]:.4f}" if metric in found else "" for metric in SHOWN))
+    table = Table("", *shown, title=title, title_justify="left")
+    judged = {model: found for model, found in models.items() if key in found}
+    for model, found in sorted(judged.items(), key=lambda entry: -entry[1][key]):
+        table.add_row(model, *(f"{found[metric]:.4f}" if metric in found else "" for metric in shown))
     return table
 
 

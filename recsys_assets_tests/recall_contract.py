@@ -17,14 +17,21 @@ NEWCOMER = SIZE  # one user more, whose only event is a test row
 
 
 def checkerboard() -> Interactions:
-    """User u disliked u + 1 and u + 3, then liked u + 2, u + 4 … in this order around the board; u is the test row."""
+    """User u liked the items of the colour in an order of their own, the last of them u, their only test row.
+
+    Before and behind them stands an item of the other colour that the user disliked: u + 1, in a train row, and
+    u + 3, in a validation row beside one of the liked ones.
+    """
     users = np.arange(SIZE)[:, None]
-    steps = np.array([1, 3, *range(2, SIZE, 2), 0])
-    labels, parts = np.ones(len(steps), np.int8), np.full(len(steps), "train", object)
-    labels[:2], parts[-2:] = 0, ["validation", "test"]
+    liked = np.tile(np.arange(2, SIZE, 2), (SIZE, 1))
+    liked = np.random.default_rng(0).permuted(liked, axis=1)
+    steps = np.column_stack([np.full(SIZE, 1), liked, np.full(SIZE, 3), np.zeros(SIZE, np.int64)])
+    width = steps.shape[1]
+    labels, parts = np.ones(width, np.int8), np.full(width, "train", object)
+    labels[[0, -2]], parts[-3:] = 0, ["validation", "validation", "test"]
     table = pa.table(
         {
-            "user_id": np.append(np.repeat(100 + users, len(steps)), 100 + NEWCOMER),
+            "user_id": np.append(np.repeat(100 + users, width), 100 + NEWCOMER),
             "item_id": np.append((1000 + (users + steps) % SIZE).ravel(), 1000),
             "label": np.append(np.tile(labels, SIZE), 1),
             "part": np.append(np.tile(parts, SIZE), "test"),

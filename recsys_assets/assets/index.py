@@ -1,0 +1,107 @@
+"""Indexes: the items' vectors of each two-tower model in faiss, beside exact search."""
+
+import time
+from typing import Literal
+
+import dagster as dg
+import numpy as np
+from pydantic import Field
+
+from recsys_assets.assets import show
+from recsys_assets.assets.embeddings import BEFORE_TEST
+from recsys_assets.assets.recall import RECALLERS
+from recsys_assets.checks import Check, lake_asset
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.io_managers import Output, writing
+from recsys_assets.lake import Partition
+from recsys_assets.resources import LakeStore
+from recsys_assets.retrieval import embeddings, index
+from recsys_assets.retrieval.embeddings import Vectors
+from recsys_assets.retrieval.index import IndexSettings, UnusableIndex, VectorIndex
+from recsys_assets.retrieval.lists import CUTOFFS, Lists
+
+ASKED = 10_000  # users whose lists from the index are held against exact ones
+LEAST = 0.9
+
+
+class IndexConfig(dg.Config):
+    """The kind of index, and how much work it does; with few items there are fewer clusters."""
+
+    kind: Literal["FlatIP", "IVFFlatIP", "IVFFlatL2", "HNSWFlatIP", "HNSWFlatL2"] = Field(
+        default="IVFFlatIP", description="L2 only for vectors of one length, where it orders as the product does"
+    )
+    nlist: int = Field(default=1000, ge=1, description="IVF: clusters, at most one for 39 items")
+    nprobe: int = Field(default=100, ge=1, description="IVF: clusters that a search looks into")
+    m: int = Field(default=32, ge=2, description="HNSW: neighbours of a vector in the graph")
+    ef_construction: int = Field(default=200, ge=1, description="HNSW: candidates while a vector is put in")
+
+
+def indexed(model: str) -> dg.AssetsDefinition:
+    """The index asset of one two-tower model."""
+
+    @lake_asset(
+        name=f"index_{model}",
+        description=(
+            f"The vectors of `emb_{model}_item` as a faiss index and its `id_mapping` (line n is the item at position "
+            "n). Its metric is the model's own similarity: what is served is what was trained."
+        ),
+        ins={"users": dg.AssetIn(f"emb_{model}_user"), "items": dg.AssetIn(f"emb_{model}_item")},
+        kinds={"faiss"},
+        checks=[Check("near_exact", f"its lists of 200 hold {LEAST:.0%} of what exact search finds", blocking=False)],
+    )
+    def made(
+        context: dg.AssetExecutionContext, config: IndexConfig, lake: LakeStore, users: Partition, items: Partition
+    ) -> dg.MaterializeResult:
+        with writing(context, lake, [users, items], config.model_dump()) as output:
+            ids, vectors = embeddings.read(items.path(ROWS))
+            _refuse_another_order(config.kind, vectors)
+            settings = IndexSettings(**config.model_dump()).fitted(len(ids))
+            built = index.build(vectors, ids, settings)
+            built.write(output.draft.folder)
+            output.manifest.rows = len(ids)
+            _hold_against_exact(output, built, vectors, embeddings.read(users.path(BEFORE_TEST))[1][:ASKED])
+            output.manifest.metrics |= {"nlist": float(settings.nlist), "nprobe": float(settings.nprobe)}
+        return output.result()
+
+    return made
+
+
+def _refuse_another_order(kind: str, vectors: Vectors) -> None:
+    """Least distance and highest product agree only where all items' vectors are of one length."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    if kind.endswith("L2") and np.ptp(lengths) > 1e-4 * lengths.max():
+        raise UnusableIndex(
+            f"{kind} would order items in another way than the model: its similarity is the inner product, and the "
+            f"items' vectors are {lengths.min():.3g} to {lengths.max():.3g} long. Set kind to {kind[:-2]}IP"
+        )
+
+
+def _hold_against_exact(output: Output, built: VectorIndex, items: Vectors, users: Vectors) -> None:
+    """How much of the exact lists the index finds, and, in the metadata, how many users a second both serve.
+
+    The index is asked at the `nprobe` of its settings; faiss files do not keep it, the manifest does.
+    """
+    flat = index.build(items, built.ids, IndexSettings("FlatIP"))
+    (exact, exact_rate), (found, rate) = _timed(flat, users), _timed(built, users)
+    shares = {k: _shared(exact.items[:, :k], found.items[:, :k], len(items)) for k in CUTOFFS}
+    output.manifest.metrics = {f"recall_of_exact@{k}": share for k, share in shares.items()}
+    output.check("near_exact", shares[max(CUTOFFS)] >= LEAST, share=shares[max(CUTOFFS)])
+    rows = [("exact", exact_rate, *(1.0 for _ in CUTOFFS)), ("index", rate, *shares.values())]
+    columns = ["", "users a second", *(f"recall of exact@{k}" for k in CUTOFFS)]
+    output.metadata["beside exact search"] = show.table(columns, rows)
+
+
+def _timed(asked: VectorIndex, users: Vectors) -> tuple[Lists, float]:
+    started = time.perf_counter()
+    lists = asked.search(users, max(CUTOFFS))
+    return lists, len(users) / (time.perf_counter() - started)
+
+
+def _shared(expected: np.ndarray, found: np.ndarray, count: int) -> float:
+    """The share of the expected items (N, K) that are among the found of the same row."""
+    rows = np.arange(len(expected))[:, None] * (count + 1) + 1
+    there = np.isin(rows + expected, rows + found) & (expected >= 0)
+    return float(there.sum() / (expected >= 0).sum())
+
+
+index_assets = [indexed(model) for model in RECALLERS]
