@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from recsys_assets.models.towers import Batch, Negatives
-from recsys_assets.retrieval.negatives import AliasTable
+from recsys_assets.retrieval.negatives import alias_table, popularity
 from recsys_assets.training.config import ConfigError, RecallTraining
 from recsys_assets.training.tower_data import TowerData
 
-_POPULARITY = 0.75  # exponent of the draws by popularity (Mikolov et al. 2013)
+# An item that is never drawn can only be a row's own target: any finite correction will do.
+_RAREST = np.log(1e-12)
 
 
 class Draws:
@@ -37,12 +38,12 @@ class Draws:
                 raise ConfigError("negatives: table needs the weights of `negative_items`")
             shares = _by_token(data, *weights)
         else:
-            powers = {"uniform": 0.0, "popularity": _POPULARITY}
-            counts = np.bincount(positives, minlength=items + 1)[1:].astype(np.float64)
-            shares = counts ** powers.get(self.kind, 1.0)
-        self.table = AliasTable(shares)
-        # An item that is never drawn is only ever a row's own target: any finite correction will do.
-        self.log_share = torch.from_numpy(np.log(np.append(1.0, np.maximum(shares, 1e-9) / shares.sum()))).float()
+            counts = np.bincount(positives, minlength=items + 1)[1:]
+            powers = {"uniform": 0.0, "in_batch": 1.0}
+            shares = popularity(counts, powers[self.kind]) if self.kind in powers else popularity(counts)
+        self.table = alias_table(shares)
+        log_share = np.maximum(self.table.log_probability, _RAREST)
+        self.log_share = torch.from_numpy(np.append(0.0, log_share)).float()
 
     def negatives(self, batch: Batch, rng: np.random.Generator) -> Negatives | None:
         """Those of one batch, on its device."""
@@ -51,7 +52,7 @@ class Draws:
         device = batch.users.device
         tokens: Tensor = batch.targets[batch.targets > 0]
         if self.kind != "in_batch":
-            tokens = torch.from_numpy(self.table.draw(self.training.sampled, rng) + 1).to(device)
+            tokens = torch.from_numpy(self.table.draw(rng, self.training.sampled) + 1).to(device)
         return Negatives(tokens, (self.log_share + np.log(len(tokens))).to(device))
 
 
