@@ -1,0 +1,108 @@
+"""Seconds from Parquet tables to the hit rate: exact search, faiss's exact index, and TorchEasyRec's default index.
+
+    python benchmarks/hitrate_speed.py                                         # 60,400 users, 10^6 items: 10 minutes
+    python benchmarks/hitrate_speed.py --users 6040 --items 100000             # a few seconds
+    python benchmarks/hitrate_speed.py --json                                  # the last line is one JSON object
+
+The tables are generated: normal vectors, four right items a user, of which one lies in the user's direction.
+The contenders run in turn, each in a process of its own, so that its peak memory is its own. All read the same
+tables with the same code and count hits with the same code; IVFFlatIP has TorchEasyRec's nlist 1000, nprobe 800.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys_assets.retrieval import hitrate, hitrate_tables, index, search
+from recsys_assets.retrieval.embeddings import Vectors
+
+CONTENDERS = {"recsys_assets, exact": "", "faiss FlatIP": "FlatIP", "faiss IVFFlatIP": "IVFFlatIP"}
+ROWS = {"": 1 << 14}  # searched at once; with faiss 1024, as TorchEasyRec does
+
+
+def generate(folder: Path, users: int, items: int, dims: int, seed: int = 1) -> None:
+    """Write items.parquet and users.parquet."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((items, dims), dtype=np.float32)
+    truth = rng.integers(0, items, (users, 4))
+    asked = rng.standard_normal((users, dims), dtype=np.float32) + vectors[truth[:, 0]] / 2
+    pq.write_table(pa.table({"item_id": np.arange(items), "item_tower_emb": lists(vectors)}), folder / "items.parquet")
+    columns = {"request_id": np.arange(users), "gt_items": lists(truth), "user_tower_emb": lists(asked)}
+    pq.write_table(pa.table(columns), folder / "users.parquet")
+
+
+def lists(rows: np.ndarray) -> pa.ListArray:
+    """A column with a list for each row of a matrix."""
+    offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1)))
+
+
+def searcher(kind: str, ids: pa.Array, vectors: Vectors) -> hitrate.Searcher:
+    """What a contender searches with."""
+    if not kind:
+        return search.Flat(vectors)
+    return index.build(vectors, ids, index.IndexSettings(kind).fitted(len(vectors)))  # type: ignore[arg-type]
+
+
+def measure(contender: str, folder: Path, k: int) -> dict[str, float]:
+    """Seconds, hit rate and peak memory in MB of one contender."""
+    kind, start = CONTENDERS[contender], time.perf_counter()
+    columns = "request_id", "gt_items", "user_tower_emb"
+    requests = hitrate_tables.requests(str(folder / "users.parquet"), None, columns, 1, None, "IP")
+    ids, vectors = hitrate_tables.items(str(folder / "items.parquet"), None, "item_id", "item_tower_emb")
+    found = hitrate.search(requests, ids, searcher(kind, ids, vectors), k, ROWS.get(kind, 1024))
+    hits = sum(int(part.hits.sum()) for part in found)
+    seconds = time.perf_counter() - start
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "hitrate": hits / len(requests.pairs[0]), "memory_mb": memory}
+
+
+def compare(folder: Path, k: int) -> dict[str, dict[str, float]]:
+    """Run the contenders in turn and print the table."""
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # for all alike: waiting threads sleep
+    done: dict[str, dict[str, float]] = {}
+    print(f"{'':24}{'seconds':>10}{'times ours':>12}{'hit rate':>11}{'memory MB':>11}")
+    for contender in CONTENDERS:
+        command = [sys.executable, __file__, "--only", contender, "--source", str(folder), "--top-k", str(k)]
+        done[contender] = run = json.loads(subprocess.check_output(command, text=True, env=environment))
+        times = run["seconds"] / next(iter(done.values()))["seconds"]
+        print(
+            f"{contender:24}{run['seconds']:10.1f}{times:12.1f}{run['hitrate']:11.6f}{run['memory_mb']:11,.0f}",
+            flush=True,
+        )
+    return done
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=60_400)
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--dims", type=int, default=32)
+    parser.add_argument("--top-k", type=int, default=200)
+    parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
+    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--source", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.only:
+        print(json.dumps(measure(args.only, args.source, args.top_k)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder), args.users, args.items, args.dims)
+        done = compare(Path(folder), args.top_k)
+    if args.json:
+        print(json.dumps(done))
+
+
+if __name__ == "__main__":
+    main()

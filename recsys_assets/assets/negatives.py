@@ -1,0 +1,97 @@
+"""Negative items: the table that two-tower models draw negatives from, in TorchEasyRec's format."""
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from recsys_assets.assets import show
+from recsys_assets.checks import Check, lake_asset
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.io_managers import Output, writing
+from recsys_assets.lake import Partition
+from recsys_assets.resources import Dataset, LakeStore
+from recsys_assets.retrieval import interactions, negatives, node_ids, weighted_items
+from recsys_assets.retrieval.weighted_items import WeightedItems
+
+TABLE = "negative_items.tsv"
+
+
+class NegativesConfig(dg.Config):
+    """How negatives are weighted, and what becomes of ids that are text."""
+
+    power: float = Field(default=negatives.POWER, ge=0, description="of an item's events; 0 weights all alike")
+    hash_ids: bool = Field(default=True, description="hash ids that are text to 64 bits; off, they are refused")
+
+
+@lake_asset(
+    kinds={"python"},
+    checks=[
+        Check("unique_ids", "no id is there twice, hashed ones included"),
+        Check("weights_are_positive", "every weight is finite and above zero"),
+        Check("reads_back", "the file, read again, is what was written"),
+    ],
+)
+def negative_items(
+    context: dg.AssetExecutionContext,
+    config: NegativesConfig,
+    lake: LakeStore,
+    dataset: Dataset,
+    recall_samples: Partition,
+    items: Partition,
+) -> dg.MaterializeResult:
+    """Items with an event before the test rows, weighted by the number of these events to the power 0.75.
+
+    A tab-separated table of id, weight and attributes, which are the profile's item features in its order:
+    what TorchEasyRec's `negative_sampler` reads, with the `attr_fields` and their types that the metadata shows.
+    """
+    with writing(context, lake, [recall_samples, items], config.model_dump()) as output:
+        events = interactions.read(recall_samples.path(ROWS)).before("test")
+        seen = np.flatnonzero(events.item_counts)
+        ids = pa.array(events.item_ids[seen])
+        found = WeightedItems(
+            ids=node_ids.integers(ids, config.hash_ids),
+            weights=negatives.popularity(events.item_counts[seen], config.power),
+            attributes=_attributes(dataset.load(), pq.read_table(items.path(ROWS)), ids),
+        )
+        output.manifest.rows = len(seen)
+        output.manifest.metrics = {"total_weight": float(found.weights.sum())}
+        _check(output, found)
+    return output.result()
+
+
+def _attributes(profile: Profile, table: pa.Table, ids: pa.Array) -> pa.Table:
+    """The item features of the profile, in its order, of the items with these ids; an empty list is a missing one."""
+    features = profile.features
+    names = [*features.categorical, *features.multi_valued, *features.numeric]
+    row = pc.index_in(ids, value_set=table["item_id"].combine_chunks())
+    columns = {name: table[name].combine_chunks().take(row) for name in names if name in table.column_names}
+    for name, values in columns.items():
+        if pa.types.is_list(values.type):
+            columns[name] = pc.if_else(pc.equal(pc.list_value_length(values), 0), None, values)
+    return pa.table(columns)
+
+
+def _check(output: Output, found: WeightedItems) -> None:
+    """The checks; what passes the first two is written, and read again."""
+    again = len(found.ids) - len(np.unique(found.ids))
+    output.check("unique_ids", again == 0, there_twice=again)
+    light = int((~np.isfinite(found.weights) | (found.weights <= 0)).sum())
+    output.check("weights_are_positive", light == 0, items=light)
+    schema = found.attributes.schema
+    weighted_items.write(output.path(TABLE), found)
+    written = weighted_items.read(output.path(TABLE), schema)
+    same = {
+        "ids": np.array_equal(written.ids, found.ids),
+        "weights": np.array_equal(written.weights, found.weights),
+        "attributes": written.attributes.equals(found.attributes),
+    }
+    output.check("reads_back", all(same.values()), **same)
+    output.metadata["attr_fields"] = show.table(["attribute", "type"], [(field.name, field.type) for field in schema])
+    heaviest = np.argsort(-found.weights, kind="stable")[:8]
+    columns = [found.ids, found.weights, *(column.to_pylist() for column in found.attributes.columns)]
+    rows = [tuple(column[place] for column in columns) for place in heaviest.tolist()]
+    output.metadata["heaviest items"] = show.table(["id", "weight", *schema.names], rows)

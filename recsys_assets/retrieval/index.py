@@ -1,0 +1,158 @@
+"""Vector indexes of faiss: built, written as a `faiss_index` and an `id_mapping` (TorchEasyRec), read, searched.
+
+Line n of `id_mapping` is the id of the vector at faiss's position n. A `Flat` index is exact; IVF looks into the
+`nprobe` of `nlist` clusters whose centres are nearest to the query, HNSW walks a graph of near neighbours.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.retrieval.embeddings import Vectors
+from recsys_assets.retrieval.lists import Lists
+
+Kind = Literal["FlatIP", "FlatL2", "IVFFlatIP", "IVFFlatL2", "HNSWFlatIP", "HNSWFlatL2"]
+INDEX, IDS = "faiss_index", "id_mapping"
+POINTS_A_LIST = 39  # with fewer faiss warns that the clusters are not well trained
+
+
+class UnusableIndex(ValueError):
+    """An index that cannot be built or read; the message says why."""
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """What kind of index, and how much work it does.
+
+    Attributes:
+        kind: structure and metric: inner product (highest first) or squared Euclidean distance (least first).
+        nlist: IVF: clusters.
+        nprobe: IVF: clusters that a search looks into.
+        m: HNSW: neighbours of a vector in the graph.
+        ef_construction: HNSW: candidates held while a vector is put into the graph.
+    """
+
+    kind: Kind = "IVFFlatIP"
+    nlist: int = 1000
+    nprobe: int = 800
+    m: int = 32
+    ef_construction: int = 200
+
+    def fitted(self, count: int) -> "IndexSettings":
+        """The settings with no more clusters than `count` vectors can train: one for 39 vectors, at least one."""
+        nlist = min(self.nlist, max(1, count // POINTS_A_LIST))
+        return replace(self, nlist=nlist, nprobe=min(self.nprobe, nlist))
+
+
+@dataclass(frozen=True)
+class VectorIndex:
+    """A faiss index and the ids (strings) of its vectors."""
+
+    index: Any
+    ids: pa.Array
+
+    def search(self, queries: Vectors, k: int) -> Lists:
+        """The k best of what the index finds for queries (N, D).
+
+        Scores are inner products, or squared distances times -1. Where an index finds fewer than k, its lists
+        are filled with -1 and -inf.
+        """
+        import faiss
+
+        scores, items = self.index.search(np.ascontiguousarray(queries, np.float32), k)
+        sign = 1 if self.index.metric_type == faiss.METRIC_INNER_PRODUCT else -1
+        return Lists(items, np.where(items < 0, -np.inf, sign * scores).astype(np.float32))
+
+    def write(self, folder: Path) -> None:
+        """Write `faiss_index` and `id_mapping` into a folder.
+
+        Raises:
+            UnusableIndex: an id has a line break in it.
+        """
+        import faiss
+
+        broken = pc.index(pc.match_substring_regex(self.ids, "[\r\n]"), True).as_py()
+        if broken >= 0:
+            raise UnusableIndex(f"id {self.ids[broken].as_py()!r} has a line break: {IDS} holds an id a line")
+        faiss.write_index(self.index, str(folder / INDEX))
+        with (folder / IDS).open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{name}\n" for name in self.ids.to_pylist())
+
+
+def build(vectors: Vectors, ids: pa.Array, settings: IndexSettings, repeatable: bool = True) -> VectorIndex:
+    """Build an index of vectors (I, D) with their ids.
+
+    The clusters of IVF come from a seeded k-means. A graph depends on the order in which vectors enter it:
+    with `repeatable` a single core builds it, without, all cores do and no two graphs are the same.
+
+    Raises:
+        UnusableIndex: there are no vectors, or fewer than clusters.
+    """
+    import faiss
+
+    count, dimensions = vectors.shape
+    if not vectors.size:
+        raise UnusableIndex("there are no vectors to build an index of")
+    if settings.kind.startswith("IVF") and settings.nlist > count:
+        raise UnusableIndex(f"{settings.nlist} clusters of {count} vectors: set nlist to {count} or less")
+    index = _empty(dimensions, settings)
+    if not index.is_trained:
+        index.train(vectors)
+    with _threads(1 if repeatable and settings.kind.startswith("HNSW") else faiss.omp_get_max_threads()):
+        index.add(vectors)
+    return VectorIndex(index, ids.cast(pa.string()))
+
+
+def _empty(dimensions: int, settings: IndexSettings) -> Any:
+    """The index without vectors."""
+    import faiss
+
+    inner = settings.kind.endswith("IP")
+    metric = faiss.METRIC_INNER_PRODUCT if inner else faiss.METRIC_L2
+    if settings.kind.startswith("HNSW"):
+        graph = faiss.IndexHNSWFlat(dimensions, settings.m, metric)
+        graph.hnsw.efConstruction = settings.ef_construction
+        return graph
+    flat = faiss.IndexFlatIP(dimensions) if inner else faiss.IndexFlatL2(dimensions)
+    if settings.kind.startswith("Flat"):
+        return flat
+    clusters = faiss.IndexIVFFlat(flat, dimensions, settings.nlist, metric)
+    clusters.nprobe = settings.nprobe
+    return clusters
+
+
+def read(folder: Path) -> VectorIndex:
+    """Read what `VectorIndex.write` wrote, or TorchEasyRec's `create_faiss_index`.
+
+    Raises:
+        UnusableIndex: a file is missing, or the two are not of the same number of vectors.
+    """
+    import faiss
+
+    for file in (INDEX, IDS):
+        if not (folder / file).is_file():
+            raise UnusableIndex(f"{folder} has no {file}")
+    index = faiss.read_index(str(folder / INDEX))
+    lines = (folder / IDS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    if len(lines) != index.ntotal:
+        raise UnusableIndex(f"{folder}: {index.ntotal} vectors in {INDEX}, {len(lines)} lines in {IDS}")
+    return VectorIndex(index, pa.array(lines, pa.string()))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let faiss use so many threads."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

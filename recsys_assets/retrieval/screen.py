@@ -1,0 +1,115 @@
+"""A screen for vector search: which of I items could score at least a threshold with each of N queries.
+
+Everything is multiplied in bfloat16 (float32 where that is not fast), and what the rounding may have taken is
+added within the same product. With x = x' + dx and q = q' + dq, primes for the rounded vectors,
+
+    q x <= q' x' + |q'| |dx| + |dq| |x|                     (Cauchy-Schwarz, twice)
+
+is again an inner product, of vectors with two more columns each; two further columns subtract the threshold.
+So an item passes where one product is above zero, and no item whose score reaches the threshold fails.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys_assets.retrieval.embeddings import Vectors
+from recsys_assets.retrieval.interactions import Ints
+
+if TYPE_CHECKING:
+    import torch
+
+Doubles = npt.NDArray[np.float64]
+
+EVERYTHING = -1e37  # a threshold that all items pass
+QUERIES = 2048  # at once: with ITEMS 4 MB of products a core; half and double are a tenth slower
+ITEMS = 1024
+GROUP = 32  # neighbouring items: one of their products is looked at alone only where their highest is above zero
+GROUPS = 2048  # looked at in one go
+SAMPLE = 1 << 16
+PARTS = 2048  # of the sample, at the least
+_UP = 1 + 2**-6  # more than bfloat16 rounds down
+_TINY = 1e-30  # more than products lose that are too small for float32
+
+
+class Screen:
+    """The items as the screen needs them: 2 (D + 4) bytes each."""
+
+    def __init__(self, items: Vectors) -> None:
+        """Round the items (I, D), which must be finite, and draw a sample of them."""
+        import torch
+
+        from recsys_assets.models.layers import bfloat16_is_fast
+
+        fast = bfloat16_is_fast(torch.device("cpu"))
+        self._kind, self._bits = (torch.bfloat16, torch.int16) if fast else (torch.float32, torch.int32)
+        self._count, self._width = items.shape
+        self._items = torch.zeros(-(-len(items) // ITEMS) * ITEMS, self._width + 4, dtype=self._kind)
+        for first in range(0, len(items), SAMPLE):
+            part = torch.from_numpy(items[first : first + SAMPLE])
+            self._items[first : first + len(part)] = self._item_side(part)
+        chosen = np.random.default_rng(0).permutation(self._count)[:SAMPLE]
+        self._sample = self._items[torch.from_numpy(chosen), : self._width].contiguous()
+
+    def thresholds(self, queries: Vectors, ranks: Ints) -> Doubles:
+        """(N,) about the score of rank `ranks` (1 the best) among the sample's, for queries (N, D).
+
+        Too low where good items are neighbours in the sample, `EVERYTHING` where the sample has fewer.
+        """
+        import torch
+
+        size = max(1, len(self._sample) // max(PARTS, 4 * int(ranks.max())))  # items in a part of the sample
+        step, parts = size * max(1, ITEMS // size), len(self._sample) // size
+        rounded = torch.from_numpy(queries).to(self._kind).T
+        highest = [
+            torch.mm(items, rounded).view(-1, size, len(queries)).amax(1).float()
+            for items in torch.split(self._sample[: parts * size], step)
+        ]
+        ordered = np.sort(torch.cat(highest).T.contiguous().numpy(), axis=1)
+        found = ordered[np.arange(len(queries)), np.maximum(parts - ranks, 0)].astype(np.float64)
+        return np.where(ranks <= parts, found, EVERYTHING)
+
+    def passing(self, queries: Vectors, thresholds: Doubles) -> Iterator[tuple[Ints, Ints]]:
+        """(query's row, item) of all pairs whose score may reach the query's threshold, and of some others.
+
+        The items of a row come in ascending order. An item passes if its score is the threshold.
+        """
+        import torch
+
+        side = self._query_side(torch.from_numpy(queries), torch.from_numpy(thresholds)).T.contiguous()
+        products = torch.empty(ITEMS, len(queries), dtype=self._kind)
+        # The sign of a float is the sign of its bits, and numpy compares 16-bit integers 16 times as fast.
+        bits = products.view(self._bits).numpy().reshape(ITEMS // GROUP, GROUP, len(queries))
+        for first in range(0, len(self._items), ITEMS):
+            torch.mm(self._items[first : first + ITEMS], side, out=products)
+            group, row = np.divmod(np.flatnonzero(bits.max(axis=1) > 0), len(queries))
+            for some in range(0, len(row), GROUPS):
+                groups, rows = group[some : some + GROUPS], row[some : some + GROUPS]
+                pair, place = np.nonzero(bits[groups, :, rows] > 0)
+                yield rows[pair], first + groups[pair] * GROUP + place
+
+    def _item_side(self, items: "torch.Tensor") -> "torch.Tensor":
+        """(I, D + 4): the rounded items, |dx|, |x|, and ones for the threshold."""
+        import torch
+
+        rounded = items.to(self._kind)
+        lost = (items - rounded.float()).norm(dim=1, keepdim=True)
+        ones = torch.ones(len(items), 2)
+        return torch.cat([rounded.float(), lost * _UP, items.norm(dim=1, keepdim=True) * _UP, ones], 1).to(self._kind)
+
+    def _query_side(self, queries: "torch.Tensor", thresholds: "torch.Tensor") -> "torch.Tensor":
+        """(N, D + 4): the rounded queries, |q'|, |dq|, and minus the threshold in two parts.
+
+        `sums` is four times what adding up D + 4 products in float32 may lose, as a share of |q| |x| and of the
+        threshold; 2^-15 of the threshold is twice what its two parts leave out.
+        """
+        import torch
+
+        rounded, sums = queries.to(self._kind), (self._width + 4) * 2.0**-22
+        lost = (queries - rounded.float()).norm(dim=1) + sums * queries.norm(dim=1)
+        minus = (thresholds.abs() * (2**-15 + sums) + _TINY - thresholds).float()
+        high = minus.to(self._kind).float()
+        more = [rounded.float().norm(dim=1) * _UP, lost * _UP, high, minus - high]
+        return torch.cat([rounded.float(), torch.stack(more, 1)], 1).to(self._kind)

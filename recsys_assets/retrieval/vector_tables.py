@@ -1,0 +1,182 @@
+"""Embedding tables of other systems: Parquet or CSV, vectors as lists of numbers or as text.
+
+In text a comma parts the numbers of a vector and a semicolon the vectors of a row. Ids are text here, whatever
+they are in the file, so that the 7 of one table is the "7" of another.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from recsys_assets.retrieval.casting import Uncastable, cast
+from recsys_assets.retrieval.embeddings import Vectors
+from recsys_assets.retrieval.interactions import Ints
+
+Format = Literal["csv", "parquet"]
+
+
+class UnreadableTable(ValueError):
+    """A table that cannot be read; the message names the file, and the column and row that are wrong."""
+
+
+def files(place: str, kind: Format | None = None) -> tuple[list[Path], Format]:
+    """The files of a path (a file, a folder or a glob pattern) and their format, by default that of their names.
+
+    Raises:
+        UnreadableTable: there are none, or their names do not say what they are.
+    """
+    path = Path(place)
+    if path.is_file():
+        found = [path]
+    elif path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith((".", "_")))
+    else:
+        base = Path(path.anchor or ".")
+        found = sorted(file for file in base.glob(str(path.relative_to(base))) if file.is_file())
+    if not found:
+        raise UnreadableTable(f"there is no file at {place}")
+    endings = {file.suffix for file in found}
+    if kind is None and endings not in ({".csv"}, {".parquet"}):
+        raise UnreadableTable(f"{place}: neither all .csv nor all .parquet: say which with the reader type")
+    return found, kind or ("csv" if endings == {".csv"} else "parquet")
+
+
+def read(file: Path, kind: Format, columns: Sequence[str]) -> pa.Table:
+    """The named columns of a file; those of CSV are text, under the names in its first line.
+
+    Raises:
+        UnreadableTable: the file is not of the format, or lacks a column.
+    """
+    try:
+        if kind == "parquet":
+            with pq.ParquetFile(file) as source:
+                there = source.schema_arrow.names
+                return source.read(columns=_all_there(file, columns, there)).combine_chunks()
+        with file.open(encoding="utf-8", newline="") as lines:
+            there = csv.read_csv(pa.BufferReader(lines.readline().encode())).column_names
+        types = dict.fromkeys(_all_there(file, columns, there), pa.string())
+        options = csv.ConvertOptions(column_types=types, include_columns=list(columns), strings_can_be_null=False)
+        return csv.read_csv(file, convert_options=options).combine_chunks()
+    except pa.ArrowException as error:
+        raise UnreadableTable(f"{file} cannot be read as {kind}: {error}") from error
+
+
+def ids(file: Path, table: pa.Table, column: str) -> pa.Array:
+    """(N,) the column as text.
+
+    Raises:
+        UnreadableTable: it holds neither integers nor text, or one is missing.
+    """
+    values = text(file, column, table[column].combine_chunks())
+    if values.null_count:
+        raise UnreadableTable(f"{file}, row {_first(pc.is_null(values))}: {column} is missing")
+    return values
+
+
+def id_lists(file: Path, table: pa.Table, column: str) -> pa.Array:
+    """(N,) lists of text, of a column of lists, of text parted by commas, or of single ids.
+
+    An empty text, and what is missing, are no ids: an empty list.
+
+    Raises:
+        UnreadableTable: the ids are neither integers nor text.
+    """
+    values = table[column].combine_chunks()
+    if not _is_list(values.type):
+        values = pc.split_pattern(text(file, column, values), ",")
+    flat, row = text(file, column, values.flatten()), pc.list_parent_indices(values).to_numpy()
+    kept = pc.fill_null(pc.not_equal(flat, ""), False)
+    counts = np.bincount(row[kept.to_numpy(zero_copy_only=False)], minlength=len(values))
+    return pa.ListArray.from_arrays(pa.array(np.append(0, np.cumsum(counts)), pa.int32()), flat.filter(kept))
+
+
+def integers(file: Path, table: pa.Table, column: str) -> Ints:
+    """(N,) the column as integers.
+
+    Raises:
+        UnreadableTable: one of them is not.
+    """
+    values = table[column].combine_chunks()
+    try:
+        whole = cast(values, pa.int64())
+    except Uncastable as error:
+        raise UnreadableTable(f"{file}, row {error.row + 1}: {column} is {error.value!r}, no whole number") from error
+    if whole.null_count:
+        raise UnreadableTable(f"{file}, row {_first(pc.is_null(whole))}: {column} is missing")
+    numbers: Ints = whole.to_numpy()
+    return numbers
+
+
+def vectors(file: Path, table: pa.Table, column: str, each: int = 1) -> Vectors:
+    """(N, each, D) vectors of a column of text, of lists of numbers, or of lists of such lists.
+
+    Raises:
+        UnreadableTable: a row has not `each` vectors, a vector has not the length of the first, or holds what is
+            no finite number.
+    """
+    values = table[column].combine_chunks()
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        values = pc.split_pattern(values, ";")
+        _equal(file, column, values, each, "vectors")
+        values = pc.split_pattern(values.flatten(), ",")
+    elif _is_list(values.type) and _is_list(values.type.value_type):
+        _equal(file, column, values, each, "vectors")
+        values = values.flatten()
+    elif each > 1 or not _is_list(values.type):
+        raise UnreadableTable(f"{file}: {column} is {values.type}, not {each} vectors a row")
+    if not len(values):
+        return np.empty((0, each, 0), np.float32)
+    width = len(values[0]) if values[0].is_valid else 0
+    _equal(file, column, values, width, "numbers", each)
+    try:
+        numbers: Vectors = cast(values.flatten(), pa.float32()).to_numpy(zero_copy_only=False)
+    except Uncastable as error:
+        row = error.row // (each * width) + 1
+        raise UnreadableTable(f"{file}, row {row}: {column} holds {error.value!r}, which is no number") from error
+    found = numbers.reshape(-1, each, width)
+    wrong = np.flatnonzero(~np.isfinite(found).all(axis=(1, 2)))
+    if wrong.size:
+        raise UnreadableTable(f"{file}, row {wrong[0] + 1}: {column} holds what is no finite number")
+    return found
+
+
+def _equal(file: Path, column: str, lists: pa.Array, length: int, what: str, each: int = 1) -> None:
+    """Refuse lists, `each` of them a row, that have not `length` elements."""
+    other = pc.fill_null(pc.not_equal(pc.list_value_length(lists), length), True)
+    place = pc.index(other, True).as_py()
+    if place >= 0 or not length:
+        found = len(lists[place]) if lists[place].is_valid else "no"
+        raise UnreadableTable(f"{file}, row {max(place, 0) // each + 1}: {column} has {found} {what}, not {length}")
+
+
+def text(file: Path, column: str, values: pa.Array) -> pa.Array:
+    """Integers or text as text.
+
+    Raises:
+        UnreadableTable: they are neither.
+    """
+    kind = values.type
+    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise UnreadableTable(f"{file}: {column} holds {kind}: ids are integers or text")
+    return values.cast(pa.string())
+
+
+def _all_there(file: Path, columns: Sequence[str], there: Sequence[str]) -> list[str]:
+    if missing := [column for column in columns if column not in there]:
+        raise UnreadableTable(f"{file} has no column {missing[0]}: it has {', '.join(there)}")
+    return list(columns)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _first(wrong: pa.Array) -> int:
+    """Row, from 1, of the first true."""
+    return int(pc.index(wrong, True).as_py()) + 1
