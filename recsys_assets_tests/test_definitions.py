@@ -57,7 +57,7 @@ def test_every_asset_has_a_key_of_one_part_in_the_group_of_its_module(key: dg.As
     node = GRAPH.get(key)
     assert len(key.path) == 1
     assert sorted(GROUPS) == sorted({GRAPH.get(other).group_name for other in ASSETS})
-    here = dg.load_assets_from_modules([GROUPS[node.group_name]])
+    here = dg.load_assets_from_modules(GROUPS[node.group_name])
     assert key in {own for asset in here if isinstance(asset, dg.AssetsDefinition) for own in asset.keys}
 
 

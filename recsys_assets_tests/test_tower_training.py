@@ -12,7 +12,8 @@ from recsys_assets.models.registry import TOWERS, configured
 from recsys_assets.models.registry import towers as tower_named
 from recsys_assets.retrieval.interactions import Interactions, queries
 from recsys_assets.retrieval.lists import evaluate
-from recsys_assets.training import checkpoint, onnx_towers, recall, tower_data
+from recsys_assets.retrieval.weighted_items import WeightedItems
+from recsys_assets.training import checkpoint, onnx_export, onnx_towers, recall, tower_data
 from recsys_assets.training.config import ConfigError, NegativesKind
 from recsys_assets.training.loop import Fitted
 from recsys_assets_tests.recall_world import ITEMS, schema, source
@@ -52,12 +53,12 @@ def test_each_wanted_event_comes_once_with_the_history_before_it() -> None:
     data, history = loaded()
     wanted = tower_data.targets_of(data, "train", labelled=False)
     model = tower_named("sasrec")(schema(), TOWERS["sasrec"].config(width=8, history=history))
-    found = []
+    found: list[tuple[int, list[int], int]] = []
     for batch in tower_data.event_batches(data, wanted, history, 100, np.random.default_rng(0)):
         past = model.past(batch.users).tolist()
         found += zip(batch.users[:, 0].tolist(), map(known, past), batch.targets.tolist(), strict=True)
     events, rows = data.interactions, np.flatnonzero(wanted)
-    before = [known(told(events, data.tokens, row, history)) for row in rows]
+    before = [known(told(events, data.tokens, int(row), history)) for row in rows]
     expected = zip(data.users[events.users[rows], 0].tolist(), before, data.tokens[rows].tolist(), strict=True)
     assert sorted(found) == sorted(expected)
 
@@ -86,7 +87,7 @@ def test_windows_cover_every_wanted_event_and_hold_what_came_before(part: str, h
                     and data.tokens[row - len(before) : row].tolist() == before
                 ]
                 assert rows, "no event of the user has this target after this history"
-                covered |= set(rows)
+                covered |= set(map(int, rows))
         assert covered == reachable
 
 
@@ -115,7 +116,7 @@ def test_items_that_the_model_does_not_know_are_on_no_list() -> None:
 @pytest.mark.parametrize("kind", ["all", "in_batch", "uniform", "popularity", "table"])
 @pytest.mark.parametrize("name", ["sasrec", "dssm", "simplex"])
 def test_every_kind_of_negatives_trains(name: str, kind: NegativesKind) -> None:
-    given = replace(source(), weights=(pa.array(range(100, 130)), np.linspace(1, 2, 30)))
+    given = replace(source(), weights=WeightedItems(np.arange(100, 130), np.linspace(1, 2, 30), pa.table({})))
     settings = configured(name, NETWORK[name], {**TRAINING, "epochs": 3, "negatives": kind, "sampled": 50})
     history = recall.fit(name, schema(), given, *settings, 1).history
     assert history[-1]["train_loss"] < history[0]["train_loss"]
@@ -162,6 +163,6 @@ def test_a_checkpoint_and_its_onnx_files_give_the_vectors_of_training(name: str,
     raw = {"user": tower_data.raw_users(model, given.interactions, given.users, starts, ends), "item": given.items}
     for side in onnx_towers.SIDES:
         assert onnx_towers.parity(tmp_path / "one", tmp_path / "one" / f"{side}.onnx", side, raw[side], 32) < 1e-5
-    runtime = onnx_towers.session(tmp_path / "one" / "user.onnx")
-    (vectors,) = runtime.run(["vector"], onnx_towers.raw_inputs(model.user_schema, raw["user"]))
+    runtime = onnx_export.session(tmp_path / "one" / "user.onnx")
+    (vectors,) = runtime.run(["vector"], onnx_export.raw_inputs(model.user_schema, raw["user"]))
     assert np.abs(vectors - before).max() < 1e-5, "raw columns and encoded slices are the same histories"

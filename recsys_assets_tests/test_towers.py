@@ -10,6 +10,7 @@ from recsys_assets.models.registry import towers as tower_named
 from recsys_assets.models.sasrec import SasRec
 from recsys_assets.models.simplex import Simplex
 from recsys_assets.training import recall
+from recsys_assets.training.loop import Fitted
 from recsys_assets.training.tower_data import TowerData, load
 from recsys_assets_tests.recall_world import schema, source
 
@@ -125,12 +126,12 @@ def test_the_softmax_in_chunks_is_the_plain_one(fast: bool, monkeypatch: pytest.
     batch = towers.Batch(torch.empty(0), targets, torch.empty(0), torch.empty(0))
     found = losses.softmax_loss(vectors, targets, batch, lambda _: items, temperature=0.5)
     expected = torch.nn.functional.cross_entropy(vectors @ items.T / 0.5, targets - 1)
-    tolerance = {"rtol": 0.05, "atol": 2e-4} if fast else {"rtol": 1e-4, "atol": 1e-6}
-    assert torch.allclose(found, expected, **tolerance)
+    relative, absolute = (0.05, 2e-4) if fast else (1e-4, 1e-6)
+    assert torch.allclose(found, expected, relative, absolute)
     ours = torch.autograd.grad(found, (vectors, items))
     plain = torch.autograd.grad(expected, (vectors, items))
     for one, other in zip(ours, plain, strict=True):
-        assert torch.allclose(one, other, **tolerance)
+        assert torch.allclose(one, other, relative, absolute)
 
 
 def test_a_sample_corrected_for_its_draws_has_the_gradient_of_the_whole_softmax() -> None:
@@ -177,4 +178,4 @@ def test_the_registry_refuses_other_names() -> None:
     with pytest.raises(KeyError, match="no model 'widedeep'.*sasrec"):
         tower_named("widedeep")
     with pytest.raises(TypeError, match="no two-tower"):
-        recall.two_tower(recall.Fitted("widedeep", torch.nn.Linear(1, 1), None, schema(), TOWERS["fm"].training))
+        recall.two_tower(Fitted("widedeep", torch.nn.Linear(1, 1), None, schema(), TOWERS["fm"].training))

@@ -3,11 +3,13 @@
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from recsys_assets.assets import show
 from recsys_assets.assets.features import SCHEMA
+from recsys_assets.assets.negatives import TABLE
 from recsys_assets.checks import Check, check_floor, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
@@ -15,6 +17,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output, writing
 from recsys_assets.lake import Partition
 from recsys_assets.resources import Dataset, LakeStore, Tracking
+from recsys_assets.retrieval import weighted_items
 from recsys_assets.retrieval.interactions import read
 
 RECALLERS = {
@@ -23,8 +26,6 @@ RECALLERS = {
     "dssm": "DSSM (Huang et al. 2013): an MLP a tower, softmax over the catalogue or a weighted sample of it.",
     "sasrec": "SASRec (Kang & McAuley 2018) with cross-entropy: a causal transformer over the history.",
 }
-
-
 INPUTS = ("recall_samples", "feature_schema", "negative_items", "users", "items")
 
 
@@ -92,7 +93,7 @@ def _train(
         pq.read_table(inputs["users"].path(ROWS)),
         pq.read_table(inputs["items"].path(ROWS)),
         profile.recall.filter_seen,
-        read_weights(inputs["negative_items"].path(NEGATIVES)),
+        weighted_items.read(inputs["negative_items"].path(TABLE), pa.schema([])),
     )
     network, training = configured(model, config.model, config.training)
     features = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))

@@ -3,12 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from recsys_assets.models.towers import Batch, Negatives
 from recsys_assets.retrieval.negatives import alias_table, popularity
+from recsys_assets.retrieval.node_ids import integers
+from recsys_assets.retrieval.weighted_items import WeightedItems
 from recsys_assets.training.config import ConfigError, RecallTraining
 from recsys_assets.training.tower_data import TowerData
 
@@ -23,9 +24,7 @@ class Draws:
         ConfigError: `table` is asked for, and there are no weights.
     """
 
-    def __init__(
-        self, training: RecallTraining, data: TowerData, weights: tuple[pa.Array, npt.NDArray[np.float32]] | None
-    ) -> None:
+    def __init__(self, training: RecallTraining, data: TowerData, table: WeightedItems | None) -> None:
         items = len(data.catalogue)
         self.kind = training.negatives
         if self.kind == "auto":
@@ -34,9 +33,9 @@ class Draws:
         events = data.interactions
         positives = data.tokens[(events.parts == 0) & (events.labels > 0)]
         if self.kind == "table":
-            if weights is None:
+            if table is None:
                 raise ConfigError("negatives: table needs the weights of `negative_items`")
-            shares = _by_token(data, *weights)
+            shares = _by_token(data, table)
         else:
             counts = np.bincount(positives, minlength=items + 1)[1:]
             powers = {"uniform": 0.0, "in_batch": 1.0}
@@ -56,10 +55,12 @@ class Draws:
         return Negatives(tokens, (self.log_share + np.log(len(tokens))).to(device))
 
 
-def _by_token(data: TowerData, ids: pa.Array, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """The table's weight of each token; 0 for an item that it lacks."""
-    shares = np.zeros(len(data.catalogue) + 1)
-    numbers = pc.index_in(ids, value_set=pa.array(data.interactions.item_ids, ids.type))
-    known = pc.is_valid(numbers).to_numpy(zero_copy_only=False)
-    shares[data.token_of[numbers.drop_null().to_numpy()]] = weights[known]
+def _by_token(data: TowerData, table: WeightedItems) -> npt.NDArray[np.float64]:
+    """(V,) the table's weight of the item of each token; 0 for one that it lacks."""
+    ids = integers(pa.array(data.interactions.item_ids), hash_text=True)
+    order = np.argsort(table.ids, kind="stable")
+    place = order[np.minimum(np.searchsorted(table.ids, ids, sorter=order), len(order) - 1)]
+    weights = np.where(table.ids[place] == ids, table.weights[place], 0.0)
+    shares: npt.NDArray[np.float64] = np.zeros(len(data.catalogue) + 1)
+    shares[data.token_of] = weights
     return shares[1:]

@@ -22,6 +22,7 @@ from recsys_assets.models.registry import towers
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, queries
 from recsys_assets.retrieval.lists import Lists, evaluate, recommend
+from recsys_assets.retrieval.weighted_items import WeightedItems
 from recsys_assets.training.config import RecallTraining
 from recsys_assets.training.draws import Draws
 from recsys_assets.training.loop import Fitted, Losses, OnEpoch, device_of_choice, last_pass, run, seeded
@@ -40,14 +41,14 @@ class Source:
         interactions: the events, with the parts that say which of them train and validate.
         users, items: tables with the keys and the schema's features.
         filter_seen: whether validation lists leave out the items of the history.
-        weights: (item ids, weights) of the table that negatives may be drawn from.
+        weights: the table that negatives may be drawn from.
     """
 
     interactions: Interactions
     users: pa.Table
     items: pa.Table
     filter_seen: bool = True
-    weights: tuple[pa.Array, Vectors] | None = None
+    weights: WeightedItems | None = None
 
 
 def fit(
