@@ -60,6 +60,7 @@ def negative_items(
         output.manifest.rows = len(seen)
         output.manifest.metrics = {"total_weight": float(found.weights.sum())}
         _check(output, found)
+        _show(output, found)
     return output.result()
 
 
@@ -76,20 +77,29 @@ def _attributes(profile: Profile, table: pa.Table, ids: pa.Array) -> pa.Table:
 
 
 def _check(output: Output, found: WeightedItems) -> None:
-    """The checks; what passes the first two is written, and read again."""
+    """The checks; only a table that passes the first two can be written."""
     again = len(found.ids) - len(np.unique(found.ids))
     output.check("unique_ids", again == 0, there_twice=again)
     light = int((~np.isfinite(found.weights) | (found.weights <= 0)).sum())
     output.check("weights_are_positive", light == 0, items=light)
-    schema = found.attributes.schema
+    same = {} if again or light else _written(output, found)
+    output.check("reads_back", bool(same) and all(same.values()), **same)
+
+
+def _written(output: Output, found: WeightedItems) -> dict[str, bool]:
+    """Write the table and read it again: which of its parts are the same."""
     weighted_items.write(output.path(TABLE), found)
-    written = weighted_items.read(output.path(TABLE), schema)
-    same = {
+    written = weighted_items.read(output.path(TABLE), found.attributes.schema)
+    return {
         "ids": np.array_equal(written.ids, found.ids),
         "weights": np.array_equal(written.weights, found.weights),
         "attributes": written.attributes.equals(found.attributes),
     }
-    output.check("reads_back", all(same.values()), **same)
+
+
+def _show(output: Output, found: WeightedItems) -> None:
+    """What a sampler must be told of the attributes, and the items that are drawn most."""
+    schema = found.attributes.schema
     output.metadata["attr_fields"] = show.table(["attribute", "type"], [(field.name, field.type) for field in schema])
     heaviest = np.argsort(-found.weights, kind="stable")[:8]
     columns = [found.ids, found.weights, *(column.to_pylist() for column in found.attributes.columns)]

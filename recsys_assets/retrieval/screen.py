@@ -34,6 +34,11 @@ _UP = 1 + 2**-6  # more than bfloat16 rounds down
 _TINY = 1e-30  # more than products lose that are too small for float32
 
 
+def sample(count: int) -> Ints:
+    """The items, of so many, that thresholds are taken from; the same ones each time."""
+    return np.random.default_rng(0).permutation(count)[:SAMPLE]
+
+
 class Screen:
     """The items as the screen needs them: 2 (D + 4) bytes each."""
 
@@ -45,13 +50,12 @@ class Screen:
 
         fast = bfloat16_is_fast(torch.device("cpu"))
         self._kind, self._bits = (torch.bfloat16, torch.int16) if fast else (torch.float32, torch.int32)
-        self._count, self._width = items.shape
+        self._width = items.shape[1]
         self._items = torch.zeros(-(-len(items) // ITEMS) * ITEMS, self._width + 4, dtype=self._kind)
         for first in range(0, len(items), SAMPLE):
             part = torch.from_numpy(items[first : first + SAMPLE])
             self._items[first : first + len(part)] = self._item_side(part)
-        chosen = np.random.default_rng(0).permutation(self._count)[:SAMPLE]
-        self._sample = self._items[torch.from_numpy(chosen), : self._width].contiguous()
+        self._sample = self._items[torch.from_numpy(sample(len(items))), : self._width].contiguous()
 
     def thresholds(self, queries: Vectors, ranks: Ints) -> Doubles:
         """(N,) about the score of rank `ranks` (1 the best) among the sample's, for queries (N, D).
