@@ -110,7 +110,8 @@ class Tracking(dg.ConfigurableResource[None]):
         """
         import mlflow
 
-        mlflow.log_metrics({name if name.startswith("test_") else f"best_{name}": v for name, v in metrics.items()})
+        final = {name if name.startswith("test_") else f"best_{name}": value for name, value in metrics.items()}
+        mlflow.log_metrics(metric_names(final))
         mlflow.log_artifacts(str(folder), "model")
         for name, figure in plots.items():
             mlflow.log_figure(figure, f"{name}.png")
@@ -136,6 +137,11 @@ class Tracking(dg.ConfigurableResource[None]):
     @property
     def _is_local(self) -> bool:
         return self.uri.startswith("sqlite:")
+
+
+def metric_names(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics under names that MLflow takes: it refuses the `@` of `recall@20`."""
+    return {name.replace("@", "_at_"): value for name, value in metrics.items()}
 
 
 def resources() -> dict[str, Any]:

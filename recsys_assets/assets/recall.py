@@ -16,7 +16,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output, writing
 from recsys_assets.lake import Partition
-from recsys_assets.resources import Dataset, LakeStore, Tracking
+from recsys_assets.resources import Dataset, LakeStore, Tracking, metric_names
 from recsys_assets.retrieval import weighted_items
 from recsys_assets.retrieval.interactions import read
 
@@ -85,7 +85,7 @@ def _train(
     from recsys_assets.training import checkpoint, recall
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        mlflow.log_metrics({name.replace("@", "_at_"): value for name, value in metrics.items()}, step=epoch)
+        mlflow.log_metrics(metric_names(metrics), step=epoch)
         context.log.info(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
 
     source = recall.Source(
@@ -102,3 +102,6 @@ def _train(
     output.metadata["training"] = show.lines("training", "epoch", fitted.history)
     output.manifest.metrics = recall.judged(fitted, source)
     check_floor(output, "recall_floor", fitted.best["validation_recall@20"], profile.bounds.min_recall)
+
+
+recall_assets = [recaller(model, description) for model, description in RECALLERS.items()]

@@ -18,7 +18,7 @@ class DssmConfig:
     width: int = 64  # of the vectors that are served
     embedding: int = 64  # of every embedding
     hidden: tuple[int, ...] = (256, 128)  # widths of each tower's layers
-    history: int = 50  # newest items that the user tower takes the mean of
+    history: int = 20  # newest items that the user tower takes the mean of
     temperature: float = 0.05  # cosines are divided by it
 
 
@@ -37,8 +37,7 @@ class Dssm(TwoTower):
     def user(self, indices: Tensor) -> Tensor:
         """Vectors (N, width) of length 1, from the user's features, the history's mean and its newest item."""
         past = self.past(indices)
-        vectors = self.items(past)
-        taken = torch.cat([self.user_features(indices), newest(vectors, past)], 1)
+        taken = torch.cat([self.user_features(indices), self.items(newest(past, past))], 1)
         return nn.functional.normalize(self.user_mlp(taken), dim=1)
 
     def item(self, indices: Tensor) -> Tensor:

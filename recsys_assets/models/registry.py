@@ -38,13 +38,15 @@ MODELS: dict[str, Entry] = {
     "widedeep": Entry(WideDeep, WideDeepConfig, TrainingConfig()),
 }
 TOWERS: dict[str, Entry] = {
-    "fm": Entry(Fm, FmConfig, RecallTraining(epochs=30)),
-    "simplex": Entry(Simplex, SimplexConfig, RecallTraining(batch=2048, epochs=30, negatives="uniform", sampled=1000)),
-    "dssm": Entry(Dssm, DssmConfig, RecallTraining(batch=2048, epochs=30, learning_rate=1e-3)),
+    "fm": Entry(Fm, FmConfig, RecallTraining(epochs=40, learning_rate=0.01, l2=1e-5)),
+    "simplex": Entry(
+        Simplex, SimplexConfig, RecallTraining(batch=2048, epochs=30, l2=0.0, negatives="uniform", sampled=1000)
+    ),
+    "dssm": Entry(Dssm, DssmConfig, RecallTraining(batch=2048, epochs=30, learning_rate=1e-3, l2=0.0)),
     "sasrec": Entry(
         SasRec,
         SasRecConfig,
-        RecallTraining(batch=64, epochs=40, patience=4, learning_rate=2e-3, warmup=200, l2=0.0, clip=1.0),
+        RecallTraining(batch=64, epochs=24, patience=4, learning_rate=2e-3, warmup=200, l2=0.0, clip=1.0),
     ),
 }
 

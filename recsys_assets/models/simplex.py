@@ -15,10 +15,10 @@ class SimplexConfig:
     """Hyper-parameters of the network and its loss."""
 
     width: int = 64  # of all vectors
-    history: int = 50  # newest items that the user tower takes the mean of
+    history: int = 10  # newest items that the user tower takes the mean of
     user_share: float = 0.5  # g: of the user's own vector, beside the history's
     margin: float = 0.4  # m: a negative whose cosine is below it costs nothing
-    negative_weight: float = 30.0  # w: of the mean over the negatives, beside the positive
+    negative_weight: float = 10.0  # w: of the mean over the negatives, beside the positive
 
 
 class Simplex(TwoTower):

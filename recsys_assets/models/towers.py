@@ -110,10 +110,10 @@ def mean_of(vectors: Tensor, tokens: Tensor) -> Tensor:
 
 
 def newest(values: Tensor, tokens: Tensor) -> Tensor:
-    """(N, D) of values (N, T, D) at the last place whose token (N, T) is not 0; at the first where all are."""
+    """(N, …) of values (N, T, …) at the last place whose token (N, T) is not 0; at the first where all are."""
     places = torch.arange(tokens.shape[1], device=tokens.device)
-    last = (places * (tokens > 0)).amax(1)
-    return values.gather(1, last[:, None, None].expand(-1, 1, values.shape[2])).squeeze(1)
+    last = (places * (tokens > 0)).amax(1).view(-1, *[1] * (values.dim() - 1))
+    return values.gather(1, last.expand(-1, 1, *values.shape[2:])).squeeze(1)
 
 
 def _item_id(schema: FeatureSchema) -> Feature:
