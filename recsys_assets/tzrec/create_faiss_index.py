@@ -69,7 +69,9 @@ def run(flags: Flags) -> None:
     settings = index.IndexSettings(
         flags.index_type, flags.ivf_nlist, m=flags.hnsw_m, ef_construction=flags.hnsw_efconstruction
     )
-    built = index.build(vectors, ids, options.fitted(settings, len(vectors)), repeatable=False)
+    settings = options.fitted(settings, len(vectors))
+    with options.progress("building the index"):
+        built = index.build(vectors, ids, settings, repeatable=False)
     flags.index_output_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".faiss.", dir=flags.index_output_dir) as folder:
         built.write(Path(folder))

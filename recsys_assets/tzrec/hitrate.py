@@ -94,8 +94,11 @@ def hitrate(**given: Any) -> None:
     """Print the share of the right items that are among the top k found, over all requests (micro average)."""
     from recsys_assets.cli import plain_errors
 
+    flags = Flags(**given)
+    if flags.total_hitrate_output and flags.total_hitrate_output == flags.hitrate_details_output:
+        raise click.UsageError("--total_hitrate_output and --hitrate_details_output are the same place")
     with plain_errors():
-        click.echo(f"Total hitrate: {run(Flags(**given)):.8f}")
+        click.echo(f"Total hitrate: {run(flags):.8f}")
 
 
 def run(flags: Flags) -> float:
@@ -112,6 +115,9 @@ def run(flags: Flags) -> float:
     item_ids, vectors = hitrate_tables.items(
         flags.item_embedding_input, flags.reader_type, flags.item_id_field, flags.item_embedding_field
     )
+    if requests.vectors.shape[2] != vectors.shape[1]:
+        sizes = f"vectors of {requests.vectors.shape[2]} numbers, the items' have {vectors.shape[1]}"
+        raise click.ClickException(f"{flags.user_gt_input}: {sizes}")
     _tell(flags, requests, item_ids)
     kind = flags.writer_type or vector_tables.files(flags.user_gt_input, flags.reader_type)[1]
     size, hits = EXACT_ROWS if flags.is_exact else flags.batch_size, 0
@@ -140,7 +146,9 @@ def _searcher(flags: Flags, item_ids: "pa.Array", vectors: "Vectors") -> "Search
         return search.Flat(vectors, flags.metric)
     click.echo(f"{flags.index_type} is approximate: --index_type Flat{flags.metric} is exact, and faster", err=True)
     settings = index.IndexSettings(flags.index_type, flags.ivf_nlist, flags.ivf_nprobe)
-    return index.build(vectors, item_ids, options.fitted(settings, len(vectors)))
+    settings = options.fitted(settings, len(vectors))
+    with options.progress("building the index"):
+        return index.build(vectors, item_ids, settings)
 
 
 def _tell(flags: Flags, requests: "Requests", item_ids: "pa.Array") -> None:
@@ -149,7 +157,7 @@ def _tell(flags: Flags, requests: "Requests", item_ids: "pa.Array") -> None:
 
     row, wanted = requests.pairs
     without = len(requests.ids) - len(set(row.tolist()))
-    absent = len(wanted) - pc.sum(pc.is_in(wanted, value_set=item_ids)).as_py()
+    absent = len(wanted) - pc.sum(pc.is_in(wanted, value_set=item_ids), min_count=0).as_py()
     if without:
         click.echo(f"{without:,} of {len(requests.ids):,} requests have no right item: they do not count", err=True)
     if absent:

@@ -27,11 +27,17 @@ def file_type(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     return value and value.removesuffix("Reader").removesuffix("Writer").lower()
 
 
+def without_effect(ctx: click.Context, param: click.Parameter, value: str | None) -> None:  # noqa: ARG001 (click's)
+    """Say that what was given does nothing."""
+    if value:
+        click.echo(f"{param.opts[0]} has no effect: no MaxCompute is read", err=True)
+
+
 def of_tables(command: Command) -> Command:
     """The options on how tables are read."""
     readers = click.Choice(["OdpsReader", "CsvReader", "ParquetReader"])
     for option in (
-        click.option("--odps_data_quota_name", hidden=True, expose_value=False, help="Of no effect: no MaxCompute."),
+        click.option("--odps_data_quota_name", callback=without_effect, expose_value=False, help="Without effect."),
         click.option("--reader_type", type=readers, callback=file_type, help="By default what the file names say."),
         click.option("--batch_size", default=1024, show_default=True, help="Rows at once."),
     ):
@@ -49,8 +55,11 @@ def fitted(settings: "IndexSettings", count: int) -> "IndexSettings":
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where that is a terminal; what it gives is told of each further part that is done."""
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, where that is a terminal; what it gives is told of each further part that is done.
+
+    Without a total the bar says only that there is work.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
