@@ -48,6 +48,13 @@ class Interactions:
         ids, numbers = (self.user_ids, self.item_ids), (self.users[kept], self.items[kept])
         return Interactions(*ids, *numbers, self.labels[kept], self.parts[kept])
 
+    @property
+    def positives(self) -> "Interactions":
+        """The positive events; users and items keep their numbers."""
+        kept = self.labels > 0
+        ids, numbers = (self.user_ids, self.item_ids), (self.users[kept], self.items[kept])
+        return Interactions(*ids, *numbers, self.labels[kept], self.parts[kept])
+
     def with_users(self, user_ids: Ids) -> "Interactions":
         """The same events numbered among all of `user_ids`, (U',) ascending, some of whom may have none."""
         places = np.searchsorted(user_ids, self.user_ids)
