@@ -39,7 +39,9 @@ def of_tables(command: Command) -> Command:
     for option in (
         click.option("--odps_data_quota_name", callback=without_effect, expose_value=False, help="Without effect."),
         click.option("--reader_type", type=readers, callback=file_type, help="By default what the file names say."),
-        click.option("--batch_size", default=1024, show_default=True, help="Rows at once."),
+        click.option(
+            "--batch_size", type=click.IntRange(1), default=1024, show_default=True, help="Rows searched at once."
+        ),
     ):
         command = option(command)
     return command
