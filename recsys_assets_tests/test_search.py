@@ -63,6 +63,14 @@ def test_the_lists_are_those_of_all_products_sorted(metric: Metric, shape: str, 
     same(Flat(there, metric).search(asked, k), expected(asked, there, k, metric))
 
 
+def test_a_score_that_bfloat16_rounds_up_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 x 16 + 1 is 258 in bfloat16, though its numbers are exact: a threshold that nothing would reach."""
+    asked = there = np.tile(np.array([16, 1], np.float32), (500, 1))
+    monkeypatch.setattr(screen, "EVERYTHING", 0)
+    monkeypatch.setattr(search, "EVERYTHING", 0)  # no second round
+    same(Flat(there).search(asked[:3], 5), expected(asked[:3], there, 5, "IP"))
+
+
 @every_metric
 def test_seen_items_are_in_no_list(metric: Metric) -> None:
     asked, there = vectors("normal", 40, 2000, 8)
@@ -168,7 +176,7 @@ def test_vectors_that_cannot_be_searched_are_named() -> None:
         Flat(items).search(np.ones((2, 2), np.float32), 1)
     with pytest.raises(UnusableVectors, match="nothing to search"):
         Flat(items[:0])
-    for wrong in (np.nan, np.inf, 1e17):
+    for wrong in (np.nan, np.inf, 1e10):
         items[4, 1] = wrong
         with pytest.raises(UnusableVectors, match="item 4"):
             Flat(items)

@@ -31,7 +31,8 @@ GROUPS = 2048  # looked at in one go
 SAMPLE = 1 << 16
 PARTS = 2048  # of the sample, at the least
 _UP = 1 + 2**-6  # more than bfloat16 rounds down
-_TINY = 1e-30  # more than products lose that are too small for float32
+_DOWN = 2**-8  # as much as bfloat16 rounds up
+_TINY = 1e-24  # more than is lost where vectors of 10^9 meet numbers that are too small for float32
 
 
 def sample(count: int) -> Ints:
@@ -73,7 +74,7 @@ class Screen:
         ]
         ordered = np.sort(torch.cat(highest).T.contiguous().numpy(), axis=1)
         found = ordered[np.arange(len(queries)), np.maximum(parts - ranks, 0)].astype(np.float64)
-        return np.where(ranks <= parts, found, EVERYTHING)
+        return np.where(ranks <= parts, found - np.abs(found) * _DOWN, EVERYTHING)
 
     def passing(self, queries: Vectors, thresholds: Doubles) -> Iterator[tuple[Ints, Ints]]:
         """(query's row, item) of all pairs whose score may reach the query's threshold, and of some others.

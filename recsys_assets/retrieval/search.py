@@ -19,7 +19,7 @@ from recsys_assets.retrieval.screen import EVERYTHING, QUERIES, SAMPLE, Doubles,
 
 Metric = Literal["IP", "L2"]
 _PENDING = 1 << 22  # candidates of a block of queries that are held before they are thinned out
-_LONGEST = 1e16  # norm of a vector: the products of two stay far below the largest float32
+_LONGEST = 1e9  # norm of a vector, so that all that is computed of two stays among the float32
 
 
 class UnusableVectors(ValueError):
@@ -114,8 +114,7 @@ class Flat:
     def _fill_above(self, search: _Search, rows: Ints, thresholds: Doubles) -> None:
         """Fill in the lists of some queries with the best items that reach the queries' thresholds."""
         queries, k = search.queries[rows], search.items.shape[1]
-        found: list[tuple[Ints, Ints, Doubles]] = []
-        held = 0
+        found, held = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))], 0
         for row, item in self._screen.passing(queries, thresholds):
             scores = np.multiply(queries[row], self._items[item], dtype=np.float64).sum(1)
             kept = (scores >= thresholds[row]) & ~_among(rows[row] * len(self._items) + item, search.hidden)
