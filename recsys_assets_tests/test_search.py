@@ -49,6 +49,19 @@ def expected(asked: Vectors, there: Vectors, k: int, metric: Metric, seen: tuple
     return Lists(np.where(best > -np.inf, order, -1), best.astype(np.float32))
 
 
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many queries were given thresholds, at each time."""
+    asked, plain = [], screen.Screen.thresholds
+
+    def counted(self: screen.Screen, queries: Vectors, ranks: Ints) -> screen.Doubles:
+        asked.append(len(queries))
+        return plain(self, queries, ranks)
+
+    monkeypatch.setattr(screen.Screen, "thresholds", counted)
+    return asked
+
+
 def same(found: Lists, right: Lists) -> None:
     np.testing.assert_array_equal(found.items, right.items)
     np.testing.assert_allclose(found.scores, right.scores, rtol=1e-5, atol=1e-5)
@@ -63,12 +76,11 @@ def test_the_lists_are_those_of_all_products_sorted(metric: Metric, shape: str, 
     same(Flat(there, metric).search(asked, k), expected(asked, there, k, metric))
 
 
-def test_a_score_that_bfloat16_rounds_up_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """16 x 16 + 1 is 258 in bfloat16, though its numbers are exact: a threshold that nothing would reach."""
-    asked = there = np.tile(np.array([16, 1], np.float32), (500, 1))
-    monkeypatch.setattr(screen, "EVERYTHING", 0)
-    monkeypatch.setattr(search, "EVERYTHING", 0)  # no second round
-    same(Flat(there).search(asked[:3], 5), expected(asked[:3], there, 5, "IP"))
+def test_a_score_that_bfloat16_rounds_up_is_found_at_once(rounds: list[int]) -> None:
+    """16 x 16 + 3 is 260 in bfloat16, though its numbers are exact: a threshold that nothing would reach."""
+    asked = there = np.tile(np.array([16, 1, 1, 1], np.float32), (500, 1))
+    same(Flat(there).search(asked[:1], 5), expected(asked[:1], there, 5, "IP"))
+    assert rounds == [1]
 
 
 @every_metric
@@ -97,17 +109,10 @@ def test_thresholds_from_a_sample_of_many_items(metric: Metric) -> None:
     same(Flat(there, metric).search(asked, 100), expected(asked, there, 100, metric))
 
 
-def test_a_threshold_that_was_too_high_is_lowered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_threshold_that_was_too_high_is_lowered(rounds: list[int]) -> None:
     asked, there = vectors("normal", 5, 4 * screen.SAMPLE, 4)
     drawn = screen.sample(len(there))
     there[drawn[::400]] = asked[0] * 10  # 164, all in the sample: it seems that there are 656
-    rounds, plain = [], screen.Screen.thresholds
-
-    def counted(self: screen.Screen, queries: Vectors, ranks: Ints) -> screen.Doubles:
-        rounds.append(len(queries))
-        return plain(self, queries, ranks)
-
-    monkeypatch.setattr(screen.Screen, "thresholds", counted)
     same(Flat(there).search(asked[:1], 200), expected(asked[:1], there, 200, "IP"))
     assert len(rounds) > 1
 
