@@ -120,6 +120,5 @@ class RecallContract(ListContract):
     def test_among_all_items_those_of_the_user_s_own_colour_come_first(self) -> None:
         board = checkerboard()
         found = self.lists(board, queries(board, "test", False), SIZE // 2, False)
-        np.testing.assert_array_equal(
-            found.items[:SIZE] % 2, np.repeat(np.arange(SIZE) % 2, SIZE // 2).reshape(SIZE, -1)
-        )
+        assert (found.items[:SIZE] >= 0).all()
+        assert (found.items[:SIZE] % 2 == np.arange(SIZE)[:, None] % 2).all()

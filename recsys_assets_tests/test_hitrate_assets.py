@@ -19,11 +19,15 @@ from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
+from recsys_assets.i2i import neighbours
+from recsys_assets.i2i.itemcf import ItemCF, itemcf
+from recsys_assets.i2i.swing import Swing, swing
+from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.io_managers import LakeIOManager
 from recsys_assets.lake import Lake, Partition
 from recsys_assets.partitions import bizdate
 from recsys_assets.resources import resources
-from recsys_assets.retrieval import embeddings
+from recsys_assets.retrieval import embeddings, lists
 from recsys_assets.retrieval.candidates import BEFORE_TEST, TERM_ITEMS
 from recsys_assets.retrieval.comparison import by_chance
 from recsys_assets.retrieval.details import DETAILS
@@ -68,6 +72,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         results = []
         for day in (YESTERDAY, DAY):
             run(["users", "items", "splits", "recall_samples", "recall_term"], day)
+            write_neighbours(lake, day)
             for seed, model in enumerate(RECALLERS):
                 write_vectors(lake, model, day, seed)
             results.append(run([*ALL, "recall_report"], day))
@@ -75,20 +80,27 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def run(names: list[str], first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
-    """Materialize assets of one day, or in one run of several; the two-tower models' vectors are in the lake."""
+    """Materialize assets of one day, or in one run of several; neighbours and vectors are in the lake already."""
     provided = resources()
     made = [each for each in dg.load_assets_from_modules(MODULES) if isinstance(each, dg.AssetsDefinition)]
-    keys = [f"emb_{model}_{side}" for model in RECALLERS for side in ("user", "item")]
-    vectors = [dg.AssetSpec(key, partitions_def=bizdate) for key in keys]
+    own = {key.to_user_string() for asset in made for key in asset.keys}
+    others = {asset for method in METHODS.values() for asset in method.reads} - own
     span = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
     return dg.materialize(
-        [*made, *vectors],
+        [*made, *(dg.AssetSpec(name, partitions_def=bizdate) for name in sorted(others))],
         selection=names,
         resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])},
         partition_key=None if last else first,
         tags=span if last else None,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
+
+
+def write_neighbours(lake: Lake, day: str) -> None:
+    known = read(lake.read("recall_samples", day).path(ROWS)).before("test")
+    for method, found in {"itemcf": itemcf(known, ItemCF()), "swing": swing(known, Swing())}.items():
+        with lake.draft(f"i2i_{method}", day) as draft:
+            neighbours.write(draft.path(ROWS), known.item_ids, found.lists)
 
 
 def write_vectors(lake: Lake, model: str, day: str, seed: int) -> None:
@@ -175,12 +187,21 @@ def test_vectors_are_searched_by_inner_product_among_the_items_that_have_one(wor
         assert details[user]["topk_dists"] == pytest.approx([score for score, _ in expected], abs=1e-5)
 
 
+def test_neighbours_are_recommended_from_the_file_as_from_memory(world: World) -> None:
+    interactions, asked = world.asked()
+    found = itemcf(interactions.before("test"), ItemCF()).lists
+    listed = lists.recommend(trigger_scores(found, interactions, asked), interactions, asked, LENGTH, True)
+    metrics = world.read("hitrate_itemcf").manifest.metrics
+    expected = evaluate(listed.items, asked)
+    assert {name: metrics[name] for name in expected} == expected
+
+
 def test_terms_are_recommended_from_the_files_as_from_memory(world: World) -> None:
     interactions, asked = world.asked()
     weights = carried(pq.read_table(world.read("items").path(ROWS)), "genres", interactions.item_ids)
-    lists = recommend(interactions, asked, "test", weights, Taste(), LENGTH, True)
+    listed = recommend(interactions, asked, "test", weights, Taste(), LENGTH, True)
     metrics = world.read("hitrate_term").manifest.metrics
-    found = evaluate(lists.items, asked)
+    found = evaluate(listed.items, asked)
     assert {name: metrics[name] for name in found} == found
     assert metrics["recall@50"] > world.read("hitrate_random").manifest.metrics["recall@50"]
 

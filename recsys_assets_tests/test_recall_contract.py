@@ -2,9 +2,13 @@
 
 import pyarrow as pa
 
+from recsys_assets.i2i.itemcf import ItemCF, itemcf
+from recsys_assets.i2i.neighbours import Neighbours
+from recsys_assets.i2i.swing import Swing, swing
+from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.retrieval import candidates, term
 from recsys_assets.retrieval.interactions import Interactions, Queries
-from recsys_assets.retrieval.lists import Lists
+from recsys_assets.retrieval.lists import Lists, recommend
 from recsys_assets_tests.recall_contract import ListContract, RecallContract
 
 
@@ -24,3 +28,30 @@ class TestTerm(RecallContract):
         items = pa.table({"item_id": interactions.item_ids, "colour": colours})
         carried = term.carried(items, "colour", interactions.item_ids)
         return term.recommend(interactions, queries, "test", carried, term.Taste(), k, filter_seen)
+
+
+class ItemContract(RecallContract):
+    """A method that finds the neighbours of items."""
+
+    def neighbours(self, known: Interactions) -> Neighbours:
+        """The method under test."""
+        raise NotImplementedError
+
+    def lists(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+        found = self.neighbours(interactions.before("test")).lists
+        return recommend(trigger_scores(found, interactions, queries), interactions, queries, k, filter_seen)
+
+
+class TestItemCF(ItemContract):
+    def neighbours(self, known: Interactions) -> Neighbours:
+        return itemcf(known, ItemCF())
+
+
+class TestItemCFWithoutWindow(ItemContract):
+    def neighbours(self, known: Interactions) -> Neighbours:
+        return itemcf(known, ItemCF(window=0))
+
+
+class TestSwing(ItemContract):
+    def neighbours(self, known: Interactions) -> Neighbours:
+        return swing(known, Swing())

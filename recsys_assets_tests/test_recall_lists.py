@@ -112,6 +112,22 @@ def test_what_was_before_a_part_keeps_the_numbers_of_users_and_items() -> None:
     assert len(from_table(table(ROWS)).before("validation")) == 3
 
 
+def test_positives_keep_the_numbers_of_users_and_items() -> None:
+    found = from_table(table(ROWS)).positives
+    assert found.items.tolist() == [3, 3, 1, 0, 2, 2, 4, 4]
+    assert found.users.tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
+    assert found.parts.tolist() == [0, 1, 2, 2, 0, 2, 2, 2]
+
+
+def test_among_more_users_each_keeps_the_own_events_and_the_others_have_none() -> None:
+    few = from_table(table(ROWS))
+    found = few.with_users(np.array(["ada", "ann", "bob", "cleo", "eve", "zoe"], object))
+    assert found.user_ids[found.users].tolist() == few.user_ids[few.users].tolist()
+    starts, ends = histories(found, "test")
+    assert (ends - starts).tolist() == [0, 3, 1, 0, 0, 0]
+    assert starts[[1, 2]].tolist() == [0, 6]
+
+
 def test_a_history_ends_where_the_part_begins() -> None:
     found = from_table(table(ROWS))
     for part, expected in {"test": [[0, 3], [6, 7], [8, 8]], "online": [[0, 6], [6, 8], [8, 10]]}.items():

@@ -42,6 +42,8 @@ class Method:
 METHODS = {
     "popularity": Method("The items with the most positives, for everyone.", candidates.popularity),
     "random": Method("Items drawn at random.", candidates.random),
+    "itemcf": Method("What is touched by the users of the newest items.", candidates.by_item, ("i2i_itemcf",)),
+    "swing": Method("What pairs of unlike users share with the newest items.", candidates.by_item, ("i2i_swing",)),
     "term": Method("The best items of the terms that the user liked of late.", candidates.by_term, ("recall_term",)),
     **{
         model: Method(description, candidates.by_vector, (f"emb_{model}_user", f"emb_{model}_item"))

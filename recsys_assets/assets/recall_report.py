@@ -3,7 +3,6 @@
 import contextlib
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import dagster as dg
 
@@ -12,7 +11,7 @@ from recsys_assets.assets.hitrate import METHODS
 from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Lake, Partition, PartitionMissing
+from recsys_assets.lake import Lake, Manifest, Partition, PartitionMissing
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.comparison import additions
 from recsys_assets.retrieval.details import DETAILS, listed_items
@@ -38,8 +37,9 @@ def recall_report(
 
     `adds@50`: what the recall@50 of all methods together (random lists left out) would lack without the method.
     """
-    before = _day_before(lake.lake, list(hitrates), context.partition_key)
-    with writing(context, lake, [recall_samples, *hitrates.values(), *before.values()]) as output:
+    with writing(context, lake, [recall_samples, *hitrates.values()]) as output:
+        before = _day_before(lake.lake, list(hitrates), context.partition_key)
+        output.manifest.upstream |= {f"{each.asset}/{each.bizdate}": each.fingerprint for each in before.values()}
         interactions = read(recall_samples.path(ROWS))
         asked = queries(interactions, "test", dataset.load().recall.filter_seen)
         items = {
@@ -48,7 +48,7 @@ def recall_report(
             if name != "hitrate_random"
         }
         union, added = additions(items, asked)
-        figures = _figures(hitrates)
+        figures = _figures({name: partition.manifest for name, partition in hitrates.items()})
         for name, share in added.items():
             figures[name]["adds@50"] = share
         figures["union"] = {"recall@50": union}
@@ -58,24 +58,25 @@ def recall_report(
     return output.result()
 
 
-def _day_before(lake: Lake, assets: Sequence[str], day: str) -> dict[str, Partition]:
-    """The assets' partitions of the day before, of which only the manifest is needed; those that are sound.
+def _day_before(lake: Lake, assets: Sequence[str], day: str) -> dict[str, Manifest]:
+    """Of the assets' partitions of the day before what they say of themselves, where they are there and sound.
 
-    They are upstream of the report, by fingerprint; Dagster does not know of it, for a mapping that said so would make
-    a backfill of one day run all later days.
+    They are upstream of the report too; Dagster does not know of it, for a mapping that said so would make a backfill
+    of one day run all later days.
     """
     yesterday = (dt.date.fromisoformat(day) - dt.timedelta(days=1)).isoformat()
     found = {}
     for asset in assets:
         with contextlib.suppress(PartitionMissing):
-            found[asset] = Partition(Path(lake.location(asset, yesterday)), lake.manifest(asset, yesterday))
-    return {asset: partition for asset, partition in found.items() if not partition.manifest.failed_checks}
+            found[asset] = lake.manifest(asset, yesterday)
+    return {asset: manifest for asset, manifest in found.items() if not manifest.failed_checks}
 
 
-def _figures(hitrates: Mapping[str, Partition]) -> Figures:
-    """The figures that the report shows, by method; another version of the code may have had fewer."""
-    metrics = {name.removeprefix("hitrate_"): partition.manifest.metrics for name, partition in hitrates.items()}
-    return {name: {metric: found[metric] for metric in SHOWN if metric in found} for name, found in metrics.items()}
+def _figures(hitrates: Mapping[str, Manifest]) -> Figures:
+    """The figures that the report shows, by method, best first; another version of the code may have had fewer."""
+    metrics = {name.removeprefix("hitrate_"): manifest.metrics for name, manifest in hitrates.items()}
+    order = sorted(metrics, key=lambda name: (-metrics[name].get("recall@50", 0), name))
+    return {name: {metric: metrics[name][metric] for metric in SHOWN if metric in metrics[name]} for name in order}
 
 
 def _check(output: Output, figures: Figures) -> None:
@@ -95,9 +96,12 @@ def _show(output: Output, today: Figures, yesterday: Figures) -> None:
     figure, plot = show.axes("recall@50 on test rows", "", "")
     bars = plot.bar(list(today), [figures["recall@50"] for figures in today.values()])
     plot.bar_label(bars, fmt="%.3f")
-    for place, name in enumerate(today):
-        if name in yesterday:
-            plot.plot(place, yesterday[name]["recall@50"], "_", color="black", markersize=20)
+    known = [name for name in today if "recall@50" in yesterday.get(name, {})]
+    if known:
+        values = [yesterday[name]["recall@50"] for name in known]
+        plot.plot(known, values, "_", color="black", markersize=20, label="the day before")
+        plot.legend()
+    plot.margins(y=0.1)
     output.metadata["recall@50"] = show.picture(figure)
 
 

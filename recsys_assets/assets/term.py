@@ -19,7 +19,7 @@ from recsys_assets.lake import Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval import term
 from recsys_assets.retrieval.candidates import BEFORE_TEST, TERM_ITEMS
-from recsys_assets.retrieval.interactions import Ids, Interactions, find, histories, queries, read
+from recsys_assets.retrieval.interactions import Interactions, histories, queries, read
 from recsys_assets.retrieval.lists import evaluate
 from recsys_assets.retrieval.scored_lists import strongest, to_lists
 
@@ -65,12 +65,12 @@ def recall_term(
     taste = term.Taste(rule.window if rule else 1, config.decay, config.max_terms)
     settings = {"column": rule.column if rule else None, **asdict(taste)}
     with writing(context, lake, [recall_samples, users, items], settings) as output, connect() as connection:
-        interactions = read(recall_samples.path(ROWS))
-        carried = term.carried(pq.read_table(items.path(ROWS)), settings["column"], interactions.item_ids)
         user_ids = np.sort(pq.read_table(users.path(ROWS), columns=["user_id"])["user_id"].to_numpy())
+        interactions = read(recall_samples.path(ROWS)).with_users(user_ids)
+        carried = term.carried(pq.read_table(items.path(ROWS)), settings["column"], interactions.item_ids)
         _write_items(output, interactions, carried)
         for file, part in ((USER_TERMS, "online"), (BEFORE_TEST, "test")):
-            _write_users(output, file, interactions, part, carried, taste, user_ids)
+            _write_users(output, file, interactions, part, carried, taste)
         output.manifest.rows = len(user_ids)
         output.manifest.metrics |= _judged(profile, interactions, carried, taste)
         _check(output, connection, users)
@@ -87,21 +87,13 @@ def _write_items(output: Output, interactions: Interactions, carried: term.Carri
 
 
 def _write_users(
-    output: Output,
-    file: str,
-    interactions: Interactions,
-    part: str,
-    carried: term.Carried,
-    taste: term.Taste,
-    user_ids: Ids,
+    output: Output, file: str, interactions: Interactions, part: str, carried: term.Carried, taste: term.Taste
 ) -> None:
     """A file of user_id, terms, level: of all users by the rows before `part`, also of those who have no row."""
-    place = find(interactions.user_ids, user_ids)
-    starts, ends = (edges[place] for edges in histories(interactions, part))
-    ends = np.where(place < 0, starts, ends)
-    scores, levels = term.user_scores(interactions, interactions.before("test"), carried, starts, ends, taste)
-    names = pa.array(np.array(term.LEVELS, object)[levels])
-    table = pa.table({"user_id": user_ids, "terms": to_lists(scores, "term", carried.terms), "level": names})
+    spans = histories(interactions, part)
+    scores, levels = term.user_scores(interactions, interactions.before("test"), carried, *spans, taste)
+    names, listed = np.array(term.LEVELS, object)[levels], to_lists(scores, "term", carried.terms)
+    table = pa.table({"user_id": interactions.user_ids, "terms": listed, "level": names})
     pq.write_table(table, output.path(file), compression="zstd")
     if file == USER_TERMS:
         share = np.bincount(levels, minlength=len(term.LEVELS)) / len(levels)

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.i2i import neighbours
+from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.lake import Partition
 from recsys_assets.retrieval import embeddings, lists, term
 from recsys_assets.retrieval.interactions import Ids, Interactions, Queries, find
@@ -47,6 +49,12 @@ def random(interactions: Interactions, queries: Queries, k: int, filter_seen: bo
         return scores
 
     return lists.recommend(score, interactions, queries, k, filter_seen)
+
+
+def by_item(interactions: Interactions, queries: Queries, k: int, filter_seen: bool, alike: Partition) -> Lists:
+    """The neighbours of the items that the user touched last, of a partition of `i2i_<method>`."""
+    found = neighbours.read(alike.path(ROWS), interactions.item_ids)
+    return lists.recommend(trigger_scores(found, interactions, queries), interactions, queries, k, filter_seen)
 
 
 def by_term(interactions: Interactions, queries: Queries, k: int, filter_seen: bool, recalled: Partition) -> Lists:
