@@ -1,0 +1,129 @@
+"""Item to item: the items most alike to each item, by one asset a method.
+
+A new method is a file in `i2i/` with its settings and its function, and its line in `METHODS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import dagster as dg
+import numpy as np
+import pyarrow.parquet as pq
+
+from recsys_assets.assets import show
+from recsys_assets.checks import Check, lake_asset
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.i2i import itemcf, neighbours, swing
+from recsys_assets.i2i.neighbours import Neighbours
+from recsys_assets.io_managers import Output, writing
+from recsys_assets.lake import Partition
+from recsys_assets.resources import LakeStore
+from recsys_assets.retrieval.interactions import Ids, Interactions, find, read
+from recsys_assets.retrieval.lists import Lists
+
+COVERAGE = 0.5  # MovieLens 1M and the sample reach 0.97 and more
+ROWS_SHOWN, NEIGHBOURS_SHOWN = 8, 4
+
+
+class ItemCFConfig(itemcf.ItemCF, dg.Config):
+    """Settings of `i2i_itemcf`; the defaults were chosen on validation rows of MovieLens 1M (see `i2i/itemcf.py`)."""
+
+
+class SwingConfig(swing.Swing, dg.Config):
+    """Settings of `i2i_swing`; the defaults were chosen on validation rows of MovieLens 1M (see `i2i/swing.py`)."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to find neighbours: `find(interactions, config)`."""
+
+    description: str
+    find: Callable[..., Neighbours]
+    config: type[dg.Config]
+
+
+METHODS = {
+    "itemcf": Method(
+        "ItemCF: items that the same users touched, one soon after the other.", itemcf.itemcf, ItemCFConfig
+    ),
+    "swing": Method("Swing: items that are shared by users who share little else.", swing.swing, SwingConfig),
+}
+
+
+def item_to_item(name: str, method: Method) -> dg.AssetsDefinition:
+    """The asset of one method."""
+
+    @lake_asset(
+        name=f"i2i_{name}",
+        description=(
+            f"{method.description} A row an item that has neighbours: `item_id` and `neighbours`, a list of "
+            "{item_id, score}, best first, ties by item_id. Learned from the rows before the test rows."
+        ),
+        kinds={"scipy", "parquet"},
+        pool="training",
+        checks=[
+            Check("lists_are_sorted", "the scores of every list are in descending order, ties in ascending item_id"),
+            Check("no_own_neighbour", "no item is in its own list"),
+            Check("scores_are_positive", "every score is finite and above 0"),
+            Check("items_have_neighbours", f"at least {COVERAGE:.0%} of the items with an event", blocking=False),
+        ],
+    )
+    def i2i(
+        context: dg.AssetExecutionContext,
+        config: method.config,  # type: ignore[name-defined]  # Dagster makes the form in the UI of it
+        lake: LakeStore,
+        recall_samples: Partition,
+        items: Partition,
+    ) -> dg.MaterializeResult:
+        with writing(context, lake, [recall_samples, items], config.model_dump()) as output:
+            known = read(recall_samples.path(ROWS)).before("test")
+            found = method.find(known, config)
+            output.manifest.rows = neighbours.write(output.path(ROWS), known.item_ids, found.lists)
+            lists = neighbours.read(output.path(ROWS), known.item_ids)
+            _measure(output, known, lists, found.cuts)
+            _show(output, known, lists, items)
+        return output.result()
+
+    return i2i
+
+
+def _measure(output: Output, known: Interactions, lists: Lists, cuts: dict[str, int]) -> None:
+    """Metrics and checks of the lists as they were written."""
+    sizes = (lists.items >= 0).sum(axis=1)
+    counts = {"items": (known.item_counts > 0).sum(), "items_with_neighbours": (sizes > 0).sum(), **cuts}
+    output.manifest.metrics = {name: float(count) for name, count in counts.items()}
+    output.manifest.metrics["mean_list_length"] = float(sizes.sum() / max((sizes > 0).sum(), 1))
+    faults = neighbours.faults(lists)
+    for check, count in faults.items():
+        output.check(check, count == 0, pairs=count)
+    coverage = float((sizes > 0).sum() / max(counts["items"], 1))
+    output.check("items_have_neighbours", coverage >= COVERAGE, share=coverage)
+
+
+def _show(output: Output, known: Interactions, lists: Lists, items: Partition) -> None:
+    """The first neighbours of the items with the most events, by title where the profile has one."""
+    popular = np.argsort(-known.item_counts, kind="stable")[:ROWS_SHOWN]
+    first, scores = lists.items[popular, :NEIGHBOURS_SHOWN], lists.scores[popular, :NEIGHBOURS_SHOWN]
+    title = _titles(items, known.item_ids)
+    rows = [
+        [title(item), *(f"{title(other)} ({score:.3f})" for other, score in zip(others, of, strict=True) if other >= 0)]
+        for item, others, of in zip(popular, first, scores, strict=True)
+    ]
+    columns = ["item", *(str(place + 1) for place in range(first.shape[1]))]
+    output.metadata["neighbours"] = show.table(columns, [row + [""] * (len(columns) - len(row)) for row in rows])
+
+
+def _titles(items: Partition, item_ids: Ids) -> Callable[[int], str]:
+    """The title of an item by its number, or its id where it has none."""
+    table = pq.read_table(items.path(ROWS))
+    ids, order = table["item_id"].to_numpy(), np.argsort(table["item_id"].to_numpy())
+    titles = table["title"] if "title" in table.column_names else table["item_id"]
+
+    def title(item: int) -> str:
+        (place,) = find(ids[order], item_ids[[item]])
+        return str(titles[int(order[place])].as_py() if place >= 0 else item_ids[item])
+
+    return title
+
+
+i2i_assets = [item_to_item(name, method) for name, method in METHODS.items()]

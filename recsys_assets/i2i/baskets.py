@@ -1,0 +1,71 @@
+"""Who touched what, once each: the matrix that item-to-item methods start from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csc_array, csr_array
+
+from recsys_assets.retrieval.interactions import Interactions, Ints
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Baskets:
+    """U users' histories without repetitions, none longer than the cap.
+
+    Attributes:
+        matrix: (U, I) of ones; the items of a row stand in time, oldest first, not in order of their numbers.
+        cuts: `users_cut`, users whose history was longer than the cap; `rows_cut`, the items cut off them.
+    """
+
+    matrix: csr_array
+    cuts: dict[str, int]
+
+    @property
+    def user_sizes(self) -> Ints:
+        """(U,) items of each user."""
+        sizes: Ints = np.diff(self.matrix.indptr).astype(np.int64)
+        return sizes
+
+    @property
+    def item_sizes(self) -> Ints:
+        """(I,) users of each item."""
+        return np.bincount(self.matrix.indices, minlength=self.matrix.shape[1])
+
+    def columns(self) -> csc_array:
+        """(U, I) the same by item: its users in ascending order; the data are places in `matrix.indices`."""
+        places = np.arange(self.matrix.nnz)
+        return csr_array((places, self.matrix.indices, self.matrix.indptr), self.matrix.shape).tocsc()
+
+
+def baskets(interactions: Interactions, max_history: int) -> Baskets:
+    """Each user's newest `max_history` different items; of an item's repetitions the newest stays."""
+    shape = (len(interactions.user_ids), len(interactions.item_ids))
+    users, items = interactions.users, interactions.items
+    newest = _newest(csr_array((np.arange(len(users)), items, _starts(users, shape[0])), shape))
+    users, items = users[newest], items[newest]
+    starts = _starts(users, shape[0])
+    from_the_end = starts[users + 1] - np.arange(len(users))
+    kept = from_the_end <= max_history
+    cuts = {"users_cut": int((np.diff(starts) > max_history).sum()), "rows_cut": int((~kept).sum())}
+    matrix = csr_array((np.ones(kept.sum(), np.float32), items[kept], _starts(users[kept], shape[0])), shape)
+    return Baskets(matrix, cuts)
+
+
+def _starts(users: Ints, count: int) -> Ints:
+    """(U + 1,) where the events of each user begin, and where the last one's end."""
+    return np.append(0, np.cumsum(np.bincount(users, minlength=count)))
+
+
+def _newest(events: csr_array) -> npt.NDArray[np.bool_]:
+    """(M,) whether an event is its user's last with its item; the data are the events' numbers."""
+    # By columns an item's events stand user by user and in time: no sort is needed.
+    columns = events.tocsc()
+    item = np.repeat(np.arange(events.shape[1]), np.diff(columns.indptr))
+    last = np.ones(columns.nnz, bool)
+    last[:-1] = (columns.indices[1:] != columns.indices[:-1]) | (item[1:] != item[:-1])
+    newest = np.zeros(columns.nnz, bool)
+    newest[columns.data] = last
+    return newest

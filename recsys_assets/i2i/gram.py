@@ -1,0 +1,45 @@
+"""The product of a sparse matrix with its own transpose, as a dense matrix."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from recsys_assets.i2i.baskets import Floats
+from recsys_assets.i2i.parallel import cut, each
+
+_DENSE_COLUMN = 0.05
+
+
+def fits(matrix: csr_array, cells: int, memory: int) -> bool:
+    """Whether to take a matrix as a dense one: more than 1 % of it is filled, and memory holds so many floats."""
+    rows, width = matrix.shape
+    return bool(matrix.nnz > 0.01 * rows * width and 4 * cells <= memory)
+
+
+def gram(matrix: csr_array) -> Floats:
+    """(C, C) `matrix.T @ matrix` of a matrix (R, C): full columns by BLAS, the others as sparse."""
+    rows, width = matrix.shape
+    columns = matrix.T.tocsr()
+    sizes = np.diff(columns.indptr)
+    order = np.argsort(-sizes, kind="stable")
+    full = int((sizes > _DENSE_COLUMN * rows).sum())
+    head, tail = order[:full], order[full:]
+    dense, sparse = np.ascontiguousarray(columns[head].toarray().T), columns[tail]
+    product = np.empty((width, width), np.float32)
+
+    def fill_head() -> None:
+        product[np.ix_(head, head)] = dense.T @ dense
+
+    def fill(block: slice) -> None:
+        """A block of the tail beside the head, and beside the tail up to the block."""
+        own, upto = sparse[block], slice(0, block.stop)
+        for others, found in ((head, own @ dense), (tail[upto], (sparse[upto] @ own.T.tocsr()).toarray().T)):
+            product[np.ix_(tail[block], others)] = found
+            product[np.ix_(others, tail[block])] = found.T
+
+    blocks = cut(np.ones(len(tail), np.int64), 1 + len(tail) // 16)
+    tasks: list[Callable[[], None]] = [fill_head, *(partial(fill, block) for block in blocks)]
+    each(lambda task: task(), tasks)
+    return product

@@ -1,0 +1,116 @@
+"""ItemCF: two items are alike when the same users touched both, and more so when one came soon after the other.
+
+    s(i, j) = sum over users u of both: w_u^2 * near(u, i, j) / (d_i * d_j)^popularity
+
+with w_u = |I_u|^-activity, and d_i the sum of w_u^2 over the users of i. With window 0 `near` is 1: MetaSpore's
+formula, a weighted cosine. With a window it is distance^-decay for an item j at most `window` places from i in
+the user's history, times `backward` where j came before i, and 0 beyond.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.sparse import csr_array
+
+from recsys_assets.i2i.baskets import Baskets, baskets
+from recsys_assets.i2i.gram import fits, gram
+from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
+from recsys_assets.retrieval.interactions import Interactions, Ints
+from recsys_assets.retrieval.lists import Lists
+
+Doubles = npt.NDArray[np.float64]
+# Gives for some items two matrices whose product is the sum over users: (B, K) and (K, I).
+Factors = Callable[[Ints], tuple[csr_array, csr_array]]
+
+
+class ItemCF(BaseModel):
+    """Settings of ItemCF."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    activity: float = Field(default=0.25, ge=0, description="damps active users: w_u = |I_u|^-activity")
+    popularity: float = Field(default=0.5, ge=0, description="damps popular items; 0.5 is a cosine")
+    window: int = Field(default=50, ge=0, description="places that two items may be apart in a history; 0: any")
+    decay: float = Field(default=0.5, ge=0, description="with a window, a pair counts distance^-decay")
+    backward: float = Field(default=0.3, ge=0, description="with a window, what a neighbour that came before counts")
+    min_support: int = Field(default=1, ge=1, description="common users that two items must have")
+    max_history: int = Field(default=3000, ge=2, description="newest items of a user that count")
+    top_n: int = Field(default=200, ge=1, description="neighbours of an item")
+    memory: int = Field(default=2 << 30, ge=1 << 20, description="bytes of working memory")
+
+
+METASPORE = ItemCF(activity=0.5, window=0, top_n=20)
+
+
+def itemcf(interactions: Interactions, settings: ItemCF) -> Neighbours:
+    """The items most alike to each item; exact, but for histories that are cut."""
+    events = baskets(interactions, settings.max_history)
+    weights = np.maximum(events.user_sizes, 1) ** (-2 * settings.activity)
+    mass = np.bincount(events.matrix.indices, np.repeat(weights, events.user_sizes), events.matrix.shape[1])
+    scales = np.where(mass > 0, mass, 1) ** -settings.popularity
+    users, items = events.matrix.shape
+    if settings.window == 0 and fits(events.matrix, 3 * items**2 + users * items, settings.memory):
+        lists = _dense(events, weights, scales, settings)
+    else:
+        lists = _sparse(events, weights, scales, settings)
+    return Neighbours(lists, events.cuts)
+
+
+def _dense(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF) -> Lists:
+    """The whole matrix of scores at once."""
+    scaled = events.matrix.copy()
+    scaled.data = (np.repeat(np.sqrt(weights), events.user_sizes) * scales[scaled.indices]).astype(np.float32)
+    scores = gram(scaled)
+    if settings.min_support > 1:
+        scores[gram(events.matrix) < settings.min_support] = 0
+    return best_of_dense(scores, settings.top_n)
+
+
+def _sparse(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF) -> Lists:
+    """Block by block, only the pairs that some user has."""
+    factors, pairs = (_near if settings.window else _whole)(events, weights, settings)
+
+    def rows(items: Ints) -> csr_array:
+        left, right = factors(items)
+        scores = left @ right
+        row = np.repeat(np.arange(len(items)), np.diff(scores.indptr))
+        kept = scores.indices != items[row]
+        if settings.min_support > 1:
+            counted = csr_array((np.ones_like(right.data), right.indices, right.indptr), right.shape)
+            kept &= (left @ counted).data >= settings.min_support  # the same pairs in the same order
+        scores.data *= (scales[items][row] * scales[scores.indices]).astype(np.float32)
+        return keep(scores, kept)
+
+    return best_by_block(rows, 40 * pairs, settings.memory, settings.top_n)
+
+
+def _whole(events: Baskets, weights: Doubles, _: ItemCF) -> tuple[Factors, Ints]:
+    """Any two items of a history are a pair: the factors are an item's users, and their histories."""
+    histories = events.matrix.copy()
+    histories.data = np.repeat(weights, events.user_sizes).astype(np.float32)
+    users = events.matrix.T.tocsr()
+    pairs = np.minimum(users @ events.user_sizes, users.shape[0])
+    return lambda items: (users[items], histories), pairs
+
+
+def _near(events: Baskets, weights: Doubles, settings: ItemCF) -> tuple[Factors, Ints]:
+    """Items at most `window` places apart are a pair: the factors are an item's events, and what is near them."""
+    steps = np.delete(np.arange(-settings.window, settings.window + 1), settings.window)
+    counts = np.abs(steps) ** -settings.decay * np.where(steps < 0, settings.backward, 1)
+    steps, counts = steps[counts > 0], counts[counts > 0].astype(np.float32)
+    light, bounds, listed = weights.astype(np.float32), events.matrix.indptr, events.matrix.indices
+    by_item = events.columns().T
+
+    def factors(items: Ints) -> tuple[csr_array, csr_array]:
+        taken = by_item[items]
+        user, place = taken.indices, taken.data[:, None] + steps
+        inside = (place >= bounds[user, None]) & (place < bounds[user + 1, None])
+        ends = np.append(0, np.cumsum(inside.sum(axis=1)))
+        data = (light[user, None] * counts)[inside]
+        near = csr_array((data, listed[place[inside]], ends), (len(user), by_item.shape[0]))
+        own = csr_array((np.ones(len(user), np.float32), np.arange(len(user)), taken.indptr), (len(items), len(user)))
+        return own, near
+
+    return factors, events.item_sizes * len(steps)

@@ -1,0 +1,112 @@
+"""Swing (Yang et al. 2020, arXiv 2010.05525): two items are alike when users who share little else share both.
+
+    s(i, j) = sum over unordered pairs of users u, v of both: w_u * w_v / (alpha + |I_u and I_v|)
+              / (n_i * n_j)^popularity
+
+with w_u = |I_u|^-activity and n_i the users of i. Over ordered pairs all scores would be twice as high. With
+activity 0.5 and popularity 0 it is the reading of MetaSpore's Swing that gives its published figure.
+"""
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.sparse import csr_array
+
+from recsys_assets.i2i.baskets import Baskets, baskets
+from recsys_assets.i2i.gram import fits, gram
+from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
+from recsys_assets.i2i.parallel import each
+from recsys_assets.i2i.user_pairs import pair_scores
+from recsys_assets.retrieval.interactions import Interactions, Ints
+from recsys_assets.retrieval.lists import Scores
+
+
+class Swing(BaseModel):
+    """Settings of Swing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    alpha: float = Field(default=1.0, gt=0, description="added to the number of items that two users share")
+    activity: float = Field(default=0.0, ge=0, description="damps active users: w_u = |I_u|^-activity")
+    popularity: float = Field(default=1.3, ge=0, description="damps popular items")
+    min_support: int = Field(default=2, ge=2, description="common users that two items must have")
+    max_history: int = Field(default=3000, ge=2, description="newest items of a user that count")
+    max_users: int = Field(default=2000, ge=2, description="users of an item that count, where the matrix (U, U) is not held")
+    top_n: int = Field(default=200, ge=1, description="neighbours of an item")
+    memory: int = Field(default=2 << 30, ge=1 << 20, description="bytes of working memory")
+
+
+METASPORE = Swing(activity=0.5, popularity=0, top_n=20)
+_ROWS = 512
+
+
+def swing(interactions: Interactions, settings: Swing) -> Neighbours:
+    """The items most alike to each item."""
+    events = baskets(interactions, settings.max_history)
+    weights = (np.maximum(events.user_sizes, 1) ** -settings.activity).astype(np.float32)
+    scales = (np.maximum(events.item_sizes, 1) ** -settings.popularity).astype(np.float32)
+    users, items = events.matrix.shape
+    if fits(events.matrix, 3 * users**2 + users * items + 2 * items**2, settings.memory):
+        scores = _dense(events, weights, settings.alpha)
+        if settings.min_support > 2:
+            scores[gram(events.matrix) < settings.min_support] = 0
+        scores *= scales[:, None]
+        scores *= scales
+        return Neighbours(best_of_dense(scores, settings.top_n), events.cuts | {"items_sampled": 0})
+    return _sparse(events, weights, scales, settings)
+
+
+def _dense(events: Baskets, weights: Scores, alpha: float) -> Scores:
+    """All scores (I, I), two users' share of a score being a cell of the matrix (U, U) of their weights.
+
+    An item is multiplied with the more popular ones only: with 2,853 users at the most popular item of MovieLens
+    1M's positives, this leaves 5 % of the products.
+    """
+    order = np.argsort(-events.item_sizes, kind="stable")
+    matrix = events.matrix[:, order]
+    held, holders = matrix.toarray(), matrix.tocsc()
+    kernel = gram(events.matrix.T.tocsr())
+    kernel += alpha
+    np.divide(np.outer(weights, weights), kernel, out=kernel)
+    np.fill_diagonal(kernel, 0)
+    scores = np.zeros((held.shape[1],) * 2, np.float32)
+
+    def fill(item: int) -> None:
+        users = holders.indices[holders.indptr[item] : holders.indptr[item + 1]]
+        other = held[users, :item]
+        for first in range(0, len(users), _ROWS):  # pairs with a later user, and half of those within the rows
+            rows = slice(first, first + _ROWS)
+            pairs = kernel[users[rows, None], users[first:]]
+            pairs[:, :_ROWS] *= 0.5
+            scores[item, :item] += ((pairs @ other[first:]) * other[rows]).sum(axis=0)
+
+    each(fill, range(len(scores)))
+    scores += scores.T
+    places = np.argsort(order)
+    return scores[np.ix_(places, places)]
+
+
+def _sparse(events: Baskets, weights: Scores, scales: Scores, settings: Swing) -> Neighbours:
+    """Block by block, pair of users by pair of users."""
+    users = events.matrix.T.tocsr()
+    sizes = np.diff(users.indptr).astype(np.int64)
+    users = _evenly(users, settings.max_users)
+    counted = np.diff(users.indptr).astype(np.int64)
+    # As many pairs as there would be of all users.
+    factors = scales * (sizes * (sizes - 1) / np.maximum(counted * (counted - 1), 1)).astype(np.float32)
+
+    def rows(items: Ints) -> csr_array:
+        scores = pair_scores(events.matrix, users[items], items, weights, settings.alpha, settings.min_support)
+        scores.data *= np.repeat(factors[items], np.diff(scores.indptr)) * scales[scores.indices]
+        return scores
+
+    costs = 60 * (users @ events.user_sizes) + 8 * counted**2
+    lists = best_by_block(rows, costs, settings.memory, settings.top_n)
+    return Neighbours(lists, events.cuts | {"items_sampled": int((sizes > settings.max_users).sum())})
+
+
+def _evenly(rows: csr_array, most: int) -> csr_array:
+    """At most so many entries of each row, evenly spaced."""
+    sizes = np.diff(rows.indptr).astype(np.int64)
+    place = np.arange(rows.nnz) - np.repeat(rows.indptr[:-1], sizes)
+    size, wanted = np.repeat(sizes, sizes), np.repeat(np.minimum(sizes, most), sizes)
+    return keep(rows, (place + 1) * wanted // size > place * wanted // size)

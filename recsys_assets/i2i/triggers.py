@@ -1,0 +1,41 @@
+"""From neighbours of items to candidates of users: the newest items of a history are triggers."""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from recsys_assets.i2i.neighbours import to_sparse
+from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.retrieval.lists import Lists, Scores, spread
+
+
+def trigger_scores(
+    lists: Lists, interactions: Interactions, queries: Queries, triggers: int = 50, alpha: float = 1.0
+) -> Callable[[slice], Scores]:
+    """Scores of all items by the neighbours of a user's newest events, for `retrieval.lists.recommend`.
+
+    Args:
+        lists: (I, N) the neighbours of each item.
+        interactions: whose items the histories are slices of.
+        queries: the users and their histories.
+        triggers: events that count, the newest of the history; 1 is MetaSpore's offline evaluation.
+        alpha: the trigger at place k from the newest, which is at 0, weighs (1 + k)^-alpha.
+
+    Returns:
+        A function that gives scores (n, I) of the queries in a slice: the sum over triggers of weight times score,
+        -inf for an item that is no trigger's neighbour.
+    """
+    width = len(interactions.item_ids)
+    neighbours = to_sparse(lists, width)
+
+    def score(block: slice) -> Scores:
+        ends = queries.ends[block]
+        row, event = spread(np.maximum(queries.starts[block], ends - triggers), ends)
+        weight = (ends[row] - event).astype(np.float32) ** -alpha
+        asked = csr_array((weight, (row, interactions.items[event])), (len(ends), width))
+        scores: Scores = (asked @ neighbours).toarray()
+        scores[scores == 0] = -np.inf
+        return scores
+
+    return score

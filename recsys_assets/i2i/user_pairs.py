@@ -1,0 +1,96 @@
+"""Swing for data too large or too sparse for a matrix (U, U): pair of users by pair of users.
+
+The histories of an item's users are laid side by side. Users who have another item in common are a group, and
+each two of a group are a pair of users for that item. All pairs are listed twice: to count what each two users
+share, and to add up the scores. What shares nothing costs nothing.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array
+
+from recsys_assets.i2i.parallel import cut
+from recsys_assets.retrieval.interactions import Ints
+from recsys_assets.retrieval.lists import Scores
+
+_PAIRS = 1 << 20  # listed at once: about 40 MB
+
+
+def pair_scores(
+    histories: csr_array, users: csr_array, items: Ints, weights: Scores, alpha: float, min_support: int
+) -> csr_array:
+    """Swing's scores of some items, not yet divided by popularity.
+
+    Args:
+        histories: (U, I) the items of all users.
+        users: (B, U) the users of the items that are asked about.
+        items: (B,) numbers of these items.
+        weights: (U,) of the users.
+        alpha: Swing's alpha.
+        min_support: users, at least 2, that two items must have in common.
+
+    Returns:
+        (B, I) an entry for each pair of items with that support.
+    """
+    sizes = np.diff(users.indptr).astype(np.int64)
+    owner = np.repeat(np.arange(len(items)), sizes)
+    member, other, starts = _groups(histories[users.indices], owner, items)
+    # Each two users of an item have a cell; those of a user with the users before stand in a row.
+    place = np.arange(len(owner)) - np.repeat(users.indptr[:-1], sizes)
+    ends = np.cumsum(sizes * (sizes - 1) // 2)
+    cells = np.append(0, ends)[owner] + place * (place - 1) // 2
+    cells, place, weight = cells[member], place[member], weights[users.indices[member]]
+
+    shared = np.full(ends[-1], alpha + 1, np.float32)  # 1 for the item itself
+    for _, _, cell, _ in _pairs(starts, cells, place):
+        np.add.at(shared, cell, np.float32(1))
+    kernel, scores = 1 / shared, np.zeros(len(member))
+    for later, earlier, cell, bounds in _pairs(starts, cells, place):
+        scores[later] = weight[later] * np.add.reduceat(kernel[cell] * weight[earlier], bounds)
+
+    groups = np.flatnonzero(starts == np.arange(len(starts)))
+    support = np.diff(np.append(groups, len(starts)))
+    sums = np.add.reduceat(scores, groups) if len(groups) else scores
+    kept = support >= min_support
+    where = owner[member[groups[kept]]], other[groups[kept]]
+    return coo_array((sums[kept].astype(np.float32), where), (len(items), histories.shape[1])).tocsr()
+
+
+def _groups(histories: csr_array, owner: Ints, items: Ints) -> tuple[Ints, Ints, Ints]:
+    """The entries (E,) of the histories (R, I) of items' users that another user of the item has too.
+
+    Args:
+        histories: (R, I) items of the users of each item, item by item.
+        owner: (R,) place of the item.
+        items: (B,) number of each item, which is left out of its users' histories.
+
+    Returns:
+        (E,) each entry's row and its item, by which they are ordered; and where the entry's group begins.
+    """
+    columns = histories.tocsc()
+    row, other = columns.indices, np.repeat(np.arange(columns.shape[1]), np.diff(columns.indptr))
+    item = owner[row]
+    same = (other[1:] == other[:-1]) & (item[1:] == item[:-1])
+    follows, leads = np.append(False, same), np.append(same, False)
+    kept = (follows | leads) & (other != items[item])
+    first = ~follows[kept]
+    return row[kept], other[kept], np.flatnonzero(first)[np.cumsum(first) - 1]
+
+
+def _pairs(starts: Ints, cells: Ints, place: Ints) -> Iterator[tuple[Ints, Ints, Ints, Ints]]:
+    """All pairs of two entries of a group, part by part.
+
+    Yields:
+        (L,) later entries; (P,) for each of them the earlier ones in turn; (P,) the pairs' cells; (L,) where the
+        pairs of each later entry begin.
+    """
+    before = np.arange(len(starts)) - starts
+    entries = np.flatnonzero(before)
+    for block in cut(before[entries], _PAIRS):
+        later = entries[block]
+        count = before[later]
+        bounds = np.cumsum(count) - count
+        of = np.repeat(np.arange(len(later)), count)
+        earlier = np.arange(len(of)) + (starts[later] - bounds)[of]
+        yield later, earlier, cells[later][of] + place[earlier], bounds
