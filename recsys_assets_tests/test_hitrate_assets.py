@@ -13,20 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from recsys_assets.assets import hitrate, ingest, recall_report, samples, term
+from recsys_assets.assets import recall_report, term
 from recsys_assets.assets.hitrate import LENGTH, METHODS
 from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
-from recsys_assets.i2i import neighbours
 from recsys_assets.i2i.itemcf import ItemCF, itemcf
-from recsys_assets.i2i.swing import Swing, swing
 from recsys_assets.i2i.triggers import trigger_scores
-from recsys_assets.io_managers import LakeIOManager
 from recsys_assets.lake import Lake, Partition
-from recsys_assets.partitions import bizdate
-from recsys_assets.resources import resources
 from recsys_assets.retrieval import embeddings, lists
 from recsys_assets.retrieval.candidates import BEFORE_TEST, TERM_ITEMS
 from recsys_assets.retrieval.comparison import by_chance
@@ -34,10 +29,10 @@ from recsys_assets.retrieval.details import DETAILS
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries, read
 from recsys_assets.retrieval.lists import evaluate
 from recsys_assets.retrieval.term import Taste, carried, recommend
+from recsys_assets_tests.in_process import failures, materialize
 
 YESTERDAY, DAY = "2026-03-30", "2026-03-31"
 ALL = [f"hitrate_{method}" for method in METHODS]
-MODULES = [ingest, samples, term, hitrate, recall_report]
 
 
 @dataclass
@@ -71,8 +66,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         run(["interactions"], days[0], days[-1])
         results = []
         for day in (YESTERDAY, DAY):
-            run(["users", "items", "splits", "recall_samples", "recall_term"], day)
-            write_neighbours(lake, day)
+            run(["users", "items", "splits", "recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"], day)
             for seed, model in enumerate(RECALLERS):
                 write_vectors(lake, model, day, seed)
             results.append(run([*ALL, "recall_report"], day))
@@ -80,27 +74,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def run(names: list[str], first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
-    """Materialize assets of one day, or in one run of several; neighbours and vectors are in the lake already."""
-    provided = resources()
-    made = [each for each in dg.load_assets_from_modules(MODULES) if isinstance(each, dg.AssetsDefinition)]
-    own = {key.to_user_string() for asset in made for key in asset.keys}
-    others = {asset for method in METHODS.values() for asset in method.reads} - own
-    span = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
-    return dg.materialize(
-        [*made, *(dg.AssetSpec(name, partitions_def=bizdate) for name in sorted(others))],
-        selection=names,
-        resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])},
-        partition_key=None if last else first,
-        tags=span if last else None,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-    )
-
-
-def write_neighbours(lake: Lake, day: str) -> None:
-    known = read(lake.read("recall_samples", day).path(ROWS)).before("test")
-    for method, found in {"itemcf": itemcf(known, ItemCF()), "swing": swing(known, Swing())}.items():
-        with lake.draft(f"i2i_{method}", day) as draft:
-            neighbours.write(draft.path(ROWS), known.item_ids, found.lists)
+    """Materialize assets of one day, or in one run of several; what they read else is in the lake already."""
+    result = materialize(names, first, last)
+    assert failures(result) == {}
+    return result
 
 
 def write_vectors(lake: Lake, model: str, day: str, seed: int) -> None:

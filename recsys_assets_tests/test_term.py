@@ -152,7 +152,9 @@ def test_scores_in_a_file_are_read_back_and_unknown_ids_left_out(tmp_path: Path)
     assert column.to_pylist()[0] == [{"term": "c", "score": 2.0}, {"term": "a", "score": 0.5}]
     pq.write_table(pa.table({"terms": column}), tmp_path / "terms.parquet")
     read, terms = pq.read_table(tmp_path / "terms.parquet")["terms"], np.array(["a", "b", "c"], object)
-    assert to_matrix(read, "term", terms).toarray().tolist() == [[0.5, 0, 2], [0, 0, 0], [0, 1, 0]]
+    found = to_matrix(read, "term", terms)
+    assert found.toarray().tolist() == [[0.5, 0, 2], [0, 0, 0], [0, 1, 0]]
+    assert found.indices.tolist() == [2, 0, 1]  # a row's entries in the order of its list
     assert to_matrix(read, "term", terms[1:]).toarray().tolist() == [[0, 2], [0, 0], [1, 0]]
 
 

@@ -30,10 +30,13 @@ def to_lists(matrix: csr_array, key: str, ids: Ids) -> pa.ListArray:
 
 
 def to_matrix(lists: pa.ChunkedArray, key: str, ids: Ids) -> csr_array:
-    """(N, ids) scores of N lists, a column for each of the ascending ids; an entry of another id is left out."""
+    """(N, ids) scores of N lists, a column for each of the ascending ids; an entry of another id is left out.
+
+    A row of the matrix holds its entries in the order of the list.
+    """
     lists = lists.combine_chunks()
     entries = pc.list_flatten(lists)
-    row = pc.list_parent_indices(lists).to_numpy()
     column = find(ids, entries.field(key).to_numpy(zero_copy_only=False))
     score, known = entries.field("score").to_numpy(), column >= 0
-    return csr_array((score[known], (row[known], column[known])), shape=(len(lists), len(ids)))
+    sizes = np.bincount(pc.list_parent_indices(lists).to_numpy()[known], minlength=len(lists))
+    return csr_array((score[known], column[known], np.append(0, np.cumsum(sizes))), shape=(len(lists), len(ids)))
