@@ -55,7 +55,7 @@ def searcher(kind: str, ids: pa.Array, vectors: Vectors) -> hitrate.Searcher:
 
 
 def measure(contender: str, folder: Path, k: int) -> dict[str, float]:
-    """Seconds, hit rate and peak memory in MB of one contender."""
+    """Seconds (of CPU too, with start and imports), hit rate and peak memory in MB of one contender."""
     kind, start = CONTENDERS[contender], time.perf_counter()
     columns = "request_id", "gt_items", "user_tower_emb"
     requests = hitrate_tables.requests(str(folder / "users.parquet"), None, columns, 1, None, "IP")
@@ -63,23 +63,26 @@ def measure(contender: str, folder: Path, k: int) -> dict[str, float]:
     found = hitrate.search(requests, ids, searcher(kind, ids, vectors), k, ROWS.get(kind, 1024))
     hits = sum(int(part.hits.sum()) for part in found)
     seconds = time.perf_counter() - start
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "hitrate": hits / len(requests.pairs[0]), "memory_mb": memory}
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "seconds": seconds,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "hitrate": hits / len(requests.pairs[0]),
+        "memory_mb": used.ru_maxrss / 1024,
+    }
 
 
 def compare(folder: Path, k: int) -> dict[str, dict[str, float]]:
     """Run the contenders in turn and print the table."""
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # for all alike: waiting threads sleep
     done: dict[str, dict[str, float]] = {}
-    print(f"{'':24}{'seconds':>10}{'times ours':>12}{'hit rate':>11}{'memory MB':>11}")
+    print(f"{'':24}{'seconds':>10}{'times ours':>12}{'CPU seconds':>13}{'hit rate':>11}{'memory MB':>11}")
     for contender in CONTENDERS:
         command = [sys.executable, __file__, "--only", contender, "--source", str(folder), "--top-k", str(k)]
         done[contender] = run = json.loads(subprocess.check_output(command, text=True, env=environment))
         times = run["seconds"] / next(iter(done.values()))["seconds"]
-        print(
-            f"{contender:24}{run['seconds']:10.1f}{times:12.1f}{run['hitrate']:11.6f}{run['memory_mb']:11,.0f}",
-            flush=True,
-        )
+        figures = f"{run['cpu_seconds']:13.1f}{run['hitrate']:11.6f}{run['memory_mb']:11,.0f}"
+        print(f"{contender:24}{run['seconds']:10.1f}{times:12.1f}{figures}", flush=True)
     return done
 
 

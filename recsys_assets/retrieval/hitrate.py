@@ -19,6 +19,9 @@ from recsys_assets.retrieval.interactions import Ints
 from recsys_assets.retrieval.lists import Bools, Lists
 from recsys_assets.retrieval.search import Metric
 
+_UNKNOWN = -2  # code of a right item that is not among the items; a list's end has -1
+_PAIRS = 1 << 14  # looked up at once
+
 
 class NoTruth(ValueError):
     """Requests without a single right item."""
@@ -111,21 +114,18 @@ def search(
     if not len(requests.pairs[0]):
         raise NoTruth("no request has a right item: there is nothing to hit")
     coded = item_ids.dictionary_encode()
-    codes, width = coded.indices.to_numpy().astype(np.int64), len(coded.dictionary)
-    row, wanted = requests.pairs
-    found = pc.fill_null(pc.index_in(wanted, value_set=coded.dictionary), -1).to_numpy(zero_copy_only=False)
-    keys = np.where(found >= 0, row * width + found, -1)
-    order = np.argsort(keys)
-    keys = keys[order]
+    row, names = requests.pairs
+    wanted = pc.fill_null(pc.index_in(names, value_set=coded.dictionary), _UNKNOWN).to_numpy(zero_copy_only=False)
     for first in range(0, len(requests.ids), size):
         items, scores = _best(requests, slice(first, first + size), searcher, k)
         if across:
             items, scores = merge(items, scores)
-        asked = (first + np.arange(len(items)))[:, None, None] * width + codes[items]
-        asked = asked[items >= 0]
-        place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
-        hits = np.zeros(len(keys), bool)
-        hits[order[place[keys[place] == asked]]] = True
+        listed = np.where(items < 0, -1, coded.indices.to_numpy()[items]).reshape(len(items), -1)
+        start, end = np.searchsorted(row, (first, first + len(items)))
+        hits = np.zeros(len(row), bool)
+        for some in range(start, end, _PAIRS):
+            block = slice(some, min(some + _PAIRS, end))
+            hits[block] = (listed[row[block] - first] == wanted[block, None]).any(axis=1)
         yield Found(first, items, scores, hits)
 
 

@@ -166,7 +166,7 @@ def _lifted_queries(queries: Vectors, metric: Metric) -> Vectors:
 
 def _checked(vectors: Vectors, what: str) -> Vectors:
     """The vectors as contiguous float32, all finite and of a usable length."""
-    norms = np.linalg.norm(vectors, axis=1)
-    if (wrong := np.flatnonzero(~(norms < _LONGEST))).size:
+    squares = np.einsum("nd,nd->n", vectors, vectors)
+    if (wrong := np.flatnonzero(~(squares < _LONGEST**2))).size:
         raise UnusableVectors(f"the vector of {what} {wrong[0]} is not finite, or longer than {_LONGEST:g}")
     return np.ascontiguousarray(vectors, np.float32)
