@@ -1,0 +1,115 @@
+"""Recall on MovieLens 1M under MetaSpore's protocol, beside the table that it publishes.
+
+    python benchmarks/recall_ml1m.py --source FOLDER [--methods itemcf swing sasrec …] [--json]
+
+The last 3 ratings of each user test, and of them those above 2. Each is a query of its own: the item before it is
+the only trigger of item-to-item methods, all before it the history of two-tower models. Lists of 20, seen items
+not left out. `itemcf` and `swing` are MetaSpore's formulas on all other ratings, `…_ours` our best settings, found
+on the 3 ratings before the last 3. Two-tower models learn from the ratings above 2; each user's newest of these
+decides which epoch is kept, and is learned from then.
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from ml1m import Ratings, arguments, finish, read, schema_of, show
+
+from recsys_assets.datasets.splits import PARTS
+from recsys_assets.i2i import itemcf, swing
+from recsys_assets.i2i.neighbours import Neighbours
+from recsys_assets.i2i.triggers import trigger_scores
+from recsys_assets.models.registry import TOWERS, configured
+from recsys_assets.retrieval.interactions import Interactions, Queries, rolling
+from recsys_assets.retrieval.lists import Lists, Scores, evaluate, recommend
+from recsys_assets.training import recall
+from recsys_assets.training.tower_data import load
+
+TOP, SEED = 20, 1
+METRICS = [f"{name}@{TOP}" for name in ("precision", "recall", "map", "ndcg")]
+PUBLISHED = {
+    "Global Hot (MetaSpore)": (0.002477, 0.049533, 0.008923, 0.017346),
+    "Spark ALS (MetaSpore)": (0.002472, 0.049444, 0.015736, 0.017743),
+    "Swing I2I (MetaSpore)": (0.006334, 0.126674, 0.029579, 0.050461),
+    "Item CF I2I (MetaSpore)": (0.009383, 0.187667, 0.050912, 0.080504),
+    "DSSM BCE, 10 negatives (MetaSpore)": (0.010776, 0.215533, 0.043305, 0.080013),
+    "DSSM BCE, 100 negatives (MetaSpore)": (0.011313, 0.226264, 0.047736, 0.085856),
+    "DSSM SSM, batch 256 (MetaSpore)": (0.015079, 0.301592, 0.077961, 0.126095),
+}
+Method = Callable[[Ratings], tuple[Interactions, Lists]]
+
+
+def questions(interactions: Interactions) -> Queries:
+    """One for each test rating above 2."""
+    tested = interactions.parts == PARTS.index("test")
+    return rolling(interactions, np.flatnonzero(tested & (interactions.labels > 0)))
+
+
+def popularity(ratings: Ratings) -> tuple[Interactions, Lists]:
+    """The most rated items, the same for everyone."""
+    samples = ratings.samples(validation=0, test=3, least_rating=3)
+    counts = samples.before("test").item_counts.astype(np.float32)
+
+    def score(block: slice) -> Scores:
+        return np.tile(counts, (block.stop - block.start, 1))
+
+    return samples, recommend(score, samples, questions(samples), TOP, filter_seen=False)
+
+
+def item_to_item(find: Callable[[Interactions], Neighbours], least_rating: int = 1) -> Method:
+    """Neighbours of the newest item of each history, learned from ratings of at least `least_rating`."""
+
+    def method(ratings: Ratings) -> tuple[Interactions, Lists]:
+        learned = ratings.samples(validation=0, test=3, least_rating=least_rating).before("test")
+        samples = ratings.samples(validation=0, test=3, least_rating=3)
+        asked = questions(samples)
+        score = trigger_scores(find(learned.positives).lists, samples, asked, triggers=1)
+        return samples, recommend(score, samples, asked, TOP, filter_seen=False)
+
+    return method
+
+
+def two_tower(name: str) -> Method:
+    """A two-tower model with its default settings."""
+
+    def method(ratings: Ratings) -> tuple[Interactions, Lists]:
+        samples = ratings.samples(validation=1, test=3, least_rating=3)
+        source = recall.Source(samples, ratings.users, ratings.items)
+        fitted = recall.fit(name, schema_of(samples, ratings), source, *configured(name, {}, {}), SEED)
+        model = recall.two_tower(fitted)
+        data = load(model, samples, ratings.users, ratings.items)
+        return samples, recall.lists(model, data, questions(samples), TOP, filter_seen=False)
+
+    return method
+
+
+METHODS: dict[str, Method] = {
+    "popularity": popularity,
+    "itemcf": item_to_item(lambda events: itemcf.itemcf(events, itemcf.METASPORE)),
+    "itemcf_ours": item_to_item(lambda events: itemcf.itemcf(events, itemcf.ItemCF(top_n=TOP))),
+    "swing": item_to_item(lambda events: swing.swing(events, swing.METASPORE)),
+    "swing_ours": item_to_item(lambda events: swing.swing(events, swing.Swing(top_n=TOP)), least_rating=3),
+    **{name: two_tower(name) for name in TOWERS},
+}
+
+
+def main() -> None:
+    """Run the methods and print the table."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    given = parser.parse_args()
+    ratings = read(given.source)
+    figures = {}
+    for name in given.methods:
+        started = time.perf_counter()
+        samples, lists = METHODS[name](ratings)
+        metrics = evaluate(lists.items, questions(samples), [TOP])
+        figures[name] = {metric: metrics[metric] for metric in METRICS} | {"seconds": time.perf_counter() - started}
+        show(name, {name: figures[name]})
+    published = {name: dict(zip(METRICS, row, strict=True)) for name, row in PUBLISHED.items()}
+    show("MetaSpore's protocol: the published table, and ours", {**published, **figures})
+    finish(figures, given.json)
+
+
+if __name__ == "__main__":
+    main()
