@@ -24,7 +24,7 @@ EXECUTOR = dg.multiprocess_executor.configured(
 def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """The definitions, with some resources replaced (by tests)."""
     provided = {**resources(), **(overrides or {})}
-    assets = [dg.load_assets_from_modules([module], group_name=group) for group, module in GROUPS.items()]
+    assets = [dg.load_assets_from_modules(modules, group_name=group) for group, modules in GROUPS.items()]
     return dg.Definitions(
         assets=[asset for group in assets for asset in group],
         jobs=[everything],

@@ -1,4 +1,4 @@
-"""The ranking line on a small generated world: trained, tracked, exported, reported; each asset run in process."""
+"""The models on a small generated world: trained, tracked, exported, evaluated; each asset run in process."""
 
 import datetime as dt
 import json
@@ -16,16 +16,31 @@ import pytest
 
 from recsys_assets.assets.onnx import MODEL, TOLERANCE
 from recsys_assets.assets.rank import PREDICTIONS
+from recsys_assets.assets.recall import RECALLERS
+from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.lake import Lake, Partition
 from recsys_assets.resources import resources
+from recsys_assets.retrieval import embeddings, index
+from recsys_assets.retrieval.candidates import BEFORE_TEST
+from recsys_assets.retrieval.interactions import histories, read
+from recsys_assets.training import checkpoint, recall
 from recsys_assets.training.onnx_export import raw_inputs
+from recsys_assets.training.tower_data import raw_users, rows_of
+from recsys_assets_tests.in_process import failures
 
 DAY = "2026-03-31"
-CONFIG = {"ops": {"rank_widedeep": {"config": {"training": {"epochs": 2, "batch": 512}}}}}
+QUICK = {"training": {"epochs": 2, "batch": 512}}
+NETWORKS = {"sasrec": {"width": 16, "history": 20, "blocks": 1}, "dssm": {"embedding": 8, "hidden": [16]}}
+CONFIG = {
+    "ops": {
+        "rank_widedeep": {"config": QUICK},
+        **{f"recall_{model}": {"config": {**QUICK, "model": NETWORKS.get(model, {})}} for model in RECALLERS},
+    }
+}
 
 
 @dataclass
@@ -60,11 +75,11 @@ def tracking_uri(home: Path) -> str:
     return f"sqlite:///{home / 'mlflow.db'}"
 
 
-def run_day(instance: dg.DagsterInstance, *assets: str) -> dg.ExecuteInProcessResult:
-    """Materialize assets of `DAY` (none named: all)."""
+def run_day(instance: dg.DagsterInstance, *assets: str, **more: Any) -> dg.ExecuteInProcessResult:
+    """Materialize assets of `DAY` (none named: all), `more` being configurations by asset."""
     job = build_defs(resources()).resolve_implicit_global_asset_job_def()
     selection = [dg.AssetKey(asset) for asset in assets] or None
-    config = {"ops": {name: op for name, op in CONFIG["ops"].items() if not assets or name in assets}}
+    config = {"ops": {name: op for name, op in {**CONFIG["ops"], **more}.items() if not assets or name in assets}}
     return job.execute_in_process(
         instance=instance, partition_key=DAY, run_config=config, asset_selection=selection, raise_on_error=False
     )
@@ -79,13 +94,14 @@ def materialize_all(days: list[str]) -> dg.ExecuteInProcessResult:
         return run_day(instance)
 
 
-def test_every_asset_is_made_and_every_check_passes(world: World) -> None:
+def test_every_asset_is_made_and_every_blocking_check_passes(world: World) -> None:
     assert world.result.success
     checks = world.result.get_asset_check_evaluations()
-    assert {check.check_name for check in checks if not check.passed} == set()
-    assert {"auc_floor", "onnx_matches_torch", "features_know_only_the_past", "parts_in_order"} <= {
-        check.check_name for check in checks
-    }
+    # Trained for two epochs on 150 users, a model need not be better than popularity; these do not block.
+    failed = {check.check_name for check in checks if not check.passed}
+    assert failed <= {"better_than_random", "best_beats_popularity"}
+    expected = {"auc_floor", "recall_floor", "onnx_matches_torch", "features_know_only_the_past", "lists_are_sound"}
+    assert expected <= {check.check_name for check in checks}
     assert {check.partition for check in checks} == {DAY}
 
 
@@ -101,8 +117,10 @@ def test_the_model_describes_itself_and_its_origin(world: World) -> None:
 
 def test_each_training_is_one_mlflow_run_linked_both_ways(world: World) -> None:
     mlflow.set_tracking_uri(world.tracking_uri)
-    (run,) = mlflow.search_runs(experiment_names=["sample"], output_format="list")
-    assert run.info.run_id == world.read("rank_widedeep").manifest.mlflow_run_id
+    runs = {run.info.run_id: run for run in mlflow.search_runs(experiment_names=["sample"], output_format="list")}
+    trained = ["rank_widedeep", *(f"recall_{model}" for model in RECALLERS)]
+    assert runs.keys() == {world.read(asset).manifest.mlflow_run_id for asset in trained}
+    run = runs[world.read("rank_widedeep").manifest.mlflow_run_id or ""]
     assert run.info.status == "FINISHED"
     assert run.data.tags["bizdate"] == DAY
     assert run.data.tags["dagster.run_id"] == world.result.run_id
@@ -116,6 +134,46 @@ def test_each_training_is_one_mlflow_run_linked_both_ways(world: World) -> None:
         "model/model.safetensors",
     }
     assert "calibration.png" in {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+@pytest.mark.parametrize("model", RECALLERS)
+def test_the_vectors_of_serving_and_of_evaluation_are_those_of_the_onnx_files(world: World, model: str) -> None:
+    towers = recall.two_tower(checkpoint.load(world.read(f"recall_{model}").folder))
+    events = read(world.read("recall_samples").path(ROWS))
+    tables = {side: pq.read_table(world.read(f"{side}s").path(ROWS)) for side in ("user", "item")}
+    for file, part in ((ROWS, "online"), (BEFORE_TEST, "test")):
+        ids, vectors = embeddings.read(world.read(f"emb_{model}_user").path(file))
+        assert ids.to_pylist() == sorted(tables["user"]["user_id"].to_pylist())
+        raw = raw_users(towers, events, tables["user"], *histories(events, part))
+        expected = vectors[np.searchsorted(ids.to_numpy(), events.user_ids)]
+        assert np.abs(scored(world, model, "user", raw_inputs(towers.user_schema, raw)) - expected).max() < TOLERANCE
+    ids, vectors = embeddings.read(world.read(f"emb_{model}_item").path(ROWS))
+    raw = rows_of(tables["item"], "item_id", ids)
+    assert np.abs(scored(world, model, "item", raw_inputs(towers.item_schema, raw)) - vectors).max() < TOLERANCE
+
+
+def scored(world: World, model: str, side: str, feed: dict[str, Any]) -> Any:
+    runtime = onnxruntime.InferenceSession(world.read(f"onnx_{model}").path(f"{side}.onnx"))
+    return runtime.run(["vector"], feed)[0]
+
+
+@pytest.mark.parametrize("model", RECALLERS)
+def test_the_index_finds_what_exact_search_does(world: World, model: str) -> None:
+    found = index.read(world.read(f"index_{model}").folder)
+    ids, vectors = embeddings.read(world.read(f"emb_{model}_item").path(ROWS))
+    assert found.ids.to_pylist() == [str(item) for item in ids.to_pylist()]
+    _, users = embeddings.read(world.read(f"emb_{model}_user").path(ROWS))
+    best = found.search(users, 1).scores[:, 0]
+    assert np.allclose(best, (users @ vectors.T).max(axis=1), atol=1e-5)
+    assert world.read(f"index_{model}").manifest.metrics["recall_of_exact@20"] == 1.0
+
+
+def test_an_index_that_would_order_items_otherwise_than_the_model_is_refused(world: World) -> None:
+    before = world.read("index_sasrec").manifest
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run_day(instance, "index_sasrec", index_sasrec={"config": {"kind": "IVFFlatL2"}})
+    assert "Set kind to IVFFlatIP" in failures(result)["index_sasrec"]
+    assert world.read("index_sasrec").manifest == before
 
 
 def test_the_onnx_file_alone_scores_raw_rows_as_the_model_did(world: World) -> None:
@@ -145,7 +203,7 @@ def test_the_truth_of_the_generator_is_no_feature(world: World) -> None:
 
 def test_trained_and_exported_again_all_files_are_the_same(world: World) -> None:
     """On one machine; another number of threads or another processor sums in another order."""
-    names = ("rank_widedeep", "onnx_widedeep")
+    names = ("rank_widedeep", "onnx_widedeep", "recall_sasrec", "onnx_sasrec", "emb_sasrec_user", "index_sasrec")
     before = {name: world.read(name).manifest for name in names}
     with dg.DagsterInstance.ephemeral() as instance:
         assert run_day(instance, *names).success

@@ -18,7 +18,7 @@ FLOORS = {
     2: ["i2i", "models", "training", "retrieval", "features"],
     3: ["stores"],
     4: ["assets", "checks", "jobs", "schedules", "sensors", "partitions", "resources", "io_managers", "instance"],
-    5: ["definitions", "cli", "serving", "demo", "ui"],
+    5: ["definitions", "cli", "serving", "demo", "tzrec", "ui"],
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -44,16 +44,16 @@ class Interactions:
 
     def before(self, part: str) -> "Interactions":
         """The events of the parts before `part`; users and items keep their numbers."""
-        kept = self.parts < PARTS.index(part)
-        ids, numbers = (self.user_ids, self.item_ids), (self.users[kept], self.items[kept])
-        return Interactions(*ids, *numbers, self.labels[kept], self.parts[kept])
+        return self._only(self.parts < PARTS.index(part))
 
     @property
     def positives(self) -> "Interactions":
         """The positive events; users and items keep their numbers."""
-        kept = self.labels > 0
-        ids, numbers = (self.user_ids, self.item_ids), (self.users[kept], self.items[kept])
-        return Interactions(*ids, *numbers, self.labels[kept], self.parts[kept])
+        return self._only(self.labels > 0)
+
+    def _only(self, kept: npt.NDArray[np.bool_]) -> "Interactions":
+        columns = self.users[kept], self.items[kept]
+        return Interactions(self.user_ids, self.item_ids, *columns, self.labels[kept], self.parts[kept])
 
     def with_users(self, user_ids: Ids) -> "Interactions":
         """The same events numbered among all of `user_ids`, (U',) ascending, some of whom may have none."""
