@@ -1,25 +1,20 @@
 """ItemCF and Swing: exact against loops over all users, on every path, with every setting."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from recsys_assets.i2i import neighbours, user_pairs
 from recsys_assets.i2i import itemcf as itemcf_module
+from recsys_assets.i2i import neighbours, user_pairs
 from recsys_assets.i2i import swing as swing_module
 from recsys_assets.i2i.baskets import baskets
-from recsys_assets.i2i.gram import fits, gram
 from recsys_assets.i2i.itemcf import ItemCF, itemcf
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.i2i.swing import Swing, swing
-from recsys_assets.i2i.triggers import trigger_scores
-from recsys_assets.retrieval.interactions import Interactions, from_table, queries
-from recsys_assets.retrieval.lists import Lists
+from recsys_assets.retrieval.interactions import Interactions
 
 USERS, ITEMS = 40, 25
 History = list[int]
@@ -44,14 +39,13 @@ def events() -> Interactions:
 
 
 @pytest.fixture(params=["dense", "sparse", "sparse in small blocks"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each way to the result."""
     for module in (itemcf_module, swing_module):
         monkeypatch.setattr(module, "fits", lambda *_: request.param == "dense")
     if request.param == "sparse in small blocks":
         monkeypatch.setattr(neighbours, "_BLOCK", 20_000)
         monkeypatch.setattr(user_pairs, "_PAIRS", 10)
-    return str(request.param)
 
 
 def newest(interactions: Interactions, most: int) -> list[History]:
@@ -68,7 +62,9 @@ def looped_itemcf(interactions: Interactions, settings: ItemCF) -> Pairs:
     """The formula of the docstring, pair by pair."""
     histories = newest(interactions, settings.max_history)
     weights = [max(len(history), 1) ** -settings.activity for history in histories]
-    mass, sums, support = defaultdict(float), defaultdict(float), defaultdict(int)
+    mass: dict[int, float] = defaultdict(float)
+    sums: Pairs = defaultdict(float)
+    support: Pairs = defaultdict(float)
     for history, weight in zip(histories, weights, strict=True):
         for place, item in enumerate(history):
             mass[item] += weight**2
@@ -122,6 +118,7 @@ def check(found: Neighbours, expected: Pairs, n: int) -> None:
         assert (lists.scores[item, len(wanted) :] == -np.inf).all()
 
 
+@pytest.mark.usefixtures("path")
 class TestItemCF:
     """`window=0` has a dense and a sparse path, a window the sparse one."""
 
@@ -139,10 +136,10 @@ class TestItemCF:
         ],
         ids=repr,
     )
-    def test_the_lists_are_those_of_the_formula(self, path: str, events: Interactions, settings: ItemCF) -> None:
+    def test_the_lists_are_those_of_the_formula(self, events: Interactions, settings: ItemCF) -> None:
         check(itemcf(events, settings), looped_itemcf(events, settings), settings.top_n)
 
-    def test_without_a_direction_the_scores_are_symmetric(self, path: str, events: Interactions) -> None:
+    def test_without_a_direction_the_scores_are_symmetric(self, events: Interactions) -> None:
         scores = neighbours.to_sparse(itemcf(events, ItemCF(backward=1)).lists, ITEMS).toarray()
         np.testing.assert_allclose(scores, scores.T, rtol=2e-6)
 
@@ -152,6 +149,7 @@ class TestItemCF:
         np.testing.assert_allclose(lists.scores[1, 1] / lists.scores[1, 0], ItemCF().backward, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("path")
 class TestSwing:
     """Swing's dense path, and the one over pairs of users."""
 
@@ -166,10 +164,10 @@ class TestSwing:
         ],
         ids=repr,
     )
-    def test_the_lists_are_those_of_the_formula(self, path: str, events: Interactions, settings: Swing) -> None:
+    def test_the_lists_are_those_of_the_formula(self, events: Interactions, settings: Swing) -> None:
         check(swing(events, settings), looped_swing(events, settings), settings.top_n)
 
-    def test_the_scores_are_symmetric(self, path: str, events: Interactions) -> None:
+    def test_the_scores_are_symmetric(self, events: Interactions) -> None:
         scores = neighbours.to_sparse(swing(events, Swing()).lists, ITEMS).toarray()
         np.testing.assert_allclose(scores, scores.T, rtol=2e-6)
 
@@ -194,43 +192,55 @@ class TestSwing:
         assert 0.5 < sampled / whole < 2  # scaled up to all pairs of users
 
 
-@pytest.mark.parametrize(
-    "find",
-    [
-        lambda events: itemcf(events, ItemCF()),
-        lambda events: itemcf(events, itemcf_module.METASPORE),
-        lambda events: swing(events, Swing()),
-    ],
-    ids=["itemcf", "itemcf of whole histories", "swing"],
-)
+METHODS: dict[str, tuple[Callable[..., Neighbours], ItemCF | Swing]] = {
+    "itemcf": (itemcf, ItemCF()),
+    "itemcf of whole histories": (itemcf, itemcf_module.METASPORE),
+    "swing": (swing, Swing()),
+}
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("name", METHODS)
 class TestBoth:
-    """What holds of every method."""
+    """What holds of every method, on each path."""
 
-    def test_of_a_checkerboard_the_neighbours_are_the_items_of_the_same_colour(
-        self, path: str, find: Callable[[Interactions], Neighbours]
-    ) -> None:
+    def test_the_neighbours_on_a_checkerboard_are_the_items_of_the_same_colour(self, name: str) -> None:
+        find, settings = METHODS[name]
         board = events_of([[item for item in range(ITEMS) if item % 2 == user % 2] for user in range(USERS)])
-        for item, others in enumerate(find(board).lists.items):
-            listed = others[others >= 0]
-            assert set(listed) == {other for other in range(ITEMS) if other % 2 == item % 2 and other != item}
+        for item, others in enumerate(find(board, settings).lists.items):
+            assert set(others[others >= 0]) == set(range(item % 2, ITEMS, 2)) - {item}
 
-    def test_ties_are_in_ascending_order_of_the_item(
-        self, path: str, find: Callable[[Interactions], Neighbours]
-    ) -> None:
-        found = find(events_of([[7, 3], [7, 9], [7, 3], [7, 9], [7, 1], [7, 1]]))
+    def test_ties_are_in_ascending_order_of_the_item(self, name: str) -> None:
+        find, settings = METHODS[name]
+        found = find(events_of([[7, 3], [7, 9], [7, 3], [7, 9], [7, 1], [7, 1]]), settings)
         np.testing.assert_array_equal(found.lists.items[7, :4], [1, 3, 9, -1])
 
-    def test_without_an_event_all_lists_are_empty(self, path: str, find: Callable[[Interactions], Neighbours]) -> None:
-        assert (find(events_of([[], []])).lists.items == -1).all()
-        assert len(find(events_of([], 0)).lists.items) == 0
+    def test_a_shorter_list_of_ties_keeps_those_of_the_lowest_numbers(self, name: str) -> None:
+        find, settings = METHODS[name]
+        events = events_of([[7, 3], [7, 9], [7, 3], [7, 9], [7, 1], [7, 1]])
+        found = find(events, settings.model_copy(update={"top_n": 2}))
+        np.testing.assert_array_equal(found.lists.items[7], [1, 3])
 
-    def test_a_single_user_gives_no_swing_and_what_they_touched_as_neighbours(
-        self, path: str, find: Callable[[Interactions], Neighbours]
-    ) -> None:
-        found = find(events_of([[5, 2, 5]]))
-        alone = "items_sampled" in found.cuts
-        assert set(found.lists.items[5]) == ({-1} if alone else {2, -1})
+    def test_a_repetition_counts_once(self, name: str) -> None:
+        find, settings = METHODS[name]
+        once = find(events_of([[1, 2, 3], [2, 3, 1]] * 2), settings)
+        often = find(events_of([[2, 1, 1, 2, 3], [3, 1, 2, 3, 1]] * 2), settings)
+        np.testing.assert_array_equal(often.lists.items, once.lists.items)
+        np.testing.assert_array_equal(often.lists.scores, once.lists.scores)
 
-    def test_a_cap_that_acts_is_counted(self, path: str, find: Callable[[Interactions], Neighbours]) -> None:
-        long = [list(range(20))] * 3 + [[1, 2]]
-        assert find(events_of(long)).cuts["users_cut"] == find(events_of(long)).cuts["rows_cut"] == 0
+    def test_without_an_event_all_lists_are_empty(self, name: str) -> None:
+        find, settings = METHODS[name]
+        assert (find(events_of([[], []]), settings).lists.items == -1).all()
+        assert find(events_of([], 0), settings).lists.items.shape == (0, settings.top_n)
+
+    def test_a_single_user_makes_neighbours_of_what_they_touched_but_no_swing(self, name: str) -> None:
+        find, settings = METHODS[name]
+        found = find(events_of([[5, 2, 5]]), settings).lists.items
+        assert set(found[5]) == ({-1} if find is swing else {2, -1})
+
+    def test_a_history_that_is_cut_is_counted(self, name: str) -> None:
+        find, settings = METHODS[name]
+        events = events_of([list(range(20)), list(range(12)), [1, 2]])
+        assert find(events, settings).cuts | {"items_sampled": 0} == {"users_cut": 0, "rows_cut": 0, "items_sampled": 0}
+        cuts = find(events, settings.model_copy(update={"max_history": 10})).cuts
+        assert (cuts["users_cut"], cuts["rows_cut"]) == (2, 12)

@@ -22,7 +22,7 @@ from recsys_assets.retrieval.interactions import Ids, Interactions, find, read
 from recsys_assets.retrieval.lists import Lists
 
 COVERAGE = 0.5  # MovieLens 1M and the sample reach 0.97 and more
-ROWS_SHOWN, NEIGHBOURS_SHOWN = 8, 4
+ITEMS_SHOWN, NEIGHBOURS_SHOWN = 8, 4
 
 
 class ItemCFConfig(itemcf.ItemCF, dg.Config):
@@ -102,11 +102,11 @@ def _measure(output: Output, known: Interactions, lists: Lists, cuts: dict[str, 
 
 def _show(output: Output, known: Interactions, lists: Lists, items: Partition) -> None:
     """The first neighbours of the items with the most events, by title where the profile has one."""
-    popular = np.argsort(-known.item_counts, kind="stable")[:ROWS_SHOWN]
+    popular = np.argsort(-known.item_counts, kind="stable")[:ITEMS_SHOWN]
     first, scores = lists.items[popular, :NEIGHBOURS_SHOWN], lists.scores[popular, :NEIGHBOURS_SHOWN]
     title = _titles(items, known.item_ids)
     rows = [
-        [title(item), *(f"{title(other)} ({score:.3f})" for other, score in zip(others, of, strict=True) if other >= 0)]
+        [title(item), *(f"{title(other)} ({score:.3g})" for other, score in zip(others, of, strict=True) if other >= 0)]
         for item, others, of in zip(popular, first, scores, strict=True)
     ]
     columns = ["item", *(str(place + 1) for place in range(first.shape[1]))]

@@ -30,7 +30,7 @@ class Swing(BaseModel):
     popularity: float = Field(default=1.3, ge=0, description="damps popular items")
     min_support: int = Field(default=2, ge=2, description="common users that two items must have")
     max_history: int = Field(default=3000, ge=2, description="newest items of a user that count")
-    max_users: int = Field(default=2000, ge=2, description="users of an item that count, where the matrix (U, U) is not held")
+    max_users: int = Field(default=2000, ge=2, description="users of an item that count on the sparse path")
     top_n: int = Field(default=200, ge=1, description="neighbours of an item")
     memory: int = Field(default=2 << 30, ge=1 << 20, description="bytes of working memory")
 
