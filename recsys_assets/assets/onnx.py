@@ -70,8 +70,8 @@ def exported_towers(model: str) -> dg.AssetsDefinition:
     @lake_asset(
         name=f"onnx_{model}",
         description=(
-            f"`recall_{model}` as `user.onnx` and `item.onnx`: each takes the raw features of its side (the user's with "
-            "their history) and gives vectors, whose inner product is the score."
+            f"`recall_{model}` as `user.onnx` and `item.onnx`: each takes the raw features of its side, the user's "
+            "history among them, and gives vectors, whose inner product is the score."
         ),
         ins={"recaller": dg.AssetIn(f"recall_{model}")},
         kinds={"onnx"},
