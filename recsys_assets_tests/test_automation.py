@@ -252,7 +252,7 @@ def test_a_new_day_starts_one_run_of_just_that_day_once_its_files_are_whole(plat
         afterwards = next_tick(dev, ticks(dev))
         assert [len(tick["runIds"]) for tick in (meanwhile, launching, afterwards)] == [0, 1, 0]
         key = launching["runKeys"][0]
-        (run,) = dev.until("the day's run ends", 600, lambda: dev.runs_ended("dagster/run_key", key))
+        (run,) = dev.until("the day's run ends", 900, lambda: dev.runs_ended("dagster/run_key", key))
         assert [found["runId"] for found in sensor_runs(dev)[before:]] == launching["runIds"] == [run["runId"]]
     assert (run["status"], run["jobName"], run["days"]) == ("SUCCESS", "everything", [day])
     assert [asset for asset in dev.assets() if day not in dev.lake.bizdates(asset)] == []

@@ -6,11 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.datasets.folders import file_hash
-from recsys_assets.definitions import defs
-from recsys_assets_tests.dagster_dev import Backfilled
+from recsys_assets_tests.dagster_dev import LINE, Backfilled
 
-ASSETS = sorted(key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys())
-every_asset = pytest.mark.parametrize("asset", ASSETS)
+every_asset = pytest.mark.parametrize("asset", LINE)
 
 
 def test_a_range_of_days_is_ingested_in_one_run(platform: Backfilled) -> None:
@@ -25,7 +23,7 @@ def test_a_backfill_makes_each_asset_of_its_three_days_once_and_nothing_else(pla
     runs = platform.dev.runs("dagster/backfill", platform.backfill)
     assert {run["status"] for run in runs} == {"SUCCESS"}
     made = sorted((asset, day) for run in runs for asset in run["assets"] for day in run["days"])
-    assert made == [(asset, day) for asset in ASSETS for day in platform.days]
+    assert made == [(asset, day) for asset in LINE for day in platform.days]
 
 
 @every_asset
@@ -57,9 +55,8 @@ def test_the_ui_shows_the_days_as_materialized(platform: Backfilled) -> None:
             ranges { status startKey endKey } } } } }"""
     )
     shown = {node["assetKey"]["path"][0]: node["assetPartitionStatuses"]["ranges"] for node in nodes}
-    assert sorted(shown) == ASSETS
-    for ranges in shown.values():
-        assert all(has(ranges, "MATERIALIZED", day) for day in platform.days)
+    for asset in LINE:
+        assert all(has(shown[asset], "MATERIALIZED", day) for day in platform.days)
     assert all(has(shown["interactions"], "MATERIALIZED", day) for day in platform.ingested)
 
 
@@ -74,9 +71,9 @@ def test_the_ui_shows_each_check_of_a_daily_run_as_passed(platform: Backfilled) 
         for node in nodes
         for check in node["assetChecksOrError"]["checks"]
     }
-    assert {asset for asset, _ in shown} == set(ASSETS)
+    assert {asset for asset, _ in shown} >= set(LINE)
     # A run over a range gives one result for all its days, which Dagster ascribes to none of them.
-    daily = {key: ranges for key, ranges in shown.items() if key[0] != "interactions"}
+    daily = {key: ranges for key, ranges in shown.items() if key[0] in LINE and key[0] != "interactions"}
     assert [key for key, ranges in daily.items() for day in platform.days if not has(ranges, "SUCCEEDED", day)] == []
 
 
