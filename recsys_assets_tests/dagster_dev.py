@@ -29,10 +29,22 @@ OUR_PLACES = ("RECSYS_LANDING", "RECSYS_LAKE", "RECSYS_PROFILE", "MLFLOW_TRACKIN
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 # What is backfilled over days: the ranking line, and one way of recall from samples to its hit rate. The run that
 # the sensor starts builds all assets; each asset costs a process, 51 of them about a minute a day.
-LINE = sorted(
-    """interactions users items splits rank_samples recall_samples feature_schema user_features item_features
-    rank_widedeep onnx_widedeep rank_report i2i_itemcf hitrate_itemcf""".split()
-)
+LINE = [
+    "feature_schema",
+    "hitrate_itemcf",
+    "i2i_itemcf",
+    "interactions",
+    "item_features",
+    "items",
+    "onnx_widedeep",
+    "rank_report",
+    "rank_samples",
+    "rank_widedeep",
+    "recall_samples",
+    "splits",
+    "user_features",
+    "users",
+]
 T = TypeVar("T")
 
 
@@ -56,8 +68,8 @@ class DagsterDev:
 
     def land(self, first: str, last: str) -> None:
         """Land days of a small world, as `recsys land sample --users 200 …` does."""
-        span = {"first": dt.date.fromisoformat(first), "last": dt.date.fromisoformat(last)}
-        land(self.profile, **span, users=200, items=150, events=12_000)
+        span = dt.date.fromisoformat(first), dt.date.fromisoformat(last)
+        land(self.profile, None, *span, users=200, items=150, events=12_000)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

@@ -42,6 +42,7 @@ class ItemCF(BaseModel):
 
 
 METASPORE = ItemCF(activity=0.5, window=0, top_n=20)
+NEXT = ItemCF(activity=0, popularity=0.1, decay=1.5, backward=0.1, top_n=20)  # best for one trigger and one item after it
 
 
 def itemcf(interactions: Interactions, settings: ItemCF) -> Neighbours:
