@@ -9,6 +9,7 @@ from scipy.sparse import csr_array
 from recsys_assets.i2i.baskets import Floats
 from recsys_assets.i2i.parallel import cut, each
 
+# Share of the rows that a column must have to be multiplied by BLAS. On MovieLens 1M 3 % and 8 % are as fast.
 _DENSE_COLUMN = 0.05
 
 

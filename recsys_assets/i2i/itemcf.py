@@ -5,6 +5,10 @@
 with w_u = |I_u|^-activity, and d_i the sum of w_u^2 over the users of i. With window 0 `near` is 1: MetaSpore's
 formula, a weighted cosine. With a window it is distance^-decay for an item j at most `window` places from i in
 the user's history, times `backward` where j came before i, and 0 beyond.
+
+Recall@20 on MovieLens 1M's validation rows, 50 triggers, seen items left out: 0.3145. MetaSpore's formula with lists
+as long 0.2593; both directions alike 0.2935; all distances alike 0.2842; learned from positives only 0.3114; lists
+of 100 0.3004, of 400 0.3150. By one trigger the very next item is another question: see `NEXT`.
 """
 
 from collections.abc import Callable
@@ -42,11 +46,16 @@ class ItemCF(BaseModel):
 
 
 METASPORE = ItemCF(activity=0.5, window=0, top_n=20)
-NEXT = ItemCF(activity=0, popularity=0.1, decay=1.5, backward=0.1, top_n=20)  # best for one trigger and one item after it
+# In MetaSpore's protocol (one trigger, any of the next three items), on the three ratings before its test ratings:
+# R@20 0.2897, the defaults 0.2513, its formula 0.1996. On the test ratings 0.2753, 0.2424 and 0.1920.
+NEXT = ItemCF(activity=0, popularity=0.1, decay=1.5, backward=0.1, top_n=20)
 
 
 def itemcf(interactions: Interactions, settings: ItemCF) -> Neighbours:
-    """The items most alike to each item; exact, but for histories that are cut."""
+    """The items most alike to each item; exact, but for histories that are cut.
+
+    Without a window, a matrix that fits into memory and is more than 1 % full is multiplied as a dense one.
+    """
     events = baskets(interactions, settings.max_history)
     weights = np.maximum(events.user_sizes, 1) ** (-2 * settings.activity)
     mass = np.bincount(events.matrix.indices, np.repeat(weights, events.user_sizes), events.matrix.shape[1])

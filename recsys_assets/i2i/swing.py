@@ -5,6 +5,10 @@
 
 with w_u = |I_u|^-activity and n_i the users of i. Over ordered pairs all scores would be twice as high. With
 activity 0.5 and popularity 0 it is the reading of MetaSpore's Swing that gives its published figure.
+
+Recall@20 on MovieLens 1M's validation rows, 50 triggers, seen items left out: 0.2718. Popularity 0 0.1336, 0.5
+0.1586, 1 0.2264, 1.15 0.2550, 1.35 0.2733; activity 0.5 0.2425; learned from positives only 0.2640, and of these
+from at most 300 users of an item 0.2615, 100 users 0.2408.
 """
 
 import numpy as np
@@ -36,11 +40,16 @@ class Swing(BaseModel):
 
 
 METASPORE = Swing(activity=0.5, popularity=0, top_n=20)
-_ROWS = 512
+_ROWS = 512  # users of an item that are multiplied at once
 
 
 def swing(interactions: Interactions, settings: Swing) -> Neighbours:
-    """The items most alike to each item."""
+    """The items most alike to each item; exact, but for histories that are cut.
+
+    Data of which matrices fit into memory are taken as dense when more than 1 % of (U, I) is filled: on generated
+    data both paths took as long at 1 %, the dense one a fifth at 2 %. On the sparse path, the list of an item with
+    more than `max_users` users comes from so many of them, evenly spaced, scaled up to all pairs of users.
+    """
     events = baskets(interactions, settings.max_history)
     weights = (np.maximum(events.user_sizes, 1) ** -settings.activity).astype(np.float32)
     scales = (np.maximum(events.item_sizes, 1) ** -settings.popularity).astype(np.float32)

@@ -71,8 +71,8 @@ def _groups(histories: csr_array, owner: Ints, items: Ints) -> tuple[Ints, Ints,
     columns = histories.tocsc()
     row, other = columns.indices, np.repeat(np.arange(columns.shape[1]), np.diff(columns.indptr))
     item = owner[row]
-    same = (other[1:] == other[:-1]) & (item[1:] == item[:-1])
-    follows, leads = np.append(False, same), np.append(same, False)
+    follows, leads = np.zeros((2, len(row)), bool)  # the entry before, or the one after, is of the same group
+    follows[1:] = leads[:-1] = (other[1:] == other[:-1]) & (item[1:] == item[:-1])
     kept = (follows | leads) & (other != items[item])
     first = ~follows[kept]
     return row[kept], other[kept], np.flatnonzero(first)[np.cumsum(first) - 1]

@@ -1,0 +1,147 @@
+"""How fast the item-to-item methods are, and how time and memory grow with the events.
+
+    python benchmarks/i2i_speed.py --source FOLDER [--events 100000 1000000 10000000] [--json]
+
+* ItemCF, top 20, on 754,233 ratings of MovieLens 1M (each user's first 80 % without the last 10) beside the cosine
+  of the library `implicit`, where it is installed: they take turns, and the median counts.
+* Exact Swing on the ratings above 3 beside its plain formulation as dense matrix products, item by item.
+* Both on generated events over 100,000 items, 50 a user on average: users of lognormal activity (sigma 1), an item
+  of rank r as popular as (r + 10)^-0.8. Each run is a process of its own, so that the peak memory is its own.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from ml1m import arguments, finish, read, show
+from scipy.sparse import csr_matrix
+
+from recsys_assets.i2i import itemcf, swing
+from recsys_assets.i2i.baskets import baskets
+from recsys_assets.i2i.neighbours import Neighbours
+from recsys_assets.retrieval.interactions import Interactions, Ints
+
+METHODS: dict[str, Callable[[Interactions], Neighbours]] = {
+    "itemcf": lambda events: itemcf.itemcf(events, itemcf.ItemCF()),
+    "itemcf, whole histories": lambda events: itemcf.itemcf(events, itemcf.METASPORE),
+    "swing": lambda events: swing.swing(events, swing.Swing()),
+}
+ITEMS, PER_USER = 100_000, 50
+Figures = dict[str, dict[str, float]]
+
+
+def interactions_of(users: Ints, items: Ints, number_of_items: int) -> Interactions:
+    """Events, ordered by user, as positives."""
+    ones, zeros = np.ones(len(users), np.int8), np.zeros(len(users), np.int8)
+    return Interactions(np.arange(users[-1] + 1), np.arange(number_of_items), users, items, ones, zeros)
+
+
+def generated(events: int, seed: int = 1) -> Interactions:
+    """Events without any taste: which user and which item are drawn independently."""
+    rng = np.random.default_rng(seed)
+    activity = rng.lognormal(size=events // PER_USER)
+    users = np.repeat(np.arange(len(activity)), rng.multinomial(events, activity / activity.sum()))
+    popularity = (np.arange(ITEMS) + 11) ** -0.8
+    items = np.searchsorted(np.cumsum(popularity / popularity.sum()), rng.random(events))
+    return interactions_of(users, np.minimum(items, ITEMS - 1), ITEMS)
+
+
+def seconds(task: Callable[[], object]) -> float:
+    """Wall time of one run."""
+    started = time.perf_counter()
+    task()
+    return time.perf_counter() - started
+
+
+def plain_swing(interactions: Interactions) -> None:
+    """MetaSpore's Swing as in the formula: for each item all pairs of its users, over all items."""
+    held = baskets(interactions, len(interactions.item_ids)).matrix.toarray()
+    weights = np.maximum(held.sum(axis=1), 1) ** -0.5
+    kernel = np.outer(weights, weights) / (1 + held @ held.T)
+    np.fill_diagonal(kernel, 0)
+    scores = np.zeros((held.shape[1],) * 2, np.float32)
+    for item in range(held.shape[1]):
+        users = np.flatnonzero(held[:, item])
+        own = held[users]
+        scores[item] = ((kernel[np.ix_(users, users)] @ own) * own).sum(axis=0) / 2
+
+
+def beside_implicit(train: Interactions, rounds: int) -> Figures:
+    """ItemCF and the library's cosine by turns."""
+    runs: dict[str, Callable[[], object]] = {
+        "itemcf, whole histories": lambda: METHODS["itemcf, whole histories"](train)
+    }
+    if find_spec("implicit"):
+        from implicit.nearest_neighbours import CosineRecommender
+
+        matrix = csr_matrix((np.ones(len(train)), (train.users, train.items)))
+        runs["implicit, cosine"] = lambda: CosineRecommender(K=20).fit(matrix, show_progress=False)
+    else:
+        print("implicit is not installed: ItemCF stands alone")
+    runs["itemcf, window of 50"] = lambda: METHODS["itemcf"](train)
+    times = [{name: seconds(run) for name, run in runs.items()} for _ in range(rounds + 1)][1:]
+    return {name: {"seconds": statistics.median(each[name] for each in times)} for name in runs}
+
+
+def beside_plain(positives: Interactions) -> Figures:
+    """Swing and its plain formulation."""
+    ours = seconds(lambda: swing.swing(positives, swing.METASPORE))
+    return {"swing": {"seconds": ours}, "swing, plain dense": {"seconds": seconds(lambda: plain_swing(positives))}}
+
+
+def grown(method: str, events: int) -> dict[str, float]:
+    """One method on so many generated events, in this process."""
+    interactions = generated(events)
+    found: list[Neighbours] = []
+    took = seconds(lambda: found.append(METHODS[method](interactions)))
+    # The peak that getrusage gives would be at least that of the process which started this one.
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    length = float((found[0].lists.items >= 0).sum(axis=1).mean())
+    return {"seconds": took, "peak_gb": int(peak) / 2**20, "mean_list": length, **found[0].cuts}
+
+
+def growth(sizes: list[int]) -> Figures:
+    """Each method on each number of events, one process a run."""
+    figures = {}
+    for events in sizes:
+        for method in METHODS:
+            command = [sys.executable, __file__, "--source", ".", "--only", method, "--events", str(events)]
+            figures[f"{method}, {events:,} events"] = json.loads(subprocess.check_output(command, text=True))
+    return figures
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument(
+        "--events", type=int, nargs="*", default=[10**5, 10**6, 10**7], help="sizes of the growth table"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="of ItemCF beside implicit")
+    parser.add_argument("--only", choices=METHODS, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.only:
+        print(json.dumps(grown(given.only, given.events[0])))
+        return
+    ratings = read(given.source)
+    everything = ratings.samples(validation=0, test=0, least_rating=4)
+    offline = np.bincount(everything.users)[everything.users] - 10
+    place = np.arange(len(everything)) - np.searchsorted(everything.users, everything.users)
+    first = place < np.ceil(0.8 * offline)
+    train = interactions_of(everything.users[first], everything.items[first], len(everything.item_ids))
+    figures = beside_implicit(train, given.rounds) | beside_plain(everything.positives)
+    show(f"MovieLens 1M: {len(train):,} ratings, Swing on {everything.labels.sum():,} positives", figures)
+    grew = growth(given.events)
+    show(f"Growth over {ITEMS:,} items", grew)
+    finish(figures | grew, given.json)
+
+
+if __name__ == "__main__":
+    main()
