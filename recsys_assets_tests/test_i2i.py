@@ -46,6 +46,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     if request.param == "sparse in small blocks":
         monkeypatch.setattr(neighbours, "_BLOCK", 20_000)
         monkeypatch.setattr(user_pairs, "_PAIRS", 10)
+        monkeypatch.setattr(itemcf_module, "threads", lambda: 10**6)  # which leaves an event for each
 
 
 def newest(interactions: Interactions, most: int) -> list[History]:

@@ -11,7 +11,9 @@ as long 0.2593; both directions alike 0.2935; all distances alike 0.2842; learne
 of 100 0.3004, of 400 0.3150. By one trigger the very next item is another question: see `NEXT`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import add
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +23,13 @@ from scipy.sparse import csr_array
 from recsys_assets.i2i.baskets import Baskets, baskets
 from recsys_assets.i2i.gram import fits, gram
 from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
+from recsys_assets.i2i.parallel import threads
 from recsys_assets.retrieval.interactions import Interactions, Ints
 from recsys_assets.retrieval.lists import Lists
 
 Doubles = npt.NDArray[np.float64]
-# Gives for some items two matrices whose product is the sum over users: (B, K) and (K, I).
-Factors = Callable[[Ints], tuple[csr_array, csr_array]]
+# For some items pairs of matrices (B, K) and (K, I); the sum of their products is that over the users.
+Factors = Callable[[Ints], Iterator[tuple[csr_array, csr_array]]]
 
 
 class ItemCF(BaseModel):
@@ -83,17 +86,21 @@ def _sparse(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF
     factors, pairs = (_near if settings.window else _whole)(events, weights, settings)
 
     def rows(items: Ints) -> csr_array:
-        left, right = factors(items)
-        scores = left @ right
+        scores = reduce(add, (left @ right for left, right in factors(items)))
         row = np.repeat(np.arange(len(items)), np.diff(scores.indptr))
         kept = scores.indices != items[row]
         if settings.min_support > 1:
-            counted = csr_array((np.ones_like(right.data), right.indices, right.indptr), right.shape)
-            kept &= (left @ counted).data >= settings.min_support  # the same pairs in the same order
+            support = reduce(add, (left @ _ones(right) for left, right in factors(items)))
+            kept &= support.data >= settings.min_support  # the same pairs in the same order
         scores.data *= (scales[items][row] * scales[scores.indices]).astype(np.float32)
         return keep(scores, kept)
 
     return best_by_block(rows, 40 * pairs, settings.memory, settings.top_n)
+
+
+def _ones(matrix: csr_array) -> csr_array:
+    """The matrix with 1 for each of its entries."""
+    return csr_array((np.ones_like(matrix.data), matrix.indices, matrix.indptr), matrix.shape)
 
 
 def _whole(events: Baskets, weights: Doubles, _: ItemCF) -> tuple[Factors, Ints]:
@@ -101,8 +108,8 @@ def _whole(events: Baskets, weights: Doubles, _: ItemCF) -> tuple[Factors, Ints]
     histories = events.matrix.copy()
     histories.data = np.repeat(weights, events.user_sizes).astype(np.float32)
     users = events.matrix.T.tocsr()
-    pairs = np.minimum(users @ events.user_sizes, users.shape[0])
-    return lambda items: (users[items], histories), pairs
+    pairs = np.minimum(users @ events.user_sizes, users.shape[0]).astype(np.int64)
+    return lambda items: iter([(users[items], histories)]), pairs
 
 
 def _near(events: Baskets, weights: Doubles, settings: ItemCF) -> tuple[Factors, Ints]:
@@ -112,15 +119,19 @@ def _near(events: Baskets, weights: Doubles, settings: ItemCF) -> tuple[Factors,
     steps, counts = steps[counts > 0], counts[counts > 0].astype(np.float32)
     light, bounds, listed = weights.astype(np.float32), events.matrix.indptr, events.matrix.indices
     by_item = events.columns().T
+    most = max(1, settings.memory // (80 * threads() * len(steps)))
 
-    def factors(items: Ints) -> tuple[csr_array, csr_array]:
+    def factors(items: Ints) -> Iterator[tuple[csr_array, csr_array]]:
         taken = by_item[items]
-        user, place = taken.indices, taken.data[:, None] + steps
-        inside = (place >= bounds[user, None]) & (place < bounds[user + 1, None])
-        ends = np.append(0, np.cumsum(inside.sum(axis=1)))
-        data = (light[user, None] * counts)[inside]
-        near = csr_array((data, listed[place[inside]], ends), (len(user), by_item.shape[0]))
-        own = csr_array((np.ones(len(user), np.float32), np.arange(len(user)), taken.indptr), (len(items), len(user)))
-        return own, near
+        row = np.repeat(np.arange(len(items)), np.diff(taken.indptr))
+        for first in range(0, max(1, taken.nnz), most):
+            part = slice(first, first + most)
+            user, place = taken.indices[part], taken.data[part, None] + steps
+            inside = (place >= bounds[user, None]) & (place < bounds[user + 1, None])
+            ends = np.append(0, np.cumsum(inside.sum(axis=1)))
+            data = (light[user, None] * counts)[inside]
+            near = csr_array((data, listed[place[inside]], ends), (len(user), by_item.shape[0]))
+            own = (np.ones(len(user), np.float32), (row[part], np.arange(len(user))))
+            yield csr_array(own, shape=(len(items), len(user))), near
 
     return factors, events.item_sizes * len(steps)

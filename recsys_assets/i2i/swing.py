@@ -108,7 +108,7 @@ def _sparse(events: Baskets, weights: Scores, scales: Scores, settings: Swing) -
         scores.data *= np.repeat(factors[items], np.diff(scores.indptr)) * scales[scores.indices]
         return scores
 
-    costs = 60 * (users @ events.user_sizes) + 8 * counted**2
+    costs = 60 * (users @ events.user_sizes).astype(np.int64) + 8 * counted**2
     lists = best_by_block(rows, costs, settings.memory, settings.top_n)
     return Neighbours(lists, events.cuts | {"items_sampled": int((sizes > settings.max_users).sum())})
 
