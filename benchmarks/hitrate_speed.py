@@ -60,14 +60,16 @@ def measure(contender: str, folder: Path, k: int) -> dict[str, float]:
     columns = "request_id", "gt_items", "user_tower_emb"
     requests = hitrate_tables.requests(str(folder / "users.parquet"), None, columns, 1, None, "IP")
     ids, vectors = hitrate_tables.items(str(folder / "items.parquet"), None, "item_id", "item_tower_emb")
-    found = hitrate.search(requests, ids, searcher(kind, ids, vectors), k, ROWS.get(kind, 1024))
-    hits = sum(int(part.hits.sum()) for part in found)
+    evaluation, found = hitrate.Evaluation(requests, ids), searcher(kind, ids, vectors)
+    if isinstance(found, search.Flat):
+        evaluation = evaluation.within_reach(found, k)
+    hits = sum(int(part.hits.sum()) for part in evaluation.search(found, k, ROWS.get(kind, 1024)))
     seconds = time.perf_counter() - start
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "seconds": seconds,
         "cpu_seconds": used.ru_utime + used.ru_stime,
-        "hitrate": hits / len(requests.pairs[0]),
+        "hitrate": hits / len(evaluation.wanted),
         "memory_mb": used.ru_maxrss / 1024,
     }
 

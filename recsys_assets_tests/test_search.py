@@ -153,8 +153,9 @@ def test_the_screen_lets_few_others_pass() -> None:
 def test_many_candidates_are_thinned_out_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, there = vectors("whole numbers", 30, 5000, 4)
     right = Flat(there).search(asked, 40)
-    monkeypatch.setattr(search, "_PENDING", 100)
-    same(Flat(there).search(asked, 40), right)
+    monkeypatch.setattr(search, "_HELD", 100)
+    found = Flat(there).search(asked, 40)
+    np.testing.assert_array_equal(found.items, right.items)
 
 
 def test_blocks_and_cores_change_nothing_and_stay_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,3 +188,29 @@ def test_vectors_that_cannot_be_searched_are_named() -> None:
             Flat(items)
         with pytest.raises(UnusableVectors, match="query 4"):
             Flat(np.ones((5, 3), np.float32)).search(items, 1)
+
+
+@every_metric
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nothing_in_a_list_is_out_of_reach(metric: Metric, shape: str) -> None:
+    asked, there = vectors(shape, 40, 5000, 8)
+    best = expected(asked, there, 20, metric).items
+    assert not Flat(there, metric).out_of_reach(asked, np.repeat(np.arange(40), 20), best.ravel(), 20).any()
+
+
+@every_metric
+def test_most_other_items_are_out_of_reach(metric: Metric) -> None:
+    asked, there = vectors("normal", 40, 5000, 16)
+    row, item = np.repeat(np.arange(40), 5000), np.tile(np.arange(5000), 40)
+    assert Flat(there, metric).out_of_reach(asked, row, item, 20).mean() > 0.95
+    assert Flat(there, metric).out_of_reach(asked, row[:0], item[:0], 20).shape == (0,)
+
+
+def test_no_item_is_out_of_reach_of_a_list_of_all() -> None:
+    asked, there = vectors("normal", 2, 30, 4)
+    assert not Flat(there).out_of_reach(asked, np.repeat([0, 1], 30), np.tile(np.arange(30), 2), 30).any()
+
+
+def test_a_list_that_is_too_long_is_refused() -> None:
+    with pytest.raises(ValueError, match="524,288 is the longest"):
+        Flat(np.ones((3, 2), np.float32)).search(np.ones((1, 2), np.float32), 1_000_000)

@@ -5,21 +5,20 @@ several vectors, one for each interest; what any of them finds counts, and count
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.interactions import Ints
-from recsys_assets.retrieval.lists import Bools, Lists
-from recsys_assets.retrieval.search import Metric
+from recsys_assets.retrieval.lists import Bools, Lists, Scores
+from recsys_assets.retrieval.search import Flat, Metric
 
-_UNKNOWN = -2  # code of a right item that is not among the items; a list's end has -1
+UNKNOWN = -2  # number of an id that no item has; the end of a list has -1
 _PAIRS = 1 << 14  # looked up at once
 
 
@@ -51,21 +50,6 @@ class Requests:
     vectors: Vectors
     used: Bools
 
-    @cached_property
-    def pairs(self) -> tuple[Ints, pa.Array]:
-        """(row, right item) of all requests, distinct, ascending by row."""
-        items = self.truth.flatten().dictionary_encode()
-        row = pc.list_parent_indices(self.truth).to_numpy()
-        keys = np.sort(row * max(1, len(items.dictionary)) + items.indices.to_numpy())
-        keys = keys[np.diff(keys, prepend=-1) > 0]
-        row, item = np.divmod(keys, max(1, len(items.dictionary)))
-        return row, items.dictionary.take(pa.array(item))
-
-    @property
-    def sizes(self) -> Ints:
-        """(N,) right items."""
-        return np.bincount(self.pairs[0], minlength=len(self.ids))
-
 
 @dataclass(frozen=True)
 class Found:
@@ -79,8 +63,112 @@ class Found:
 
     first: int
     items: Ints
-    scores: npt.NDArray[np.float32]
+    scores: Scores
     hits: Bools
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Requests, and the ids (I,) (text) of the items that are searched; an id may be there several times."""
+
+    requests: Requests
+    item_ids: pa.Array
+
+    @cached_property
+    def pairs(self) -> tuple[Ints, pa.Array]:
+        """(P,) rows and right items of all requests: distinct, ascending by row."""
+        items = self.requests.truth.flatten().dictionary_encode()
+        row = pc.list_parent_indices(self.requests.truth).to_numpy()
+        keys = np.sort(row * max(1, len(items.dictionary)) + items.indices.to_numpy())
+        keys = keys[np.diff(keys, prepend=-1) > 0]
+        row, item = np.divmod(keys, max(1, len(items.dictionary)))
+        return row, items.dictionary.take(pa.array(item))
+
+    @cached_property
+    def sizes(self) -> Ints:
+        """(N,) right items of each request."""
+        return np.bincount(self.pairs[0], minlength=len(self.requests.ids))
+
+    @cached_property
+    def _coded(self) -> pa.DictionaryArray:
+        """The items' ids, numbered by their first place."""
+        return self.item_ids.dictionary_encode()
+
+    @cached_property
+    def wanted(self) -> Ints:
+        """(P,) numbers of the right items' ids, `UNKNOWN` where they are not among the items."""
+        found = pc.index_in(self.pairs[1], value_set=self._coded.dictionary)
+        numbers: Ints = pc.fill_null(found, UNKNOWN).to_numpy(zero_copy_only=False)
+        return numbers
+
+    def within_reach(self, flat: Flat, k: int) -> "Evaluation":
+        """The same, but vectors are used only in requests that may have a hit: faster, with the same hits."""
+        if len(self._coded.dictionary) < len(self.item_ids):
+            return self  # the number of an id is not the place of its only vector
+        row, hopeful = self.pairs[0], np.zeros(len(self.requests.ids), bool)
+        for vectors, used in zip(self.requests.vectors.swapaxes(0, 1), self.requests.used.T, strict=True):
+            place = np.cumsum(used) - 1
+            asked = np.flatnonzero(used[row] & (self.wanted != UNKNOWN))
+            far = flat.out_of_reach(vectors[used], place[row[asked]], self.wanted[asked], k)
+            hopeful[row[asked[~far]]] = True
+        return replace(self, requests=replace(self.requests, used=self.requests.used & hopeful[:, None]))
+
+    def search(self, searcher: Searcher, k: int, size: int, across: bool = False) -> Iterator[Found]:
+        """Search for the requests.
+
+        Args:
+            searcher: what finds the items.
+            k: items that each vector finds.
+            size: requests at a time.
+            across: keep the k best of all interests of a request together, not those of each.
+
+        Raises:
+            NoTruth: no request has a right item, so there is no rate.
+        """
+        row, codes = self.pairs[0], self._coded.indices.to_numpy()
+        if not len(row):
+            raise NoTruth("no request has a right item: there is nothing to hit")
+        for first in range(0, len(self.requests.ids), size):
+            items, scores = self._best(slice(first, first + size), searcher, k)
+            if across:
+                items, scores = merge(items, scores)
+            listed = np.where(items < 0, -1, codes[items]).reshape(len(items), -1)
+            start, end = np.searchsorted(row, (first, first + len(items)))
+            hits = np.zeros(len(row), bool)
+            for some in range(start, end, _PAIRS):
+                block = slice(some, min(some + _PAIRS, end))
+                hits[block] = (listed[row[block] - first] == self.wanted[block, None]).any(axis=1)
+            yield Found(first, items, scores, hits)
+
+    def _best(self, block: slice, searcher: Searcher, k: int) -> tuple[Ints, Scores]:
+        """(n, M, k) items and scores; -1 and -inf for a vector that is not used."""
+        used = self.requests.used[block]
+        items, scores = np.full((*used.shape, k), -1, np.int64), np.full((*used.shape, k), -np.inf, np.float32)
+        if used.any():
+            lists = searcher.search(self.requests.vectors[block][used], k)
+            items[used], scores[used] = lists.items, lists.scores
+        return items, scores
+
+    def details(self, found: Found, metric: Metric) -> pa.Table:
+        """A row for each request: id, topk_ids, topk_dists, hitrate, hit_ids.
+
+        The two `topk` columns have a list for each interest; distances are inner products, or with L2 squared
+        distances. The hit rate of a request without right items is null.
+        """
+        block = slice(found.first, found.first + len(found.items))
+        row, names = self.pairs
+        sizes, listed = self.sizes[block], found.items >= 0
+        counts = np.bincount(row[found.hits] - found.first, minlength=len(sizes))
+        distances = found.scores[listed] if metric == "IP" else -found.scores[listed]
+        return pa.table(
+            {
+                "id": self.requests.ids[block],
+                "topk_ids": _nested(self.item_ids.take(pa.array(found.items[listed])), listed),
+                "topk_dists": _nested(pa.array(distances), listed),
+                "hitrate": pa.array(counts / np.maximum(sizes, 1), mask=sizes == 0),
+                "hit_ids": _lists(names.filter(pa.array(found.hits)), counts),
+            }
+        )
 
 
 def used(vectors: Vectors, interests: Ints, metric: Metric) -> Bools:
@@ -95,51 +183,7 @@ def used(vectors: Vectors, interests: Ints, metric: Metric) -> Bools:
     return chosen
 
 
-def search(
-    requests: Requests, item_ids: pa.Array, searcher: Searcher, k: int, size: int, across: bool = False
-) -> Iterator[Found]:
-    """Search for the requests, `size` at a time.
-
-    Args:
-        requests: whose vectors are searched for.
-        item_ids: (I,) id (text) of each item of the searcher; an id may be there several times.
-        searcher: what finds the items.
-        k: items that each vector finds.
-        size: requests at a time.
-        across: keep the k best of all interests of a request together, not those of each.
-
-    Raises:
-        NoTruth: no request has a right item, so there is no rate.
-    """
-    if not len(requests.pairs[0]):
-        raise NoTruth("no request has a right item: there is nothing to hit")
-    coded = item_ids.dictionary_encode()
-    row, names = requests.pairs
-    wanted = pc.fill_null(pc.index_in(names, value_set=coded.dictionary), _UNKNOWN).to_numpy(zero_copy_only=False)
-    for first in range(0, len(requests.ids), size):
-        items, scores = _best(requests, slice(first, first + size), searcher, k)
-        if across:
-            items, scores = merge(items, scores)
-        listed = np.where(items < 0, -1, coded.indices.to_numpy()[items]).reshape(len(items), -1)
-        start, end = np.searchsorted(row, (first, first + len(items)))
-        hits = np.zeros(len(row), bool)
-        for some in range(start, end, _PAIRS):
-            block = slice(some, min(some + _PAIRS, end))
-            hits[block] = (listed[row[block] - first] == wanted[block, None]).any(axis=1)
-        yield Found(first, items, scores, hits)
-
-
-def _best(requests: Requests, block: slice, searcher: Searcher, k: int) -> tuple[Ints, npt.NDArray[np.float32]]:
-    """(n, M, k) items and scores; -1 and -inf for a vector that is not used."""
-    used = requests.used[block]
-    items, scores = np.full((*used.shape, k), -1, np.int64), np.full((*used.shape, k), -np.inf, np.float32)
-    if used.any():
-        lists = searcher.search(requests.vectors[block][used], k)
-        items[used], scores[used] = lists.items, lists.scores
-    return items, scores
-
-
-def merge(items: Ints, scores: npt.NDArray[np.float32]) -> tuple[Ints, npt.NDArray[np.float32]]:
+def merge(items: Ints, scores: Scores) -> tuple[Ints, Scores]:
     """(n, 1, K) best of (n, M, K): by score, then by item; the same item with the same score counts once.
 
     An item that two interests find with different scores takes two places, as it does in TorchEasyRec. There
@@ -148,7 +192,7 @@ def merge(items: Ints, scores: npt.NDArray[np.float32]) -> tuple[Ints, npt.NDArr
     rows, _, k = items.shape
     items, scores = items.reshape(rows, -1), scores.reshape(rows, -1)
 
-    def ordered() -> tuple[Ints, npt.NDArray[np.float32]]:
+    def ordered() -> tuple[Ints, Scores]:
         order = np.lexsort((items, -scores), axis=1)
         return np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)
 
@@ -158,30 +202,6 @@ def merge(items: Ints, scores: npt.NDArray[np.float32]) -> tuple[Ints, npt.NDArr
     items, scores = np.where(again, -1, items), np.where(again, -np.inf, scores)
     items, scores = ordered()
     return items[:, None, :k], scores[:, None, :k]
-
-
-def details(requests: Requests, item_ids: pa.Array, found: Found, metric: Metric) -> pa.Table:
-    """A row for each request: id, topk_ids, topk_dists, hitrate, hit_ids.
-
-    The two `topk` columns have a list for each interest; distances are inner products, or with L2 squared
-    distances. The hit rate of a request without right items is null.
-    """
-    block = slice(found.first, found.first + len(found.items))
-    row, wanted = requests.pairs
-    sizes = requests.sizes[block]
-    counts = np.bincount(row[found.hits] - found.first, minlength=len(sizes))
-    listed = found.items >= 0
-    rates = pa.array(counts / np.maximum(sizes, 1), mask=sizes == 0)
-    distances = found.scores[listed] if metric == "IP" else -found.scores[listed]
-    return pa.table(
-        {
-            "id": requests.ids[block],
-            "topk_ids": _nested(item_ids.take(pa.array(found.items[listed])), listed),
-            "topk_dists": _nested(pa.array(distances), listed),
-            "hitrate": rates,
-            "hit_ids": _lists(wanted.filter(pa.array(found.hits)), counts),
-        }
-    )
 
 
 def _nested(values: pa.Array, listed: Bools) -> pa.ListArray:

@@ -52,11 +52,15 @@ class Screen:
         fast = bfloat16_is_fast(torch.device("cpu"))
         self._kind, self._bits = (torch.bfloat16, torch.int16) if fast else (torch.float32, torch.int32)
         self._width = items.shape[1]
+        # What adding up D + 4 products in float32 may lose, as a share of |q| |x| and of the threshold; times four.
+        self._sums = (self._width + 4) * 2.0**-22
         self._items = torch.zeros(-(-len(items) // ITEMS) * ITEMS, self._width + 4, dtype=self._kind)
         for first in range(0, len(items), SAMPLE):
             part = torch.from_numpy(items[first : first + SAMPLE])
             self._items[first : first + len(part)] = self._item_side(part)
-        self._sample = self._items[torch.from_numpy(sample(len(items))), : self._width].contiguous()
+        drawn = self._items[torch.from_numpy(sample(len(items)))]
+        self._sample = drawn[:, : self._width].contiguous()
+        self._most_lost, self._longest = drawn[:, self._width : self._width + 2].float().amax(0).tolist()
 
     def thresholds(self, queries: Vectors, ranks: Ints) -> Doubles:
         """(N,) about the score of rank `ranks` (1 the best) among the sample's, for queries (N, D).
@@ -75,6 +79,15 @@ class Screen:
         ordered = np.sort(torch.cat(highest).T.contiguous().numpy(), axis=1)
         found = ordered[np.arange(len(queries)), np.maximum(parts - ranks, 0)].astype(np.float64)
         return np.where(ranks <= parts, found - np.abs(found) * _DOWN, EVERYTHING)
+
+    def floors(self, queries: Vectors, k: int) -> Doubles:
+        """(N,) a score that at least k items reach, for queries (N, D); about that of the best k of the sample."""
+        import torch
+
+        rounded, lost = self._rounded(torch.from_numpy(queries))
+        error = rounded.norm(dim=1) * self._most_lost + lost * self._longest
+        floors: Doubles = self.thresholds(queries, np.full(len(queries), k)) - _UP * error.numpy()
+        return floors
 
     def passing(self, queries: Vectors, thresholds: Doubles) -> Iterator[tuple[Ints, Ints]]:
         """(query's row, item) of all pairs whose score may reach the query's threshold, and of some others.
@@ -107,14 +120,17 @@ class Screen:
     def _query_side(self, queries: "torch.Tensor", thresholds: "torch.Tensor") -> "torch.Tensor":
         """(N, D + 4): the rounded queries, |q'|, |dq|, and minus the threshold in two parts.
 
-        `sums` is four times what adding up D + 4 products in float32 may lose, as a share of |q| |x| and of the
-        threshold; 2^-15 of the threshold is twice what its two parts leave out.
+        2^-15 of the threshold is twice what the two parts leave out.
         """
         import torch
 
-        rounded, sums = queries.to(self._kind), (self._width + 4) * 2.0**-22
-        lost = (queries - rounded.float()).norm(dim=1) + sums * queries.norm(dim=1)
-        minus = (thresholds.abs() * (2**-15 + sums) + _TINY - thresholds).float()
+        rounded, lost = self._rounded(queries)
+        minus = (thresholds.abs() * (2**-15 + self._sums) + _TINY - thresholds).float()
         high = minus.to(self._kind).float()
-        more = [rounded.float().norm(dim=1) * _UP, lost * _UP, high, minus - high]
-        return torch.cat([rounded.float(), torch.stack(more, 1)], 1).to(self._kind)
+        more = [rounded.norm(dim=1) * _UP, lost * _UP, high, minus - high]
+        return torch.cat([rounded, torch.stack(more, 1)], 1).to(self._kind)
+
+    def _rounded(self, queries: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+        """The rounded queries, and (N,) |dq| with what sums lose."""
+        rounded = queries.to(self._kind).float()
+        return rounded, (queries - rounded).norm(dim=1) + self._sums * queries.norm(dim=1)

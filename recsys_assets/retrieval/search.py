@@ -6,19 +6,22 @@ rank in a sample of the items. A list whose last score reaches it is the true on
 query is asked again with a lower one.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.interactions import Ints
-from recsys_assets.retrieval.lists import Bools, Lists
+from recsys_assets.retrieval.lists import Bools, Lists, Scores
 from recsys_assets.retrieval.screen import EVERYTHING, QUERIES, SAMPLE, Doubles, Screen
 
 Metric = Literal["IP", "L2"]
-_PENDING = 1 << 22  # candidates of a block of queries that are held before they are thinned out
+Candidates = tuple[Ints, Ints, Scores]  # query's row, item, score
+Answer = TypeVar("Answer")
+_KEPT, _HELD = 1 << 19, 1 << 20  # candidates of a block of queries after they are thinned out, and before: see `_best`
 _LONGEST = 1e9  # norm of a vector, so that all that is computed of two stays among the float32
 
 
@@ -27,18 +30,25 @@ class UnusableVectors(ValueError):
 
 
 @dataclass(frozen=True)
-class _Search:
-    """Queries (N, D), what their lists must not hold, and the lists (N, k) that are being filled in."""
+class _Asked:
+    """N queries (N, D) as they are multiplied with items; a score is factor x product + offset of the query (N,)."""
 
     queries: Vectors
-    hidden: Ints  # query's row x I + item, ascending
-    hidden_counts: Ints
-    items: Ints
-    scores: Doubles
+    factor: int
+    offsets: Doubles
+
+    def scores(self, products: Doubles, rows: Ints) -> Scores:
+        """(P,) scores of products with the queries of some rows."""
+        return (self.factor * products + self.offsets[rows]).astype(np.float32)
+
+    def least_products(self, scores: Scores, rows: Ints) -> Doubles:
+        """(P,) a little less than the products that have such scores, which float32 has rounded."""
+        exact = scores.astype(np.float64)
+        return (exact - np.abs(exact) * 2**-22 - self.offsets[rows]) / self.factor
 
 
 class Flat:
-    """I items that can be searched exactly."""
+    """I items that can be searched exactly, on all cores that torch may use."""
 
     def __init__(self, items: Vectors, metric: Metric = "IP") -> None:
         """Prepare a search.
@@ -53,11 +63,11 @@ class Flat:
         if items.ndim != 2 or not items.size:
             raise UnusableVectors(f"the items' vectors are an array of shape {items.shape}: there is nothing to search")
         self.metric, self._dimensions = metric, items.shape[1]
-        self._items = _lifted_items(_checked(items, "item"), metric)
+        self._items = _lifted(_checked(items, "item"), metric)
         self._screen = Screen(self._items)
 
     def search(self, queries: Vectors, k: int, seen: tuple[Ints, Ints] | None = None) -> Lists:
-        """The k best items of each query, on all cores that torch may use.
+        """The k best items of each query.
 
         Args:
             queries: (N, D) vectors.
@@ -69,74 +79,104 @@ class Flat:
 
         Raises:
             UnusableVectors: a query is not finite, or has not the items' number of dimensions.
+            ValueError: k is above 524,288.
         """
-        if queries.ndim != 2 or queries.shape[1] != self._dimensions:
-            raise UnusableVectors(f"queries of shape {queries.shape} among items of {self._dimensions} dimensions")
-        count, (rows, items) = len(queries), seen or (np.empty(0, np.int64),) * 2
-        hidden = np.sort(rows * len(self._items) + items)
-        search = _Search(
-            queries=_lifted_queries(_checked(queries, "query"), self.metric),
-            hidden=hidden,
-            hidden_counts=np.bincount(hidden // len(self._items), minlength=count),
-            items=np.full((count, k), -1, np.int64),
-            scores=np.full((count, k), -np.inf),
-        )
-        self._on_all_cores(search)
-        scores = search.scores
-        if self.metric == "L2":
-            scores = np.minimum(2 * scores - np.square(queries, dtype=np.float64).sum(1)[:, None], 0)
-        return Lists(search.items, scores.astype(np.float32))
-
-    def _on_all_cores(self, search: _Search) -> None:
-        """Each core takes blocks of queries, so that its products stay in its own cache."""
-        import torch
-
-        threads, count = torch.get_num_threads(), len(search.queries)
-        size = max(1, min(QUERIES, -(-count // threads)))
-        blocks = [np.arange(first, min(first + size, count)) for first in range(0, count, size)]
-        try:
-            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                list(pool.map(lambda rows: self._fill(search, rows), blocks))
-        finally:
-            torch.set_num_threads(threads)
-
-    def _fill(self, search: _Search, rows: Ints) -> None:
-        """Fill in the lists of some queries, again and again with lower thresholds until all are certain."""
-        share, k = min(1.0, SAMPLE / len(self._items)), search.items.shape[1]
-        expected = (k + search.hidden_counts[rows]) * share
-        ranks = np.ceil(expected + 4 * np.sqrt(expected) + 4).astype(np.int64)  # too high for one query in 10^5
+        if k > _KEPT:
+            raise ValueError(f"lists of {k:,} items: {_KEPT:,} is the longest")
+        asked, count, width = self._asked(queries), len(queries), len(self._items)
+        rows, items = seen or (np.empty(0, np.int64), np.empty(0, np.int64))
+        hidden = np.sort(rows * width + items)
+        lists = Lists(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
+        expected = (k + np.bincount(hidden // width, minlength=count)) * min(1.0, SAMPLE / width)
+        spread = np.sqrt(expected * max(0.0, 1 - SAMPLE / width))
+        ranks = np.ceil(expected + 2.5 * spread + 2).astype(np.int64)  # too high for three queries in a thousand
+        rows = np.arange(count)
         while len(rows):
-            thresholds = self._screen.thresholds(search.queries[rows], ranks)
-            self._fill_above(search, rows, thresholds)
-            uncertain = (search.scores[rows, -1] < thresholds) & (thresholds > EVERYTHING)
-            rows, ranks = rows[uncertain], 8 * ranks[uncertain]
+            again = _in_blocks(lambda block: self._fill(asked, block, ranks[block], hidden, lists), rows, k)
+            rows = np.concatenate(again)
+            ranks[rows] *= 8
+        return lists
 
-    def _fill_above(self, search: _Search, rows: Ints, thresholds: Doubles) -> None:
-        """Fill in the lists of some queries with the best items that reach the queries' thresholds."""
-        queries, k = search.queries[rows], search.items.shape[1]
-        found, held = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))], 0
-        for row, item in self._screen.passing(queries, thresholds):
-            scores = np.multiply(queries[row], self._items[item], dtype=np.float64).sum(1)
-            kept = (scores >= thresholds[row]) & ~_among(rows[row] * len(self._items) + item, search.hidden)
+    def out_of_reach(self, queries: Vectors, row: Ints, item: Ints, k: int) -> Bools:
+        """(P,) which pairs of a query's row and an item are, at a quick look, in no list of k.
+
+        The others need not be in the lists either.
+        """
+        asked, rows = self._asked(queries), np.arange(len(queries))
+        floors = np.concatenate(_in_blocks(lambda block: self._screen.floors(asked.queries[block], k), rows, 1))
+        least = asked.scores(floors, rows)
+        pieces = [slice(first, first + QUERIES) for first in range(0, len(row), QUERIES)]
+        beyond = [self._scores(asked, row[some], item[some]) < least[row[some]] for some in pieces]
+        return np.concatenate([*beyond, np.empty(0, bool)])
+
+    def _fill(self, asked: _Asked, rows: Ints, ranks: Ints, hidden: Ints, lists: Lists) -> Ints:
+        """Fill in the lists of some queries; gives back the rows whose thresholds were too high.
+
+        `hidden` are, ascending, query's row x I + item of what no list may hold.
+        """
+        k, width = lists.items.shape[1], len(self._items)
+        thresholds = self._screen.thresholds(asked.queries[rows], ranks)
+        least = asked.scores(thresholds, rows)
+        found, held = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))], 0
+        for row, item in self._screen.passing(asked.queries[rows], asked.least_products(least, rows)):
+            scores = self._scores(asked, rows[row], item)
+            kept = (scores >= least[row]) & ~_among(rows[row] * width + item, hidden)
             found.append((row[kept], item[kept], scores[kept]))
             held += len(found[-1][0])
-            if held > _PENDING:
+            if held > _HELD:
                 found = [_best(found, k)[:3]]
                 held = len(found[0][0])
         row, item, scores, place = _best(found, k)
-        search.items[rows[row], place] = item
-        search.scores[rows[row], place] = scores
+        lists.items[rows[row], place] = item
+        lists.scores[rows[row], place] = scores
+        too_high: Bools = (lists.scores[rows, -1] < least) & (thresholds > EVERYTHING)
+        return rows[too_high]
+
+    def _scores(self, asked: _Asked, row: Ints, item: Ints) -> Scores:
+        """(P,) scores of pairs, computed in double precision: the same wherever in whatever array the pair stands."""
+        products = np.multiply(asked.queries.take(row, 0), self._items.take(item, 0), dtype=np.float64)
+        return asked.scores(products.sum(1), row)
+
+    def _asked(self, queries: Vectors) -> _Asked:
+        if queries.ndim != 2 or queries.shape[1] != self._dimensions:
+            raise UnusableVectors(f"queries of shape {queries.shape} among items of {self._dimensions} dimensions")
+        checked = _checked(queries, "query")
+        if self.metric == "IP":
+            return _Asked(checked, 1, np.zeros(len(queries)))
+        return _Asked(np.pad(checked, ((0, 0), (0, 2)), constant_values=1), 2, -_squares(checked))
 
 
-def _best(found: list[tuple[Ints, Ints, Doubles]], k: int) -> tuple[Ints, Ints, Doubles, Ints]:
-    """(row, item, score, place in the list) of each row's k best; of equal scores the first found come first."""
+def _in_blocks(work: Callable[[Ints], Answer], rows: Ints, k: int) -> list[Answer]:
+    """What the work makes of blocks of rows, on all cores: each has its own block, in its own cache."""
+    import torch
+
+    threads = torch.get_num_threads()
+    size = max(1, min(QUERIES, _KEPT // k, -(-len(rows) // threads)))
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, [rows[first : first + size] for first in range(0, len(rows), size)]))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _best(found: list[Candidates], k: int) -> tuple[Ints, Ints, Scores, Ints]:
+    """(row, item, score, place in the list) of each row's k best; of equal scores the first found come first.
+
+    Sorted are 64-bit integers of row (11 bits), score (32) and place in `found` (21): numpy does that ten times
+    as fast as it sorts by two keys.
+    """
     row, item, score = (np.concatenate(columns) for columns in zip(*found, strict=True))
-    order = np.argsort(-score, kind="stable")
-    order = order[np.argsort(row[order].astype(np.uint16), kind="stable")]  # 16 bits: a radix sort
-    row, item, score = row[order], item[order], score[order]
-    place = np.arange(len(row)) - np.searchsorted(row, row)
+    bits = (score + 0).view(np.uint32)  # ordered as the scores are, once those below zero are turned; -0 becomes 0
+    falling = np.where(score < 0, bits, 0x7FFFFFFF - bits)
+    keys = row.astype(np.uint64) << 53 | falling.astype(np.uint64) << 21 | np.arange(len(row), dtype=np.uint64)
+    keys.sort()
+    order = (keys & (2**21 - 1)).astype(np.int64)
+    row = row[order]
+    counts = np.bincount(row)
+    place = np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
     kept = place < k
-    return row[kept], item[kept], score[kept], place[kept]
+    order = order[kept]
+    return row[kept], item[order], score[order], place[kept]
 
 
 def _among(keys: Ints, known: Ints) -> Bools:
@@ -147,7 +187,7 @@ def _among(keys: Ints, known: Ints) -> Bools:
     return found
 
 
-def _lifted_items(items: Vectors, metric: Metric) -> Vectors:
+def _lifted(items: Vectors, metric: Metric) -> Vectors:
     """With L2 two more columns, so that the least distance is the highest product.
 
     |q - x|^2 = |q|^2 - 2 (q x - |x|^2 / 2), and the bracket is the product of (q, 1, 1) with (x, a, b) where
@@ -155,13 +195,15 @@ def _lifted_items(items: Vectors, metric: Metric) -> Vectors:
     """
     if metric == "IP":
         return items
-    halves = np.square(items, dtype=np.float64).sum(1) / -2
+    halves = _squares(items) / -2
     large = (halves.astype(np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)
     return np.column_stack([items, large, halves - large]).astype(np.float32)
 
 
-def _lifted_queries(queries: Vectors, metric: Metric) -> Vectors:
-    return queries if metric == "IP" else np.pad(queries, ((0, 0), (0, 2)), constant_values=1)
+def _squares(vectors: Vectors) -> Doubles:
+    """(N,) squared lengths."""
+    squares: Doubles = np.square(vectors, dtype=np.float64).sum(1)
+    return squares
 
 
 def _checked(vectors: Vectors, what: str) -> Vectors:

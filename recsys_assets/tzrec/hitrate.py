@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from recsys_assets.retrieval.embeddings import Vectors
-    from recsys_assets.retrieval.hitrate import Requests, Searcher
+    from recsys_assets.retrieval.hitrate import Evaluation, Searcher
     from recsys_assets.retrieval.index import Kind
     from recsys_assets.retrieval.search import Metric
     from recsys_assets.retrieval.vector_tables import Format
@@ -105,8 +105,36 @@ def run(flags: Flags) -> float:
     """Compute the hit rate, write what is asked for, say on stderr what a reader should know."""
     import pyarrow as pa
 
-    from recsys_assets.retrieval import hitrate, hitrate_tables, vector_tables
+    from recsys_assets.retrieval import search, vector_tables
     from recsys_assets.tzrec.outputs import table_writer
+
+    evaluation, vectors = _read(flags)
+    kind = flags.writer_type or vector_tables.files(flags.user_gt_input, flags.reader_type)[1]
+    searcher, size, hits = _searcher(flags, evaluation.item_ids, vectors), flags.batch_size, 0
+    if isinstance(searcher, search.Flat):
+        size = EXACT_ROWS
+        if not flags.hitrate_details_output:
+            evaluation = evaluation.within_reach(searcher, flags.top_k)
+    with contextlib.ExitStack() as stack:
+        place = flags.hitrate_details_output
+        details = stack.enter_context(table_writer(place, kind)) if place else None
+        advance = stack.enter_context(options.progress("requests", len(evaluation.sizes)))
+        for found in evaluation.search(searcher, flags.top_k, size, flags.topk_across_interests):
+            hits += int(found.hits.sum())
+            if details:
+                details.write(evaluation.details(found, flags.metric))
+            advance(len(found.items))
+        rate = hits / len(evaluation.wanted)
+        if flags.total_hitrate_output:
+            total = stack.enter_context(table_writer(flags.total_hitrate_output, kind))
+            total.write(pa.table({"hitrate": [rate]}))
+    return rate
+
+
+def _read(flags: Flags) -> "tuple[Evaluation, Vectors]":
+    """The requests, the items and these items' vectors; and what is odd about them is said."""
+    from recsys_assets.retrieval import hitrate_tables
+    from recsys_assets.retrieval.hitrate import UNKNOWN, Evaluation
 
     columns = flags.request_id_field, flags.gt_items_field, flags.user_embedding_field
     requests = hitrate_tables.requests(
@@ -118,24 +146,15 @@ def run(flags: Flags) -> float:
     if requests.vectors.shape[2] != vectors.shape[1]:
         sizes = f"vectors of {requests.vectors.shape[2]} numbers, the items' have {vectors.shape[1]}"
         raise click.ClickException(f"{flags.user_gt_input}: {sizes}")
-    _tell(flags, requests, item_ids)
-    kind = flags.writer_type or vector_tables.files(flags.user_gt_input, flags.reader_type)[1]
-    size, hits = EXACT_ROWS if flags.is_exact else flags.batch_size, 0
-    searcher = _searcher(flags, item_ids, vectors)
-    with contextlib.ExitStack() as stack:
-        place = flags.hitrate_details_output
-        details = stack.enter_context(table_writer(place, kind)) if place else None
-        advance = stack.enter_context(options.progress("requests", len(requests.ids)))
-        for found in hitrate.search(requests, item_ids, searcher, flags.top_k, size, flags.topk_across_interests):
-            hits += int(found.hits.sum())
-            if details:
-                details.write(hitrate.details(requests, item_ids, found, flags.metric))
-            advance(len(found.items))
-        rate = hits / len(requests.pairs[0])
-        if flags.total_hitrate_output:
-            total = stack.enter_context(table_writer(flags.total_hitrate_output, kind))
-            total.write(pa.table({"hitrate": [rate]}))
-    return rate
+    evaluation = Evaluation(requests, item_ids)
+    without, absent = int((evaluation.sizes == 0).sum()), int((evaluation.wanted == UNKNOWN).sum())
+    if without:
+        click.echo(f"{without:,} of {len(requests.ids):,} requests have no right item: they do not count", err=True)
+    if absent:
+        click.echo(f"{absent:,} of {len(evaluation.wanted):,} right items are not among the items", err=True)
+    if len(item_ids) < flags.top_k:
+        click.echo(f"there are {len(item_ids):,} items only: no list has {flags.top_k}", err=True)
+    return evaluation, vectors
 
 
 def _searcher(flags: Flags, item_ids: "pa.Array", vectors: "Vectors") -> "Searcher":
@@ -149,21 +168,6 @@ def _searcher(flags: Flags, item_ids: "pa.Array", vectors: "Vectors") -> "Search
     settings = options.fitted(settings, len(vectors))
     with options.progress("building the index"):
         return index.build(vectors, item_ids, settings)
-
-
-def _tell(flags: Flags, requests: "Requests", item_ids: "pa.Array") -> None:
-    """Say what is odd about the tables, but can be measured."""
-    import pyarrow.compute as pc
-
-    row, wanted = requests.pairs
-    without = len(requests.ids) - len(set(row.tolist()))
-    absent = len(wanted) - pc.sum(pc.is_in(wanted, value_set=item_ids), min_count=0).as_py()
-    if without:
-        click.echo(f"{without:,} of {len(requests.ids):,} requests have no right item: they do not count", err=True)
-    if absent:
-        click.echo(f"{absent:,} of {len(wanted):,} right items are not among the items: they cannot be hit", err=True)
-    if len(item_ids) < flags.top_k:
-        click.echo(f"there are {len(item_ids):,} items only: no list has {flags.top_k}", err=True)
 
 
 if __name__ == "__main__":
