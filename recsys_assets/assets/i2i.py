@@ -21,7 +21,7 @@ from recsys_assets.resources import LakeStore
 from recsys_assets.retrieval.interactions import Ids, Interactions, find, read
 from recsys_assets.retrieval.lists import Lists
 
-COVERAGE = 0.5  # MovieLens 1M and the sample reach 0.97 and more
+COVERAGE = 0.5  # on MovieLens 1M ItemCF reaches 1, Swing 0.96
 ITEMS_SHOWN, NEIGHBOURS_SHOWN = 8, 4
 
 
@@ -106,7 +106,7 @@ def _show(output: Output, known: Interactions, lists: Lists, items: Partition) -
     first, scores = lists.items[popular, :NEIGHBOURS_SHOWN], lists.scores[popular, :NEIGHBOURS_SHOWN]
     title = _titles(items, known.item_ids)
     rows = [
-        [title(item), *(f"{title(other)} ({score:.3g})" for other, score in zip(others, of, strict=True) if other >= 0)]
+        [title(item), *(f"{score:.3g} {title(other)}" for other, score in zip(others, of, strict=True) if other >= 0)]
         for item, others, of in zip(popular, first, scores, strict=True)
     ]
     columns = ["item", *(str(place + 1) for place in range(first.shape[1]))]
