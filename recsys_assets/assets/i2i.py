@@ -116,11 +116,12 @@ def _show(output: Output, known: Interactions, lists: Lists, items: Partition) -
 def _titles(items: Partition, item_ids: Ids) -> Callable[[int], str]:
     """The title of an item by its number, or its id where it has none."""
     table = pq.read_table(items.path(ROWS))
-    ids, order = table["item_id"].to_numpy(), np.argsort(table["item_id"].to_numpy())
+    order = np.argsort(table["item_id"].to_numpy())
+    ids = table["item_id"].to_numpy()[order]
     titles = table["title"] if "title" in table.column_names else table["item_id"]
 
     def title(item: int) -> str:
-        (place,) = find(ids[order], item_ids[[item]])
+        (place,) = find(ids, item_ids[[item]])
         return str(titles[int(order[place])].as_py() if place >= 0 else item_ids[item])
 
     return title
