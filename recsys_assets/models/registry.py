@@ -40,9 +40,9 @@ MODELS: dict[str, Entry] = {
 TOWERS: dict[str, Entry] = {
     "fm": Entry(Fm, FmConfig, RecallTraining(epochs=40, learning_rate=0.01, l2=1e-5)),
     "simplex": Entry(
-        Simplex, SimplexConfig, RecallTraining(batch=2048, epochs=30, l2=0.0, negatives="uniform", sampled=1000)
+        Simplex, SimplexConfig, RecallTraining(batch=1024, patience=3, l2=0.0, negatives="uniform", sampled=1000)
     ),
-    "dssm": Entry(Dssm, DssmConfig, RecallTraining(batch=2048, epochs=30, learning_rate=1e-3, l2=0.0)),
+    "dssm": Entry(Dssm, DssmConfig, RecallTraining(batch=1024, patience=3, learning_rate=1e-3, l2=0.0)),
     "sasrec": Entry(
         SasRec,
         SasRecConfig,

@@ -142,7 +142,9 @@ def run(
     model, training = fitted.model, fitted.training
     adam, mean, steps = optimiser(model, training), averaged(model, training.recency), count(1)
     best: dict[str, Tensor] = {}
+    warm = 0  # the last epoch that began while the learning rate still rose: what it reached says little
     for epoch in range(training.epochs):
+        warm = epoch if mean.n_averaged < training.warmup else warm
         loss = train_epoch(model, adam, losses(epoch), training, steps, lambda: mean.update_parameters(model))
         metrics = {loss_name: loss, **judge(mean.module)}
         fitted.history.append(metrics)
@@ -150,7 +152,7 @@ def run(
             on_epoch(epoch, metrics)
         if epoch == 0 or metrics[metric] > fitted.best[metric]:
             fitted.best_epoch, best = epoch, copy.deepcopy(mean.module.state_dict())
-        if epoch - fitted.best_epoch >= training.patience:
+        if epoch - max(fitted.best_epoch, warm) >= training.patience:
             break
     model.load_state_dict(best)
 
