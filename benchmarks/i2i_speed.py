@@ -139,7 +139,8 @@ def main() -> None:
     figures = beside_implicit(train, given.rounds) | beside_plain(everything.positives)
     show(f"MovieLens 1M: {len(train):,} ratings, Swing on {everything.labels.sum():,} positives", figures)
     grew = growth(given.events)
-    show(f"Growth over {ITEMS:,} items", grew)
+    if grew:
+        show(f"Growth over {ITEMS:,} items", grew)
     finish(figures | grew, given.json)
 
 
