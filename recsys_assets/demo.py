@@ -21,7 +21,7 @@ from recsys_assets.settings import settings
 
 # Of each report: what it is about, the metrics that are shown, and of them the one that orders the rows.
 REPORTS = {
-    "recall_report": ("recall", ("recall@20", "recall@50", "recall@200", "ndcg@20", "coverage@20"), "recall@50"),
+    "recall_report": ("recall", ("recall@20", "recall@50", "recall@200", "ndcg@20", "coverage@20"), "recall@20"),
     "rank_report": ("ranking", ("test_auc", "test_gauc", "test_logloss"), "test_auc"),
 }
 NEXT = """

@@ -25,7 +25,7 @@ WORLD_FILE = "world.json"
 EVENTS_A_FILE = 2**19  # about 300 MB while they are made
 SESSION = 6.0  # mean events of one
 GAP = 40.0  # mean seconds between events of a session; 1 in 40 comes in the second of the one before
-CANDIDATES = 3  # items a user looks at before touching one
+CANDIDATES = 8  # items a user looks at before touching one
 REDRAWS = 3  # of items a user would touch twice in a day; what is left then is dropped: under 1 %, 4 % at World's limit
 EPOCH = dt.date(1970, 1, 1)
 
