@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +32,11 @@ class Ratings:
         ends = np.searchsorted(users, users, side="right")
         return ends - np.arange(len(users))
 
-    def samples(self, validation: int, test: int, least_rating: int, everywhere: bool = False) -> Interactions:
-        """Each user's last `test` ratings test, the `validation` before them validate.
-
-        A rating of `least_rating` is a positive, in train rows too unless `everywhere` makes all of them positives.
-        """
+    def samples(self, validation: int, test: int, least_rating: int) -> Interactions:
+        """Each user's last `test` ratings test, the `validation` before them validate; positives from a rating up."""
         from_end, ratings = self.from_end, self.table["rating"].to_numpy()
         parts = np.where(from_end <= test, "test", np.where(from_end <= test + validation, "validation", "train"))
         labels = ratings >= least_rating
-        labels |= everywhere & (parts == "train")
         columns = {"label": pa.array(labels.astype(np.int8)), "part": pa.array(parts)}
         return from_table(pa.table({**{name: self.table[name] for name in ("user_id", "item_id")}, **columns}))
 
@@ -91,7 +87,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def finish(figures: Mapping[str, Mapping[str, float]], as_json: bool) -> None:
-    """The last line, where it was asked for."""
+def finish(figures: Mapping[str, Mapping[str, float]], metrics: Sequence[str], as_json: bool) -> None:
+    """The last line, where it was asked for: these metrics of each method."""
     if as_json:
-        print(json.dumps({method: dict(row) for method, row in figures.items()}))
+        print(json.dumps({method: {name: row[name] for name in metrics} for method, row in figures.items()}))

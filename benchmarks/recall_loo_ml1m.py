@@ -19,6 +19,7 @@ from recsys_assets.retrieval.lists import evaluate, recommend
 from recsys_assets.training import recall
 from recsys_assets.training.tower_data import load
 
+METRICS = ("hr@10", "ndcg@10")
 PUBLISHED = {
     "SASRec, cross-entropy (published)": {"hr@10": 0.3207, "ndcg@10": 0.1858},
     "eSASRec (published)": {"hr@10": 0.3133, "ndcg@10": 0.1772},
@@ -73,10 +74,10 @@ def main() -> None:
     source = recall.Source(interactions, ratings.users, ratings.items)
     training = {"epochs": given.epochs} if given.epochs else {}
     runs = {f"sasrec, seed {seed}": sasrec(source, ratings, seed, training) for seed in given.seeds}
-    mean = {name: statistics.mean(run[name] for run in runs.values()) for name in ("hr@10", "ndcg@10")}
+    mean = {name: statistics.mean(run[name] for run in runs.values()) for name in METRICS}
     figures = {"popularity": popularity(interactions), **PUBLISHED, **runs, "sasrec": mean}
     show("leave-one-out, full ranking over all items", figures)
-    finish(figures, given.json)
+    finish(figures, METRICS, given.json)
 
 
 if __name__ == "__main__":

@@ -56,14 +56,13 @@ def popularity(ratings: Ratings) -> tuple[Interactions, Lists]:
     return samples, recommend(score, samples, questions(samples), TOP, filter_seen=False)
 
 
-def item_to_item(find: Callable[[Interactions], Neighbours], least_rating: int = 1) -> Method:
-    """Neighbours of the newest item of each history, learned from ratings of at least `least_rating`."""
+def item_to_item(find: Callable[[Interactions], Neighbours]) -> Method:
+    """Neighbours of the newest item of each history."""
 
     def method(ratings: Ratings) -> tuple[Interactions, Lists]:
-        learned = ratings.samples(validation=0, test=3, least_rating=least_rating).before("test")
         samples = ratings.samples(validation=0, test=3, least_rating=3)
         asked = questions(samples)
-        score = trigger_scores(find(learned.positives).lists, samples, asked, triggers=1)
+        score = trigger_scores(find(samples.before("test")).lists, samples, asked, triggers=1)
         return samples, recommend(score, samples, asked, TOP, filter_seen=False)
 
     return method
@@ -86,9 +85,9 @@ def two_tower(name: str) -> Method:
 METHODS: dict[str, Method] = {
     "popularity": popularity,
     "itemcf": item_to_item(lambda events: itemcf.itemcf(events, itemcf.METASPORE)),
-    "itemcf_ours": item_to_item(lambda events: itemcf.itemcf(events, itemcf.ItemCF(top_n=TOP))),
+    "itemcf_ours": item_to_item(lambda events: itemcf.itemcf(events, itemcf.NEXT)),
     "swing": item_to_item(lambda events: swing.swing(events, swing.METASPORE)),
-    "swing_ours": item_to_item(lambda events: swing.swing(events, swing.Swing(top_n=TOP)), least_rating=3),
+    "swing_ours": item_to_item(lambda events: swing.swing(events, swing.Swing(popularity=1.2, top_n=TOP))),
     **{name: two_tower(name) for name in TOWERS},
 }
 
@@ -108,7 +107,7 @@ def main() -> None:
         show(name, {name: figures[name]})
     published = {name: dict(zip(METRICS, row, strict=True)) for name, row in PUBLISHED.items()}
     show("MetaSpore's protocol: the published table, and ours", {**published, **figures})
-    finish(figures, given.json)
+    finish(figures, METRICS, given.json)
 
 
 if __name__ == "__main__":

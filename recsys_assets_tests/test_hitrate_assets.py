@@ -215,7 +215,7 @@ def test_the_report_sets_all_methods_side_by_side_with_the_figures_of_the_day_be
     assert f"| term | {today:.4f} ({yesterday:.4f}) |" in text
     first = world.read("recall_report", YESTERDAY).path("report.md").read_text(encoding="utf-8")
     assert f"| term | {yesterday:.4f} |" in first
-    recalls = {method: report.manifest.metrics[f"{method}.recall@50"] for method in METHODS}
+    recalls = {method: report.manifest.metrics[f"{method}.recall@20"] for method in METHODS}
     beaten = max(recalls.values()) > recalls["popularity"]
     assert checks(world.results[-1], "recall_report") == {"best_beats_popularity": beaten}
 
