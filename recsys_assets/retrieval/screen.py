@@ -57,7 +57,7 @@ class Screen:
         self._items = torch.zeros(-(-len(items) // ITEMS) * ITEMS, self._width + 4, dtype=self._kind)
         for first in range(0, len(items), SAMPLE):
             part = torch.from_numpy(items[first : first + SAMPLE])
-            self._items[first : first + len(part)] = self._item_side(part)
+            self._fill(self._items[first : first + len(part)], part)
         drawn = self._items[torch.from_numpy(sample(len(items)))]
         self._sample = drawn[:, : self._width].contiguous()
         self._most_lost, self._longest = drawn[:, self._width : self._width + 2].float().amax(0).tolist()
@@ -108,14 +108,13 @@ class Screen:
                 pair, place = np.nonzero(bits[groups, :, rows] > 0)
                 yield rows[pair], first + groups[pair] * GROUP + place
 
-    def _item_side(self, items: "torch.Tensor") -> "torch.Tensor":
-        """(I, D + 4): the rounded items, |dx|, |x|, and ones for the threshold."""
-        import torch
-
-        rounded = items.to(self._kind)
-        lost = (items - rounded.float()).norm(dim=1, keepdim=True)
-        ones = torch.ones(len(items), 2)
-        return torch.cat([rounded.float(), lost * _UP, items.norm(dim=1, keepdim=True) * _UP, ones], 1).to(self._kind)
+    def _fill(self, place: "torch.Tensor", items: "torch.Tensor") -> None:
+        """Fill in (I, D + 4): the rounded items, |dx|, |x|, and ones for the threshold."""
+        width = self._width
+        place[:, :width] = items
+        place[:, width] = (items - place[:, :width].float()).norm(dim=1) * _UP
+        place[:, width + 1] = items.norm(dim=1) * _UP
+        place[:, width + 2 :] = 1
 
     def _query_side(self, queries: "torch.Tensor", thresholds: "torch.Tensor") -> "torch.Tensor":
         """(N, D + 4): the rounded queries, |q'|, |dq|, and minus the threshold in two parts.
