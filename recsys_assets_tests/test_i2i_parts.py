@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from scipy.sparse import csr_array, random_array
 
 from recsys_assets.i2i import neighbours, parallel
@@ -135,3 +136,14 @@ class TestTriggers:
         events = events_of([[1, 1, 0]], 4)
         found = trigger_scores(LISTS, events, rolling(events, np.array([2])))(slice(0, 1))
         np.testing.assert_allclose(found, [[-np.inf, -np.inf, -np.inf, 1.5]])
+
+
+def test_no_item_is_its_own_neighbour_where_the_processor_takes_the_smallest_numbers_for_zero() -> None:
+    scores = np.diag(np.ones(4, np.float32))
+    scores[0, 1] = 0.5
+    assert torch.set_flush_denormal(True)
+    try:
+        lists = neighbours.best_of_dense(scores, 3)
+    finally:
+        torch.set_flush_denormal(False)
+    assert lists.items.tolist() == [[1, -1, -1], *[[-1, -1, -1]] * 3]

@@ -96,10 +96,10 @@ def _candidates(scores: csr_array, n: int) -> csr_array:
 
 
 def _least(scores: Scores, n: int) -> Scores:
-    """(B,) the n-th highest of each row, at least the smallest number above 0."""
+    """(B,) the n-th highest of each row, at least the smallest normal number (denormals may be flushed)."""
     width = scores.shape[1]
     nth = np.partition(scores, width - n, axis=1)[:, width - n] if width > n else np.zeros(len(scores), np.float32)
-    return np.maximum(nth, np.finfo(np.float32).smallest_subnormal)
+    return np.maximum(nth, np.finfo(np.float32).tiny)
 
 
 def keep(matrix: csr_array, kept: Bools) -> csr_array:
