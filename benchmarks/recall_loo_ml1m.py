@@ -73,7 +73,10 @@ def main() -> None:
     interactions = ratings.samples(validation=1, test=1, least_rating=1)
     source = recall.Source(interactions, ratings.users, ratings.items)
     training = {"epochs": given.epochs} if given.epochs else {}
-    runs = {f"sasrec, seed {seed}": sasrec(source, ratings, seed, training) for seed in given.seeds}
+    runs = {}
+    for seed in given.seeds:
+        runs[f"sasrec, seed {seed}"] = sasrec(source, ratings, seed, training)
+        show(f"seed {seed}", {"sasrec": runs[f"sasrec, seed {seed}"]})
     mean = {name: statistics.mean(run[name] for run in runs.values()) for name in METRICS}
     figures = {"popularity": popularity(interactions), **PUBLISHED, **runs, "sasrec": mean}
     show("leave-one-out, full ranking over all items", figures)
