@@ -139,7 +139,7 @@ def test_nothing_is_learned_from_test_rows() -> None:
     tested = given.interactions.parts == PARTS.index("test")
     given.interactions.items[tested] = given.interactions.items[tested][::-1]
     given.interactions.labels[tested] = 1
-    settings = configured("sasrec", NETWORK["sasrec"], {**TRAINING, "epochs": 2})
+    settings = configured("sasrec", NETWORK["sasrec"], {**TRAINING, "learning_rate": RATE["sasrec"], "epochs": 2})
     other = recall.fit("sasrec", schema(), given, *settings, 1)
     for one, two in zip(fit("sasrec", epochs=2).model.parameters(), other.model.parameters(), strict=True):
         assert torch.equal(one, two)

@@ -58,7 +58,7 @@ def test_the_average_of_the_weights_is_what_it_says() -> None:
 
 def test_training_stops_when_validation_no_longer_gains() -> None:
     noise = TRAIN[0].slice(0, 500)
-    settings = dataclasses.replace(QUICK, epochs=60, patience=2, learning_rate=0.02)
+    settings = dataclasses.replace(QUICK, epochs=60, patience=2, learning_rate=0.02, warmup=1)
     stopped = trainer.fit("widedeep", SCHEMA, noise, VALIDATION[0], training=settings)
     assert len(stopped.history) == stopped.best_epoch + 3 < 60
 
