@@ -83,6 +83,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     """The command line that the benchmarks share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True, help="unpacked MovieLens 1M folder")
+    parser.add_argument("--epochs", type=int, help="of each training, at most; a short run says what it reaches")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object in the last line")
     return parser
 

@@ -67,7 +67,6 @@ def main() -> None:
     """Train with every seed and print the table."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--epochs", type=int, help="at most; a short run says what it reaches")
     given = parser.parse_args()
     ratings = read(given.source)
     interactions = ratings.samples(validation=1, test=1, least_rating=1)

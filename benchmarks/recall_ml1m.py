@@ -10,7 +10,7 @@ decides which epoch is kept, and is learned from then.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from ml1m import Ratings, arguments, finish, read, schema_of, show
@@ -36,7 +36,7 @@ PUBLISHED = {
     "DSSM BCE, 100 negatives (MetaSpore)": (0.011313, 0.226264, 0.047736, 0.085856),
     "DSSM SSM, batch 256 (MetaSpore)": (0.015079, 0.301592, 0.077961, 0.126095),
 }
-Method = Callable[[Ratings], tuple[Interactions, Lists]]
+Method = Callable[[Ratings, Mapping[str, int]], tuple[Interactions, Lists]]
 
 
 def questions(interactions: Interactions) -> Queries:
@@ -45,7 +45,7 @@ def questions(interactions: Interactions) -> Queries:
     return rolling(interactions, np.flatnonzero(tested & (interactions.labels > 0)))
 
 
-def popularity(ratings: Ratings) -> tuple[Interactions, Lists]:
+def popularity(ratings: Ratings, _: Mapping[str, int]) -> tuple[Interactions, Lists]:
     """The most rated items, the same for everyone."""
     samples = ratings.samples(validation=0, test=3, least_rating=3)
     counts = samples.before("test").item_counts.astype(np.float32)
@@ -59,7 +59,7 @@ def popularity(ratings: Ratings) -> tuple[Interactions, Lists]:
 def item_to_item(find: Callable[[Interactions], Neighbours]) -> Method:
     """Neighbours of the newest item of each history."""
 
-    def method(ratings: Ratings) -> tuple[Interactions, Lists]:
+    def method(ratings: Ratings, _: Mapping[str, int]) -> tuple[Interactions, Lists]:
         samples = ratings.samples(validation=0, test=3, least_rating=3)
         asked = questions(samples)
         score = trigger_scores(find(samples.before("test")).lists, samples, asked, triggers=1)
@@ -69,12 +69,12 @@ def item_to_item(find: Callable[[Interactions], Neighbours]) -> Method:
 
 
 def two_tower(name: str) -> Method:
-    """A two-tower model with its default settings."""
+    """A two-tower model with its default settings, but for those of the training that are given."""
 
-    def method(ratings: Ratings) -> tuple[Interactions, Lists]:
+    def method(ratings: Ratings, training: Mapping[str, int]) -> tuple[Interactions, Lists]:
         samples = ratings.samples(validation=1, test=3, least_rating=3)
         source = recall.Source(samples, ratings.users, ratings.items)
-        fitted = recall.fit(name, schema_of(samples, ratings), source, *configured(name, {}, {}), SEED)
+        fitted = recall.fit(name, schema_of(samples, ratings), source, *configured(name, {}, training), SEED)
         model = recall.two_tower(fitted)
         data = load(model, samples, ratings.users, ratings.items)
         return samples, recall.lists(model, data, questions(samples), TOP, filter_seen=False)
@@ -97,11 +97,11 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     given = parser.parse_args()
-    ratings = read(given.source)
+    ratings, training = read(given.source), {"epochs": given.epochs} if given.epochs else {}
     figures = {}
     for name in given.methods:
         started = time.perf_counter()
-        samples, lists = METHODS[name](ratings)
+        samples, lists = METHODS[name](ratings, training)
         metrics = evaluate(lists.items, questions(samples), [TOP])
         figures[name] = {metric: metrics[metric] for metric in METRICS} | {"seconds": time.perf_counter() - started}
         show(name, {name: figures[name]})

@@ -79,7 +79,7 @@ def _refuse_another_order(kind: str, vectors: Vectors) -> None:
 def _hold_against_exact(output: Output, built: VectorIndex, items: Vectors, users: Vectors) -> None:
     """How much of the exact lists the index finds, and, in the metadata, how many users a second both serve.
 
-    The index is asked at the `nprobe` of its settings; faiss files do not keep it, the manifest does.
+    The index is asked at the `nprobe` of its settings, which its file keeps.
     """
     flat = index.build(items, built.ids, IndexSettings("FlatIP"))
     (exact, exact_rate), (found, rate) = _timed(flat, users), _timed(built, users)
