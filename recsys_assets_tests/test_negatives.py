@@ -60,6 +60,14 @@ def test_a_million_items_have_a_table_too() -> None:
     np.testing.assert_allclose(probabilities(alias_table(weights)), weights / weights.sum(), atol=1e-12)
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.1])
+def test_equal_weights_give_equal_chances_however_their_shares_are_rounded(weight: float) -> None:
+    for count in range(1, 400):
+        table = alias_table(np.full(count, weight))
+        chances = table.keep + np.bincount(table.alias, 1 - table.keep, count)
+        np.testing.assert_allclose(chances, 1.0, rtol=1e-9)
+
+
 def test_a_single_item_is_all_that_is_drawn() -> None:
     assert (alias_table([0.3]).draw(np.random.default_rng(1), 100) == 0).all()
 

@@ -85,7 +85,8 @@ def _columns(heights: Doubles) -> tuple[Doubles, Ints]:
     itself. In that order the low columns and the high ones lie along one line: what low columns lack and what
     high columns have above one are sums from its start, so that searching finds who fills whom.
     """
-    low, high = np.flatnonzero(heights < 1), np.flatnonzero(heights >= 1)
+    least = min(1.0, heights.max())  # rounding may leave all of them a little below one
+    low, high = np.flatnonzero(heights < least), np.flatnonzero(heights >= least)
     lacks, ends = np.cumsum(1 - heights[low]), np.cumsum(heights[high] - 1)
     starts = lacks - (1 - heights[low])
     keep, alias = heights.copy(), np.arange(len(heights))
