@@ -99,7 +99,9 @@ def _train(
     features = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
     fitted = recall.fit(model, features, source, network, training, config.seed, on_epoch)
     checkpoint.save(output.draft.folder, fitted)
-    output.metadata["training"] = show.lines("training", "epoch", fitted.history)
+    # The loss has a scale of its own: it is in the log and in MLflow.
+    judged = [{name: value for name, value in epoch.items() if name != recall.LOSS} for epoch in fitted.history]
+    output.metadata["training"] = show.lines("on validation rows", "epoch", judged)
     output.manifest.metrics = recall.judged(fitted, source)
     check_floor(output, "recall_floor", fitted.best["validation_recall@20"], profile.bounds.min_recall)
 
