@@ -28,7 +28,7 @@ REPOSITORY = {"repositoryLocationName": "recsys_assets", "repositoryName": "__re
 OUR_PLACES = ("RECSYS_LANDING", "RECSYS_LAKE", "RECSYS_PROFILE", "MLFLOW_TRACKING_URI", "RECSYS_HOME")
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 # What is backfilled over days: the ranking line, and one way of recall from samples to its hit rate. The run that
-# the sensor starts builds all assets; each asset costs a process, 51 of them about a minute a day.
+# the sensor starts builds all assets; each asset costs a process, 46 of them about a minute a day.
 LINE = [
     "feature_schema",
     "hitrate_itemcf",
