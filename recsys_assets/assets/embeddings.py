@@ -11,10 +11,10 @@ from recsys_assets.io_managers import Output, writing
 from recsys_assets.lake import Partition
 from recsys_assets.resources import LakeStore
 from recsys_assets.retrieval import embeddings
+from recsys_assets.retrieval.candidates import BEFORE_TEST
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.interactions import histories, read
 
-BEFORE_TEST = "before_test.parquet"
 CHECKS = [Check("vectors_are_finite", "every float of every vector is finite")]
 
 

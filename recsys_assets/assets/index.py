@@ -8,7 +8,6 @@ import numpy as np
 from pydantic import Field
 
 from recsys_assets.assets import show
-from recsys_assets.assets.embeddings import BEFORE_TEST
 from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
@@ -16,6 +15,7 @@ from recsys_assets.io_managers import Output, writing
 from recsys_assets.lake import Partition
 from recsys_assets.resources import LakeStore
 from recsys_assets.retrieval import embeddings, index
+from recsys_assets.retrieval.candidates import BEFORE_TEST
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.index import IndexSettings, UnusableIndex, VectorIndex
 from recsys_assets.retrieval.lists import CUTOFFS, Lists

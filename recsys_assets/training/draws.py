@@ -10,7 +10,7 @@ from recsys_assets.models.towers import Batch, Negatives
 from recsys_assets.retrieval.negatives import alias_table, popularity
 from recsys_assets.retrieval.node_ids import integers
 from recsys_assets.retrieval.weighted_items import WeightedItems
-from recsys_assets.training.config import ConfigError, RecallTraining
+from recsys_assets.training.config import ConfigError, NegativesKind, RecallTraining
 from recsys_assets.training.tower_data import TowerData
 
 # An item that is never drawn can only be a row's own target: any finite correction will do.
@@ -25,24 +25,13 @@ class Draws:
     """
 
     def __init__(self, training: RecallTraining, data: TowerData, table: WeightedItems | None) -> None:
-        items = len(data.catalogue)
-        self.kind = training.negatives
+        self.kind, self.number = training.negatives, training.sampled
         if self.kind == "auto":
-            self.kind = "all" if items <= training.whole_catalogue else "table"
-        self.training = training
-        events = data.interactions
-        positives = data.tokens[(events.parts == 0) & (events.labels > 0)]
-        if self.kind == "table":
-            if table is None:
-                raise ConfigError("negatives: table needs the weights of `negative_items`")
-            shares = _by_token(data, table)
-        else:
-            counts = np.bincount(positives, minlength=items + 1)[1:]
-            powers = {"uniform": 0.0, "in_batch": 1.0}
-            shares = popularity(counts, powers[self.kind]) if self.kind in powers else popularity(counts)
-        self.table = alias_table(shares)
-        log_share = np.maximum(self.table.log_probability, _RAREST)
-        self.log_share = torch.from_numpy(np.append(0.0, log_share)).float()
+            self.kind = "all" if len(data.catalogue) <= training.whole_catalogue else "table"
+        if self.kind != "all":
+            self.table = alias_table(_by_token(data, table) if self.kind == "table" else _by_events(data, self.kind))
+            log_share = np.maximum(self.table.log_probability, _RAREST)
+            self.log_share = torch.from_numpy(np.append(0.0, log_share)).float()
 
     def negatives(self, batch: Batch, rng: np.random.Generator) -> Negatives | None:
         """Those of one batch, on its device."""
@@ -51,12 +40,23 @@ class Draws:
         device = batch.users.device
         tokens: Tensor = batch.targets[batch.targets > 0]
         if self.kind != "in_batch":
-            tokens = torch.from_numpy(self.table.draw(rng, self.training.sampled) + 1).to(device)
+            tokens = torch.from_numpy(self.table.draw(rng, self.number) + 1).to(device)
         return Negatives(tokens, (self.log_share + np.log(len(tokens))).to(device))
 
 
-def _by_token(data: TowerData, table: WeightedItems) -> npt.NDArray[np.float64]:
+def _by_events(data: TowerData, kind: NegativesKind) -> npt.NDArray[np.float64]:
+    """(V,) the weight of the item of each token, by its positive train rows."""
+    events = data.interactions
+    positives = data.tokens[(events.parts == 0) & (events.labels > 0)]
+    counts = np.bincount(positives, minlength=len(data.catalogue) + 1)[1:]
+    powers = {"uniform": 0.0, "in_batch": 1.0}
+    return popularity(counts, powers[kind]) if kind in powers else popularity(counts)
+
+
+def _by_token(data: TowerData, table: WeightedItems | None) -> npt.NDArray[np.float64]:
     """(V,) the table's weight of the item of each token; 0 for one that it lacks."""
+    if table is None:
+        raise ConfigError("negatives: table needs the weights of `negative_items`")
     ids = integers(pa.array(data.interactions.item_ids), hash_text=True)
     order = np.argsort(table.ids, kind="stable")
     place = order[np.minimum(np.searchsorted(table.ids, ids, sorter=order), len(order) - 1)]

@@ -20,6 +20,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc
 from recsys_assets.models.registry import towers
 from recsys_assets.models.towers import TwoTower
+from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, queries
 from recsys_assets.retrieval.lists import Lists, evaluate, recommend
 from recsys_assets.retrieval.weighted_items import WeightedItems
@@ -28,7 +29,6 @@ from recsys_assets.training.draws import Draws
 from recsys_assets.training.loop import Fitted, Losses, OnEpoch, device_of_choice, last_pass, run, seeded
 from recsys_assets.training.tower_data import TowerData, event_batches, load, targets_of, window_batches
 
-Vectors = npt.NDArray[np.float32]
 CUTOFF = 20
 LOSS = "train_loss"
 
@@ -73,20 +73,21 @@ def fit(
     with seeded(seed):
         model = towers(model_name)(schema, config).to(device_of_choice())
         data = load(model, source.interactions, source.users, source.items)
+        train, validation = (targets_of(data, part, model.labelled) for part in ("train", "validation"))
         draws = Draws(training, data, source.weights)
         asked = queries(source.interactions, "validation", source.filter_seen)
-        train, validation = (targets_of(data, part, model.labelled) for part in ("train", "validation"))
+        losses = partial(_losses, model, data, draws, training.batch)
         fitted = Fitted(model_name, model, config, schema, training, seed)
         run(
             fitted,
-            partial(_losses, model, data, draws, train),
+            partial(losses, train),
             partial(_judged, data=data, asked=asked, filter_seen=source.filter_seen),
             metric_of(model),
             LOSS,
             on_epoch,
         )
         if training.last_rate:
-            last_pass(fitted, _losses(model, data, draws, validation, epoch=0))
+            last_pass(fitted, losses(validation, epoch=0))
     return fitted
 
 
@@ -166,11 +167,13 @@ def auc_of(model: TwoTower, data: TowerData, part: str) -> float:
     return auc(events.labels[rows], scores)
 
 
-def _losses(model: TwoTower, data: TowerData, draws: Draws, wanted: npt.NDArray[np.bool_], epoch: int) -> Losses:
+def _losses(
+    model: TwoTower, data: TowerData, draws: Draws, size: int, wanted: npt.NDArray[np.bool_], epoch: int
+) -> Losses:
     """Loss and number of targets of each batch of one pass over the wanted events, in the epoch's own order."""
     rng = np.random.default_rng([torch.initial_seed(), epoch])
     batches = window_batches if model.sequential else event_batches
-    for batch in batches(data, wanted, model.history, draws.training.batch, rng):
+    for batch in batches(data, wanted, model.history, size, rng):
         yield model.loss(replace(batch, negatives=draws.negatives(batch, rng))), int((batch.targets > 0).sum())
 
 
