@@ -111,10 +111,16 @@ class Tracking(dg.ConfigurableResource[None]):
         import mlflow
 
         final = {name if name.startswith("test_") else f"best_{name}": value for name, value in metrics.items()}
-        mlflow.log_metrics(metric_names(final))
+        mlflow.log_metrics(_metric_names(final))
         mlflow.log_artifacts(str(folder), "model")
         for name, figure in plots.items():
             mlflow.log_figure(figure, f"{name}.png")
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Log an epoch's metrics in the current run."""
+        import mlflow
+
+        mlflow.log_metrics(_metric_names(metrics), step=epoch)
 
     def url(self, run: "mlflow.ActiveRun") -> str:
         """Where people see the run."""
@@ -139,7 +145,7 @@ class Tracking(dg.ConfigurableResource[None]):
         return self.uri.startswith("sqlite:")
 
 
-def metric_names(metrics: Mapping[str, float]) -> dict[str, float]:
+def _metric_names(metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics under names that MLflow takes: it refuses the `@` of `recall@20`."""
     return {name.replace("@", "_at_"): value for name, value in metrics.items()}
 

@@ -3,21 +3,22 @@
 A new ranker is a file in `models/`, its line in the registry there, and its line in `RANKERS`.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
 from recsys_assets.assets import show
 from recsys_assets.assets.features import SCHEMA
 from recsys_assets.assets.samples import RANKED_PARTS
+from recsys_assets.assets.tracked import ModelConfig, reported, trained
 from recsys_assets.checks import Check, check_floor, lake_asset
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema, encode
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.lake import Partition
 from recsys_assets.metrics import auc, calibration, calibration_error, gauc, log_loss
 from recsys_assets.resources import Dataset, LakeStore, Tracking
@@ -29,14 +30,6 @@ RANKERS = {
     "widedeep": "Wide & Deep (Cheng et al. 2016): crosses that memorise beside an MLP that generalises.",
 }
 PREDICTIONS = "test_predictions.parquet"
-
-
-class RankConfig(dg.Config):
-    """How a ranking model is trained; what is not set is the model's own default."""
-
-    seed: int = Field(default=1, description="of initial weights, dropout and the order of rows")
-    model: dict[str, Any] = Field(default={}, description="hyper-parameters of the network that differ")
-    training: dict[str, Any] = Field(default={}, description="settings of the trainer that differ")
 
 
 def ranker(model: str, description: str) -> dg.AssetsDefinition:
@@ -51,45 +44,33 @@ def ranker(model: str, description: str) -> dg.AssetsDefinition:
     )
     def rank(
         context: dg.AssetExecutionContext,
-        config: RankConfig,
+        config: ModelConfig,
         lake: LakeStore,
         dataset: Dataset,
         tracking: Tracking,
         rank_samples: Partition,
         feature_schema: Partition,
     ) -> dg.MaterializeResult:
-        upstream, settings = [rank_samples, feature_schema], {"name": model, **config.model_dump()}
-        with (
-            writing(context, lake, upstream, settings, config.seed) as output,
-            tracking.run(context, settings) as run,
-        ):
-            output.manifest.mlflow_run_id = run.info.run_id
-            scored = _train(context, config, model, output, rank_samples, feature_schema)
+        with trained(context, lake, tracking, model, config, [rank_samples, feature_schema]) as output:
+            scored = _train(reported(context, tracking), config, model, output, rank_samples, feature_schema)
             plots = _evaluate(output, dataset.load(), scored)
             tracking.log(output.manifest.metrics, output.draft.folder, plots)
-            output.metadata["mlflow run"] = dg.MetadataValue.url(tracking.url(run))
         return output.result()
 
     return rank
 
 
 def _train(
-    context: dg.AssetExecutionContext,
-    config: RankConfig,
+    on_epoch: Callable[[int, dict[str, float]], None],
+    config: ModelConfig,
     model: str,
     output: Output,
     rank_samples: Partition,
     feature_schema: Partition,
 ) -> pa.Table:
     """Fit on train and validation rows, write the checkpoint, score the test rows; returns the scored rows."""
-    import mlflow
-
     from recsys_assets.models.registry import configured
     from recsys_assets.training import checkpoint, trainer
-
-    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        mlflow.log_metrics(metrics, step=epoch)
-        context.log.info(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
 
     schema = FeatureSchema.read(feature_schema.path(SCHEMA))
     train, validation, test = (rank_samples.path(f"{part}.parquet") for part in RANKED_PARTS)

@@ -1,22 +1,22 @@
 """Recall: the two-tower models of a bizdate, one asset and one MLflow run each."""
 
-from typing import Any
+from collections.abc import Callable
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
 from recsys_assets.assets import show
 from recsys_assets.assets.features import SCHEMA
 from recsys_assets.assets.negatives import TABLE
+from recsys_assets.assets.tracked import ModelConfig, reported, trained
 from recsys_assets.checks import Check, check_floor, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.lake import Partition
-from recsys_assets.resources import Dataset, LakeStore, Tracking, metric_names
+from recsys_assets.resources import Dataset, LakeStore, Tracking
 from recsys_assets.retrieval import weighted_items
 from recsys_assets.retrieval.interactions import read
 
@@ -27,14 +27,6 @@ RECALLERS = {
     "sasrec": "SASRec (Kang & McAuley 2018) with cross-entropy: a causal transformer over the history.",
 }
 INPUTS = ("recall_samples", "feature_schema", "negative_items", "users", "items")
-
-
-class RecallConfig(dg.Config):
-    """How a two-tower model is trained; what is not set is the model's own default."""
-
-    seed: int = Field(default=1, description="of initial weights, dropout, negatives and the order of rows")
-    model: dict[str, Any] = Field(default={}, description="hyper-parameters of the network that differ")
-    training: dict[str, Any] = Field(default={}, description="settings of the trainer that differ")
 
 
 def recaller(model: str, description: str) -> dg.AssetsDefinition:
@@ -50,43 +42,31 @@ def recaller(model: str, description: str) -> dg.AssetsDefinition:
     )
     def recall(
         context: dg.AssetExecutionContext,
-        config: RecallConfig,
+        config: ModelConfig,
         lake: LakeStore,
         dataset: Dataset,
         tracking: Tracking,
         **inputs: Partition,
     ) -> dg.MaterializeResult:
-        settings = {"name": model, **config.model_dump()}
-        with (
-            writing(context, lake, list(inputs.values()), settings, config.seed) as output,
-            tracking.run(context, settings) as run,
-        ):
-            output.manifest.mlflow_run_id = run.info.run_id
-            _train(context, config, model, dataset.load(), output, inputs)
+        with trained(context, lake, tracking, model, config, list(inputs.values())) as output:
+            _train(reported(context, tracking), config, model, dataset.load(), output, inputs)
             tracking.log(output.manifest.metrics, output.draft.folder, {})
-            output.metadata["mlflow run"] = dg.MetadataValue.url(tracking.url(run))
         return output.result()
 
     return recall
 
 
 def _train(
-    context: dg.AssetExecutionContext,
-    config: RecallConfig,
+    on_epoch: Callable[[int, dict[str, float]], None],
+    config: ModelConfig,
     model: str,
     profile: Profile,
     output: Output,
     inputs: dict[str, Partition],
 ) -> None:
     """Fit on train and validation rows, write the checkpoint, and the metrics of the epoch that was kept."""
-    import mlflow
-
     from recsys_assets.models.registry import configured
     from recsys_assets.training import checkpoint, recall
-
-    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        mlflow.log_metrics(metric_names(metrics), step=epoch)
-        context.log.info(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
 
     source = recall.Source(
         read(inputs["recall_samples"].path(ROWS)),
