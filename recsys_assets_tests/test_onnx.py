@@ -6,7 +6,7 @@ import torch
 
 from recsys_assets.features.schema import MISSING, FeatureSchema
 from recsys_assets.models.registry import MODELS
-from recsys_assets.training import checkpoint, onnx_export, trainer
+from recsys_assets.training import checkpoint, onnx_export, rankers
 from recsys_assets.training.config import TrainingConfig
 from recsys_assets_tests.ranking_rows import messy_rows, ranking_rows, ranking_schema
 
@@ -20,19 +20,20 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("exported")
     table, _ = ranking_rows(5000, 1)
     settings = TrainingConfig(batch=250, epochs=2, learning_rate=0.01)
-    checkpoint.save(folder, trainer.fit(request.param, SCHEMA, table, table, training=settings))
-    onnx_export.export(folder, folder / "model.onnx", {"bizdate": "2003-02-28"})
+    ranker = rankers.fit(request.param, SCHEMA, table, table, training=settings)
+    ranker.save(folder)
+    ranker.export(folder / "model.onnx", {"bizdate": "2003-02-28"})
     return folder
 
 
 def test_onnxruntime_and_torch_agree_on_ten_thousand_rows_and_on_single_ones(exported: Path) -> None:
-    differences = onnx_export.parity(exported, exported / "model.onnx", ranking_rows(10_000, 2)[0])
+    differences = rankers.parity(exported, exported / "model.onnx", ranking_rows(10_000, 2)[0])
     assert set(differences) == {"max_difference", "max_difference_batch_4096", "max_difference_batch_1"}
     assert max(differences.values()) <= TOLERANCE
 
 
 def test_unknown_and_missing_values_are_treated_alike(exported: Path) -> None:
-    assert onnx_export.parity(exported, exported / "model.onnx", messy_rows())["max_difference"] <= TOLERANCE
+    assert rankers.parity(exported, exported / "model.onnx", messy_rows())["max_difference"] <= TOLERANCE
 
 
 def test_parity_notices_another_model(exported: Path, tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_parity_notices_another_model(exported: Path, tmp_path: Path) -> None:
         next(fitted.model.parameters()).mul_(2.0)
     checkpoint.save(tmp_path, fitted)
     rows = ranking_rows(1000, 2)[0]
-    assert onnx_export.parity(tmp_path, exported / "model.onnx", rows)["max_difference"] > 1e-3
+    assert rankers.parity(tmp_path, exported / "model.onnx", rows)["max_difference"] > 1e-3
 
 
 def test_the_file_takes_raw_features_of_any_batch_size(exported: Path) -> None:
@@ -73,7 +74,7 @@ def test_missing_values_and_padding_stand_as_the_file_says(exported: Path) -> No
 
 
 def test_the_same_checkpoint_gives_the_same_bytes_and_no_path_of_this_machine(exported: Path, tmp_path: Path) -> None:
-    onnx_export.export(exported, tmp_path / "again.onnx", {"bizdate": "2003-02-28"})
+    rankers.load(exported).export(tmp_path / "again.onnx", {"bizdate": "2003-02-28"})
     content = (tmp_path / "again.onnx").read_bytes()
     assert content == (exported / "model.onnx").read_bytes()
     for trace in (b"site-packages", b"recsys_assets", b".py", bytes(Path.cwd())):
@@ -84,6 +85,7 @@ def test_a_schema_without_lists_and_crosses_is_exported_too(tmp_path: Path) -> N
     features = [feature for feature in SCHEMA.features if feature.kind != "multi_valued" and not feature.terms_of]
     table, _ = ranking_rows(1000, 3)
     settings = TrainingConfig(epochs=1)
-    checkpoint.save(tmp_path, trainer.fit("widedeep", FeatureSchema(features), table, table, training=settings))
-    onnx_export.export(tmp_path, tmp_path / "model.onnx")
-    assert onnx_export.parity(tmp_path, tmp_path / "model.onnx", table)["max_difference"] <= TOLERANCE
+    ranker = rankers.fit("widedeep", FeatureSchema(features), table, table, training=settings)
+    ranker.save(tmp_path)
+    ranker.export(tmp_path / "model.onnx", {})
+    assert rankers.parity(tmp_path, tmp_path / "model.onnx", table)["max_difference"] <= TOLERANCE

@@ -1,4 +1,4 @@
-"""ONNX: each model as files that take raw features, proved equal to their torch original."""
+"""ONNX: each model as files that take raw features, proved equal to their original."""
 
 from typing import Any
 
@@ -34,19 +34,19 @@ def exported(model: str) -> dg.AssetsDefinition:
         ),
         ins={"ranker": dg.AssetIn(f"rank_{model}")},
         kinds={"onnx"},
-        checks=[Check("onnx_matches_torch", f"onnxruntime and torch agree within {TOLERANCE} on real rows")],
+        checks=[Check("onnx_matches_model", f"onnxruntime and the model agree within {TOLERANCE} on real rows")],
     )
     def onnx(
         context: dg.AssetExecutionContext, lake: LakeStore, ranker: Partition, rank_samples: Partition
     ) -> dg.MaterializeResult:
-        from recsys_assets.training import onnx_export
+        from recsys_assets.training import onnx_export, rankers
 
         with writing(context, lake, [ranker, rank_samples]) as output:
-            onnx_export.export(ranker.folder, output.path(MODEL), {"bizdate": context.partition_key})
+            rankers.load(ranker.folder).export(output.path(MODEL), {"bizdate": context.partition_key})
             rows = real_rows(rank_samples)
-            found = onnx_export.parity(ranker.folder, output.path(MODEL), rows)
+            found = rankers.parity(ranker.folder, output.path(MODEL), rows)
             output.manifest.metrics = {"parity_rows": float(rows.num_rows), **found}
-            output.check("onnx_matches_torch", max(found.values()) <= TOLERANCE, rows=rows.num_rows, **found)
+            output.check("onnx_matches_model", max(found.values()) <= TOLERANCE, rows=rows.num_rows, **found)
             signature = _signature(onnx_export.session(output.path(MODEL)))
             output.metadata["inputs and output"] = show.table(["name", "type", "shape"], signature)
         return output.result()
@@ -75,7 +75,7 @@ def exported_towers(model: str) -> dg.AssetsDefinition:
         ),
         ins={"recaller": dg.AssetIn(f"recall_{model}")},
         kinds={"onnx"},
-        checks=[Check("onnx_matches_torch", f"onnxruntime and torch agree within {TOLERANCE} on every user and item")],
+        checks=[Check("onnx_matches_model", f"onnxruntime and torch agree within {TOLERANCE} on every user and item")],
     )
     def onnx(
         context: dg.AssetExecutionContext,
@@ -98,7 +98,7 @@ def exported_towers(model: str) -> dg.AssetsDefinition:
             files = {side: output.path(f"{side}.onnx") for side in onnx_towers.SIDES}
             found = {side: onnx_towers.parity(recaller.folder, files[side], side, rows[side]) for side in files}
             output.manifest.metrics = {f"max_difference_{side}": value for side, value in found.items()}
-            output.check("onnx_matches_torch", max(found.values()) <= TOLERANCE, **output.manifest.metrics)
+            output.check("onnx_matches_model", max(found.values()) <= TOLERANCE, **output.manifest.metrics)
             signature = [row for file in files.values() for row in _signature(onnx_export.session(file))]
             output.metadata["inputs and output"] = show.table(["name", "type", "shape"], signature)
         return output.result()

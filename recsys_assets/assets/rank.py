@@ -68,19 +68,19 @@ def _train(
     rank_samples: Partition,
     feature_schema: Partition,
 ) -> pa.Table:
-    """Fit on train and validation rows, write the checkpoint, score the test rows; returns the scored rows."""
+    """Fit on train and validation rows, write the model, score the test rows; returns the scored rows."""
     from recsys_assets.models.registry import configured
-    from recsys_assets.training import checkpoint, trainer
+    from recsys_assets.training import rankers
 
     schema = FeatureSchema.read(feature_schema.path(SCHEMA))
     train, validation, test = (rank_samples.path(f"{part}.parquet") for part in RANKED_PARTS)
     network, training = configured(model, config.model, config.training)
-    fitted = trainer.fit(model, schema, train, validation, network, training, config.seed, on_epoch)
-    checkpoint.save(output.draft.folder, fitted)
-    output.metadata["training"] = show.lines("training", "epoch", fitted.history)
-    output.manifest.metrics["validation_auc"] = fitted.best["validation_auc"]
+    ranker = rankers.fit(model, schema, train, validation, network, training, config.seed, on_epoch)
+    ranker.save(output.draft.folder)
+    output.metadata["training"] = show.lines("training", "epoch", ranker.fitted.history)
+    output.manifest.metrics["validation_auc"] = ranker.fitted.best["validation_auc"]
     rows = pq.read_table(test)
-    scores = trainer.predict(fitted.model, encode(schema, rows))
+    scores = ranker.predict(encode(schema, rows))
     scored = rows.select(["user_id", "item_id", "timestamp", "label"]).append_column("score", pa.array(scores))
     pq.write_table(scored, output.path(PREDICTIONS), compression="zstd")
     output.manifest.rows = scored.num_rows

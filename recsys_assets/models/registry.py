@@ -5,7 +5,7 @@ A ranking model is an nn.Module made of (schema, config) that gives logits (N,) 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from torch import nn
 
@@ -18,6 +18,8 @@ from recsys_assets.models.towers import TwoTower
 from recsys_assets.models.widedeep import WideDeep, WideDeepConfig
 from recsys_assets.training.config import RecallTraining, TrainingConfig, filled
 
+Library = Literal["torch", "lightgbm"]
+
 
 class UnknownModel(KeyError):
     """A model name that is not in the registry."""
@@ -27,11 +29,12 @@ class UnknownModel(KeyError):
 
 
 class Entry(NamedTuple):
-    """What makes a model of (schema, config), the dataclass of its hyper-parameters, how it is trained by default."""
+    """What makes a model of (schema, config), the dataclasses of its hyper-parameters and training, what trains it."""
 
     model: Callable[[FeatureSchema, Any], nn.Module]
     config: type[Any]
     training: TrainingConfig
+    library: Library = "torch"
 
 
 MODELS: dict[str, Entry] = {

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -21,7 +22,14 @@ class CheckpointMismatch(ValueError):
 
 def save(folder: Path, fitted: Fitted) -> None:
     """Write `model.safetensors` and `model.json`; the same model gives the same bytes."""
-    description = {
+    describe(folder, fitted)
+    weights = {name: tensor.cpu().contiguous() for name, tensor in fitted.model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+
+
+def describe(folder: Path, fitted: Fitted) -> None:
+    """Write `model.json`: all but what training has learned."""
+    content = {
         "model": fitted.model_name,
         "config": asdict(fitted.config),
         "training": asdict(fitted.training),
@@ -31,10 +39,8 @@ def save(folder: Path, fitted: Fitted) -> None:
         "schema_fingerprint": fitted.schema.fingerprint,
         "schema": json.loads(fitted.schema.to_json()),
     }
-    weights = {name: tensor.cpu().contiguous() for name, tensor in fitted.model.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / WEIGHTS)
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / DESCRIPTION).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load(folder: Path, schema: FeatureSchema | None = None) -> Fitted:
@@ -48,19 +54,36 @@ def load(folder: Path, schema: FeatureSchema | None = None) -> Fitted:
         CheckpointMismatch: another schema, or weights that do not fit the description.
         UnknownModel: this version has no such model.
     """
-    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    own = FeatureSchema.from_json(json.dumps(description["schema"]))
-    _same(folder / DESCRIPTION, "its own schema", description["schema_fingerprint"], own.fingerprint)
-    if schema is not None:
-        _same(folder / DESCRIPTION, "the feature schema of these rows", own.fingerprint, schema.fingerprint)
-    config, training = configured(description["model"], description["config"], description["training"])
-    model = entry(description["model"]).model(own, config)
+    fitted = described(folder, schema)
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        fitted.model.load_state_dict(load_file(folder / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointMismatch(f"{folder / WEIGHTS} does not fit {DESCRIPTION}: {error}") from error
-    history, best = description["history"], description["best_epoch"]
-    return Fitted(description["model"], model.eval(), config, own, training, description["seed"], history, best)
+    return fitted
+
+
+def description(folder: Path) -> dict[str, Any]:
+    """The content of `model.json`."""
+    content: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    return content
+
+
+def described(folder: Path, schema: FeatureSchema | None = None) -> Fitted:
+    """The model of `model.json`, in evaluation mode, before it is given what training has learned.
+
+    Raises:
+        CheckpointMismatch: another schema than the one asked for.
+        UnknownModel: this version has no such model.
+    """
+    content = description(folder)
+    own = FeatureSchema.from_json(json.dumps(content["schema"]))
+    _same(folder / DESCRIPTION, "its own schema", content["schema_fingerprint"], own.fingerprint)
+    if schema is not None:
+        _same(folder / DESCRIPTION, "the feature schema of these rows", own.fingerprint, schema.fingerprint)
+    config, training = configured(content["model"], content["config"], content["training"])
+    model = entry(content["model"]).model(own, config).eval()
+    history, best = content["history"], content["best_epoch"]
+    return Fitted(content["model"], model, config, own, training, content["seed"], history, best)
 
 
 def _same(path: Path, what: str, trained: str, given: str) -> None:

@@ -26,10 +26,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, encode, floats, ragged
-from recsys_assets.training.checkpoint import load
+from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, floats, ragged
 from recsys_assets.training.loop import Fitted
-from recsys_assets.training.trainer import predict
 
 OPSET = 20
 ML = "ai.onnx.ml"
@@ -47,29 +45,25 @@ class _Probability(nn.Module):
         return torch.sigmoid(self.model(indices, numeric))
 
 
-def export(checkpoint: Path, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write the ONNX file of a ranking model's checkpoint; the same checkpoint gives the same bytes.
+def export(fitted: Fitted, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the ONNX file of a ranking model that is a torch module; the same model gives the same bytes.
 
     Args:
-        checkpoint: folder that `checkpoint.save` wrote.
+        fitted: the trained model.
         path: the file to write.
         metadata: more entries for the file's `metadata_props`, such as the bizdate.
-
-    Raises:
-        CheckpointMismatch: the checkpoint contradicts itself.
     """
-    fitted = load(checkpoint)
-    write(_Probability(fitted.model), fitted.schema, "score", path, described(fitted, metadata or {}))
+    model = network(_Probability(fitted.model), fitted.schema, "score")
+    write(model, fitted.schema, path, described(fitted, metadata))
 
 
-def write(module: nn.Module, schema: FeatureSchema, given: str, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the file of a module that takes the encoded features of a schema and gives one output, named `given`."""
-    network = _network(module, schema, given)
-    _put_lookups_in_front(network.graph, schema)
-    network.opset_import.append(helper.make_opsetid(ML, 2))
-    helper.set_model_props(network, dict(metadata))
-    onnx.checker.check_model(network, full_check=True)
-    path.write_bytes(network.SerializeToString(deterministic=True))
+def write(model: onnx.ModelProto, schema: FeatureSchema, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the file of a network on the encoded features of a schema, the look-up of raw ones put in front."""
+    _put_lookups_in_front(model.graph, schema)
+    model.opset_import.append(helper.make_opsetid(ML, 2))
+    helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def described(fitted: Fitted, more: Mapping[str, str]) -> dict[str, str]:
@@ -93,35 +87,8 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-def parity(checkpoint: Path, path: Path, table: pa.Table) -> dict[str, float]:
-    """Largest absolute difference of probabilities between onnxruntime and torch over the rows of a table.
-
-    Both start from the raw columns, so that look-up and normalisation are compared too.
-
-    Returns:
-        `max_difference` (all rows at once), `max_difference_batch_4096`, and `max_difference_batch_1` (the
-        first 200 rows one by one).
-    """
-    fitted, runtime = load(checkpoint), session(path)
-    expected = predict(fitted.model, encode(fitted.schema, table))
-    feed = raw_inputs(fitted.schema, table)
-
-    def difference(batch: int, rows: int) -> float:
-        scores = [
-            runtime.run(["score"], {name: column[start : start + batch] for name, column in feed.items()})[0]
-            for start in range(0, rows, batch)
-        ]
-        return float(np.abs(np.concatenate(scores) - expected[:rows]).max())
-
-    return {
-        "max_difference": difference(table.num_rows, table.num_rows),
-        "max_difference_batch_4096": difference(4096, table.num_rows),
-        "max_difference_batch_1": difference(1, min(200, table.num_rows)),
-    }
-
-
-def _network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelProto:
-    """The module on `indices`, and `numeric` if any, without names of files, traces or anything of this machine."""
+def network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelProto:
+    """The module on `indices`, and `numeric` if any, its output named `given`, without any trace of this machine."""
     rows = 2  # torch takes an example of one row for a constant
     example = {"indices": torch.zeros(rows, schema.index_columns, dtype=torch.int64)}
     if schema.floats:
@@ -140,11 +107,11 @@ def _network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.Model
             external_data=False,
             verbose=False,
         )
-    network: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]
-    for part in (network, network.graph, *network.graph.node, *network.graph.value_info, *network.graph.initializer):
+    made: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]
+    for part in (made, made.graph, *made.graph.node, *made.graph.value_info, *made.graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
-    return network
+    return made
 
 
 def _put_lookups_in_front(graph: onnx.GraphProto, schema: FeatureSchema) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.training.checkpoint import load
-from recsys_assets.training.onnx_export import described, raw_inputs, session, write
+from recsys_assets.training.onnx_export import described, network, raw_inputs, session, write
 from recsys_assets.training.recall import two_tower
 
 Side = Literal["user", "item"]
@@ -49,7 +49,8 @@ def export(checkpoint: Path, folder: Path, metadata: Mapping[str, str] | None = 
     fitted = load(checkpoint)
     for side in SIDES:
         tower = Tower(two_tower(fitted), side)
-        write(tower, tower.schema, "vector", folder / f"{side}.onnx", described(fitted, metadata or {}))
+        model = network(tower, tower.schema, "vector")
+        write(model, tower.schema, folder / f"{side}.onnx", described(fitted, metadata or {}))
 
 
 def parity(checkpoint: Path, path: Path, side: Side, table: pa.Table, batch: int = 1024) -> float:

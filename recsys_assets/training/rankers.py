@@ -1,0 +1,148 @@
+"""Ranking models, whichever library trains them: fitted, scored, saved, loaded and exported in one way.
+
+The registry says which library a model is of. `fit` and `load` give a `Ranker`; nothing else needs to know.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from recsys_assets.features.schema import Encoded, FeatureSchema, encode
+from recsys_assets.models.registry import Library, entry
+from recsys_assets.training import checkpoint, onnx_export, trainer
+from recsys_assets.training.loop import Fitted, OnEpoch
+
+
+class Ranker(Protocol):
+    """A trained ranking model; `fitted` tells what it is and how it came about."""
+
+    fitted: Fitted
+
+    @classmethod
+    def fit(
+        cls,
+        model_name: str,
+        schema: FeatureSchema,
+        train: pa.Table | Path,
+        validation: pa.Table | Path,
+        config: Any = None,
+        training: Any = None,
+        seed: int = 0,
+        on_epoch: OnEpoch | None = None,
+    ) -> Self:
+        """Train: see `fit` of this module."""
+
+    @classmethod
+    def load(cls, folder: Path, schema: FeatureSchema | None = None) -> Self:
+        """Read what `save` wrote: see `load` of this module."""
+
+    def save(self, folder: Path) -> None:
+        """Write the model and its `model.json`; the same model gives the same bytes."""
+
+    def predict(self, rows: Encoded) -> npt.NDArray[np.float32]:
+        """Probabilities (N,) of a positive."""
+
+    def export(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write the ONNX file; `metadata` is added to its `metadata_props`."""
+
+
+@dataclass
+class TorchRanker:
+    """A ranking model that is a torch module."""
+
+    fitted: Fitted
+
+    @classmethod
+    def fit(cls, *data: Any, **settings: Any) -> Self:
+        """Train by `trainer.fit`."""
+        return cls(trainer.fit(*data, **settings))
+
+    @classmethod
+    def load(cls, folder: Path, schema: FeatureSchema | None = None) -> Self:
+        """Read a checkpoint."""
+        return cls(checkpoint.load(folder, schema))
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+        checkpoint.save(folder, self.fitted)
+
+    def predict(self, rows: Encoded) -> npt.NDArray[np.float32]:
+        """Probabilities (N,) of a positive, computed on the model's device."""
+        return trainer.predict(self.fitted.model, rows)
+
+    def export(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write the ONNX file."""
+        onnx_export.export(self.fitted, path, metadata)
+
+
+LIBRARIES: dict[Library, type[Ranker]] = {"torch": TorchRanker}
+
+
+def fit(
+    model_name: str,
+    schema: FeatureSchema,
+    train: pa.Table | Path,
+    validation: pa.Table | Path,
+    config: Any = None,
+    training: Any = None,
+    seed: int = 0,
+    on_epoch: OnEpoch | None = None,
+) -> Ranker:
+    """Train a model of the registry; its rounds, or epochs, are chosen by validation AUC.
+
+    `train` and `validation` hold the raw columns of the schema and `label`, as tables or Parquet files;
+    `config` and `training` come from `configured`; `on_epoch` is called as training goes on, with a number
+    from 0 and the metrics.
+
+    Raises:
+        LabelError, SchemaError, UnknownModel, UndefinedMetric: the input cannot be trained on.
+        TrainingDiverged: the loss became NaN or infinite.
+    """
+    library = LIBRARIES[entry(model_name).library]
+    return library.fit(model_name, schema, train, validation, config, training, seed, on_epoch)
+
+
+def load(folder: Path, schema: FeatureSchema | None = None) -> Ranker:
+    """Read the ranker that a folder holds.
+
+    Args:
+        folder: where `save` wrote.
+        schema: the schema of the rows that are to be scored; the model's own must be the same.
+
+    Raises:
+        CheckpointMismatch: another schema, or files that do not fit each other.
+        UnknownModel: this version has no such model.
+    """
+    return LIBRARIES[entry(checkpoint.description(folder)["model"]).library].load(folder, schema)
+
+
+def parity(folder: Path, path: Path, table: pa.Table) -> dict[str, float]:
+    """Largest absolute difference of probabilities between an ONNX file and the ranker it was exported from.
+
+    Both start from the raw columns of the table, so that look-up and normalisation are compared too.
+
+    Returns:
+        `max_difference` (all rows at once), `max_difference_batch_4096`, and `max_difference_batch_1` (the
+        first 200 rows one by one).
+    """
+    ranker, runtime = load(folder), onnx_export.session(path)
+    schema = ranker.fitted.schema
+    expected, feed = ranker.predict(encode(schema, table)), onnx_export.raw_inputs(schema, table)
+
+    def difference(batch: int, rows: int) -> float:
+        scores = [
+            runtime.run(["score"], {name: column[start : start + batch] for name, column in feed.items()})[0]
+            for start in range(0, rows, batch)
+        ]
+        return float(np.abs(np.concatenate(scores) - expected[:rows]).max())
+
+    return {
+        "max_difference": difference(table.num_rows, table.num_rows),
+        "max_difference_batch_4096": difference(4096, table.num_rows),
+        "max_difference_batch_1": difference(1, min(200, table.num_rows)),
+    }
