@@ -346,7 +346,7 @@ def test_a_profile_that_cannot_be_used_is_named_with_its_key(
 
 
 def test_a_profile_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match="no profile 'mine': give one of movielens-1m, sample, or the path"):
+    with pytest.raises(ProfileError, match="no profile 'mine': give one of criteo, movielens-1m, sample, or the path"):
         load_profile("mine")
     (tmp_path / "latin.yaml").write_bytes("title: Café".encode("latin-1"))
     with pytest.raises(ProfileError, match=r"latin.yaml is not valid YAML"):

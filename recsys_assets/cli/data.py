@@ -18,7 +18,7 @@ SHOWN_FILES = 20
 
 @click.command()
 @click.argument("profile")
-@click.option("--source", help="movielens: GroupLens's zip, its unpacked folder, or a URL (default: GroupLens's).")
+@click.option("--source", help="movielens: GroupLens's zip, its folder or a URL (the default); criteo: train.txt.")
 @click.option("--links", type=click.Path(path_type=Path), help="movielens: a links.csv with the IMDB ids.")
 @click.option("--from", "first", type=Day(), help="First day to land.")
 @click.option("--to", "last", type=Day(), help="Last day to land (sample: default yesterday, UTC).")

@@ -1,6 +1,6 @@
-"""What a source hands to the landing: tables by day.
+"""What a source hands to the landing: tables, or lines of text, by day.
 
-A source (`movielens.py`, `sample.py`) makes tables and writes nothing; `landing_files.py` writes them.
+A source (`movielens.py`, `sample.py`, `criteo.py`) writes nothing; `landing_write.py` writes what it gives.
 """
 
 import datetime as dt
@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from recsys_assets.datasets.profile import TableName
+
+
+Content = pa.Table | bytes
 
 
 class LandingError(ValueError):
@@ -22,13 +25,14 @@ class Feed:
 
     Attributes:
         bizdates: the days it will land, in order.
-        day: gives a day's tables by the platform's column names. A table may come in several parts, so that
-            a large day need not fit into memory; the parts are read in the order they come.
+        day: gives a day's tables by the platform's column names, or bytes: whole lines of a TSV as they are.
+            A table may come in several parts, so that a large day need not fit into memory; the parts are
+            read in the order they come.
         undated: user and item tables that are known from the start.
         notes: text files of the landing folder itself, by name.
     """
 
     bizdates: list[dt.date]
-    day: Callable[[dt.date], Iterator[tuple[TableName, pa.Table]]]
+    day: Callable[[dt.date], Iterator[tuple[TableName, Content]]]
     undated: dict[TableName, pa.Table] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)

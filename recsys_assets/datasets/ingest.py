@@ -4,9 +4,11 @@ Rows keep the order of the landing files; `seq` is a row's place in its day, whi
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from recsys_assets.datasets.duck import name, one, quoted, write_parquet
 from recsys_assets.datasets.landing import landed_bizdates, landing_files
@@ -21,6 +23,7 @@ _SQL_TYPES = {
     "strings": "VARCHAR[]",
     "timestamp": "TIMESTAMP",
 }
+_MALFORMED = pa.schema({"row": pa.int64(), "reason": pa.string(), "text": pa.string()})
 
 
 class NotLanded(FileNotFoundError):
@@ -34,7 +37,8 @@ def ingest_events(
 
     `load_known_ids` must have run on the connection. Rejected are rows with a missing or unreadable value,
     a timestamp outside the (UTC) day, a value out of bounds, an id that the users or items table does not
-    know by that day, no answer to the label rule, and repeats of user, item and time.
+    know by that day, no answer to the label rule, and repeats of user, item and time. Without users and
+    items, rows that are alike are still different rows.
 
     Returns:
         Rows kept, and rows rejected by reason.
@@ -48,17 +52,22 @@ def ingest_events(
         where = profile.landing / "interactions" / f"bizdate={bizdate}"
         raise NotLanded(f"{bizdate} has not landed: put its events under {where} (a file with no rows, if it had none)")
     _load(connection, profile, "interactions", [(bizdate, file) for file in files])
-    reasons = {
-        f"timestamp is outside {bizdate} (UTC)": f"timestamp::DATE <> DATE {quoted(bizdate)}",
-        **{f"{key}_id is unknown": _unknown(key, bizdate) for key in ("user", "item")},
-        "the label rule gives no answer": f"({profile.label}) IS NULL",
-    }
+    reasons = {}
+    if "timestamp" in profile.tables["interactions"]:
+        reasons[f"timestamp is outside {bizdate} (UTC)"] = f"timestamp::DATE <> DATE {quoted(bizdate)}"
+    if profile.has_entities:
+        reasons |= {f"{key}_id is unknown": _unknown(key, bizdate) for key in ("user", "item")}
+    reasons["the label rule gives no answer"] = f"({profile.label}) IS NULL"
     cases = " ".join(f"WHEN {condition} THEN {quoted(reason)}" for reason, condition in reasons.items())
-    connection.execute(f"UPDATE landed SET reason = CASE {cases} END WHERE reason IS NULL")
-    connection.execute(
-        "UPDATE landed SET reason = 'repeats user, item and time' WHERE reason IS NULL AND seq NOT IN "
-        "(SELECT min(seq) FROM landed WHERE reason IS NULL GROUP BY user_id, item_id, timestamp)"
+    connection.execute(  # of the rejected rows only: an update of all rows would hold them all in memory
+        f"UPDATE landed SET reason = why FROM (SELECT seq AS place, CASE {cases} END AS why FROM landed "
+        "WHERE reason IS NULL) WHERE seq = place AND why IS NOT NULL"
     )
+    if profile.has_entities:
+        connection.execute(
+            "UPDATE landed SET reason = 'repeats user, item and time' WHERE reason IS NULL AND seq NOT IN "
+            "(SELECT min(seq) FROM landed WHERE reason IS NULL GROUP BY user_id, item_id, timestamp)"
+        )
     return _write(connection, profile, "interactions", folder)
 
 
@@ -101,7 +110,7 @@ def load_known_ids(connection: duckdb.DuckDBPyConnection, profile: Profile, last
     Raises:
         LandedFileError: a file cannot be used.
     """
-    tables: tuple[TableName, ...] = ("users", "items")
+    tables: tuple[TableName, ...] = ("users", "items") if profile.has_entities else ()
     for table in tables:
         _load(connection, profile, table, _entity_files(profile, table, last))
         connection.execute(
@@ -156,13 +165,13 @@ def _load(
         place = f"{quoted(day)} AS day, {quoted(file.relative_to(profile.landing))} AS file"
         _insert_rows(connection, table, columns, landed, f"{seq} + row - 1 AS seq, {place}")
         _refuse_wrong_type(connection, columns, file, seq)
-        first = name("raw_" + next(iter(columns)))
-        for line in landed.malformed:
-            connection.execute(
-                f"INSERT INTO landed BY NAME SELECT {seq + line.row - 1} AS seq, {place}, "
-                f"? AS row, ? AS reason, ? AS {first}",
-                [line.row, line.reason, line.text],
-            )
+        lines = pa.Table.from_pylist([asdict(line) for line in landed.malformed], _MALFORMED)
+        connection.register("malformed", lines)
+        connection.execute(
+            f"INSERT INTO landed BY NAME SELECT {seq} + row - 1 AS seq, {place}, row, reason, "
+            f"text AS {name('raw_' + next(iter(columns)))} FROM malformed"
+        )
+        connection.unregister("malformed")
         seq += landed.table.num_rows + len(landed.malformed)
 
 
@@ -189,7 +198,7 @@ def _row_reasons(table: TableName, columns: dict[str, Column]) -> list[str]:
     unfit = [
         f"WHEN {name('raw_' + c)} IS NOT NULL THEN {quoted(f'{c} is no {spec.type}')}" for c, spec in columns.items()
     ]
-    gone = [f"WHEN {name(key)} IS NULL THEN {quoted(f'{key} is missing')}" for key in KEYS[table]]
+    gone = [f"WHEN {name(key)} IS NULL THEN {quoted(f'{key} is missing')}" for key in KEYS[table] if key in columns]
     bounds = [
         f"WHEN {name(c)} {sign} {bound} THEN {quoted(f'{c} is out of bounds')}"
         for c, spec in columns.items()
@@ -214,8 +223,10 @@ def _refuse_wrong_type(connection: duckdb.DuckDBPyConnection, columns: dict[str,
 def _write(connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, folder: Path) -> dict[str, int]:
     """Write good rows in order and rejected rows as they came; rows kept, and rows rejected by reason."""
     columns = profile.tables[table]
-    place, order = (", seq", "seq") if table == "interactions" else ("", KEYS[table][0])
-    good = f"SELECT {', '.join(map(name, columns))}{place} FROM landed WHERE reason IS NULL ORDER BY {order}"
+    good = f"SELECT {', '.join(map(name, columns))} FROM landed WHERE reason IS NULL ORDER BY {KEYS[table][0]}"
+    if table == "interactions":  # good rows lie in `landed` in their order: a sort would hold a whole day
+        time = "" if "timestamp" in columns else ", CAST(day AS TIMESTAMP) AS timestamp"
+        good = f"SELECT {', '.join(map(name, columns))}{time}, seq FROM landed WHERE reason IS NULL"
     counts = {"rows": write_parquet(connection, good, folder / ROWS)}
     found = connection.execute(
         "SELECT reason, count(*) FROM landed WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"

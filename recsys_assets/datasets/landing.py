@@ -2,7 +2,8 @@
 
 `{landing}/interactions/bizdate=YYYY-MM-DD/` holds the events of a UTC day; the order of its rows says what
 came first where times are equal. `{landing}/users/` and `{landing}/items/` hold tables known from the start,
-their `bizdate=` folders the rows that were new or changed on a day. Files are Parquet or CSV.
+their `bizdate=` folders the rows that were new or changed on a day. Files are Parquet, CSV, or
+TSV without a header (`tables.py`).
 """
 
 import contextlib
@@ -14,12 +15,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from recsys_assets.datasets import movielens, sample
+from recsys_assets.datasets import criteo, movielens, sample
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.landing_write import write_feed
 from recsys_assets.datasets.profile import KEYS, Profile, TableName
 
-_SUFFIXES = (".parquet", ".csv")
+_SUFFIXES = (".parquet", ".csv", ".tsv")
 LOCK_TIMEOUT = 60.0  # seconds
 
 
@@ -48,9 +49,10 @@ def land(
 
     Args:
         profile: names the source and the landing folder, and says under which columns the tables land.
-        source: for movielens, the GroupLens zip, its unpacked folder, or a URL (default: GroupLens's).
-        first: the first day to land (default: movielens's first; sample's `days` days up to `last`).
-        last: the last day to land, itself included (default: movielens's last; for sample, yesterday).
+        source: for movielens, the GroupLens zip, its unpacked folder, or a URL (default: GroupLens's); for
+            criteo, `train.txt` or its folder.
+        first: the first day to land (default: the data's first; sample's `days` days up to `last`).
+        last: the last day to land, itself included (default: the data's last; for sample, yesterday).
         links: for movielens, a `links.csv` (default: one beside the ratings, if any).
         today: the current UTC day, for sample.
         world: for sample, `users`, `items`, `events`, `days` and `seed`; kept once they were used.
@@ -68,11 +70,14 @@ def land(
             case "sample":
                 _refuse(profile, {"source": source, "links": links})
                 feed = sample.feed(profile, first, last, today, options)
+            case "criteo":
+                _refuse(profile, {**options, "links": links})
+                feed = criteo.feed(profile, source, first, last)
             case _:
                 raise LandingError(
                     f"profile '{profile.name}' has no source: its files arrive by themselves: put them under "
                     f"{profile.landing}/interactions/bizdate=YYYY-MM-DD/, {profile.landing}/users/ and "
-                    f"{profile.landing}/items/ as .parquet or .csv"
+                    f"{profile.landing}/items/ as .parquet, .csv or .tsv"
                 )
         rows, changed = write_feed(profile, feed)
     return LandingReport(profile.name, profile.landing, [day.isoformat() for day in feed.bizdates], changed, rows)

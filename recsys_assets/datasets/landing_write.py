@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
-from recsys_assets.datasets.feed import Feed, LandingError
+from recsys_assets.datasets.feed import Content, Feed, LandingError
 from recsys_assets.datasets.profile import ColumnType, Profile, TableName
 
 _TYPES: dict[ColumnType, pa.DataType] = {
@@ -49,22 +49,39 @@ def write_feed(profile: Profile, feed: Feed) -> tuple[int, list[str]]:
 
 
 def _write_day(profile: Profile, feed: Feed, day: dt.date) -> tuple[int, bool]:
-    """Write all of a day's files, then move them in, events last: who sees them finds their users and items."""
+    """Write all of a day's files, then move them in, events last: who sees them finds their users and items.
+
+    Parts of an earlier landing that this one has no file for are removed.
+    """
     staged: list[tuple[TableName, Path, Path]] = []
     parts: Counter[TableName] = Counter()
     rows = 0
     for table, content in feed.day(day):
-        place = profile.landing / table / f"bizdate={day}" / f"part-{parts[table]:04d}.parquet"
+        suffix = "tsv" if isinstance(content, bytes) else "parquet"
+        place = profile.landing / table / f"bizdate={day}" / f"part-{parts[table]:04d}.{suffix}"
         staged.append((table, _staged(profile, table, content, place), place))
         parts[table] += 1
-        rows += content.num_rows if table == "interactions" else 0
+        rows += _rows(content) if table == "interactions" else 0
     staged.sort(key=lambda entry: entry[0] == "interactions")
     changes = [settle(hidden, place) for _, hidden, place in staged]
-    return rows, any(changes)
+    places = {place for _, _, place in staged}
+    stale = [old for folder in {place.parent for place in places} for old in folder.glob("part-*") if old not in places]
+    for old in stale:
+        old.unlink()
+    return rows, any(changes) or bool(stale)
 
 
-def _staged(profile: Profile, table: TableName, content: pa.Table, place: Path) -> Path:
-    """Stage a Parquet file with the columns, column names and types of the profile."""
+def _rows(content: Content) -> int:
+    """Rows of a table or lines of a text, the last of which may lack its line end."""
+    if isinstance(content, bytes):
+        return content.count(b"\n") + (not content.endswith(b"\n"))
+    return int(content.num_rows)
+
+
+def _staged(profile: Profile, table: TableName, content: Content, place: Path) -> Path:
+    """Stage lines as they are, a table as a Parquet file with the columns, column names and types of the profile."""
+    if isinstance(content, bytes):
+        return stage(place, partial(Path.write_bytes, data=content))
     columns = profile.columns(table)
     if missing := [name for name in columns if name not in content.column_names]:
         raise LandingError(

@@ -63,14 +63,15 @@ class Term(_Part):
 
 
 class Features(_Part):
-    """Which columns of `users` and `items` feed the models, and how.
+    """Which columns of `users` and `items`, or without these of `interactions`, feed the models, and how.
 
-    `min_count`: a value seen in fewer train rows is treated as unknown (index 0).
+    `min_count`: a value seen in fewer train rows is treated as unknown, a known one has at least as many.
     """
 
     categorical: list[str] = []
     multi_valued: list[str] = []
     numeric: list[str] = []
+    log: list[str] = Field(default=[], description="numeric features taken as sign(x) ln(1 + |x|): counts, prices")
     terms: Term | None = None
     crosses: list[list[str]] = Field(default=[], description="for the wide part: pairs of the features above")
     min_count: int = Field(default=2, ge=1)
@@ -116,11 +117,16 @@ class Bounds(_Part):
 
 
 class Profile(_Part):
-    """One dataset: see the bundled profiles for commented examples."""
+    """One dataset: see the bundled profiles for commented examples.
+
+    `tables` holds `interactions` and, together, `users` and `items`. A dataset of labelled rows has
+    `interactions` alone, with the features among its columns: no ids are needed then, and rows without a
+    `timestamp` are of the start of the day they landed on, in the order of the landing files.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     title: str = ""
-    source: Literal["sample", "movielens"] | None = None
+    source: Literal["sample", "movielens", "criteo"] | None = None
     first_bizdate: dt.date
     last_bizdate: dt.date | None = None
     landing: Path
@@ -158,23 +164,37 @@ class Profile(_Part):
     def _keys_fit(self) -> None:
         for table, keys in KEYS.items():
             columns = self.tables.get(table, {})
-            if missing := [key for key in keys if key not in columns]:
+            if missing := [key for key in keys if self.has_entities and key not in columns]:
                 raise ValueError(f"tables.{table} lacks {', '.join(missing)}")
             if taken := sorted(RESERVED & columns.keys()):
                 raise ValueError(
                     f"tables.{table}: '{taken[0]}' is a name of the platform's own: use another and give this one as "
                     f"`column`, as in `my_{taken[0]}: {{type: …, column: {taken[0]}}}`"
                 )
-        events = self.tables["interactions"]
-        if events["timestamp"].type != "timestamp":
+        events = self.tables.get("interactions", {})
+        if "timestamp" in events and events["timestamp"].type != "timestamp":
             raise ValueError(f"tables.interactions.timestamp is {events['timestamp'].type}, not timestamp")
+        if not self.has_entities:
+            self._rows_suffice()
+            return
         for table, key in (("users", "user_id"), ("items", "item_id")):
             types = {self.tables[table][key].type, events[key].type}
             if len(types) > 1 or not types <= {"int64", "string"}:
                 raise ValueError(f"{key} must be int64, or string, in both tables.interactions and tables.{table}")
 
+    def _rows_suffice(self) -> None:
+        """Without users and items: nothing in the profile asks for them, and no feature tells the label."""
+        if not self.tables.get("interactions"):
+            raise ValueError("tables.interactions lacks columns")
+        needy = {f"split.strategy {self.split.strategy}": self.split.strategy != "by_day", "rating": self.rating}
+        if asking := [name for name, needs in needy.items() if needs]:
+            raise ValueError(f"{asking[0]} needs tables.users and tables.items: add them or leave it out")
+        for name in (*self.features.categorical, *self.features.multi_valued, *self.features.numeric):
+            if name == "label" or re.search(rf"\b{re.escape(name)}\b", self.label):
+                raise ValueError(f"features: '{name}' is what the label is made of, which nobody knows beforehand")
+
     def _features_exist(self) -> None:
-        sides = {**self.tables["users"], **self.tables["items"]}
+        sides = {name: spec for table in self.feature_tables for name, spec in self.tables[table].items()}
         wanted = {
             "categorical": ("int64", "string"),
             "multi_valued": ("strings",),
@@ -183,18 +203,34 @@ class Profile(_Part):
         for kind, types in wanted.items():
             for name in getattr(self.features, kind):
                 if name not in sides:
-                    raise ValueError(f"features.{kind}: '{name}' is no column of users or items")
-                if name in self.tables["users"] and name in self.tables["items"]:
+                    raise ValueError(f"features.{kind}: '{name}' is no column of {' or '.join(self.feature_tables)}")
+                if sum(name in self.tables[table] for table in self.feature_tables) > 1:
                     raise ValueError(f"features.{kind}: '{name}' is a column of both users and items: rename one")
                 if sides[name].type not in types:
                     raise ValueError(f"features.{kind}: '{name}' is {sides[name].type}, not {' or '.join(types)}")
+        if unknown := sorted(set(self.features.log) - set(self.features.numeric)):
+            raise ValueError(f"features.log: '{unknown[0]}' is not among features.numeric")
         terms = self.features.terms
-        if terms and not (terms.column in self.features.multi_valued and terms.column in self.tables["items"]):
+        if terms and not (terms.column in self.features.multi_valued and terms.column in self.tables.get("items", {})):
             raise ValueError(f"features.terms: '{terms.column}' is no column of items among features.multi_valued")
         known = {*self.features.categorical, *self.features.multi_valued}
         for cross in self.features.crosses:
             if len(cross) != 2 or not set(cross) <= known:
                 raise ValueError(f"features.crosses: {cross} is no pair of categorical or multi-valued features")
+
+    @property
+    def has_entities(self) -> bool:
+        """Whether users and items have tables; without them the dataset is labelled rows and nothing else."""
+        return "users" in self.tables or "items" in self.tables
+
+    @property
+    def feature_tables(self) -> tuple[TableName, ...]:
+        """The tables whose columns feed the models."""
+        return ("users", "items") if self.has_entities else ("interactions",)
+
+    def keys(self, table: TableName) -> tuple[str, ...]:
+        """Columns of an ingested table that tell its rows apart."""
+        return KEYS[table] if self.has_entities else ("timestamp", "seq")
 
     def columns(self, table: TableName) -> dict[str, Column]:
         """Columns of a landed table by the platform's names."""

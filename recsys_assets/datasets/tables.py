@@ -1,9 +1,12 @@
-"""Landed tables: read a CSV or Parquet file as it came, give its columns the platform's names and types.
+"""Landed tables: read a file as it came (CSV, TSV or Parquet), give its columns the platform's names and types.
 
-A file that cannot be read, lacks a column or holds another type fails as a whole, by name. A single bad
-row never does: its reason is found here or in `ingest.py`, and it is kept aside.
+A TSV has no header and no quotation marks: its columns are those of the profile, in their order. A file that
+cannot be read, lacks a column or holds another type fails as a whole, by name. A single bad row never does:
+its reason is found here or in `ingest.py`, and it is kept aside.
 """
 
+import codecs
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,13 +20,18 @@ from recsys_assets.datasets.duck import name, quoted
 from recsys_assets.datasets.profile import Column
 
 
+# Stands for bytes that are no UTF-8, where pyarrow would refuse the file: a code point that is no character.
+_NO_TEXT, _MARKED = "\ufffe", "recsys_assets_marked"
+codecs.register_error(_MARKED, lambda error: (_NO_TEXT, error.end))  # type: ignore[attr-defined]
+
+
 class LandedFileError(ValueError):
     """A landing file that cannot be used at all; the message names the file and the column."""
 
 
 @dataclass(frozen=True)
 class Malformed:
-    """A line of a CSV that has another number of fields than the header."""
+    """A line that is no row of the table: another number of fields than columns, or no text."""
 
     row: int
     reason: str
@@ -35,7 +43,7 @@ class Landed:
     """Rows of one file under the platform's column names, values as they came.
 
     Attributes:
-        table: a column for each column of the profile, text in a CSV; and `row`, which counts from 1.
+        table: a column for each column of the profile, text in a CSV or TSV; and `row`, which counts from 1.
         malformed: what could not be put into the table, counted by the same `row`.
     """
 
@@ -50,14 +58,15 @@ def read_landed(file: Path, columns: dict[str, Column]) -> Landed:
         LandedFileError: unreadable, a column is missing or there twice, or a column is of another type.
     """
     names = [spec.column or column for column, spec in columns.items()]
+    suffix = file.suffix.lower()
     try:
-        landed = _read_csv(file, names) if file.suffix.lower() == ".csv" else _read_parquet(file, names)
+        landed = {".csv": _read_csv, ".tsv": _read_tsv, ".parquet": _read_parquet}[suffix](file, names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise LandedFileError(f"{file} cannot be read ({str(error).splitlines()[0]}): land it again") from error
     for column, spec in zip(names, columns.values(), strict=True):
-        if file.suffix.lower() == ".csv":
+        if suffix == ".csv":
             _refuse_open_quote(file, column, spec, landed.table)
-        else:
+        elif suffix == ".parquet":
             _refuse_type(file, column, spec, landed.table[column].type)
     return Landed(landed.table.rename_columns(["row", *columns]), landed.malformed)
 
@@ -104,23 +113,69 @@ def _read_parquet(file: Path, names: list[str]) -> Landed:
 def _read_csv(file: Path, names: list[str]) -> Landed:
     """A CSV with a header, the named columns as text; lines with too many or too few fields are set aside."""
     malformed: list[Malformed] = []
-
-    def set_aside(line: pv.InvalidRow) -> str:
-        reason = f"the line has {line.actual_columns} fields, not {line.expected_columns}"
-        malformed.append(Malformed(line.number - 1, reason, line.text))  # the header is number 1
-        return "skip"
-
     table = pv.read_csv(
         file,
         read_options=pv.ReadOptions(use_threads=False),  # with threads, lines have no number
-        parse_options=pv.ParseOptions(invalid_row_handler=set_aside, newlines_in_values=True),
-        convert_options=pv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        parse_options=pv.ParseOptions(invalid_row_handler=_aside(malformed, header=1), newlines_in_values=True),
+        convert_options=_as_text(names),
     )
     _refuse_columns(file, names, table.column_names)
     for line in malformed:
         if "\n" in line.text:
             raise LandedFileError(f"{file}: row {line.row} runs over several lines: close its quotation mark")
     return _numbered(table.select(names), malformed)
+
+
+def _read_tsv(file: Path, names: list[str]) -> Landed:
+    """Lines of tab-separated text; those with too many or too few fields, or bytes that are no UTF-8, are set aside."""
+    malformed: list[Malformed] = []
+    text = file.read_bytes().decode("utf-8", _MARKED)
+    content = text.encode()
+    if not content:
+        return _numbered(pa.table({name: pa.array([], pa.string()) for name in names}), [])
+    table = pv.read_csv(
+        pa.BufferReader(content),
+        # In one block, so that no line, however long, lies across two; with threads, lines have no number.
+        read_options=pv.ReadOptions(column_names=names, use_threads=False, block_size=len(content)),
+        parse_options=pv.ParseOptions(
+            delimiter="\t",
+            quote_char=False,
+            double_quote=False,
+            ignore_empty_lines=False,
+            invalid_row_handler=_aside(malformed, header=0),
+        ),
+        convert_options=_as_text(names),
+    )
+    landed = _numbered(table, malformed)
+    return _without_marked(landed) if _NO_TEXT in text else landed
+
+
+def _aside(malformed: list[Malformed], header: int) -> Callable[[pv.InvalidRow], str]:
+    """What pyarrow calls with each line of a wrong number of fields; rows are counted from 1 after the header."""
+
+    def set_aside(line: pv.InvalidRow) -> str:
+        reason = f"the line has {line.actual_columns} fields, not {line.expected_columns}"
+        malformed.append(Malformed(line.number - header, reason, line.text))
+        return "skip"
+
+    return set_aside
+
+
+def _as_text(names: list[str]) -> pv.ConvertOptions:
+    return pv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+
+
+def _without_marked(landed: Landed) -> Landed:
+    """Set aside the rows in which bytes were no text."""
+    marked = np.zeros(landed.table.num_rows, bool)
+    for column in landed.table.column_names[1:]:
+        marked |= pc.match_substring(landed.table[column], _NO_TEXT).to_numpy()
+    bad = landed.table.filter(pa.array(marked)).to_pydict()
+    lines = [
+        Malformed(row, "the line is no UTF-8 text", "\t".join(values))
+        for row, *values in zip(*bad.values(), strict=True)
+    ]
+    return Landed(landed.table.filter(pa.array(~marked)), [*landed.malformed, *lines])
 
 
 def _numbered(table: pa.Table, malformed: list[Malformed]) -> Landed:

@@ -1,0 +1,86 @@
+"""Criteo's display advertising data (Kaggle 2014) as a source of landing files.
+
+The file is the original `train.txt`: a line a row, tab-separated, without a header, empty where a value is
+missing: the label, 13 integers, 26 hashed categories. Its rows are in the order of time and cover 7 days, but
+carry no times: each bizdate of the profile takes as many rows as the others (one more or less). Lines land as
+they are, the malformed ones too: ingest reads them, and keeps those aside with their reasons.
+"""
+
+import datetime as dt
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from recsys_assets.datasets.feed import Content, Feed, LandingError
+from recsys_assets.datasets.profile import Profile, TableName
+
+FILE = "train.txt"
+# Of a landing file, about 130,000 rows: ingest holds one at a time, which takes 0.4 GB.
+PART = 32 * 2**20
+
+
+def feed(profile: Profile, source: str | Path | None, first: dt.date | None, last: dt.date | None) -> Feed:
+    """Open `train.txt`, given itself or by its folder.
+
+    It is read in parts, twice: once to count its lines, then as the days ask for them.
+
+    Raises:
+        LandingError: no such file, the profile has no last bizdate, or there are fewer lines than days.
+    """
+    file, days = _file(source), _days(profile)
+    starts = dict(zip(days, _starts(file, len(days)), strict=True))
+    ends = dict(zip(days, [*list(starts.values())[1:], file.stat().st_size], strict=True))
+
+    def day(date: dt.date) -> Iterator[tuple[TableName, Content]]:
+        for lines in _parts(file, starts[date], ends[date]):
+            yield "interactions", lines
+
+    return Feed([date for date in days if (first or date) <= date <= (last or date)], day)
+
+
+def _file(source: str | Path | None) -> Path:
+    if source is None:
+        raise LandingError(f"criteo needs --source: the original {FILE}, or the folder that holds it")
+    path = Path(source).expanduser()
+    path = path / FILE if path.is_dir() else path
+    if not path.is_file():
+        raise LandingError(f"--source {path} does not exist: give Criteo's {FILE}, or the folder that holds it")
+    return path
+
+
+def _days(profile: Profile) -> list[dt.date]:
+    if profile.last_bizdate is None:
+        raise LandingError(f"profile '{profile.name}' has no last_bizdate: over its days the rows are spread")
+    count = (profile.last_bizdate - profile.first_bizdate).days + 1
+    return [profile.first_bizdate + dt.timedelta(days=number) for number in range(count)]
+
+
+def _starts(file: Path, days: int) -> list[int]:
+    """Where each day's first line starts, in bytes."""
+    with file.open("rb") as handle:
+        ends, last = [], b"\n"
+        for content in iter(partial(handle.read, PART), b""):
+            ends.append(content.count(b"\n"))
+            last = content[-1:]
+        lines = sum(ends) + (last != b"\n")  # the last line may lack its end
+        if lines < days:
+            raise LandingError(f"{file} has {lines} lines: too few for the {days} days of the profile")
+        before = np.cumsum([0, *ends])
+        starts = [0]
+        for line in (lines * day // days for day in range(1, days)):
+            part = int(np.searchsorted(before, line)) - 1  # holds the end of the line before
+            handle.seek(part * PART)
+            breaks = np.flatnonzero(np.frombuffer(handle.read(PART), np.uint8) == ord("\n"))
+            starts.append(part * PART + int(breaks[line - before[part] - 1]) + 1)
+    return starts
+
+
+def _parts(file: Path, start: int, end: int) -> Iterator[bytes]:
+    """The bytes from `start` to `end` in parts of whole lines."""
+    with file.open("rb") as handle:
+        handle.seek(start)
+        while (place := handle.tell()) < end:
+            part = handle.read(min(PART, end - place))
+            yield part if part.endswith(b"\n") else part + handle.readline()
