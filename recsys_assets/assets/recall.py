@@ -1,6 +1,7 @@
 """Recall: the two-tower models of a bizdate, one asset and one MLflow run each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pyarrow as pa
@@ -19,6 +20,9 @@ from recsys_assets.lake import Partition
 from recsys_assets.resources import Dataset, LakeStore, Tracking
 from recsys_assets.retrieval import weighted_items
 from recsys_assets.retrieval.interactions import read
+
+if TYPE_CHECKING:
+    from recsys_assets.training.recall import Source
 
 RECALLERS = {
     "fm": "A factorisation machine in two towers (Rendle 2010), trained on labels like recsys_pipeline's.",
@@ -68,22 +72,29 @@ def _train(
     from recsys_assets.models.registry import configured
     from recsys_assets.training import checkpoint, recall
 
-    source = recall.Source(
+    learned = source(profile, inputs)
+    network, training = configured(model, config.model, config.training)
+    features = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
+    fitted = recall.fit(model, features, learned, network, training, config.seed, on_epoch)
+    checkpoint.save(output.draft.folder, fitted)
+    # The loss has a scale of its own: it is in the log and in MLflow.
+    judged = [{name: value for name, value in epoch.items() if name != recall.LOSS} for epoch in fitted.history]
+    output.metadata["training"] = show.lines("on validation rows", "epoch", judged)
+    output.manifest.metrics = recall.judged(fitted, learned)
+    check_floor(output, "recall_floor", fitted.best["validation_recall@20"], profile.bounds.min_recall)
+
+
+def source(profile: Profile, inputs: Mapping[str, Partition]) -> "Source":
+    """What two-tower models learn from, of the partitions of `INPUTS`."""
+    from recsys_assets.training.recall import Source
+
+    return Source(
         read(inputs["recall_samples"].path(ROWS)),
         pq.read_table(inputs["users"].path(ROWS)),
         pq.read_table(inputs["items"].path(ROWS)),
         profile.recall.filter_seen,
         weighted_items.read(inputs["negative_items"].path(TABLE), pa.schema([])),
     )
-    network, training = configured(model, config.model, config.training)
-    features = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
-    fitted = recall.fit(model, features, source, network, training, config.seed, on_epoch)
-    checkpoint.save(output.draft.folder, fitted)
-    # The loss has a scale of its own: it is in the log and in MLflow.
-    judged = [{name: value for name, value in epoch.items() if name != recall.LOSS} for epoch in fitted.history]
-    output.metadata["training"] = show.lines("on validation rows", "epoch", judged)
-    output.manifest.metrics = recall.judged(fitted, source)
-    check_floor(output, "recall_floor", fitted.best["validation_recall@20"], profile.bounds.min_recall)
 
 
 recall_assets = [recaller(model, description) for model, description in RECALLERS.items()]
