@@ -138,6 +138,7 @@ class Profile(_Part):
     split: Split
     recall: Recall = Recall()
     bounds: Bounds = Bounds()
+    tuned: list[str] = Field(default=[], description="models trained with the best settings of their `tune_<model>`")
 
     @field_validator("tables", mode="before")
     @classmethod
