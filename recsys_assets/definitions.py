@@ -8,7 +8,8 @@ from typing import Any
 
 import dagster as dg
 
-from recsys_assets.assets import GROUPS
+from recsys_assets.assets import assets_of
+from recsys_assets.datasets.profile import load_profile
 from recsys_assets.io_managers import LakeIOManager
 from recsys_assets.jobs import everything
 from recsys_assets.resources import resources
@@ -24,9 +25,8 @@ EXECUTOR = dg.multiprocess_executor.configured(
 def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """The definitions, with some resources replaced (by tests)."""
     provided = {**resources(), **(overrides or {})}
-    assets = [dg.load_assets_from_modules(modules, group_name=group) for group, modules in GROUPS.items()]
     return dg.Definitions(
-        assets=[asset for group in assets for asset in group],
+        assets=assets_of(load_profile()),
         jobs=[everything],
         schedules=[daily_schedule],
         sensors=[new_data_sensor],

@@ -1,10 +1,12 @@
 """Dagster: the asset definitions, one module a group.
 
 Put a new asset into the module of its stage; put its method into a floor below. `GROUPS` is the registry:
-the group's name in the UI, and the modules that define its assets.
+the group's name in the UI, and the modules that define its assets. `assets_of` says which of them a profile has.
 """
 
 from types import ModuleType
+
+import dagster as dg
 
 from recsys_assets.assets import (
     embeddings,
@@ -19,9 +21,11 @@ from recsys_assets.assets import (
     rank,
     recall,
     recall_report,
+    rows,
     samples,
     term,
 )
+from recsys_assets.datasets.profile import Profile
 
 GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "ingest": (ingest,),
@@ -34,3 +38,20 @@ GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "onnx": (onnx,),
     "evaluation": (hitrate, recall_report, evaluation),
 }
+
+
+def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
+    """The assets of the profile's graph.
+
+    A dataset of labelled rows has no `users` and `items`, and samples of its own (`rows.py`): what reads an asset
+    that is not there, directly or by way of others, is left out.
+    """
+    groups = GROUPS if profile.has_entities else {**GROUPS, "samples": (rows,)}
+    loaded = [dg.load_assets_from_modules(modules, group_name=group) for group, modules in groups.items()]
+    assets = {asset.key: asset for group in loaded for asset in group if isinstance(asset, dg.AssetsDefinition)}
+    if not profile.has_entities:
+        del assets[dg.AssetKey("users")], assets[dg.AssetKey("items")]
+    while orphans := [key for key, asset in assets.items() if not asset.dependency_keys <= assets.keys()]:
+        for key in orphans:
+            del assets[key]
+    return list(assets.values())

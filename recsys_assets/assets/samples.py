@@ -46,7 +46,7 @@ def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset)
         late = _parts_out_of_order(connection)
         output.check("parts_in_order", late == 0, users=late)
         check_label_rate(output, connection, "splits", day, profile.bounds.max_label_rate_change)
-        output.metadata["events by day"] = _plot(connection)
+        output.metadata["events by day"] = events_by_day(connection)
     return output.result()
 
 
@@ -85,8 +85,8 @@ def rank_samples(
         output.manifest.metrics = {f"{part}_rows": float(count) for part, count in rows.items()}
         written = scan([output.path(f"{part}.parquet") for part in RANKED_PARTS])
         check_no_nulls(output, connection, written, ["user_id", "item_id", "timestamp", "label"])
-        expected = _rows_and_positives(connection, f"{scan([events])} WHERE part <> 'online'")
-        found = _rows_and_positives(connection, written)
+        expected = rows_and_positives(connection, f"{scan([events])} WHERE part <> 'online'")
+        found = rows_and_positives(connection, written)
         output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
         knowing = rows_that_know_too_much(connection, events, written)
         output.check("features_know_only_the_past", knowing == 0, rows=knowing)
@@ -118,7 +118,7 @@ def recall_samples(
         output.manifest.metrics = {f"{part}_positives": float(positives) for part, _, positives in counts}
         output.manifest.metrics |= {f"{part}_rows": float(count) for part, count, _ in counts}
         check_no_nulls(output, db, written, ["user_id", "item_id", "timestamp", "label", "part"])
-        expected, found = _rows_and_positives(db, rows), _rows_and_positives(db, written)
+        expected, found = rows_and_positives(db, rows), rows_and_positives(db, written)
         output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
         output.metadata["preview"] = show.preview(db, f"FROM {written}", 5)
     return output.result()
@@ -137,12 +137,13 @@ def _parts_out_of_order(connection: duckdb.DuckDBPyConnection) -> int:
     return int(one(connection, query)[0])
 
 
-def _rows_and_positives(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[int, int]:
+def rows_and_positives(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[int, int]:
+    """Number of rows of a relation, and of positives among them."""
     count, positives = one(connection, f"SELECT count(*), sum(label) FROM {rows}")
     return int(count), int(positives)
 
 
-def _plot(connection: duckdb.DuckDBPyConnection) -> dg.MarkdownMetadataValue:
+def events_by_day(connection: duckdb.DuckDBPyConnection) -> dg.MarkdownMetadataValue:
     """Events a day, stacked by part; at most 120 bars, so that years of days stay readable."""
     found = connection.execute("""
         WITH edges AS (SELECT min(timestamp)::DATE AS first, greatest(1, ceil((max(timestamp)::DATE

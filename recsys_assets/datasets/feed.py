@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from recsys_assets.datasets.profile import TableName
 
-
 Content = pa.Table | bytes
 
 

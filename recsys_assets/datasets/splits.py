@@ -38,6 +38,37 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
         SELECT * EXCLUDE (n), {_part(profile.split, bizdate)} AS part
         FROM placed ORDER BY user_id, position
     """)
+    _refuse_empty_parts(connection, profile, bizdate)
+
+
+def split_rows(connection: duckdb.DuckDBPyConnection, profile: Profile, rows: Sequence[Path], bizdate: str) -> None:
+    """Create the table `splits` from ingested rows that have no users, which are split by day.
+
+    Columns: timestamp, seq, label (0 or 1) and part; rows are in the order of the files.
+
+    Raises:
+        SplitError: a part that the models need is empty.
+    """
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE splits AS
+        SELECT timestamp, seq, ({profile.label})::TINYINT AS label, {_part(profile.split, bizdate)} AS part
+        FROM {scan(list(rows))}
+    """)
+    _refuse_empty_parts(connection, profile, bizdate)
+
+
+def sample_rows(profile: Profile, rows: Sequence[Path], bizdate: str, part: str) -> str:
+    """SQL for the rows of one part of a dataset without users: timestamp, seq, label and the features' columns."""
+    chosen = profile.features
+    extra = [*chosen.categorical, *chosen.multi_valued, *chosen.numeric, *([profile.oracle] if profile.oracle else [])]
+    columns = "".join(f", {name(column)}" for column in extra)
+    return (
+        f"SELECT timestamp, seq, ({profile.label})::TINYINT AS label{columns} FROM {scan(list(rows))} "
+        f"WHERE {_part(profile.split, bizdate)} = '{part}'"
+    )
+
+
+def _refuse_empty_parts(connection: duckdb.DuckDBPyConnection, profile: Profile, bizdate: str) -> None:
     sizes = split_sizes(connection)
     empty = [part for part in ("train", "validation", "test") if not sizes[f"{part}_rows"]]
     if empty:

@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 from recsys_assets.datasets.duck import name, quoted
 from recsys_assets.datasets.profile import Column
 
-
 # Stands for bytes that are no UTF-8, where pyarrow would refuse the file: a code point that is no character.
 _NO_TEXT, _MARKED = "\ufffe", "recsys_assets_marked"
 codecs.register_error(_MARKED, lambda error: (_NO_TEXT, error.end))  # type: ignore[attr-defined]
