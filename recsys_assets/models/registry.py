@@ -10,7 +10,9 @@ from typing import Any, Literal, NamedTuple, cast
 from torch import nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.deepfm import DeepFm, DeepFmConfig
 from recsys_assets.models.dssm import Dssm, DssmConfig
+from recsys_assets.models.final import Final, FinalConfig
 from recsys_assets.models.fm import Fm, FmConfig
 from recsys_assets.models.sasrec import SasRec, SasRecConfig
 from recsys_assets.models.simplex import Simplex, SimplexConfig
@@ -39,6 +41,8 @@ class Entry(NamedTuple):
 
 MODELS: dict[str, Entry] = {
     "widedeep": Entry(WideDeep, WideDeepConfig, TrainingConfig()),
+    "deepfm": Entry(DeepFm, DeepFmConfig, TrainingConfig()),
+    "final": Entry(Final, FinalConfig, TrainingConfig()),
 }
 TOWERS: dict[str, Entry] = {
     "fm": Entry(Fm, FmConfig, RecallTraining(epochs=40, learning_rate=0.01, l2=1e-5)),

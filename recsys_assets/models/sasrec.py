@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.models.layers import Table, bfloat16_is_fast
+from recsys_assets.models.layers import Dropout, Table, bfloat16_is_fast
 from recsys_assets.models.losses import softmax_loss
 from recsys_assets.models.towers import Batch, TwoTower, newest
 
@@ -92,20 +92,3 @@ class Block(nn.Module):
         read = scores.masked_fill(later, -1e4).softmax(-1) @ value
         joined: Tensor = self.joined(read.transpose(1, 2).reshape(rows, places, width))
         return joined
-
-
-class Dropout(nn.Module):
-    """Dropout to the nearest 1/256, from random bytes: an eighth of the time of `nn.Dropout` on a CPU."""
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.dropped = round(256 * share)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Same shape; zeros where dropped, the rest scaled up."""
-        if not self.training or not self.dropped:
-            return x
-        words = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),), device=x.device)
-        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped
-        scaled: Tensor = x * (kept.to(x.dtype) * (256 / (256 - self.dropped)))
-        return scaled

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.models.layers import Crosses, Embed, Mlp, Normalise, OwnTerms, Table
+from recsys_assets.models.layers import Crosses, DropIds, Embed, Mlp, Normalise, OwnTerms, Table
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,9 @@ class WideDeepConfig:
 class WideDeep(nn.Module):
     """Logits (N,) of indices (N, K) and numeric (N, F), the `Encoded` tensors of N rows."""
 
-    unknown: Tensor
-    droppable: Tensor
-
     def __init__(self, schema: FeatureSchema, config: WideDeepConfig) -> None:
         super().__init__()
-        self.id_dropout = config.id_dropout
-        unknown = [schema.first_row[f.name] * (f.kind == "categorical") for f in schema.sparse for _ in range(f.length)]
-        ids = [f.group == "id" for f in schema.sparse for _ in range(f.length)]
-        self.register_buffer("unknown", torch.tensor(unknown, dtype=torch.int32), persistent=False)
-        self.register_buffer("droppable", torch.tensor(ids) * config.id_dropout, persistent=False)
+        self.drop_ids = DropIds(schema, config.id_dropout)
         self.normalise = Normalise(schema)
         self.own_terms = OwnTerms(schema)
         self.crosses = Crosses(schema, config.buckets)
@@ -48,9 +41,7 @@ class WideDeep(nn.Module):
 
     def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
         """Logits (N,)."""
-        if self.training and self.id_dropout:
-            dropped = torch.rand(indices.shape, device=indices.device) < self.droppable
-            indices = torch.where(dropped, self.unknown, indices)
+        indices = self.drop_ids(indices)
         numbers = self.normalise(numeric)
         numbers = torch.cat([numbers, self.own_terms(indices, numbers)], 1)
         wide = self.wide_values(indices).sum(1)

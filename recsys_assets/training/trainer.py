@@ -58,19 +58,23 @@ def fit(
             lambda epoch: losses(model, train_rows, training.batch, epoch),
             lambda judged: _judged(judged, validation_rows),
             "validation_auc",
-            "train_logloss",
+            "train_loss" if hasattr(model, "loss") else "train_logloss",
             on_epoch,
         )
-        last_pass(fitted, losses(model, validation_rows, training.batch, epoch=0))
+        if training.last_rate:  # a pass at rate 0 would still move what batch normalisation has counted
+            last_pass(fitted, losses(model, validation_rows, training.batch, epoch=0))
     return fitted
 
 
 def losses(model: nn.Module, rows: Rows, batch: int, epoch: int) -> Losses:
-    """Mean log loss and size of each batch of one pass over the rows, in the order of the epoch's number."""
+    """Mean loss and size of each batch of one pass over the rows, in the order of the epoch's number.
+
+    The loss is the log loss, or the model's own `loss(output, labels)` of what it gives in training.
+    """
     generator = torch.Generator().manual_seed(torch.initial_seed() + epoch)
+    loss = getattr(model, "loss", nn.functional.binary_cross_entropy_with_logits)
     for part in batches(rows, batch, generator):
-        logits = model(part.indices, part.numeric)
-        yield nn.functional.binary_cross_entropy_with_logits(logits, part.labels), len(part)
+        yield loss(model(part.indices, part.numeric), part.labels), len(part)
 
 
 def predict(model: nn.Module, rows: Encoded | Rows, batch: int = 16384) -> npt.NDArray[np.float32]:

@@ -1,0 +1,71 @@
+"""DeepFM: a factorisation machine beside an MLP (Guo et al. 2017), with widths by group as in recsys_pipeline.
+
+The logit is the sum of a weight for each value and number, of the inner products of all pairs of fields of the
+same width, and of an MLP. With `side_embedding` equal to `embedding` all fields interact, as in Guo et al.; with
+another width ids interact with ids and side fields with side fields only. recsys_pipeline has 16 and 2, and an
+MLP over the numbers alone (`deep_embeddings` False).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.layers import DropIds, Embed, Mlp, Normalise, OwnTerms, Table
+
+
+@dataclass(frozen=True)
+class DeepFmConfig:
+    """Hyper-parameters of the network."""
+
+    embedding: int = 16  # width of the embeddings of ids
+    side_embedding: int = 16  # width of those of all other fields
+    hidden: tuple[int, ...] = (256, 128)  # widths of the deep part's layers
+    deep_embeddings: bool = True  # the MLP takes the embeddings too, not the numbers alone
+    id_dropout: float = 0.1  # share of ids shown as unknown in training, so that new users and items score well
+
+
+class DeepFm(nn.Module):
+    """Logits (N,) of indices (N, K) and numeric (N, F), the `Encoded` tensors of N rows."""
+
+    def __init__(self, schema: FeatureSchema, config: DeepFmConfig) -> None:
+        super().__init__()
+        self.deep_embeddings = config.deep_embeddings
+        self.drop_ids = DropIds(schema, config.id_dropout)
+        self.normalise = Normalise(schema)
+        self.own_terms = OwnTerms(schema)
+        widths = _widths(schema, config)
+        self.widths = list(widths.values())
+        self.embed = nn.ModuleList(Embed(schema, width, group) for group, width in widths.items())
+        numbers = schema.floats + self.own_terms.width
+        embedded = sum(int(embed.width) for embed in self.embed)
+        self.value_weights = Table(schema.index_rows)
+        self.number_weights = nn.Linear(numbers, 1)
+        self.deep = Mlp(numbers + config.deep_embeddings * embedded, config.hidden)
+
+    def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
+        """Logits (N,)."""
+        indices = self.drop_ids(indices)
+        numbers = self.normalise(numeric)
+        numbers = torch.cat([numbers, self.own_terms(indices, numbers)], 1)
+        embedded = [embed(indices) for embed in self.embed]
+        logits: Tensor = self.value_weights(indices).sum(1) + self.number_weights(numbers).squeeze(1)
+        for vectors, width in zip(embedded, self.widths, strict=True):
+            logits = logits + pairs(vectors.unflatten(1, (-1, width)))
+        deep = torch.cat([*embedded, numbers], 1) if self.deep_embeddings else numbers
+        return logits + self.deep(deep).squeeze(1)
+
+
+def pairs(vectors: Tensor) -> Tensor:
+    """Sums (N,) of the inner products of all pairs of vectors (N, fields, width), in time linear in the fields."""
+    return (vectors.sum(1).square() - vectors.square().sum(1)).sum(1) / 2
+
+
+def _widths(schema: FeatureSchema, config: DeepFmConfig) -> dict[str, int]:
+    """Width of the embeddings of each group of fields that is there; the group "" is all of them."""
+    if config.embedding == config.side_embedding:
+        return {"": config.embedding}
+    there = {feature.group for feature in schema.sparse}
+    widths = {"id": config.embedding, "side": config.side_embedding}
+    return {group: width for group, width in widths.items() if group in there}

@@ -1,0 +1,142 @@
+"""FINAL: layers whose output holds products of their input, so that depth doubles the order (Zhu et al. 2023).
+
+Three definitions go by this name; `definition` picks the layer. With a, b, c linear maps of the layer's input:
+
+* fuxictr (FuxiCTR's FinalNet, behind the published figures): [a, a * b] (`residual` concat, a plain linear
+  layer's parameters) or a + a * b (sum), then batch normalisation.
+* paper: a + a * sigmoid(b).
+* mindspore: a * (1 + tanh(b)) * (1 + tanh(c)).
+
+With a second branch the logit is the mean of the two, and each also learns the mean's probability, held fixed.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.layers import DropIds, Dropout, Embed, Normalise, OwnTerms, bfloat16_is_fast
+
+Definition = Literal["fuxictr", "paper", "mindspore"]
+Residual = Literal["concat", "sum"]
+
+
+@dataclass(frozen=True)
+class FinalConfig:
+    """Hyper-parameters of the network."""
+
+    embedding: int = 16  # width of every embedding
+    branch1: tuple[int, ...] = (256, 128)  # widths of the first branch's layers
+    branch2: tuple[int, ...] = (256, 128)  # of the second's; none: there is no second
+    dropout1: tuple[float, ...] = ()  # share dropped after each layer of the first branch; none: nothing
+    dropout2: tuple[float, ...] = ()  # of the second
+    definition: Definition = "fuxictr"
+    residual: Residual = "concat"  # of the definition fuxictr
+    relu: bool = False  # after each layer of the definition fuxictr, as in its published runs
+    gating: bool = False  # the first branch also takes the embeddings times gates, a linear map over the fields
+    id_dropout: float = 0.1  # share of ids shown as unknown in training, so that new users and items score well
+
+
+class Final(nn.Module):
+    """Logits (N,) of indices (N, K) and numeric (N, F); in training (N, 2) if it has two branches."""
+
+    def __init__(self, schema: FeatureSchema, config: FinalConfig) -> None:
+        super().__init__()
+        self.drop_ids = DropIds(schema, config.id_dropout)
+        self.normalise = Normalise(schema)
+        self.own_terms = OwnTerms(schema)
+        self.embed = Embed(schema, config.embedding, std=1e-4)
+        self.gate = Gate(len(schema.sparse)) if config.gating else None
+        taken = self.embed.width + schema.floats + self.own_terms.width
+        gated = taken + (self.embed.width if config.gating else 0)
+        self.branches = nn.ModuleList([Branch(gated, config.branch1, config.dropout1, config)])
+        if config.branch2:
+            self.branches.append(Branch(taken, config.branch2, config.dropout2, config))
+
+    def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
+        """Logits (N,), or in training those of the branches (N, 2) where there are two."""
+        indices = self.drop_ids(indices)
+        numbers = self.normalise(numeric)
+        plain = [self.embed(indices), numbers, self.own_terms(indices, numbers)]
+        gated = [*plain, self.gate(plain[0])] if self.gate else plain
+        inputs = [torch.cat(gated, 1), torch.cat(plain, 1)]
+        logits = torch.cat([branch(x) for branch, x in zip(self.branches, inputs, strict=False)], 1)
+        return logits if self.training and len(self.branches) > 1 else logits.mean(1)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Log loss of the labels (N,); with two branches, plus that of each under the mean's probability."""
+        log_loss = nn.functional.binary_cross_entropy_with_logits
+        if logits.dim() == 1:
+            return log_loss(logits, labels)
+        together = logits.mean(1)
+        teacher = torch.sigmoid(together.detach()).unsqueeze(1).expand_as(logits)
+        return log_loss(together, labels) + logits.shape[1] * log_loss(logits, teacher)
+
+
+class Gate(nn.Module):
+    """(N, fields x width) embeddings times gates that a linear map over the fields gives; all are 1 at first."""
+
+    def __init__(self, fields: int) -> None:
+        super().__init__()
+        self.fields = fields
+        self.linear = nn.Linear(fields, fields)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.ones_(self.linear.bias)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """Same shape."""
+        vectors = embedded.unflatten(1, (self.fields, -1))
+        return (vectors * self.linear(vectors.transpose(1, 2)).transpose(1, 2)).flatten(1)
+
+
+class Branch(nn.Module):
+    """(N, taken) floats to logits (N, 1): factorised interaction layers and one linear.
+
+    In training the layers multiply in bfloat16 where that is fast, as in `Mlp`.
+    """
+
+    def __init__(self, taken: int, widths: tuple[int, ...], dropout: tuple[float, ...], config: FinalConfig) -> None:
+        super().__init__()
+        shares = dropout or (0.0,) * len(widths)
+        ends = zip((taken, *widths[:-1]), widths, shares, strict=True)
+        self.layers = nn.ModuleList(Interaction(a, b, config, share) for a, b, share in ends)
+        self.last = nn.Linear(widths[-1], 1)
+        nn.init.xavier_normal_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, 1)."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training and bfloat16_is_fast(x.device)):
+            for layer in self.layers:
+                x = layer(x)
+        logits: Tensor = self.last(x.float())
+        return logits
+
+
+class Interaction(nn.Module):
+    """(N, taken) floats to (N, given), products of linear maps among them."""
+
+    def __init__(self, taken: int, given: int, config: FinalConfig, dropout: float) -> None:
+        super().__init__()
+        self.kind = config.residual if config.definition == "fuxictr" else config.definition
+        maps = {"concat": given, "sum": 2 * given, "paper": 2 * given, "mindspore": 3 * given}
+        self.linear = nn.Linear(taken, maps[self.kind])
+        nn.init.xavier_normal_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        after = [nn.BatchNorm1d(given), *([nn.ReLU()] * config.relu)] if config.definition == "fuxictr" else []
+        self.after = nn.Sequential(*after, Dropout(dropout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Floats (N, given)."""
+        a, b, *more = self.linear(x).chunk(3 if self.kind == "mindspore" else 2, 1)
+        if self.kind == "concat":
+            x = torch.cat([a, a * b], 1)
+        elif self.kind == "sum":
+            x = a + a * b
+        elif self.kind == "paper":
+            x = a + a * torch.sigmoid(b)
+        else:
+            x = a * (1 + torch.tanh(b)) * (1 + torch.tanh(more[0]))
+        return self.after(x)
