@@ -37,6 +37,8 @@ LINE = [
     "item_features",
     "items",
     "onnx_widedeep",
+    "rank_deepfm",
+    "rank_final",
     "rank_report",
     "rank_samples",
     "rank_widedeep",

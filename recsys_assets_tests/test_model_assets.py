@@ -37,7 +37,7 @@ QUICK = {"training": {"epochs": 2, "batch": 512}}
 NETWORKS = {"sasrec": {"width": 16, "history": 20, "blocks": 1}, "dssm": {"embedding": 8, "hidden": [16]}}
 CONFIG = {
     "ops": {
-        "rank_widedeep": {"config": QUICK},
+        **{f"rank_{model}": {"config": QUICK} for model in ("widedeep", "deepfm", "final")},
         **{f"recall_{model}": {"config": {**QUICK, "model": NETWORKS.get(model, {})}} for model in RECALLERS},
     }
 }

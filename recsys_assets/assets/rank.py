@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 RANKERS = {
     "widedeep": "Wide & Deep (Cheng et al. 2016): crosses that memorise beside an MLP that generalises.",
+    "deepfm": "DeepFM (Guo et al. 2017): inner products of all pairs of fields beside an MLP.",
+    "final": "FINAL (Zhu et al. 2023): layers of products that double the order, two branches that teach each other.",
 }
 PREDICTIONS = "test_predictions.parquet"
 
