@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
-import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
 from recsys_assets.checks import Check, check_no_nulls, check_unique, lake_asset
@@ -30,9 +29,10 @@ def feature_schema(
 ) -> dg.MaterializeResult:
     """The features of ranking models: names, types, vocabularies, means and deviations, fitted on train rows."""
     profile = dataset.load()
-    with writing(context, lake, [rank_samples], {"features": profile.features.model_dump()}) as output:
-        train = pq.read_table(rank_samples.path("train.parquet"))
-        schema = fit_schema(profile, train, rank_samples.manifest.config["terms"])
+    config = {"features": profile.features.model_dump()}
+    with writing(context, lake, [rank_samples], config) as output, connect() as connection:
+        train = rank_samples.path("train.parquet")
+        schema = fit_schema(connection, profile, train, rank_samples.manifest.config["terms"])
         output.path(SCHEMA).write_text(schema.to_json(), encoding="utf-8")
         output.manifest.metrics = {"features": float(len(schema.features))}
         statistics = [pair for f in schema.features for pair in zip(f.mean, f.std, strict=True)]

@@ -1,80 +1,123 @@
-"""Fit the feature schema: vocabularies and normalisation statistics, from train rows only."""
+"""Fit the feature schema: vocabularies and normalisation statistics, from train rows only.
 
+Vocabularies are counted by DuckDB, which spills to disk, statistics by batches: memory does not grow with the rows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
+import duckdb
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy.typing as npt
+import pyarrow.parquet as pq
 
-from recsys_assets.datasets.profile import Column, Profile
+from recsys_assets.datasets.duck import name as identifier
+from recsys_assets.datasets.duck import one, scan
+from recsys_assets.datasets.profile import Profile, TableName
 from recsys_assets.features.history import TERM_STATISTICS, item_columns, user_columns
-from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, Side
+from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, Side, floats
+
+TABLE: dict[Side, TableName] = {"user": "users", "item": "items", "row": "interactions"}
+BATCH = 2**18  # rows
 
 
-def fit_schema(profile: Profile, train: pa.Table, terms: list[str]) -> FeatureSchema:
+@dataclass(frozen=True)
+class Train:
+    """The Parquet file of the train rows, and a connection to count in it."""
+
+    connection: duckdb.DuckDBPyConnection
+    path: Path
+
+    def vocabulary(self, column: str, min_count: int) -> list[int] | list[str]:
+        """Values (of lists, their values) of at least `min_count` rows (values), in ascending order."""
+        found = self.connection.execute(
+            f"SELECT value FROM (SELECT {column} AS value FROM {scan([self.path])}) WHERE value IS NOT NULL "
+            f"GROUP BY value HAVING count(*) >= {min_count} ORDER BY value"
+        ).fetchall()
+        return [value for (value,) in found if value not in MISSING.values()]
+
+    def longest(self, column: str) -> int:
+        """Length of the longest list, at least 1."""
+        (length,) = one(self.connection, f"SELECT max(len({identifier(column)})) FROM {scan([self.path])}")
+        return int(length or 1)
+
+    def moments(self, feature: Feature) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each float as the model sees it, missing ones left out.
+
+        The deviation of a constant is 1. Batches are summed in their order, so that the result repeats.
+        """
+        known, total = np.zeros(feature.length), np.zeros(feature.length)
+        for values in self._floats(feature):
+            known += (~np.isnan(values)).sum(axis=0)
+            total += np.nansum(values, axis=0)
+        mean = total / np.maximum(known, 1)
+        squares = sum((np.nansum((values - mean) ** 2, axis=0) for values in self._floats(feature)), np.zeros(1))
+        std = np.sqrt(squares / np.maximum(known, 1))
+        std[std == 0] = 1.0
+        return mean.tolist(), std.tolist()
+
+    def _floats(self, feature: Feature) -> Iterator[npt.NDArray[np.float64]]:
+        """(rows, length) floats, batch by batch."""
+        with pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(BATCH, columns=[feature.name]):
+                values = floats(feature, batch.column(0)).astype(np.float64)
+                yield np.sign(values) * np.log1p(np.abs(values)) if feature.transform == "log" else values
+
+
+def fit_schema(connection: duckdb.DuckDBPyConnection, profile: Profile, train: Path, terms: list[str]) -> FeatureSchema:
     """Schema of the columns of `rank_samples`, fitted on the rows of its train part (validation left out).
 
     `terms` are the counted terms, in the order of the term counts: they are their column's vocabulary.
     """
-    features = [
-        _categorical(profile, "user_id", "user", train),
-        _categorical(profile, "item_id", "item", train),
-        *(_feature(profile, name, "user", train, terms) for name in user_columns(profile)),
-        *(_feature(profile, name, "item", train, terms) for name in item_columns(profile)),
+    columns: list[tuple[str, Side]] = [
+        ("user_id", "user"),
+        ("item_id", "item"),
+        *((name, "user") for name in user_columns(profile)),
+        *((name, "item") for name in item_columns(profile)),
     ]
-    return FeatureSchema(features, profile.features.crosses)
+    if not profile.has_entities:
+        chosen = profile.features
+        columns = [(name, "row") for name in (*chosen.categorical, *chosen.multi_valued, *chosen.numeric)]
+    rows = Train(connection, train)
+    return FeatureSchema([_feature(profile, *column, rows, terms) for column in columns], profile.features.crosses)
 
 
-def _feature(profile: Profile, name: str, side: Side, train: pa.Table, terms: list[str]) -> Feature:
-    if name in profile.features.categorical:
+def _feature(profile: Profile, name: str, side: Side, train: Train, terms: list[str]) -> Feature:
+    if name in ("user_id", "item_id") or name in profile.features.categorical:
         return _categorical(profile, name, side, train)
     counted = profile.features.terms.column if profile.features.terms else ""
     if name in profile.features.multi_valued:
         return _multi_valued(profile, name, side, train, terms if name == counted else None)
-    return _numeric(name, side, train, counted if name in TERM_STATISTICS else "")
+    return _numeric(profile, name, side, train, counted if name in TERM_STATISTICS else "")
 
 
 def _type(profile: Profile, name: str, side: Side) -> Literal["int64", "string"]:
-    table: dict[str, Column] = profile.tables["users"] if side == "user" else profile.tables["items"]
-    return "int64" if table[name].type == "int64" else "string"
+    return "int64" if profile.tables[TABLE[side]][name].type == "int64" else "string"
 
 
-def _categorical(profile: Profile, name: str, side: Side, train: pa.Table) -> Feature:
+def _categorical(profile: Profile, name: str, side: Side, train: Train) -> Feature:
     group: Literal["id", "side"] = "id" if name in ("user_id", "item_id") else "side"
-    vocabulary = _vocabulary(train[name], profile.features.min_count)
+    vocabulary = train.vocabulary(identifier(name), profile.features.min_count)
     return Feature(name, "categorical", side, _type(profile, name, side), group, vocabulary)
 
 
-def _multi_valued(profile: Profile, name: str, side: Side, train: pa.Table, terms: list[str] | None) -> Feature:
-    longest = pc.max(pc.list_value_length(train[name])).as_py() or 1
-    vocabulary = _vocabulary(pc.list_flatten(train[name]), profile.features.min_count) if terms is None else terms
-    return Feature(name, "multi_valued", side, "string", "side", vocabulary, length=int(longest))
+def _multi_valued(profile: Profile, name: str, side: Side, train: Train, terms: list[str] | None) -> Feature:
+    vocabulary = train.vocabulary(f"unnest({identifier(name)})", profile.features.min_count) if terms is None else terms
+    return Feature(name, "multi_valued", side, "string", "side", vocabulary, length=train.longest(name))
 
 
-def _numeric(name: str, side: Side, train: pa.Table, terms_of: str) -> Feature:
-    """Mean and standard deviation of each float, missing ones left out; a constant one gets 1."""
-    column = train[name].combine_chunks()
-    nested = pa.types.is_nested(column.type)
-    flat = (pc.list_flatten(column) if nested else column).cast(pa.float64())
-    values = flat.to_numpy(zero_copy_only=False).reshape(train.num_rows, -1)
-    known = np.maximum((~np.isnan(values)).sum(axis=0), 1)
-    mean = np.nansum(values, axis=0) / known
-    std = np.sqrt(np.nansum((values - mean) ** 2, axis=0) / known)
-    std[std == 0] = 1.0
-    return Feature(
+def _numeric(profile: Profile, name: str, side: Side, train: Train, terms_of: str) -> Feature:
+    nested = name in TERM_STATISTICS
+    feature = Feature(
         name,
         "numeric",
         side,
         "float32",
-        length=values.shape[1],
-        mean=mean.tolist(),
-        std=std.tolist(),
+        length=train.longest(name) if nested else 1,
+        transform="log" if name in profile.features.log else "",
         terms_of=terms_of,
     )
-
-
-def _vocabulary(values: pa.ChunkedArray | pa.Array, min_count: int) -> list[int] | list[str]:
-    """Values of at least `min_count` rows, in ascending order."""
-    counts = pc.value_counts(values)
-    kept = counts.filter(pc.greater_equal(counts.field("counts"), min_count)).field("values")
-    return sorted(value for value in kept.to_pylist() if value is not None and value not in MISSING.values())
+    mean, std = train.moments(feature)
+    return replace(feature, mean=mean, std=std)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Kind = Literal["categorical", "multi_valued", "numeric"]
-Side = Literal["user", "item"]
+Side = Literal["user", "item", "row"]
 # What stands for a missing value, and pads lists, where there is no null (the ONNX file's inputs).
 MISSING = {"int64": -(2**63), "string": ""}
 
@@ -35,12 +35,13 @@ class Feature:
         name: column of `rank_samples`, and input of the ONNX file.
         kind: categorical (one value a row), multi_valued (a list of values a row), numeric
             (`length` floats a row: a number, or a fixed-size list).
-        side: the snapshot that serves it, `user_features` or `item_features`.
+        side: the snapshot that serves it, `user_features` or `item_features`, or the row itself.
         type: int64 or string for the values of categorical and multi_valued, float32 for numeric.
         group: `id` for user_id and item_id, `side` for the rest (models may treat them differently).
         vocabulary: known values in ascending order.
         length: floats a row (numeric), or the most values a row may have (multi_valued).
-        mean, std: of train rows, one for each float (numeric only).
+        mean, std: of train rows, one for each float, after the transformation (numeric only).
+        transform: `log` is sign(x) ln(1 + |x|), which the model applies to the raw floats (numeric only).
         terms_of: the multi-valued feature whose vocabulary the floats follow, one float a value, so that
             a model can pick those of the row's own values (numeric only; empty for all others).
     """
@@ -54,7 +55,13 @@ class Feature:
     length: int = 1
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
+    transform: Literal["", "log"] = ""
     terms_of: str = ""
+
+    @cached_property
+    def keys(self) -> pa.Array:
+        """The vocabulary as Arrow looks values up in it."""
+        return pa.array(self.vocabulary, pa.int64() if self.type == "int64" else pa.string())
 
     @property
     def index_rows(self) -> int:
@@ -212,8 +219,7 @@ def ragged(feature: Feature, lists: pa.Array) -> tuple[npt.NDArray[np.int64], np
 
 def _looked_up(feature: Feature, values: pa.Array, known: int, unknown: int) -> npt.NDArray[np.int32]:
     """Row of each value: `known` for the first of the vocabulary, `unknown` for what it lacks."""
-    kind = pa.int64() if feature.type == "int64" else pa.string()
-    found = pc.index_in(values.cast(kind), value_set=pa.array(feature.vocabulary, kind))
+    found = pc.index_in(values.cast(feature.keys.type), value_set=feature.keys)
     rows: npt.NDArray[np.int32] = pc.fill_null(pc.add(found, known), unknown).to_numpy(zero_copy_only=False)
     return rows.astype(np.int32)
 
@@ -226,5 +232,6 @@ def floats(feature: Feature, values: pa.Array) -> npt.NDArray[np.float32]:
     if pa.types.is_fixed_size_list(values.type):
         missing = pa.scalar([None] * feature.length, values.type)
         values = pc.list_flatten(pc.fill_null(values, missing) if values.null_count else values)
-    flat: npt.NDArray[np.float32] = values.cast(pa.float32()).to_numpy(zero_copy_only=False)
+    # Unsafe, as a safe cast refuses integers past 2^24, which float32 rounds.
+    flat: npt.NDArray[np.float32] = values.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
     return flat.reshape(rows, feature.length)
