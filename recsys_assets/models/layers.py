@@ -66,19 +66,25 @@ class Dropout(nn.Module):
 
 
 class Normalise(nn.Module):
-    """(N, F) raw floats to z-scores of the train rows within +-5; a missing one becomes the mean, 0."""
+    """(N, F) raw floats, transformed as the schema says, to z-scores of the train rows within +-5; missing is 0."""
 
     mean: Tensor
     std: Tensor
+    log: Tensor
 
     def __init__(self, schema: FeatureSchema) -> None:
         super().__init__()
         numeric = schema.of_kind("numeric")
         self.register_buffer("mean", torch.tensor([value for f in numeric for value in f.mean]))
         self.register_buffer("std", torch.tensor([value or 1.0 for f in numeric for value in f.std]))
+        log = [f.transform == "log" for f in numeric for _ in range(f.length)]
+        self.register_buffer("log", torch.tensor(log), persistent=False)
+        self.transforms = any(log)
 
     def forward(self, numeric: Tensor) -> Tensor:
         """Normalised floats (N, F)."""
+        if self.transforms:
+            numeric = torch.where(self.log, numeric.sign() * numeric.abs().log1p(), numeric)
         scores = (numeric - self.mean) / self.std
         return torch.where(torch.isnan(scores), 0.0, scores).clamp(-5.0, 5.0)
 
