@@ -45,11 +45,12 @@ def main() -> None:
 
 
 def _demonstrate(console: Console) -> None:
-    from recsys_assets.cli.selection import asset_names  # loads the definitions, which read RECSYS_PROFILE
+    from recsys_assets.cli.selection import select  # loads the definitions, which read RECSYS_PROFILE
 
     profile = load_profile("sample")
     day, lake = _landed(profile), Lake(settings().lake, profile.name)
-    if missing := [name for name in asset_names() if not _is_there(lake, name, day)]:
+    wanted = sorted(key.to_user_string() for key in select("*"))
+    if missing := [name for name in wanted if not _is_there(lake, name, day)]:
         console.print(f"{len(missing)} assets to build for {day}", highlight=False)
         materialize(",".join(f"{name}+" for name in missing), day)  # and what was made of an older one
     else:

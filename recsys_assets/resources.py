@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import mlflow
     from matplotlib.figure import Figure
 
+    from recsys_assets.tuning.study import Trial
+
 
 class Dataset(dg.ConfigurableResource[Profile]):
     """The dataset profile that this code location serves."""
@@ -121,6 +123,25 @@ class Tracking(dg.ConfigurableResource[None]):
         import mlflow
 
         mlflow.log_metrics(_metric_names(metrics), step=epoch)
+
+    def log_trial(self, parent: str, trial: "Trial", metric: str) -> None:
+        """Log a trial that has ended as a run nested in another, with the times at which it ran.
+
+        One that was pruned ends KILLED.
+        """
+        import mlflow
+        from mlflow.entities import Metric, Param
+
+        client = mlflow.MlflowClient(self.uri)
+        experiment = client.get_run(parent).info.experiment_id
+        tags = {"mlflow.parentRunId": parent, "mlflow.runName": f"trial {trial.number}", "reason": trial.reason}
+        began, ended = int(trial.began * 1000), int(trial.ended * 1000)
+        run = client.create_run(experiment, began, tags).info.run_id
+        (name,) = _metric_names({metric: 0.0})
+        course = [Metric(name, value, ended, step) for step, value in enumerate(trial.course)]
+        best = [Metric(f"best_{name}", trial.value, ended, 0)] if trial.state == "complete" else []
+        client.log_batch(run, [*course, *best], [Param(key, str(value)) for key, value in trial.settings.items()])
+        client.set_terminated(run, {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[trial.state], ended)
 
     def url(self, run: "mlflow.ActiveRun") -> str:
         """Where people see the run."""

@@ -76,8 +76,9 @@ def tracking_uri(home: Path) -> str:
 
 
 def run_day(instance: dg.DagsterInstance, *assets: str, **more: Any) -> dg.ExecuteInProcessResult:
-    """Materialize assets of `DAY` (none named: all), `more` being configurations by asset."""
-    job = build_defs(resources()).resolve_implicit_global_asset_job_def()
+    """Materialize assets of `DAY` (none named: the daily job's), `more` being configurations by asset."""
+    defs = build_defs(resources())
+    job = defs.resolve_implicit_global_asset_job_def() if assets else defs.resolve_job_def("everything")
     selection = [dg.AssetKey(asset) for asset in assets] or None
     config = {"ops": {name: op for name, op in {**CONFIG["ops"], **more}.items() if not assets or name in assets}}
     return job.execute_in_process(

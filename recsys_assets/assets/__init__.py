@@ -24,6 +24,7 @@ from recsys_assets.assets import (
     rows,
     samples,
     term,
+    tuning,
 )
 from recsys_assets.datasets.profile import Profile
 
@@ -36,6 +37,7 @@ GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "embeddings": (embeddings, index),
     "rank": (rank,),
     "onnx": (onnx,),
+    "tuning": (tuning,),
     "evaluation": (hitrate, recall_report, evaluation),
 }
 

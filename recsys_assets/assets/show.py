@@ -5,11 +5,12 @@ Plots are small PNGs inside the Markdown: Dagster keeps each in its event log, s
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import duckdb
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,6 +57,26 @@ def calibration(bins: Mapping[str, Any]) -> "Figure":
     return figure
 
 
+def parallel(title: str, columns: Mapping[str, Sequence[Any]], log: Container[str] = ()) -> "Figure":
+    """One line a row across the columns, each on a scale of its own, those of `log` by magnitude.
+
+    The last column, of numbers, gives the lines their colours: yellow is the highest, and drawn on top.
+    """
+    from matplotlib import colormaps
+
+    figure, plot = axes(title, "", "")
+    scales = [_scale(values, name in log) for name, values in columns.items()]
+    rows = np.array([positions for positions, _, _ in scales]).T
+    for row in rows[np.argsort(rows[:, -1], kind="stable")]:
+        plot.plot(range(len(scales)), row, color=colormaps["viridis"](row[-1]))
+    for place, (_, low, high) in enumerate(scales):
+        plot.text(place, -0.03, low, ha="center", va="top")
+        plot.text(place, 1.03, high, ha="center", va="bottom")
+    plot.set(xticks=range(len(scales)), yticks=[], ylim=(-0.15, 1.15))
+    plot.set_xticklabels(list(columns), rotation=20, ha="right")
+    return figure
+
+
 def picture(figure: "Figure") -> dg.MarkdownMetadataValue:
     """A figure as a PNG inside Markdown."""
     buffer = io.BytesIO()
@@ -66,3 +87,14 @@ def picture(figure: "Figure") -> dg.MarkdownMetadataValue:
 def _cell(value: Any) -> str:
     text = f"{value:.4f}" if isinstance(value, float) else str(value)
     return (text if len(text) <= 60 else text[:57] + "…").replace("|", "\\|").replace("\n", " ")
+
+
+def _scale(values: Sequence[Any], log: bool) -> "tuple[np.ndarray, str, str]":
+    """Where values stand from the lowest, 0, to the highest, 1, and the names of these two; texts by the alphabet."""
+    if all(isinstance(value, int | float) for value in values):
+        numbers = np.log(values) if log else np.array(values, np.float64)
+        low, high = f"{min(values):.4g}", f"{max(values):.4g}"
+    else:
+        texts = sorted({str(value) for value in values})
+        numbers, low, high = np.array([float(texts.index(str(value))) for value in values]), texts[0], texts[-1]
+    return (numbers - numbers.min()) / (np.ptp(numbers) or 1.0), low, high

@@ -1,21 +1,36 @@
-"""What all assets of trained models share: their configuration, and a partition written inside one MLflow run."""
+"""What all assets of trained models share: configuration, tuned settings, a partition written inside one MLflow run."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
+import yaml
 from pydantic import Field
 
+from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output, writing
 from recsys_assets.lake import Partition
 from recsys_assets.resources import LakeStore, Tracking
+from recsys_assets.tuning.space import bundled_spaces
+
+BEST = "best.yaml"
+C = TypeVar("C", bound=dg.Config)
 
 
-class ModelConfig(dg.Config):
-    """How a model is trained; what is not set is the model's own default."""
+class NotTuned(LookupError):
+    """The profile asks for tuned settings that are not there; the message says how to make them."""
+
+
+class Seeded(dg.Config):
+    """What the configurations of everything that is trained have."""
 
     seed: int = Field(default=1, description="of initial weights, dropout, negatives and the order of rows")
+
+
+class ModelConfig(Seeded):
+    """How a model is trained; what is not set is the model's own default."""
+
     model: dict[str, Any] = Field(default={}, description="hyper-parameters of the network that differ")
     training: dict[str, Any] = Field(default={}, description="settings of the trainer that differ")
 
@@ -26,7 +41,7 @@ def trained(
     lake: LakeStore,
     tracking: Tracking,
     model: str,
-    config: ModelConfig,
+    config: Seeded,
     upstream: Sequence[Partition],
 ) -> Iterator[Output]:
     """Write the asset's partition inside an MLflow run, each of them naming the other."""
@@ -45,3 +60,37 @@ def reported(context: dg.AssetExecutionContext, tracking: Tracking) -> Callable[
         context.log.info(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
 
     return on_epoch
+
+
+def tuned(
+    context: dg.AssetExecutionContext, lake: LakeStore, profile: Profile, model: str, config: C
+) -> tuple[C, list[Partition]]:
+    """Where the profile has the model in `tuned`, the config with its best settings wherever it has none of its own.
+
+    They come from the newest partition of `tune_<model>` up to the bizdate that passed its checks; it is returned too,
+    for the manifest to name it. Dagster does not know of it, as it may be of an earlier day.
+
+    Raises:
+        NotTuned: there is no such partition, or the profile names a model that no asset tunes.
+    """
+    if unknown := sorted(set(profile.tuned) - bundled_spaces().keys()):
+        raise NotTuned(
+            f"profile {profile.name}: tuned: there is no asset that tunes {unknown}, only {[*bundled_spaces()]}"
+        )
+    if model not in profile.tuned:
+        return config, []
+    asset, bizdate = f"tune_{model}", context.partition_key
+    days = [day for day in lake.lake.bizdates(asset) if day <= bizdate]
+    passed = [day for day in days if not lake.lake.manifest(asset, day).failed_checks]
+    if not passed:
+        raise NotTuned(
+            f"profile {profile.name} has {model} in `tuned`, but no {asset} up to {bizdate} has passed its checks: "
+            f"run `recsys materialize {asset} --bizdate {bizdate}`, or take {model} out of `tuned`"
+        )
+    partition = lake.read(asset, passed[-1])
+    best = yaml.safe_load(partition.path(BEST).read_text(encoding="utf-8"))
+    given = config.model_dump(exclude_unset=True)
+    sections = {
+        name: {**best[name], **given[name]} for name in best.keys() & given.keys() if isinstance(best[name], dict)
+    }
+    return type(config)(**{**best, **given, **sections}), [partition]

@@ -30,6 +30,7 @@ def materialize(selection: str, bizdate: dt.date | None) -> None:
     """Build the assets of SELECTION for a bizdate; landed days that are missing are ingested first.
 
     SELECTION is Dagster's: rank_widedeep, '+rank_report' (with all it needs), 'group:rank', '*'.
+    The tune_* run only when they are named.
     """
     run(selection, bizdate.isoformat() if bizdate else None)
 

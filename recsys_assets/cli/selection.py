@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from recsys_assets.jobs import ON_DEMAND
+
 
 class SelectionError(ValueError):
     """A selection that names no asset or cannot be read."""
@@ -38,23 +40,27 @@ def select(expression: str) -> frozenset[dg.AssetKey]:
     """Assets of a selection in Dagster's syntax: `rank_widedeep`, `+rank_report`, `group:rank`, `*`.
 
     `+name` means all that the asset needs, as `+key:name` does in Dagster's present syntax; its older one,
-    which still reads `+name`, takes a single step.
+    which still reads `+name`, takes a single step. What runs on demand only must be named: `tune_widedeep`,
+    `group:tuning`; `*` and `rank_samples+` leave it out.
 
     Raises:
         SelectionError: it cannot be read, names an unknown asset, or nothing.
     """
     from recsys_assets.definitions import defs
 
+    graph = defs.resolve_asset_graph()
     names, clauses = "|".join(asset_names()), expression.split(",")
     keyed = [re.sub(rf"(?<![\w:\"/])({names})(?![\w:\"/])", r'key:"\1"', clause) for clause in clauses]
     try:
-        found = _parse(keyed, clauses).resolve(defs.resolve_asset_graph())
+        found = _parse(keyed, clauses).resolve(graph)
     except dg.DagsterInvalidSubsetError as error:
         for name in re.findall(r"'(\w+)'", str(error)):  # "AssetKey(s) ['x'] were selected, but …"
             known_asset(name)
         raise SelectionError(f"selection '{expression}': {error}") from error
     except dg.DagsterError as error:
         raise SelectionError(f"selection '{expression}' cannot be read: {error}") from error
+    if not re.search(rf"\b({ON_DEMAND}|tune_)", expression):
+        found = {key for key in found if graph.get(key).group_name != ON_DEMAND}
     if not found:
         raise SelectionError(f"selection '{expression}' names no asset; there are {', '.join(asset_names())}")
     return frozenset(found)

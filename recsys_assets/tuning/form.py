@@ -74,7 +74,10 @@ def _no_code(value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    return {dict: "range", Range: "range", list: "list"}.get(type(value), "value")
+    """Which of the forms below a value has."""
+    if isinstance(value, dict | Range):
+        return "range"
+    return "list" if isinstance(value, list) else "value"
 
 
 Searched = Annotated[

@@ -29,18 +29,15 @@ Settings = Mapping[str, Any]
 
 
 class Tuned(Protocol):
-    """A model and the rows that it is tuned on.
+    """A model and the rows that it is tuned on."""
 
-    Attributes:
-        metric: the name of what is judged by, the higher the better.
-        sections: the settings' classes, by the section of the config of the model's asset.
-    """
-
-    metric: str
+    @property
+    def metric(self) -> str:
+        """The name of what is judged by, the higher the better."""
 
     @property
     def sections(self) -> Sections:
-        """See above."""
+        """The settings' classes, by the section of the config of the model's asset."""
 
     def judge(self, settings: Settings, report: Report) -> float:
         """The metric on validation rows; `report` hears of it as training goes on.

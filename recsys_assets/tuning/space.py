@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -62,12 +63,20 @@ class Space:
         return {**self.constants, **chosen}
 
 
-def space(form: Form, sections: Sections) -> Space:
-    """The space of a file, as far as the model has such settings.
+def bundled_spaces() -> dict[str, Path]:
+    """The files that come with the package, by model; the models that have one can be tuned."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "spaces").glob("*.yaml"))}
+
+
+def space(form: Form, model: str, sections: Sections) -> Space:
+    """The space of a file that is for the model.
 
     Raises:
-        SpaceError: settings that it does not have (all are named), one that stands twice, or a value it cannot have.
+        SpaceError: it is for another; it has settings that do not exist (all are named), one of them twice, or a value
+            of the wrong kind.
     """
+    if form.model_name != model:
+        raise SpaceError(f"this search space is of model_name '{form.model_name}', not '{model}'")
     owners = {name: section for section in sections.values() for name in _defaults(section)}
     names = {name: _own_name(name, owners) for name in [*form.common_param, *form.hyper_param]}
     if dead := [name for name in names if names[name] not in owners]:

@@ -6,6 +6,7 @@ state from trial to trial, and a killed trial stays "running": a study resumed a
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Trial:
         number: from 0, in the order of the trials.
         drawn: what Optuna drew.
         settings: all settings, the constant ones too.
-        value: the metric, of a pruned trial the last one reported.
+        value: the metric; of a pruned trial the last one reported, of a failed one -inf.
         course: the metric by step.
         reason: why it failed.
         began, ended: seconds since 1970.
@@ -53,7 +54,7 @@ class Trial:
     state: State
     drawn: dict[str, Any]
     settings: dict[str, Any]
-    value: float | None
+    value: float
     course: list[float]
     reason: str
     began: float
@@ -87,7 +88,8 @@ def run(
     Raises:
         NoTrialCompleted: all failed or were pruned.
     """
-    study, ended = _stored(storage), []
+    study = _stored(storage)
+    ended: list[Trial] = []
     while True:
         for frozen in study.get_trials(deepcopy=False)[len(ended) : trials]:
             ended.append(_trial(frozen, space))
@@ -104,7 +106,7 @@ def run(
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
     """Complete trials by their metric, the best first, ties by number; then the pruned ones, then the failed."""
     order = list(_STATES.values())
-    return sorted(trials, key=lambda trial: (order.index(trial.state), -(trial.value or 0.0), trial.number))
+    return sorted(trials, key=lambda trial: (order.index(trial.state), -trial.value, trial.number))
 
 
 def _next(ended: "Sequence[FrozenTrial]", space: Space, objective: Objective, seed: int) -> "FrozenTrial":
@@ -175,7 +177,7 @@ def _trial(frozen: "FrozenTrial", space: Space) -> Trial:
         state=_STATES[frozen.state.name],
         drawn=frozen.params,
         settings=space.settings(frozen.params),
-        value=frozen.value,
+        value=-math.inf if frozen.value is None else frozen.value,
         course=[value for _, value in sorted(frozen.intermediate_values.items())],
         reason=frozen.user_attrs.get(_REASON, ""),
         began=began.timestamp() if began else 0.0,

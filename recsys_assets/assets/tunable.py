@@ -1,0 +1,64 @@
+"""Which models can be tuned: for each kind what its tuners read, and how the best trial is judged."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from recsys_assets.assets import i2i, rank, recall
+from recsys_assets.assets.features import SCHEMA
+from recsys_assets.assets.samples import RANKED_PARTS
+from recsys_assets.checks import Check
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.lake import Partition
+from recsys_assets.retrieval.interactions import read
+from recsys_assets.tuning.objectives import ItemToItem, Ranking, Tuned, TwoTowers
+from recsys_assets.tuning.space import bundled_spaces
+
+Inputs = Mapping[str, Partition]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model.
+
+    Attributes:
+        inputs: the assets that its tuners read.
+        floor: the check of the best trial's metric on validation rows.
+        bound: what this must reach.
+        make: the objective of (model, profile, seed, inputs).
+    """
+
+    inputs: tuple[str, ...]
+    floor: Check
+    bound: Callable[[Profile], float]
+    make: Callable[[str, Profile, int, Inputs], Tuned]
+
+
+def _ranking(model: str, _: Profile, seed: int, inputs: Inputs) -> Tuned:
+    schema = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
+    train, validation, test = (inputs["rank_samples"].path(f"{part}.parquet") for part in RANKED_PARTS)
+    return Ranking(model, schema, train, validation, test, seed)
+
+
+def _two_towers(model: str, profile: Profile, seed: int, inputs: Inputs) -> Tuned:
+    schema = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
+    return TwoTowers(model, schema, recall.source(profile, inputs), seed)
+
+
+def _item_to_item(model: str, profile: Profile, _: int, inputs: Inputs) -> Tuned:
+    method, interactions = i2i.METHODS[model], read(inputs["recall_samples"].path(ROWS))
+    return ItemToItem(method.find, method.config, interactions, profile.recall.filter_seen)
+
+
+_AUC_FLOOR = Check("auc_floor", "the best trial's validation AUC reaches bounds.min_auc")
+_RECALL_FLOOR = Check("recall_floor", "the best trial's validation recall@20 reaches bounds.min_recall")
+_RANK = Kind(("rank_samples", "feature_schema"), _AUC_FLOOR, lambda profile: profile.bounds.min_auc, _ranking)
+_RECALL = Kind(recall.INPUTS, _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _two_towers)
+_I2I = Kind(("recall_samples",), _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _item_to_item)
+MODELS = {
+    model: kind
+    for models, kind in ((rank.RANKERS, _RANK), (recall.RECALLERS, _RECALL), (i2i.METHODS, _I2I))
+    for model in models
+    if model in bundled_spaces()
+}

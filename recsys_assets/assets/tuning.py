@@ -1,0 +1,88 @@
+"""Tuning: a search for the settings of a model, one asset a model that has a search space in `tuning/spaces/`.
+
+These assets cost as much as all their trials: they run when they are named, and are no part of the daily job.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from recsys_assets.assets import trials
+from recsys_assets.assets.tracked import Seeded, trained
+from recsys_assets.assets.tunable import MODELS, Kind
+from recsys_assets.checks import check_floor, lake_asset
+from recsys_assets.io_managers import Output
+from recsys_assets.lake import Partition
+from recsys_assets.resources import Dataset, LakeStore, Tracking
+from recsys_assets.settings import settings
+from recsys_assets.tuning import form, study
+from recsys_assets.tuning.space import Space, bundled_spaces, space
+
+
+class TuneConfig(Seeded):
+    """How a model is tuned."""
+
+    trials: int | None = Field(default=None, ge=1, description="how many (default: the space's num_experiment)")
+    space: str | None = Field(default=None, description="path of a YAML file (default: the bundled space of the model)")
+
+
+def tuner(model: str, kind: Kind) -> dg.AssetsDefinition:
+    """The asset that tunes one model."""
+
+    @lake_asset(
+        name=f"tune_{model}",
+        description=(
+            "A search for the best settings, on validation rows: each trial follows from the earlier ones, and ends "
+            "early where it is below their median. The best one is scored on test rows, once. `best.yaml` is what the "
+            f"asset of {model} trains with where the profile has it in `tuned`; `summary.yaml` has all trials."
+        ),
+        ins={name: dg.AssetIn(name) for name in kind.inputs},
+        kinds={"optuna", "mlflow"},
+        pool="training",
+        checks=[kind.floor],
+    )
+    def tune(
+        context: dg.AssetExecutionContext,
+        config: TuneConfig,
+        lake: LakeStore,
+        dataset: Dataset,
+        tracking: Tracking,
+        **inputs: Partition,
+    ) -> dg.MaterializeResult:
+        profile = dataset.load()
+        read = form.read(settings().home / config.space if config.space else bundled_spaces()[model])
+        tuned = kind.make(model, profile, config.seed, inputs)
+        searched = space(read, model, tuned.sections)
+        with trained(context, lake, tracking, model, config, list(inputs.values())) as output:
+            storage, name = _storage(output, searched), f"validation_{tuned.metric}"
+
+            def on_trial(trial: study.Trial) -> None:
+                tracking.log_trial(output.manifest.mlflow_run_id or "", trial, name)
+                context.log.info(f"trial {trial.number}: {trial.state}, {trial.value}, {trial.drawn} {trial.reason}")
+
+            wanted = config.trials or read.num_experiment
+            found = study.ranked(study.run(searched, tuned.judge, storage, wanted, config.seed, on_trial))
+            judged = trials.measure(output, found, tuned)
+            trials.write(output, found, tuned, read)
+            plots = {"settings": trials.describe(output, found, searched, read, tuned.metric)}
+            check_floor(output, kind.floor.name, judged[name], kind.bound(profile))
+            tracking.log(judged, output.draft.folder, plots)
+        shutil.rmtree(storage.parent)  # the partition has it all
+        return output.result()
+
+    return tune
+
+
+def _storage(output: Output, searched: Space) -> Path:
+    """The study's file until the partition is published: another one where inputs, seed, code or space are others."""
+    manifest = output.manifest
+    decides = json.dumps([repr(searched), manifest.seed, manifest.upstream, manifest.code_version])
+    folder = settings().data / "tuning" / manifest.profile / manifest.asset / f"bizdate={manifest.bizdate}"
+    return folder / f"{hashlib.sha256(decides.encode()).hexdigest()[:16]}.journal"
+
+
+tuning_assets = [tuner(model, kind) for model, kind in MODELS.items()]
