@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from recsys_assets.features.schema import FeatureSchema, encode
+
+BATCH = 2**18  # rows encoded at a time
 
 
 class LabelError(ValueError):
@@ -37,19 +40,45 @@ class Rows:
 def load(schema: FeatureSchema, source: pa.Table | Path, device: torch.device) -> Rows:
     """Encode a table, or only the needed columns of a Parquet file, and move it to the device whole.
 
+    Rows are encoded `BATCH` at a time: at most the encoded rows and one raw batch are held.
+
     Raises:
         LabelError: the source has no rows, or labels other than 0 and 1.
+        SchemaError: a column is absent or does not have the feature's type or length.
     """
-    if isinstance(source, Path):
-        source = pq.read_table(source, columns=[*(feature.name for feature in schema.features), "label"])
-    if source.num_rows == 0:
+    count, parts = _read(source, [*(feature.name for feature in schema.features), "label"])
+    if count == 0:
         raise LabelError("there are no rows to train or validate on: widen the range of bizdates")
-    labels = source["label"].combine_chunks()
-    if labels.null_count or not pc.all(pc.is_in(labels, pa.array([0, 1], labels.type))).as_py():
+    indices = np.empty((count, schema.index_columns), np.int32)
+    numeric = np.empty((count, schema.floats), np.float32)
+    labels = np.empty(count, np.float32)
+    start = 0
+    for part in parts:
+        place = slice(start, start := start + part.num_rows)
+        encoded = encode(schema, part)
+        indices[place], numeric[place], labels[place] = encoded.indices, encoded.numeric, _labels(part["label"])
+    return Rows(*(torch.from_numpy(array).to(device) for array in (indices, numeric, labels)))
+
+
+def _read(source: pa.Table | Path, columns: list[str]) -> tuple[int, Iterator[pa.Table]]:
+    """The number of rows, and the rows in tables of at most `BATCH`."""
+    if isinstance(source, pa.Table):
+        slices = (source.slice(start, BATCH) for start in range(0, source.num_rows, BATCH))
+        return source.num_rows, slices
+    return pq.read_metadata(source).num_rows, _read_parquet(source, columns)
+
+
+def _read_parquet(file: Path, columns: list[str]) -> Iterator[pa.Table]:
+    with pq.ParquetFile(file) as opened:
+        for batch in opened.iter_batches(BATCH, columns=columns):
+            yield pa.Table.from_batches([batch])
+
+
+def _labels(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    if column.null_count or not pc.all(pc.is_in(column, pa.array([0, 1], column.type))).as_py():
         raise LabelError("column 'label' must hold 0 and 1 only")
-    encoded = encode(schema, source)
-    tensors = (encoded.indices, encoded.numeric, labels.to_numpy(zero_copy_only=False).astype(np.float32))
-    return Rows(*(torch.from_numpy(array).to(device) for array in tensors))
+    labels: npt.NDArray[np.float32] = column.to_numpy().astype(np.float32)
+    return labels
 
 
 def batches(rows: Rows, size: int, generator: torch.Generator) -> Iterator[Rows]:
