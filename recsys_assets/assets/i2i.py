@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
+from recsys_assets.assets.tracked import tuned
 from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.i2i import itemcf, neighbours, swing
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.io_managers import Output, writing
 from recsys_assets.lake import Partition
-from recsys_assets.resources import LakeStore
+from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.interactions import Ids, Interactions, find, read
 from recsys_assets.retrieval.lists import Lists
 
@@ -72,10 +73,12 @@ def item_to_item(name: str, method: Method) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: method.config,  # type: ignore[name-defined]  # Dagster makes the form in the UI of it
         lake: LakeStore,
+        dataset: Dataset,
         recall_samples: Partition,
         items: Partition,
     ) -> dg.MaterializeResult:
-        with writing(context, lake, [recall_samples, items], config.model_dump()) as output:
+        config, best = tuned(context, lake, dataset.load(), name, config)
+        with writing(context, lake, [recall_samples, items, *best], config.model_dump()) as output:
             known = read(recall_samples.path(ROWS)).before("test")
             found = method.find(known, config)
             output.manifest.rows = neighbours.write(output.path(ROWS), known.item_ids, found.lists)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from recsys_assets.assets import show
 from recsys_assets.assets.features import SCHEMA
 from recsys_assets.assets.samples import RANKED_PARTS
-from recsys_assets.assets.tracked import ModelConfig, reported, trained
+from recsys_assets.assets.tracked import ModelConfig, reported, trained, tuned
 from recsys_assets.checks import Check, check_floor, lake_asset
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema, encode
@@ -53,7 +53,8 @@ def ranker(model: str, description: str) -> dg.AssetsDefinition:
         rank_samples: Partition,
         feature_schema: Partition,
     ) -> dg.MaterializeResult:
-        with trained(context, lake, tracking, model, config, [rank_samples, feature_schema]) as output:
+        config, best = tuned(context, lake, dataset.load(), model, config)
+        with trained(context, lake, tracking, model, config, [rank_samples, feature_schema, *best]) as output:
             scored = _train(reported(context, tracking), config, model, output, rank_samples, feature_schema)
             plots = _evaluate(output, dataset.load(), scored)
             tracking.log(output.manifest.metrics, output.draft.folder, plots)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from recsys_assets.assets import show
 from recsys_assets.assets.features import SCHEMA
 from recsys_assets.assets.negatives import TABLE
-from recsys_assets.assets.tracked import ModelConfig, reported, trained
+from recsys_assets.assets.tracked import ModelConfig, reported, trained, tuned
 from recsys_assets.checks import Check, check_floor, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
@@ -52,7 +52,8 @@ def recaller(model: str, description: str) -> dg.AssetsDefinition:
         tracking: Tracking,
         **inputs: Partition,
     ) -> dg.MaterializeResult:
-        with trained(context, lake, tracking, model, config, list(inputs.values())) as output:
+        config, best = tuned(context, lake, dataset.load(), model, config)
+        with trained(context, lake, tracking, model, config, [*inputs.values(), *best]) as output:
             _train(reported(context, tracking), config, model, dataset.load(), output, inputs)
             tracking.log(output.manifest.metrics, output.draft.folder, {})
         return output.result()
