@@ -29,8 +29,8 @@ def rank_report(
 ) -> dg.MaterializeResult:
     """Every ranking model on the test rows, beside the base rate, popularity and the best AUC there can be.
 
-    Popularity scores an item by its number of earlier events; the base rate gives every row the rate of
-    train. Where the data is generated, its true probabilities show what no model can exceed.
+    Popularity scores an item by its number of earlier events, where there are items; the base rate gives every
+    row the rate of train. Where the data is generated, its true probabilities show what no model can exceed.
     """
     with writing(context, lake, [rank_samples, *rankers.values()]) as output:
         figures = {name.removeprefix("rank_"): dict(model.manifest.metrics) for name, model in rankers.items()}
@@ -41,7 +41,7 @@ def rank_report(
             for metric, value in metrics.items()
         }
         best = min(metrics["test_auc"] for metrics in figures.values())
-        popularity = baselines["popularity"]["test_auc"]
+        popularity = baselines.get("popularity", baselines["base_rate"])["test_auc"]
         output.check("models_beat_popularity", best > popularity, lowest_model=best, popularity=popularity)
         _show(output, {**figures, **baselines})
     return output.result()
@@ -50,13 +50,13 @@ def rank_report(
 def _baselines(rank_samples: Partition, oracle: str | None) -> dict[str, dict[str, float]]:
     """Metrics of what needs no model, on the same test rows."""
     train = pq.read_table(rank_samples.path("train.parquet"), columns=["label"])["label"].to_numpy()
-    columns = ["label", "item_count", *([oracle] if oracle else [])]
-    test = pq.read_table(rank_samples.path("test.parquet"), columns=columns)
+    file = rank_samples.path("test.parquet")
+    columns = [name for name in ("label", "item_count", oracle) if name in pq.read_schema(file).names]
+    test = pq.read_table(file, columns=columns)
     labels = test["label"].to_numpy()
-    found = {
-        "base_rate": {"test_auc": 0.5, "test_logloss": log_loss(labels, np.full(len(labels), train.mean()))},
-        "popularity": {"test_auc": auc(labels, test["item_count"].to_numpy())},
-    }
+    found = {"base_rate": {"test_auc": 0.5, "test_logloss": log_loss(labels, np.full(len(labels), train.mean()))}}
+    if "item_count" in columns:
+        found["popularity"] = {"test_auc": auc(labels, test["item_count"].to_numpy())}
     if oracle:
         truth = test[oracle].to_numpy()
         found["best_reachable"] = {"test_auc": auc(labels, truth), "test_logloss": log_loss(labels, truth)}

@@ -1,5 +1,6 @@
 """ONNX: each model as files that take raw features, proved equal to their original."""
 
+from itertools import islice
 from typing import Any
 
 import dagster as dg
@@ -60,7 +61,8 @@ def real_rows(rank_samples: Partition) -> pa.Table:
     for part in reversed(RANKED_PARTS):
         missing = PARITY_ROWS - sum(table.num_rows for table in tables)
         if missing > 0:
-            tables.append(pq.read_table(rank_samples.path(f"{part}.parquet")).slice(0, missing))
+            with pq.ParquetFile(rank_samples.path(f"{part}.parquet")) as file:
+                tables += [pa.Table.from_batches([batch]) for batch in islice(file.iter_batches(missing), 1)]
     return pa.concat_tables(tables)
 
 

@@ -17,7 +17,7 @@ from recsys_assets.assets.samples import RANKED_PARTS
 from recsys_assets.assets.tracked import ModelConfig, reported, trained, tuned
 from recsys_assets.checks import Check, check_floor, lake_asset
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.features.schema import FeatureSchema, encode
+from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.lake import Partition
 from recsys_assets.metrics import auc, calibration, calibration_error, gauc, log_loss
@@ -32,6 +32,7 @@ RANKERS = {
     "final": "FINAL (Zhu et al. 2023): layers of products that double the order, two branches that teach each other.",
 }
 PREDICTIONS = "test_predictions.parquet"
+KEYS = ("user_id", "item_id", "timestamp", "seq", "label")  # of the scored rows, as far as the samples have them
 
 
 def ranker(model: str, description: str) -> dg.AssetsDefinition:
@@ -55,8 +56,9 @@ def ranker(model: str, description: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         config, best = tuned(context, lake, dataset.load(), model, config)
         with trained(context, lake, tracking, model, config, [rank_samples, feature_schema, *best]) as output:
+            profile = dataset.load()
             scored = _train(reported(context, tracking), config, model, output, rank_samples, feature_schema)
-            plots = _evaluate(output, dataset.load(), scored)
+            plots = _evaluate(output, profile, scored)
             tracking.log(output.manifest.metrics, output.draft.folder, plots)
         return output.result()
 
@@ -73,7 +75,7 @@ def _train(
 ) -> pa.Table:
     """Fit on train and validation rows, write the model, score the test rows; returns the scored rows."""
     from recsys_assets.models.registry import configured
-    from recsys_assets.training import rankers
+    from recsys_assets.training import data, rankers
 
     schema = FeatureSchema.read(feature_schema.path(SCHEMA))
     train, validation, test = (rank_samples.path(f"{part}.parquet") for part in RANKED_PARTS)
@@ -82,9 +84,9 @@ def _train(
     ranker.save(output.draft.folder)
     output.metadata["training"] = show.lines("training", "epoch", ranker.fitted.history)
     output.manifest.metrics["validation_auc"] = ranker.fitted.best["validation_auc"]
-    rows = pq.read_table(test)
-    scores = ranker.predict(encode(schema, rows))
-    scored = rows.select(["user_id", "item_id", "timestamp", "label"]).append_column("score", pa.array(scores))
+    scores = ranker.predict(data.encoded(schema, test)[0])
+    keys = [name for name in pq.read_schema(test).names if name in KEYS]
+    scored = pq.read_table(test, columns=keys).append_column("score", pa.array(scores))
     pq.write_table(scored, output.path(PREDICTIONS), compression="zstd")
     output.manifest.rows = scored.num_rows
     return scored
@@ -93,19 +95,20 @@ def _train(
 def _evaluate(output: Output, profile: Profile, scored: pa.Table) -> "dict[str, Figure]":
     """Test metrics, the floor and the calibration plot, from the scored test rows; returns the plots."""
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
-    users = scored["user_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    output.manifest.metrics |= ranking_metrics(labels, scores, users)
+    output.manifest.metrics |= ranking_metrics(labels, scores)
+    if profile.has_entities:
+        users = scored["user_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+        output.manifest.metrics["test_gauc"] = gauc(labels, scores, users)
     check_floor(output, "auc_floor", output.manifest.metrics["validation_auc"], profile.bounds.min_auc)
     plots = {"calibration": show.calibration(calibration(labels, scores))}
     output.metadata |= {name: show.picture(figure) for name, figure in plots.items()}
     return plots
 
 
-def ranking_metrics(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> dict[str, float]:
+def ranking_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     """Test metrics of a ranking model, under the names that reports and `recsys show` use."""
     return {
         "test_auc": auc(labels, scores),
-        "test_gauc": gauc(labels, scores, users),
         "test_logloss": log_loss(labels, scores),
         "test_calibration_error": calibration_error(labels, scores),
     }

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from recsys_assets.features.schema import FeatureSchema, encode
+from recsys_assets.features.schema import Encoded, FeatureSchema, encode
 
 BATCH = 2**18  # rows encoded at a time
 
@@ -38,7 +38,17 @@ class Rows:
 
 
 def load(schema: FeatureSchema, source: pa.Table | Path, device: torch.device) -> Rows:
-    """Encode a table, or only the needed columns of a Parquet file, and move it to the device whole.
+    """Encode a table or a Parquet file by `encoded` and move it to the device whole.
+
+    Raises:
+        LabelError, SchemaError: see `encoded`.
+    """
+    rows, labels = encoded(schema, source)
+    return Rows(*(torch.from_numpy(array).to(device) for array in (rows.indices, rows.numeric, labels)))
+
+
+def encoded(schema: FeatureSchema, source: pa.Table | Path) -> tuple[Encoded, npt.NDArray[np.float32]]:
+    """Encode a table, or only the needed columns of a Parquet file; the labels (N,) come beside.
 
     Rows are encoded `BATCH` at a time: at most the encoded rows and one raw batch are held.
 
@@ -49,15 +59,16 @@ def load(schema: FeatureSchema, source: pa.Table | Path, device: torch.device) -
     count, parts = _read(source, [*(feature.name for feature in schema.features), "label"])
     if count == 0:
         raise LabelError("there are no rows to train or validate on: widen the range of bizdates")
-    indices = np.empty((count, schema.index_columns), np.int32)
-    numeric = np.empty((count, schema.floats), np.float32)
+    rows = Encoded(
+        np.empty((count, schema.index_columns), np.int32), np.empty((count, schema.floats), np.float32)
+    )
     labels = np.empty(count, np.float32)
     start = 0
     for part in parts:
         place = slice(start, start := start + part.num_rows)
-        encoded = encode(schema, part)
-        indices[place], numeric[place], labels[place] = encoded.indices, encoded.numeric, _labels(part["label"])
-    return Rows(*(torch.from_numpy(array).to(device) for array in (indices, numeric, labels)))
+        found = encode(schema, part)
+        rows.indices[place], rows.numeric[place], labels[place] = found.indices, found.numeric, _labels(part["label"])
+    return rows, labels
 
 
 def _read(source: pa.Table | Path, columns: list[str]) -> tuple[int, Iterator[pa.Table]]:
