@@ -1,10 +1,10 @@
 """ONNX: each model as files that take raw features, proved equal to their original."""
 
-from itertools import islice
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
@@ -61,8 +61,7 @@ def real_rows(rank_samples: Partition) -> pa.Table:
     for part in reversed(RANKED_PARTS):
         missing = PARITY_ROWS - sum(table.num_rows for table in tables)
         if missing > 0:
-            with pq.ParquetFile(rank_samples.path(f"{part}.parquet")) as file:
-                tables += [pa.Table.from_batches([batch]) for batch in islice(file.iter_batches(missing), 1)]
+            tables.append(ds.dataset(rank_samples.path(f"{part}.parquet")).head(missing))
     return pa.concat_tables(tables)
 
 
