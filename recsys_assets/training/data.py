@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recsys_assets.features.schema import Encoded, FeatureSchema, encode
+from recsys_assets.training.distributed import processes, rank
 
 BATCH = 2**18  # rows encoded at a time
 
@@ -59,9 +60,7 @@ def encoded(schema: FeatureSchema, source: pa.Table | Path) -> tuple[Encoded, np
     count, parts = _read(source, [*(feature.name for feature in schema.features), "label"])
     if count == 0:
         raise LabelError("there are no rows to train or validate on: widen the range of bizdates")
-    rows = Encoded(
-        np.empty((count, schema.index_columns), np.int32), np.empty((count, schema.floats), np.float32)
-    )
+    rows = Encoded(np.empty((count, schema.index_columns), np.int32), np.empty((count, schema.floats), np.float32))
     labels = np.empty(count, np.float32)
     start = 0
     for part in parts:
@@ -92,8 +91,15 @@ def _labels(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
     return labels
 
 
-def batches(rows: Rows, size: int, generator: torch.Generator) -> Iterator[Rows]:
-    """All rows once in a new random order, in batches of `size` (the last may be smaller)."""
+def batches(rows: Rows, size: int, generator: torch.Generator) -> Iterator[tuple[Rows, int]]:
+    """All rows once in a new random order, in batches of `size`: this process's share of each, and its size.
+
+    The last may be smaller. One that leaves a process less than two rows, of which batch normalisation can count
+    no spread, joins the one before.
+    """
     order = torch.randperm(len(rows), generator=generator).to(rows.labels.device)
-    for places in torch.split(order, size):
-        yield rows.take(places)
+    parts = list(torch.split(order, size))
+    if len(parts) > 1 and len(parts[-1]) < 2 * processes():
+        parts[-2:] = [torch.cat(parts[-2:])]
+    for places in parts:
+        yield rows.take(places.tensor_split(processes())[rank()]), len(places)
