@@ -17,7 +17,7 @@ from recsys_assets.datasets.ingest import (
     ingest_events,
     load_known_ids,
 )
-from recsys_assets.datasets.profile import KEYS, Profile, TableName
+from recsys_assets.datasets.profile import Profile, TableName
 from recsys_assets.datasets.tables import LandedFileError
 from recsys_assets.io_managers import Output, writing
 from recsys_assets.resources import Dataset, LakeStore
@@ -32,7 +32,7 @@ FEW_REJECTED = "rejected rows are at most bounds.max_rejected_rate of what lande
     kinds={"duckdb", "parquet"},
     checks=[
         Check("no_nulls", NOT_NULL),
-        Check("unique_keys", "no two rows have the same user, item and time"),
+        Check("unique_keys", "no two rows have the same user, item and time, or without users the same day and place"),
         Check("rejected_rows_are_few", FEW_REJECTED),
     ],
 )
@@ -40,7 +40,7 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
     """Events of one UTC day: who touched what, when, in the order of the landing files (`seq`).
 
     Rows with missing or unknown ids, values out of bounds, a time outside the day, or that repeat user,
-    item and time go to `rejected.parquet` with the reason. A range of days is ingested in one run.
+    item and time go to `rejected.parquet` with the reason, as do lines that are no rows. A range of days is ingested in one run.
     """
     profile, days = dataset.load(), list(context.partition_keys)
     check_label_rule(profile)
@@ -116,7 +116,7 @@ def _describe(
     output: Output, connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, counts: dict[str, int]
 ) -> None:
     """Checks and figures of an ingested table."""
-    rows, keys = scan([output.path(ROWS)]), KEYS[table]
+    rows, keys = scan([output.path(ROWS)]), profile.keys(table)
     rejected = sum(counts.values()) - counts["rows"]
     output.manifest.rows = counts["rows"]
     output.manifest.metrics = {"rejected_rows": float(rejected)}
