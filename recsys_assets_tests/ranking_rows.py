@@ -1,9 +1,12 @@
 """Generated rows of a small ranking problem whose truth is known."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
 from recsys_assets.features.schema import Feature, FeatureSchema
+from recsys_assets.models.registry import configured, entry
 
 GENRES = ["Action", "Comedy", "Drama", "War"]
 
@@ -64,3 +67,10 @@ def messy_rows() -> pa.Table:
             ),
         }
     )
+
+
+def quick_settings(model: str, epochs: int) -> tuple[Any, Any]:
+    """Config and training of any ranker that learns something of thousands of rows in a few small epochs."""
+    if entry(model).library == "lightgbm":
+        return configured(model, {"epochs": epochs, "learning_rate": 0.1, "min_rows": 20}, {})
+    return configured(model, {}, {"epochs": epochs, "batch": 256, "learning_rate": 5e-3})

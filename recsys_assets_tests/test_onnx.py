@@ -2,13 +2,11 @@ from pathlib import Path
 
 import onnx
 import pytest
-import torch
 
 from recsys_assets.features.schema import MISSING, FeatureSchema
 from recsys_assets.models.registry import MODELS
 from recsys_assets.training import checkpoint, onnx_export, rankers
-from recsys_assets.training.config import TrainingConfig
-from recsys_assets_tests.ranking_rows import messy_rows, ranking_rows, ranking_schema
+from recsys_assets_tests.ranking_rows import messy_rows, quick_settings, ranking_rows, ranking_schema
 
 SCHEMA = ranking_schema()
 TOLERANCE = 1e-5
@@ -19,14 +17,13 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """Folder of a checkpoint and its `model.onnx`."""
     folder = tmp_path_factory.mktemp("exported")
     table, _ = ranking_rows(5000, 1)
-    settings = TrainingConfig(batch=250, epochs=2, learning_rate=0.01)
-    ranker = rankers.fit(request.param, SCHEMA, table, table, training=settings)
+    ranker = rankers.fit(request.param, SCHEMA, table, table, *quick_settings(request.param, epochs=2))
     ranker.save(folder)
     ranker.export(folder / "model.onnx", {"bizdate": "2003-02-28"})
     return folder
 
 
-def test_onnxruntime_and_torch_agree_on_ten_thousand_rows_and_on_single_ones(exported: Path) -> None:
+def test_onnxruntime_and_the_model_agree_on_ten_thousand_rows_and_on_single_ones(exported: Path) -> None:
     differences = rankers.parity(exported, exported / "model.onnx", ranking_rows(10_000, 2)[0])
     assert set(differences) == {"max_difference", "max_difference_batch_4096", "max_difference_batch_1"}
     assert max(differences.values()) <= TOLERANCE
@@ -37,11 +34,8 @@ def test_unknown_and_missing_values_are_treated_alike(exported: Path) -> None:
 
 
 def test_parity_notices_another_model(exported: Path, tmp_path: Path) -> None:
-    fitted = checkpoint.load(exported)
-    with torch.no_grad():
-        next(fitted.model.parameters()).mul_(2.0)
-    checkpoint.save(tmp_path, fitted)
-    rows = ranking_rows(1000, 2)[0]
+    name, (rows, _) = checkpoint.description(exported)["model"], ranking_rows(1000, 2)
+    rankers.fit(name, SCHEMA, rows, rows, *quick_settings(name, epochs=1)).save(tmp_path)
     assert rankers.parity(tmp_path, exported / "model.onnx", rows)["max_difference"] > 1e-3
 
 
@@ -81,11 +75,11 @@ def test_the_same_checkpoint_gives_the_same_bytes_and_no_path_of_this_machine(ex
         assert trace not in content
 
 
-def test_a_schema_without_lists_and_crosses_is_exported_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["widedeep", "lgbm"])
+def test_a_schema_without_lists_and_crosses_is_exported_too(model: str, tmp_path: Path) -> None:
     features = [feature for feature in SCHEMA.features if feature.kind != "multi_valued" and not feature.terms_of]
     table, _ = ranking_rows(1000, 3)
-    settings = TrainingConfig(epochs=1)
-    ranker = rankers.fit("widedeep", FeatureSchema(features), table, table, training=settings)
+    ranker = rankers.fit(model, FeatureSchema(features), table, table, *quick_settings(model, epochs=1))
     ranker.save(tmp_path)
     ranker.export(tmp_path / "model.onnx", {})
     assert rankers.parity(tmp_path, tmp_path / "model.onnx", table)["max_difference"] <= TOLERANCE

@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from recsys_assets.features.schema import encode
 from recsys_assets.metrics import auc
 from recsys_assets.models.registry import MODELS, UnknownModel, configured
-from recsys_assets.training import checkpoint, loop, trainer
+from recsys_assets.training import checkpoint, loop, rankers, trainer
+from recsys_assets.training.average import Average
 from recsys_assets.training.config import ConfigError, TrainingConfig
 from recsys_assets.training.data import LabelError
-from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
+from recsys_assets_tests.ranking_rows import quick_settings, ranking_rows, ranking_schema
 
 SCHEMA = ranking_schema()
 TRAIN, VALIDATION, TEST = (ranking_rows(rows, seed) for rows, seed in ((20_000, 1), (4_000, 2), (4_000, 3)))
@@ -48,12 +49,12 @@ def test_the_best_epoch_is_kept_and_then_sees_the_validation_rows() -> None:
 
 def test_the_average_of_the_weights_is_what_it_says() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
-    mean = loop.averaged(model, 2.0)
+    average = Average(model, 2.0)
     for weight in (1.0, 2.0, 4.0):
         model.weight.data.fill_(weight)
-        mean.update_parameters(model)
+        average.after_step()
     second = 1.0 + (2.0 - 1.0) * 3 / 4  # (eta + 1) / (t + eta) at step t = 2
-    assert next(mean.parameters()).item() == pytest.approx(second + (4.0 - second) * 3 / 5)
+    assert next(average.settled().parameters()).item() == pytest.approx(second + (4.0 - second) * 3 / 5)
 
 
 def test_training_stops_when_validation_no_longer_gains() -> None:
@@ -150,10 +151,12 @@ def test_settings_are_given_by_name_and_unknown_ones_refused() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_registered_model_learns_and_survives_a_checkpoint(name: str, tmp_path: Path) -> None:
-    one_epoch = dataclasses.replace(QUICK, epochs=1)
-    fitted = trainer.fit(name, SCHEMA, TRAIN[0], VALIDATION[0], training=one_epoch)
-    checkpoint.save(tmp_path, fitted)
-    rows = encode(SCHEMA, TEST[0])
-    scores = trainer.predict(checkpoint.load(tmp_path).model, rows)
+    ranker = rankers.fit(name, SCHEMA, TRAIN[0], VALIDATION[0], *quick_settings(name, epochs=1))
+    ranker.save(tmp_path)
+    rows, loaded = encode(SCHEMA, TEST[0]), rankers.load(tmp_path, SCHEMA)
+    scores = loaded.predict(rows)
     assert auc(TEST[0]["label"].to_numpy(), scores) > 0.6
-    assert np.array_equal(scores, trainer.predict(fitted.model, rows))
+    assert np.array_equal(scores, ranker.predict(rows))
+    assert (loaded.fitted.config, loaded.fitted.history) == (ranker.fitted.config, ranker.fitted.history)
+    with pytest.raises(checkpoint.CheckpointMismatch, match="materialize the model again"):
+        rankers.load(tmp_path, ranking_schema(crosses=()))

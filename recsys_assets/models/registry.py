@@ -1,7 +1,7 @@
 """The models by name: one line a model; trainer, checkpoint and ONNX export take any of them.
 
 A ranking model is an nn.Module made of (schema, config) that gives logits (N,) for indices (N, K) and numeric
-(N, F); a two-tower model is a `TwoTower` made of the same.
+(N, F), or for LightGBM the columns that its trees take; a two-tower model is a `TwoTower` made of the same.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +14,7 @@ from recsys_assets.models.deepfm import DeepFm, DeepFmConfig
 from recsys_assets.models.dssm import Dssm, DssmConfig
 from recsys_assets.models.final import Final, FinalConfig
 from recsys_assets.models.fm import Fm, FmConfig
+from recsys_assets.models.lgbm import LgbmConfig, LgbmInputs, NoSettings
 from recsys_assets.models.sasrec import SasRec, SasRecConfig
 from recsys_assets.models.simplex import Simplex, SimplexConfig
 from recsys_assets.models.towers import TwoTower
@@ -35,7 +36,7 @@ class Entry(NamedTuple):
 
     model: Callable[[FeatureSchema, Any], nn.Module]
     config: type[Any]
-    training: TrainingConfig
+    training: Any
     library: Library = "torch"
 
 
@@ -43,6 +44,7 @@ MODELS: dict[str, Entry] = {
     "widedeep": Entry(WideDeep, WideDeepConfig, TrainingConfig()),
     "deepfm": Entry(DeepFm, DeepFmConfig, TrainingConfig()),
     "final": Entry(Final, FinalConfig, TrainingConfig()),
+    "lgbm": Entry(LgbmInputs, LgbmConfig, NoSettings(), "lightgbm"),
 }
 TOWERS: dict[str, Entry] = {
     "fm": Entry(Fm, FmConfig, RecallTraining(epochs=40, learning_rate=0.01, l2=1e-5)),

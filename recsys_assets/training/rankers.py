@@ -15,6 +15,7 @@ import pyarrow as pa
 from recsys_assets.features.schema import Encoded, FeatureSchema, encode
 from recsys_assets.models.registry import Library, entry
 from recsys_assets.training import checkpoint, onnx_export, trainer
+from recsys_assets.training.lgbm import LgbmRanker
 from recsys_assets.training.loop import Fitted, OnEpoch
 
 
@@ -80,7 +81,7 @@ class TorchRanker:
         onnx_export.export(self.fitted, path, metadata)
 
 
-LIBRARIES: dict[Library, type[Ranker]] = {"torch": TorchRanker}
+LIBRARIES: dict[Library, type[Ranker]] = {"torch": TorchRanker, "lightgbm": LgbmRanker}
 
 
 def fit(
