@@ -76,6 +76,11 @@ class Features(_Part):
     crosses: list[list[str]] = Field(default=[], description="for the wide part: pairs of the features above")
     min_count: int = Field(default=2, ge=1)
 
+    @property
+    def columns(self) -> list[str]:
+        """All columns that are named as features."""
+        return [*self.categorical, *self.multi_valued, *self.numeric]
+
 
 class Split(_Part):
     """How events become train, validation, test and online parts.
@@ -190,7 +195,7 @@ class Profile(_Part):
         needy = {f"split.strategy {self.split.strategy}": self.split.strategy != "by_day", "rating": self.rating}
         if asking := [name for name, needs in needy.items() if needs]:
             raise ValueError(f"{asking[0]} needs tables.users and tables.items: add them or leave it out")
-        for name in (*self.features.categorical, *self.features.multi_valued, *self.features.numeric):
+        for name in self.features.columns:
             if name == "label" or re.search(rf"\b{re.escape(name)}\b", self.label):
                 raise ValueError(f"features: '{name}' is what the label is made of, which nobody knows beforehand")
 

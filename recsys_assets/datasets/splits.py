@@ -59,8 +59,7 @@ def split_rows(connection: duckdb.DuckDBPyConnection, profile: Profile, rows: Se
 
 def sample_rows(profile: Profile, rows: Sequence[Path], bizdate: str, part: str) -> str:
     """SQL for the rows of one part of a dataset without users: timestamp, seq, label and the features' columns."""
-    chosen = profile.features
-    extra = [*chosen.categorical, *chosen.multi_valued, *chosen.numeric, *([profile.oracle] if profile.oracle else [])]
+    extra = [*profile.features.columns, *([profile.oracle] if profile.oracle else [])]
     columns = "".join(f", {name(column)}" for column in extra)
     return (
         f"SELECT timestamp, seq, ({profile.label})::TINYINT AS label{columns} FROM {scan(list(rows))} "

@@ -71,17 +71,21 @@ def fit_schema(connection: duckdb.DuckDBPyConnection, profile: Profile, train: P
 
     `terms` are the counted terms, in the order of the term counts: they are their column's vocabulary.
     """
-    columns: list[tuple[str, Side]] = [
+    rows = Train(connection, train)
+    features = [_feature(profile, name, side, rows, terms) for name, side in _columns(profile)]
+    return FeatureSchema(features, profile.features.crosses)
+
+
+def _columns(profile: Profile) -> list[tuple[str, Side]]:
+    """The columns of `rank_samples` that feed models, and what serves each."""
+    if not profile.has_entities:
+        return [(column, "row") for column in profile.features.columns]
+    return [
         ("user_id", "user"),
         ("item_id", "item"),
-        *((name, "user") for name in user_columns(profile)),
-        *((name, "item") for name in item_columns(profile)),
+        *((column, "user") for column in user_columns(profile)),
+        *((column, "item") for column in item_columns(profile)),
     ]
-    if not profile.has_entities:
-        chosen = profile.features
-        columns = [(name, "row") for name in (*chosen.categorical, *chosen.multi_valued, *chosen.numeric)]
-    rows = Train(connection, train)
-    return FeatureSchema([_feature(profile, *column, rows, terms) for column in columns], profile.features.crosses)
 
 
 def _feature(profile: Profile, name: str, side: Side, train: Train, terms: list[str]) -> Feature:
