@@ -5,19 +5,22 @@ AUC of Wide & Deep is 0.823, that of the weights themselves 0.819.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.models.layers import Table
+from recsys_assets.training.average import Average
 from recsys_assets.training.config import TrainingConfig
+from recsys_assets.training.distributed import decided, mean_of_all, rank
+from recsys_assets.training.optimiser import clip, coalesce, optimiser
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 Losses = Iterable[tuple[Tensor, int]]
@@ -51,11 +54,6 @@ class Fitted:
         return self.history[self.best_epoch]
 
 
-def device_of_choice() -> torch.device:
-    """A GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch inside the block, and leave the caller's random state as it was.
@@ -71,14 +69,30 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def optimiser(model: nn.Module, training: TrainingConfig, share: float = 1.0) -> torch.optim.Optimizer:
-    """Fused Adam at a share of the learning rate; L2 on the tables only, where few rows stand behind each weight."""
-    tables = [layer.weight for layer in model.modules() if isinstance(layer, Table)]
-    known = {id(weight) for weight in tables}
-    rest = [weight for weight in model.parameters() if id(weight) not in known]
-    rate = {"lr": training.learning_rate * share, "initial_lr": training.learning_rate * share}
-    groups: list[dict[str, Any]] = [{"params": tables, "weight_decay": training.l2, **rate}]
-    return torch.optim.Adam([*groups, *([{"params": rest, **rate}] if rest else [])], fused=True)
+@dataclass
+class Course:
+    """Where a training stands between two epochs.
+
+    Attributes:
+        average: the averaged weights, and how many steps there were.
+        best: the averaged weights of the best epoch.
+        warm: the last epoch that began while the learning rate still rose: what it reached says little.
+    """
+
+    adam: torch.optim.Optimizer
+    average: Average
+    best: dict[str, Tensor] = field(default_factory=dict)
+    warm: int = 0
+
+
+class Keeper(Protocol):
+    """Keeps a training's state after each epoch, and brings it back."""
+
+    def restore(self, fitted: Fitted, course: Course) -> None:
+        """Bring a training that has not begun to where it was kept, if it was."""
+
+    def save(self, fitted: Fitted, course: Course) -> None:
+        """Keep the state."""
 
 
 def train_epoch(
@@ -87,44 +101,36 @@ def train_epoch(
     losses: Losses,
     training: TrainingConfig,
     steps: Iterator[int],
-    after_step: Callable[[], object] = lambda: None,
+    average: Average | None = None,
 ) -> float:
     """One step for each (mean loss, rows) of `losses`, computed as they are asked for; returns the rows' mean loss.
 
-    `steps` numbers the steps from 1 through all epochs.
+    `steps` numbers the steps from 1 through all epochs; `average`, if any, takes the weights in after each.
 
     Raises:
         TrainingDiverged: the loss became NaN or infinite.
     """
     model.train()
-    total, rows = torch.zeros(()), 0
+    weights = list(model.parameters())
+    total, rows = torch.zeros((), device=weights[0].device), 0
     for loss, size in losses:
         step = next(steps)
         for group in adam.param_groups:
             group["lr"] = group["initial_lr"] * min(1.0, step / training.warmup)
         adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+        coalesce(weights)
+        clip(weights, training.clip)
+        if average:
+            average.before_step()
         adam.step()
-        after_step()
-        total, rows = total.to(loss.device) + loss.detach() * size, rows + size
+        if average:
+            average.after_step()
+        total, rows = total + loss.detach() * size, rows + size
+    total = mean_of_all(total)
     if not torch.isfinite(total):
         raise TrainingDiverged("the loss is no number any more: lower learning_rate or look for huge values")
     return float(total) / max(rows, 1)
-
-
-def averaged(model: nn.Module, recency: float) -> AveragedModel:
-    """The average of the parameters over all steps, newer ones weighted more: polynomial decay (Shamir, Zhang 2013).
-
-    Unlike a moving average of a fixed width it fits runs of any length, from tens of steps to many thousands.
-    """
-
-    def average(old: Sequence[Tensor], new: Sequence[Tensor], steps: Tensor | int) -> None:
-        share = (recency + 1) / (int(steps) + recency + 1)
-        for mean, value in zip(old, new, strict=True):
-            mean.lerp_(value, share)
-
-    return AveragedModel(model, multi_avg_fn=average)
 
 
 def run(
@@ -134,33 +140,49 @@ def run(
     metric: str,
     loss_name: str,
     on_epoch: OnEpoch | None,
+    keeper: Keeper | None = None,
 ) -> None:
     """Epochs until `metric` has not risen for `patience`; the model is left with the best epoch's averaged weights.
 
-    `losses(epoch)` goes once over the train rows; `judge(model)` gives the validation metrics.
+    `losses(epoch)` goes once over the train rows; `judge(model)` gives the validation metrics; `keeper`, if any,
+    says where to go on and is told of every epoch.
 
     Raises:
         TrainingDiverged: the loss became NaN or infinite.
     """
     model, training = fitted.model, fitted.training
-    adam, mean, steps = optimiser(model, training), averaged(model, training.recency), count(1)
-    best: dict[str, Tensor] = {}
-    warm = 0  # the last epoch that began while the learning rate still rose: what it reached says little
-    for epoch in range(training.epochs):
-        warm = epoch if mean.n_averaged < training.warmup else warm
-        loss = train_epoch(model, adam, losses(epoch), training, steps, lambda: mean.update_parameters(model))
-        metrics = {loss_name: loss, **judge(mean.module)}
+    course = Course(optimiser(model, training), Average(model, training.recency))
+    if keeper:
+        keeper.restore(fitted, course)
+    while not _over(fitted, course):
+        epoch, average = len(fitted.history), course.average
+        _own_chance(fitted.seed, epoch)
+        course.warm = epoch if average.steps < training.warmup else course.warm
+        loss = train_epoch(model, course.adam, losses(epoch), training, count(average.steps + 1), average)
+        judged = average.settled()
+        metrics = {loss_name: loss, **decided(partial(judge, judged))}
         fitted.history.append(metrics)
+        if epoch == 0 or metrics[metric] > fitted.best[metric]:
+            fitted.best_epoch, course.best = epoch, copy.deepcopy(judged.state_dict())
         if on_epoch:
             on_epoch(epoch, metrics)
-        if epoch == 0 or metrics[metric] > fitted.best[metric]:
-            fitted.best_epoch, best = epoch, copy.deepcopy(mean.module.state_dict())
-        if epoch - max(fitted.best_epoch, warm) >= training.patience:
-            break
-    model.load_state_dict(best)
+        if keeper:
+            keeper.save(fitted, course)
+    model.load_state_dict(course.best)
 
 
 def last_pass(fitted: Fitted, losses: Losses) -> None:
     """Let the kept model see the validation rows once, with a new Adam at `last_rate` of the learning rate."""
     adam = optimiser(fitted.model, fitted.training, fitted.training.last_rate)
     train_epoch(fitted.model, adam, losses, fitted.training, count(1))
+
+
+def _over(fitted: Fitted, course: Course) -> bool:
+    done, patience = len(fitted.history), fitted.training.patience
+    return done >= fitted.training.epochs or (done > 0 and done - 1 - max(fitted.best_epoch, course.warm) >= patience)
+
+
+def _own_chance(seed: int, epoch: int) -> None:
+    """Give each process but the first random numbers of its own, the same whenever the training goes on from here."""
+    if rank():
+        torch.manual_seed(int(np.random.SeedSequence([seed, epoch, rank()]).generate_state(1)[0]))

@@ -25,8 +25,9 @@ from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, qu
 from recsys_assets.retrieval.lists import Lists, evaluate, recommend
 from recsys_assets.retrieval.weighted_items import WeightedItems
 from recsys_assets.training.config import RecallTraining
+from recsys_assets.training.distributed import device_of_choice
 from recsys_assets.training.draws import Draws
-from recsys_assets.training.loop import Fitted, Losses, OnEpoch, device_of_choice, last_pass, run, seeded
+from recsys_assets.training.loop import Fitted, Losses, OnEpoch, last_pass, run, seeded
 from recsys_assets.training.tower_data import TowerData, event_batches, load, targets_of, window_batches
 
 CUTOFF = 20

@@ -9,6 +9,9 @@ metrics to the last digit on MovieLens 1M; another processor or a GPU may round 
 moves its test AUC by about 0.0004.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,13 @@ from torch import nn
 
 from recsys_assets.features.schema import Encoded, FeatureSchema
 from recsys_assets.metrics import auc, log_loss
+from recsys_assets.models.layers import bfloat16_is_fast
 from recsys_assets.models.registry import entry
 from recsys_assets.training.config import TrainingConfig
 from recsys_assets.training.data import Rows, batches, load
-from recsys_assets.training.loop import Fitted, Losses, OnEpoch, device_of_choice, last_pass, run, seeded
+from recsys_assets.training.distributed import device_of_choice, parallel, processes
+from recsys_assets.training.loop import Fitted, Keeper, Losses, OnEpoch, last_pass, run, seeded
+from recsys_assets.training.progress import OnStep, watched
 
 
 def fit(
@@ -46,35 +52,74 @@ def fit(
         LabelError, SchemaError, UnknownModel, UndefinedMetric: the input cannot be trained on.
         TrainingDiverged: the loss became NaN or infinite.
     """
-    made = entry(model_name)
-    config, training = config or made.config(), training or made.training
-    device = device_of_choice()
-    train_rows, validation_rows = load(schema, train, device), load(schema, validation, device)
-    with seeded(seed):
-        model = made.model(schema, config).to(device)
-        fitted = Fitted(model_name, model, config, schema, training, seed)
-        run(
-            fitted,
-            lambda epoch: losses(model, train_rows, training.batch, epoch),
-            lambda judged: _judged(judged, validation_rows),
-            "validation_auc",
-            "train_loss" if hasattr(model, "loss") else "train_logloss",
-            on_epoch,
-        )
-        if training.last_rate:  # a pass at rate 0 would still move what batch normalisation has counted
-            last_pass(fitted, losses(model, validation_rows, training.batch, epoch=0))
+    with untrained(model_name, schema, config, training, seed) as fitted:
+        device = device_of_choice()
+        learn(fitted, load(schema, train, device), load(schema, validation, device), on_epoch)
     return fitted
 
 
-def losses(model: nn.Module, rows: Rows, batch: int, epoch: int) -> Losses:
-    """Mean loss and size of each batch of one pass over the rows, in the order of the epoch's number.
+@contextmanager
+def untrained(
+    model_name: str, schema: FeatureSchema, config: Any, training: TrainingConfig | None, seed: int
+) -> Iterator[Fitted]:
+    """A model with its first weights; inside the block random numbers are those of the seed."""
+    made = entry(model_name)
+    config, training = config or made.config(), training or made.training
+    with seeded(seed):
+        model = made.model(schema, config).to(device_of_choice())
+        yield Fitted(model_name, model, config, schema, training, seed)
 
-    The loss is the log loss, or the model's own `loss(output, labels)` of what it gives in training.
+
+def learn(
+    fitted: Fitted,
+    train: Rows,
+    validation: Rows,
+    on_epoch: OnEpoch | None = None,
+    on_step: OnStep | None = None,
+    keeper: Keeper | None = None,
+) -> None:
+    """Train an untrained model: what `fit` does, on loaded rows.
+
+    `on_step` is called after each step; `keeper` keeps the state after each epoch. Inside `distributed.together`
+    all processes train the one model, each on its share of every batch.
     """
-    generator = torch.Generator().manual_seed(torch.initial_seed() + epoch)
+    model, batch = fitted.model, fitted.training.batch
+    forward = parallel(model)
+
+    def passed(rows: Rows, epoch: int) -> Losses:
+        found = losses(model, rows, batch, fitted.seed + epoch, forward)
+        return watched(found, epoch, len(rows), on_step) if on_step else found
+
+    run(
+        fitted,
+        partial(passed, train),
+        partial(_judged, rows=validation),
+        "validation_auc",
+        "train_loss" if hasattr(model, "loss") else "train_logloss",
+        on_epoch,
+        keeper,
+    )
+    if fitted.training.last_rate:  # a pass at rate 0 would still move what batch normalisation has counted
+        last_pass(fitted, passed(validation, 0))
+
+
+def losses(model: nn.Module, rows: Rows, batch: int, order: int, forward: nn.Module | None = None) -> Losses:
+    """Mean loss and size of each batch of one pass over the rows, in the order that a number decides.
+
+    The loss is the log loss, or the model's own `loss(output, labels)` of what it gives in training. `forward`
+    is what `parallel` made of the model. Of several processes each gives the loss of its share, scaled so that
+    the mean over the processes is the mean over the rows.
+
+    On a GPU the whole forward pass is in bfloat16 where that is fast.
+    """
+    generator = torch.Generator().manual_seed(order)
     loss = getattr(model, "loss", nn.functional.binary_cross_entropy_with_logits)
-    for part in batches(rows, batch, generator):
-        yield loss(model(part.indices, part.numeric), part.labels), len(part)
+    device = rows.labels.device
+    fast = device.type == "cuda" and bfloat16_is_fast(device)
+    for part, size in batches(rows, batch, generator):
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            found = loss((forward or model)(part.indices, part.numeric), part.labels)
+        yield found * (len(part) * processes() / size), size
 
 
 def predict(model: nn.Module, rows: Encoded | Rows, batch: int = 16384) -> npt.NDArray[np.float32]:

@@ -1,0 +1,116 @@
+"""The processes that train one model together, as `torchrun` starts them; a process alone is one of one.
+
+All hold all rows and the same weights. Each computes its share of every batch; the gradients are averaged, so
+that every process takes the same step. What is decided on validation rows, the first process decides for all.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from recsys_assets.models.layers import Table
+
+
+class ProcessLost(RuntimeError):
+    """Another of the processes that train together has ended, so this one cannot go on."""
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def processes() -> int:
+    """How many train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def device_of_choice() -> torch.device:
+    """A GPU where there is one, each process of a machine its own, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Join the processes that torchrun started: gloo on CPUs, NCCL on GPUs. Started otherwise, do nothing.
+
+    Raises:
+        ProcessLost: one of the others has ended.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield
+        return
+    device = device_of_choice()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    except RuntimeError as error:
+        if not lost_peer(error):
+            raise
+        raise ProcessLost(
+            f"process {rank()} of {processes()} stopped, because another one ended or can no longer be reached. "
+            "What torchrun says of the other is the cause; the same command goes on from the last whole epoch"
+        ) from error
+    dist.destroy_process_group()  # not after a failure: it may wait for a process that is no more
+
+
+def lost_peer(error: RuntimeError) -> bool:
+    """Whether it is what gloo, which has no error class of its own, or NCCL says when a process is gone."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def parallel(objective: nn.Module) -> nn.Module:
+    """The module whose gradients are averaged over all processes; alone, the module itself.
+
+    The gradients of `Table`s that are trained by rows are left to `gathered`.
+    """
+    if processes() == 1:
+        return objective
+    by_rows = [f"{name}.weight" for name, part in objective.named_modules() if isinstance(part, Table) and part.by_rows]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, by_rows)
+    # A static graph may leave weights without a use (crosses of a schema that has none).
+    return DistributedDataParallel(objective, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True)
+
+
+def gathered(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (N,) of a table and their gradients (N, …) of all processes, averaged by dividing by their number."""
+    if processes() == 1:
+        return rows, values
+    sizes = [torch.zeros_like(rows[:1]) for _ in range(processes())]
+    dist.all_gather(sizes, torch.full_like(rows[:1], len(rows)))
+    numbers = [int(size) for size in sizes]
+    return _all(rows, numbers), _all(values / processes(), numbers)
+
+
+def _all(tensor: Tensor, numbers: list[int]) -> Tensor:
+    """The first `numbers[r]` entries of the tensor of each process r; gloo moves tensors of one size only."""
+    padded = tensor.new_zeros(max(numbers), *tensor.shape[1:])
+    padded[: len(tensor)] = tensor
+    parts = [torch.empty_like(padded) for _ in numbers]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:number] for part, number in zip(parts, numbers, strict=True)])
+
+
+def mean_of_all(value: Tensor) -> Tensor:
+    """The mean of a scalar over all processes."""
+    if processes() > 1:
+        dist.all_reduce(value)
+        value = value / processes()
+    return value
+
+
+def decided(judge: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """What the first process finds, told to all."""
+    found = [judge() if rank() == 0 else {}]
+    if processes() > 1:
+        dist.broadcast_object_list(found)
+    return found[0]
