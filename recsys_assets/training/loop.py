@@ -128,7 +128,7 @@ def train_epoch(
             average.after_step()
         total, rows = total + loss.detach() * size, rows + size
     total = mean_of_all(total)
-    if not torch.isfinite(total):
+    if not all(bool(torch.isfinite(values).all()) for values in (total, *weights)):  # the last step may have done it
         raise TrainingDiverged("the loss is no number any more: lower learning_rate or look for huge values")
     return float(total) / max(rows, 1)
 
