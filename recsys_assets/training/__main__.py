@@ -1,0 +1,139 @@
+"""`python -m recsys_assets.training`: train a ranking model on Parquet files, in one process or under torchrun.
+
+    python -m recsys_assets.training --model widedeep --schema schema.json \
+        --train train.parquet --validation validation.parquet --test test.parquet --out model
+    torchrun --standalone --nproc-per-node=2 -m recsys_assets.training --model widedeep …
+
+Both train the same model on the same batches. A training that was killed goes on from its last whole epoch when
+the same command is run again.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow.parquet as pq
+import yaml
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.metrics import auc, calibration_error, gauc, log_loss
+from recsys_assets.models.registry import MODELS, configured
+from recsys_assets.training import checkpoint, trainer
+from recsys_assets.training.config import ConfigError
+from recsys_assets.training.data import Rows, load
+from recsys_assets.training.distributed import device_of_choice, processes, rank, together
+from recsys_assets.training.loop import Fitted
+from recsys_assets.training.progress import bar
+from recsys_assets.training.resume import Resume
+
+Metrics = dict[str, float]
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The command line."""
+
+    model: str
+    schema: Path
+    train: Path
+    validation: Path
+    test: Path | None
+    out: Path
+    seed: int
+    config: Path | None
+    settings: tuple[str, ...]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--model", required=True, type=click.Choice([n for n, made in MODELS.items() if made.library == "torch"]))
+@click.option("--schema", required=True, type=FILE, help="The feature schema, schema.json.")
+@click.option("--train", required=True, type=FILE, help="Parquet: the schema's columns and label.")
+@click.option("--validation", required=True, type=FILE, help="Decides when to stop; seen once in the end.")
+@click.option("--test", type=FILE, help="Scored once, when all is decided.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the model.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--config", type=FILE, help="YAML or JSON: model: {hidden: [128]}, training: {epochs: 3}.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="model.hidden='[128]', training.epochs=3.")
+def main(**given: Any) -> None:
+    """Train a ranking model; its folder can be read with `checkpoint.load`, its last line of output is JSON."""
+    try:
+        run(Flags(**given))
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "recsys_assets":
+            raise
+        raise click.ClickException(str(error)) from error
+
+
+@record  # tells torchrun what an error was
+def run(flags: Flags) -> None:
+    """Train, write the model, print its metrics."""
+    given = chosen(flags)
+    schema = FeatureSchema.read(flags.schema)
+    settings = configured(flags.model, given["model"], given["training"])
+    with together(), trainer.untrained(flags.model, schema, *settings, flags.seed) as fitted:
+        device = device_of_choice()
+        train, validation = (load(schema, file, device) for file in (flags.train, flags.validation))
+        resume = Resume(flags.out, fitted, train=train, validation=validation)
+        with bar() as on_step:
+            trainer.learn(fitted, train, validation, told, on_step, resume)
+        if not rank():
+            checkpoint.save(flags.out, fitted)
+            resume.done()
+            metrics = {"validation": fitted.best} | ({"test": judged(fitted, flags.test)} if flags.test else {})
+            show(metrics, processes())
+
+
+def chosen(flags: Flags) -> dict[str, dict[str, Any]]:
+    """The settings of `--config`, then those of `--set`, under `model` and `training`.
+
+    Raises:
+        ConfigError: a setting of neither.
+    """
+    given: Mapping[str, Any] = yaml.safe_load(flags.config.read_text(encoding="utf-8")) if flags.config else {}
+    found = {part: dict(given.get(part, {})) for part in ("model", "training")}
+    if others := given.keys() - found.keys():
+        raise ConfigError(f"{flags.config} has {sorted(others)}: it may have model and training")
+    for text in flags.settings:
+        part, dot, name = text.partition("=")[0].partition(".")
+        if part not in found or not dot or "=" not in text:
+            raise ConfigError(f"--set {text}: write model.NAME=VALUE or training.NAME=VALUE")
+        found[part][name] = yaml.safe_load(text.partition("=")[2])
+    return found
+
+
+def told(epoch: int, metrics: Metrics) -> None:
+    """Print a line an epoch."""
+    if not rank():
+        click.echo(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()), err=True)
+
+
+def judged(fitted: Fitted, file: Path) -> Metrics:
+    """Metrics of the trained model on labelled rows; the GAUC where they have users."""
+    rows: Rows = load(fitted.schema, file, device_of_choice())
+    labels, scores = rows.labels.cpu().numpy(), trainer.predict(fitted.model, rows)
+    found = {
+        "auc": auc(labels, scores),
+        "logloss": log_loss(labels, scores),
+        "calibration_error": calibration_error(labels, scores),
+    }
+    if "user_id" in pq.read_schema(file).names:
+        users = pq.read_table(file, columns=["user_id"])["user_id"].combine_chunks().dictionary_encode().indices
+        found["gauc"] = gauc(labels, scores, users.to_numpy(zero_copy_only=False))
+    return found
+
+
+def show(metrics: dict[str, Metrics], number: int) -> None:
+    """Print the metrics as a table, and as one line of JSON."""
+    for part, found in metrics.items():
+        for name, value in found.items():
+            click.echo(f"{part:12}{name.removeprefix('validation_'):20}{value:.4f}", err=True)
+    click.echo(json.dumps({"processes": number, **metrics}))
+
+
+if __name__ == "__main__":
+    main()
