@@ -1,10 +1,12 @@
-"""Rows a second in training Wide & Deep, beside plain PyTorch loops over the same rows and model.
+"""Rows a second and memory in training the ranking models, beside FuxiCTR and plain PyTorch loops.
 
-    python benchmarks/train_speed.py                    # generated rows in MovieLens 1M's sizes
-    python benchmarks/train_speed.py --source FOLDER    # train.parquet and schema.json of a lake, in one folder
+    python benchmarks/train_speed.py --fuxictr PYTHON                    # generated rows in MovieLens 1M's sizes
+    python benchmarks/train_speed.py --fuxictr PYTHON --source FOLDER    # train.parquet and schema.json of a lake
 
-Batch 4,096, embeddings of 16, hidden layers 256 and 128. The contenders take turns; each run is a process of
-its own, so that its peak memory is its own, and one unmeasured pass comes before the measured ones.
+Batch 4,096, embeddings of 16, layers of 256 and 128 units, 2 threads; ids, side fields and genres as features, so
+that both sides build the same network. The contenders take turns; each run is a process of its own, so that its
+peak memory is its own, and one unmeasured pass comes before the measured ones. `--fuxictr` is the interpreter of
+an environment that `beside_fuxictr` says how to make; without it FuxiCTR is left out.
 """
 
 import argparse
@@ -19,17 +21,22 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from beside_fuxictr import ask, sparse_only, write
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from recsys_assets.features.schema import Feature, FeatureSchema
 from recsys_assets.models import layers
-from recsys_assets.models.widedeep import WideDeep, WideDeepConfig
+from recsys_assets.models.deepfm import DeepFmConfig
+from recsys_assets.models.final import FinalConfig
+from recsys_assets.models.registry import MODELS
+from recsys_assets.models.widedeep import WideDeepConfig
 from recsys_assets.training import loop, trainer
 from recsys_assets.training.config import TrainingConfig
 from recsys_assets.training.data import Rows, load
@@ -38,21 +45,34 @@ GENRES = [f"genre {number:02}" for number in range(18)]
 TRAINING = TrainingConfig(batch=4096)
 
 
+class Same(NamedTuple):
+    """One network on both sides: our configuration, FuxiCTR's class and its settings."""
+
+    config: Any
+    fuxictr: str
+    settings: dict[str, object]
+
+
+NETWORKS = {
+    "widedeep": Same(WideDeepConfig(id_dropout=0.0), "WideDeep", {"hidden_units": [256, 128]}),
+    "deepfm": Same(DeepFmConfig(id_dropout=0.0), "DeepFM", {"hidden_units": [256, 128]}),
+    "final": Same(
+        FinalConfig(id_dropout=0.0),
+        "FinalNet",
+        {"block1_hidden_units": [256, 128], "block2_hidden_units": [256, 128]},
+    ),
+}
+
+
 def generated_schema() -> FeatureSchema:
-    """The features of MovieLens 1M: ids, sides, genres, and 2 x 18 counts by genre."""
+    """The features of MovieLens 1M that both sides take: ids, side fields and genres."""
     sizes = {"user_id": 6040, "item_id": 3706, "gender": 2, "age": 7, "occupation": 21}
     ids = ("user_id", "item_id")
     categorical = [
         Feature(name, "categorical", "user", "int64", "id" if name in ids else "side", list(range(size)))
         for name, size in sizes.items()
     ]
-    genres = Feature("genres", "multi_valued", "item", "string", "side", GENRES, length=6)
-    counts = [
-        Feature(name, "numeric", "user", "float32", length=18, mean=[0.5] * 18, std=[1.0] * 18, terms_of="genres")
-        for name in ("seen", "liked")
-    ]
-    crosses = [["gender", "genres"], ["age", "genres"], ["occupation", "genres"], ["user_id", "genres"]]
-    return FeatureSchema([*categorical, genres, *counts], [*crosses, ["gender", "item_id"], ["age", "item_id"]])
+    return FeatureSchema([*categorical, Feature("genres", "multi_valued", "item", "string", "side", GENRES, length=6)])
 
 
 def generated_rows(schema: FeatureSchema, rows: int, seed: int = 1) -> pa.Table:
@@ -65,9 +85,6 @@ def generated_rows(schema: FeatureSchema, rows: int, seed: int = 1) -> pa.Table:
     number = rng.integers(1, 7, rows)
     values = pa.array(np.asarray(GENRES)[rng.integers(0, 18, number.sum())])
     columns["genres"] = pa.ListArray.from_arrays(np.append(0, np.cumsum(number)).astype(np.int32), values)
-    for feature in schema.of_kind("numeric"):
-        floats = rng.poisson(0.5, rows * feature.length).astype(np.float32)
-        columns[feature.name] = pa.FixedSizeListArray.from_arrays(floats, feature.length)
     columns["label"] = rng.integers(0, 2, rows).astype(np.int8)
     return pa.table(columns)
 
@@ -84,11 +101,12 @@ def plain(model: nn.Module, loader: DataLoader[tuple[torch.Tensor, ...]]) -> Cal
     """The loop of PyTorch's tutorials: a loader, float32, Adam as it is."""
     layers.bfloat16_is_fast = lambda device: False  # noqa: ARG005
     adam = torch.optim.Adam(model.parameters(), lr=TRAINING.learning_rate)
+    loss_of = getattr(model, "loss", nn.functional.binary_cross_entropy_with_logits)
 
     def epoch(_: int) -> None:
         model.train()
         for indices, numeric, labels in loader:
-            loss = nn.functional.binary_cross_entropy_with_logits(model(indices, numeric), labels)
+            loss = loss_of(model(indices, numeric), labels)
             adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
@@ -110,58 +128,82 @@ def batch_loader(model: nn.Module, rows: Rows) -> Callable[[int], object]:
 
 
 CONTENDERS = {"recsys_assets": ours, "DataLoader, batches": batch_loader, "DataLoader, rows": row_loader}
+FUXICTR = {"FuxiCTR, rows in memory": "handed", "FuxiCTR, its own loader": "own"}
 
 
-def measure(contender: str, folder: Path, passes: int) -> dict[str, float]:
-    """Rows a second (median of the passes) and peak memory in MB of one contender."""
-    schema = FeatureSchema.read(folder / "schema.json")
+def measure(network: str, contender: str, folder: Path, passes: int) -> dict[str, Any]:
+    """Parameters, rows a second of each measured pass, and peak memory in MB of one contender."""
+    torch.set_num_threads(2)
+    schema = sparse_only(FeatureSchema.read(folder / "schema.json"))
     rows = load(schema, folder / "train.parquet", torch.device("cpu"))
     torch.manual_seed(1)
-    epoch = CONTENDERS[contender](WideDeep(schema, WideDeepConfig()), rows)
+    model = MODELS[network].model(schema, NETWORKS[network].config)
+    epoch = CONTENDERS[contender](model, rows)
     speeds = []
     for number in range(passes + 1):
         start = time.perf_counter()
         epoch(number)
         speeds.append(len(rows) / (time.perf_counter() - start))
+    parameters = sum(weight.numel() for weight in model.parameters())
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"rows_per_second": statistics.median(speeds[1:]), "memory": memory}
+    return {"parameters": parameters, "speeds": speeds[1:], "memory": memory}
 
 
-def compare(folder: Path, rounds: int, passes: int) -> None:
-    """Let the contenders take turns and print the table."""
-    runs: dict[str, list[dict[str, float]]] = {contender: [] for contender in CONTENDERS}
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # as recsys_assets.training sets it: for all alike
-    for _ in range(rounds):
+def asked(network: str, contender: str, folder: Path, passes: int, python: Path | None) -> dict[str, Any]:
+    """The measurement of one contender, made in a process of its own."""
+    # as recsys_assets.training sets it: for all alike
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "2"}
+    if contender in FUXICTR and python:
+        same = NETWORKS[network]
+        settings = {"embedding_dim": 16, **same.settings}
+        job = {"task": "speed", "model": same.fuxictr, "settings": settings, "loader": FUXICTR[contender]}
+        return ask(python, environment, folder=folder, seed=1, passes=passes, **job)
+    options = ["--only", network, contender, "--source", str(folder), "--passes", str(passes)]
+    found: dict[str, Any] = json.loads(
+        subprocess.check_output([sys.executable, __file__, *options], text=True, env=environment)
+    )
+    return found
+
+
+def compare(folder: Path, rounds: int, passes: int, python: Path | None) -> None:
+    """Let the contenders take turns and print a table for each network."""
+    contenders = [*CONTENDERS, *(FUXICTR if python else ())]
+    for network in NETWORKS:
+        runs: dict[str, list[dict[str, Any]]] = {contender: [] for contender in contenders}
+        for _ in range(rounds):
+            for contender, done in runs.items():
+                done.append(asked(network, contender, folder, passes, python))
+        print(f"{network:24}{'parameters':>11}{'rows/s (median)':>16}{'least':>10}{'most':>10}{'memory MB':>11}")
         for contender, done in runs.items():
-            command = [sys.executable, __file__, "--only", contender, "--source", str(folder), "--passes", str(passes)]
-            done.append(json.loads(subprocess.check_output(command, text=True, env=environment)))
-    print(f"{'':24}{'rows/s (median)':>16}{'least':>10}{'most':>10}{'memory MB':>11}")
-    for contender, done in runs.items():
-        speeds = [run["rows_per_second"] for run in done]
-        memory = max(run["memory"] for run in done)
-        print(
-            f"{contender:24}{statistics.median(speeds):16,.0f}{min(speeds):10,.0f}{max(speeds):10,.0f}{memory:11,.0f}"
-        )
+            speeds = [speed for run in done for speed in run["speeds"]]
+            memory, parameters = max(run["memory"] for run in done), done[0]["parameters"]
+            figures = f"{statistics.median(speeds):16,.0f}{min(speeds):10,.0f}{max(speeds):10,.0f}{memory:11,.0f}"
+            print(f"{contender:24}{parameters:11,}{figures}", flush=True)
 
 
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, help="folder with train.parquet and schema.json")
+    parser.add_argument("--fuxictr", type=Path, metavar="PYTHON", help="interpreter of FuxiCTR's environment")
     parser.add_argument("--rows", type=int, default=400_000, help="generated rows")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--passes", type=int, default=2, help="measured passes over the rows in a round")
-    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:
-        print(json.dumps(measure(args.only, args.source, args.passes)))
+        print(json.dumps(measure(*args.only, args.source, args.passes)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        if args.source is None:
-            schema = generated_schema()
-            (Path(folder) / "schema.json").write_text(schema.to_json(), encoding="utf-8")
-            pq.write_table(generated_rows(schema, args.rows), Path(folder) / "train.parquet")
-        compare(args.source or Path(folder), args.rounds, args.passes)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        schema = FeatureSchema.read(args.source / "schema.json") if args.source else generated_schema()
+        (folder / "schema.json").write_text(schema.to_json(), encoding="utf-8")
+        if args.source:
+            (folder / "train.parquet").symlink_to((args.source / "train.parquet").resolve())
+        else:
+            pq.write_table(generated_rows(schema, args.rows), folder / "train.parquet")
+        write(sparse_only(schema), folder / "train.parquet", folder)
+        compare(folder, args.rounds, args.passes, args.fuxictr)
 
 
 if __name__ == "__main__":
