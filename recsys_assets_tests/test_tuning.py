@@ -56,10 +56,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ranking(folder: Path) -> Ranking:
-    return Ranking("widedeep", ranking_schema(), *(folder / f"{part}.parquet" for part in PARTS), seed=1)
-
-
-PARTS = ("train", "validation", "test")
+    train, validation, test = (folder / f"{part}.parquet" for part in ("train", "validation", "test"))
+    return Ranking("widedeep", ranking_schema(), train, validation, test, seed=1)
 
 
 def told(trials: list[Trial]) -> list[tuple[Any, ...]]:

@@ -74,9 +74,7 @@ def tuned(
         NotTuned: there is no such partition, or the profile names a model that no asset tunes.
     """
     if unknown := sorted(set(profile.tuned) - bundled_spaces().keys()):
-        raise NotTuned(
-            f"profile {profile.name}: tuned: there is no asset that tunes {unknown}, only {[*bundled_spaces()]}"
-        )
+        raise NotTuned(f"profile {profile.name}: tuned: no asset tunes {unknown}, only {[*bundled_spaces()]}")
     if model not in profile.tuned:
         return config, []
     asset, bizdate = f"tune_{model}", context.partition_key
@@ -90,7 +88,5 @@ def tuned(
     partition = lake.read(asset, passed[-1])
     best = yaml.safe_load(partition.path(BEST).read_text(encoding="utf-8"))
     given = config.model_dump(exclude_unset=True)
-    sections = {
-        name: {**best[name], **given[name]} for name in best.keys() & given.keys() if isinstance(best[name], dict)
-    }
+    sections = {name: {**best[name], **given.get(name, {})} for name in best if isinstance(best[name], dict)}
     return type(config)(**{**best, **given, **sections}), [partition]

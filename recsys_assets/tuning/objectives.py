@@ -80,10 +80,10 @@ class Ranking:
     def _fitted(self, settings: Settings, report: Report) -> Any:
         from recsys_assets.training import rankers
 
-        rows, configs = (self.train, self.validation), _configured(self.model, settings)
+        configs, heard = _configured(self.model, settings), _heard(report, f"validation_{self.metric}")
         with _diverging():
             return rankers.fit(
-                self.model, self.schema, *rows, *configs, self.seed, _heard(report, f"validation_{self.metric}")
+                self.model, self.schema, self.train, self.validation, *configs, seed=self.seed, on_epoch=heard
             )
 
 
@@ -119,11 +119,9 @@ class TwoTowers:
     def _fitted(self, settings: Settings, report: Report) -> Any:
         from recsys_assets.training import recall
 
-        configs = _configured(self.model, settings)
+        configs, heard = _configured(self.model, settings), _heard(report, f"validation_{self.metric}")
         with _diverging():
-            return recall.fit(
-                self.model, self.schema, self.source, *configs, self.seed, _heard(report, f"validation_{self.metric}")
-            )
+            return recall.fit(self.model, self.schema, self.source, *configs, seed=self.seed, on_epoch=heard)
 
 
 @dataclass(frozen=True)
