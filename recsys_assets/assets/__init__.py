@@ -53,7 +53,7 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     assets = {asset.key: asset for group in loaded for asset in group if isinstance(asset, dg.AssetsDefinition)}
     if not profile.has_entities:
         del assets[dg.AssetKey("users")], assets[dg.AssetKey("items")]
-    while orphans := [key for key, asset in assets.items() if not asset.dependency_keys <= assets.keys()]:
+    while orphans := [key for key, asset in assets.items() if set(asset.dependency_keys) - assets.keys()]:
         for key in orphans:
             del assets[key]
     return list(assets.values())
