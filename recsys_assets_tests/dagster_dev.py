@@ -39,6 +39,7 @@ LINE = [
     "onnx_widedeep",
     "rank_deepfm",
     "rank_final",
+    "rank_lgbm",
     "rank_report",
     "rank_samples",
     "rank_widedeep",

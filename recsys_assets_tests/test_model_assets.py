@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.assets.onnx import MODEL, TOLERANCE
-from recsys_assets.assets.rank import PREDICTIONS
+from recsys_assets.assets.rank import IMPORTANCE, PREDICTIONS, RANKERS
 from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
@@ -37,7 +37,8 @@ QUICK = {"training": {"epochs": 2, "batch": 512}}
 NETWORKS = {"sasrec": {"width": 16, "history": 20, "blocks": 1}, "dssm": {"embedding": 8, "hidden": [16]}}
 CONFIG = {
     "ops": {
-        **{f"rank_{model}": {"config": QUICK} for model in ("widedeep", "deepfm", "final")},
+        **{f"rank_{model}": {"config": QUICK} for model in RANKERS if model != "lgbm"},
+        "rank_lgbm": {"config": {"model": {"epochs": 2, "min_rows": 20}}},
         **{f"recall_{model}": {"config": {**QUICK, "model": NETWORKS.get(model, {})}} for model in RECALLERS},
     }
 }
@@ -119,7 +120,7 @@ def test_the_model_describes_itself_and_its_origin(world: World) -> None:
 def test_each_training_is_one_mlflow_run_linked_both_ways(world: World) -> None:
     mlflow.set_tracking_uri(world.tracking_uri)
     runs = {run.info.run_id: run for run in mlflow.search_runs(experiment_names=["sample"], output_format="list")}
-    trained = ["rank_widedeep", *(f"recall_{model}" for model in RECALLERS)]
+    trained = [*(f"rank_{model}" for model in RANKERS), *(f"recall_{model}" for model in RECALLERS)]
     assert runs.keys() == {world.read(asset).manifest.mlflow_run_id for asset in trained}
     run = runs[world.read("rank_widedeep").manifest.mlflow_run_id or ""]
     assert run.info.status == "FINISHED"
@@ -177,16 +178,29 @@ def test_an_index_that_would_order_items_otherwise_than_the_model_is_refused(wor
     assert world.read("index_sasrec").manifest == before
 
 
-def test_the_onnx_file_alone_scores_raw_rows_as_the_model_did(world: World) -> None:
+@pytest.mark.parametrize("model", RANKERS)
+def test_the_onnx_file_alone_scores_raw_rows_as_the_model_did(world: World, model: str) -> None:
     schema = FeatureSchema.read(world.read("feature_schema").path("schema.json"))
     rows = pq.read_table(world.read("rank_samples").path("test.parquet"))
-    runtime = onnxruntime.InferenceSession(world.read("onnx_widedeep").path(MODEL))
+    runtime = onnxruntime.InferenceSession(world.read(f"onnx_{model}").path(MODEL))
     (scores,) = runtime.run(["score"], raw_inputs(schema, rows))
-    expected = pq.read_table(world.read("rank_widedeep").path(PREDICTIONS))["score"].to_numpy()
+    expected = pq.read_table(world.read(f"rank_{model}").path(PREDICTIONS))["score"].to_numpy()
     assert np.abs(scores - expected).max() <= TOLERANCE
-    assert world.read("onnx_widedeep").manifest.metrics["parity_rows"] >= rows.num_rows
+    assert world.read(f"onnx_{model}").manifest.metrics["parity_rows"] >= rows.num_rows
     metadata = runtime.get_modelmeta().custom_metadata_map
     assert (metadata["bizdate"], metadata["schema_fingerprint"]) == (DAY, schema.fingerprint)
+
+
+def test_lightgbm_leaves_its_trees_and_what_each_column_gave(world: World) -> None:
+    partition = world.read("rank_lgbm")
+    assert {"model.txt", "model.json", IMPORTANCE, PREDICTIONS} == set(partition.manifest.files)
+    assert {MODEL, "trees.onnx"} == set(world.read("onnx_lgbm").manifest.files)
+    importance = pq.read_table(partition.path(IMPORTANCE))
+    assert importance.column_names == ["column", "gain", "splits"]
+    gains = importance["gain"].to_numpy()
+    assert gains[0] > 0
+    assert (np.diff(gains) <= 0).all()
+    assert str(world.metadata("rank_lgbm")["importance"].value).startswith("![plot](data:image/png;base64,")
 
 
 def test_the_report_sets_the_model_beside_its_baselines(world: World) -> None:
@@ -204,7 +218,8 @@ def test_the_truth_of_the_generator_is_no_feature(world: World) -> None:
 
 def test_trained_and_exported_again_all_files_are_the_same(world: World) -> None:
     """On one machine; another number of threads or another processor sums in another order."""
-    names = ("rank_widedeep", "onnx_widedeep", "recall_sasrec", "onnx_sasrec", "emb_sasrec_user", "index_sasrec")
+    models = ("rank_widedeep", "onnx_widedeep", "rank_lgbm", "onnx_lgbm", "recall_sasrec", "onnx_sasrec")
+    names = (*models, "emb_sasrec_user", "index_sasrec")
     before = {name: world.read(name).manifest for name in names}
     with dg.DagsterInstance.ephemeral() as instance:
         assert run_day(instance, *names).success

@@ -30,8 +30,11 @@ RANKERS = {
     "widedeep": "Wide & Deep (Cheng et al. 2016): crosses that memorise beside an MLP that generalises.",
     "deepfm": "DeepFM (Guo et al. 2017): inner products of all pairs of fields beside an MLP.",
     "final": "FINAL (Zhu et al. 2023): layers of products that double the order, two branches that teach each other.",
+    "lgbm": "LightGBM (Ke et al. 2017): boosted trees on what the features say of a row, without ids.",
 }
+KINDS = {"lgbm": "lightgbm"}  # what a model is made with, if not torch
 PREDICTIONS = "test_predictions.parquet"
+IMPORTANCE = "importance.parquet"
 KEYS = ("user_id", "item_id", "timestamp", "seq", "label")  # of the scored rows, as far as the samples have them
 
 
@@ -41,7 +44,7 @@ def ranker(model: str, description: str) -> dg.AssetsDefinition:
     @lake_asset(
         name=f"rank_{model}",
         description=f"{description} Chosen on validation rows; test rows are scored once, at the end.",
-        kinds={"pytorch", "mlflow"},
+        kinds={KINDS.get(model, "pytorch"), "mlflow"},
         pool="training",
         checks=[Check("auc_floor", "the validation AUC reaches bounds.min_auc")],
     )
@@ -82,6 +85,8 @@ def _train(
     network, training = configured(model, config.model, config.training)
     ranker = rankers.fit(model, schema, train, validation, network, training, config.seed, on_epoch)
     ranker.save(output.draft.folder)
+    if (importance := ranker.importance()) is not None:
+        pq.write_table(importance, output.path(IMPORTANCE))
     output.metadata["training"] = show.lines("training", "epoch", ranker.fitted.history)
     output.manifest.metrics["validation_auc"] = ranker.fitted.best["validation_auc"]
     scores = ranker.predict(data.encoded(schema, test)[0])
@@ -101,6 +106,9 @@ def _evaluate(output: Output, profile: Profile, scored: pa.Table) -> "dict[str, 
         output.manifest.metrics["test_gauc"] = gauc(labels, scores, users)
     check_floor(output, "auc_floor", output.manifest.metrics["validation_auc"], profile.bounds.min_auc)
     plots = {"calibration": show.calibration(calibration(labels, scores))}
+    if output.path(IMPORTANCE).exists():
+        first = pq.read_table(output.path(IMPORTANCE)).slice(0, 25).to_pydict()
+        plots["importance"] = show.bars("feature importance", "gain", first["column"], first["gain"])
     output.metadata |= {name: show.picture(figure) for name, figure in plots.items()}
     return plots
 

@@ -49,6 +49,15 @@ def lines(title: str, x: str, steps: Sequence[Mapping[str, float]]) -> dg.Markdo
     return picture(figure)
 
 
+def bars(title: str, what: str, names: Sequence[str], values: Sequence[float]) -> "Figure":
+    """A bar for each name, the first on top; by their order also where a value is too small to see."""
+    figure, plot = axes(title, what, "")
+    plot.barh(range(len(names)), values)
+    plot.set_yticks(range(len(names)), names, fontsize=6)
+    plot.invert_yaxis()
+    return figure
+
+
 def calibration(bins: Mapping[str, Any]) -> "Figure":
     """Observed over predicted rate in bins of equal size; on the diagonal a prediction is right."""
     figure, plot = axes("calibration on test rows", "predicted rate", "observed rate")

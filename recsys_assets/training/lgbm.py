@@ -13,7 +13,6 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -25,7 +24,6 @@ from recsys_assets.training.data import Rows, load
 from recsys_assets.training.loop import Fitted, OnEpoch
 
 TREES = "model.txt"
-IMPORTANCE = "importance.parquet"
 
 
 @dataclass
@@ -84,10 +82,9 @@ class LgbmRanker:
         return cls(fitted, trees)
 
     def save(self, folder: Path) -> None:
-        """Write `model.txt` in LightGBM's own format, `model.json`, and `importance.parquet` for who reads them."""
+        """Write `model.txt`, in LightGBM's own format, and `model.json`; the same model gives the same bytes."""
         checkpoint.describe(folder, self.fitted)
         (folder / TREES).write_text(self.trees.model_to_string(), encoding="utf-8")
-        pq.write_table(self.importance(), folder / IMPORTANCE)
 
     def predict(self, rows: Encoded) -> npt.NDArray[np.float32]:
         """Probabilities (N,) of a positive."""
@@ -162,9 +159,9 @@ def _boost(fitted: Fitted, trees: lgb.Booster, on_epoch: OnEpoch | None) -> None
         (_, _, train_logloss, _) = next(each for each in trees.eval_train() if each[1] == "binary_logloss")
         found = {name: value for _, name, value, _ in trees.eval_valid()}
         metrics = {
-            "train_logloss": train_logloss,
-            "validation_auc": found["auc"],
-            "validation_logloss": found["binary_logloss"],
+            "train_logloss": float(train_logloss),
+            "validation_auc": float(found["auc"]),
+            "validation_logloss": float(found["binary_logloss"]),
         }
         fitted.history.append(metrics)
         if on_epoch:

@@ -51,6 +51,9 @@ class Ranker(Protocol):
     def export(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the ONNX file; `metadata` is added to its `metadata_props`."""
 
+    def importance(self) -> pa.Table | None:
+        """What each input has given, columns `column`, `gain` and `splits`, most gain first; None where not known."""
+
 
 @dataclass
 class TorchRanker:
@@ -79,6 +82,9 @@ class TorchRanker:
     def export(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the ONNX file."""
         onnx_export.export(self.fitted, path, metadata)
+
+    def importance(self) -> None:
+        """A network does not tell."""
 
 
 LIBRARIES: dict[Library, type[Ranker]] = {"torch": TorchRanker, "lightgbm": LgbmRanker}
