@@ -20,10 +20,13 @@ from recsys_assets.assets.onnx import TOLERANCE
 from recsys_assets.assets.rank import PREDICTIONS, RANKERS
 from recsys_assets.datasets import criteo
 from recsys_assets.datasets.criteo_sample import write_lines
+from recsys_assets.datasets.duck import connect, write_parquet
 from recsys_assets.datasets.feed import LandingError
-from recsys_assets.datasets.ingest import REJECTED, ROWS
+from recsys_assets.datasets.ingest import REJECTED, ROWS, ingest_events, load_known_ids
 from recsys_assets.datasets.landing import land, landed_bizdates, landing_files
 from recsys_assets.datasets.profile import Profile, ProfileError, bundled_profiles, load_profile
+from recsys_assets.datasets.splits import sample_rows
+from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.schema import FeatureSchema, SchemaError, encode
 from recsys_assets.lake import Lake, Partition
 from recsys_assets.models.layers import Normalise
@@ -272,3 +275,39 @@ def test_the_real_rows_train_a_ranker_whose_onnx_file_says_the_same(real: World)
     assert scored.column_names == ["timestamp", "seq", "label", "score"]
     assert onnx.manifest.metrics["parity_rows"] == 1999
     assert onnx.manifest.metrics["max_difference"] <= TOLERANCE
+
+
+def test_rows_of_ones_own_may_have_times_and_ids(tmp_path: Path) -> None:
+    day = "2026-01-05"
+    own = Profile.model_validate(
+        {
+            "name": "own",
+            "first_bizdate": "2026-01-01",
+            "landing": tmp_path,
+            "tables": {
+                "interactions": {"user_id": "string", "price": "float32", "bought": "int64", "timestamp": "timestamp"}
+            },
+            "label": "bought > 0",
+            "features": {"categorical": ["user_id"], "numeric": ["price"], "min_count": 1},
+            "split": {"strategy": "by_day"},
+        }
+    )
+    (tmp_path / "interactions" / f"bizdate={day}").mkdir(parents=True)
+    twice = f"ann,2.5,1,{day} 10:00:00\n" * 2
+    text = f"user_id,price,bought,timestamp\n{twice}bob,,0,2026-01-04 10:00:00\ncat,1,,{day} 09:00:00\n"
+    (tmp_path / "interactions" / f"bizdate={day}" / "rows.csv").write_text(text)
+    with connect() as connection:
+        load_known_ids(connection, own, day)
+        outside, unlabelled = f"timestamp is outside {day} (UTC)", "the label rule gives no answer"
+        assert ingest_events(connection, own, day, tmp_path) == {"rows": 2, outside: 1, unlabelled: 1}
+        sql = sample_rows(own, [tmp_path / ROWS], day, "test")
+        assert connection.execute(f"SELECT seq, label, user_id, price FROM ({sql})").fetchall() == [
+            (0, 1, "ann", 2.5),
+            (1, 1, "ann", 2.5),
+        ]
+        write_parquet(connection, sql, tmp_path / "train.parquet")
+        schema = fit_schema(connection, own, tmp_path / "train.parquet", [])
+    assert [(f.name, f.group, f.vocabulary, f.mean) for f in schema.features] == [
+        ("user_id", "id", ["ann"], []),
+        ("price", "side", [], [2.5]),
+    ]
