@@ -73,6 +73,16 @@ def speed(job: dict[str, Any], model: Any) -> dict[str, Any]:
     return {"speeds": speeds[1:], "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
+def draw(model: Any) -> None:
+    """Give all weights and running statistics values that tell them apart; padding stays 0."""
+    for weight in model.state_dict().values():
+        if weight.is_floating_point():
+            weight.uniform_(0.2, 1.0) if weight.dim() == 1 else weight.normal_(std=0.1)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Embedding) and layer.padding_idx is not None:
+            layer.weight.data[layer.padding_idx] = 0.0
+
+
 def score(job: dict[str, Any], model: Any) -> dict[str, Any]:
     """Train `epochs` at most, or none and draw all weights; write weights and test logits to `out`."""
     folder = Path(job["folder"])
@@ -80,9 +90,7 @@ def score(job: dict[str, Any], model: Any) -> dict[str, Any]:
     if job["epochs"]:
         model.fit(train, epochs=job["epochs"], validation_data=validation, max_gradient_norm=10.0)
     else:
-        for weight in model.state_dict().values():
-            if weight.is_floating_point():
-                weight.uniform_(0.2, 1.0) if weight.dim() == 1 else weight.normal_(std=0.1)
+        draw(model)
     model.output_activation = torch.nn.Identity()
     logits = model.predict(test).astype(np.float32)
     weights = {name: weight.numpy() for name, weight in model.state_dict().items()}

@@ -59,9 +59,10 @@ class Final(nn.Module):
         """Logits (N,), or in training those of the branches (N, 2) where there are two."""
         indices = self.drop_ids(indices)
         numbers = self.normalise(numeric)
-        plain = [self.embed(indices), numbers, self.own_terms(indices, numbers)]
-        gated = [*plain, self.gate(plain[0])] if self.gate else plain
-        inputs = [torch.cat(gated, 1), torch.cat(plain, 1)]
+        embedded = self.embed(indices)
+        plain = torch.cat([embedded, numbers, self.own_terms(indices, numbers)], 1)
+        gated = torch.cat([plain, self.gate(embedded)], 1) if self.gate else plain
+        inputs = [gated, plain]
         logits = torch.cat([branch(x) for branch, x in zip(self.branches, inputs, strict=False)], 1)
         return logits if self.training and len(self.branches) > 1 else logits.mean(1)
 

@@ -104,7 +104,7 @@ class _Rows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (rows,) = ctx.saved_tensors
-        return torch.sparse_coo_tensor(rows[None].long(), gradients[0], ctx.shape, check_invariants=False), None
+        return torch.sparse_coo_tensor(rows[None], gradients[0], ctx.shape, check_invariants=False), None
 
 
 class Table(nn.Module):
@@ -124,7 +124,7 @@ class Table(nn.Module):
 
     def forward(self, indices: Tensor) -> Tensor:
         """Vectors (..., width), or weights (...)."""
-        flat = indices.flatten()
+        flat = indices.flatten().long()  # the gradient of int32 ones takes four times as long
         if self.by_rows and self.training:
             found: Tensor = _Rows.apply(self.weight, flat)  # type: ignore[no-untyped-call]
         else:
@@ -170,23 +170,23 @@ class Embed(nn.Module):
         first = list(accumulate((field.index_rows for field in fields), initial=1))
         shift = [schema.first_row[f.name] - row for f, row in zip(fields, first, strict=False) for _ in range(f.length)]
         columns = [torch.arange(schema.index_columns)[schema.columns[field.name]] for field in fields]
-        ends = list(accumulate(field.length for field in fields))
         self.register_buffer("shift", torch.tensor(shift, dtype=torch.int32), persistent=False)
         self.register_buffer("columns", torch.cat(columns), persistent=False)
+        self.group = group
         self.table = Table(first[-1], width, std=std)
-        self.single = sum(field.kind == "categorical" for field in fields)
-        self.lists = [slice(end - f.length, end) for f, end in zip(fields, ends, strict=True)][self.single :]
+        single = sum(field.kind == "categorical" for field in fields)
+        self.parts = [single, *(field.length for field in fields[single:])]
         self.width = len(fields) * width
 
     def forward(self, indices: Tensor) -> Tensor:
-        """Embeddings (N, width)."""
-        indices = (indices.index_select(1, self.columns) - self.shift).clamp(min=0)
-        vectors = self.table(indices)
-        parts = [vectors[:, : self.single].flatten(1)]
-        for place in self.lists:
-            values = (indices[:, place] > 0).sum(1, keepdim=True).clamp(min=1)
-            parts.append(vectors[:, place].sum(1) / values)
-        return torch.cat(parts, 1)
+        """Embeddings (N, width); the last field may have fewer columns than its length."""
+        if self.group:
+            indices = (indices.index_select(1, self.columns) - self.shift).clamp(min=0)
+        parts = [*self.parts[:-1], indices.shape[1] - sum(self.parts[:-1])]
+        single, *lists = torch.split(self.table(indices), parts, 1)
+        _, *values = torch.split(indices, parts, 1)
+        means = [v.sum(1) / (rows > 0).sum(1, keepdim=True).clamp(min=1) for v, rows in zip(lists, values, strict=True)]
+        return torch.cat([single.flatten(1), *means], 1)
 
 
 class OwnTerms(nn.Module):
