@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ import pytest
 import torch
 
 from recsys_assets.assets.i2i import METHODS
+from recsys_assets.assets.tunable import MODELS
+from recsys_assets.models.registry import entry
 from recsys_assets.models.simplex import SimplexConfig
 from recsys_assets.models.widedeep import WideDeepConfig
 from recsys_assets.training.config import RecallTraining, TrainingConfig
 from recsys_assets.tuning import form, study
 from recsys_assets.tuning.form import SpaceError
 from recsys_assets.tuning.objectives import ItemToItem, Ranking, TwoTowers
-from recsys_assets.tuning.space import Space, arranged, space
+from recsys_assets.tuning.space import Space, arranged, bundled_spaces, space
 from recsys_assets.tuning.study import Report, Trial, TrialFailed
 from recsys_assets_tests import recall_world
 from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
@@ -267,3 +269,24 @@ def test_an_item_to_item_method_is_judged_by_its_recall(recall_source: Any, tmp_
     assert found[0].settings["top_n"] == 20
     assert found[0].value > found[-1].value
     assert tuned.test(found[0].settings) > found[-1].value
+
+
+@pytest.mark.parametrize("model", bundled_spaces())
+def test_a_bundled_space_has_settings_of_its_model_only(model: str) -> None:
+    if model in METHODS:
+        sections: Any = {"": METHODS[model].config}
+    else:
+        sections = {"model": entry(model).config, "training": type(entry(model).training)}
+    found = space(form.read(bundled_spaces()[model]), model, sections)
+    assert found.size > 1000
+    assert model in MODELS
+
+
+def test_lightgbm_is_tuned_like_the_others(folder: Path, tmp_path: Path) -> None:
+    tuned = replace(ranking(folder), model="lgbm")
+    text = "model_name: lgbm\ncommon_param: {step: 5, epochs: 4, min_rows: 20}\nhyper_param: {leaves: [2, 31]}"
+    searched = spaced(tmp_path, text, "lgbm", tuned.sections)
+    found = study.ranked(study.run(searched, tuned.judge, tmp_path / "x.journal", 2, seed=1))
+    assert all(trial.value == max(trial.course) for trial in found)
+    assert 0.5 < tuned.test(found[0].settings) < 1
+    assert arranged(found[0].settings, tuned.sections)["training"] == {}
