@@ -11,13 +11,14 @@ With a second branch the logit is the mean of the two, and each also learns the 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.layers import DropIds, Dropout, Embed, Normalise, OwnTerms, bfloat16_is_fast
+from recsys_assets.training.config import ConfigError
 
 Definition = Literal["fuxictr", "paper", "mindspore"]
 Residual = Literal["concat", "sum"]
@@ -37,6 +38,16 @@ class FinalConfig:
     relu: bool = False  # after each layer of the definition fuxictr, as in its published runs
     gating: bool = False  # the first branch also takes the embeddings times gates, a linear map over the fields
     id_dropout: float = 0.1  # share of ids shown as unknown in training, so that new users and items score well
+
+    def __post_init__(self) -> None:
+        if self.definition not in get_args(Definition) or self.residual not in get_args(Residual):
+            known = f"definition of {get_args(Definition)}, residual of {get_args(Residual)}"
+            raise ConfigError(f"FINAL has {known}: no '{self.definition}' with '{self.residual}'")
+        for widths, shares in ((self.branch1, self.dropout1), (self.branch2, self.dropout2)):
+            if shares and len(shares) != len(widths):
+                raise ConfigError(f"dropout {shares} has not one share for each of the layers {widths}")
+            if self.definition == "fuxictr" and self.residual == "concat" and any(width % 2 for width in widths):
+                raise ConfigError(f"layers {widths}: residual 'concat' halves a layer, so its width must be even")
 
 
 class Final(nn.Module):
