@@ -15,7 +15,7 @@ from recsys_assets.features.schema import FeatureSchema
 
 _PRIME = 2_147_483_647  # 2^31 - 1: what is below it times _SPREAD still fits in 63 bits
 _SPREAD = 2_654_435_761  # 2^32 / golden ratio (Knuth, The Art of Computer Programming 3, 6.4)
-LARGE = 1 << 22  # numbers in a table from which on a step that goes through all of them costs more than by rows
+LARGE = 1 << 23  # numbers in a table from which on going through all of them in a step costs more than going by rows
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:

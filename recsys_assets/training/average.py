@@ -39,7 +39,8 @@ class Average:
         for (new, old), due in zip(self.tables, self.due, strict=True):
             if self.steps and new.grad is not None:
                 rows = new.grad._indices()[0]
-                old.index_copy_(0, rows, self._caught_up(old[rows], new[rows], due[rows]))
+                parts = (values.index_select(0, rows) for values in (old, new, due))  # thrice as fast as values[rows]
+                old.index_copy_(0, rows, self._caught_up(*parts))
                 due.index_fill_(0, rows, self._log_d())
 
     @torch.no_grad()

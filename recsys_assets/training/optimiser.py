@@ -45,11 +45,11 @@ class RowwiseAdam(torch.optim.Adam):
         rows, gradient = gradients._indices()[0], gradients._values()
         state["step"] += 1
         step = int(state["step"])
-        gap = (step - state["touched"][rows]).view(-1, *[1] * (gradient.dim() - 1))
-        square = state["exp_avg_sq"][rows] * beta2**gap + (1 - beta2) * gradient.square()
+        gap = (step - state["touched"].index_select(0, rows)).view(-1, *[1] * (gradient.dim() - 1))
+        square = state["exp_avg_sq"].index_select(0, rows) * beta2**gap + (1 - beta2) * gradient.square()
         rate = group["lr"] / ((square / (1 - beta2**step)).sqrt() + group["eps"])
         kept = 1 + rate * gap * group["weight_decay"]
-        weight.index_copy_(0, rows, (weight[rows] - rate * gradient) / kept)
+        weight.index_copy_(0, rows, (weight.index_select(0, rows) - rate * gradient) / kept)
         state["exp_avg_sq"].index_copy_(0, rows, square)
         state["touched"].index_fill_(0, rows, step)
 
@@ -83,7 +83,7 @@ def _summed(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Each row once, with the sum of its values."""
     ordered, order = torch.sort(rows.int())
     found, place = torch.unique_consecutive(ordered, return_inverse=True)
-    summed = values.new_zeros(len(found), *values.shape[1:]).index_add_(0, place, values[order])
+    summed = values.new_zeros(len(found), *values.shape[1:]).index_add_(0, place, values.index_select(0, order))
     return found.long(), summed
 
 

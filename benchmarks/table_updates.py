@@ -1,0 +1,77 @@
+"""Milliseconds a training step spends on an embedding table: all rows updated, or those that the batch touched.
+
+    python benchmarks/table_updates.py
+
+A step is what `training.loop` does for 4,096 rows of 26 values each (Criteo's): look up, gradient, clipping, Adam,
+average of the weights. Values follow Zipf's law. Both ways take turns on tables of 16 numbers a row.
+"""
+
+import argparse
+import statistics
+import time
+from itertools import count
+
+import torch
+
+from recsys_assets.models.layers import LARGE, Table
+from recsys_assets.training import loop
+from recsys_assets.training.average import Average
+from recsys_assets.training.config import TrainingConfig
+from recsys_assets.training.optimiser import optimiser
+
+TRAINING = TrainingConfig()
+BATCH, VALUES, WIDTH = 4096, 26, 16
+
+
+class Contender:
+    """A table and all that trains it."""
+
+    def __init__(self, rows: int, by_rows: bool) -> None:
+        self.table = Table(rows, WIDTH, std=0.01)
+        self.table.by_rows = by_rows
+        self.adam, self.average = optimiser(self.table, TRAINING), Average(self.table, TRAINING.recency)
+        self.steps = count(1)
+        self.milliseconds: list[float] = []
+
+    def train(self, batches: list[torch.Tensor]) -> None:
+        """Take a step a batch, and the time of each but the first of them."""
+        loop.train_epoch(self.table, self.adam, self.losses(batches), TRAINING, self.steps, self.average)
+
+    def losses(self, batches: list[torch.Tensor]) -> loop.Losses:
+        """Losses as they are asked for; a step ends when the next loss is."""
+        for number, indices in enumerate(batches):
+            start = time.perf_counter()
+            yield self.table(indices).sum(1).square().mean(), BATCH
+            if number:
+                self.milliseconds.append(1000 * (time.perf_counter() - start))
+
+
+def measure(rows: int, rounds: int) -> tuple[float, float, int]:
+    """Median milliseconds of a step over all rows and by rows, and how many rows a step touches."""
+    contenders = [Contender(rows, by_rows) for by_rows in (False, True)]
+    for _ in range(rounds):
+        spread = (rows ** torch.rand(BATCH, VALUES, dtype=torch.float64) for _ in range(5))
+        batches = [values.int().clamp(max=rows - 1) for values in spread]
+        for contender in contenders:
+            contender.train(batches)
+    dense, by_rows = (statistics.median(contender.milliseconds) for contender in contenders)
+    return dense, by_rows, len(batches[0].unique())
+
+
+def main() -> None:
+    """Read the command line and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="of five steps by each; the first step is not counted")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.manual_seed(1)
+    torch.set_num_threads(args.threads)
+    print(f"{'rows':>12}{'touched a step':>16}{'all rows, ms':>14}{'by rows, ms':>13}   chosen")
+    for rows in (10**4, 10**5, LARGE // WIDTH, 10**6, 10**7):
+        dense, by_rows, touched = measure(rows, args.rounds)
+        chosen = "by rows" if rows * WIDTH >= LARGE else "all rows"
+        print(f"{rows:12,}{touched:16,}{dense:14.1f}{by_rows:13.1f}   {chosen}")
+
+
+if __name__ == "__main__":
+    main()
