@@ -86,7 +86,7 @@ def run(
         on_trial: called with each trial, at once with those in the storage.
 
     Raises:
-        NoTrialCompleted: all failed or were pruned.
+        NoTrialCompleted: all failed.
     """
     study = _stored(storage)
     ended: list[Trial] = []
@@ -99,7 +99,8 @@ def run(
             break
         study.add_trial(_next(study.get_trials(deepcopy=False), space, objective, seed))
     if not any(trial.state == "complete" for trial in ended):
-        raise NoTrialCompleted(f"none of {len(ended)} trials gave a model: {'; '.join({t.reason for t in ended})}")
+        reasons = dict.fromkeys(trial.reason for trial in ended)
+        raise NoTrialCompleted(f"none of {len(ended)} trials gave a model: {'; '.join(reasons)}")
     return ended
 
 
