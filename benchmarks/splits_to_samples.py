@@ -24,6 +24,7 @@ from recsys_assets.datasets.ingest import ROWS, ingest_entities, ingest_events, 
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.splits import split
+from recsys_assets.features.affinity import ITEMS, USERS, write_affinities
 from recsys_assets.features.history import build_history, item_query, sample_query, user_query
 
 SAMPLE_LAST = dt.date(2026, 6, 30)
@@ -70,19 +71,34 @@ def measure(profile: Profile, home: Path) -> dict[str, float]:
             split(connection, profile, [home / day / ROWS for day in days], days[-1])
             done["events"] = write_parquet(connection, "SELECT * FROM splits ORDER BY user_id, position", splits)
 
+    def make_factors() -> None:
+        with connect() as connection:
+            (home / "factors").mkdir(exist_ok=True)
+            write_affinities(connection, profile, splits, users, items, home / "factors")
+
     def make_samples() -> None:
         with connect() as connection:
             build_history(connection, profile, splits, users, items)
             for part in ("train", "validation", "test"):
-                write_parquet(connection, sample_query(profile, users, items, part), home / f"{part}.parquet")
+                write_parquet(
+                    connection,
+                    sample_query(profile, users, items, home / "factors" / ROWS, part),
+                    home / f"{part}.parquet",
+                )
 
     def make_snapshots() -> None:
-        for query, path in ((user_query(profile, users), "user"), (item_query(profile, items), "item")):
+        factors = home / "factors"
+        queries = {
+            "user": user_query(profile, users, factors / USERS),
+            "item": item_query(profile, items, factors / ITEMS),
+        }
+        for path, query in queries.items():
             with connect() as connection:
                 build_history(connection, profile, splits, users, items)
                 write_parquet(connection, query, home / f"{path}_features.parquet")
 
     timed(done, "splits", make_splits)
+    timed(done, "factors", make_factors)
     timed(done, "rank_samples", make_samples)
     timed(done, "snapshots", make_snapshots)
     done["peak GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

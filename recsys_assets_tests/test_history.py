@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from recsys_assets.datasets.duck import connect
+from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.features.affinity import AFFINITY, ITEMS, USERS, write_affinities
 from recsys_assets.features.history import (
     ITEM_PRIOR,
     USER_PRIOR,
@@ -41,6 +43,15 @@ class Log:
     users: Path
     items: Path
     rows: list[Row]
+
+    @property
+    def factors(self) -> Path:
+        """Folder of the affinities of its events."""
+        folder = self.splits.parent
+        with connect() as connection:
+            (folder / "factors").mkdir(exist_ok=True)
+            write_affinities(connection, self.profile, self.splits, self.users, self.items, folder / "factors")
+        return folder / "factors"
 
     @property
     def offline(self) -> list[Row]:
@@ -196,7 +207,7 @@ def same(found: Row, expected: Row) -> None:
 
 
 def test_each_row_sees_exactly_the_rows_before_it(log: Log) -> None:
-    found = queried(log, sample_query(log.profile, log.users, log.items, "train"))
+    found = queried(log, sample_query(log.profile, log.users, log.items, log.factors / ROWS, "train"))
     expected = sorted(enumerate(log.offline), key=lambda pair: (pair[1]["user_id"], pair[0]))
     assert len(found) == len(expected)
     for row, (place, event) in zip(found, expected, strict=True):
@@ -208,14 +219,14 @@ def test_each_row_sees_exactly_the_rows_before_it(log: Log) -> None:
 
 def test_the_user_snapshot_is_what_the_next_row_would_see(log: Log) -> None:
     """The window is 10 rows here too: recsys_pipeline serves 11."""
-    found = queried(log, user_query(log.profile, log.users))
+    found = queried(log, user_query(log.profile, log.users, log.factors / USERS))
     assert [row["user_id"] for row in found] == [1, 2, 3, 4, 5]  # user 5 has no event and is served all the same
     for row in found:
         same(row, user_side(log, row["user_id"], log.offline))
 
 
 def test_the_item_snapshot_is_what_the_next_row_would_see(log: Log) -> None:
-    found = queried(log, item_query(log.profile, log.items))
+    found = queried(log, item_query(log.profile, log.items, log.factors / ITEMS))
     assert [row["item_id"] for row in found] == [1, 2, 3, 4, 5]
     for row in found:
         same(row, item_side(log, row["item_id"], log.offline))
@@ -223,7 +234,10 @@ def test_the_item_snapshot_is_what_the_next_row_would_see(log: Log) -> None:
 
 @pytest.mark.parametrize("changed", [30, 60, 90])
 def test_no_row_changes_with_its_own_label_or_a_later_one(log: Log, tmp_path: Path, changed: int) -> None:
-    """Flip every label from row `changed` on: all rows up to it, itself included, keep their features."""
+    """Flip every label from row `changed` on: all rows up to it, itself included, keep their features.
+
+    The affinity alone has learned from other users' later train rows; what it may know stands in `test_factors.py`.
+    """
     before = {(r["user_id"], r["timestamp"], r["item_id"]): r for r in ordered(log)}
     for row in log.rows:
         if row["seq"] >= changed:
@@ -234,9 +248,7 @@ def test_no_row_changes_with_its_own_label_or_a_later_one(log: Log, tmp_path: Pa
     untouched = [r for r in log.offline if r["seq"] <= changed]
     differing = 0
     for key, row in after.items():
-        same_features = {k: v for k, v in row.items() if k != "label"} == {
-            k: v for k, v in before[key].items() if k != "label"
-        }
+        same_features = all(v == before[key][k] for k, v in row.items() if k not in ("label", AFFINITY))
         if key in {(r["user_id"], r["timestamp"], r["item_id"]) for r in untouched}:
             assert same_features, key
         differing += not same_features
@@ -244,14 +256,14 @@ def test_no_row_changes_with_its_own_label_or_a_later_one(log: Log, tmp_path: Pa
 
 
 def ordered(log: Log) -> Iterator[Row]:
-    yield from queried(log, sample_query(log.profile, log.users, log.items, "train"))
+    yield from queried(log, sample_query(log.profile, log.users, log.items, log.factors / ROWS, "train"))
 
 
 def test_the_check_finds_rows_that_know_too_much(log: Log, tmp_path: Path) -> None:
     samples, cheating = tmp_path / "samples.parquet", tmp_path / "cheating.parquet"
     with connect() as connection:
         build_history(connection, log.profile, log.splits, log.users, log.items)
-        query = sample_query(log.profile, log.users, log.items, "train")
+        query = sample_query(log.profile, log.users, log.items, log.factors / ROWS, "train")
         connection.execute(f"COPY ({query}) TO '{samples}' (FORMAT parquet)")
         lifted = f"SELECT * REPLACE (user_positive_rate + 0.1 * label AS user_positive_rate) FROM '{samples}'"
         connection.execute(f"COPY ({lifted}) TO '{cheating}' (FORMAT parquet)")

@@ -8,9 +8,10 @@ import dagster as dg
 
 from recsys_assets.assets import show
 from recsys_assets.checks import Check, check_no_nulls, check_unique, lake_asset
-from recsys_assets.datasets.duck import connect, scan, write_parquet
+from recsys_assets.datasets.duck import connect, one, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.features.affinity import AFFINITY, ITEMS, USERS, write_affinities
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, user_query
 from recsys_assets.io_managers import writing
@@ -44,6 +45,39 @@ def feature_schema(
 
 
 @lake_asset(
+    kinds={"numpy", "parquet"},
+    checks=[
+        Check("rows_match_splits", "every offline event has an affinity, every user and item its factors"),
+        Check("numbers_are_finite", "no affinity is missing or infinite"),
+    ],
+)
+def factors(
+    context: dg.AssetExecutionContext,
+    lake: LakeStore,
+    dataset: Dataset,
+    splits: Partition,
+    users: Partition,
+    items: Partition,
+) -> dg.MaterializeResult:
+    """How much a user is expected to like an item, of each event as it was known before; and for serving, of any pair.
+
+    A factor model of the ratings, its items fitted on other users' train rows: `user_factors` times `item_factors`.
+    """
+    profile, upstream = dataset.load(), [splits, users, items]
+    config = {"affinity": profile.features.affinity.model_dump()}
+    with writing(context, lake, upstream, config) as output, connect() as connection:
+        paths = [partition.path(ROWS) for partition in upstream]
+        rows = write_affinities(connection, profile, *paths, output.draft.folder)
+        output.manifest.rows = rows[ROWS]
+        (offline,) = one(connection, f"SELECT count(*) FROM {scan(paths[:1])} WHERE part <> 'online'")
+        expected = {ROWS: offline, USERS: users.manifest.rows, ITEMS: items.manifest.rows}
+        output.check("rows_match_splits", rows == expected, expected=expected, found=rows)
+        (odd,) = one(connection, f"SELECT count(*) FROM {scan([output.path(ROWS)])} WHERE NOT isfinite({AFFINITY})")
+        output.check("numbers_are_finite", odd == 0, rows=int(odd))
+    return output.result()
+
+
+@lake_asset(
     kinds={"duckdb", "parquet"},
     checks=[
         Check("no_nulls", "no key is null"),
@@ -57,9 +91,10 @@ def user_features(
     splits: Partition,
     users: Partition,
     items: Partition,
+    factors: Partition,
 ) -> dg.MaterializeResult:
     """Of each user the features that a row after their last offline event would have: what serving reads."""
-    return _snapshot(context, lake, dataset.load(), [splits, users, items], "user_id", user_query)
+    return _snapshot(context, lake, dataset.load(), [splits, users, items, factors], "user_id", user_query)
 
 
 @lake_asset(
@@ -76,9 +111,10 @@ def item_features(
     splits: Partition,
     users: Partition,
     items: Partition,
+    factors: Partition,
 ) -> dg.MaterializeResult:
     """Of each item the features that a row after its last offline event would have: what serving reads."""
-    return _snapshot(context, lake, dataset.load(), [splits, users, items], "item_id", item_query)
+    return _snapshot(context, lake, dataset.load(), [splits, users, items, factors], "item_id", item_query)
 
 
 def _snapshot(
@@ -87,13 +123,14 @@ def _snapshot(
     profile: Profile,
     upstream: list[Partition],
     key: str,
-    query: Callable[[Profile, Path], str],
+    query: Callable[[Profile, Path, Path], str],
 ) -> dg.MaterializeResult:
-    splits, users, items = (partition.path(ROWS) for partition in upstream)
+    splits, users, items, _ = (partition.path(ROWS) for partition in upstream)
+    side, factors = (users, USERS) if key == "user_id" else (items, ITEMS)
     config = {"features": profile.features.model_dump()}
     with writing(context, lake, upstream, config) as output, connect() as connection:
         build_history(connection, profile, splits, users, items)
-        rows = query(profile, users if key == "user_id" else items)
+        rows = query(profile, side, upstream[-1].path(factors))
         output.manifest.rows = write_parquet(connection, rows, output.path(ROWS))
         written = scan([output.path(ROWS)])
         check_no_nulls(output, connection, written, [key])

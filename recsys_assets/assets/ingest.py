@@ -40,7 +40,8 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
     """Events of one UTC day: who touched what, when, in the order of the landing files (`seq`).
 
     Rows with missing or unknown ids, values out of bounds, a time outside the day, or that repeat user,
-    item and time go to `rejected.parquet` with the reason, as do lines that are no rows. A range of days is ingested in one run.
+    item and time go to `rejected.parquet` with the reason, as do lines that are no rows. A range of days is ingested
+    in one run.
     """
     profile, days = dataset.load(), list(context.partition_keys)
     check_label_rule(profile)

@@ -65,21 +65,21 @@ def rank_samples(
     splits: Partition,
     users: Partition,
     items: Partition,
+    factors: Partition,
 ) -> dg.MaterializeResult:
     """Rows for ranking models with the features as they were just before each event, one file a part.
 
     Online rows are left out. Values are raw; `feature_schema` says how a model reads them.
     """
     profile = dataset.load()
-    events, user_rows, item_rows = (partition.path(ROWS) for partition in (splits, users, items))
+    upstream = [splits, users, items, factors]
+    events, user_rows, item_rows, affinities = (partition.path(ROWS) for partition in upstream)
     config = {"features": profile.features.model_dump()}
-    with writing(context, lake, [splits, users, items], config) as output, connect() as connection:
+    with writing(context, lake, upstream, config) as output, connect() as connection:
         output.manifest.config["terms"] = build_history(connection, profile, events, user_rows, item_rows)
+        queries = {part: sample_query(profile, user_rows, item_rows, affinities, part) for part in RANKED_PARTS}
         rows = {
-            part: write_parquet(
-                connection, sample_query(profile, user_rows, item_rows, part), output.path(f"{part}.parquet")
-            )
-            for part in RANKED_PARTS
+            part: write_parquet(connection, query, output.path(f"{part}.parquet")) for part, query in queries.items()
         }
         output.manifest.rows = sum(rows.values())
         output.manifest.metrics = {f"{part}_rows": float(count) for part, count in rows.items()}

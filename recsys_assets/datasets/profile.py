@@ -62,6 +62,13 @@ class Term(_Part):
     max_terms: int = Field(default=64, ge=1, description="the most frequent terms are kept")
 
 
+class Affinity(_Part):
+    """The factor model behind the affinity of user and item: numbers a side, and folds of users it is fitted in."""
+
+    width: int = Field(default=16, ge=1)
+    folds: int = Field(default=5, ge=2)
+
+
 class Features(_Part):
     """Which columns of `users` and `items`, or without these of `interactions`, feed the models, and how.
 
@@ -73,6 +80,7 @@ class Features(_Part):
     numeric: list[str] = []
     log: list[str] = Field(default=[], description="numeric features taken as sign(x) ln(1 + |x|): counts, prices")
     terms: Term | None = None
+    affinity: Affinity = Affinity()
     crosses: list[list[str]] = Field(default=[], description="for the wide part: pairs of the features above")
     min_count: int = Field(default=2, ge=1)
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from recsys_assets.datasets.duck import name as identifier
 from recsys_assets.datasets.duck import one, scan
 from recsys_assets.datasets.profile import Profile, TableName
+from recsys_assets.features.affinity import AFFINITY, ITEM_FACTORS, USER_FACTORS
 from recsys_assets.features.history import TERM_STATISTICS, item_columns, user_columns
 from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, Side, floats
 
@@ -85,6 +86,7 @@ def _columns(profile: Profile) -> list[tuple[str, Side]]:
         ("item_id", "item"),
         *((column, "user") for column in user_columns(profile)),
         *((column, "item") for column in item_columns(profile)),
+        (AFFINITY, "pair"),
     ]
 
 
@@ -122,6 +124,7 @@ def _numeric(profile: Profile, name: str, side: Side, train: Train, terms_of: st
         length=train.longest(name) if nested else 1,
         transform="log" if name in profile.features.log else "",
         terms_of=terms_of,
+        product_of=[USER_FACTORS, ITEM_FACTORS] if name == AFFINITY else [],
     )
     mean, std = train.moments(feature)
     return replace(feature, mean=mean, std=std)

@@ -13,6 +13,7 @@ import duckdb
 
 from recsys_assets.datasets.duck import name, one, quoted, scan
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.features.affinity import AFFINITY, ITEM_FACTORS, USER_FACTORS
 
 # Rates and biases are shrunk as if this many more rows had been like all others: the first rows of an item
 # say less of it than those of a user.
@@ -95,31 +96,34 @@ def build_history(
     return counted
 
 
-def sample_query(profile: Profile, users: Path, items: Path, part: str) -> str:
+def sample_query(profile: Profile, users: Path, items: Path, affinities: Path, part: str) -> str:
     """SQL for the rows of one part with all their features, ordered by user_id and time."""
-    columns = ", ".join(map(name, (*user_columns(profile), *item_columns(profile))))
+    columns = ", ".join(map(name, (*user_columns(profile), *item_columns(profile), AFFINITY)))
     oracle = f", oracle AS {name(profile.oracle)}" if profile.oracle else ""
     return (
         f"SELECT user_id, item_id, timestamp, label, {columns}{oracle} "
         f"FROM history JOIN {scan([users])} AS users USING (user_id) JOIN {scan([items])} AS items USING (item_id) "
+        f"JOIN {scan([affinities])} AS affinities USING (user_id, item_id, timestamp) "
         f"WHERE part = {quoted(part)} ORDER BY user_id, timestamp, seq"
     )
 
 
-def user_query(profile: Profile, users: Path) -> str:
+def user_query(profile: Profile, users: Path, factors: Path) -> str:
     """SQL for the snapshot of every user, ordered by user_id."""
-    columns = ", ".join(map(name, user_columns(profile)))
+    columns = ", ".join(map(name, (*user_columns(profile), USER_FACTORS)))
     return (
         f"SELECT user_id, {columns} FROM history JOIN {scan([users])} AS users USING (user_id) "
+        f"JOIN {scan([factors])} AS factors USING (user_id) "
         "WHERE history.item_id IS NULL ORDER BY user_id"
     )
 
 
-def item_query(profile: Profile, items: Path) -> str:
+def item_query(profile: Profile, items: Path, factors: Path) -> str:
     """SQL for the snapshot of every item, ordered by item_id."""
-    columns = ", ".join(map(name, item_columns(profile)))
+    columns = ", ".join(map(name, (*item_columns(profile), ITEM_FACTORS)))
     return (
         f"SELECT item_id, {columns} FROM history JOIN {scan([items])} AS items USING (item_id) "
+        f"JOIN {scan([factors])} AS factors USING (item_id) "
         "WHERE history.user_id IS NULL ORDER BY item_id"
     )
 

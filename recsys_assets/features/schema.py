@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Kind = Literal["categorical", "multi_valued", "numeric"]
-Side = Literal["user", "item", "row"]
+Side = Literal["user", "item", "pair", "row"]
 # What stands for a missing value, and pads lists, where there is no null (the ONNX file's inputs).
 MISSING = {"int64": -(2**63), "string": ""}
 
@@ -35,7 +35,7 @@ class Feature:
         name: column of `rank_samples`, and input of the ONNX file.
         kind: categorical (one value a row), multi_valued (a list of values a row), numeric
             (`length` floats a row: a number, or a fixed-size list).
-        side: the snapshot that serves it, `user_features` or `item_features`, or the row itself.
+        side: the snapshot that serves it, `user_features` or `item_features`; `pair`: both together; or the row itself.
         type: int64 or string for the values of categorical and multi_valued, float32 for numeric.
         group: `id` for user_id and item_id, `side` for the rest (models may treat them differently).
         vocabulary: known values in ascending order.
@@ -44,6 +44,7 @@ class Feature:
         transform: `log` is sign(x) ln(1 + |x|), which the model applies to the raw floats (numeric only).
         terms_of: the multi-valued feature whose vocabulary the floats follow, one float a value, so that
             a model can pick those of the row's own values (numeric only; empty for all others).
+        product_of: of a pair's feature the vectors in the two snapshots whose inner product it is.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Feature:
     std: list[float] = field(default_factory=list)
     transform: Literal["", "log"] = ""
     terms_of: str = ""
+    product_of: list[str] = field(default_factory=list)
 
     @cached_property
     def keys(self) -> pa.Array:

@@ -1,0 +1,168 @@
+"""Affinity: how much a user is expected to like an item, by what the users who rated it have in common.
+
+A factor model with missing values, probabilistic PCA (Tipping & Bishop 1999, Roweis 1998): the value that user u gives
+item i is b_i + w_i · x_u + noise with x_u ~ N(0, I). EM fits the items on the train rows of users; a user's x is its
+mean given the rows strictly before a row, which is a ridge regression of their values on the items' w.
+
+Users are dealt into folds, and each is described by items that were fitted without their rows: a train row would else
+know its own label through its item. On MovieLens 1M the affinity alone has a test AUC of 0.822; with items that were
+fitted on all users train rows look better than test rows (0.827 beside 0.817), and models trust it too much.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+# Chosen on the validation rows of MovieLens 1M, in units of the values' variance and of rows.
+NOISE = 0.8  # of the variance: EM's own estimate in-sample is too low, and trusts few rows too much
+ROUNDS = 10
+BIAS_ROWS, LEVEL_ROWS, FACTOR_ROWS = 1.5, 6.0, 25.0  # how many rows of an item weigh as much as its prior
+LEVEL = 0.5  # how strongly a user's own level shows in an item's values, at the start
+USERS_AT_ONCE = 10_000  # bounds the memory of their covariances: 45 MB at width 32
+
+
+@dataclass(frozen=True)
+class Events:
+    """M valued events, ordered by user and time.
+
+    Attributes:
+        users, items: (M,) numbers from 0 on.
+        values: (M,) ratings or labels, in units of the train rows' deviation from their mean.
+        train: (M,) whether items may be fitted on the row.
+    """
+
+    users: Ints
+    items: Ints
+    values: Floats
+    train: npt.NDArray[np.bool_]
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> "Events":
+        """The rows where the mask is set."""
+        return Events(self.users[rows], self.items[rows], self.values[rows], self.train[rows])
+
+
+@dataclass(frozen=True)
+class Affinities:
+    """What the model says, D numbers a fold and side (1 + the user's level + the width).
+
+    Attributes:
+        rows: (M,) affinity of each event, of what was known of its user before it.
+        users: (U, folds x D) after the last event, zero but for the columns of the user's own fold.
+        items: (I, folds x D): its product with a user's row is the affinity of both.
+    """
+
+    rows: Floats
+    users: Floats
+    items: Floats
+
+
+def affinities(events: Events, users: int, items: int, width: int, folds: int) -> Affinities:
+    """Fit the items once a fold, and follow each user through their events with the items of their fold."""
+    size = width + 2
+    found = Affinities(
+        np.zeros(len(events.users), np.float32),
+        np.zeros((users, folds * size), np.float32),
+        np.zeros((items, folds * size), np.float32),
+    )
+    for fold in range(folds):
+        own, columns = events.users % folds == fold, slice(fold * size, (fold + 1) * size)
+        found.items[:, columns] = fit_items(events.take(events.train & ~own), users, items, width)
+        for chosen in _blocks(np.arange(fold, users, folds)):
+            rows = np.isin(events.users, chosen)
+            found.rows[rows], found.users[chosen, columns] = follow(found.items[:, columns], events.take(rows), chosen)
+    return found
+
+
+def fit_items(events: Events, users: int, items: int, width: int) -> Floats:
+    """(I, width + 2) b and w of each item by EM; an item without events has the prior's."""
+    places = (events.users, events.items)
+    count = csr_array((np.ones_like(events.values), places), (users, items))
+    total = csr_array((events.values, places), (users, items))
+    by_item = count.T.tocsr(), total.T.tocsr()
+    fitted = np.random.default_rng(0).normal(0, 0.1, (items, width + 2)).astype(np.float32)
+    fitted[:, 0], fitted[:, 1] = 0, LEVEL
+    for _ in range(ROUNDS):
+        fitted = _regress(*by_item, *_posterior(count, total, fitted), fitted[:, 1].mean())
+    return fitted
+
+
+def follow(items: Floats, events: Events, users: Ints) -> tuple[Floats, Floats]:
+    """Affinity of each event (M,) before it is known, and (users, D) what is known of the users after their last.
+
+    Recursive least squares, one event of every user a step. `users` are ascending; those without events are at the
+    prior's mean.
+    """
+    counts = np.bincount(np.searchsorted(users, events.users), minlength=len(users))
+    order = np.argsort(-counts, kind="stable")  # the users who have an event at a step are the first ones
+    starts, counts = (np.cumsum(counts) - counts)[order], counts[order]
+    affinity = np.zeros(len(events.users), np.float32)
+    state = np.eye(1, items.shape[1], dtype=np.float32).repeat(len(users), axis=0)
+    covariance = np.eye(items.shape[1] - 1, dtype=np.float32)[None].repeat(len(users), axis=0)
+    for step in range(counts.max(initial=0)):
+        active = slice(0, np.count_nonzero(counts > step))
+        rows = starts[active] + step
+        item = items[events.items[rows]]
+        affinity[rows] = (state[active] * item).sum(axis=1)
+        spread = np.einsum("nij,nj->ni", covariance[active], item[:, 1:])
+        gain = spread / (NOISE + (spread * item[:, 1:]).sum(axis=1, keepdims=True))
+        state[active, 1:] += gain * (events.values[rows] - affinity[rows])[:, None]
+        covariance[active] -= gain[:, :, None] * spread[:, None, :]
+    return affinity, state[np.argsort(order)]
+
+
+def _posterior(count: csr_array, total: csr_array, items: Floats) -> tuple[Floats, Floats]:
+    """Of each user the mean of (1, x) and its second moment, given all their values."""
+    bias, weights = items[:, :1], items[:, 1:]
+    precision = _square(count @ _triangle(weights)) / NOISE + np.eye(weights.shape[1], dtype=np.float32)
+    covariance = np.linalg.inv(precision)
+    told = (total @ weights - count @ (bias * weights)) / NOISE
+    mean = np.einsum("uij,uj->ui", covariance, told)
+    extended = np.concatenate([np.ones((len(mean), 1), np.float32), mean], axis=1)
+    second = extended[:, :, None] * extended[:, None, :]
+    second[:, 1:, 1:] += covariance
+    return extended, second
+
+
+def _regress(count: csr_array, total: csr_array, mean: Floats, second: Floats, level: np.floating) -> Floats:
+    """(I, D) the items' b and w that fit the users' values best, drawn to their prior."""
+    size = mean.shape[1]
+    rows = np.full(size, FACTOR_ROWS, np.float32)
+    rows[0], rows[1] = BIAS_ROWS, LEVEL_ROWS
+    prior = np.zeros(size, np.float32)
+    prior[1] = level
+    solved: Floats = np.linalg.solve(
+        _square(count @ _triangle_of(second)) + np.diag(rows), (total @ mean + prior * rows)[:, :, None]
+    )
+    return solved[:, :, 0]
+
+
+def _triangle(vectors: Floats) -> Floats:
+    """(N, D (D + 1) / 2) products of each vector with itself, each pair once."""
+    row, column = np.triu_indices(vectors.shape[1])
+    return vectors[:, row] * vectors[:, column]
+
+
+def _triangle_of(matrices: Floats) -> Floats:
+    """(N, D (D + 1) / 2) the upper triangles of symmetric matrices (N, D, D)."""
+    row, column = np.triu_indices(matrices.shape[1])
+    return matrices[:, row, column]
+
+
+def _square(triangles: Floats) -> Floats:
+    """(N, D, D) the symmetric matrices of upper triangles."""
+    size = int((np.sqrt(8 * triangles.shape[1] + 1) - 1) / 2)
+    place = np.empty((size, size), np.int64)
+    row, column = np.triu_indices(size)
+    place[row, column] = place[column, row] = np.arange(len(row))
+    return triangles[:, place]
+
+
+def _blocks(users: Ints) -> Iterator[Ints]:
+    """The users in blocks; none where there is none."""
+    return (users[start : start + USERS_AT_ONCE] for start in range(0, len(users), USERS_AT_ONCE))
