@@ -90,7 +90,9 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) 
     assert "epoch 3:" in told
     assert not state.exists()
     settings = configured("widedeep", {"id_dropout": 0.2}, {**TRAINING, "epochs": 4})
-    checkpoint.save(tmp_path / "whole", trainer.fit("widedeep", schema, *PARTS.values(), *settings, 1))
+    checkpoint.save(
+        tmp_path / "whole", trainer.fit("widedeep", schema, PARTS["train"], PARTS["validation"], *settings, 1)
+    )
     for file in (checkpoint.WEIGHTS, checkpoint.DESCRIPTION):
         assert (tmp_path / "model" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
@@ -117,7 +119,8 @@ def test_two_processes_train_the_model_of_one_even_if_one_of_them_is_killed(tmp_
     assert "epoch 0:" not in told
     two = json.loads(metrics)
     assert two["processes"] == 2
-    one = trainer.fit("widedeep", schema, *PARTS.values(), *configured("widedeep", NETWORK, TRAINING), 1)
+    settings = configured("widedeep", NETWORK, TRAINING)
+    one = trainer.fit("widedeep", schema, PARTS["train"], PARTS["validation"], *settings, 1)
     assert two["validation"]["validation_auc"] == pytest.approx(one.best["validation_auc"], abs=0.002)
     assert two["validation"]["train_logloss"] == pytest.approx(one.best["train_logloss"], abs=0.002)
     other, own = (

@@ -76,7 +76,9 @@ def parallel(objective: nn.Module) -> nn.Module:
     if processes() == 1:
         return objective
     by_rows = [f"{name}.weight" for name, part in objective.named_modules() if isinstance(part, Table) and part.by_rows]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, by_rows)
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
+        objective, by_rows
+    )
     # A static graph may leave weights without a use (crosses of a schema that has none).
     return DistributedDataParallel(
         objective, forward_sync_buffers=False, gradient_as_bucket_view=True, static_graph=True

@@ -34,7 +34,8 @@ class RowwiseAdam(torch.optim.Adam):
                 if weight.grad is not None and weight.grad.is_sparse:
                     self._update_rows(weight, weight.grad, group)
                     weight.grad = None  # dense Adam is not to see it
-        return super().step(closure)
+        loss: float | None = super().step(closure)
+        return loss
 
     def _update_rows(self, weight: Tensor, gradients: Tensor, group: dict[str, Any]) -> None:
         state, beta2 = self.state[weight], group["betas"][1]

@@ -89,7 +89,7 @@ class Resume:
 def _hash(rows: Rows) -> str:
     found = hashlib.sha256()
     for column in (rows.indices, rows.numeric, rows.labels):
-        found.update(column.cpu().numpy())
+        found.update(column.cpu().numpy().data)
     return found.hexdigest()
 
 
