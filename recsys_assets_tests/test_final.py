@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy
 
 from recsys_assets.features.schema import encode
-from recsys_assets.models.final import Final, FinalConfig, Gate, Interaction
+from recsys_assets.models.final import Branch, Final, FinalConfig, Gate, Interaction
 from recsys_assets.training.config import ConfigError
 from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
 
@@ -57,7 +57,8 @@ def test_the_logit_is_the_mean_of_the_branches() -> None:
 
 def test_only_the_first_branch_is_gated_by_gates_that_start_at_one() -> None:
     plain, gated = (Final(SCHEMA, FinalConfig(gating=gating)) for gating in (False, True))
-    widths = [branch.layers[0].linear.in_features for model in (plain, gated) for branch in model.branches]
+    names = [f"branches.{branch}.layers.0.linear.weight" for branch in (0, 1)]
+    widths = [model.state_dict()[name].shape[1] for model in (plain, gated) for name in names]
     assert widths == [widths[0], widths[0], widths[0] + 5 * 16, widths[0]]
     embedded = torch.randn(3, 5 * 16)
     assert torch.equal(Gate(5)(embedded), embedded)
@@ -65,10 +66,13 @@ def test_only_the_first_branch_is_gated_by_gates_that_start_at_one() -> None:
 
 def test_dropout_stands_after_the_layer_it_is_named_for() -> None:
     torch.manual_seed(0)
-    first, second = Final(SCHEMA, FinalConfig(dropout1=(0.0, 0.5))).branches[0].train().layers
-    x = first(torch.randn(100, first.linear.in_features))
-    assert (x == 0).float().mean() == 0.0
-    assert (second(x) == 0).float().mean() == pytest.approx(0.5, abs=0.05)
+    config = FinalConfig(branch1=(16, 8), dropout1=(0.0, 0.5))
+    branch = Branch(5, config.branch1, config.dropout1, config)
+    given: list[torch.Tensor] = []
+    for layer in branch.layers:
+        layer.register_forward_hook(lambda *call: given.append(call[2]))
+    branch(torch.randn(1000, 5))
+    assert [(x == 0).float().mean().item() for x in given] == [0.0, pytest.approx(0.5, abs=0.05)]
 
 
 @pytest.mark.parametrize(

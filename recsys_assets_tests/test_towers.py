@@ -3,8 +3,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys_assets.models import losses, sasrec, towers
+from recsys_assets.models import losses, towers
 from recsys_assets.models.fm import Fm, FmConfig
+from recsys_assets.models.layers import Dropout
 from recsys_assets.models.registry import TOWERS
 from recsys_assets.models.registry import towers as tower_named
 from recsys_assets.models.sasrec import SasRec
@@ -109,7 +110,7 @@ def test_no_place_of_a_transformer_sees_a_later_one() -> None:
 
 def test_dropout_keeps_the_mean_and_nothing_in_evaluation() -> None:
     torch.manual_seed(0)
-    drop = sasrec.Dropout(0.25)
+    drop = Dropout(0.25)
     x = torch.ones(401, 501)
     found = drop(x)
     assert (found == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)

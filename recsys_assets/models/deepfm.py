@@ -37,9 +37,10 @@ class DeepFm(nn.Module):
         self.own_terms = OwnTerms(schema)
         widths = _widths(schema, config)
         self.widths = list(widths.values())
-        self.embed = nn.ModuleList(Embed(schema, width, group) for group, width in widths.items())
+        embeds = [Embed(schema, width, group) for group, width in widths.items()]
+        self.embed = nn.ModuleList(embeds)
+        embedded = sum(embed.width for embed in embeds)
         numbers = schema.floats + self.own_terms.width
-        embedded = sum(int(embed.width) for embed in self.embed)
         self.value_weights = Table(schema.index_rows)
         self.number_weights = nn.Linear(numbers, 1)
         self.deep = Mlp(numbers + config.deep_embeddings * embedded, config.hidden)
@@ -52,9 +53,9 @@ class DeepFm(nn.Module):
         embedded = [embed(indices) for embed in self.embed]
         logits: Tensor = self.value_weights(indices).sum(1) + self.number_weights(numbers).squeeze(1)
         for vectors, width in zip(embedded, self.widths, strict=True):
-            logits = logits + pairs(vectors.unflatten(1, (-1, width)))
-        deep = torch.cat([*embedded, numbers], 1) if self.deep_embeddings else numbers
-        return logits + self.deep(deep).squeeze(1)
+            logits = logits + pairs(vectors.view(-1, vectors.shape[1] // width, width))
+        deep: Tensor = self.deep(torch.cat([*embedded, numbers], 1) if self.deep_embeddings else numbers)
+        return logits + deep.squeeze(1)
 
 
 def pairs(vectors: Tensor) -> Tensor:

@@ -99,8 +99,9 @@ class Gate(nn.Module):
 
     def forward(self, embedded: Tensor) -> Tensor:
         """Same shape."""
-        vectors = embedded.unflatten(1, (self.fields, -1))
-        return (vectors * self.linear(vectors.transpose(1, 2)).transpose(1, 2)).flatten(1)
+        vectors = embedded.view(-1, self.fields, embedded.shape[1] // self.fields)
+        gates: Tensor = self.linear(vectors.transpose(1, 2)).transpose(1, 2)
+        return (vectors * gates).flatten(1)
 
 
 class Branch(nn.Module):
@@ -151,4 +152,5 @@ class Interaction(nn.Module):
             x = a + a * torch.sigmoid(b)
         else:
             x = a * (1 + torch.tanh(b)) * (1 + torch.tanh(more[0]))
-        return self.after(x)
+        after: Tensor = self.after(x)
+        return after
