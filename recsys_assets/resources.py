@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import mlflow
     from matplotlib.figure import Figure
 
-    from recsys_assets.tuning.study import Trial
+    from recsys_assets.tuning.trial import Trial
 
 
 class Dataset(dg.ConfigurableResource[Profile]):

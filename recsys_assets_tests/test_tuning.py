@@ -20,9 +20,10 @@ from recsys_assets.models.widedeep import WideDeepConfig
 from recsys_assets.training.config import RecallTraining, TrainingConfig
 from recsys_assets.tuning import form, study
 from recsys_assets.tuning.form import SpaceError
-from recsys_assets.tuning.objectives import ItemToItem, Ranking, TwoTowers
+from recsys_assets.tuning.model_objectives import Ranking, TwoTowers
+from recsys_assets.tuning.objectives import ItemToItem
 from recsys_assets.tuning.space import Space, arranged, bundled_spaces, space
-from recsys_assets.tuning.study import Report, Trial, TrialFailed
+from recsys_assets.tuning.trial import Report, Trial, TrialFailed, ranked
 from recsys_assets_tests import recall_world
 from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
 
@@ -134,7 +135,7 @@ def test_bad_trials_end_early_and_the_best_is_first(uninterrupted: list[Trial]) 
     pruned = [trial for trial in uninterrupted if trial.state == "pruned"]
     assert pruned
     assert all(len(trial.course) < 4 for trial in pruned)
-    found = study.ranked(uninterrupted)
+    found = ranked(uninterrupted)
     complete = [trial for trial in found if trial.state == "complete"]
     assert found[: len(complete)] == complete
     assert complete[0].value == max(trial.value for trial in complete) > 0.6
@@ -143,7 +144,7 @@ def test_bad_trials_end_early_and_the_best_is_first(uninterrupted: list[Trial]) 
 
 def test_a_diverging_trial_fails_with_its_reason_and_another_error_ends_the_study(folder: Path, tmp_path: Path) -> None:
     text = "model_name: widedeep\nhyper_param: {learning_rate: [0.01, .inf], epochs: [1]}"
-    found = study.ranked(study.run(spaced(tmp_path, text), ranking(folder).judge, tmp_path / "x.journal", 5, seed=1))
+    found = ranked(study.run(spaced(tmp_path, text), ranking(folder).judge, tmp_path / "x.journal", 5, seed=1))
     assert [trial.state for trial in found] == ["complete", "failed"]  # there are two different ones
     assert "the loss is no number" in found[1].reason
     with pytest.raises(ZeroDivisionError):
@@ -253,7 +254,7 @@ def test_a_two_tower_model_is_judged_by_its_recall(recall_source: Any, tmp_path:
     text = f"model_name: dssm\ncommon_param: {common}\nhyper_param: {{learning_rate: [1e-6, 3e-3]}}"
     tuned = TwoTowers("dssm", recall_world.schema(), recall_source, seed=1)
     searched = spaced(tmp_path, text, "dssm", tuned.sections)
-    found = study.ranked(study.run(searched, tuned.judge, tmp_path / "x.journal", 2, seed=1))
+    found = ranked(study.run(searched, tuned.judge, tmp_path / "x.journal", 2, seed=1))
     assert [trial.settings["learning_rate"] for trial in found] == [3e-3, 1e-6]
     assert found[0].value > found[1].value
     assert tuned.test(found[0].settings) > tuned.test(found[1].settings)
@@ -265,7 +266,7 @@ def test_an_item_to_item_method_is_judged_by_its_recall(recall_source: Any, tmp_
     text = f"model_name: {name}\nhyper_param: {{popularity: [0.0, 0.5], max_recommendation_count: [1, 20]}}"
     tuned = ItemToItem(method.find, method.config, recall_source.interactions, filter_seen=False)
     searched = spaced(tmp_path, text, name, tuned.sections)
-    found = study.ranked(study.run(searched, tuned.judge, tmp_path / "x.journal", 4, seed=1))
+    found = ranked(study.run(searched, tuned.judge, tmp_path / "x.journal", 4, seed=1))
     assert found[0].settings["top_n"] == 20
     assert found[0].value > found[-1].value
     assert tuned.test(found[0].settings) > found[-1].value
@@ -286,7 +287,7 @@ def test_lightgbm_is_tuned_like_the_others(folder: Path, tmp_path: Path) -> None
     tuned = replace(ranking(folder), model="lgbm")
     text = "model_name: lgbm\ncommon_param: {step: 5, epochs: 4, min_rows: 20}\nhyper_param: {leaves: [2, 31]}"
     searched = spaced(tmp_path, text, "lgbm", tuned.sections)
-    found = study.ranked(study.run(searched, tuned.judge, tmp_path / "x.journal", 2, seed=1))
+    found = ranked(study.run(searched, tuned.judge, tmp_path / "x.journal", 2, seed=1))
     assert all(trial.value == max(trial.course) for trial in found)
     assert 0.5 < tuned.test(found[0].settings) < 1
     assert arranged(found[0].settings, tuned.sections)["training"] == {}

@@ -18,11 +18,11 @@ from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.lake import Lake
-from recsys_assets.tuning.objectives import Ranking
+from recsys_assets.tuning.model_objectives import Ranking
 from recsys_assets_tests.in_process import failures, materialize
 
 DAY = "2026-03-31"
-READ = ["users", "items", "splits", "rank_samples", "feature_schema", "recall_samples"]
+READ = ['+key:"feature_schema"', '+key:"recall_samples"']  # and all that these need
 SPACE = """
 model_name: widedeep
 num_experiment: 3

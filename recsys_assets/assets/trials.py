@@ -14,7 +14,7 @@ from recsys_assets.io_managers import Output
 from recsys_assets.tuning.form import UNUSED, Form
 from recsys_assets.tuning.objectives import Tuned
 from recsys_assets.tuning.space import Space, arranged
-from recsys_assets.tuning.study import Trial
+from recsys_assets.tuning.trial import Trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

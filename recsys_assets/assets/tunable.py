@@ -12,7 +12,8 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.lake import Partition
 from recsys_assets.retrieval.interactions import read
-from recsys_assets.tuning.objectives import ItemToItem, Ranking, Tuned, TwoTowers
+from recsys_assets.tuning.model_objectives import Ranking, TwoTowers
+from recsys_assets.tuning.objectives import ItemToItem, Tuned
 from recsys_assets.tuning.space import bundled_spaces
 
 Inputs = Mapping[str, Partition]

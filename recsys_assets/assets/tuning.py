@@ -21,6 +21,7 @@ from recsys_assets.resources import Dataset, LakeStore, Tracking
 from recsys_assets.settings import settings
 from recsys_assets.tuning import form, study
 from recsys_assets.tuning.space import Space, bundled_spaces, space
+from recsys_assets.tuning.trial import Trial, ranked
 
 
 class TuneConfig(Seeded):
@@ -60,12 +61,12 @@ def tuner(model: str, kind: Kind) -> dg.AssetsDefinition:
         with trained(context, lake, tracking, model, config, list(inputs.values())) as output:
             storage, name = _storage(output, searched), f"validation_{tuned.metric}"
 
-            def on_trial(trial: study.Trial) -> None:
+            def on_trial(trial: Trial) -> None:
                 tracking.log_trial(output.manifest.mlflow_run_id or "", trial, name)
                 context.log.info(f"trial {trial.number}: {trial.state}, {trial.value}, {trial.drawn} {trial.reason}")
 
             wanted = config.trials or read.num_experiment
-            found = study.ranked(study.run(searched, tuned.judge, storage, wanted, config.seed, on_trial))
+            found = ranked(study.run(searched, tuned.judge, storage, wanted, config.seed, on_trial))
             judged = trials.measure(output, found, tuned)
             trials.write(output, found, tuned, read)
             plots = {"settings": trials.describe(output, found, searched, read, tuned.metric)}

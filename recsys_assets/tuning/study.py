@@ -6,65 +6,26 @@ state from trial to trial, and a killed trial stays "running": a study resumed a
 """
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recsys_assets.tuning.space import Space
+from recsys_assets.tuning.trial import REASON, Objective, Trial, TrialFailed, from_optuna
 
 if TYPE_CHECKING:
     import optuna
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
-State = Literal["complete", "pruned", "failed"]
-_STATES: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-_REASON = "reason"
 STARTUP = 5  # complete trials before one may be pruned
 WARMUP = 1  # epochs of a trial before it may be pruned: what the first reaches says little
 
 
-class TrialFailed(RuntimeError):
-    """These settings give no model; the study goes on."""
-
-
 class NoTrialCompleted(RuntimeError):
     """No trial of a study gave a model; the message says why."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A trial that has ended.
-
-    Attributes:
-        number: from 0, in the order of the trials.
-        drawn: what Optuna drew.
-        settings: all settings, the constant ones too.
-        value: the metric; of a pruned trial the last one reported, of a failed one -inf.
-        course: the metric by step.
-        reason: why it failed.
-        began, ended: seconds since 1970.
-    """
-
-    number: int
-    state: State
-    drawn: dict[str, Any]
-    settings: dict[str, Any]
-    value: float
-    course: list[float]
-    reason: str
-    began: float
-    ended: float
-
-
-# `objective(settings, report)` gives the metric, the higher the better. It calls `report(step, metric)` as it goes on,
-# which may raise to end the trial early, and raises TrialFailed where the settings give no model.
-Report = Callable[[int, float], None]
-Objective = Callable[[dict[str, Any], Report], float]
 
 
 def run(
@@ -92,7 +53,7 @@ def run(
     ended: list[Trial] = []
     while True:
         for frozen in study.get_trials(deepcopy=False)[len(ended) : trials]:
-            ended.append(_trial(frozen, space))
+            ended.append(from_optuna(frozen, space))
             if on_trial:
                 on_trial(ended[-1])
         if len(ended) >= min(trials, space.size):
@@ -102,12 +63,6 @@ def run(
         reasons = dict.fromkeys(trial.reason for trial in ended)
         raise NoTrialCompleted(f"none of {len(ended)} trials gave a model: {'; '.join(reasons)}")
     return ended
-
-
-def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """Complete trials by their metric, the best first, ties by number; then the pruned ones, then the failed."""
-    order = list(_STATES.values())
-    return sorted(trials, key=lambda trial: (order.index(trial.state), -trial.value, trial.number))
 
 
 def _next(ended: "Sequence[FrozenTrial]", space: Space, objective: Objective, seed: int) -> "FrozenTrial":
@@ -129,7 +84,7 @@ def _next(ended: "Sequence[FrozenTrial]", space: Space, objective: Objective, se
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     except TrialFailed as error:
-        trial.set_user_attr(_REASON, str(error))
+        trial.set_user_attr(REASON, str(error))
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
     return study.get_trials()[-1]
 
@@ -169,18 +124,3 @@ def _stored(path: Path) -> "optuna.Study":
 
 def _key(drawn: Mapping[str, Any]) -> str:
     return json.dumps(drawn, sort_keys=True)
-
-
-def _trial(frozen: "FrozenTrial", space: Space) -> Trial:
-    began, ended = frozen.datetime_start, frozen.datetime_complete
-    return Trial(
-        number=frozen.number,
-        state=_STATES[frozen.state.name],
-        drawn=frozen.params,
-        settings=space.settings(frozen.params),
-        value=-math.inf if frozen.value is None else frozen.value,
-        course=[value for _, value in sorted(frozen.intermediate_values.items())],
-        reason=frozen.user_attrs.get(_REASON, ""),
-        began=began.timestamp() if began else 0.0,
-        ended=ended.timestamp() if ended else 0.0,
-    )

@@ -1,0 +1,70 @@
+"""Trials of a study: what one is, and which is the best."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from recsys_assets.tuning.space import Space
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+State = Literal["complete", "pruned", "failed"]
+_STATES: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+REASON = "reason"  # of Optuna's user attributes: why a trial failed
+# `objective(settings, report)` gives the metric, the higher the better. It calls `report(step, metric)` as it goes on,
+# which may raise to end the trial early, and raises TrialFailed where the settings give no model.
+Report = Callable[[int, float], None]
+Objective = Callable[[dict[str, Any], Report], float]
+
+
+class TrialFailed(RuntimeError):
+    """These settings give no model; the study goes on."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that has ended.
+
+    Attributes:
+        number: from 0, in the order of the trials.
+        drawn: what Optuna drew.
+        settings: all settings, the constant ones too.
+        value: the metric; of a pruned trial the last one reported, of a failed one -inf.
+        course: the metric by step.
+        reason: why it failed.
+        began, ended: seconds since 1970.
+    """
+
+    number: int
+    state: State
+    drawn: dict[str, Any]
+    settings: dict[str, Any]
+    value: float
+    course: list[float]
+    reason: str
+    began: float
+    ended: float
+
+
+def from_optuna(frozen: "FrozenTrial", space: Space) -> Trial:
+    """A trial of Optuna's that has ended."""
+    began, ended = frozen.datetime_start, frozen.datetime_complete
+    return Trial(
+        number=frozen.number,
+        state=_STATES[frozen.state.name],
+        drawn=frozen.params,
+        settings=space.settings(frozen.params),
+        value=-math.inf if frozen.value is None else frozen.value,
+        course=[value for _, value in sorted(frozen.intermediate_values.items())],
+        reason=frozen.user_attrs.get(REASON, ""),
+        began=began.timestamp() if began else 0.0,
+        ended=ended.timestamp() if ended else 0.0,
+    )
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """Complete trials by their metric, the best first, ties by number; then the pruned ones, then the failed."""
+    order = list(_STATES.values())
+    return sorted(trials, key=lambda trial: (order.index(trial.state), -trial.value, trial.number))
