@@ -143,6 +143,27 @@ class Tracking(dg.ConfigurableResource[None]):
         client.log_batch(run, [*course, *best], [Param(key, str(value)) for key, value in trial.settings.items()])
         client.set_terminated(run, {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[trial.state], ended)
 
+    def promote(self, run_id: str, kind: str, alias: str, tags: Mapping[str, str]) -> str:
+        """Give an alias to the model of a run, as a version of the registered model `<experiment>-<kind>`.
+
+        A run has one version, however often it is promoted. Returns where people see it.
+        """
+        import mlflow
+
+        mlflow.set_tracking_uri(self.uri)
+        self._prepare()
+        client, name = mlflow.MlflowClient(self.uri), f"{self.experiment}-{kind}"
+        with FileLock(settings().data / ".mlflow.lock"):
+            if not client.search_registered_models(f"name = '{name}'"):
+                client.create_registered_model(name)
+            known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+            source = f"{client.get_run(run_id).info.artifact_uri}/model"
+            version = (known[0] if known else client.create_model_version(name, source, run_id)).version
+        for key, value in tags.items():
+            client.set_model_version_tag(name, version, key, value)
+        client.set_registered_model_alias(name, alias, version)
+        return f"{self.ui}/#/models/{name}/versions/{version}"
+
     def url(self, run: "mlflow.ActiveRun") -> str:
         """Where people see the run."""
         return f"{self.ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"

@@ -15,7 +15,7 @@ from recsys_assets_tests.conftest import PROJECT
 PACKAGE = PROJECT / "recsys_assets"
 FLOORS = {
     1: ["datasets", "metrics", "lake", "settings"],
-    2: ["i2i", "models", "training", "retrieval", "features", "tuning"],
+    2: ["i2i", "models", "training", "retrieval", "features", "tuning", "ranking"],
     3: ["stores"],
     4: ["assets", "checks", "jobs", "schedules", "sensors", "partitions", "resources", "io_managers", "instance"],
     5: ["definitions", "cli", "serving", "demo", "tzrec", "ui"],

@@ -9,6 +9,7 @@ from types import ModuleType
 import dagster as dg
 
 from recsys_assets.assets import (
+    champion,
     embeddings,
     evaluation,
     features,
@@ -35,7 +36,7 @@ GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "i2i": (i2i,),
     "recall": (term, recall),
     "embeddings": (embeddings, index),
-    "rank": (rank,),
+    "rank": (rank, champion),
     "onnx": (onnx,),
     "tuning": (tuning,),
     "evaluation": (hitrate, recall_report, evaluation),

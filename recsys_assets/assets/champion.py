@@ -1,0 +1,102 @@
+"""The champion: which ranking model of which bizdate is to be served, and why."""
+
+import dagster as dg
+from pydantic import Field
+
+from recsys_assets.assets import show
+from recsys_assets.assets.onnx import MODEL
+from recsys_assets.assets.rank import RANKERS
+from recsys_assets.checks import Check, lake_asset
+from recsys_assets.datasets.folders import file_hash
+from recsys_assets.io_managers import Output, writing
+from recsys_assets.lake import Lake, PartitionDamaged, PartitionMissing
+from recsys_assets.ranking.candidates import METRIC, SAMPLES, candidate, champion_before
+from recsys_assets.ranking.champion import CHAMPION, Candidate, Champion, choose, record
+from recsys_assets.resources import LakeStore, Tracking
+
+
+class ChampionConfig(dg.Config):
+    """How the champion is chosen; both hold for the run that they are given to."""
+
+    pin: str | None = Field(
+        default=None, description="serve this: a model of the bizdate (widedeep), or of another (widedeep/2026-01-05)"
+    )
+    margin: float = Field(
+        default=0.005, ge=0, description="by how much the validation AUC may fall from one champion to the next"
+    )
+
+
+@lake_asset(
+    # Read by their manifests: as inputs, one model that failed its checks would stop the choice among the others.
+    deps=[SAMPLES, *(f"{stage}_{model}" for model in RANKERS for stage in ("rank", "onnx"))],
+    kinds={"json", "mlflow"},
+    checks=[Check("champion_is_sound", "the ONNX file that it points at is there and has the recorded hash")],
+)
+def rank_champion(
+    context: dg.AssetExecutionContext, config: ChampionConfig, lake: LakeStore, tracking: Tracking
+) -> dg.MaterializeResult:
+    """The ranking model to serve: `champion.json` points at its ONNX file and says why it was chosen.
+
+    The highest validation AUC of the models that pass every gate; the champion before stays if that is below its own
+    by more than `margin`, or if no model passes. A model that failed is a reason in the table and stops nothing, but
+    Dagster skips this asset in the very run in which one failed: materialize it by itself then. The newest bizdate's
+    champion is the alias `champion` of the registered model `<profile>-rank` in MLflow.
+    """
+    day = context.partition_key
+    candidates = [candidate(lake.lake, model, day, MODEL) for model in RANKERS]
+    before = champion_before(lake.lake, "rank_champion", day)
+    pinned = _pinned(lake.lake, config.pin, day)
+    chosen, reason = choose(candidates, before, config.margin, pinned)
+    considered = list({each.name: each for each in (*candidates, before, pinned) if each}.values())
+    with writing(context, lake, config=config.model_dump()) as output:
+        for each in considered:
+            output.manifest.upstream |= each.upstream
+        champion = record(chosen, reason, considered)
+        output.path(CHAMPION).write_text(champion.to_json(), encoding="utf-8")
+        output.manifest.metrics = {METRIC: champion.validation_auc}
+        output.manifest.mlflow_run_id = chosen.mlflow_run_id
+        _check(output, lake.lake, champion)
+        _show(output, champion)
+        output.metadata["mlflow version"] = _promoted(output, lake.lake, tracking, champion)
+    return output.result()
+
+
+def _pinned(lake: Lake, pin: str | None, day: str) -> Candidate | None:
+    """The pinned model, of the day unless the pin says otherwise."""
+    if pin is None:
+        return None
+    model, _, bizdate = pin.partition("/")
+    return candidate(lake, model, bizdate or day, MODEL)
+
+
+def _check(output: Output, lake: Lake, champion: Champion) -> None:
+    """Look at the file itself, whichever day it is of."""
+    try:
+        found = file_hash(lake.read(champion.asset, champion.bizdate).path(MODEL))
+    except (PartitionMissing, PartitionDamaged) as error:
+        output.check("champion_is_sound", False, error=str(error))
+    else:
+        output.check("champion_is_sound", found == champion.sha256, found=found, recorded=champion.sha256)
+
+
+def _show(output: Output, champion: Champion) -> None:
+    rows = [
+        (f"{each['model']}/{each['bizdate']}", each["validation_auc"] or "", each["why_not"] or "yes")
+        for each in champion.considered
+    ]
+    output.metadata |= {
+        "champion": f"{champion.model}/{champion.bizdate}",
+        "reason": champion.reason,
+        "considered": show.table(["model", "validation AUC", "eligible"], rows),
+    }
+
+
+def _promoted(output: Output, lake: Lake, tracking: Tracking, champion: Champion) -> dg.MetadataValue:
+    """Name the champion in MLflow's registry, unless it is unsound or a later bizdate has one; where to see it."""
+    day = output.manifest.bizdate
+    if output.manifest.failed_checks:
+        return dg.MetadataValue.text("not named in MLflow: the champion is not sound")
+    if later := [each for each in lake.bizdates("rank_champion") if each > day]:
+        return dg.MetadataValue.text(f"not named in MLflow: {later[-1]} has a champion of its own")
+    tags = {"bizdate": champion.bizdate, "champion_of": day, "reason": champion.reason}
+    return dg.MetadataValue.url(tracking.promote(output.manifest.mlflow_run_id or "", "rank", "champion", tags))

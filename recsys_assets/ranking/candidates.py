@@ -1,0 +1,94 @@
+"""Which trained models may be served: the gates, read from what their partitions say of themselves.
+
+Nothing is loaded and no file but the manifests is read, so that a partition that is missing or failed a check is a
+reason and no error.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from recsys_assets.lake import Lake, Manifest, PartitionDamaged, PartitionMissing
+from recsys_assets.ranking.champion import Candidate, read_champion
+
+SAMPLES = "rank_samples"
+METRIC = "validation_auc"
+Found = Mapping[str, Manifest | str]
+
+
+def candidate(lake: Lake, model: str, bizdate: str, file: str) -> Candidate:
+    """A model of a bizdate, with its figure and the first gate that it does not pass.
+
+    The gates: `rank_samples`, `rank_<model>` and `onnx_<model>` are there and passed their blocking checks (a floor of
+    the AUC, ONNX parity), each was made of the one before as it is now, and the validation AUC is a number. The rows
+    matter because figures of different validation rows cannot be compared.
+
+    Args:
+        lake: where the partitions are.
+        model: as in `rank_<model>`.
+        bizdate: of the partitions.
+        file: the one to serve, in the partition of `onnx_<model>`.
+    """
+    ranker, onnx = f"rank_{model}", f"onnx_{model}"
+    found: Found = {asset: _manifest(lake, asset, bizdate) for asset in (SAMPLES, ranker, onnx)}
+    known = {asset: each for asset, each in found.items() if isinstance(each, Manifest)}
+    return Candidate(
+        model,
+        bizdate,
+        value=known[ranker].metrics.get(METRIC, math.nan) if ranker in known else math.nan,
+        why_not=next(_objections(found, file), ""),
+        path=f"{onnx}/bizdate={bizdate}/{file}",
+        sha256=known[onnx].files.get(file, "") if onnx in known else "",
+        fingerprint=known[onnx].fingerprint if onnx in known else "",
+        mlflow_run_id=known[ranker].mlflow_run_id if ranker in known else None,
+        upstream={f"{asset}/{bizdate}": each.fingerprint for asset, each in known.items()},
+    )
+
+
+def champion_before(lake: Lake, asset: str, bizdate: str) -> Candidate | None:
+    """The newest champion of a day before the bizdate whose partition passed its checks, if there is one."""
+    days = [day for day in lake.bizdates(asset) if day < bizdate]
+    passed = [day for day in days if not lake.manifest(asset, day).failed_checks]
+    if not passed:
+        return None
+    partition = lake.read(asset, passed[-1])
+    before = read_champion(partition)
+    return Candidate(
+        before.model,
+        before.bizdate,
+        before.validation_auc,
+        path=before.path,
+        sha256=before.sha256,
+        fingerprint=before.fingerprint,
+        mlflow_run_id=partition.manifest.mlflow_run_id,
+        upstream={f"{asset}/{passed[-1]}": partition.manifest.fingerprint},
+    )
+
+
+def _manifest(lake: Lake, asset: str, bizdate: str) -> Manifest | str:
+    """What the partition says of itself, or why it says nothing."""
+    try:
+        return lake.manifest(asset, bizdate)
+    except PartitionMissing:
+        return f"there is no {asset} of {bizdate}"
+    except PartitionDamaged:
+        return f"the manifest of {asset} {bizdate} cannot be read"
+
+
+def _objections(found: Found, file: str) -> Iterator[str]:
+    """Why the model of these partitions, in the order of their making, may not be served."""
+    known: list[Manifest] = []
+    for asset, manifest in found.items():
+        if isinstance(manifest, str):
+            yield manifest
+            return
+        if manifest.failed_checks:
+            yield f"{asset} failed {', '.join(manifest.failed_checks)}"
+        known.append(manifest)
+    samples, ranker, onnx = known
+    for made, source in ((ranker, samples), (onnx, ranker)):
+        if made.upstream.get(f"{source.asset}/{source.bizdate}") != source.fingerprint:
+            yield f"{made.asset} was not made of {source.asset} as it is now"
+    if not math.isfinite(ranker.metrics.get(METRIC, math.nan)):
+        yield f"{ranker.asset} has no {METRIC}"
+    if file not in onnx.files:
+        yield f"{onnx.asset} has no {file}"

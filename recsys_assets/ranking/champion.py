@@ -1,0 +1,141 @@
+"""The choice of the ranking model to serve: a rule on figures, and the record of what was chosen and why."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from recsys_assets.lake import Partition
+
+CHAMPION = "champion.json"
+
+
+class NothingToServe(RuntimeError):
+    """No model of the day may be served and there is no champion of an earlier day; the message has the reasons."""
+
+
+class PinRefused(ValueError):
+    """The pinned model may not be served; the message says why."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One trained model that might be served.
+
+    Attributes:
+        model: its name, as in `rank_<model>`.
+        bizdate: of its partitions.
+        value: its validation AUC; NaN where it has none.
+        why_not: the first gate it does not pass, empty if it passes all.
+        path: its ONNX file, from the profile's folder in the lake.
+        sha256: of that file.
+        fingerprint: of the partition that holds the file.
+        mlflow_run_id: of its training.
+        upstream: fingerprints of the partitions that were looked at, by asset and bizdate.
+    """
+
+    model: str
+    bizdate: str
+    value: float = math.nan
+    why_not: str = ""
+    path: str = ""
+    sha256: str = ""
+    fingerprint: str = ""
+    mlflow_run_id: str | None = None
+    upstream: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Model and bizdate, the form of a pin."""
+        return f"{self.model}/{self.bizdate}"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """What `champion.json` holds: the file to serve, its hash, and why it was chosen among which.
+
+    `path` is relative to the profile's folder in the lake; `sha256` is of that file, `fingerprint` of its
+    partition `onnx_<model>` of `bizdate`. `considered` has model, bizdate, validation_auc and why_not of each.
+    """
+
+    model: str
+    bizdate: str
+    validation_auc: float
+    path: str
+    sha256: str
+    fingerprint: str
+    reason: str
+    considered: list[dict[str, Any]]
+
+    @property
+    def asset(self) -> str:
+        """The asset whose partition holds the file."""
+        return f"onnx_{self.model}"
+
+    def to_json(self) -> str:
+        """The text of `champion.json`."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read_champion(partition: Partition) -> Champion:
+    """The champion that a partition of `rank_champion` points at."""
+    return Champion(**json.loads(partition.path(CHAMPION).read_text(encoding="utf-8")))
+
+
+def choose(
+    candidates: Sequence[Candidate],
+    incumbent: Candidate | None = None,
+    margin: float = 0.0,
+    pinned: Candidate | None = None,
+) -> tuple[Candidate, str]:
+    """The model to serve and a sentence that says why.
+
+    Of the candidates that pass every gate the one with the highest validation AUC is chosen, ties by name. The
+    incumbent stays if that one is below it by more than the margin, or if there is none. A pin overrides both, but
+    no gate.
+
+    Args:
+        candidates: the day's models.
+        incumbent: the champion of an earlier day, with the validation AUC it was chosen for.
+        margin: by how much the validation AUC may fall from one champion to the next.
+        pinned: what somebody wants served.
+
+    Raises:
+        NothingToServe: no candidate passes every gate, and there is no incumbent.
+        PinRefused: the pinned model does not pass every gate.
+    """
+    if pinned:
+        if pinned.why_not:
+            raise PinRefused(f"{pinned.name} cannot be pinned: {pinned.why_not}")
+        return pinned, f"{pinned.name} is pinned."
+    passed = sorted((each for each in candidates if not each.why_not), key=lambda each: (-each.value, each.model))
+    if not passed:
+        if incumbent is None:
+            reasons = "; ".join(f"{each.model}: {each.why_not}" for each in candidates)
+            raise NothingToServe(f"no model may be served, and there is no champion of an earlier day: {reasons}")
+        return incumbent, f"{incumbent.name} stays: no model of the day passes every gate."
+    best = passed[0]
+    said = f"{best.name} has the highest validation AUC, {best.value:.4f}, of {len(passed)} that pass every gate"
+    if incumbent is None:
+        return best, f"{said}; there is no champion of an earlier day."
+    bound = f"the champion before, {incumbent.name} with {incumbent.value:.4f}, by more than {margin}"
+    if best.value < incumbent.value - margin:
+        return incumbent, f"{incumbent.name} stays: {said}, but it is below {bound}."
+    return best, f"{said}, and it is not below {bound}."
+
+
+def record(chosen: Candidate, reason: str, considered: Sequence[Candidate]) -> Champion:
+    """What `champion.json` says of a choice."""
+    table = [
+        {
+            "model": each.model,
+            "bizdate": each.bizdate,
+            "validation_auc": None if math.isnan(each.value) else each.value,
+            "why_not": each.why_not,
+        }
+        for each in considered
+    ]
+    return Champion(
+        chosen.model, chosen.bizdate, chosen.value, chosen.path, chosen.sha256, chosen.fingerprint, reason, table
+    )
