@@ -23,7 +23,8 @@ class RowwiseAdam(torch.optim.Adam):
       beyond. The second moment is that of the loss's gradient alone.
 
     Validation AUC of Wide & Deep on MovieLens 1M with all tables so, though they are too small for it to pay:
-    0.8231; dense Adam 0.8229; LazyAdam (both moments and L2 of touched rows only) 0.8205.
+    0.8232 for each of two seeds, dense Adam 0.8229 for each. The form was chosen among eight on these rows and on
+    generated ones with rare values, one seed each; LazyAdam (both moments and L2 of touched rows only) had 0.8205.
     """
 
     @torch.no_grad()
