@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
-from recsys_assets.features.schema import FeatureSchema, encode
+from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc
 from recsys_assets.retrieval.interactions import queries
 from recsys_assets.retrieval.lists import evaluate
@@ -43,9 +41,11 @@ class Ranking:
 
     def test(self, settings: Settings) -> float:
         """AUC of the test rows."""
-        rows = pq.read_table(self.test_rows)
-        scores = self._fitted(settings, _silent).predict(encode(self.schema, rows))
-        return auc(rows["label"].to_numpy(), scores)
+        from recsys_assets.training import data
+
+        ranker = self._fitted(settings, _silent)
+        rows, labels = data.encoded(ranker.fitted.schema, self.test_rows)
+        return auc(labels, ranker.predict(rows))
 
     def _fitted(self, settings: Settings, report: Report) -> Any:
         from recsys_assets.training import rankers
