@@ -24,7 +24,7 @@ from recsys_assets.datasets.ingest import ROWS, ingest_entities, ingest_events, 
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.splits import split
-from recsys_assets.features.affinity import ITEMS, USERS, write_affinities
+from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
 from recsys_assets.features.history import build_history, item_query, sample_query, user_query
 
 SAMPLE_LAST = dt.date(2026, 6, 30)
@@ -74,7 +74,7 @@ def measure(profile: Profile, home: Path) -> dict[str, float]:
     def make_factors() -> None:
         with connect() as connection:
             (home / "factors").mkdir(exist_ok=True)
-            write_affinities(connection, profile, splits, users, items, home / "factors")
+            write_factors(connection, profile, splits, users, items, home / "factors")
 
     def make_samples() -> None:
         with connect() as connection:

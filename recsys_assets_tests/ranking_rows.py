@@ -28,6 +28,13 @@ def ranking_schema(
     )
 
 
+def sequence_schema() -> FeatureSchema:
+    """The same with a sequence of items: what the models of sequences read beside the rest."""
+    recent = Feature("recent", "sequence", "user", "int64", length=3, values_of="item_id")
+    plain = ranking_schema()
+    return FeatureSchema([*plain.features, recent], plain.crosses)
+
+
 def ranking_rows(rows: int, seed: int) -> tuple[pa.Table, np.ndarray]:
     """A table of raw columns with labels, and the probability that each label was drawn with."""
     rng = np.random.default_rng(seed)
@@ -46,6 +53,7 @@ def ranking_rows(rows: int, seed: int) -> tuple[pa.Table, np.ndarray]:
             "tags": [[7 + tag] for tag in item % 3],
             "activity": pa.array(activity, pa.float32()),
             "taste": pa.array(taste.tolist(), pa.list_(pa.float32(), 4)),
+            "recent": rng.integers(100, 140, (rows, 3)).tolist(),
             "label": (rng.random(rows) < truth).astype(np.int8),
         }
     )
@@ -65,6 +73,7 @@ def messy_rows() -> pa.Table:
             "taste": pa.array(
                 [[1, 2, 3, 4], None, [None, 1, 1, 1], [float("nan")] * 4, [0, 0, 0, 1e6]], pa.list_(pa.float32(), 4)
             ),
+            "recent": [[100, 139], [], None, [120, 7, 100, 101], [101]],
         }
     )
 

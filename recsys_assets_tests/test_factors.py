@@ -8,11 +8,23 @@ import pytest
 
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.features.affinity import AFFINITY, ITEM_FACTORS, ITEMS, USER_FACTORS, USERS, write_affinities
-from recsys_assets.features.factors import NOISE, Events, affinities, fit_items, follow
+from recsys_assets.features.affinity import Pairs, pairs, served
+from recsys_assets.features.factor_tables import (
+    AFFINITY,
+    DISLIKED,
+    ITEM_FACTORS,
+    ITEMS,
+    LIKED,
+    NEARBY,
+    USER_FACTORS,
+    USERS,
+    write_factors,
+)
+from recsys_assets.features.factors import NOISE, Events, fit_items, follow
+from recsys_assets.features.nearby import Past
 from recsys_assets_tests.test_history import Log, write_log
 
-USER_COUNT, ITEM_COUNT, WIDTH, FOLDS = 60, 30, 2, 3
+USER_COUNT, ITEM_COUNT, WIDTH, FOLDS, RECENT = 60, 30, 2, 3, 6
 
 
 def world(seed: int = 1) -> Events:
@@ -23,6 +35,14 @@ def world(seed: int = 1) -> Events:
     tastes, kinds = rng.normal(size=(USER_COUNT, 2)), rng.normal(size=(ITEM_COUNT, 2))
     values = (tastes[users] * kinds[items]).sum(axis=1) + rng.normal(0, 0.5, len(users))
     return Events(users, items, (values / values.std()).astype(np.float32), np.tile(np.arange(40) < 32, USER_COUNT))
+
+
+def past_of(events: Events) -> Past:
+    return Past(events.users, events.items, (events.values > 0).astype(np.int8), RECENT)
+
+
+def described(events: Events) -> Pairs:
+    return pairs(events, past_of(events), (USER_COUNT, ITEM_COUNT), WIDTH, FOLDS)
 
 
 def test_a_users_state_is_the_ridge_regression_of_the_rows_before() -> None:
@@ -45,49 +65,71 @@ def test_a_users_state_is_the_ridge_regression_of_the_rows_before() -> None:
 
 def test_affinity_finds_the_planted_tastes_on_rows_it_was_not_fitted_on() -> None:
     events = world()
-    found = affinities(events, USER_COUNT, ITEM_COUNT, WIDTH, FOLDS)
+    found = described(events)
     held_out = ~events.train
-    assert np.corrcoef(found.rows[held_out], events.values[held_out])[0, 1] > 0.75
+    assert np.corrcoef(found.affinity[held_out], events.values[held_out])[0, 1] > 0.75
     late = np.arange(len(events.users)) % 40 >= 20
-    out_of_fold = np.corrcoef(found.rows[events.train & late], events.values[events.train & late])[0, 1]
-    assert out_of_fold == pytest.approx(np.corrcoef(found.rows[held_out], events.values[held_out])[0, 1], abs=0.1)
+    out_of_fold = np.corrcoef(found.affinity[events.train & late], events.values[events.train & late])[0, 1]
+    assert out_of_fold == pytest.approx(np.corrcoef(found.affinity[held_out], events.values[held_out])[0, 1], abs=0.1)
 
 
-def test_the_product_of_the_factors_is_the_affinity_of_the_next_row() -> None:
+def test_serving_computes_from_the_snapshots_what_the_next_row_would_have() -> None:
     events = world()
-    known = affinities(events.take(np.arange(len(events.users)) % 40 < 39), USER_COUNT, ITEM_COUNT, WIDTH, FOLDS)
-    found = affinities(events, USER_COUNT, ITEM_COUNT, WIDTH, FOLDS)
     last = np.arange(len(events.users)) % 40 == 39
-    product = (known.users[events.users[last]] * known.items[events.items[last]]).sum(axis=1)
-    assert product == pytest.approx(found.rows[last], abs=1e-5)
+    before = events.take(~last)
+    known, item = described(before), events.items[last]
+    affinity, near = served(known.users, known.items, item, *past_of(before).latest(np.arange(USER_COUNT)), FOLDS)
+    found = described(events)
+    assert affinity == pytest.approx(found.affinity[last], abs=1e-5)
+    assert near == pytest.approx(found.nearby[last], abs=1e-5)
 
 
-def test_no_affinity_knows_its_own_value_a_later_one_of_its_user_or_one_of_a_held_out_part() -> None:
+def test_recent_items_are_the_newest_of_each_kind_before_the_row() -> None:
     events = world()
-    before = affinities(events, USER_COUNT, ITEM_COUNT, WIDTH, FOLDS).rows
-    values = events.values.copy()
-    changed = (events.users == 7) & (np.arange(len(values)) % 40 >= 10)
-    changed |= ~events.train & (events.users % 2 == 1)
-    values[changed] += 3.0
-    after = affinities(Events(events.users, events.items, values, events.train), USER_COUNT, ITEM_COUNT, WIDTH, FOLDS)
-    same_fold = events.users % FOLDS == 7 % FOLDS
-    first = np.arange(len(values)) % 40 <= 10
-    assert np.array_equal(
-        after.rows[same_fold & (first | (events.users != 7)) & events.train],
-        before[same_fold & (first | (events.users != 7)) & events.train],
-    )
-    assert not np.array_equal(after.rows[(events.users == 7) & ~first], before[(events.users == 7) & ~first])
+    liked, disliked = past_of(events).before(np.arange(len(events.users)))
+    for row in (0, 1, 39, 40, 55, 799):
+        earlier = [n for n in range(row - 1, -1, -1) if events.users[n] == events.users[row]]
+        for found, positive in ((liked, True), (disliked, False)):
+            expected = [events.items[n] for n in earlier if (events.values[n] > 0) == positive][:RECENT]
+            assert found[row].tolist() == expected + [-1] * (RECENT - len(expected))
 
 
-def test_new_users_and_items_get_what_everyone_gets(tmp_path: Path) -> None:
+def test_nearby_is_above_a_half_for_items_like_those_a_user_liked() -> None:
+    events = world()
+    found = described(events)
+    seen = np.arange(len(events.users)) % 40 >= 20
+    for column in range(3):
+        assert np.corrcoef(found.nearby[seen, column], events.values[seen])[0, 1] > 0.3
+    assert (found.nearby[np.arange(len(events.users)) % 40 == 0] == 0.5).all(), "nothing is known of a first row"
+
+
+def test_no_row_knows_its_own_value_a_later_one_of_its_user_or_one_of_a_held_out_part() -> None:
+    events = world()
+    values, place = events.values.copy(), np.arange(len(events.users)) % 40
+    values[(events.users == 7) & (place >= 10)] *= -1
+    values[~events.train & (events.users % 2 == 1)] *= -1
+    before, after = described(events), described(Events(events.users, events.items, values, events.train))
+    of_fold = events.train & (events.users % FOLDS == 7 % FOLDS)
+    untouched = of_fold & ((events.users != 7) | (place <= 10))
+    assert np.array_equal(after.affinity[untouched], before.affinity[untouched])
+    assert np.array_equal(after.nearby[untouched], before.nearby[untouched])
+    changed = of_fold & ~untouched
+    assert (after.affinity[changed] != before.affinity[changed]).all()
+    assert (after.nearby[changed] != before.nearby[changed]).any()
+
+
+def test_users_without_events_get_what_everyone_gets(tmp_path: Path) -> None:
     log: Log = write_log(tmp_path, seed=7)
     with connect() as connection:
-        rows = write_affinities(connection, log.profile, log.splits, log.users, log.items, tmp_path)
+        rows = write_factors(connection, log.profile, log.splits, log.users, log.items, tmp_path)
     assert rows == {ROWS: len(log.offline), USERS: 5, ITEMS: 5}
-    users = np.stack(pq.read_table(tmp_path / USERS)[USER_FACTORS].to_numpy())
-    items = np.stack(pq.read_table(tmp_path / ITEMS)[ITEM_FACTORS].to_numpy())
+    users, events = pq.read_table(tmp_path / USERS), pq.read_table(tmp_path / ROWS)
+    factors = np.stack(users[USER_FACTORS].to_numpy())
     size = log.profile.features.affinity.width + 2
-    assert users[4].tolist() == [0.0] * 4 * size + [1.0] + [0.0] * (size - 1), "user 5 has no event"
-    assert np.isfinite(users).all()
-    assert np.isfinite(items).all()
-    assert np.isfinite(pq.read_table(tmp_path / ROWS)[AFFINITY].to_numpy()).all()
+    assert factors[4].tolist() == [0.0] * 4 * size + [1.0] + [0.0] * (size - 1), "user 5 has no event"
+    assert [users[LIKED][4].as_py(), users[DISLIKED][4].as_py()] == [[], []]
+    for numbers in (factors, pq.read_table(tmp_path / ITEMS)[ITEM_FACTORS].to_numpy(), events[NEARBY].to_numpy()):
+        assert np.isfinite(np.stack(numbers)).all()
+    assert np.isfinite(events[AFFINITY].to_numpy()).all()
+    liked = [row["item_id"] for row in reversed(log.offline) if row["user_id"] == 2 and row["label"]]
+    assert users[LIKED][1].as_py() == liked[: log.profile.features.affinity.recent]

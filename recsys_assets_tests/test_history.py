@@ -14,7 +14,7 @@ import pytest
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.features.affinity import AFFINITY, ITEMS, USERS, write_affinities
+from recsys_assets.features.factor_tables import AFFINITY, ITEMS, NEARBY, USERS, write_factors
 from recsys_assets.features.history import (
     ITEM_PRIOR,
     USER_PRIOR,
@@ -50,7 +50,7 @@ class Log:
         folder = self.splits.parent
         with connect() as connection:
             (folder / "factors").mkdir(exist_ok=True)
-            write_affinities(connection, self.profile, self.splits, self.users, self.items, folder / "factors")
+            write_factors(connection, self.profile, self.splits, self.users, self.items, folder / "factors")
         return folder / "factors"
 
     @property
@@ -248,7 +248,7 @@ def test_no_row_changes_with_its_own_label_or_a_later_one(log: Log, tmp_path: Pa
     untouched = [r for r in log.offline if r["seq"] <= changed]
     differing = 0
     for key, row in after.items():
-        same_features = all(v == before[key][k] for k, v in row.items() if k not in ("label", AFFINITY))
+        same_features = all(v == before[key][k] for k, v in row.items() if k not in ("label", AFFINITY, NEARBY))
         if key in {(r["user_id"], r["timestamp"], r["item_id"]) for r in untouched}:
             assert same_features, key
         differing += not same_features

@@ -4,11 +4,11 @@ import onnx
 import pytest
 
 from recsys_assets.features.schema import MISSING, FeatureSchema
-from recsys_assets.models.registry import MODELS
+from recsys_assets.models.registry import MODELS, read_by
 from recsys_assets.training import checkpoint, onnx_export, rankers
-from recsys_assets_tests.ranking_rows import messy_rows, quick_settings, ranking_rows, ranking_schema
+from recsys_assets_tests.ranking_rows import messy_rows, quick_settings, ranking_rows, sequence_schema
 
-SCHEMA = ranking_schema()
+SCHEMA = sequence_schema()
 TOLERANCE = 1e-5
 
 
@@ -45,6 +45,8 @@ def test_the_file_takes_raw_features_of_any_batch_size(exported: Path) -> None:
         node.name: [size.dim_param or size.dim_value for size in node.type.tensor_type.shape.dim]
         for node in (*network.graph.input, *network.graph.output)
     }
+    sequences = {"recent": ["batch", 3]} if "recent" in shapes else {}
+    assert bool(sequences) == bool(rankers.load(exported).fitted.schema.of_kind("sequence"))
     assert shapes == {
         "user_id": ["batch"],
         "gender": ["batch"],
@@ -53,6 +55,7 @@ def test_the_file_takes_raw_features_of_any_batch_size(exported: Path) -> None:
         "tags": ["batch", 2],
         "activity": ["batch"],
         "taste": ["batch", 4],
+        **sequences,
         "score": ["batch"],
     }
 
@@ -64,7 +67,7 @@ def test_missing_values_and_padding_stand_as_the_file_says(exported: Path) -> No
     assert said["missing_string"] == MISSING["string"] == feed["gender"][2]
     assert feed["genres"].tolist()[3:] == [["Action", "Comedy", "Drama"], ["Western", "", "Drama"]]
     assert said["bizdate"] == "2003-02-28"
-    assert said["schema_fingerprint"] == SCHEMA.fingerprint
+    assert said["schema_fingerprint"] == read_by(said["model"], SCHEMA).fingerprint
 
 
 def test_the_same_checkpoint_gives_the_same_bytes_and_no_path_of_this_machine(exported: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from recsys_assets.checks import Check, check_no_nulls, check_unique, lake_asset
 from recsys_assets.datasets.duck import connect, one, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.features.affinity import AFFINITY, ITEMS, USERS, write_affinities
+from recsys_assets.features.factor_tables import AFFINITY, ITEMS, USERS, write_factors
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, user_query
 from recsys_assets.io_managers import writing
@@ -59,15 +59,16 @@ def factors(
     users: Partition,
     items: Partition,
 ) -> dg.MaterializeResult:
-    """How much a user is expected to like an item, of each event as it was known before; and for serving, of any pair.
+    """What is known of a user and an item together: of each event as it was before it, and for serving of any pair.
 
-    A factor model of the ratings, its items fitted on other users' train rows: `user_factors` times `item_factors`.
+    How much the user is expected to like the item, by a factor model whose items are fitted on other users' train rows
+    (`user_factors` times `item_factors`); what they thought of the nearest items; the items they liked, and did not.
     """
     profile, upstream = dataset.load(), [splits, users, items]
     config = {"affinity": profile.features.affinity.model_dump()}
     with writing(context, lake, upstream, config) as output, connect() as connection:
         paths = [partition.path(ROWS) for partition in upstream]
-        rows = write_affinities(connection, profile, *paths, output.draft.folder)
+        rows = write_factors(connection, profile, *paths, output.draft.folder)
         output.manifest.rows = rows[ROWS]
         (offline,) = one(connection, f"SELECT count(*) FROM {scan(paths[:1])} WHERE part <> 'online'")
         expected = {ROWS: offline, USERS: users.manifest.rows, ITEMS: items.manifest.rows}

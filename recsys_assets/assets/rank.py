@@ -30,6 +30,7 @@ RANKERS = {
     "widedeep": "Wide & Deep (Cheng et al. 2016): crosses that memorise beside an MLP that generalises.",
     "deepfm": "DeepFM (Guo et al. 2017): inner products of all pairs of fields beside an MLP.",
     "final": "FINAL (Zhu et al. 2023): layers of products that double the order, two branches that teach each other.",
+    "din": "DIN (Zhou et al. 2018): attention from the candidate to what the user liked and did not like of late.",
     "lgbm": "LightGBM (Ke et al. 2017): boosted trees on what the features say of a row, without ids.",
 }
 KINDS = {"lgbm": "lightgbm"}  # what a model is made with, if not torch
@@ -89,7 +90,7 @@ def _train(
         pq.write_table(importance, output.path(IMPORTANCE))
     output.metadata["training"] = show.lines("training", "epoch", ranker.fitted.history)
     output.manifest.metrics["validation_auc"] = ranker.fitted.best["validation_auc"]
-    scores = ranker.predict(data.encoded(schema, test)[0])
+    scores = ranker.predict(data.encoded(ranker.fitted.schema, test)[0])
     keys = [name for name in pq.read_schema(test).names if name in KEYS]
     scored = pq.read_table(test, columns=keys).append_column("score", pa.array(scores))
     pq.write_table(scored, output.path(PREDICTIONS), compression="zstd")

@@ -63,10 +63,11 @@ class Term(_Part):
 
 
 class Affinity(_Part):
-    """The factor model behind the affinity of user and item: numbers a side, and folds of users it is fitted in."""
+    """What is told of a user and an item together, by a factor model and by what the user touched last."""
 
-    width: int = Field(default=16, ge=1)
-    folds: int = Field(default=5, ge=2)
+    width: int = Field(default=16, ge=1, description="numbers a side of the factor model")
+    folds: int = Field(default=5, ge=2, description="of users: each is described by what was fitted without them")
+    recent: int = Field(default=50, ge=1, description="items that are kept of those a user liked, and did not like")
 
 
 class Features(_Part):

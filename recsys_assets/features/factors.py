@@ -9,7 +9,6 @@ know its own label through its item. On MovieLens 1M the affinity alone has a te
 fitted on all users train rows look better than test rows (0.827 beside 0.817), and models trust it too much.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +23,6 @@ NOISE = 0.8  # of the variance: EM's own estimate in-sample is too low, and trus
 ROUNDS = 10
 BIAS_ROWS, LEVEL_ROWS, FACTOR_ROWS = 1.5, 6.0, 25.0  # how many rows of an item weigh as much as its prior
 LEVEL = 0.5  # how strongly a user's own level shows in an item's values, at the start
-USERS_AT_ONCE = 10_000  # bounds the memory of their covariances: 45 MB at width 32
 
 
 @dataclass(frozen=True)
@@ -45,38 +43,6 @@ class Events:
     def take(self, rows: npt.NDArray[np.bool_]) -> "Events":
         """The rows where the mask is set."""
         return Events(self.users[rows], self.items[rows], self.values[rows], self.train[rows])
-
-
-@dataclass(frozen=True)
-class Affinities:
-    """What the model says, D numbers a fold and side (1 + the user's level + the width).
-
-    Attributes:
-        rows: (M,) affinity of each event, of what was known of its user before it.
-        users: (U, folds x D) after the last event, zero but for the columns of the user's own fold.
-        items: (I, folds x D): its product with a user's row is the affinity of both.
-    """
-
-    rows: Floats
-    users: Floats
-    items: Floats
-
-
-def affinities(events: Events, users: int, items: int, width: int, folds: int) -> Affinities:
-    """Fit the items once a fold, and follow each user through their events with the items of their fold."""
-    size = width + 2
-    found = Affinities(
-        np.zeros(len(events.users), np.float32),
-        np.zeros((users, folds * size), np.float32),
-        np.zeros((items, folds * size), np.float32),
-    )
-    for fold in range(folds):
-        own, columns = events.users % folds == fold, slice(fold * size, (fold + 1) * size)
-        found.items[:, columns] = fit_items(events.take(events.train & ~own), users, items, width)
-        for chosen in _blocks(np.arange(fold, users, folds)):
-            rows = np.isin(events.users, chosen)
-            found.rows[rows], found.users[chosen, columns] = follow(found.items[:, columns], events.take(rows), chosen)
-    return found
 
 
 def fit_items(events: Events, users: int, items: int, width: int) -> Floats:
@@ -161,8 +127,3 @@ def _square(triangles: Floats) -> Floats:
     row, column = np.triu_indices(size)
     place[row, column] = place[column, row] = np.arange(len(row))
     return triangles[:, place]
-
-
-def _blocks(users: Ints) -> Iterator[Ints]:
-    """The users in blocks; none where there is none."""
-    return (users[start : start + USERS_AT_ONCE] for start in range(0, len(users), USERS_AT_ONCE))

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from recsys_assets.datasets.duck import name as identifier
 from recsys_assets.datasets.duck import one, scan
 from recsys_assets.datasets.profile import Profile, TableName
-from recsys_assets.features.affinity import AFFINITY, ITEM_FACTORS, USER_FACTORS
+from recsys_assets.features.factor_tables import AFFINITY, DISLIKED, ITEM_FACTORS, LIKED, NEARBY, USER_FACTORS
 from recsys_assets.features.history import TERM_STATISTICS, item_columns, user_columns
 from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, Side, floats
 
@@ -87,10 +87,16 @@ def _columns(profile: Profile) -> list[tuple[str, Side]]:
         *((column, "user") for column in user_columns(profile)),
         *((column, "item") for column in item_columns(profile)),
         (AFFINITY, "pair"),
+        (NEARBY, "pair"),
+        (LIKED, "user"),
+        (DISLIKED, "user"),
     ]
 
 
 def _feature(profile: Profile, name: str, side: Side, train: Train, terms: list[str]) -> Feature:
+    if name in (LIKED, DISLIKED):
+        kind = _type(profile, "item_id", "item")
+        return Feature(name, "sequence", side, kind, length=profile.features.affinity.recent, values_of="item_id")
     if name in ("user_id", "item_id") or name in profile.features.categorical:
         return _categorical(profile, name, side, train)
     counted = profile.features.terms.column if profile.features.terms else ""
@@ -115,7 +121,7 @@ def _multi_valued(profile: Profile, name: str, side: Side, train: Train, terms: 
 
 
 def _numeric(profile: Profile, name: str, side: Side, train: Train, terms_of: str) -> Feature:
-    nested = name in TERM_STATISTICS
+    nested = name in (*TERM_STATISTICS, NEARBY)
     feature = Feature(
         name,
         "numeric",

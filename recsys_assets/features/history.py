@@ -13,7 +13,7 @@ import duckdb
 
 from recsys_assets.datasets.duck import name, one, quoted, scan
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.features.affinity import AFFINITY, ITEM_FACTORS, USER_FACTORS
+from recsys_assets.features.factor_tables import AFFINITY, DISLIKED, ITEM_FACTORS, LIKED, NEARBY, USER_FACTORS
 
 # Rates and biases are shrunk as if this many more rows had been like all others: the first rows of an item
 # say less of it than those of a user.
@@ -98,7 +98,7 @@ def build_history(
 
 def sample_query(profile: Profile, users: Path, items: Path, affinities: Path, part: str) -> str:
     """SQL for the rows of one part with all their features, ordered by user_id and time."""
-    columns = ", ".join(map(name, (*user_columns(profile), *item_columns(profile), AFFINITY)))
+    columns = ", ".join(map(name, (*user_columns(profile), *item_columns(profile), AFFINITY, NEARBY, LIKED, DISLIKED)))
     oracle = f", oracle AS {name(profile.oracle)}" if profile.oracle else ""
     return (
         f"SELECT user_id, item_id, timestamp, label, {columns}{oracle} "
@@ -110,7 +110,7 @@ def sample_query(profile: Profile, users: Path, items: Path, affinities: Path, p
 
 def user_query(profile: Profile, users: Path, factors: Path) -> str:
     """SQL for the snapshot of every user, ordered by user_id."""
-    columns = ", ".join(map(name, (*user_columns(profile), USER_FACTORS)))
+    columns = ", ".join(map(name, (*user_columns(profile), USER_FACTORS, LIKED, DISLIKED)))
     return (
         f"SELECT user_id, {columns} FROM history JOIN {scan([users])} AS users USING (user_id) "
         f"JOIN {scan([factors])} AS factors USING (user_id) "

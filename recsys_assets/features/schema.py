@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Kind = Literal["categorical", "multi_valued", "numeric"]
+Kind = Literal["categorical", "multi_valued", "sequence", "numeric"]
 Side = Literal["user", "item", "pair", "row"]
 # What stands for a missing value, and pads lists, where there is no null (the ONNX file's inputs).
 MISSING = {"int64": -(2**63), "string": ""}
@@ -33,17 +33,18 @@ class Feature:
 
     Attributes:
         name: column of `rank_samples`, and input of the ONNX file.
-        kind: categorical (one value a row), multi_valued (a list of values a row), numeric
-            (`length` floats a row: a number, or a fixed-size list).
+        kind: categorical (one value a row), multi_valued (a set of values a row), sequence (values of another
+            feature in their order, newest first), numeric (`length` floats a row: a number, or a fixed-size list).
         side: the snapshot that serves it, `user_features` or `item_features`; `pair`: both together; or the row itself.
-        type: int64 or string for the values of categorical and multi_valued, float32 for numeric.
+        type: float32 for numeric, int64 or string for the values of the other kinds.
         group: `id` for user_id and item_id, `side` for the rest (models may treat them differently).
         vocabulary: known values in ascending order.
-        length: floats a row (numeric), or the most values a row may have (multi_valued).
+        length: floats a row (numeric), or the most values a row may have (multi_valued, sequence).
         mean, std: of train rows, one for each float, after the transformation (numeric only).
         transform: `log` is sign(x) ln(1 + |x|), which the model applies to the raw floats (numeric only).
         terms_of: the multi-valued feature whose vocabulary the floats follow, one float a value, so that
             a model can pick those of the row's own values (numeric only; empty for all others).
+        values_of: the categorical feature whose vocabulary and rows the values have (sequence only).
         product_of: of a pair's feature the vectors in the two snapshots whose inner product it is.
     """
 
@@ -58,6 +59,7 @@ class Feature:
     std: list[float] = field(default_factory=list)
     transform: Literal["", "log"] = ""
     terms_of: str = ""
+    values_of: str = ""
     product_of: list[str] = field(default_factory=list)
 
     @cached_property
@@ -68,7 +70,7 @@ class Feature:
     @property
     def index_rows(self) -> int:
         """Rows of the shared index space it takes; that of a categorical's unknown values counted in."""
-        return 0 if self.kind == "numeric" else len(self.vocabulary) + (self.kind == "categorical")
+        return len(self.vocabulary) + (self.kind == "categorical")
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class FeatureSchema:
 
     All categorical and multi-valued features share one index space, so that a model needs one embedding
     table and one look-up: row 0 is padding (and an unknown value of a multi-valued feature), and each
-    feature has a range of rows of its own. A categorical's range starts with its unknown or missing value.
+    feature has a range of rows of its own. A categorical's range starts with its unknown or missing value; a
+    sequence has the rows of the categorical whose values it holds.
     """
 
     features: list[Feature]
@@ -87,6 +90,9 @@ class FeatureSchema:
         sparse = {feature.name: feature for feature in self.sparse}
         if not self.of_kind("categorical"):
             raise SchemaError("a schema needs at least one categorical feature")
+        for feature in self.of_kind("sequence"):
+            if feature.values_of not in {known.name for known in self.of_kind("categorical")}:
+                raise SchemaError(f"the values of sequence '{feature.name}' are those of no categorical feature")
         for feature in self.features:
             terms = sparse.get(feature.terms_of)
             if feature.terms_of and (terms is None or len(terms.vocabulary) != feature.length):
@@ -107,23 +113,44 @@ class FeatureSchema:
 
     @cached_property
     def sparse(self) -> list[Feature]:
-        """The features behind `Encoded.indices`: the categorical ones, then the multi-valued ones."""
+        """The features of sets of values: the categorical ones, then the multi-valued ones."""
         return self.of_kind("categorical") + self.of_kind("multi_valued")
+
+    @cached_property
+    def indexed(self) -> list[Feature]:
+        """The features behind `Encoded.indices`: the sparse ones, then the sequences."""
+        return self.sparse + self.of_kind("sequence")
+
+    def without_sequences(self) -> "FeatureSchema":
+        """What a model reads that does not look at sequences."""
+        return FeatureSchema([feature for feature in self.features if feature.kind != "sequence"], self.crosses)
 
     @cached_property
     def columns(self) -> dict[str, slice]:
         """Columns of each feature in `Encoded.indices` or `Encoded.numeric`."""
         places: dict[str, slice] = {}
-        for group in (self.sparse, self.of_kind("numeric")):
+        for group in (self.indexed, self.of_kind("numeric")):
             ends = list(accumulate(feature.length for feature in group))
             places |= {f.name: slice(end - f.length, end) for f, end in zip(group, ends, strict=True)}
         return places
 
     @cached_property
     def first_row(self) -> dict[str, int]:
-        """Where the range of each categorical and multi-valued feature starts in the shared index space."""
+        """Where the range of each feature but the numeric ones starts in the shared index space."""
         ends = list(accumulate((feature.index_rows for feature in self.sparse), initial=1))
-        return {feature.name: start for feature, start in zip(self.sparse, ends[:-1], strict=True)}
+        first = {feature.name: start for feature, start in zip(self.sparse, ends[:-1], strict=True)}
+        return first | {feature.name: first[feature.values_of] for feature in self.of_kind("sequence")}
+
+    def keys(self, feature: Feature) -> pa.Array:
+        """The vocabulary of a feature that is not numeric, as Arrow looks values up in it."""
+        if feature.kind == "sequence":
+            feature = next(known for known in self.sparse if known.name == feature.values_of)
+        return feature.keys
+
+    def rows_of(self, feature: Feature) -> tuple[int, int]:
+        """The row of the first value of a feature's vocabulary, and that of a value which it lacks."""
+        first = self.first_row[feature.name]
+        return (first, 0) if feature.kind == "multi_valued" else (first + 1, first)
 
     @property
     def index_rows(self) -> int:
@@ -133,7 +160,7 @@ class FeatureSchema:
     @property
     def index_columns(self) -> int:
         """Width of `Encoded.indices`."""
-        return sum(feature.length for feature in self.sparse)
+        return sum(feature.length for feature in self.indexed)
 
     @property
     def floats(self) -> int:
@@ -166,8 +193,8 @@ class Encoded:
     """Model inputs of N rows.
 
     Attributes:
-        indices: (N, one column a categorical, `length` columns a multi-valued feature) int32 rows of the
-            schema's shared index space; see `FeatureSchema.columns`.
+        indices: (N, one column a categorical, `length` columns a multi-valued feature or a sequence) int32 rows of
+            the schema's shared index space; see `FeatureSchema.columns`.
         numeric: (N, floats of all numeric features) float32, raw and NaN where missing: the model
             normalises.
     """
@@ -193,19 +220,19 @@ def encode(schema: FeatureSchema, table: pa.Table) -> Encoded:
             if feature.kind == "numeric":
                 encoded.numeric[:, place] = floats(feature, values)
             else:
-                encoded.indices[:, place] = _rows(feature, schema.first_row[feature.name], values)
+                encoded.indices[:, place] = _rows(schema, feature, values)
         except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
             raise SchemaError(f"column '{feature.name}' does not fit the feature schema: {error}") from error
     return encoded
 
 
-def _rows(feature: Feature, first_row: int, values: pa.Array) -> npt.NDArray[np.int32]:
+def _rows(schema: FeatureSchema, feature: Feature, values: pa.Array) -> npt.NDArray[np.int32]:
     """(N, length) rows of the shared index space."""
     if feature.kind == "categorical":
-        return _looked_up(feature, values, known=first_row + 1, unknown=first_row)[:, None]
+        return _looked_up(schema, feature, values)[:, None]
     row, place, flat = ragged(feature, values)
     out = np.zeros((len(values), feature.length), np.int32)
-    out[row, place] = _looked_up(feature, flat, known=first_row, unknown=0)
+    out[row, place] = _looked_up(schema, feature, flat)
     return out
 
 
@@ -219,9 +246,10 @@ def ragged(feature: Feature, lists: pa.Array) -> tuple[npt.NDArray[np.int64], np
     return row[kept], place[kept], pc.list_flatten(lists).filter(pa.array(kept))
 
 
-def _looked_up(feature: Feature, values: pa.Array, known: int, unknown: int) -> npt.NDArray[np.int32]:
-    """Row of each value: `known` for the first of the vocabulary, `unknown` for what it lacks."""
-    found = pc.index_in(values.cast(feature.keys.type), value_set=feature.keys)
+def _looked_up(schema: FeatureSchema, feature: Feature, values: pa.Array) -> npt.NDArray[np.int32]:
+    """Row of each value."""
+    keys, (known, unknown) = schema.keys(feature), schema.rows_of(feature)
+    found = pc.index_in(values.cast(keys.type), value_set=keys)
     rows: npt.NDArray[np.int32] = pc.fill_null(pc.add(found, known), unknown).to_numpy(zero_copy_only=False)
     return rows.astype(np.int32)
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.deepfm import DeepFm, DeepFmConfig
+from recsys_assets.models.din import Din, DinConfig
 from recsys_assets.models.dssm import Dssm, DssmConfig
 from recsys_assets.models.final import Final, FinalConfig
 from recsys_assets.models.fm import Fm, FmConfig
@@ -38,12 +39,14 @@ class Entry(NamedTuple):
     config: type[Any]
     training: Any
     library: Library = "torch"
+    sequences: bool = False  # whether it looks at sequences; others are spared what they would not read
 
 
 MODELS: dict[str, Entry] = {
     "widedeep": Entry(WideDeep, WideDeepConfig, TrainingConfig()),
     "deepfm": Entry(DeepFm, DeepFmConfig, TrainingConfig()),
     "final": Entry(Final, FinalConfig, TrainingConfig()),
+    "din": Entry(Din, DinConfig, TrainingConfig(), sequences=True),
     "lgbm": Entry(LgbmInputs, LgbmConfig, NoSettings(), "lightgbm"),
 }
 TOWERS: dict[str, Entry] = {
@@ -69,6 +72,15 @@ def entry(name: str) -> Entry:
     if name not in MODELS | TOWERS:
         raise UnknownModel(name)
     return (MODELS | TOWERS)[name]
+
+
+def read_by(name: str, schema: FeatureSchema) -> FeatureSchema:
+    """The features of a schema that a model reads.
+
+    Raises:
+        UnknownModel: there is none of this name.
+    """
+    return schema if entry(name).sequences else schema.without_sequences()
 
 
 def towers(name: str) -> Callable[[FeatureSchema, Any], TwoTower]:

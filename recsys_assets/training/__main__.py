@@ -77,7 +77,7 @@ def run(flags: Flags) -> None:
     settings = configured(flags.model, given["model"], given["training"])
     with together(), trainer.untrained(flags.model, schema, *settings, flags.seed) as fitted:
         device = device_of_choice()
-        train, validation = (load(schema, file, device) for file in (flags.train, flags.validation))
+        train, validation = (load(fitted.schema, file, device) for file in (flags.train, flags.validation))
         resume = Resume(flags.out, fitted, train=train, validation=validation)
         with bar() as on_step:
             trainer.learn(fitted, train, validation, told, on_step, resume)

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.models.registry import configured, entry
+from recsys_assets.models.registry import configured, entry, read_by
 from recsys_assets.training.loop import Fitted
 
 WEIGHTS = "model.safetensors"
@@ -79,7 +79,8 @@ def described(folder: Path, schema: FeatureSchema | None = None) -> Fitted:
     own = FeatureSchema.from_json(json.dumps(content["schema"]))
     _same(folder / DESCRIPTION, "its own schema", content["schema_fingerprint"], own.fingerprint)
     if schema is not None:
-        _same(folder / DESCRIPTION, "the feature schema of these rows", own.fingerprint, schema.fingerprint)
+        read = read_by(content["model"], schema)
+        _same(folder / DESCRIPTION, "the feature schema of these rows", own.fingerprint, read.fingerprint)
     config, training = configured(content["model"], content["config"], content["training"])
     model = entry(content["model"]).model(own, config).eval()
     history, best = content["history"], content["best_epoch"]

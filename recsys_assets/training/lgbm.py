@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recsys_assets.features.schema import Encoded, FeatureSchema
 from recsys_assets.models.lgbm import LgbmConfig
-from recsys_assets.models.registry import entry
+from recsys_assets.models.registry import entry, read_by
 from recsys_assets.training import checkpoint, onnx_trees
 from recsys_assets.training.data import Rows, load
 from recsys_assets.training.loop import Fitted, OnEpoch
@@ -50,7 +50,7 @@ class LgbmRanker:
         Raises:
             LabelError, SchemaError, UndefinedMetric: the input cannot be trained on.
         """
-        made = entry(model_name)
+        made, schema = entry(model_name), read_by(model_name, schema)
         config = config or made.config()
         fitted = Fitted(model_name, made.model(schema, config), config, schema, training or made.training, seed)
         train_rows, validation_rows = (load(schema, source, torch.device("cpu")) for source in (train, validation))

@@ -4,7 +4,7 @@ A network is exported from torch on encoded inputs; in front of it this module p
 feature. Inputs, for a batch of N:
 
 * categorical: (N,) int64 or string; missing is `MISSING`, and what the vocabulary lacks is unknown.
-* multi-valued: (N, length) int64 or string, padded with `MISSING`.
+* multi-valued, sequence: (N, length) int64 or string, padded with `MISSING`.
 * numeric: (N,) or (N, length) float32; NaN becomes the train mean.
 
 Output of a ranking model: `score`, (N,) probability of a positive.
@@ -117,7 +117,7 @@ def network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelP
 def _put_lookups_in_front(graph: onnx.GraphProto, schema: FeatureSchema) -> None:
     """Replace the inputs `indices` and `numeric` by the raw features and the nodes that make those two."""
     nodes = [node for feature in schema.features for node in _lookup(feature, schema)]
-    groups = {"indices": schema.sparse, "numeric": schema.of_kind("numeric")}
+    groups = {"indices": schema.indexed, "numeric": schema.of_kind("numeric")}
     for name, features in groups.items():
         if features:
             nodes.append(helper.make_node("Concat", [f"{f.name}/columns" for f in features], [name], name, axis=1))
@@ -137,12 +137,11 @@ def _lookup(feature: Feature, schema: FeatureSchema) -> list[onnx.NodeProto]:
     nodes: list[onnx.NodeProto] = []
     columns = feature.name
     if feature.kind != "numeric":
-        first = schema.first_row[feature.name]
-        known = first + (feature.kind == "categorical")
+        (known, unknown), keys = schema.rows_of(feature), schema.keys(feature).to_pylist()
         table: dict[str, Any] = {
-            f"keys_{feature.type}s": feature.vocabulary,
-            "values_int64s": range(known, known + len(feature.vocabulary)),
-            "default_int64": first if feature.kind == "categorical" else 0,
+            f"keys_{feature.type}s": [MISSING[feature.type], *keys],
+            "values_int64s": [unknown if feature.kind == "categorical" else 0, *range(known, known + len(keys))],
+            "default_int64": unknown,
         }
         columns = f"{feature.name}/rows"
         nodes.append(helper.make_node("LabelEncoder", [feature.name], [columns], columns, domain=ML, **table))

@@ -18,7 +18,7 @@ from torch import Tensor
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc
-from recsys_assets.models.registry import towers
+from recsys_assets.models.registry import read_by, towers
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, queries
@@ -71,6 +71,7 @@ def fit(
         NothingToLearn, SchemaError, UnknownModel: the input cannot be trained on.
         TrainingDiverged: the loss became NaN or infinite.
     """
+    schema = read_by(model_name, schema)
     with seeded(seed):
         model = towers(model_name)(schema, config).to(device_of_choice())
         data = load(model, source.interactions, source.users, source.items)

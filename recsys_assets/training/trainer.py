@@ -24,7 +24,7 @@ from torch import nn
 from recsys_assets.features.schema import Encoded, FeatureSchema
 from recsys_assets.metrics import auc, log_loss
 from recsys_assets.models.layers import bfloat16_is_fast
-from recsys_assets.models.registry import entry
+from recsys_assets.models.registry import entry, read_by
 from recsys_assets.training.config import TrainingConfig
 from recsys_assets.training.data import Rows, batches, load
 from recsys_assets.training.distributed import device_of_choice, parallel, processes
@@ -54,7 +54,7 @@ def fit(
     """
     with untrained(model_name, schema, config, training, seed) as fitted:
         device = device_of_choice()
-        learn(fitted, load(schema, train, device), load(schema, validation, device), on_epoch)
+        learn(fitted, load(fitted.schema, train, device), load(fitted.schema, validation, device), on_epoch)
     return fitted
 
 
@@ -63,7 +63,7 @@ def untrained(
     model_name: str, schema: FeatureSchema, config: Any, training: TrainingConfig | None, seed: int
 ) -> Iterator[Fitted]:
     """A model with its first weights; inside the block random numbers are those of the seed."""
-    made = entry(model_name)
+    made, schema = entry(model_name), read_by(model_name, schema)
     config, training = config or made.config(), training or made.training
     with seeded(seed):
         model = made.model(schema, config).to(device_of_choice())

@@ -1,0 +1,82 @@
+"""DIN-like ranker: attention from the candidate to what the user liked and did not like of late (Zhou et al. 2018).
+
+Beside Wide & Deep's parts it reads the sequences of the schema. Of each sequence the items count by how close they are
+to the candidate; the weighted mean, and its product with the candidate, join what the deep part sees. Two lists, of
+liked and of disliked items, stand in the place of DIN's one of clicks: what a user did not like tells as much.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.layers import Crosses, DropIds, Embed, Mlp, Normalise, OwnTerms, Table
+
+
+@dataclass(frozen=True)
+class DinConfig:
+    """Hyper-parameters of the network."""
+
+    embedding: int = 16  # width of every embedding
+    hidden: tuple[int, ...] = (256, 128)  # widths of the deep part's layers
+    id_dropout: float = 0.1  # share of ids shown as unknown in training
+    buckets: int = 1 << 18  # most rows that one cross takes in the wide part
+
+
+class Attention(nn.Module):
+    """(N, 2 width) of a sequence: the mean of its vectors weighted by closeness to a query, and its product with that.
+
+    The query may attend to nothing: one more place, whose vector is zero, has the closeness of a learned bias.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.closeness = nn.Linear(width, width, bias=False)
+        self.nothing = nn.Parameter(torch.zeros(()))
+
+    def forward(self, query: Tensor, vectors: Tensor, there: Tensor) -> Tensor:
+        """Of queries (N, width), vectors (N, L, width), and which of them are there (N, L)."""
+        scores = torch.einsum("nlw,nw->nl", vectors, self.closeness(query))
+        scores = torch.where(there, scores, float("-inf"))
+        weights = torch.cat([scores, self.nothing.expand(len(query), 1)], 1).softmax(1)[:, :-1]
+        mean = torch.einsum("nl,nlw->nw", weights, vectors)
+        return torch.cat([mean, mean * query], 1)
+
+
+class Din(nn.Module):
+    """Logits (N,) of indices (N, K) and numeric (N, F), the `Encoded` tensors of N rows."""
+
+    def __init__(self, schema: FeatureSchema, config: DinConfig) -> None:
+        super().__init__()
+        sets = schema.without_sequences()
+        self.sets = sets.index_columns
+        self.drop_ids = DropIds(sets, config.id_dropout)
+        self.normalise = Normalise(schema)
+        self.own_terms = OwnTerms(schema)
+        self.crosses = Crosses(sets, config.buckets)
+        self.embed = Embed(sets, config.embedding)
+        sequences = schema.of_kind("sequence")
+        self.places = [(schema.columns[f.name], schema.columns[f.values_of].start) for f in sequences]
+        self.attend = nn.ModuleList(Attention(config.embedding) for _ in sequences)
+        numbers = schema.floats + self.own_terms.width
+        self.wide_values = Table(schema.index_rows)
+        self.wide_crosses = Table(self.crosses.rows)
+        self.wide_numbers = nn.Linear(numbers, 1)
+        self.deep = Mlp(self.embed.width + numbers + 2 * config.embedding * len(sequences), config.hidden)
+
+    def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
+        """Logits (N,)."""
+        attended = [
+            attend(self.embed.table(indices[:, query]), self.embed.table(indices[:, place]), indices[:, place] > 0)
+            for attend, (place, query) in zip(self.attend, self.places, strict=True)
+        ]
+        sets = self.drop_ids(indices[:, : self.sets])
+        numbers = self.normalise(numeric)
+        numbers = torch.cat([numbers, self.own_terms(sets, numbers)], 1)
+        wide = self.wide_values(sets).sum(1)
+        if self.crosses.pairs:
+            wide = wide + self.wide_crosses(self.crosses(sets)).sum(1)
+        deep = self.deep(torch.cat([self.embed(sets), numbers, *attended], 1))
+        logits: Tensor = wide + (self.wide_numbers(numbers) + deep).squeeze(1)
+        return logits
