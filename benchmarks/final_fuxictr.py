@@ -13,6 +13,7 @@ import argparse
 import re
 import statistics
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,12 @@ from recsys_assets.training import trainer
 from recsys_assets.training.config import TrainingConfig
 
 LAYERS = (256, 128)
+PLAIN = FinalConfig(branch1=LAYERS, branch2=LAYERS, dropout1=0.0, dropout2=0.0, gating=False, id_dropout=0.0)
 FORMS = {
-    "concat, 2 branches": FinalConfig(branch1=LAYERS, branch2=LAYERS),
-    "sum, 2 branches, ReLU": FinalConfig(branch1=LAYERS, branch2=(64,), residual="sum", relu=True),
-    "concat, 2 branches, gating": FinalConfig(branch1=LAYERS, branch2=(128,), gating=True),
-    "concat, 1 branch, gating": FinalConfig(branch1=LAYERS, branch2=(), gating=True),
+    "concat, 2 branches": PLAIN,
+    "sum, 2 branches, ReLU": replace(PLAIN, branch2=(64,), residual="sum", relu=True),
+    "concat, 2 branches, gating": replace(PLAIN, branch2=(128,), gating=True),
+    "concat, 1 branch, gating": replace(PLAIN, branch2=(), gating=True),
 }
 L2 = 3e-5
 # FuxiCTR keeps the last step's weights, ours an average: with this recency all of it is the last step's.
@@ -101,16 +103,15 @@ def compare_weights(job: dict[str, Any], schema: FeatureSchema, test: Encoded) -
 
 def compare_training(job: dict[str, Any], schema: FeatureSchema, source: Path, test: Encoded, seeds: int) -> None:
     """Print test AUC and epochs of both sides for each seed, and the means."""
-    config = FinalConfig(branch1=LAYERS, branch2=LAYERS, id_dropout=0.0)
     labels = pq.read_table(source / "test.parquet", columns=["label"])["label"].to_numpy()
     pairs: list[tuple[float, float]] = []
     print(f"\n{'seed':<8}{'AUC':>9}{'epochs':>8}{'FuxiCTR AUC':>14}{'epochs':>8}")
     for seed in range(1, seeds + 1):
-        found = ask(**job, settings=settings(config), seed=seed, epochs=TRAINING.epochs)
+        found = ask(**job, settings=settings(PLAIN), seed=seed, epochs=TRAINING.epochs)
         with np.load(job["out"]) as arrays:
             theirs = auc(labels, arrays["logits"])
         parts = (source / f"{part}.parquet" for part in ("train", "validation"))
-        fitted = trainer.fit("final", schema, *parts, config, TRAINING, seed)
+        fitted = trainer.fit("final", schema, *parts, PLAIN, TRAINING, seed)
         pairs.append((auc(labels, trainer.predict(fitted.model, test)), theirs))
         print(f"{seed:<8}{pairs[-1][0]:9.5f}{len(fitted.history):8}{theirs:14.5f}{found['epochs']:8}", flush=True)
     ours, other = (statistics.mean(column) for column in zip(*pairs, strict=True))

@@ -57,7 +57,7 @@ NETWORKS = {
     "widedeep": Same(WideDeepConfig(id_dropout=0.0), "WideDeep", {"hidden_units": [256, 128]}),
     "deepfm": Same(DeepFmConfig(id_dropout=0.0), "DeepFM", {"hidden_units": [256, 128]}),
     "final": Same(
-        FinalConfig(id_dropout=0.0),
+        FinalConfig(dropout1=0.0, dropout2=0.0, gating=False, id_dropout=0.0),
         "FinalNet",
         {"block1_hidden_units": [256, 128], "block2_hidden_units": [256, 128]},
     ),
