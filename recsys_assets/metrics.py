@@ -24,8 +24,10 @@ def auc(labels: Array, scores: Array) -> float:
     Raises:
         UndefinedMetric: no rows, one class only, or a score that is no number.
     """
-    labels, scores = _checked(labels, scores)
-    return float(_group_auc(labels, scores, np.zeros(len(labels), np.int64))[0][0])
+    values, rows = group_aucs(labels, scores, np.zeros(len(labels), np.int64))
+    if not rows.any():
+        raise UndefinedMetric("every row has the same label")
+    return float(values[0])
 
 
 def gauc(labels: Array, scores: Array, groups: Array) -> float:
@@ -39,9 +41,10 @@ def gauc(labels: Array, scores: Array, groups: Array) -> float:
     Raises:
         UndefinedMetric: no group has both classes, or a score is no number.
     """
-    labels, scores = _checked(labels, scores)
-    value, rows = _group_auc(labels, scores, np.unique(groups, return_inverse=True)[1])
-    return float(np.average(value, weights=rows))
+    values, rows = group_aucs(labels, scores, np.unique(groups, return_inverse=True)[1])
+    if not rows.any():
+        raise UndefinedMetric("no group has both classes")
+    return float(np.average(values, weights=rows))
 
 
 def log_loss(labels: Array, probabilities: Array) -> float:
@@ -50,9 +53,51 @@ def log_loss(labels: Array, probabilities: Array) -> float:
     Raises:
         UndefinedMetric: no rows, or a probability that is no number.
     """
+    return float(np.mean(row_losses(labels, probabilities)))
+
+
+def row_losses(labels: Array, probabilities: Array) -> npt.NDArray[np.float64]:
+    """(N,) negative log-likelihood of each row, whose mean is `log_loss`.
+
+    Raises:
+        UndefinedMetric: no rows, or a probability that is no number.
+    """
     labels, p = _checked(labels, probabilities)
     p = np.clip(p, 1e-7, 1 - 1e-7)
-    return float(-np.mean(np.where(labels > 0, np.log(p), np.log1p(-p))))
+    losses: npt.NDArray[np.float64] = -np.where(labels > 0, np.log(p), np.log1p(-p))
+    return losses
+
+
+def group_aucs(
+    labels: Array, scores: Array, groups: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """AUC and number of rows of each group; both are 0 where a group has one class only.
+
+    AUC = (sum of the positives' ranks - p (p + 1) / 2) / (p n), with the mean rank for tied rows.
+
+    Args:
+        labels: (N,) 0 or 1.
+        scores: (N,) any real numbers; equal scores count one half.
+        groups: (N,) numbers from 0 on.
+
+    Raises:
+        UndefinedMetric: no rows, or a score that is no number.
+    """
+    labels, scores = _checked(labels, scores)
+    order = np.lexsort((scores, groups))
+    labels, scores, groups = labels[order], scores[order], groups[order]
+    rows = np.bincount(groups).astype(np.float64)
+    first_of_group = np.cumsum(rows) - rows
+    new_run = np.append(True, (scores[1:] != scores[:-1]) | (groups[1:] != groups[:-1]))
+    run = np.cumsum(new_run) - 1
+    first = np.flatnonzero(new_run)
+    last = np.append(first[1:], len(labels)) - 1
+    rank = ((first + last) / 2)[run] - first_of_group[groups] + 1
+    positives = np.bincount(groups, labels)
+    pairs = positives * (rows - positives)
+    above = np.bincount(groups, labels * rank) - positives * (positives + 1) / 2
+    values: npt.NDArray[np.float64] = np.where(pairs > 0, above / np.maximum(pairs, 1), 0.0)
+    return values, np.where(pairs > 0, rows, 0.0)
 
 
 def calibration(labels: Array, probabilities: Array, bins: int = 10) -> dict[str, npt.NDArray[np.float64]]:
@@ -91,29 +136,3 @@ def _checked(labels: Array, scores: Array) -> tuple[npt.NDArray[np.float64], npt
     if np.isnan(numbers).any():
         raise UndefinedMetric(f"{np.isnan(numbers).sum()} of {len(numbers)} scores are no numbers (NaN)")
     return np.asarray(labels, np.float64), numbers
-
-
-def _group_auc(
-    labels: npt.NDArray[np.float64], scores: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """AUC and rows of each group that has both classes; `groups` are numbers from 0 on.
-
-    AUC = (sum of the positives' ranks - p (p + 1) / 2) / (p n), with the mean rank for tied rows.
-    """
-    order = np.lexsort((scores, groups))
-    labels, scores, groups = labels[order], scores[order], groups[order]
-    rows = np.bincount(groups).astype(np.float64)
-    first_of_group = np.cumsum(rows) - rows
-    new_run = np.append(True, (scores[1:] != scores[:-1]) | (groups[1:] != groups[:-1]))
-    run = np.cumsum(new_run) - 1
-    first = np.flatnonzero(new_run)
-    last = np.append(first[1:], len(labels)) - 1
-    rank = ((first + last) / 2)[run] - first_of_group[groups] + 1
-    positives = np.bincount(groups, labels)
-    negatives = rows - positives
-    both = (positives > 0) & (negatives > 0)
-    if not both.any():
-        raise UndefinedMetric("every row has the same label" if len(rows) == 1 else "no group has both classes")
-    above = np.bincount(groups, labels * rank) - positives * (positives + 1) / 2
-    values: npt.NDArray[np.float64] = above[both] / (positives * negatives)[both]
-    return values, rows[both]

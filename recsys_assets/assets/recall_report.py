@@ -1,24 +1,22 @@
 """Evaluation of recall: the methods of a bizdate side by side, and beside themselves of the day before."""
 
-import contextlib
-import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import dagster as dg
 
 from recsys_assets.assets import show
+from recsys_assets.assets.day_before import Figures, cell, day_before, upstream
 from recsys_assets.assets.hitrate import METHODS
 from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Lake, Manifest, Partition, PartitionMissing
+from recsys_assets.lake import Manifest, Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.comparison import additions
 from recsys_assets.retrieval.details import DETAILS, listed_items
 from recsys_assets.retrieval.interactions import queries, read
 
 SHOWN = ("recall@20", "recall@50", "recall@200", "hitrate@200", "ndcg@20", "coverage@20")
-Figures = dict[str, dict[str, float]]
 
 
 @lake_asset(
@@ -38,8 +36,8 @@ def recall_report(
     `adds@50`: what the recall@50 of all methods together (random lists left out) would lack without the method.
     """
     with writing(context, lake, [recall_samples, *hitrates.values()]) as output:
-        before = _day_before(lake.lake, list(hitrates), context.partition_key)
-        output.manifest.upstream |= {f"{each.asset}/{each.bizdate}": each.fingerprint for each in before.values()}
+        before = day_before(lake.lake, list(hitrates), context.partition_key)
+        output.manifest.upstream |= upstream(before)
         interactions = read(recall_samples.path(ROWS))
         asked = queries(interactions, "test", dataset.load().recall.filter_seen)
         items = {
@@ -58,20 +56,6 @@ def recall_report(
     return output.result()
 
 
-def _day_before(lake: Lake, assets: Sequence[str], day: str) -> dict[str, Manifest]:
-    """Of the assets' partitions of the day before what they say of themselves, where they are there and sound.
-
-    They are upstream of the report too; Dagster does not know of it, for a mapping that said so would make a backfill
-    of one day run all later days.
-    """
-    yesterday = (dt.date.fromisoformat(day) - dt.timedelta(days=1)).isoformat()
-    found = {}
-    for asset in assets:
-        with contextlib.suppress(PartitionMissing):
-            found[asset] = lake.manifest(asset, yesterday)
-    return {asset: manifest for asset, manifest in found.items() if not manifest.failed_checks}
-
-
 def _figures(hitrates: Mapping[str, Manifest]) -> Figures:
     """The figures that the report shows, by method, best first; another version of the code may have had fewer."""
     metrics = {name.removeprefix("hitrate_"): manifest.metrics for name, manifest in hitrates.items()}
@@ -88,7 +72,7 @@ def _check(output: Output, figures: Figures) -> None:
 def _show(output: Output, today: Figures, yesterday: Figures) -> None:
     """The table as metadata and as a file, and a plot."""
     columns = [*SHOWN, "adds@50"]
-    rows = [(name, *(_cell(name, metric, today, yesterday) for metric in columns)) for name in today]
+    rows = [(name, *(cell(name, metric, today, yesterday) for metric in columns)) for name in today]
     table = show.table(["", *columns], rows)
     title = f"# Recall, {output.manifest.bizdate}"
     output.path("report.md").write_text(f"{title}\n\n{table.md_str}\n", encoding="utf-8")
@@ -103,11 +87,3 @@ def _show(output: Output, today: Figures, yesterday: Figures) -> None:
         plot.legend()
     plot.margins(y=0.1)
     output.metadata["recall@50"] = show.picture(figure)
-
-
-def _cell(name: str, metric: str, today: Figures, yesterday: Figures) -> str:
-    """A figure, and in brackets that of the day before."""
-    if metric not in today[name]:
-        return ""
-    before = yesterday.get(name, {}).get(metric)
-    return f"{today[name][metric]:.4f}" + (f" ({before:.4f})" if before is not None else "")

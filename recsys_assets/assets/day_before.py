@@ -1,0 +1,36 @@
+"""What reports share: the figures of the day before, beside those of the day."""
+
+import contextlib
+import datetime as dt
+from collections.abc import Mapping, Sequence
+
+from recsys_assets.lake import Lake, Manifest, PartitionMissing
+
+Figures = dict[str, dict[str, float]]  # by method or model, then metric
+
+
+def day_before(lake: Lake, assets: Sequence[str], day: str) -> dict[str, Manifest]:
+    """Of the assets' partitions of the day before what they say of themselves, where they are there and sound.
+
+    They are upstream of the report too; Dagster does not know of it, for a mapping that said so would make a backfill
+    of one day run all later days.
+    """
+    yesterday = (dt.date.fromisoformat(day) - dt.timedelta(days=1)).isoformat()
+    found = {}
+    for asset in assets:
+        with contextlib.suppress(PartitionMissing):
+            found[asset] = lake.manifest(asset, yesterday)
+    return {asset: manifest for asset, manifest in found.items() if not manifest.failed_checks}
+
+
+def upstream(manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    """The partitions' fingerprints, for the report's own manifest."""
+    return {f"{each.asset}/{each.bizdate}": each.fingerprint for each in manifests.values()}
+
+
+def cell(name: str, metric: str, today: Figures, yesterday: Figures) -> str:
+    """A figure, and in brackets that of the day before."""
+    if metric not in today[name]:
+        return ""
+    before = yesterday.get(name, {}).get(metric)
+    return f"{today[name][metric]:.4f}" + (f" ({before:.4f})" if before is not None else "")

@@ -1,0 +1,72 @@
+"""What `rank_report` compares: the models' figures and scores, the test rows, and what needs no model."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys_assets.assets.day_before import Figures
+from recsys_assets.assets.rank import PREDICTIONS
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.lake import Manifest, Partition
+from recsys_assets.metrics import auc, log_loss
+from recsys_assets.ranking.bootstrap import Floats, Ints
+from recsys_assets.ranking.slices import COUNTS
+
+
+class OtherRows(RuntimeError):
+    """A model was judged on other rows than `rank_samples` has now: its figures cannot stand beside the others'."""
+
+
+def figures(rankers: Mapping[str, Manifest]) -> Figures:
+    """The models' figures, the highest validation AUC first, ties by name."""
+    metrics = {name.removeprefix("rank_"): dict(manifest.metrics) for name, manifest in rankers.items()}
+    return {name: metrics[name] for name in sorted(metrics, key=lambda name: (-metrics[name]["validation_auc"], name))}
+
+
+def test_rows(profile: Profile, rank_samples: Partition) -> pa.Table:
+    """The columns of the test rows that the report needs, as far as the profile has them."""
+    file, term = rank_samples.path("test.parquet"), profile.features.terms
+    # Labelled rows may have a user_id too, which is a feature like any other.
+    of_entities = ["user_id", *COUNTS, *([term.column] if term else [])] if profile.has_entities else []
+    return pq.read_table(file, columns=["label", *of_entities, *([profile.oracle] if profile.oracle else [])])
+
+
+def scores(rank_samples: Partition, rankers: Mapping[str, Partition]) -> dict[str, Floats]:
+    """(N,) scores of each model, in the order of the test rows.
+
+    Raises:
+        OtherRows: a model is of an earlier `rank_samples`.
+    """
+    samples = rank_samples.manifest
+    for name, partition in rankers.items():
+        if partition.manifest.upstream.get(f"{samples.asset}/{samples.bizdate}") != samples.fingerprint:
+            raise OtherRows(
+                f"{name} {samples.bizdate} was trained and judged on rows that {samples.asset} no longer has: "
+                f"run `recsys materialize {name} --bizdate {samples.bizdate}`"
+            )
+    files = {name.removeprefix("rank_"): partition.path(PREDICTIONS) for name, partition in rankers.items()}
+    return {model: pq.read_table(file, columns=["score"])["score"].to_numpy() for model, file in files.items()}
+
+
+def users(test: pa.Table) -> Ints | None:
+    """(N,) the user of each row, from 0 on, where rows have one."""
+    if "user_id" not in test.column_names:
+        return None
+    numbers = test["user_id"].combine_chunks().dictionary_encode().indices
+    found: Ints = numbers.to_numpy(zero_copy_only=False).astype(np.int64)
+    return found
+
+
+def baselines(rank_samples: Partition, test: pa.Table, oracle: str | None) -> Figures:
+    """Metrics of what needs no model, on the same test rows."""
+    train = pq.read_table(rank_samples.path("train.parquet"), columns=["label"])["label"].to_numpy()
+    labels = test["label"].to_numpy()
+    found = {"base_rate": {"test_auc": 0.5, "test_logloss": log_loss(labels, np.full(len(labels), train.mean()))}}
+    if "item_count" in test.column_names:
+        found["popularity"] = {"test_auc": auc(labels, test["item_count"].to_numpy())}
+    if oracle:
+        truth = test[oracle].to_numpy()
+        found["best_reachable"] = {"test_auc": auc(labels, truth), "test_logloss": log_loss(labels, truth)}
+    return found

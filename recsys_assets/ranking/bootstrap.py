@@ -1,0 +1,97 @@
+"""How sure a test figure is: the metrics of a ranker on resampled rows (the bootstrap, Efron 1979).
+
+Users are drawn with replacement and take all their rows with them, as the rows of one user are not independent;
+where rows have no user, rows are drawn. A draw is a weight for each row: all of it is one sort and a few sums a draw.
+Every ranker is judged on the same draws, so that the difference of two is as sure as it is.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys_assets.metrics import UndefinedMetric, group_aucs, row_losses
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+DRAWS = 200
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A range that holds the true figure with the probability `LEVEL`, as far as the test rows can tell."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+def draws(units: int, count: int, seed: int) -> Iterator[Floats]:
+    """(units,) how often each unit is drawn, `count` times; the same for the same arguments."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield np.bincount(rng.integers(units, size=units), minlength=units).astype(np.float64)
+
+
+class WeightedAuc:
+    """The AUC of N rows as a function of their weights; equal scores count one half."""
+
+    def __init__(self, labels: Floats, scores: Floats) -> None:
+        self._order = np.argsort(scores, kind="stable")
+        ordered = scores[self._order]
+        self._runs = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))  # where each new score begins
+        self._positive = labels[self._order] > 0
+
+    def __call__(self, weights: Floats) -> float:
+        """AUC under the weights (N,); NaN where they leave one class only."""
+        ordered = weights[self._order]
+        positives = np.add.reduceat(np.where(self._positive, ordered, 0.0), self._runs)
+        negatives = np.add.reduceat(np.where(self._positive, 0.0, ordered), self._runs)
+        below = np.cumsum(negatives) - negatives / 2
+        pairs = positives.sum() * negatives.sum()
+        return float(positives @ below / pairs) if pairs else float("nan")
+
+
+def resampled(
+    labels: Floats, scores: Floats, users: Ints | None = None, count: int = DRAWS, seed: int = 1
+) -> dict[str, Floats]:
+    """Test metrics of one ranker on `count` draws.
+
+    Args:
+        labels: (N,) 0 or 1.
+        scores: (N,) probabilities.
+        users: (N,) the user of each row, from 0 on; without them rows are drawn and there is no GAUC.
+        count: how many draws.
+        seed: of the draws; rankers with the same seed, rows and users are judged on the same ones.
+
+    Returns:
+        (count,) figures of `test_auc`, `test_gauc` and `test_logloss`; NaN where a draw does not define one.
+    """
+    auc_of, loss = WeightedAuc(labels, scores), row_losses(labels, scores)
+    if users is None:
+        drawn = [(auc_of(weights), weights @ loss / weights.sum()) for weights in draws(len(labels), count, seed)]
+        return dict(zip(("test_auc", "test_logloss"), np.array(drawn).T, strict=True))
+    rows, loss = np.bincount(users), np.bincount(users, loss)
+    inside, judged = group_aucs(labels, scores, users)
+    by_user = [
+        (auc_of(weights[users]), weights @ (inside * judged) / (weights @ judged), weights @ loss / (weights @ rows))
+        for weights in draws(len(rows), count, seed)
+    ]
+    return dict(zip(("test_auc", "test_gauc", "test_logloss"), np.array(by_user).T, strict=True))
+
+
+def interval(values: Floats, level: float = LEVEL) -> Interval:
+    """The middle `level` of the draws that define the figure.
+
+    Raises:
+        UndefinedMetric: no draw does.
+    """
+    known = values[np.isfinite(values)]
+    if not known.size:
+        raise UndefinedMetric("no draw of rows has both classes")
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))

@@ -1,0 +1,53 @@
+"""Rankers beside one another on the same draws of the test rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from recsys_assets.ranking.bootstrap import DRAWS, Floats, Interval, Ints, interval, resampled
+
+Intervals = dict[str, dict[str, Interval]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How sure the rankers' figures are, by ranker and metric.
+
+    Attributes:
+        reference: the ranker that the others are compared with.
+        figures: the interval of each figure.
+        differences: of the figure less that of the reference on the same draws; for all but the reference.
+    """
+
+    reference: str
+    figures: Intervals
+    differences: Intervals
+
+
+def compare(
+    labels: Floats,
+    scores: Mapping[str, Floats],
+    reference: str,
+    users: Ints | None = None,
+    count: int = DRAWS,
+    seed: int = 1,
+) -> Comparison:
+    """Intervals of each ranker's figures, and of its differences to one of them.
+
+    Args:
+        labels: (N,) 0 or 1.
+        scores: (N,) probabilities of each ranker.
+        reference: which of them the others are compared with.
+        users: (N,) the user of each row, from 0 on; without them rows are drawn.
+        count: how many draws.
+        seed: of the draws.
+    """
+    drawn = {model: resampled(labels, each, users, count, seed) for model, each in scores.items()}
+    return Comparison(
+        reference,
+        {model: {metric: interval(values) for metric, values in each.items()} for model, each in drawn.items()},
+        {
+            model: {metric: interval(values - drawn[reference][metric]) for metric, values in each.items()}
+            for model, each in drawn.items()
+            if model != reference
+        },
+    )

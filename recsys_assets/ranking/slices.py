@@ -1,0 +1,64 @@
+"""Parts of the test rows on which rankers may differ: new users, rare items, the most frequent terms."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.metrics import auc
+
+Bools = npt.NDArray[np.bool_]
+COUNTS = {"user_count": "user", "item_count": "item"}  # columns with ln(1 + earlier rows)
+EDGES = (10, 100, 1000)
+TERMS = 10
+FEWEST = 20  # rows of each class: the AUC of fewer says nothing
+
+
+def slices(test: pa.Table, term: str | None) -> dict[str, Bools]:
+    """(N,) which rows are in each slice that has at least `FEWEST` rows of each class.
+
+    Args:
+        test: (N rows) with `label`, and of `user_count`, `item_count` and the terms' column what there is.
+        term: the column of lists whose `TERMS` most frequent values are slices, ties by name.
+    """
+    found: dict[str, Bools] = {}
+    for column, what in COUNTS.items():
+        if column in test.column_names:
+            found |= _by_count(what, np.rint(np.expm1(test[column].to_numpy().astype(np.float64))))
+    if term:
+        found |= _by_term(term, test[term].combine_chunks())
+    positive = test["label"].to_numpy() > 0
+    return {
+        name: chosen for name, chosen in found.items() if _enough(chosen & positive) and _enough(chosen & ~positive)
+    }
+
+
+def slice_aucs(
+    chosen: Mapping[str, Bools], labels: npt.NDArray[np.float64], scores: Mapping[str, npt.NDArray[np.float64]]
+) -> dict[str, dict[str, float]]:
+    """AUC of each ranker's scores (N,) in each slice, by slice and ranker."""
+    return {
+        name: {model: auc(labels[rows], each[rows]) for model, each in scores.items()} for name, rows in chosen.items()
+    }
+
+
+def _by_count(what: str, counts: npt.NDArray[np.float64]) -> dict[str, Bools]:
+    """Slices by the number of earlier rows of the user or item."""
+    place = np.searchsorted(EDGES, counts, side="right")
+    ranges = [f"under {EDGES[0]}", *(f"{low} to {high - 1}" for low, high in zip(EDGES, EDGES[1:], strict=False))]
+    return {f"{what} with {each} earlier rows": place == n for n, each in enumerate([*ranges, f"{EDGES[-1]} or more"])}
+
+
+def _by_term(column: str, lists: pa.Array) -> dict[str, Bools]:
+    """Slices by the values of a list's column; a row with many is in as many."""
+    row, value = pc.list_parent_indices(lists).to_numpy(), pc.list_flatten(lists).dictionary_encode()
+    number, names = value.indices.to_numpy(zero_copy_only=False), value.dictionary.to_pylist()
+    counts = np.bincount(number, minlength=len(names))
+    order = sorted(range(len(names)), key=lambda n: (-counts[n], names[n]))[:TERMS]
+    return {f"{column}: {names[n]}": np.isin(np.arange(len(lists)), row[number == n]) for n in order}
+
+
+def _enough(rows: Bools) -> bool:
+    return int(rows.sum()) >= FEWEST
