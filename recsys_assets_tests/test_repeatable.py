@@ -20,6 +20,7 @@ ASSETS = [
     "users",
     "items",
     "splits",
+    "factors",
     "rank_samples",
     "feature_schema",
     "user_features",
