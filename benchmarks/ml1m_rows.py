@@ -1,0 +1,187 @@
+"""Rows of MovieLens 1M for rankers under three protocols, made by the functions behind the platform's assets.
+
+The history of a row holds ratings of 3 too, where a protocol drops them as rows: they are known when the row is served.
+Under a random split no time is before another, so held-out rows are described as serving would describe them: by the
+snapshots of their user and item after all train rows. Nothing knows the label of a held-out row.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from ml1m import Ratings
+
+from recsys_assets.datasets.duck import connect, scan, write_parquet
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import Profile, Split, load_profile
+from recsys_assets.datasets.splits import split
+from recsys_assets.features.affinity import served
+from recsys_assets.features.factor_tables import (
+    AFFINITY,
+    DISLIKED,
+    ITEM_FACTORS,
+    ITEMS,
+    LIKED,
+    NEARBY,
+    USER_FACTORS,
+    USERS,
+    vectors,
+    write_factors,
+)
+from recsys_assets.features.factors import Floats, Ints
+from recsys_assets.features.fit import fit_schema
+from recsys_assets.features.history import build_history, item_query, sample_query, user_query
+from recsys_assets.features.schema import FeatureSchema
+
+LAST_DAY = "2003-02-28"
+HELD_OUT = ("validation", "test")
+LEAVE_ONE_OUT = Split(strategy="leave_last_n", test_last_n=1, validation_ratio=0.1)
+EASYREC_TRAIN = 665_110  # rows, as its script cuts them; the other 73,902 test
+VALIDATION = 0.1  # of the train rows of the random split
+ROWS_AT_ONCE = 2**14  # bounds the memory of their recent items' vectors: 100 MB a list
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How ratings become rows.
+
+    Attributes:
+        rule: of the split; without one the profile's.
+        neutral: whether ratings of 3 are rows.
+        shuffled: whether the parts are drawn at random afterwards.
+    """
+
+    rule: Split | None = None
+    neutral: bool = False
+    shuffled: bool = False
+
+
+PROTOCOLS = {
+    "recsys_pipeline": Protocol(neutral=True),
+    "metaspore_ctr": Protocol(LEAVE_ONE_OUT),
+    "easyrec_random": Protocol(LEAVE_ONE_OUT, shuffled=True),
+}
+
+
+def prepared(name: str, ratings: Ratings, work: Path) -> Path:
+    """The folder of a protocol's rows, one Parquet file a part, and their `schema.json`; made once."""
+    folder = work / name
+    if not (folder / "schema.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        protocol, profile = PROTOCOLS[name], load_profile("movielens-1m")
+        profile = profile.model_copy(update={"split": protocol.rule or profile.split})
+        _write_tables(ratings, folder)
+        with connect() as connection:
+            _write_splits(connection, profile, protocol, folder)
+            schema = _write_rows(connection, profile, protocol, folder)
+        (folder / "schema.json").write_text(schema.to_json(), encoding="utf-8")  # last: it says that all is there
+    return folder
+
+
+def _write_tables(ratings: Ratings, folder: Path) -> None:
+    """Events in their order, users and items, as ingest would write them."""
+    events = ratings.table.append_column("seq", pa.array(np.arange(ratings.table.num_rows)))
+    times = events["timestamp"].cast(pa.timestamp("s")).cast(pa.timestamp("us"))
+    events = events.set_column(events.schema.get_field_index("timestamp"), "timestamp", times)
+    for file, table in {"events": events, "users": ratings.users, "items": ratings.items}.items():
+        pq.write_table(table, folder / f"{file}.parquet")
+
+
+def _write_splits(connection: duckdb.DuckDBPyConnection, profile: Profile, protocol: Protocol, folder: Path) -> None:
+    """`splits.parquet`, and `known.parquet`: the same as far as histories may know it.
+
+    Under a random split held-out rows are what the platform calls online: nothing knows them.
+    """
+    split(connection, profile, [folder / "events.parquet"], LAST_DAY)
+    rows = connection.sql("SELECT * FROM splits ORDER BY user_id, position").to_arrow_table()
+    known = rows
+    if protocol.shuffled:
+        place = rows.schema.get_field_index("part")
+        parts = _random_parts(pc.not_equal(rows["rating"], 3).to_numpy())
+        rows = rows.set_column(place, "part", pa.array(parts))
+        known = rows.set_column(place, "part", pa.array(np.where(np.isin(parts, HELD_OUT), "online", parts)))
+    pq.write_table(rows, folder / "splits.parquet")
+    pq.write_table(known, folder / "known.parquet")
+
+
+def _random_parts(drawn: np.ndarray) -> np.ndarray:
+    """The part of each row; those that are not drawn train, as far as histories are concerned."""
+    parts, places = np.full(len(drawn), "train", object), np.flatnonzero(drawn)
+    places = np.random.default_rng(1).permutation(places)
+    parts[places[EASYREC_TRAIN:]] = "test"
+    parts[places[: int(VALIDATION * EASYREC_TRAIN)]] = "validation"
+    return parts
+
+
+def _write_rows(
+    connection: duckdb.DuckDBPyConnection, profile: Profile, protocol: Protocol, folder: Path
+) -> FeatureSchema:
+    """Write the rows of each part with their features; returns their schema."""
+    known, users, items = (folder / f"{file}.parquet" for file in ("known", "users", "items"))
+    factors = folder / "factors"
+    factors.mkdir(exist_ok=True)
+    write_factors(connection, profile, known, users, items, factors)
+    terms = build_history(connection, profile, known, users, items)
+    if not protocol.neutral:  # from here on they are history, and no rows
+        dropped = f"SELECT user_id, item_id, timestamp FROM {scan([known])} WHERE rating = 3"
+        connection.execute(f"UPDATE history SET part = NULL WHERE (user_id, item_id, timestamp) IN ({dropped})")
+    for part in ("train", *HELD_OUT):
+        path = folder / f"{part}.parquet"
+        if protocol.shuffled and part in HELD_OUT:
+            pq.write_table(_as_served(connection, profile, folder, part), path)
+        else:
+            write_parquet(connection, sample_query(profile, users, items, factors / ROWS, part), path)
+    return fit_schema(connection, profile, folder / "train.parquet", terms)
+
+
+def _as_served(connection: duckdb.DuckDBPyConnection, profile: Profile, folder: Path, part: str) -> pa.Table:
+    """Rows of a part with the features that serving has of their users and items after all known rows."""
+    rows = connection.sql(
+        f"SELECT user_id, item_id, timestamp, label FROM {scan([folder / 'splits.parquet'])} "
+        f"WHERE part = '{part}' ORDER BY user_id, timestamp, seq"
+    ).to_arrow_table()
+    user_rows = user_query(profile, folder / "users.parquet", folder / "factors" / USERS)
+    item_rows = item_query(profile, folder / "items.parquet", folder / "factors" / ITEMS)
+    users, items = (connection.sql(query).to_arrow_table() for query in (user_rows, item_rows))
+    user, item = _places(rows["user_id"], users["user_id"]), _places(rows["item_id"], items["item_id"])
+    affinity, nearby = _pairs(users, items, user, item, profile.features.affinity.folds)
+    of_user = users.drop(["user_id", USER_FACTORS]).take(pa.array(user))
+    of_item = items.drop(["item_id", ITEM_FACTORS]).take(pa.array(item))
+    columns = {name: table[name] for table in (rows, of_user, of_item) for name in table.column_names}
+    return pa.table({**columns, AFFINITY: pa.array(affinity), NEARBY: vectors(nearby)})
+
+
+def _pairs(users: pa.Table, items: pa.Table, user: Ints, item: Ints, folds: int) -> tuple[Floats, Floats]:
+    """Affinity (N,) and nearby (N, 3) of N pairs of numbers, from the snapshots."""
+    of_users, of_items = (_matrix(table[column]) for table, column in ((users, USER_FACTORS), (items, ITEM_FACTORS)))
+    liked, disliked = (_numbers(users[column], items["item_id"]) for column in (LIKED, DISLIKED))
+    found = []
+    for start in range(0, len(user), ROWS_AT_ONCE):
+        block = slice(start, start + ROWS_AT_ONCE)
+        theirs = user[block]
+        found.append(served(of_users[theirs], of_items, item[block], liked[theirs], disliked[theirs], folds))
+    affinity, nearby = zip(*found, strict=True)
+    return np.concatenate(affinity), np.concatenate(nearby)
+
+
+def _matrix(column: pa.ChunkedArray) -> Floats:
+    flat: Floats = pc.list_flatten(column.combine_chunks()).to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), -1)
+
+
+def _places(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> Ints:
+    places: Ints = pc.index_in(ids, value_set=known.combine_chunks()).to_numpy().astype(np.int64)
+    return places
+
+
+def _numbers(lists: pa.ChunkedArray, ids: pa.ChunkedArray) -> Ints:
+    """(N, longest) numbers of the listed ids, -1 where there are no more."""
+    counts = pc.list_value_length(lists).to_numpy()
+    there = np.arange(counts.max())[None] < counts[:, None]
+    numbers = np.full(there.shape, -1, np.int64)
+    numbers[there] = _places(pc.list_flatten(lists), ids)
+    return numbers
