@@ -20,7 +20,7 @@ from recsys_assets.features.factor_tables import (
     USERS,
     write_factors,
 )
-from recsys_assets.features.factors import NOISE, Events, fit_items, follow
+from recsys_assets.features.factors import DRIFT, LEVEL_DRIFT, NOISE, Events, fit_items, follow
 from recsys_assets.features.nearby import Past
 from recsys_assets_tests.test_history import Log, write_log
 
@@ -45,21 +45,25 @@ def described(events: Events) -> Pairs:
     return pairs(events, past_of(events), (USER_COUNT, ITEM_COUNT), WIDTH, FOLDS)
 
 
-def test_a_users_state_is_the_ridge_regression_of_the_rows_before() -> None:
+def test_a_users_state_is_the_regression_of_the_rows_before_on_items_whose_effect_wanders() -> None:
+    """Not step by step: the values before are jointly normal, with what their distance in events makes of them."""
     events = world()
     items = fit_items(events, USER_COUNT, ITEM_COUNT, WIDTH)
     found, last = follow(items, events, np.arange(USER_COUNT))
+    drift = np.array([LEVEL_DRIFT, *[DRIFT] * WIDTH])
     for user in (0, 17, USER_COUNT - 1):
         rows = np.flatnonzero(events.users == user)
         bias, weights = items[events.items[rows], 0], items[events.items[rows], 1:]
+        step = np.arange(1, len(rows) + 1)
+        variance = (
+            1 + drift * np.minimum.outer(step, step)[:, :, None]
+        )  # of x at two steps: what both have gone through
+        together = np.einsum("ad,bd,abd->ab", weights, weights, variance)
         for seen in (0, 1, 5, len(rows) - 1):
-            before = weights[:seen]
-            told = before.T @ (events.values[rows[:seen]] - bias[:seen])
-            state = np.linalg.solve(before.T @ before + NOISE * np.eye(WIDTH + 1), told)
-            assert found[rows[seen]] == pytest.approx(bias[seen] + weights[seen] @ state, abs=1e-4)
-        state = np.linalg.solve(
-            weights.T @ weights + NOISE * np.eye(WIDTH + 1), weights.T @ (events.values[rows] - bias)
-        )
+            told = np.linalg.solve(together[:seen, :seen] + NOISE * np.eye(seen), (events.values[rows] - bias)[:seen])
+            assert found[rows[seen]] == pytest.approx(bias[seen] + together[seen, :seen] @ told, abs=1e-4)
+        told = np.linalg.solve(together + NOISE * np.eye(len(rows)), events.values[rows] - bias)
+        state = np.einsum("ad,ad,a->d", weights, variance[-1], told)
         assert last[user] == pytest.approx([1, *state], abs=1e-4)
 
 

@@ -2,7 +2,7 @@
 
 A factor model with missing values, probabilistic PCA (Tipping & Bishop 1999, Roweis 1998): the value that user u gives
 item i is b_i + w_i · x_u + noise with x_u ~ N(0, I). EM fits the items on the train rows of users; a user's x is its
-mean given the rows strictly before a row, which is a ridge regression of their values on the items' w.
+mean given the rows strictly before a row, newer ones telling more of it.
 
 Users are dealt into folds, and each is described by items that were fitted without their rows: a train row would else
 know its own label through its item. On MovieLens 1M the affinity alone has a test AUC of 0.822; with items that were
@@ -21,7 +21,10 @@ Ints = npt.NDArray[np.int64]
 # Chosen on the validation rows of MovieLens 1M, in units of the values' variance and of rows.
 NOISE = 0.8  # of the variance: EM's own estimate in-sample is too low, and trusts few rows too much
 ROUNDS = 10
-BIAS_ROWS, LEVEL_ROWS, FACTOR_ROWS = 1.5, 6.0, 25.0  # how many rows of an item weigh as much as its prior
+BIAS_ROWS, LEVEL_ROWS, FACTOR_ROWS = 1.5, 6.0, 50.0  # how many rows of an item weigh as much as its prior
+# Variance that each event adds to what is not known of its user: tastes change, and the level that they rate at changes
+# faster. Without it the affinity of one fold had a validation AUC of 0.817 in place of 0.823.
+DRIFT, LEVEL_DRIFT = 0.002, 0.01
 LEVEL = 0.5  # how strongly a user's own level shows in an item's values, at the start
 
 
@@ -61,8 +64,8 @@ def fit_items(events: Events, users: int, items: int, width: int) -> Floats:
 def follow(items: Floats, events: Events, users: Ints) -> tuple[Floats, Floats]:
     """Affinity of each event (M,) before it is known, and (users, D) what is known of the users after their last.
 
-    Recursive least squares, one event of every user a step. `users` are ascending; those without events are at the
-    prior's mean.
+    A Kalman filter (Kalman 1960) whose state is a random walk, one event of every user a step. `users` are ascending;
+    those without events are at the prior's mean.
     """
     counts = np.bincount(np.searchsorted(users, events.users), minlength=len(users))
     order = np.argsort(-counts, kind="stable")  # the users who have an event at a step are the first ones
@@ -70,10 +73,12 @@ def follow(items: Floats, events: Events, users: Ints) -> tuple[Floats, Floats]:
     affinity = np.zeros(len(events.users), np.float32)
     state = np.eye(1, items.shape[1], dtype=np.float32).repeat(len(users), axis=0)
     covariance = np.eye(items.shape[1] - 1, dtype=np.float32)[None].repeat(len(users), axis=0)
+    drift = np.diag([LEVEL_DRIFT, *[DRIFT] * (items.shape[1] - 2)]).astype(np.float32)
     for step in range(counts.max(initial=0)):
         active = slice(0, np.count_nonzero(counts > step))
         rows = starts[active] + step
         item = items[events.items[rows]]
+        covariance[active] += drift
         affinity[rows] = (state[active] * item).sum(axis=1)
         spread = np.einsum("nij,nj->ni", covariance[active], item[:, 1:])
         gain = spread / (NOISE + (spread * item[:, 1:]).sum(axis=1, keepdims=True))
