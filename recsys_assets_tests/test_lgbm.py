@@ -61,13 +61,13 @@ def test_a_list_of_too_many_values_is_left_out() -> None:
     assert [name for name in names if name.startswith(("genres", "tags"))] == ["tags:7", "tags:8", "tags:9"]
 
 
-def test_the_best_epoch_is_kept(ranker: LgbmRanker) -> None:
+def test_as_many_rounds_as_validated_best_are_made_of_all_rows(ranker: LgbmRanker) -> None:
     aucs = [metrics["validation_auc"] for metrics in ranker.fitted.history]
     assert ranker.fitted.best["validation_auc"] == max(aucs) > aucs[-1]
     assert len(aucs) == ranker.fitted.best_epoch + QUICK.patience + 1 < QUICK.epochs
     assert ranker.trees.num_trees() == (ranker.fitted.best_epoch + 1) * QUICK.step
     scores = ranker.predict(encode(SCHEMA, VALIDATION))
-    assert auc(VALIDATION["label"].to_numpy(), scores) == pytest.approx(max(aucs), abs=1e-6)
+    assert auc(VALIDATION["label"].to_numpy(), scores) > max(aucs) + 0.01  # these rows it has seen
 
 
 def test_two_threads_train_the_same_trees_as_one() -> None:

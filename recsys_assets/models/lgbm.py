@@ -17,18 +17,23 @@ from recsys_assets.models.layers import OwnTerms
 
 @dataclass(frozen=True)
 class LgbmConfig:
-    """Hyper-parameters of the trees and of their training."""
+    """Hyper-parameters of the trees and of their training.
 
-    learning_rate: float = 0.05  # share of each tree that is added
-    leaves: int = 63  # at most, of a tree
-    min_rows: int = 200  # rows in a leaf, at least
+    On MovieLens 1M little depends on them: validation AUCs lay between 0.8093 (leaves of 200 rows, 255 bins) and
+    0.8099 (3,000 rows, 63 bins). On a third of its users the item's id as a column added nothing, 0.8069 instead of
+    0.8067, and cost 0.003 as a LightGBM category.
+    """
+
+    learning_rate: float = 0.1  # share of each tree that is added
+    leaves: int = 31  # at most, of a tree
+    min_rows: int = 500  # rows in a leaf, at least
     l2: float = 10.0  # added to the sum of second derivatives in a leaf
-    feature_fraction: float = 0.5  # of the columns, drawn for each tree
+    feature_fraction: float = 0.3  # of the columns, drawn for each tree
     multi_hot: int = 256  # values of a multi-valued feature, at most, for it to be used
-    bins: int = 255  # distinct values of a column that a split can tell apart
+    bins: int = 63  # distinct values of a column that a split can tell apart
     step: int = 20  # trees between two looks at the validation rows: an epoch
     epochs: int = 100  # at most
-    patience: int = 5  # epochs without a better validation AUC before it stops
+    patience: int = 3  # epochs without a better validation AUC before it stops
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,17 @@
 """LightGBM rankers: gradient-boosted trees (Ke et al. 2017) on the columns of `LgbmInputs`.
 
+The number of rounds is that of the best validation AUC; then as many are made anew of train and validation rows,
+the newest ones there are before the rows to score. Decided on validation rows alone: after training on the first
+half of each user's too, the AUC on the second half was 0.8153, and 0.8135 before.
+
 Given a seed a training repeats bit by bit, whatever the number of threads: `deterministic`, and histograms always
 by column, which LightGBM would else choose by its timing of both ways.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import lightgbm as lgb
 import numpy as np
@@ -17,7 +21,7 @@ import torch
 from torch import Tensor
 
 from recsys_assets.features.schema import Encoded, FeatureSchema
-from recsys_assets.models.lgbm import LgbmConfig
+from recsys_assets.models.lgbm import LgbmConfig, LgbmInputs
 from recsys_assets.models.registry import entry, read_by
 from recsys_assets.training import checkpoint, onnx_trees
 from recsys_assets.training.data import Rows, load
@@ -45,7 +49,7 @@ class LgbmRanker:
         seed: int = 0,
         on_epoch: OnEpoch | None = None,
     ) -> Self:
-        """Add trees until the validation AUC no longer rises and keep those of the best epoch.
+        """Add trees until the validation AUC no longer rises; as many are then made of train and validation rows.
 
         Raises:
             LabelError, SchemaError, UndefinedMetric: the input cannot be trained on.
@@ -53,14 +57,11 @@ class LgbmRanker:
         made, schema = entry(model_name), read_by(model_name, schema)
         config = config or made.config()
         fitted = Fitted(model_name, made.model(schema, config), config, schema, training or made.training, seed)
-        train_rows, validation_rows = (load(schema, source, torch.device("cpu")) for source in (train, validation))
-        parameters = _parameters(config, seed)
-        data = _dataset(fitted, train_rows, parameters)
-        trees = lgb.Booster(parameters, data)
-        trees.add_valid(_dataset(fitted, validation_rows, parameters, data), "validation")
-        _boost(fitted, trees, on_epoch)
-        text = trees.model_to_string(num_iteration=(fitted.best_epoch + 1) * config.step)
-        return cls(fitted, lgb.Booster(model_str=with_float32_thresholds(text)))
+        rows = [load(schema, source, torch.device("cpu")) for source in (train, validation)]
+        _choose_rounds(fitted, *rows, on_epoch)
+        rounds = (fitted.best_epoch + 1) * config.step
+        trees = lgb.train(_parameters(fitted), _dataset(fitted, rows), rounds)
+        return cls(fitted, lgb.Booster(model_str=with_float32_thresholds(trees.model_to_string())))
 
     @classmethod
     def load(cls, folder: Path, schema: FeatureSchema | None = None) -> Self:
@@ -74,12 +75,18 @@ class LgbmRanker:
             trees = lgb.Booster(model_str=(folder / TREES).read_text(encoding="utf-8"))
         except lgb.basic.LightGBMError as error:
             raise checkpoint.CheckpointMismatch(f"{folder / TREES} cannot be read: {error}") from error
-        if trees.num_feature() != len(fitted.model.names):
+        ranker = cls(fitted, trees)
+        if trees.num_feature() != len(ranker.columns):
             raise checkpoint.CheckpointMismatch(
                 f"{folder / TREES} has trees on {trees.num_feature()} columns, {checkpoint.DESCRIPTION} "
-                f"describes {len(fitted.model.names)}: materialize the model again"
+                f"describes {len(ranker.columns)}: materialize the model again"
             )
-        return cls(fitted, trees)
+        return ranker
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that the trees take, in their order."""
+        return cast(LgbmInputs, self.fitted.model).names
 
     def save(self, folder: Path) -> None:
         """Write `model.txt`, in LightGBM's own format, and `model.json`; the same model gives the same bytes."""
@@ -89,8 +96,7 @@ class LgbmRanker:
     def predict(self, rows: Encoded) -> npt.NDArray[np.float32]:
         """Probabilities (N,) of a positive."""
         columns = _columns(self.fitted, torch.from_numpy(rows.indices), torch.from_numpy(rows.numeric))
-        scores: npt.NDArray[np.float64] = self.trees.predict(columns)
-        return scores.astype(np.float32)
+        return np.asarray(self.trees.predict(columns), np.float32)
 
     def export(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the ONNX file on raw features, and beside it `trees.onnx` on the columns."""
@@ -99,7 +105,7 @@ class LgbmRanker:
     def importance(self) -> pa.Table:
         """Each column's gain, the loss that its splits have taken away, and number of splits; most gain first."""
         gain, splits = (self.trees.feature_importance(kind) for kind in ("gain", "split"))
-        table = pa.table({"column": self.fitted.model.names, "gain": gain, "splits": splits.astype(np.int64)})
+        table = pa.table({"column": self.columns, "gain": gain, "splits": splits.astype(np.int64)})
         return table.sort_by([("gain", "descending"), ("column", "ascending")])
 
 
@@ -120,7 +126,8 @@ def with_float32_thresholds(trees: str) -> str:
     return "\n".join(line for line in lines if not line.startswith("tree_sizes="))  # they count the old characters
 
 
-def _parameters(config: LgbmConfig, seed: int) -> dict[str, Any]:
+def _parameters(fitted: Fitted) -> dict[str, Any]:
+    config: LgbmConfig = fitted.config
     return {
         "objective": "binary",
         "metric": ["auc", "binary_logloss"],
@@ -130,7 +137,7 @@ def _parameters(config: LgbmConfig, seed: int) -> dict[str, Any]:
         "lambda_l2": config.l2,
         "feature_fraction": config.feature_fraction,
         "max_bin": config.bins,
-        "seed": seed,
+        "seed": fitted.seed,
         "deterministic": True,
         "force_col_wise": True,
         "verbose": -1,
@@ -139,29 +146,33 @@ def _parameters(config: LgbmConfig, seed: int) -> dict[str, Any]:
 
 def _columns(fitted: Fitted, indices: Tensor, numeric: Tensor, batch: int = 65536) -> npt.NDArray[np.float32]:
     """Columns (N, F) of encoded rows."""
-    parts = zip(indices.split(batch), numeric.split(batch), strict=True)
+    parts = zip(torch.split(indices, batch), torch.split(numeric, batch), strict=True)
     return torch.cat([fitted.model(i, n) for i, n in parts]).numpy()
 
 
-def _dataset(
-    fitted: Fitted, rows: Rows, parameters: Mapping[str, Any], bins_of: lgb.Dataset | None = None
-) -> lgb.Dataset:
-    columns = _columns(fitted, rows.indices, rows.numeric)
-    return lgb.Dataset(columns, rows.labels.numpy(), reference=bins_of, params=dict(parameters))
+def _dataset(fitted: Fitted, parts: Sequence[Rows], bins_of: lgb.Dataset | None = None) -> lgb.Dataset:
+    """The rows of all parts as LightGBM holds them, in bins of their own or another's."""
+    columns = np.concatenate([_columns(fitted, rows.indices, rows.numeric) for rows in parts])
+    labels = np.concatenate([rows.labels.numpy() for rows in parts])
+    return lgb.Dataset(columns, labels, reference=bins_of, params=_parameters(fitted))
 
 
-def _boost(fitted: Fitted, trees: lgb.Booster, on_epoch: OnEpoch | None) -> None:
-    """Epochs of `step` rounds until the validation AUC has not risen for `patience` of them."""
+def _choose_rounds(fitted: Fitted, train: Rows, validation: Rows, on_epoch: OnEpoch | None) -> None:
+    """Epochs of `step` rounds on train rows, until the validation AUC has not risen for `patience` of them."""
     config: LgbmConfig = fitted.config
+    data = _dataset(fitted, [train])
+    trees = lgb.Booster(_parameters(fitted), data)
+    trees.add_valid(_dataset(fitted, [validation], data), "validation")
     for epoch in range(config.epochs):
         for _ in range(config.step):
             trees.update()
-        (_, _, train_logloss, _) = next(each for each in trees.eval_train() if each[1] == "binary_logloss")
-        found = {name: value for _, name, value, _ in trees.eval_valid()}
+        train, found = (
+            {each[1]: float(each[2]) for each in judged()} for judged in (trees.eval_train, trees.eval_valid)
+        )
         metrics = {
-            "train_logloss": float(train_logloss),
-            "validation_auc": float(found["auc"]),
-            "validation_logloss": float(found["binary_logloss"]),
+            "train_logloss": train["binary_logloss"],
+            "validation_auc": found["auc"],
+            "validation_logloss": found["binary_logloss"],
         }
         fitted.history.append(metrics)
         if on_epoch:
