@@ -1,8 +1,9 @@
 """Rows of MovieLens 1M for rankers under three protocols, made by the functions behind the platform's assets.
 
-The history of a row holds ratings of 3 too, where a protocol drops them as rows: they are known when the row is served.
-Under a random split no time is before another, so held-out rows are described as serving would describe them: by the
-snapshots of their user and item after all train rows. Nothing knows the label of a held-out row.
+A row's features know what lies strictly before it, of any part, as in the platform. That holds ratings of 3 too, where
+a protocol drops them as rows: they are known when the row is served. A random split knows no before, so there held-out
+rows are described as serving would describe them, by the snapshots of their user and item after all train rows and
+ratings of 3, and no feature of any row knows the label of a held-out one.
 """
 
 from dataclasses import dataclass
