@@ -30,6 +30,7 @@ from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.schema import FeatureSchema, SchemaError, encode
 from recsys_assets.lake import Lake, Partition
 from recsys_assets.models.layers import Normalise
+from recsys_assets.ranking.champion import read_champion
 from recsys_assets.training import data
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.in_process import failures, materialize
@@ -275,6 +276,35 @@ def test_the_real_rows_train_a_ranker_whose_onnx_file_says_the_same(real: World)
     assert scored.column_names == ["timestamp", "seq", "label", "score"]
     assert onnx.manifest.metrics["parity_rows"] == 1999
     assert onnx.manifest.metrics["max_difference"] <= TOLERANCE
+
+
+def test_rows_without_users_have_a_champion_and_a_report_of_draws_of_rows(
+    real: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other models' partitions are those of Wide & Deep, the scores moved: training all would take a minute."""
+    home = Path(real.lake.location("rank_report", DAYS[-1])).parents[3]
+    monkeypatch.setenv("RECSYS_DATA", str(home))
+    monkeypatch.setenv("RECSYS_PROFILE", str(home / "criteo.yaml"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    trained = real.read("rank_widedeep")
+    scored = pq.read_table(trained.path(PREDICTIONS))
+    for place, model in enumerate(sorted(RANKERS.keys() - {"widedeep"})):
+        with real.lake.draft(f"rank_{model}", DAYS[-1]) as draft:
+            scores = scored["score"].to_numpy() ** (2.0 + place)
+            pq.write_table(scored.set_column(3, "score", pa.array(scores)), draft.path(PREDICTIONS))
+            draft.manifest.metrics, draft.manifest.upstream = trained.manifest.metrics, trained.manifest.upstream
+    result = materialize(["rank_champion", "rank_report"], DAYS[-1])
+    assert result.success, failures(result)
+    champion = read_champion(real.read("rank_champion"))
+    assert champion.model == "widedeep"  # alone in having an ONNX file
+    assert {each["why_not"] for each in champion.considered} >= {"", f"there is no onnx_lgbm of {DAYS[-1]}"}
+    metrics = real.read("rank_report").manifest.metrics
+    assert metrics["widedeep.test_auc_low"] < metrics["widedeep.test_auc"] < metrics["widedeep.test_auc_high"]
+    assert not [name for name in metrics if "gauc" in name or "popularity" in name]
+    (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "models_beat_baselines"]
+    assert check.passed
+    assert check.metadata["base_rate"].value == 0.5
+    assert "slices" not in real.read("rank_report").path("report.md").read_text(encoding="utf-8")
 
 
 def test_rows_of_ones_own_may_have_times_and_ids(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,16 @@ import pytest
 
 from recsys_assets.assets.onnx import MODEL, TOLERANCE
 from recsys_assets.assets.rank import IMPORTANCE, PREDICTIONS, RANKERS
+from recsys_assets.assets.rank_rows import OtherRows, scores
 from recsys_assets.assets.recall import RECALLERS
+from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.lake import Lake, Partition
+from recsys_assets.ranking.champion import read_champion
 from recsys_assets.resources import resources
 from recsys_assets.retrieval import embeddings, index
 from recsys_assets.retrieval.candidates import BEFORE_TEST
@@ -208,7 +211,36 @@ def test_the_report_sets_the_model_beside_its_baselines(world: World) -> None:
     assert metrics["widedeep.test_auc"] == world.read("rank_widedeep").manifest.metrics["test_auc"]
     assert metrics["base_rate.test_auc"] == 0.5
     assert metrics["popularity.test_auc"] < metrics["widedeep.test_auc"] < metrics["best_reachable.test_auc"]
-    assert "| widedeep |" in world.read("rank_report").path("report.md").read_text(encoding="utf-8")
+    for model in RANKERS:
+        for metric in ("test_auc", "test_gauc", "test_logloss"):
+            assert metrics[f"{model}.{metric}_low"] <= metrics[f"{model}.{metric}"] <= metrics[f"{model}.{metric}_high"]
+
+
+def test_the_report_is_one_file_of_tables_and_the_same_tables_and_plots_as_metadata(world: World) -> None:
+    text, shown = world.read("rank_report").path("report.md").read_text(encoding="utf-8"), world.metadata("rank_report")
+    tables = {name.removeprefix("table: "): str(value.value) for name, value in shown.items() if "table: " in name}
+    assert all(f"## {title}\n\n{table}\n" in text for title, table in tables.items())
+    assert {"figures", "95 % intervals", "slices (test AUC)", "importance of columns, lgbm"} < tables.keys()
+    assert all(f"| {model} |" in tables["figures"] and f"| {model} |" in tables["95 % intervals"] for model in RANKERS)
+    assert "| user with 10 to 99 earlier rows |" in tables["slices (test AUC)"]
+    assert "| genres: " in tables["slices (test AUC)"]
+    for plot in ("test AUC", "calibration", "AUC by slice", "importance of columns, lgbm"):
+        assert str(shown[plot].value).startswith("![plot](data:image/png;base64,")
+        assert len(str(shown[plot].value)) < 100_000
+
+
+def test_a_report_of_models_that_were_judged_on_other_rows_is_refused(world: World) -> None:
+    samples = world.read("rank_samples")
+    replaced = replace(samples, manifest=replace(samples.manifest, fingerprint="of other rows"))
+    with pytest.raises(OtherRows, match=f"recsys materialize rank_lgbm --bizdate {DAY}"):
+        scores(replaced, {"rank_lgbm": world.read("rank_lgbm")})
+
+
+def test_the_champion_is_the_best_on_validation_rows_and_its_file_is_the_recorded_one(world: World) -> None:
+    found = {model: world.read(f"rank_{model}").manifest.metrics["validation_auc"] for model in RANKERS}
+    champion = read_champion(world.read("rank_champion"))
+    assert champion.validation_auc == found[champion.model] == max(found.values())
+    assert file_hash(Path(world.lake.location("rank_champion", DAY)).parents[1] / champion.path) == champion.sha256
 
 
 def test_the_truth_of_the_generator_is_no_feature(world: World) -> None:

@@ -25,7 +25,7 @@ def world(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def probabilities(scores: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-scores))
+    return np.asarray(1 / (1 + np.exp(-scores)))
 
 
 def test_the_auc_of_whole_weights_is_that_of_the_rows_repeated() -> None:

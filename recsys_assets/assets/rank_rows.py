@@ -22,7 +22,9 @@ class OtherRows(RuntimeError):
 def figures(rankers: Mapping[str, Manifest]) -> Figures:
     """The models' figures, the highest validation AUC first, ties by name."""
     metrics = {name.removeprefix("rank_"): dict(manifest.metrics) for name, manifest in rankers.items()}
-    return {name: metrics[name] for name in sorted(metrics, key=lambda name: (-metrics[name]["validation_auc"], name))}
+    # Another version of the code may have had fewer figures.
+    order = sorted(metrics, key=lambda name: (-metrics[name].get("validation_auc", 0.0), name))
+    return {name: metrics[name] for name in order}
 
 
 def test_rows(profile: Profile, rank_samples: Partition) -> pa.Table:
