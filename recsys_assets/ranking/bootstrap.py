@@ -75,7 +75,7 @@ def resampled(
     if users is None:
         drawn = [(auc_of(weights), weights @ loss / weights.sum()) for weights in draws(len(labels), count, seed)]
         return dict(zip(("test_auc", "test_logloss"), np.array(drawn).T, strict=True))
-    rows, loss = np.bincount(users).astype(np.float64), np.bincount(users, loss)
+    rows, loss = np.bincount(users).astype(np.float64), np.bincount(users, loss).astype(np.float64)
     inside, judged = group_aucs(labels, scores, users)
     by_user = [
         (auc_of(weights[users]), weights @ (inside * judged) / (weights @ judged), weights @ loss / (weights @ rows))
