@@ -153,6 +153,7 @@ def asked(network: str, contender: str, folder: Path, passes: int, python: Path 
     """The measurement of one contender, made in a process of its own."""
     # as recsys_assets.training sets it: for all alike
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "2"}
+    environment["PYTHONWARNINGS"] = "ignore:Initializing zero-element"  # there are no numbers, so no weights of them
     if contender in FUXICTR and python:
         same = NETWORKS[network]
         settings = {"embedding_dim": 16, **same.settings}

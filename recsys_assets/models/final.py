@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.models.layers import DropIds, Dropout, Embed, Normalise, OwnTerms, bfloat16_is_fast
+from recsys_assets.models.layers import DropIds, Dropout, Embed, Normalise, OwnTerms, bfloat16_in_training
 from recsys_assets.training.config import ConfigError
 
 Definition = Literal["fuxictr", "paper", "mindspore"]
@@ -126,10 +126,11 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, 1)."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training and bfloat16_is_fast(x.device)):
+        with bfloat16_in_training(self, x):
             for layer in self.layers:
                 x = layer(x)
-        logits: Tensor = self.last(x.float())
+        with torch.autocast(x.device.type, enabled=False):
+            logits: Tensor = self.last(x.float())
         return logits
 
 

@@ -26,6 +26,11 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
+def bfloat16_in_training(layer: nn.Module, x: Tensor) -> torch.autocast:
+    """Inside this context matrices are multiplied in bfloat16 if the layer is in training and that is fast."""
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=layer.training and bfloat16_is_fast(x.device))
+
+
 class Mlp(nn.Module):
     """(N, taken) floats to (N, given): hidden layers with ReLU, then one linear.
 
@@ -43,8 +48,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Floats (N, given)."""
-        fast = self.training and bfloat16_is_fast(x.device)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=fast):
+        with bfloat16_in_training(self, x):
             x = self.hidden(x)
         with torch.autocast(x.device.type, enabled=False):
             last: Tensor = self.last(x.float())

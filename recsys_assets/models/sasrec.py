@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.models.layers import Dropout, Table, bfloat16_is_fast
+from recsys_assets.models.layers import Dropout, Table, bfloat16_in_training
 from recsys_assets.models.losses import softmax_loss
 from recsys_assets.models.towers import Batch, TwoTower, newest
 
@@ -42,7 +42,7 @@ class SasRec(TwoTower):
     def read(self, past: Tensor) -> Tensor:
         """Vectors (N, T, width) at each place of histories, tokens (N, T) without gaps before the padding."""
         x = self.drop(self.items(past) + self.places[: past.shape[1]])
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training and bfloat16_is_fast(x.device)):
+        with bfloat16_in_training(self, x):
             for block in self.blocks:
                 x = block(x)
         vectors: Tensor = self.norm(x.float())
