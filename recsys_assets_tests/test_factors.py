@@ -16,12 +16,15 @@ from recsys_assets.features.factor_tables import (
     ITEMS,
     LIKED,
     NEARBY,
+    RECENT_ITEMS,
+    RECENT_LABELS,
+    RECENT_VALUES,
     USER_FACTORS,
     USERS,
     write_factors,
 )
 from recsys_assets.features.factors import DRIFT, LEVEL_DRIFT, NOISE, Events, fit_items, follow
-from recsys_assets.features.nearby import Past
+from recsys_assets.features.nearby import History, Past
 from recsys_assets_tests.test_history import Log, write_log
 
 USER_COUNT, ITEM_COUNT, WIDTH, FOLDS, RECENT = 60, 30, 2, 3, 6
@@ -37,12 +40,18 @@ def world(seed: int = 1) -> Events:
     return Events(users, items, (values / values.std()).astype(np.float32), np.tile(np.arange(40) < 32, USER_COUNT))
 
 
-def past_of(events: Events) -> Past:
-    return Past(events.users, events.items, (events.values > 0).astype(np.int8), RECENT)
+def labels_of(events: Events) -> np.ndarray:
+    return (events.values > 0).astype(np.int8)
+
+
+def history_of(events: Events) -> History:
+    labels = labels_of(events)
+    return History(Past(events.users, labels >= 0, RECENT), events.items, events.values, labels)
 
 
 def described(events: Events) -> Pairs:
-    return pairs(events, past_of(events), (USER_COUNT, ITEM_COUNT), WIDTH, FOLDS)
+    labelled = Events(events.users, events.items, labels_of(events).astype(np.float32), events.train)
+    return pairs([events, labelled], history_of(events), (USER_COUNT, ITEM_COUNT), WIDTH, FOLDS)
 
 
 def test_a_users_state_is_the_regression_of_the_rows_before_on_items_whose_effect_wanders() -> None:
@@ -71,10 +80,12 @@ def test_affinity_finds_the_planted_tastes_on_rows_it_was_not_fitted_on() -> Non
     events = world()
     found = described(events)
     held_out = ~events.train
-    assert np.corrcoef(found.affinity[held_out], events.values[held_out])[0, 1] > 0.75
+    assert np.corrcoef(found.affinity[held_out, 0], events.values[held_out])[0, 1] > 0.75
     late = np.arange(len(events.users)) % 40 >= 20
-    out_of_fold = np.corrcoef(found.affinity[events.train & late], events.values[events.train & late])[0, 1]
-    assert out_of_fold == pytest.approx(np.corrcoef(found.affinity[held_out], events.values[held_out])[0, 1], abs=0.1)
+    out_of_fold = np.corrcoef(found.affinity[events.train & late, 0], events.values[events.train & late])[0, 1]
+    assert out_of_fold == pytest.approx(
+        np.corrcoef(found.affinity[held_out, 0], events.values[held_out])[0, 1], abs=0.1
+    )
 
 
 def test_serving_computes_from_the_snapshots_what_the_next_row_would_have() -> None:
@@ -82,29 +93,30 @@ def test_serving_computes_from_the_snapshots_what_the_next_row_would_have() -> N
     last = np.arange(len(events.users)) % 40 == 39
     before = events.take(~last)
     known, item = described(before), events.items[last]
-    affinity, near = served(known.users, known.items, item, *past_of(before).latest(np.arange(USER_COUNT)), FOLDS)
+    recent = history_of(before).latest(np.arange(USER_COUNT))
+    affinity, near = served(known.users, known.items, item, recent)
     found = described(events)
     assert affinity == pytest.approx(found.affinity[last], abs=1e-5)
     assert near == pytest.approx(found.nearby[last], abs=1e-5)
 
 
-def test_recent_items_are_the_newest_of_each_kind_before_the_row() -> None:
+def test_recent_events_are_the_newest_of_a_kind_before_the_row() -> None:
     events = world()
-    liked, disliked = past_of(events).before(np.arange(len(events.users)))
+    liked = labels_of(events) == 1
+    found = Past(events.users, liked, RECENT).before(np.arange(len(events.users)))
     for row in (0, 1, 39, 40, 55, 799):
-        earlier = [n for n in range(row - 1, -1, -1) if events.users[n] == events.users[row]]
-        for found, positive in ((liked, True), (disliked, False)):
-            expected = [events.items[n] for n in earlier if (events.values[n] > 0) == positive][:RECENT]
-            assert found[row].tolist() == expected + [-1] * (RECENT - len(expected))
+        earlier = [n for n in range(row - 1, -1, -1) if events.users[n] == events.users[row] and liked[n]][:RECENT]
+        assert found[row].tolist() == earlier + [-1] * (RECENT - len(earlier))
 
 
-def test_nearby_is_above_a_half_for_items_like_those_a_user_liked() -> None:
+def test_nearby_tells_of_items_like_those_a_user_liked() -> None:
     events = world()
     found = described(events)
     seen = np.arange(len(events.users)) % 40 >= 20
-    for column in range(3):
+    for column in range(6):
         assert np.corrcoef(found.nearby[seen, column], events.values[seen])[0, 1] > 0.3
-    assert (found.nearby[np.arange(len(events.users)) % 40 == 0] == 0.5).all(), "nothing is known of a first row"
+    first = found.nearby[np.arange(len(events.users)) % 40 == 0]
+    assert first.tolist() == [[0.5] * 3 + [0.0] * 3] * USER_COUNT, "nothing is known of a first row"
 
 
 def test_no_row_knows_its_own_value_a_later_one_of_its_user_or_one_of_a_held_out_part() -> None:
@@ -118,7 +130,7 @@ def test_no_row_knows_its_own_value_a_later_one_of_its_user_or_one_of_a_held_out
     assert np.array_equal(after.affinity[untouched], before.affinity[untouched])
     assert np.array_equal(after.nearby[untouched], before.nearby[untouched])
     changed = of_fold & ~untouched
-    assert (after.affinity[changed] != before.affinity[changed]).all()
+    assert (after.affinity[changed] != before.affinity[changed]).any(axis=1).all()
     assert (after.nearby[changed] != before.nearby[changed]).any()
 
 
@@ -130,10 +142,15 @@ def test_users_without_events_get_what_everyone_gets(tmp_path: Path) -> None:
     users, events = pq.read_table(tmp_path / USERS), pq.read_table(tmp_path / ROWS)
     factors = np.stack(users[USER_FACTORS].to_numpy())
     size = log.profile.features.affinity.width + 2
-    assert factors[4].tolist() == [0.0] * 4 * size + [1.0] + [0.0] * (size - 1), "user 5 has no event"
-    assert [users[LIKED][4].as_py(), users[DISLIKED][4].as_py()] == [[], []]
-    for numbers in (factors, pq.read_table(tmp_path / ITEMS)[ITEM_FACTORS].to_numpy(), events[NEARBY].to_numpy()):
-        assert np.isfinite(np.stack(numbers)).all()
-    assert np.isfinite(events[AFFINITY].to_numpy()).all()
+    assert factors[4].tolist() == 2 * ([0.0] * 4 * size + [1.0] + [0.0] * (size - 1)), "user 5 has no event"
+    assert [
+        users[column][4].as_py() for column in (LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS)
+    ] == 5 * [[]]
+    items = pq.read_table(tmp_path / ITEMS)
+    for numbers in (users[USER_FACTORS], items[ITEM_FACTORS], events[NEARBY], events[AFFINITY]):
+        assert np.isfinite(np.stack(numbers.to_numpy())).all()
+    mine = [row for row in reversed(log.offline) if row["user_id"] == 2][: 2 * log.profile.features.affinity.recent]
+    assert users[RECENT_ITEMS][1].as_py() == [row["item_id"] for row in mine]
+    assert users[RECENT_LABELS][1].as_py() == [row["label"] for row in mine]
     liked = [row["item_id"] for row in reversed(log.offline) if row["user_id"] == 2 and row["label"]]
     assert users[LIKED][1].as_py() == liked[: log.profile.features.affinity.recent]

@@ -73,7 +73,9 @@ def factors(
         (offline,) = one(connection, f"SELECT count(*) FROM {scan(paths[:1])} WHERE part <> 'online'")
         expected = {ROWS: offline, USERS: users.manifest.rows, ITEMS: items.manifest.rows}
         output.check("rows_match_splits", rows == expected, expected=expected, found=rows)
-        (odd,) = one(connection, f"SELECT count(*) FROM {scan([output.path(ROWS)])} WHERE NOT isfinite({AFFINITY})")
+        (odd,) = one(
+            connection, f"SELECT count(*) FROM {scan([output.path(ROWS)])} WHERE NOT isfinite(list_sum({AFFINITY}))"
+        )
         output.check("numbers_are_finite", odd == 0, rows=int(odd))
     return output.result()
 

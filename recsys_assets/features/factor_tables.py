@@ -4,6 +4,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -13,13 +14,15 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.affinity import pairs
 from recsys_assets.features.factors import Events, Floats, Ints
-from recsys_assets.features.nearby import SHARPNESS, Past
+from recsys_assets.features.nearby import History, Past, Recent
 
 AFFINITY, NEARBY = "user_item_affinity", "user_item_nearby"
 LIKED, DISLIKED = "recent_liked", "recent_disliked"
+RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS = "recent_items", "recent_values", "recent_labels"
 USER_FACTORS, ITEM_FACTORS = "user_factors", "item_factors"
-KEYS = ("user_id", "item_id", "timestamp")
+SERVED = (USER_FACTORS, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS)  # of a user
 USERS, ITEMS = "users.parquet", "items.parquet"
+KEYS = ("user_id", "item_id", "timestamp")
 BATCH = 2**17  # rows: 100 MB of recent items at a length of 50
 
 
@@ -28,20 +31,30 @@ def write_factors(
 ) -> dict[str, int]:
     """Write the features of the events, and the factors of users and of items; returns the rows of each file.
 
-    Values are the profile's rating, or without one the label; online rows are left out, items are fitted on train rows.
+    Values are the profile's rating, if it has one, and the label; online rows are left out, items are fitted on train
+    rows.
     """
     ids = {side: _ids(connection, side, path) for side, path in {"user": users, "item": items}.items()}
-    rows = _offline(connection, profile, splits)
-    events, labels, rule = _events(rows, ids), rows["label"].to_numpy(), profile.features.affinity
-    past = Past(events.users, events.items, labels, rule.recent)
-    found = pairs(events, past, (len(ids["user"]), len(ids["item"])), rule.width, rule.folds)
-    with pq.ParquetWriter(folder / ROWS, _schema(rows), compression="zstd") as file:
+    rows, rule = _offline(connection, profile, splits), profile.features.affinity
+    valued, labels = _events(rows, ids), rows["label"].to_numpy()
+    users_of, items_of = valued[0].users, valued[0].items
+    history = History(Past(users_of, labels >= 0, 2 * rule.recent), items_of, valued[0].values, labels)
+    kinds = {LIKED: Past(users_of, labels == 1, rule.recent), DISLIKED: Past(users_of, labels == 0, rule.recent)}
+    found = pairs(valued, history, (len(ids["user"]), len(ids["item"])), rule.width, rule.folds)
+
+    def listed(numbers: dict[str, Ints]) -> dict[str, pa.Array]:
+        """Events of each kind as lists of their items' ids."""
+        return {column: _lists(ids["item"].take(items_of[n[n >= 0]]), n >= 0) for column, n in numbers.items()}
+
+    with pq.ParquetWriter(folder / ROWS, _schema(rows, len(valued)), compression="zstd") as file:
         for start in range(0, rows.num_rows, BATCH):
             block = np.arange(start, min(start + BATCH, rows.num_rows))
-            features = {AFFINITY: found.affinity[block], NEARBY: vectors(found.nearby[block])}
-            features |= _recent(ids["item"], past.before(block))
+            features = {AFFINITY: vectors(found.affinity[block]), NEARBY: vectors(found.nearby[block])}
+            features |= listed({column: past.before(block) for column, past in kinds.items()})
             file.write_table(pa.table({**{key: rows[key].take(block) for key in KEYS}, **features}, file.schema))
-    last = _recent(ids["item"], past.latest(np.arange(len(ids["user"]))))
+    everyone = np.arange(len(ids["user"]))
+    last = listed({column: past.latest(everyone) for column, past in kinds.items()})
+    last |= _recent(ids["item"], history.latest(everyone))
     tables = {
         USERS: pa.table({"user_id": ids["user"], USER_FACTORS: vectors(found.users), **last}),
         ITEMS: pa.table({"item_id": ids["item"], ITEM_FACTORS: vectors(found.items)}),
@@ -51,9 +64,9 @@ def write_factors(
     return {ROWS: rows.num_rows, **{file_name: table.num_rows for file_name, table in tables.items()}}
 
 
-def vectors(matrix: Floats) -> pa.Array:
-    """The rows of a matrix as lists of a fixed size."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
+def vectors(numbers: Floats) -> pa.Array:
+    """(N, …) numbers as N lists of a fixed size."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), int(np.prod(numbers.shape[1:])))
 
 
 def _ids(connection: duckdb.DuckDBPyConnection, side: str, path: Path) -> pa.Array:
@@ -63,36 +76,41 @@ def _ids(connection: duckdb.DuckDBPyConnection, side: str, path: Path) -> pa.Arr
 
 
 def _offline(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path) -> pa.Table:
-    value = name(profile.rating) if profile.rating else "label"
+    """The offline events in order, with a column for each kind of values."""
+    values = [*([name(profile.rating)] if profile.rating else []), "label"]
+    columns = ", ".join(f"{value}::DOUBLE AS value_{place}" for place, value in enumerate(values))
     return connection.sql(
-        f"SELECT user_id, item_id, timestamp, label, {value}::DOUBLE AS value, part = 'train' AS train "
+        f"SELECT user_id, item_id, timestamp, label, part = 'train' AS train, {columns} "
         f"FROM {scan([splits])} WHERE part <> 'online' ORDER BY user_id, timestamp, seq"
     ).to_arrow_table()
 
 
-def _events(rows: pa.Table, ids: dict[str, pa.Array]) -> Events:
-    values, train = rows["value"].to_numpy(), rows["train"].to_numpy()
+def _events(rows: pa.Table, ids: dict[str, pa.Array]) -> list[Events]:
+    """The events once for each kind of values, these in units of the train rows' deviation from their mean."""
     user, item = (pc.index_in(rows[f"{side}_id"], value_set=known).to_numpy() for side, known in ids.items())
-    centred = (values - values[train].mean()) / (values[train].std() or 1.0)
-    return Events(user.astype(np.int64), item.astype(np.int64), centred.astype(np.float32), train)
+    train, valued = rows["train"].to_numpy(), []
+    for column in [column for column in rows.column_names if column.startswith("value_")]:
+        values = rows[column].to_numpy()
+        centred = ((values - values[train].mean()) / (values[train].std() or 1.0)).astype(np.float32)
+        valued.append(Events(user.astype(np.int64), item.astype(np.int64), centred, train))
+    return valued
 
 
-def _schema(rows: pa.Table) -> pa.Schema:
+def _schema(rows: pa.Table, kinds: int) -> pa.Schema:
     item = rows.schema.field("item_id").type
-    features = {
-        AFFINITY: pa.float32(),
-        NEARBY: pa.list_(pa.float32(), len(SHARPNESS)),
-        LIKED: pa.list_(item),
-        DISLIKED: pa.list_(item),
-    }
-    return pa.schema([*(rows.schema.field(key) for key in KEYS), *features.items()])
+    sizes = {AFFINITY: pa.list_(pa.float32(), kinds), NEARBY: pa.list_(pa.float32(), 6)}
+    lists = {LIKED: pa.list_(item), DISLIKED: pa.list_(item)}
+    return pa.schema([*(rows.schema.field(key) for key in KEYS), *(sizes | lists).items()])
 
 
-def _recent(ids: pa.Array, past: tuple[Ints, Ints]) -> dict[str, pa.Array]:
-    """Numbers of items, -1 where there are no more, as lists of ids."""
-    lists = {}
-    for column, numbers in zip((LIKED, DISLIKED), past, strict=True):
-        there = numbers >= 0
-        ends = np.append(0, np.cumsum(there.sum(axis=1))).astype(np.int32)
-        lists[column] = pa.ListArray.from_arrays(ends, ids.take(pa.array(numbers[there])))
-    return lists
+def _recent(ids: pa.Array, recent: Recent) -> dict[str, pa.Array]:
+    """Users' newest events as lists: their items' ids, their values, their labels."""
+    there = recent.items >= 0
+    parts = {RECENT_ITEMS: ids.take(recent.items[there])}
+    parts |= {RECENT_VALUES: pa.array(recent.values[there]), RECENT_LABELS: pa.array(recent.labels[there])}
+    return {column: _lists(flat, there) for column, flat in parts.items()}
+
+
+def _lists(flat: pa.Array, there: npt.NDArray[np.bool_]) -> pa.Array:
+    """N lists of the values that are there (N, L), these in their order."""
+    return pa.ListArray.from_arrays(np.append(0, np.cumsum(there.sum(axis=1))).astype(np.int32), flat)

@@ -121,7 +121,7 @@ def _multi_valued(profile: Profile, name: str, side: Side, train: Train, terms: 
 
 
 def _numeric(profile: Profile, name: str, side: Side, train: Train, terms_of: str) -> Feature:
-    nested = name in (*TERM_STATISTICS, NEARBY)
+    nested = name in (*TERM_STATISTICS, AFFINITY, NEARBY)
     feature = Feature(
         name,
         "numeric",

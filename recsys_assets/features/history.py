@@ -13,7 +13,7 @@ import duckdb
 
 from recsys_assets.datasets.duck import name, one, quoted, scan
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.features.factor_tables import AFFINITY, DISLIKED, ITEM_FACTORS, LIKED, NEARBY, USER_FACTORS
+from recsys_assets.features.factor_tables import AFFINITY, DISLIKED, ITEM_FACTORS, LIKED, NEARBY, SERVED
 
 # Rates and biases are shrunk as if this many more rows had been like all others: the first rows of an item
 # say less of it than those of a user.
@@ -110,7 +110,7 @@ def sample_query(profile: Profile, users: Path, items: Path, affinities: Path, p
 
 def user_query(profile: Profile, users: Path, factors: Path) -> str:
     """SQL for the snapshot of every user, ordered by user_id."""
-    columns = ", ".join(map(name, (*user_columns(profile), USER_FACTORS, LIKED, DISLIKED)))
+    columns = ", ".join(map(name, (*user_columns(profile), *SERVED)))
     return (
         f"SELECT user_id, {columns} FROM history JOIN {scan([users])} AS users USING (user_id) "
         f"JOIN {scan([factors])} AS factors USING (user_id) "

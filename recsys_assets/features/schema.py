@@ -45,7 +45,8 @@ class Feature:
         terms_of: the multi-valued feature whose vocabulary the floats follow, one float a value, so that
             a model can pick those of the row's own values (numeric only; empty for all others).
         values_of: the categorical feature whose vocabulary and rows the values have (sequence only).
-        product_of: of a pair's feature the vectors in the two snapshots whose inner product it is.
+        product_of: of a pair's feature the vectors in the two snapshots; its floats are the inner products of as many
+            parts of theirs.
     """
 
     name: str
