@@ -7,16 +7,17 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 import onnx
+import pyarrow.compute as pc
 import pytest
 import torch
 from onnxruntime import InferenceSession
 from threadpoolctl import threadpool_limits
 
 from recsys_assets.features.schema import encode
-from recsys_assets.metrics import auc
+from recsys_assets.metrics import UndefinedMetric, auc
 from recsys_assets.models.lgbm import LgbmConfig, LgbmInputs
 from recsys_assets.training import checkpoint, onnx_trees
-from recsys_assets.training.lgbm import TREES, LgbmRanker, with_float32_thresholds
+from recsys_assets.training.lgbm import TREES, LgbmRanker
 from recsys_assets.training.onnx_export import session
 from recsys_assets_tests.ranking_rows import messy_rows, ranking_rows, ranking_schema
 
@@ -70,6 +71,12 @@ def test_as_many_rounds_as_validated_best_are_made_of_all_rows(ranker: LgbmRanke
     assert auc(VALIDATION["label"].to_numpy(), scores) > max(aucs) + 0.01  # these rows it has seen
 
 
+def test_validation_rows_of_one_class_are_refused() -> None:
+    positives = VALIDATION.filter(pc.equal(VALIDATION["label"], 1))
+    with pytest.raises(UndefinedMetric):
+        LgbmRanker.fit("lgbm", SCHEMA, TRAIN, positives, QUICK)
+
+
 def test_two_threads_train_the_same_trees_as_one() -> None:
     settings, texts = dataclasses.replace(QUICK, epochs=2), []
     for threads in (1, 2):
@@ -85,7 +92,7 @@ def test_thresholds_are_float32_and_part_the_rows_as_before() -> None:
     labels = np.repeat(np.arange(64) % 2, 20)
     parameters = {"objective": "binary", "min_data_in_leaf": 1, "min_data_in_bin": 1, "num_leaves": 64, "verbose": -1}
     trees = lgb.train(parameters, lgb.Dataset(rows, labels, params=parameters), 5)
-    rounded = lgb.Booster(model_str=with_float32_thresholds(trees.model_to_string()))
+    rounded = lgb.Booster(model_str=onnx_trees.with_float32_thresholds(trees.model_to_string()))
     thresholds = rounded.trees_to_dataframe()["threshold"].dropna().to_numpy()
     assert (thresholds == thresholds.astype(np.float32)).all()
     assert np.array_equal(rounded.predict(rows), trees.predict(rows))

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from recsys_assets.features.schema import Encoded, FeatureSchema
+from recsys_assets.metrics import auc
 from recsys_assets.models.lgbm import LgbmConfig, LgbmInputs
 from recsys_assets.models.registry import entry, read_by
 from recsys_assets.training import checkpoint, onnx_trees
@@ -57,11 +58,11 @@ class LgbmRanker:
         made, schema = entry(model_name), read_by(model_name, schema)
         config = config or made.config()
         fitted = Fitted(model_name, made.model(schema, config), config, schema, training or made.training, seed)
-        rows = [load(schema, source, torch.device("cpu")) for source in (train, validation)]
-        _choose_rounds(fitted, *rows, on_epoch)
+        seen, held_out = (load(schema, source, torch.device("cpu")) for source in (train, validation))
+        _choose_rounds(fitted, seen, held_out, on_epoch)
         rounds = (fitted.best_epoch + 1) * config.step
-        trees = lgb.train(_parameters(fitted), _dataset(fitted, rows), rounds)
-        return cls(fitted, lgb.Booster(model_str=with_float32_thresholds(trees.model_to_string())))
+        trees = lgb.train(_parameters(fitted), _dataset(fitted, [seen, held_out]), rounds)
+        return cls(fitted, lgb.Booster(model_str=onnx_trees.with_float32_thresholds(trees.model_to_string())))
 
     @classmethod
     def load(cls, folder: Path, schema: FeatureSchema | None = None) -> Self:
@@ -109,23 +110,6 @@ class LgbmRanker:
         return table.sort_by([("gain", "descending"), ("column", "ascending")])
 
 
-def with_float32_thresholds(trees: str) -> str:
-    """LightGBM's text of trees, each threshold rounded down to a float32, which the ONNX file can hold.
-
-    No float32 lies between a threshold and its rounding, so every row goes the way it went before. Rounded to
-    the nearest, as a converter does, a threshold may pass a value that it has to stay below.
-    """
-    lines = trees.split("\n")
-    for place, line in enumerate(lines):
-        name, _, values = line.partition("=")
-        if name == "threshold":
-            exact = np.array(values.split(), np.float64)
-            near = exact.astype(np.float32)
-            below = np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near)
-            lines[place] = "threshold=" + " ".join(repr(value) for value in below.astype(np.float64).tolist())
-    return "\n".join(line for line in lines if not line.startswith("tree_sizes="))  # they count the old characters
-
-
 def _parameters(fitted: Fitted) -> dict[str, Any]:
     config: LgbmConfig = fitted.config
     return {
@@ -160,17 +144,18 @@ def _dataset(fitted: Fitted, parts: Sequence[Rows], bins_of: lgb.Dataset | None 
 def _choose_rounds(fitted: Fitted, train: Rows, validation: Rows, on_epoch: OnEpoch | None) -> None:
     """Epochs of `step` rounds on train rows, until the validation AUC has not risen for `patience` of them."""
     config: LgbmConfig = fitted.config
+    auc(validation.labels.numpy(), validation.labels.numpy())  # refuses a single class, where LightGBM says 1
     data = _dataset(fitted, [train])
     trees = lgb.Booster(_parameters(fitted), data)
     trees.add_valid(_dataset(fitted, [validation], data), "validation")
     for epoch in range(config.epochs):
         for _ in range(config.step):
             trees.update()
-        train, found = (
-            {each[1]: float(each[2]) for each in judged()} for judged in (trees.eval_train, trees.eval_valid)
+        on_train, found = (
+            {each[1]: float(each[2]) for each in judge()} for judge in (trees.eval_train, trees.eval_valid)
         )
         metrics = {
-            "train_logloss": train["binary_logloss"],
+            "train_logloss": on_train["binary_logloss"],
             "validation_auc": found["auc"],
             "validation_logloss": found["binary_logloss"],
         }

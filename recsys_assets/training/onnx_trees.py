@@ -29,7 +29,7 @@ def export(fitted: Fitted, trees: lgb.Booster, path: Path, metadata: Mapping[str
 
     Args:
         fitted: what makes the columns, and their schema.
-        trees: thresholds must be float32 values.
+        trees: their thresholds made float32 by `with_float32_thresholds`.
         path: the file on raw features; `trees.onnx` is written beside it.
         metadata: more entries for the files' `metadata_props`, such as the bizdate.
     """
@@ -41,6 +41,23 @@ def export(fitted: Fitted, trees: lgb.Booster, path: Path, metadata: Mapping[str
     helper.set_model_props(alone, {**described(fitted, metadata), "columns": names})
     onnx.checker.check_model(alone, full_check=True)
     path.with_name(TREES).write_bytes(alone.SerializeToString(deterministic=True))
+
+
+def with_float32_thresholds(trees: str) -> str:
+    """LightGBM's text of trees, each threshold rounded down to a float32, which the ONNX file can hold.
+
+    No float32 lies between a threshold and its rounding, so every row goes the way it went before. Rounded to
+    the nearest, as a converter does, a threshold may pass a value that it has to stay below.
+    """
+    lines = trees.split("\n")
+    for place, line in enumerate(lines):
+        name, _, values = line.partition("=")
+        if name == "threshold":
+            exact = np.array(values.split(), np.float64)
+            near = exact.astype(np.float32)
+            below = np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near)
+            lines[place] = "threshold=" + " ".join(repr(value) for value in below.astype(np.float64).tolist())
+    return "\n".join(line for line in lines if not line.startswith("tree_sizes="))  # they count the old characters
 
 
 def converted(trees: lgb.Booster) -> onnx.ModelProto:
