@@ -20,30 +20,18 @@ from recsys_assets.datasets.duck import connect, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile, Split, load_profile
 from recsys_assets.datasets.splits import split
-from recsys_assets.features.affinity import served
-from recsys_assets.features.factor_tables import (
-    AFFINITY,
-    DISLIKED,
-    ITEM_FACTORS,
-    ITEMS,
-    LIKED,
-    NEARBY,
-    USER_FACTORS,
-    USERS,
-    vectors,
-    write_factors,
-)
-from recsys_assets.features.factors import Floats, Ints
+from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
+from recsys_assets.features.factors import Ints
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, sample_query, user_query
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.features.serving import candidate_rows
 
 LAST_DAY = "2003-02-28"
 HELD_OUT = ("validation", "test")
 LEAVE_ONE_OUT = Split(strategy="leave_last_n", test_last_n=1, validation_ratio=0.1)
 EASYREC_TRAIN = 665_110  # rows, as its script cuts them; the other 73,902 test
 VALIDATION = 0.1  # of the train rows of the random split
-ROWS_AT_ONCE = 2**14  # bounds the memory of their recent items' vectors: 100 MB a list
 
 
 @dataclass(frozen=True)
@@ -149,40 +137,10 @@ def _as_served(connection: duckdb.DuckDBPyConnection, profile: Profile, folder: 
     item_rows = item_query(profile, folder / "items.parquet", folder / "factors" / ITEMS)
     users, items = (connection.sql(query).to_arrow_table() for query in (user_rows, item_rows))
     user, item = _places(rows["user_id"], users["user_id"]), _places(rows["item_id"], items["item_id"])
-    affinity, nearby = _pairs(users, items, user, item, profile.features.affinity.folds)
-    of_user = users.drop(["user_id", USER_FACTORS]).take(pa.array(user))
-    of_item = items.drop(["item_id", ITEM_FACTORS]).take(pa.array(item))
-    columns = {name: table[name] for table in (rows, of_user, of_item) for name in table.column_names}
-    return pa.table({**columns, AFFINITY: pa.array(affinity), NEARBY: vectors(nearby)})
-
-
-def _pairs(users: pa.Table, items: pa.Table, user: Ints, item: Ints, folds: int) -> tuple[Floats, Floats]:
-    """Affinity (N,) and nearby (N, 3) of N pairs of numbers, from the snapshots."""
-    of_users, of_items = (_matrix(table[column]) for table, column in ((users, USER_FACTORS), (items, ITEM_FACTORS)))
-    liked, disliked = (_numbers(users[column], items["item_id"]) for column in (LIKED, DISLIKED))
-    found = []
-    for start in range(0, len(user), ROWS_AT_ONCE):
-        block = slice(start, start + ROWS_AT_ONCE)
-        theirs = user[block]
-        found.append(served(of_users[theirs], of_items, item[block], liked[theirs], disliked[theirs], folds))
-    affinity, nearby = zip(*found, strict=True)
-    return np.concatenate(affinity), np.concatenate(nearby)
-
-
-def _matrix(column: pa.ChunkedArray) -> Floats:
-    flat: Floats = pc.list_flatten(column.combine_chunks()).to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), -1)
+    features = candidate_rows(users, items, user, item, profile.features.affinity)
+    return features.append_column("timestamp", rows["timestamp"]).append_column("label", rows["label"])
 
 
 def _places(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> Ints:
     places: Ints = pc.index_in(ids, value_set=known.combine_chunks()).to_numpy().astype(np.int64)
     return places
-
-
-def _numbers(lists: pa.ChunkedArray, ids: pa.ChunkedArray) -> Ints:
-    """(N, longest) numbers of the listed ids, -1 where there are no more."""
-    counts = pc.list_value_length(lists).to_numpy()
-    there = np.arange(counts.max())[None] < counts[:, None]
-    numbers = np.full(there.shape, -1, np.int64)
-    numbers[there] = _places(pc.list_flatten(lists), ids)
-    return numbers

@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from recsys_assets.datasets.duck import connect
@@ -27,6 +28,7 @@ from recsys_assets.features.history import (
     user_columns,
     user_query,
 )
+from recsys_assets.features.serving import candidate_rows
 
 GENRES = {1: ["Drama"], 2: ["Comedy", "Drama"], 3: ["War"], 4: ["Comedy"], 5: []}
 TERMS = ["Comedy", "Drama", "War"]
@@ -279,3 +281,26 @@ def test_terms_are_the_most_frequent_ones_in_ascending_order(log: Log) -> None:
             update={"terms": log.profile.features.terms.model_copy(update={"max_terms": 2})}
         )
         assert terms(connection, log.profile.model_copy(update={"features": two}), log.items) == ["Comedy", "Drama"]
+
+
+def test_serving_makes_of_the_snapshots_what_the_next_row_would_have(tmp_path: Path) -> None:
+    """The newest event, first as a row, then as a pair of user and item from the snapshots without it."""
+    log = write_log(tmp_path, seed=7)
+    newest = log.offline[-1]
+    newest["part"] = "test"
+    (tmp_path / "with").mkdir()
+    known = Log(log.profile, *write_files(tmp_path / "with", log.rows), log.rows)
+    (row,) = queried(known, sample_query(known.profile, known.users, known.items, known.factors / ROWS, "test"))
+    earlier = [each for each in log.rows if each is not newest]
+    (tmp_path / "without").mkdir()
+    before = Log(log.profile, *write_files(tmp_path / "without", earlier), earlier)
+    snapshots = (
+        user_query(before.profile, before.users, before.factors / USERS),
+        item_query(before.profile, before.items, before.factors / ITEMS),
+    )
+    users, items = (pa.Table.from_pylist(queried(before, query)) for query in snapshots)
+    user, item = (np.array([newest[key] - 1]) for key in ("user_id", "item_id"))
+    (served,) = candidate_rows(users, items, user, item, log.profile.features.affinity).to_pylist()
+    assert {*served} == {*row} - {"timestamp", "label"}
+    for name, value in served.items():
+        assert row[name] == (value if value is None or isinstance(value, str) else pytest.approx(value, abs=1e-4)), name

@@ -42,8 +42,8 @@ class Recent:
     values: Floats
     labels: Floats
 
-    def take(self, rows: npt.NDArray[np.bool_]) -> "Recent":
-        """The rows where the mask is set."""
+    def take(self, rows: Ints | npt.NDArray[np.bool_]) -> "Recent":
+        """The rows at the places, or where the mask is set."""
         return Recent(self.items[rows], self.values[rows], self.labels[rows])
 
 

@@ -1,0 +1,68 @@
+"""Rows for ranking models from the two snapshots: what serving does with any pair of a user and an item."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.datasets.profile import Affinity
+from recsys_assets.features.affinity import served
+from recsys_assets.features.factor_tables import (
+    AFFINITY,
+    ITEM_FACTORS,
+    NEARBY,
+    RECENT_ITEMS,
+    RECENT_LABELS,
+    RECENT_VALUES,
+    USER_FACTORS,
+    vectors,
+)
+from recsys_assets.features.factors import Floats, Ints
+from recsys_assets.features.nearby import Recent
+
+ROWS_AT_ONCE = 2**13  # bounds the memory of their recent items' vectors: 100 MB at width 32 and 100 items
+
+
+def candidate_rows(users: pa.Table, items: pa.Table, user: Ints, item: Ints, rule: Affinity) -> pa.Table:
+    """The raw features of N pairs, as `rank_samples` would have them of the users' next events.
+
+    Args:
+        users: `user_features`.
+        items: `item_features`, of all items.
+        user: (N,) places among the rows of `users`.
+        item: (N,) places among the rows of `items`.
+        rule: the profile's `features.affinity`.
+    """
+    affinity, nearby = _pairs(users, items, user, item, rule)
+    of_user = users.drop([USER_FACTORS, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS]).take(pa.array(user))
+    of_item = items.drop([ITEM_FACTORS]).take(pa.array(item))
+    columns = {name: table[name] for table in (of_user, of_item) for name in table.column_names}
+    return pa.table({**columns, AFFINITY: vectors(affinity), NEARBY: vectors(nearby)})
+
+
+def _pairs(users: pa.Table, items: pa.Table, user: Ints, item: Ints, rule: Affinity) -> tuple[Floats, Floats]:
+    """Affinity (N, V) and nearby (N, 6)."""
+    recent, parts = _recent(users, items["item_id"]), []
+    of_users, of_items = _factors(users[USER_FACTORS], rule), _factors(items[ITEM_FACTORS], rule)
+    for start in range(0, len(user), ROWS_AT_ONCE):
+        theirs, block = user[start : start + ROWS_AT_ONCE], item[start : start + ROWS_AT_ONCE]
+        parts.append(served(of_users[theirs], of_items, block, recent.take(theirs)))
+    affinity, nearby = zip(*parts, strict=True)
+    return np.concatenate(affinity), np.concatenate(nearby)
+
+
+def _factors(column: pa.ChunkedArray, rule: Affinity) -> Floats:
+    """(N, V, folds, D) the numbers of a snapshot's column."""
+    flat: Floats = pc.list_flatten(column.combine_chunks()).to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), -1, rule.folds, rule.width + 2)
+
+
+def _recent(users: pa.Table, ids: pa.ChunkedArray) -> Recent:
+    """The newest events of all users of the snapshot."""
+    counts = pc.list_value_length(users[RECENT_ITEMS]).to_numpy()
+    there = np.arange(counts.max(initial=1))[None] < counts[:, None]
+    recent = Recent(np.full(there.shape, -1), np.zeros(there.shape, np.float32), np.zeros(there.shape, np.float32))
+    listed = pc.list_flatten(users[RECENT_ITEMS])
+    recent.items[there] = pc.index_in(listed, value_set=ids.combine_chunks()).to_numpy()
+    for column, numbers in {RECENT_VALUES: recent.values, RECENT_LABELS: recent.labels}.items():
+        numbers[there] = pc.list_flatten(users[column]).to_numpy()
+    return recent
