@@ -67,10 +67,10 @@ def factors(
     profile, upstream = dataset.load(), [splits, users, items]
     config = {"affinity": profile.features.affinity.model_dump()}
     with writing(context, lake, upstream, config) as output, connect() as connection:
-        paths = [partition.path(ROWS) for partition in upstream]
-        rows = write_factors(connection, profile, *paths, output.draft.folder)
+        events, user_rows, item_rows = (partition.path(ROWS) for partition in upstream)
+        rows = write_factors(connection, profile, events, user_rows, item_rows, output.draft.folder)
         output.manifest.rows = rows[ROWS]
-        (offline,) = one(connection, f"SELECT count(*) FROM {scan(paths[:1])} WHERE part <> 'online'")
+        (offline,) = one(connection, f"SELECT count(*) FROM {scan([events])} WHERE part <> 'online'")
         expected = {ROWS: offline, USERS: users.manifest.rows, ITEMS: items.manifest.rows}
         output.check("rows_match_splits", rows == expected, expected=expected, found=rows)
         (odd,) = one(

@@ -6,12 +6,13 @@ A source (`movielens.py`, `sample.py`, `criteo.py`) writes nothing; `landing_wri
 import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import pyarrow as pa
 
 from recsys_assets.datasets.profile import TableName
 
-Content = pa.Table | bytes
+Content: TypeAlias = pa.Table | bytes
 
 
 class LandingError(ValueError):
