@@ -11,10 +11,10 @@ import dagster as dg
 from recsys_assets.assets import assets_of
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.io_managers import LakeIOManager
-from recsys_assets.jobs import everything
+from recsys_assets.jobs import champion, everything
 from recsys_assets.resources import resources
 from recsys_assets.schedules import daily_schedule
-from recsys_assets.sensors import new_data_sensor
+from recsys_assets.sensors import champion_sensor, new_data_sensor
 
 # Two steps at a time: each may hold a few GB, and training uses all cores by itself.
 EXECUTOR = dg.multiprocess_executor.configured(
@@ -27,9 +27,9 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     provided = {**resources(), **(overrides or {})}
     return dg.Definitions(
         assets=assets_of(load_profile()),
-        jobs=[everything],
+        jobs=[everything, champion],
         schedules=[daily_schedule],
-        sensors=[new_data_sensor],
+        sensors=[new_data_sensor, champion_sensor],
         resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])},
         executor=EXECUTOR,
     )

@@ -16,3 +16,9 @@ everything = dg.define_asset_job(
     # `splits` needs the `interactions` of all days before: dagster.yaml runs the days of this tag one after another.
     tags={"recsys/turn": "everything"},
 )
+
+champion = dg.define_asset_job(
+    "champion",
+    selection=dg.AssetSelection.assets("rank_champion"),
+    description="The choice of the ranking model to serve, of one bizdate.",
+)

@@ -7,7 +7,7 @@ import dagster as dg
 
 from recsys_assets.datasets.landing import fingerprint, landed_bizdates, newest_change
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.jobs import everything
+from recsys_assets.jobs import champion, everything
 from recsys_assets.resources import Dataset, LakeStore
 
 # A file that changed less than this many seconds ago may still be being written.
@@ -39,6 +39,22 @@ def new_data_sensor(context: dg.SensorEvaluationContext, dataset: Dataset, lake:
         skip_reason=None if requests else "no landing file is new, or the new ones are still being written",
         cursor=repr(max(settled.values(), default=0.0)),
     )
+
+
+@dg.run_failure_sensor(
+    monitored_jobs=[everything],
+    request_job=champion,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="After a failed run, chooses the champion among the models that were built.",
+)
+def champion_sensor(context: dg.RunFailureSensorContext) -> dg.RunRequest:
+    """A run of `rank_champion` for the bizdate of a run that failed.
+
+    Dagster skips what is downstream of a failed step. One model that fails must not keep the others from being served,
+    nor pass in silence: the champion is made and says why the model was not eligible, or fails and says what is missing.
+    """
+    run = context.dagster_run
+    return dg.RunRequest(partition_key=run.tags["dagster/partition"], run_key=run.run_id)
 
 
 def _became_news(profile: Profile, day: str) -> float:

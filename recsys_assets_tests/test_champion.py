@@ -16,6 +16,7 @@ from recsys_assets.assets.rank import RANKERS
 from recsys_assets.definitions import build_defs
 from recsys_assets.lake import Lake
 from recsys_assets.ranking.champion import Candidate, Champion, NothingToServe, PinRefused, choose, read_champion
+from recsys_assets.sensors import champion_sensor
 from recsys_assets_tests.in_process import QUIET, failures
 
 DAYS = [f"2026-01-0{number}" for number in range(1, 8)]
@@ -209,11 +210,18 @@ def test_an_earlier_day_made_again_leaves_the_alias_to_the_newest(world: World) 
     assert world.alias.run_id == before
 
 
-def test_dagster_skips_it_in_the_run_in_which_a_model_fails_and_by_itself_it_is_made(world: World) -> None:
+def test_dagster_skips_it_in_the_run_in_which_a_model_fails_and_a_sensor_asks_for_it(world: World) -> None:
     world.train(DAYS[4], FIGURES, failed={"rank_lgbm": "auc_floor"})
     together = world.run(DAYS[4], "onnx_lgbm")
     assert set(failures(together)) == {"onnx_lgbm"}  # refuses a model that failed its check
     assert DAYS[4] not in world.lake.bizdates("rank_champion")
+    with dg.DagsterInstance.ephemeral() as instance:
+        told = dg.build_run_status_sensor_context(
+            "champion_sensor", together.get_run_failure_event(), instance, together.dagster_run
+        )
+        asked = champion_sensor(told.for_run_failure())
+    assert isinstance(asked, dg.RunRequest)
+    assert asked.partition_key == DAYS[4]
     assert world.run(DAYS[4]).success
     assert world.champion(DAYS[4]).model == "deepfm"
 

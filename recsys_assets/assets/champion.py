@@ -38,9 +38,9 @@ def rank_champion(
     """The ranking model to serve: `champion.json` points at its ONNX file and says why it was chosen.
 
     The highest validation AUC of the models that pass every gate; the champion before stays if that is below its own
-    by more than `margin`, or if no model passes. A model that failed is a reason in the table and stops nothing, but
-    Dagster skips this asset in the very run in which one failed: materialize it by itself then. The newest bizdate's
-    champion is the alias `champion` of the registered model `<profile>-rank` in MLflow.
+    by more than `margin`, or if no model passes. A model that failed is a reason in the table and stops nothing:
+    Dagster skips this asset in the very run in which one failed, and `champion_sensor` then starts it anew. The newest
+    bizdate's champion is the alias `champion` of the registered model `<profile>-rank` in MLflow.
     """
     day = context.partition_key
     candidates = [candidate(lake.lake, model, day, MODEL) for model in RANKERS]
