@@ -51,7 +51,7 @@ def champion_sensor(context: dg.RunFailureSensorContext) -> dg.RunRequest:
     """A run of `rank_champion` for the bizdate of a run that failed.
 
     Dagster skips what is downstream of a failed step. One model that fails must not keep the others from being served,
-    nor pass in silence: the champion is made and says why the model was not eligible, or fails and says what is missing.
+    nor pass in silence: the champion is made and says why the model was not eligible, or fails and says what it lacks.
     """
     run = context.dagster_run
     return dg.RunRequest(partition_key=run.tags["dagster/partition"], run_key=run.run_id)
