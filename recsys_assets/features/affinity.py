@@ -59,7 +59,8 @@ def pairs(valued: Sequence[Events], recent: History, shape: tuple[int, int], wid
             fitted = fit_items(events.take(events.train & ~own), users, items, width)
             found.items[:, kind, fold] = fitted
             for chosen in _blocks(np.arange(fold, users, folds), USERS_AT_ONCE):
-                theirs = np.isin(events.users, chosen)
+                first, last = np.searchsorted(events.users, [chosen[0], chosen[-1] + 1])
+                theirs = first + np.flatnonzero(own[first:last])
                 told = follow(fitted, events.take(theirs), chosen)
                 found.affinity[theirs, kind], found.users[chosen, kind, fold] = told
             for block in _blocks(np.flatnonzero(own), ROWS_AT_ONCE) if kind == 0 else ():

@@ -43,8 +43,8 @@ class Events:
     values: Floats
     train: npt.NDArray[np.bool_]
 
-    def take(self, rows: npt.NDArray[np.bool_]) -> "Events":
-        """The rows where the mask is set."""
+    def take(self, rows: Ints | npt.NDArray[np.bool_]) -> "Events":
+        """The rows at the places, or where the mask is set."""
         return Events(self.users[rows], self.items[rows], self.values[rows], self.train[rows])
 
 
