@@ -4,7 +4,8 @@ The affinity is what the factor model expects, of ratings and of labels; beside 
 items nearest to the item.
 
 Users are dealt into folds, and each is described by items that were fitted without their rows: a train row would else
-know its own label through its item. Fitted on all users, the affinity had an AUC of 0.827 on train rows of MovieLens 1M
+know its own label through its item. More folds leave out fewer rows: ten in place of five raised the validation AUC of
+the affinity from 0.8245 to 0.8263. Fitted on all users, the affinity had an AUC of 0.827 on train rows of MovieLens 1M
 and 0.817 on test rows; out of fold 0.801 and 0.819.
 
 A row knows of its own user what lies strictly before it, and of the others what their train rows say.
