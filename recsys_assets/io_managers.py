@@ -59,11 +59,12 @@ class Output:
 
     def describe(self) -> None:
         """Fill in the schemas of the Parquet files, and the metadata that every asset shows."""
-        tables = {path.name: pq.read_schema(path) for path in sorted(self.draft.folder.glob("*.parquet"))}
-        self.manifest.schema = {file: dict(_columns(schema)) for file, schema in tables.items()}
+        tables = {path.name: pq.read_metadata(path) for path in sorted(self.draft.folder.glob("*.parquet"))}
+        schemas = {file: _columns(table.schema.to_arrow_schema()) for file, table in tables.items()}
+        self.manifest.schema = {file: dict(columns) for file, columns in schemas.items()}
         if tables:
-            first = next(iter(tables.values()))
-            columns = [dg.TableColumn(name, kind) for name, kind in _columns(first)]
+            largest = max(tables, key=lambda file: tables[file].num_rows)
+            columns = [dg.TableColumn(name, kind) for name, kind in schemas[largest]]
             self.metadata["dagster/column_schema"] = dg.TableSchema(columns)
         if self.manifest.rows is not None:
             self.metadata["dagster/partition_row_count"] = self.manifest.rows
