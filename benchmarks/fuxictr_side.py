@@ -23,6 +23,7 @@ from fuxictr.pytorch.dataloaders.npz_dataloader import NpzDataLoader
 from fuxictr.pytorch.torch_utils import seed_everything
 
 BATCH = 4096
+PARTS = ("train", "validation", "test")
 
 
 class Handed:
@@ -96,9 +97,6 @@ def score(job: dict[str, Any], model: Any) -> dict[str, Any]:
     weights = {name: weight.numpy() for name, weight in model.state_dict().items()}
     np.savez(job["out"], logits=logits, **{f"weight/{name}": weight for name, weight in weights.items()})
     return {"epochs": model._epoch_index + 1 if job["epochs"] else 0}
-
-
-PARTS = ("train", "validation", "test")
 
 
 def main() -> None:
