@@ -44,7 +44,8 @@ demo: setup
 	@$(BIN)/python -m recsys_assets.demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	# One thread a worker: two workers with two threads each wait for one another, which doubles the time on two cores.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 ui: setup
 	@$(BIN)/python -m recsys_assets.ui

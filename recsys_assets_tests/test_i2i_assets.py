@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_assets.assets import i2i, ingest, samples
+from recsys_assets.assets import features, i2i, ingest, samples
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import load_profile
@@ -64,7 +64,7 @@ def run(names: list[str], first: str, last: str | None = None, **config: Any) ->
     return dg.materialize(
         [
             asset
-            for asset in dg.load_assets_from_modules([ingest, samples, i2i])
+            for asset in dg.load_assets_from_modules([ingest, samples, features, i2i])
             if isinstance(asset, dg.AssetsDefinition)
         ],
         selection=names,

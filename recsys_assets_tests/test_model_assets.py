@@ -25,6 +25,7 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.lake import Lake, Partition
+from recsys_assets.models.registry import read_by
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.resources import resources
 from recsys_assets.retrieval import embeddings, index
@@ -183,7 +184,7 @@ def test_an_index_that_would_order_items_otherwise_than_the_model_is_refused(wor
 
 @pytest.mark.parametrize("model", RANKERS)
 def test_the_onnx_file_alone_scores_raw_rows_as_the_model_did(world: World, model: str) -> None:
-    schema = FeatureSchema.read(world.read("feature_schema").path("schema.json"))
+    schema = read_by(model, FeatureSchema.read(world.read("feature_schema").path("schema.json")))
     rows = pq.read_table(world.read("rank_samples").path("test.parquet"))
     runtime = onnxruntime.InferenceSession(world.read(f"onnx_{model}").path(MODEL))
     (scores,) = runtime.run(["score"], raw_inputs(schema, rows))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from recsys_assets.assets import ingest, negatives, samples
+from recsys_assets.assets import features, ingest, negatives, samples
 from recsys_assets.assets.negatives import TABLE
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import LakeIOManager
@@ -58,7 +58,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return dg.materialize(
             [
                 each
-                for each in dg.load_assets_from_modules([ingest, samples, negatives])
+                for each in dg.load_assets_from_modules([ingest, samples, features, negatives])
                 if isinstance(each, dg.AssetsDefinition)
             ],
             selection=["negative_items"],
