@@ -141,15 +141,17 @@ def test_users_without_events_get_what_everyone_gets(tmp_path: Path) -> None:
     assert rows == {ROWS: len(log.offline), USERS: 5, ITEMS: 5}
     users, events = pq.read_table(tmp_path / USERS), pq.read_table(tmp_path / ROWS)
     factors = np.stack(users[USER_FACTORS].to_numpy())
-    size = log.profile.features.affinity.width + 2
-    assert factors[4].tolist() == 2 * ([0.0] * 4 * size + [1.0] + [0.0] * (size - 1)), "user 5 has no event"
+    rule = log.profile.features.affinity
+    unknown = np.zeros((2, rule.folds, rule.width + 2))
+    unknown[:, 4 % rule.folds, 0] = 1
+    assert factors[4].tolist() == unknown.ravel().tolist(), "user 5 has no event"
     assert [
         users[column][4].as_py() for column in (LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS)
     ] == 5 * [[]]
     items = pq.read_table(tmp_path / ITEMS)
     for numbers in (users[USER_FACTORS], items[ITEM_FACTORS], events[NEARBY], events[AFFINITY]):
         assert np.isfinite(np.stack(numbers.to_numpy())).all()
-    mine = [row for row in reversed(log.offline) if row["user_id"] == 2][: 2 * log.profile.features.affinity.recent]
+    mine = [row for row in reversed(log.offline) if row["user_id"] == 2][: 2 * rule.recent]
     assert users[RECENT_ITEMS][1].as_py() == [row["item_id"] for row in mine]
     assert users[RECENT_LABELS][1].as_py() == [row["label"] for row in mine]
     liked = [row["item_id"] for row in reversed(log.offline) if row["user_id"] == 2 and row["label"]]
