@@ -70,6 +70,10 @@ class Manifest:
         self.fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return self
 
+    def made_of(self, other: "Manifest") -> bool:
+        """Whether the partition was made of another one as that is now."""
+        return self.upstream.get(f"{other.asset}/{other.bizdate}") == other.fingerprint
+
     def to_json(self) -> str:
         """The text of `manifest.json`."""
         return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -127,6 +127,20 @@ def calibration_error(labels: Array, probabilities: Array, bins: int = 10) -> fl
     return float(np.average(np.abs(table["predicted"] - table["observed"]), weights=table["rows"]))
 
 
+def of_ranker(labels: Array, probabilities: Array, users: Array | None = None) -> dict[str, float]:
+    """`auc`, `logloss`, `calibration_error` and, where rows have users, `gauc` of a ranking model.
+
+    Raises:
+        UndefinedMetric: see `auc` and `gauc`.
+    """
+    found = {
+        "auc": auc(labels, probabilities),
+        "logloss": log_loss(labels, probabilities),
+        "calibration_error": calibration_error(labels, probabilities),
+    }
+    return found if users is None else {**found, "gauc": gauc(labels, probabilities, users)}
+
+
 def _checked(labels: Array, scores: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     if len(labels) != len(scores):
         raise UndefinedMetric(f"{len(labels)} labels but {len(scores)} scores")

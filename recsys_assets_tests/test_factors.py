@@ -94,7 +94,7 @@ def test_serving_computes_from_the_snapshots_what_the_next_row_would_have() -> N
     before = events.take(~last)
     known, item = described(before), events.items[last]
     recent = history_of(before).latest(np.arange(USER_COUNT))
-    affinity, near = served(known.users, known.items, item, recent)
+    affinity, near = served(known.users, known.items, np.arange(USER_COUNT), item, recent)
     found = described(events)
     assert affinity == pytest.approx(found.affinity[last], abs=1e-5)
     assert near == pytest.approx(found.nearby[last], abs=1e-5)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,8 +19,9 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.lake import Partition
-from recsys_assets.metrics import auc, calibration, calibration_error, gauc, log_loss
+from recsys_assets.metrics import calibration, of_ranker
 from recsys_assets.resources import Dataset, LakeStore, Tracking
+from recsys_assets.retrieval.interactions import numbered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,10 +101,8 @@ def _train(
 def _evaluate(output: Output, profile: Profile, scored: pa.Table) -> "dict[str, Figure]":
     """Test metrics, the floor and the calibration plot, from the scored test rows; returns the plots."""
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
-    output.manifest.metrics |= ranking_metrics(labels, scores)
-    if profile.has_entities:
-        users = scored["user_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-        output.manifest.metrics["test_gauc"] = gauc(labels, scores, users)
+    users = numbered(scored["user_id"])[1] if profile.has_entities else None
+    output.manifest.metrics |= {f"test_{name}": value for name, value in of_ranker(labels, scores, users).items()}
     check_floor(output, "auc_floor", output.manifest.metrics["validation_auc"], profile.bounds.min_auc)
     plots = {"calibration": show.calibration(calibration(labels, scores))}
     if output.path(IMPORTANCE).exists():
@@ -112,15 +110,6 @@ def _evaluate(output: Output, profile: Profile, scored: pa.Table) -> "dict[str, 
         plots["importance"] = show.bars("feature importance", "gain", first["column"], first["gain"])
     output.metadata |= {name: show.picture(figure) for name, figure in plots.items()}
     return plots
-
-
-def ranking_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Test metrics of a ranking model, under the names that reports and `recsys show` use."""
-    return {
-        "test_auc": auc(labels, scores),
-        "test_logloss": log_loss(labels, scores),
-        "test_calibration_error": calibration_error(labels, scores),
-    }
 
 
 rank_assets = [ranker(model, description) for model, description in RANKERS.items()]

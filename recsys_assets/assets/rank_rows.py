@@ -13,6 +13,7 @@ from recsys_assets.lake import Manifest, Partition
 from recsys_assets.metrics import auc, log_loss
 from recsys_assets.ranking.bootstrap import Floats, Ints
 from recsys_assets.ranking.slices import COUNTS
+from recsys_assets.retrieval.interactions import numbered
 
 
 class OtherRows(RuntimeError):
@@ -43,7 +44,7 @@ def scores(rank_samples: Partition, rankers: Mapping[str, Partition]) -> dict[st
     """
     samples = rank_samples.manifest
     for name, partition in rankers.items():
-        if partition.manifest.upstream.get(f"{samples.asset}/{samples.bizdate}") != samples.fingerprint:
+        if not partition.manifest.made_of(samples):
             raise OtherRows(
                 f"{name} {samples.bizdate} was trained and judged on rows that {samples.asset} no longer has: "
                 f"run `recsys materialize {name} --bizdate {samples.bizdate}`"
@@ -54,11 +55,7 @@ def scores(rank_samples: Partition, rankers: Mapping[str, Partition]) -> dict[st
 
 def users(test: pa.Table) -> Ints | None:
     """(N,) the user of each row, from 0 on, where rows have one."""
-    if "user_id" not in test.column_names:
-        return None
-    numbers = test["user_id"].combine_chunks().dictionary_encode().indices
-    found: Ints = numbers.to_numpy(zero_copy_only=False).astype(np.int64)
-    return found
+    return numbered(test["user_id"])[1] if "user_id" in test.column_names else None
 
 
 def baselines(rank_samples: Partition, test: pa.Table, oracle: str | None) -> Figures:

@@ -5,12 +5,11 @@ A row is its own sample: its features came with it, and nobody's history is behi
 
 import dagster as dg
 
-from recsys_assets.assets import show
-from recsys_assets.assets.samples import RANKED_PARTS, events_by_day, rows_and_positives
-from recsys_assets.checks import Check, check_label_rate, check_no_nulls, lake_asset
-from recsys_assets.datasets.duck import connect, one, scan, write_parquet
+from recsys_assets.assets.samples import RANKED_PARTS, rows_and_positives, write_parts, write_splits
+from recsys_assets.checks import Check, lake_asset
+from recsys_assets.datasets.duck import connect, one, scan
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.splits import sample_rows, split_rows, split_sizes
+from recsys_assets.datasets.splits import sample_rows, split_rows
 from recsys_assets.io_managers import writing
 from recsys_assets.lake import Partition
 from recsys_assets.resources import Dataset, LakeStore
@@ -37,16 +36,12 @@ def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset)
     config = {"split": profile.split.model_dump(), "label": profile.label}
     with writing(context, lake, events, config) as output, connect() as connection:
         split_rows(connection, profile, [partition.path(ROWS) for partition in events], day)
-        output.manifest.rows = write_parquet(connection, "FROM splits", output.path(ROWS))
-        output.manifest.metrics = split_sizes(connection)
-        check_no_nulls(output, connection, "splits", ["timestamp", "seq", "label", "part"])
+        write_splits(output, connection, profile, "FROM splits", ["timestamp", "seq"])
         days = "SELECT part, min(timestamp::DATE) AS first, max(timestamp::DATE) AS last FROM splits GROUP BY part"
         order = f"list_position({list(RANKED_PARTS)}, part)"
         late = f"SELECT first, lag(last) OVER (ORDER BY {order}) AS before FROM ({days}) QUALIFY first <= before"
         (found,) = one(connection, f"SELECT count(*) FROM ({late})")
         output.check("parts_in_order", found == 0, parts=int(found))
-        check_label_rate(output, connection, "splits", day, profile.bounds.max_label_rate_change)
-        output.metadata["events by day"] = events_by_day(connection)
     return output.result()
 
 
@@ -67,17 +62,10 @@ def rank_samples(
     config = {"features": profile.features.model_dump(), "terms": []}
     with writing(context, lake, [splits, *events], config) as output, connect() as connection:
         sources = [partition.path(ROWS) for partition in events]
-        rows = {
-            part: write_parquet(connection, sample_rows(profile, sources, day, part), output.path(f"{part}.parquet"))
-            for part in RANKED_PARTS
-        }
-        output.manifest.rows = sum(rows.values())
-        output.manifest.metrics = {f"{part}_rows": float(count) for part, count in rows.items()}
-        written = [output.path(f"{part}.parquet") for part in RANKED_PARTS]
-        check_no_nulls(output, connection, scan(written), ["timestamp", "seq", "label"])
-        files = {part: scan([file]) for part, file in zip(RANKED_PARTS, written, strict=True)}
-        expected = [rows_and_positives(connection, f"{scan([splits.path(ROWS)])} WHERE part = '{p}'") for p in files]
-        found = [rows_and_positives(connection, file) for file in files.values()]
+        queries = {part: sample_rows(profile, sources, day, part) for part in RANKED_PARTS}
+        written = write_parts(output, connection, queries, ["timestamp", "seq"])
+        marked = scan([splits.path(ROWS)])
+        expected = [rows_and_positives(connection, f"{marked} WHERE part = '{part}'") for part in RANKED_PARTS]
+        found = [rows_and_positives(connection, scan([file])) for file in written]
         output.check("rows_match_splits", found == expected, expected=str(expected), found=str(found))
-        output.metadata["preview"] = show.preview(connection, f"FROM {files['train']}", 5)
     return output.result()

@@ -1,5 +1,8 @@
 """Samples: which event trains, validates and tests, and the rows that ranking models learn from."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import dagster as dg
 import duckdb
 
@@ -7,9 +10,10 @@ from recsys_assets.assets import show
 from recsys_assets.checks import Check, check_label_rate, check_no_nulls, check_unique, lake_asset
 from recsys_assets.datasets.duck import connect, one, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
 from recsys_assets.features.history import build_history, rows_that_know_too_much, sample_query
-from recsys_assets.io_managers import writing
+from recsys_assets.io_managers import Output, writing
 from recsys_assets.lake import Partition
 from recsys_assets.resources import Dataset, LakeStore
 
@@ -38,15 +42,11 @@ def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset)
     config = {"split": profile.split.model_dump(), "label": profile.label}
     with writing(context, lake, events, config) as output, connect() as connection:
         split(connection, profile, [partition.path(ROWS) for partition in events], day)
-        query = "SELECT * FROM splits ORDER BY user_id, position"
-        output.manifest.rows = write_parquet(connection, query, output.path(ROWS))
-        output.manifest.metrics = split_sizes(connection)
-        check_no_nulls(output, connection, "splits", ["user_id", "item_id", "timestamp", "label", "part"])
-        check_unique(output, connection, "splits", ["user_id", "item_id", "timestamp"])
+        keys = ["user_id", "item_id", "timestamp"]
+        write_splits(output, connection, profile, "SELECT * FROM splits ORDER BY user_id, position", keys)
+        check_unique(output, connection, "splits", keys)
         late = _parts_out_of_order(connection)
         output.check("parts_in_order", late == 0, users=late)
-        check_label_rate(output, connection, "splits", day, profile.bounds.max_label_rate_change)
-        output.metadata["events by day"] = events_by_day(connection)
     return output.result()
 
 
@@ -78,19 +78,12 @@ def rank_samples(
     with writing(context, lake, upstream, config) as output, connect() as connection:
         output.manifest.config["terms"] = build_history(connection, profile, events, user_rows, item_rows)
         queries = {part: sample_query(profile, user_rows, item_rows, affinities, part) for part in RANKED_PARTS}
-        rows = {
-            part: write_parquet(connection, query, output.path(f"{part}.parquet")) for part, query in queries.items()
-        }
-        output.manifest.rows = sum(rows.values())
-        output.manifest.metrics = {f"{part}_rows": float(count) for part, count in rows.items()}
-        written = scan([output.path(f"{part}.parquet") for part in RANKED_PARTS])
-        check_no_nulls(output, connection, written, ["user_id", "item_id", "timestamp", "label"])
+        written = scan(write_parts(output, connection, queries, ["user_id", "item_id", "timestamp"]))
         expected = rows_and_positives(connection, f"{scan([events])} WHERE part <> 'online'")
         found = rows_and_positives(connection, written)
         output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
         knowing = rows_that_know_too_much(connection, events, written)
         output.check("features_know_only_the_past", knowing == 0, rows=knowing)
-        output.metadata["preview"] = show.preview(connection, f"FROM {scan([output.path('train.parquet')])}", 5)
     return output.result()
 
 
@@ -124,6 +117,32 @@ def recall_samples(
     return output.result()
 
 
+def write_splits(
+    output: Output, connection: duckdb.DuckDBPyConnection, profile: Profile, query: str, keys: list[str]
+) -> None:
+    """Write the rows of a query over the table `splits`; the figures, checks and plot that every such asset has."""
+    output.manifest.rows = write_parquet(connection, query, output.path(ROWS))
+    output.manifest.metrics = split_sizes(connection)
+    check_no_nulls(output, connection, "splits", [*keys, "label", "part"])
+    bound = profile.bounds.max_label_rate_change
+    check_label_rate(output, connection, "splits", output.manifest.bizdate, bound)
+    output.metadata["events by day"] = _events_by_day(connection)
+
+
+def write_parts(
+    output: Output, connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], keys: list[str]
+) -> list[Path]:
+    """Write the rows of each part to a file of its own; their numbers, the check of their keys, and a preview."""
+    files = {part: output.path(f"{part}.parquet") for part in queries}
+    rows = {part: write_parquet(connection, query, files[part]) for part, query in queries.items()}
+    output.manifest.rows = sum(rows.values())
+    output.manifest.metrics = {f"{part}_rows": float(count) for part, count in rows.items()}
+    written = list(files.values())
+    check_no_nulls(output, connection, scan(written), [*keys, "label"])
+    output.metadata["preview"] = show.preview(connection, f"FROM {scan([files['train']])}", 5)
+    return written
+
+
 def _parts_out_of_order(connection: duckdb.DuckDBPyConnection) -> int:
     """Users of whom some row lies in an earlier part than the row before it."""
     order = ", ".join(f"'{part}'" for part in PARTS)
@@ -143,7 +162,7 @@ def rows_and_positives(connection: duckdb.DuckDBPyConnection, rows: str) -> tupl
     return int(count), int(positives)
 
 
-def events_by_day(connection: duckdb.DuckDBPyConnection) -> dg.MarkdownMetadataValue:
+def _events_by_day(connection: duckdb.DuckDBPyConnection) -> dg.MarkdownMetadataValue:
     """Events a day, stacked by part; at most 120 bars, so that years of days stay readable."""
     found = connection.execute("""
         WITH edges AS (SELECT min(timestamp)::DATE AS first, greatest(1, ceil((max(timestamp)::DATE

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_assets.features.factors import Events, Floats, Ints, fit_items, follow
-from recsys_assets.features.nearby import SHARPNESS, History, Recent, nearby
+from recsys_assets.features.nearby import NUMBERS, History, Nearby, Recent
 
 ROWS_AT_ONCE = 4096  # bounds the memory of their histories' vectors: 50 MB at width 32 and 100 items
 USERS_AT_ONCE = 10_000  # bounds the memory of their covariances: 45 MB at width 32
@@ -29,7 +29,7 @@ class Pairs:
 
     Attributes:
         affinity: (M, V) of each event, of what was known of its user before it.
-        nearby: (M, 6) see `nearby.nearby`, likewise.
+        nearby: (M, 6) see `Nearby`, likewise.
         users: (U, V, folds, D) factors after the last event, zero in the folds that are not the user's.
         items: (I, V, folds, D) factors: a kind's affinity is its part of the user times that of the item.
     """
@@ -50,7 +50,7 @@ def pairs(valued: Sequence[Events], recent: History, shape: tuple[int, int], wid
     rows, size = len(valued[0].users), width + 2
     found = Pairs(
         np.zeros((rows, len(valued)), np.float32),
-        np.zeros((rows, 2 * len(SHARPNESS)), np.float32),
+        np.zeros((rows, NUMBERS), np.float32),
         np.zeros((users, len(valued), folds, size), np.float32),
         np.zeros((items, len(valued), folds, size), np.float32),
     )
@@ -64,26 +64,33 @@ def pairs(valued: Sequence[Events], recent: History, shape: tuple[int, int], wid
                 theirs = first + np.flatnonzero(own[first:last])
                 told = follow(fitted, events.take(theirs), chosen)
                 found.affinity[theirs, kind], found.users[chosen, kind, fold] = told
-            for block in _blocks(np.flatnonzero(own), ROWS_AT_ONCE) if kind == 0 else ():
-                found.nearby[block] = nearby(fitted, events.items[block], recent.before(block))
+            if kind == 0:
+                nearby = Nearby(fitted)
+                for block in _blocks(np.flatnonzero(own), ROWS_AT_ONCE):
+                    found.nearby[block] = nearby(events.items[block], recent.before(block))
     return found
 
 
-def served(users: Floats, items: Floats, candidates: Ints, recent: Recent) -> tuple[Floats, Floats]:
+def served(users: Floats, items: Floats, user: Ints, item: Ints, recent: Recent) -> tuple[Floats, Floats]:
     """Affinity (N, V) and nearby (N, 6) of pairs, from the snapshots' columns alone: what serving computes.
 
     Args:
-        users: (N, V, folds, D) `user_factors` of each pair's user.
+        users: (U, V, folds, D) `user_factors` of the users.
         items: (I, V, folds, D) `item_factors` of all items.
-        candidates: (N,) number of each pair's item.
-        recent: of each pair's user.
+        user: (N,) place of each pair's user in `users`.
+        item: (N,) number of each pair's item.
+        recent: of the users.
     """
-    fold = (users[:, 0, :, 0] != 0).argmax(axis=1)  # a user's numbers begin with a 1 in their own fold
-    close = np.zeros((len(candidates), 2 * len(SHARPNESS)), np.float32)
-    for number in range(items.shape[2]):
-        own = fold == number
-        close[own] = nearby(items[:, 0, number], candidates[own], recent.take(own))
-    return np.einsum("nvfd,nvfd->nv", users, items[candidates]), close
+    fold = (users[:, 0, :, 0] != 0).argmax(axis=1)[user]  # a user's numbers begin with a 1 in their own fold
+    affinity = np.zeros((len(user), users.shape[1]), np.float32)
+    close = np.zeros((len(user), NUMBERS), np.float32)
+    for number in range(users.shape[2]):
+        nearby = Nearby(items[:, 0, number])
+        for block in _blocks(np.flatnonzero(fold == number), ROWS_AT_ONCE):
+            theirs, its = user[block], item[block]
+            affinity[block] = (users[theirs, :, number] * items[its, :, number]).sum(axis=2)
+            close[block] = nearby(its, recent.take(theirs))
+    return affinity, close
 
 
 def _blocks(numbers: Ints, size: int) -> Iterator[Ints]:

@@ -14,7 +14,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.affinity import pairs
 from recsys_assets.features.factors import Events, Floats, Ints
-from recsys_assets.features.nearby import History, Past, Recent
+from recsys_assets.features.nearby import NUMBERS, History, Past, Recent
 
 AFFINITY, NEARBY = "user_item_affinity", "user_item_nearby"
 LIKED, DISLIKED = "recent_liked", "recent_disliked"
@@ -98,7 +98,7 @@ def _events(rows: pa.Table, ids: dict[str, pa.Array]) -> list[Events]:
 
 def _schema(rows: pa.Table, kinds: int) -> pa.Schema:
     item = rows.schema.field("item_id").type
-    sizes = {AFFINITY: pa.list_(pa.float32(), kinds), NEARBY: pa.list_(pa.float32(), 6)}
+    sizes = {AFFINITY: pa.list_(pa.float32(), kinds), NEARBY: pa.list_(pa.float32(), NUMBERS)}
     lists = {LIKED: pa.list_(item), DISLIKED: pa.list_(item)}
     return pa.schema([*(rows.schema.field(key) for key in KEYS), *(sizes | lists).items()])
 

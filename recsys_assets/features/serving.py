@@ -19,8 +19,6 @@ from recsys_assets.features.factor_tables import (
 from recsys_assets.features.factors import Floats, Ints
 from recsys_assets.features.nearby import Recent
 
-ROWS_AT_ONCE = 2**13  # bounds the memory of their recent items' vectors: 100 MB at width 32 and 100 items
-
 
 def candidate_rows(users: pa.Table, items: pa.Table, user: Ints, item: Ints, rule: Affinity) -> pa.Table:
     """The raw features of N pairs, as `rank_samples` would have them of the users' next events.
@@ -32,22 +30,12 @@ def candidate_rows(users: pa.Table, items: pa.Table, user: Ints, item: Ints, rul
         item: (N,) places among the rows of `items`.
         rule: the profile's `features.affinity`.
     """
-    affinity, nearby = _pairs(users, items, user, item, rule)
+    of_users, of_items = _factors(users[USER_FACTORS], rule), _factors(items[ITEM_FACTORS], rule)
+    affinity, nearby = served(of_users, of_items, user, item, _recent(users, items["item_id"]))
     of_user = users.drop([USER_FACTORS, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS]).take(pa.array(user))
     of_item = items.drop([ITEM_FACTORS]).take(pa.array(item))
     columns = {name: table[name] for table in (of_user, of_item) for name in table.column_names}
     return pa.table({**columns, AFFINITY: vectors(affinity), NEARBY: vectors(nearby)})
-
-
-def _pairs(users: pa.Table, items: pa.Table, user: Ints, item: Ints, rule: Affinity) -> tuple[Floats, Floats]:
-    """Affinity (N, V) and nearby (N, 6)."""
-    recent, parts = _recent(users, items["item_id"]), []
-    of_users, of_items = _factors(users[USER_FACTORS], rule), _factors(items[ITEM_FACTORS], rule)
-    for start in range(0, len(user), ROWS_AT_ONCE):
-        theirs, block = user[start : start + ROWS_AT_ONCE], item[start : start + ROWS_AT_ONCE]
-        parts.append(served(of_users[theirs], of_items, block, recent.take(theirs)))
-    affinity, nearby = zip(*parts, strict=True)
-    return np.concatenate(affinity), np.concatenate(nearby)
 
 
 def _factors(column: pa.ChunkedArray, rule: Affinity) -> Floats:

@@ -11,17 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.models.layers import Crosses, DropIds, Embed, Mlp, Normalise, OwnTerms, Table
+from recsys_assets.models.widedeep import WideDeep, WideDeepConfig
 
 
 @dataclass(frozen=True)
-class DinConfig:
-    """Hyper-parameters of the network."""
-
-    embedding: int = 16  # width of every embedding
-    hidden: tuple[int, ...] = (256, 128)  # widths of the deep part's layers
-    id_dropout: float = 0.1  # share of ids shown as unknown in training
-    buckets: int = 1 << 18  # most rows that one cross takes in the wide part
+class DinConfig(WideDeepConfig):
+    """Hyper-parameters of the network: those of Wide & Deep."""
 
 
 class Attention(nn.Module):
@@ -44,39 +39,20 @@ class Attention(nn.Module):
         return torch.cat([mean, mean * query], 1)
 
 
-class Din(nn.Module):
+class Din(WideDeep):
     """Logits (N,) of indices (N, K) and numeric (N, F), the `Encoded` tensors of N rows."""
 
     def __init__(self, schema: FeatureSchema, config: DinConfig) -> None:
-        super().__init__()
-        sets = schema.without_sequences()
+        sets, sequences = schema.without_sequences(), schema.of_kind("sequence")
+        super().__init__(sets, config, more=2 * config.embedding * len(sequences))
         self.sets = sets.index_columns
-        self.drop_ids = DropIds(sets, config.id_dropout)
-        self.normalise = Normalise(schema)
-        self.own_terms = OwnTerms(schema)
-        self.crosses = Crosses(sets, config.buckets)
-        self.embed = Embed(sets, config.embedding)
-        sequences = schema.of_kind("sequence")
         self.places = [(schema.columns[f.name], schema.columns[f.values_of].start) for f in sequences]
         self.attend = nn.ModuleList(Attention(config.embedding) for _ in sequences)
-        numbers = schema.floats + self.own_terms.width
-        self.wide_values = Table(schema.index_rows)
-        self.wide_crosses = Table(self.crosses.rows)
-        self.wide_numbers = nn.Linear(numbers, 1)
-        self.deep = Mlp(self.embed.width + numbers + 2 * config.embedding * len(sequences), config.hidden)
 
-    def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
+    def forward(self, indices: Tensor, numeric: Tensor, *more: Tensor) -> Tensor:
         """Logits (N,)."""
         attended = [
             attend(self.embed.table(indices[:, query]), self.embed.table(indices[:, place]), indices[:, place] > 0)
             for attend, (place, query) in zip(self.attend, self.places, strict=True)
         ]
-        sets = self.drop_ids(indices[:, : self.sets])
-        numbers = self.normalise(numeric)
-        numbers = torch.cat([numbers, self.own_terms(sets, numbers)], 1)
-        wide = self.wide_values(sets).sum(1)
-        if self.crosses.pairs:
-            wide = wide + self.wide_crosses(self.crosses(sets)).sum(1)
-        deep = self.deep(torch.cat([self.embed(sets), numbers, *attended], 1))
-        logits: Tensor = wide + (self.wide_numbers(numbers) + deep).squeeze(1)
-        return logits
+        return super().forward(indices[:, : self.sets], numeric, *attended, *more)

@@ -24,9 +24,12 @@ class WideDeepConfig:
 
 
 class WideDeep(nn.Module):
-    """Logits (N,) of indices (N, K) and numeric (N, F), the `Encoded` tensors of N rows."""
+    """Logits (N,) of indices (N, K) and numeric (N, F), the `Encoded` tensors of N rows.
 
-    def __init__(self, schema: FeatureSchema, config: WideDeepConfig) -> None:
+    `more` is how many floats a row the deep part takes beside these.
+    """
+
+    def __init__(self, schema: FeatureSchema, config: WideDeepConfig, more: int = 0) -> None:
         super().__init__()
         self.drop_ids = DropIds(schema, config.id_dropout)
         self.normalise = Normalise(schema)
@@ -37,16 +40,16 @@ class WideDeep(nn.Module):
         self.wide_values = Table(schema.index_rows)
         self.wide_crosses = Table(self.crosses.rows)
         self.wide_numbers = nn.Linear(numbers, 1)
-        self.deep = Mlp(self.embed.width + numbers, config.hidden)
+        self.deep = Mlp(self.embed.width + numbers + more, config.hidden)
 
-    def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
-        """Logits (N,)."""
+    def forward(self, indices: Tensor, numeric: Tensor, *more: Tensor) -> Tensor:
+        """Logits (N,); `more` are floats (N, …) for the deep part."""
         indices = self.drop_ids(indices)
         numbers = self.normalise(numeric)
         numbers = torch.cat([numbers, self.own_terms(indices, numbers)], 1)
         wide = self.wide_values(indices).sum(1)
         if self.crosses.pairs:
             wide = wide + self.wide_crosses(self.crosses(indices)).sum(1)
-        deep = self.deep(torch.cat([self.embed(indices), numbers], 1))
+        deep = self.deep(torch.cat([self.embed(indices), numbers, *more], 1))
         logits: Tensor = wide + (self.wide_numbers(numbers) + deep).squeeze(1)
         return logits

@@ -86,7 +86,7 @@ def _objections(found: Found, file: str) -> Iterator[str]:
         known.append(manifest)
     samples, ranker, onnx = known
     for made, source in ((ranker, samples), (onnx, ranker)):
-        if made.upstream.get(f"{source.asset}/{source.bizdate}") != source.fingerprint:
+        if not made.made_of(source):
             yield f"{made.asset} was not made of {source.asset} as it is now"
     if not math.isfinite(ranker.metrics.get(METRIC, math.nan)):
         yield f"{ranker.asset} has no {METRIC}"

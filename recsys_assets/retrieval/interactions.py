@@ -99,8 +99,8 @@ def read(path: Path) -> Interactions:
 
 def from_table(table: pa.Table) -> Interactions:
     """Interactions of a table of user_id, item_id, label and part, ordered by user_id and time."""
-    user_ids, users = _numbered(table["user_id"])
-    item_ids, items = _numbered(table["item_id"])
+    user_ids, users = numbered(table["user_id"])
+    item_ids, items = numbered(table["item_id"])
     parts = pc.index_in(table["part"], value_set=pa.array(PARTS)).to_numpy().astype(np.int8)
     labels = table["label"].to_numpy().astype(np.int8)
     if (np.diff(users) < 0).any():
@@ -148,7 +148,7 @@ def find(ids: Ids, wanted: Ids) -> Ints:
     return np.where(ids[places] == wanted, places, -1)
 
 
-def _numbered(column: pa.ChunkedArray) -> tuple[Ids, Ints]:
+def numbered(column: pa.ChunkedArray) -> tuple[Ids, Ints]:
     """The distinct values in ascending order, and the place of each value among them."""
     encoded = column.dictionary_encode().combine_chunks()  # 3 * 10^6 texts: 0.15 s, and 3.8 s to sort them all
     values = encoded.dictionary.to_numpy(zero_copy_only=False)

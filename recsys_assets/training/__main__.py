@@ -20,8 +20,9 @@ import yaml
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.metrics import auc, calibration_error, gauc, log_loss
+from recsys_assets.metrics import of_ranker
 from recsys_assets.models.registry import MODELS, configured
+from recsys_assets.retrieval.interactions import numbered
 from recsys_assets.training import checkpoint, trainer
 from recsys_assets.training.config import ConfigError
 from recsys_assets.training.data import Rows, load
@@ -116,15 +117,10 @@ def judged(fitted: Fitted, file: Path) -> Metrics:
     """Metrics of the trained model on labelled rows; the GAUC where they have users."""
     rows: Rows = load(fitted.schema, file, device_of_choice())
     labels, scores = rows.labels.cpu().numpy(), trainer.predict(fitted.model, rows)
-    found = {
-        "auc": auc(labels, scores),
-        "logloss": log_loss(labels, scores),
-        "calibration_error": calibration_error(labels, scores),
-    }
+    users = None
     if "user_id" in pq.read_schema(file).names:
-        users = pq.read_table(file, columns=["user_id"])["user_id"].combine_chunks().dictionary_encode().indices
-        found["gauc"] = gauc(labels, scores, users.to_numpy(zero_copy_only=False))
-    return found
+        users = numbered(pq.read_table(file, columns=["user_id"])["user_id"])[1]
+    return of_ranker(labels, scores, users)
 
 
 def show(metrics: dict[str, Metrics], number: int) -> None:

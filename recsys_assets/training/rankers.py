@@ -25,17 +25,7 @@ class Ranker(Protocol):
     fitted: Fitted
 
     @classmethod
-    def fit(
-        cls,
-        model_name: str,
-        schema: FeatureSchema,
-        train: pa.Table | Path,
-        validation: pa.Table | Path,
-        config: Any = None,
-        training: Any = None,
-        seed: int = 0,
-        on_epoch: OnEpoch | None = None,
-    ) -> Self:
+    def fit(cls, *data: Any, **settings: Any) -> Self:
         """Train: see `fit` of this module."""
 
     @classmethod
