@@ -132,18 +132,22 @@ def test_hidden_and_temporary_files_are_left_alone(watched: Watched) -> None:
 def test_a_day_that_is_being_written_waits_and_holds_nobody_up(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sensors, "SETTLED_SECONDS", 0.5)
-    watched.put(DAYS[0])
-    time.sleep(0.6)
+    def at(file: Path, seconds: float) -> None:
+        now = file.stat().st_ctime + seconds
+        monkeypatch.setattr("recsys_assets.sensors.time.time", lambda: now)
+
+    # A file counts as settled this long after its change: longer than this test's own files are apart.
+    monkeypatch.setattr(sensors, "SETTLED_SECONDS", 3_600.0)
+    settled = watched.put(DAYS[0])
     watched.put(DAYS[1])
+    at(settled, 3_600 + CLOCK / 2)
     first = watched.tick()
     assert days_of(first) == [DAYS[0]]
-    time.sleep(0.3)
-    watched.put(DAYS[1], "still being written")
-    time.sleep(0.3)
+    file = watched.put(DAYS[1], "still being written")
+    at(file, 3_600 - CLOCK / 2)
     second = watched.tick(first.cursor)
     assert days_of(second) == []
-    time.sleep(0.3)
+    at(file, 3_600 + CLOCK / 2)
     assert days_of(watched.tick(second.cursor)) == [DAYS[1]]
 
 
