@@ -1,0 +1,1 @@
+"""Stores: what the services read, each destination one file behind the protocol of `store.py`."""

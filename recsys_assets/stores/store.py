@@ -1,0 +1,89 @@
+"""What every store can do: hold versions of collections beside each other, and say which of them is live.
+
+A collection is a table whose first column, `KEY`, is text and tells its rows apart. A version is a whole collection
+of one bizdate; readers see the live one, or pin any that is still kept. Which version goes live, and what must hold
+before it does, is said once for all stores in `publish.py`.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import pyarrow as pa
+
+KEY = "queryid"  # the name under which MetaSpore's service looks rows up
+
+
+class StoreError(RuntimeError):
+    """Something is wrong with a store; the message names the store, without credentials, and says what to do."""
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer, refuses, or gave up in the middle of an answer."""
+
+
+class StoreFull(StoreError):
+    """The store has no room for what was to be written."""
+
+
+class Unrepresentable(StoreError):
+    """A row that the store cannot hold: too large, or of a type or value it does not know. Names column and key."""
+
+
+class VersionMissing(StoreError):
+    """A version, or the live one, that is not there."""
+
+
+class Store(Protocol):
+    """A destination. A version's name is `<bizdate>.<digest>`, so that names sort by bizdate.
+
+    Every method raises `StoreUnavailable` when the store does not answer.
+    """
+
+    def write(self, collection: str, version: str, table: pa.Table) -> None:
+        """Write a version, which nobody reads yet.
+
+        Where it is there already nothing happens; what an interrupted call left is completed, or written anew.
+
+        Args:
+            collection: its name, of letters, digits and underscores.
+            version: its name.
+            table: (N rows) with the column `KEY` first, distinct.
+
+        Raises:
+            Unrepresentable: a row cannot be held; nothing that can be read is left.
+            StoreFull: there is no room.
+        """
+
+    def read(self, collection: str, keys: Sequence[str], version: str | None = None) -> pa.Table:
+        """Rows of the keys that are there, in the order of the keys, with the columns and types that were written.
+
+        Args:
+            collection: its name.
+            keys: which rows.
+            version: of which version; by default of the live one.
+
+        Raises:
+            VersionMissing: there is no such version.
+        """
+
+    def count(self, collection: str, version: str) -> int:
+        """Rows of a version, as the store itself counts them."""
+
+    def collections(self) -> list[str]:
+        """Names of the collections that have a version, in order."""
+
+    def versions(self, collection: str) -> list[str]:
+        """Names of the versions that are wholly written, in order; of an unknown collection none."""
+
+    def live(self, collection: str) -> str | None:
+        """The version that readers see; None where none was ever live."""
+
+    def go_live(self, collection: str, version: str) -> None:
+        """Show readers this version from now on, in one step: no reader sees none, or parts of two.
+
+        Raises:
+            VersionMissing: there is no such version.
+        """
+
+    def drop(self, collection: str, version: str) -> None:
+        """Remove a version, or what an interrupted write left of one; nothing happens where there is none."""

@@ -1,0 +1,122 @@
+"""What must hold of every store: a test class of a store inherits `StoreContract` and gives the fixture `store`."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recsys_assets.stores.publish import VerificationFailed, publish, roll_back, verify
+from recsys_assets.stores.store import KEY, Store, VersionMissing
+
+OLD, NEW, NEWER = "2026-01-05.aaaaaaaaaaaa", "2026-01-06.bbbbbbbbbbbb", "2026-01-07.cccccccccccc"
+
+
+def no_gate() -> None:
+    """A gate that is open."""
+
+
+def rows(count: int = 50, shift: float = 0.0) -> pa.Table:
+    """Terms, vectors and seen items of `count` users: columns that every store holds."""
+    rng = np.random.default_rng(1)
+    return pa.table(
+        {
+            KEY: [str(number) for number in range(count)],
+            "user_id": pa.array(range(count), pa.int64()),
+            "terms": pa.array(
+                [[f"t{number % 3}", "ü|,"][: number % 3] for number in range(count)], pa.list_(pa.string())
+            ),
+            "vector": pa.array(list(rng.random((count, 8), np.float32) + np.float32(shift)), pa.list_(pa.float32())),
+            "seen_items": pa.array([list(range(number % 4)) for number in range(count)], pa.list_(pa.int64())),
+        }
+    )
+
+
+class StoreContract:
+    """The contract; `table` may be replaced by a store whose collections have columns of their own."""
+
+    @staticmethod
+    def table(count: int = 50, shift: float = 0.0) -> pa.Table:
+        return rows(count, shift)
+
+    def test_rows_come_back_as_they_were_written_in_the_order_of_the_keys(self, store: Store) -> None:
+        table = self.table()
+        store.write("user", NEW, table)
+        assert store.count("user", NEW) == 50
+        assert store.read("user", ["7", "nobody", "3"], NEW).equals(table.take([7, 3]))
+
+    def test_what_is_written_is_not_live(self, store: Store) -> None:
+        store.write("user", NEW, self.table())
+        assert store.live("user") is None
+        with pytest.raises(VersionMissing):
+            store.read("user", ["7"])
+
+    def test_writing_twice_changes_nothing(self, store: Store) -> None:
+        for _ in range(2):
+            store.write("user", NEW, self.table())
+        assert (store.count("user", NEW), store.versions("user")) == (50, [NEW])
+
+    def test_the_live_version_is_read_and_a_pinned_one_stays(self, store: Store) -> None:
+        for version, shift in ((OLD, 0.0), (NEW, 1.0)):
+            store.write("user", version, self.table(shift=shift))
+            store.go_live("user", version)
+        assert store.live("user") == NEW
+        assert store.read("user", ["7"]).equals(self.table(shift=1.0).take([7]))
+        assert store.read("user", ["7"], OLD).equals(self.table().take([7]))
+
+    def test_a_version_that_is_not_there_cannot_go_live(self, store: Store) -> None:
+        with pytest.raises(VersionMissing):
+            store.go_live("user", NEW)
+        with pytest.raises(VersionMissing):
+            store.read("user", ["7"], NEW)
+
+    def test_a_dropped_version_is_gone_and_the_others_stay(self, store: Store) -> None:
+        for version in (OLD, NEW):
+            store.write("user", version, self.table())
+        for _ in range(2):
+            store.drop("user", OLD)
+        assert (store.versions("user"), store.count("user", NEW)) == ([NEW], 50)
+
+    def test_collections_are_apart(self, store: Store) -> None:
+        assert store.collections() == []
+        for collection in ("user", "user_old"):
+            store.write(collection, NEW, self.table())
+        store.go_live("user", NEW)
+        assert store.collections() == ["user", "user_old"]
+        assert (store.live("user"), store.live("user_old"), store.versions("other")) == (NEW, None, [])
+
+    def test_the_newest_versions_are_kept_and_an_old_one_is_gone_back_to(self, store: Store) -> None:
+        for version in (OLD, NEW, NEWER):
+            done = publish(store, "user", version, self.table(), no_gate, keep=2)
+            assert done.live == version
+        assert done.dropped == [OLD]
+        assert roll_back(store, "user") == store.live("user") == NEW
+
+    def test_an_earlier_bizdate_does_not_take_the_place_of_a_later_one(self, store: Store) -> None:
+        publish(store, "user", NEW, self.table(), no_gate, keep=3)
+        done = publish(store, "user", OLD, self.table(), no_gate, keep=3)
+        assert (done.live, store.live("user"), store.versions("user")) == (NEW, NEW, [OLD, NEW])
+
+    def test_a_closed_gate_leaves_readers_what_they_had(self, store: Store) -> None:
+        publish(store, "user", OLD, self.table(), no_gate, keep=3)
+
+        def asked(open_for: int) -> Callable[[], None]:
+            answers = iter([True] * open_for)
+
+            def gate() -> None:
+                if not next(answers, False):
+                    raise PermissionError
+
+            return gate
+
+        for open_for in (0, 1):
+            with pytest.raises(PermissionError):
+                publish(store, "user", NEW, self.table(), asked(open_for), keep=3)
+            assert store.live("user") == OLD
+
+    def test_other_rows_than_those_of_the_artefact_are_refused_and_removed(self, store: Store) -> None:
+        for other in (self.table(shift=1.0), self.table(49)):
+            store.write("user", NEW, other)
+            with pytest.raises(VerificationFailed):
+                verify(store, "user", NEW, self.table())
+            assert store.versions("user") == []
