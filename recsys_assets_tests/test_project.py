@@ -15,14 +15,15 @@ from recsys_assets_tests.conftest import PROJECT
 PACKAGE = PROJECT / "recsys_assets"
 FLOORS = {
     1: ["datasets", "metrics", "lake", "settings"],
-    2: ["i2i", "models", "training", "retrieval", "features", "tuning", "ranking"],
+    2: ["i2i", "models", "training", "retrieval", "features", "tuning", "ranking", "funnel"],
     3: ["stores"],
     4: ["assets", "checks", "jobs", "schedules", "sensors", "partitions", "resources", "io_managers", "instance"],
     5: ["definitions", "cli", "serving", "demo", "tzrec", "ui"],
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-HEAVY = ["torch", "faiss", "mlflow", "onnx", "onnxruntime", "lightgbm", "optuna", "pymongo"]
+HEAVY = ["torch", "faiss", "mlflow", "onnx", "onnxruntime", "lightgbm", "optuna"]
+HEAVY += ["bson", "pymongo", "redis", "pymilvus", "lancedb", "secantus"]
 
 
 def room_of(module: Path) -> str:
