@@ -5,8 +5,10 @@ dataset's profile (`datasets/profile.py`); hyper-parameters belong to the assets
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+STORES = ("MONGO_URI", "REDIS_URI", "MILVUS_URI", "LANCE_URI")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Settings:
         dagster_ui: where people see Dagster (`RECSYS_DAGSTER_UI`), used in links.
         memory: what one DuckDB query may hold before it spills to disk (`RECSYS_MEMORY`, default 4GB).
         profile: name or path of the dataset profile (`RECSYS_PROFILE`, default `sample`).
+        stores: URIs of the stores that services read, by variable (`STORES`); one that is not set is not used, but
+            MongoDB: without a URI the project serves one of its own. They may hold passwords, so they are not shown.
     """
 
     home: Path
@@ -34,6 +38,7 @@ class Settings:
     dagster_ui: str
     memory: str
     profile: str
+    stores: dict[str, str] = field(repr=False)
 
 
 def project_home() -> Path:
@@ -58,4 +63,5 @@ def settings() -> Settings:
         dagster_ui=os.environ.get("RECSYS_DAGSTER_UI", "http://127.0.0.1:3000"),
         memory=os.environ.get("RECSYS_MEMORY", "4GB"),
         profile=os.environ.get("RECSYS_PROFILE", "sample"),
+        stores={name: os.environ[name] for name in STORES if os.environ.get(name)},
     )

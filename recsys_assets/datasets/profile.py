@@ -121,6 +121,24 @@ class Recall(_Part):
     filter_seen: bool = True
 
 
+class Publishing(_Part):
+    """How collections are written for services.
+
+    `entries`: the names of an item and its score in lists of items; MetaSpore's first release reads `_1` and `_2`.
+    """
+
+    entries: tuple[str, str] = ("item_id", "score")
+    vectors: str = Field(default="sasrec", description="two-tower model of the stores that hold one vector an entity")
+    keep: int = Field(default=3, ge=1, description="versions of a collection that stay")
+
+    @field_validator("entries")
+    @classmethod
+    def _two_names(cls, entries: tuple[str, str]) -> tuple[str, str]:
+        if entries[0] == entries[1] or not all(re.fullmatch(r"\w+", name) for name in entries):
+            raise ValueError(f"{list(entries)}: give two names of letters, digits and underscores")
+        return entries
+
+
 class Bounds(_Part):
     """What a day's artefacts must satisfy before anything is built on them."""
 
@@ -151,6 +169,7 @@ class Profile(_Part):
     features: Features = Features()
     split: Split
     recall: Recall = Recall()
+    publishing: Publishing = Publishing()
     bounds: Bounds = Bounds()
     tuned: list[str] = Field(default=[], description="models trained with the best settings of their `tune_<model>`")
 

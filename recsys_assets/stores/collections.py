@@ -1,0 +1,151 @@
+"""Collections: what the stores hold, each as a table that is made of partitions of the lake.
+
+Put here what a service reads. `MetaSpore` stands for its demo's collections (`dump/write_mongo.py`), whose lookups are
+by the text `queryid`; `recsys_pipeline` for its Redis keys and its item index.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.lake import Partition
+from recsys_assets.retrieval.candidates import TERM_ITEMS
+
+USER_TERMS = "user_terms.parquet"
+from recsys_assets.retrieval.interactions import find, histories, read
+from recsys_assets.stores.store import KEY
+
+Inputs = Mapping[str, Partition]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A table for services.
+
+    Attributes:
+        description: what a row holds.
+        reads: the assets whose partitions it is made of.
+        rows: makes it of the profile and these, its first column tells its rows apart.
+    """
+
+    description: str
+    reads: tuple[str, ...]
+    rows: Callable[[Profile, Inputs], pa.Table]
+
+    def table(self, profile: Profile, inputs: Inputs) -> pa.Table:
+        """The rows, with their key as text in front."""
+        rows = self.rows(profile, inputs)
+        return rows.add_column(0, KEY, rows[0].cast(pa.string()))
+
+
+def users(_: Profile, inputs: Inputs) -> pa.Table:
+    """Of each user the columns of `users`, the features that rankers read, liked terms, and all items seen.
+
+    `seen_items` are in the order in which they were touched: the last ones are the triggers of item-to-item recall.
+    """
+    table = _table(inputs["users"])
+    for other in (_table(inputs["user_features"]), _liked(inputs), _seen(inputs)):
+        table = _beside(table, other)
+    return table
+
+
+def items(_: Profile, inputs: Inputs) -> pa.Table:
+    """Of each item the columns of `items`: what people are shown."""
+    return _table(inputs["items"])
+
+
+def item_features(_: Profile, inputs: Inputs) -> pa.Table:
+    """Of each item the features that rankers read."""
+    return _table(inputs["item_features"])
+
+
+def neighbours(profile: Profile, inputs: Inputs) -> pa.Table:
+    """Of each item `key` its neighbours `value`, best first."""
+    (alike,) = inputs.values()
+    return _listed(profile, _table(alike))
+
+
+def terms(profile: Profile, inputs: Inputs) -> pa.Table:
+    """Of each term `key` its best items `value`, best first."""
+    return _listed(profile, pq.read_table(inputs["recall_term"].path(TERM_ITEMS)))
+
+
+def vectors(_: Profile, inputs: Inputs) -> pa.Table:
+    """The vector of each user, or item, for serving."""
+    (embedded,) = inputs.values()
+    return _table(embedded)
+
+
+def recall_state(profile: Profile, inputs: Inputs) -> pa.Table:
+    """Of each user what recall needs (recsys_pipeline): liked terms, best first, the vector, and the items seen."""
+    table = _table(inputs[f"emb_{profile.publishing.vectors}_user"])
+    for other in (_names(_liked(inputs)), _seen(inputs)):
+        table = _beside(table, other)
+    return table.select(["user_id", "terms", "vector", "seen_items"]).rename_columns(
+        ["user_id", "term", "vector", "filter"]
+    )
+
+
+def term_vectors(profile: Profile, inputs: Inputs) -> pa.Table:
+    """Of each item with a vector its terms and the vector: what recsys_pipeline keeps in its item index."""
+    table = _beside(_table(inputs[f"emb_{profile.publishing.vectors}_item"]), _table(inputs["items"]))
+    rule = profile.features.terms
+    carried = table[rule.column] if rule else pa.array([[]] * len(table), pa.list_(pa.string()))
+    return pa.table({"item_id": table["item_id"], "terms": carried, "vector": table["vector"]})
+
+
+def _table(partition: Partition) -> pa.Table:
+    return pq.read_table(partition.path(ROWS))
+
+
+def _beside(table: pa.Table, other: pa.Table) -> pa.Table:
+    """The columns of the other table that this one lacks, put beside it; both begin with the same key.
+
+    Raises:
+        ValueError: the other table lacks a row.
+    """
+    key = table.column_names[0]
+    order = np.argsort(other[key].to_numpy())
+    places = find(other[key].to_numpy()[order], table[key].to_numpy())
+    if (places < 0).any():
+        raise ValueError(f"{key} {table[key][int(np.argmin(places))]} has no row beside it: materialize both anew")
+    found = other.take(pa.array(order[places]))
+    for name in found.column_names:
+        if name not in table.column_names:
+            table = table.append_column(name, found[name])
+    return table
+
+
+def _liked(inputs: Inputs) -> pa.Table:
+    """user_id and terms, {term, score}, of every user."""
+    return pq.read_table(inputs["recall_term"].path(USER_TERMS), columns=["user_id", "terms"])
+
+
+def _names(liked: pa.Table) -> pa.Table:
+    """The same with the terms alone."""
+    lists = liked["terms"].combine_chunks()
+    return liked.set_column(1, "terms", pa.ListArray.from_arrays(lists.offsets, lists.values.field("term")))
+
+
+def _seen(inputs: Inputs) -> pa.Table:
+    """user_id and seen_items of every user, oldest first; the online part is not among them."""
+    ids = np.sort(_table(inputs["users"])["user_id"].to_numpy())
+    events = read(inputs["recall_samples"].path(ROWS)).with_users(ids)
+    starts, ends = histories(events, "online")
+    offsets = pa.array(np.append(starts, ends[-1:]), pa.int32())
+    return pa.table(
+        {"user_id": ids, "seen_items": pa.ListArray.from_arrays(offsets, pa.array(events.item_ids[events.items]))}
+    )
+
+
+def _listed(profile: Profile, table: pa.Table) -> pa.Table:
+    """A key and a list of {item_id, score} as `key` and `value`, the entries named as the profile says."""
+    lists = table[1].combine_chunks()
+    entries = lists.values.flatten()
+    named = pa.StructArray.from_arrays(entries, names=list(profile.publishing.entries))
+    return pa.table({"key": table[0], "value": pa.ListArray.from_arrays(lists.offsets, named)})

@@ -1,0 +1,126 @@
+"""The same online as offline: what a service reads from a store and computes of it, beside what the lake holds.
+
+recsys_pipeline compares two made-up rows and prints them. Here real users are drawn, their features and those of all
+items are read back from the store, and the champion's ONNX file scores pairs from them as it does from the artefacts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.datasets.profile import Affinity
+from recsys_assets.funnel.scoring import Scorer
+from recsys_assets.stores.store import KEY, Store
+
+TOLERANCE = 1e-5
+USERS, PAIRS = 1000, 20  # users that are drawn, and items for each of them
+SEED = 1
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """The collections of a store at the versions of one set: nothing that is published meanwhile is seen."""
+
+    store: Store
+    versions: Mapping[str, str]
+
+    def read(self, collection: str, keys: Sequence[str]) -> pa.Table:
+        """Rows of the keys that are there, in their order."""
+        return self.store.read(collection, keys, self.versions[collection])
+
+
+def differing(expected: pa.Table, found: pa.Table) -> int:
+    """Rows of the expected table that the found one lacks or holds otherwise, and rows that only it has.
+
+    Floats may differ by `TOLERANCE`; NaN is equal to NaN; all else must be the same.
+    """
+    if found[KEY].combine_chunks() != expected[KEY].combine_chunks():
+        there = set(zip(expected[KEY].to_pylist(), range(len(expected)), strict=True))
+        return len(there ^ set(zip(found[KEY].to_pylist(), range(len(found)), strict=True)))
+    odd = np.zeros(len(expected), bool)
+    for name in expected.column_names:
+        if name not in found.column_names:
+            return len(expected)
+        odd |= _odd(expected[name].combine_chunks(), found[name].combine_chunks())
+    return int(odd.sum())
+
+
+def differences(
+    pinned: Pinned, tables: Mapping[str, pa.Table], scorer: Scorer, rule: Affinity
+) -> tuple[dict[str, int], dict[str, float]]:
+    """Compare a store with the tables that were published.
+
+    Of collections of users the rows of `USERS` of them are compared, of all others every row.
+
+    Args:
+        pinned: the store.
+        tables: the published tables by collection, `user` and `item_feature` among them.
+        scorer: the champion.
+        rule: the profile's `features.affinity`.
+
+    Returns:
+        Rows compared and rows that differ, as `<collection>.rows` and `<collection>.differing`; and
+        `scores` (pairs scored) with `max_score_difference`.
+    """
+    drawn = _drawn(tables["user"][KEY])
+    counts: dict[str, int] = {}
+    found: dict[str, pa.Table] = {}
+    for name, table in tables.items():
+        expected = table.filter(pc.is_in(table[KEY], drawn)) if "user_id" in table.column_names else table
+        found[name] = pinned.read(name, expected[KEY].to_pylist())
+        counts |= {f"{name}.rows": len(expected), f"{name}.differing": differing(expected, found[name])}
+    users = tables["user"].filter(pc.is_in(tables["user"][KEY], drawn))
+    return counts, _scored(scorer, rule, (users, tables["item_feature"]), (found["user"], found["item_feature"]))
+
+
+def _drawn(keys: pa.ChunkedArray) -> pa.Array:
+    rng = np.random.default_rng(SEED)
+    return keys.take(pa.array(np.sort(rng.permutation(len(keys))[:USERS]))).combine_chunks()
+
+
+def _scored(
+    scorer: Scorer, rule: Affinity, offline: tuple[pa.Table, pa.Table], online: tuple[pa.Table, pa.Table]
+) -> dict[str, float]:
+    """Score the same pairs both ways; infinite where a row is missing, for then nothing can be scored."""
+    users, items = offline
+    if any(len(each) != len(other) for each, other in zip(offline, online, strict=True)):
+        return {"scores": 0.0, "max_score_difference": float("inf")}
+    user = np.repeat(np.arange(len(users)), PAIRS)
+    item = np.random.default_rng(SEED).integers(len(items), size=len(user))
+    expected, found = (scorer.pairs(*side, user, item, rule) for side in (offline, online))
+    worst = float(np.abs(expected - found).max(initial=0.0))
+    return {"scores": float(len(user)), "max_score_difference": worst if np.isfinite(worst) else float("inf")}
+
+
+def _odd(expected: pa.Array, found: pa.Array) -> npt.NDArray[np.bool_]:
+    """(N,) which rows of two columns differ; lists by their lengths and what they hold."""
+    if expected.type != found.type:
+        return np.ones(len(expected), bool)
+    odd = pc.is_null(expected).to_numpy(zero_copy_only=False) ^ pc.is_null(found).to_numpy(zero_copy_only=False)
+    if pa.types.is_struct(expected.type):
+        for one, other in zip(expected.flatten(), found.flatten(), strict=True):
+            odd |= _odd(one, other)
+        return odd
+    if pa.types.is_list(expected.type) or pa.types.is_large_list(expected.type):
+        return odd | _odd_lists(expected, found)
+    if pa.types.is_floating(expected.type):
+        one, other = (each.to_numpy(zero_copy_only=False) for each in (expected, found))
+        return odd | ~np.isclose(one, other, rtol=0, atol=TOLERANCE, equal_nan=True)
+    return odd | ~pc.fill_null(pc.equal(expected, found), True).to_numpy(zero_copy_only=False)
+
+
+def _odd_lists(expected: pa.Array, found: pa.Array) -> npt.NDArray[np.bool_]:
+    lengths, others = (pc.fill_null(pc.list_value_length(each), 0).to_numpy() for each in (expected, found))
+    odd: npt.NDArray[np.bool_] = lengths != others
+    if odd.any():  # the entries of the other rows would not lie beside one another
+        kept = pa.array(~odd)
+        odd[~odd] |= _odd_lists(expected.filter(kept), found.filter(kept))
+        return odd
+    row = np.repeat(np.arange(len(expected)), lengths)
+    np.logical_or.at(odd, row, _odd(expected.flatten(), found.flatten()))
+    return odd
