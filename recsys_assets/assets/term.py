@@ -18,12 +18,11 @@ from recsys_assets.io_managers import Output, writing
 from recsys_assets.lake import Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval import term
-from recsys_assets.retrieval.candidates import BEFORE_TEST, TERM_ITEMS
+from recsys_assets.retrieval.candidates import BEFORE_TEST, TERM_ITEMS, USER_TERMS
 from recsys_assets.retrieval.interactions import Interactions, histories, queries, read
 from recsys_assets.retrieval.lists import evaluate
 from recsys_assets.retrieval.scored_lists import strongest, to_lists
 
-USER_TERMS = "user_terms.parquet"
 NO_TERMS = (
     "The profile has no `features.terms`: all items carry the one term 'any', so that every user's list is that of the "
     "items with the most positives."

@@ -1,8 +1,9 @@
 """Candidates: the lists of each recall method, from nothing but what the method published.
 
-Every function takes the interactions, the queries about their test part, the length of the lists and whether
-seen items are left out; and then the partitions that the method reads. The catalogue are the items that had
-an event before the test part.
+Every function takes the interactions, the queries, the length of the lists and whether seen items are left out; and
+then the partitions that the method reads. The queries are about the test part, or about the online part, and say which;
+the methods know what came before it, though they have learned from nothing newer than the rows before the test part.
+The catalogue are the items that had an event before the part that is asked about.
 """
 
 import numpy as np
@@ -18,20 +19,23 @@ from recsys_assets.retrieval.lists import Bools, Lists, Scores
 from recsys_assets.retrieval.scored_lists import to_matrix
 
 BEFORE_TEST = "before_test.parquet"
-TERM_ITEMS = "term_items.parquet"
+TERM_ITEMS, USER_TERMS = "term_items.parquet", "user_terms.parquet"
+# The file of what was known of users before the part that is asked about.
+TERM_FILES = {"test": BEFORE_TEST, "online": USER_TERMS}
+VECTOR_FILES = {"test": BEFORE_TEST, "online": ROWS}
 _SEED = 1
 
 
-def catalogue(interactions: Interactions) -> Bools:
-    """(I,) whether the item had an event before the test part."""
-    return interactions.before("test").item_counts > 0
+def catalogue(interactions: Interactions, part: str = "test") -> Bools:
+    """(I,) whether the item had an event before the part."""
+    return interactions.before(part).item_counts > 0
 
 
 def popularity(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-    """The items with the most positives before the test part, for everyone."""
-    known = interactions.before("test")
+    """The items with the most positives, for everyone."""
+    known = interactions.before(queries.part)
     positives = np.bincount(known.items, known.labels, minlength=len(known.item_ids))
-    scores = np.where(catalogue(interactions), positives, -np.inf).astype(np.float32)
+    scores = np.where(catalogue(interactions, queries.part), positives, -np.inf).astype(np.float32)
 
     def score(block: slice) -> Scores:
         return np.tile(scores, (block.stop - block.start, 1))
@@ -41,7 +45,7 @@ def popularity(interactions: Interactions, queries: Queries, k: int, filter_seen
 
 def random(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
     """Items drawn at random, without replacement; the same ones each time."""
-    generator, absent = np.random.default_rng(_SEED), ~catalogue(interactions)
+    generator, absent = np.random.default_rng(_SEED), ~catalogue(interactions, queries.part)
 
     def score(block: slice) -> Scores:
         scores: Scores = generator.random((block.stop - block.start, len(absent)), dtype=np.float32)
@@ -60,7 +64,7 @@ def by_item(interactions: Interactions, queries: Queries, k: int, filter_seen: b
 def by_term(interactions: Interactions, queries: Queries, k: int, filter_seen: bool, recalled: Partition) -> Lists:
     """The items of the users' terms, of a partition of `recall_term`."""
     inverted = pq.read_table(recalled.path(TERM_ITEMS))
-    preferred = pq.read_table(recalled.path(BEFORE_TEST))
+    preferred = pq.read_table(recalled.path(TERM_FILES[queries.part]))
     items = to_matrix(inverted["items"], "item_id", interactions.item_ids).T.tocsr()
     users = to_matrix(preferred["terms"], "term", inverted["term"].to_numpy())
     users.resize(len(preferred) + 1, users.shape[1])  # for the -1 of a user who is not there
@@ -72,7 +76,7 @@ def by_vector(
     interactions: Interactions, queries: Queries, k: int, filter_seen: bool, users: Partition, items: Partition
 ) -> Lists:
     """The items whose vectors have the highest inner product with the user's: exact, over all items."""
-    user_ids, user_vectors = embeddings.read(users.path(BEFORE_TEST))
+    user_ids, user_vectors = embeddings.read(users.path(VECTOR_FILES[queries.part]))
     item_ids, item_vectors = embeddings.read(items.path(ROWS))
     rows = find(user_ids.to_numpy(zero_copy_only=False), _users(interactions, queries))
     columns = find(item_ids.to_numpy(zero_copy_only=False), interactions.item_ids)

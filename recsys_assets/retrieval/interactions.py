@@ -75,6 +75,7 @@ class Queries:
         starts, ends: (N,) the history is `interactions.items[start:end]`, oldest first; it may be empty.
         truth: (T,) numbers of the right items, distinct and ascending within a query.
         truth_starts: (N + 1,) those of query n are `truth[truth_starts[n] : truth_starts[n + 1]]`.
+        part: what is asked about: nothing of it is known, and all that comes before.
     """
 
     users: Ints
@@ -82,6 +83,7 @@ class Queries:
     ends: Ints
     truth: Ints
     truth_starts: Ints
+    part: str = "test"
 
     def __len__(self) -> int:
         return len(self.users)
@@ -108,14 +110,15 @@ def from_table(table: pa.Table) -> Interactions:
     return Interactions(user_ids, item_ids, users, items, labels, parts)
 
 
-def queries(interactions: Interactions, part: str, filter_seen: bool) -> Queries:
+def queries(interactions: Interactions, part: str, filter_seen: bool, liked: bool = True) -> Queries:
     """One query for each user with a positive in `part`: the history is all events of the parts before.
 
-    With `filter_seen` an item of the history is no right answer, as no list may hold it.
+    With `filter_seen` an item of the history is no right answer, as no list may hold it. Unless only what was `liked`
+    is right, all that was touched is.
     """
     place = PARTS.index(part)
     starts, ends = histories(interactions, part)
-    right = (interactions.parts == place) & (interactions.labels > 0)
+    right = (interactions.parts == place) & (interactions.labels >= int(liked))
     width = len(interactions.item_ids)
     truth = np.unique(interactions.users[right] * width + interactions.items[right])
     if filter_seen:
@@ -123,7 +126,13 @@ def queries(interactions: Interactions, part: str, filter_seen: bool) -> Queries
         seen = interactions.users[known] * width + interactions.items[known]
         truth = np.setdiff1d(truth, seen)
     asked, sizes = np.unique(truth // width, return_counts=True)
-    return Queries(asked, starts[asked], ends[asked], truth % width, np.append(0, np.cumsum(sizes)))
+    return Queries(asked, starts[asked], ends[asked], truth % width, np.append(0, np.cumsum(sizes)), part)
+
+
+def of_everyone(interactions: Interactions, part: str) -> Queries:
+    """One query for each user, in their order, of which nobody knows what is right."""
+    users = np.arange(len(interactions.user_ids))
+    return Queries(users, *histories(interactions, part), users[:0], np.zeros(len(users) + 1, np.int64), part)
 
 
 def histories(interactions: Interactions, part: str) -> tuple[Ints, Ints]:

@@ -97,6 +97,25 @@ def reached(items: Ints, queries: Queries) -> Bools:
     return np.isin(right, listed[items >= 0])
 
 
+def by_query(items: Ints, queries: Queries, longest: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Metrics of each query's list (N, K) at every cutoff from 1 to `longest`, each (N, longest): see `curves`.
+
+    In place of the hit rate stand the hits, as that is a ratio of sums.
+    """
+    hit = np.zeros((len(items), longest), bool)
+    hit[:, : items.shape[1]] = hits(items[:, :longest], queries)
+    sizes, ranks = queries.truth_sizes[:, None], np.arange(1, longest + 1)
+    count, best = np.cumsum(hit, axis=1), np.minimum(sizes, ranks)
+    ideal = np.cumsum(1 / np.log2(ranks + 1))
+    return {
+        "hits": count,
+        "recall": count / sizes,
+        "precision": count / ranks,
+        "map": np.cumsum(hit * count / ranks, axis=1) / best,
+        "ndcg": np.cumsum(hit / np.log2(ranks + 1), axis=1) / ideal[best - 1],
+    }
+
+
 def curves(items: Ints, queries: Queries, longest: int) -> dict[str, npt.NDArray[np.float64]]:
     """Metrics of lists (N, K) at every cutoff from 1 to `longest`, each (longest,).
 
@@ -112,18 +131,9 @@ def curves(items: Ints, queries: Queries, longest: int) -> dict[str, npt.NDArray
     """
     if not len(queries):
         raise UndefinedMetric("no query to judge: no user has a new positive in the part that is asked about")
-    hit = np.zeros((len(items), longest), bool)
-    hit[:, : items.shape[1]] = hits(items[:, :longest], queries)
-    sizes, ranks = queries.truth_sizes[:, None], np.arange(1, longest + 1)
-    count, best = np.cumsum(hit, axis=1), np.minimum(sizes, ranks)
-    ideal = np.cumsum(1 / np.log2(ranks + 1))
-    return {
-        "hitrate": count.sum(axis=0) / sizes.sum(),
-        "recall": (count / sizes).mean(axis=0),
-        "precision": (count / ranks).mean(axis=0),
-        "map": (np.cumsum(hit * count / ranks, axis=1) / best).mean(axis=0),
-        "ndcg": (np.cumsum(hit / np.log2(ranks + 1), axis=1) / ideal[best - 1]).mean(axis=0),
-    }
+    found = by_query(items, queries, longest)
+    hitrate = found.pop("hits").sum(axis=0) / queries.truth_sizes.sum()
+    return {"hitrate": hitrate, **{metric: each.mean(axis=0) for metric, each in found.items()}}
 
 
 def evaluate(items: Ints, queries: Queries, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
