@@ -1,4 +1,4 @@
-"""Resources: the dataset, the lake and the tracking server, as Dagster sees them.
+"""Resources: the dataset, the lake, the stores and the tracking server, as Dagster sees them.
 
 Put here what an asset reaches outside itself. Keep out hyper-parameters (assets' config) and the bizdate
 (a partition).
@@ -7,7 +7,7 @@ Put here what an asset reaches outside itself. Keep out hyper-parameters (assets
 import datetime as dt
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import mlflow
     from matplotlib.figure import Figure
 
+    from recsys_assets.stores.store import Store
     from recsys_assets.tuning.trial import Trial
 
 
@@ -76,6 +77,16 @@ class LakeStore(dg.ConfigurableResource[Lake]):
                 f"they have not landed, then run `recsys materialize {asset} --bizdate {bizdate}`"
             )
         return [self.read(asset, day) for day in found]
+
+
+class Stores(dg.ConfigurableResource[None]):
+    """The stores that services read. Their URIs may hold passwords: they are no configuration that a UI could show."""
+
+    def open(self, name: str, profile: str) -> AbstractContextManager["Store"]:
+        """A store by its name in the registry, for the collections of a profile."""
+        from recsys_assets.stores.registry import opened
+
+        return opened(name, profile)
 
 
 class Tracking(dg.ConfigurableResource[None]):
@@ -199,6 +210,7 @@ def resources() -> dict[str, Any]:
     return {
         "dataset": Dataset(profile=place.profile),
         "lake": LakeStore(root=place.lake, profile=profile.name),
+        "stores": Stores(),
         "tracking": Tracking(
             uri=place.tracking_uri, ui=place.tracking_ui, dagster_ui=place.dagster_ui, experiment=profile.name
         ),

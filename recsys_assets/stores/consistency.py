@@ -19,7 +19,7 @@ from recsys_assets.stores.store import KEY, Store
 TOLERANCE = 1e-5
 USERS, PAIRS = 1000, 20  # users that are drawn, and items for each of them
 SEED = 1
-Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ def differing(expected: pa.Table, found: pa.Table) -> int:
 
     Floats may differ by `TOLERANCE`; NaN is equal to NaN; all else must be the same.
     """
-    if found[KEY].combine_chunks() != expected[KEY].combine_chunks():
-        there = set(zip(expected[KEY].to_pylist(), range(len(expected)), strict=True))
-        return len(there ^ set(zip(found[KEY].to_pylist(), range(len(found)), strict=True)))
+    keys, others = (each[KEY].to_pylist() for each in (expected, found))
+    if keys != others:
+        return len(set(keys) ^ set(others)) or len(keys)
     odd = np.zeros(len(expected), bool)
     for name in expected.column_names:
         if name not in found.column_names:
@@ -97,26 +97,28 @@ def _scored(
     return {"scores": float(len(user)), "max_score_difference": worst if np.isfinite(worst) else float("inf")}
 
 
-def _odd(expected: pa.Array, found: pa.Array) -> npt.NDArray[np.bool_]:
+def _odd(expected: pa.Array, found: pa.Array) -> Bools:
     """(N,) which rows of two columns differ; lists by their lengths and what they hold."""
     if expected.type != found.type:
         return np.ones(len(expected), bool)
-    odd = pc.is_null(expected).to_numpy(zero_copy_only=False) ^ pc.is_null(found).to_numpy(zero_copy_only=False)
+    odd: Bools = pc.is_null(expected).to_numpy(zero_copy_only=False) != pc.is_null(found).to_numpy(zero_copy_only=False)
     if pa.types.is_struct(expected.type):
         for one, other in zip(expected.flatten(), found.flatten(), strict=True):
             odd |= _odd(one, other)
         return odd
     if pa.types.is_list(expected.type) or pa.types.is_large_list(expected.type):
-        return odd | _odd_lists(expected, found)
-    if pa.types.is_floating(expected.type):
+        odd |= _odd_lists(expected, found)
+    elif pa.types.is_floating(expected.type):
         one, other = (each.to_numpy(zero_copy_only=False) for each in (expected, found))
-        return odd | ~np.isclose(one, other, rtol=0, atol=TOLERANCE, equal_nan=True)
-    return odd | ~pc.fill_null(pc.equal(expected, found), True).to_numpy(zero_copy_only=False)
+        odd |= ~np.isclose(one, other, rtol=0, atol=TOLERANCE, equal_nan=True)
+    else:
+        odd |= ~pc.fill_null(pc.equal(expected, found), True).to_numpy(zero_copy_only=False)
+    return odd
 
 
-def _odd_lists(expected: pa.Array, found: pa.Array) -> npt.NDArray[np.bool_]:
+def _odd_lists(expected: pa.Array, found: pa.Array) -> Bools:
     lengths, others = (pc.fill_null(pc.list_value_length(each), 0).to_numpy() for each in (expected, found))
-    odd: npt.NDArray[np.bool_] = lengths != others
+    odd: Bools = lengths != others
     if odd.any():  # the entries of the other rows would not lie beside one another
         kept = pa.array(~odd)
         odd[~odd] |= _odd_lists(expected.filter(kept), found.filter(kept))
