@@ -1,0 +1,81 @@
+"""A client of the MongoDB that a URI names, whose errors are this project's and never show the URI's secrets."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from recsys_assets.stores.store import StoreError, StoreFull, StoreUnavailable, Unrepresentable
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+
+TIMEOUTS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 60_000}
+DUPLICATE = 11000
+_REFUSED = (13, 18)  # Unauthorized, AuthenticationFailed
+_NO_SPACE = "No space left on device"  # strerror(ENOSPC), which WiredTiger passes on
+_OUT_OF_SPACE = 14031  # OutOfDiskSpace
+_AWAY = (6, 7, 50, 89, 91, 175, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436)  # stopping, timed out, not primary
+
+
+def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], str]":
+    """A client, which connects when it is first asked, and `host:port/database` for messages.
+
+    Waits are those of `TIMEOUTS` where the URI does not set them.
+
+    Raises:
+        StoreError: the URI cannot be used. The message tells the kind of error only: pymongo's own quotes the URI.
+    """
+    from pymongo import MongoClient
+    from pymongo.uri_parser import parse_uri
+
+    try:
+        parsed = parse_uri(uri)
+        waits: dict[str, Any] = {name: wait for name, wait in TIMEOUTS.items() if name not in parsed["options"]}
+        client: MongoClient[dict[str, Any]] = MongoClient(uri, **waits)
+        client.get_database(database)
+    except Exception as error:  # PyMongoError, ValueError, OSError of a certificate's file, ...
+        kind = type(error).__name__
+    else:
+        return client, ",".join(f"{host}:{port}" for host, port in parsed["nodelist"]) + f"/{database}"
+    # Raised out here, so that pymongo's error does not hang on to this one.
+    raise StoreError(
+        f"the MongoDB URI or the database's name cannot be used ({kind}): a URI is "
+        "mongodb://[user:password@]host[:port][/?options], with %-escapes in user and password"
+    )
+
+
+@contextlib.contextmanager
+def named(place: str) -> Iterator[None]:
+    """Turn what pymongo raises in the block into an error of `store.py` that names the place."""
+    from bson.errors import BSONError
+    from pymongo.errors import PyMongoError
+
+    try:
+        yield
+    except PyMongoError as error:
+        raise _named(place, error) from None
+    except (BSONError, OverflowError) as error:
+        raise Unrepresentable(f"MongoDB at {place} cannot hold what was given: {error}") from None
+
+
+def _named(place: str, error: Exception) -> StoreError:
+    from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure
+
+    if isinstance(error, ConnectionFailure) or not isinstance(error, OperationFailure):
+        said = re.split(r" \(configured|, Timeout:", str(error))[0]  # what follows is pages of topology
+        return StoreUnavailable(
+            f"MongoDB at {place} does not answer ({type(error).__name__}: {said}): "
+            "see that it runs and that MONGO_URI is right"
+        )
+    details = dict(error.details or {})
+    if isinstance(error, BulkWriteError):
+        details = [*details["writeErrors"], *details["writeConcernErrors"]][0]
+    code, said = details.get("code", error.code), str(details.get("errmsg", ""))
+    if code in _REFUSED:
+        return StoreUnavailable(f"MongoDB at {place} refused the user or the password, or the user may not do this")
+    if code == _OUT_OF_SPACE or _NO_SPACE in said:
+        return StoreFull(f"MongoDB at {place} has no room on its disk: make room, then publish again")
+    if code in _AWAY:
+        return StoreUnavailable(f"MongoDB at {place} gave up: {said} ({code}): try again when it is well")
+    return StoreError(f"MongoDB at {place} refuses: {said} ({code})")
