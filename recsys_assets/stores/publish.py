@@ -107,6 +107,35 @@ def roll_back(store: Store, collection: str, to: str | None = None) -> str:
     Raises:
         NothingToRollBackTo: it is not among those that are kept.
     """
+    version = _earlier(store, collection, to)
+    store.go_live(collection, version)
+    return version
+
+
+def roll_back_all(store: Store, to: str | None = None) -> dict[str, str]:
+    """Show readers of every collection the version of one bizdate, or of none if one lacks it; the versions' names.
+
+    Args:
+        store: where.
+        to: the bizdate; by default the newest before the live ones that every collection has.
+
+    Raises:
+        NothingToRollBackTo: a collection has no version of it. Then nothing was changed.
+    """
+    live = {name: version for name in store.collections() if (version := store.live(name))}
+    if to is None:
+        days = [{bizdate_of(each) for each in store.versions(name)} for name in live]
+        earlier = [day for day in set.intersection(*days) if day < min(map(bizdate_of, live.values()))] if days else []
+        if not earlier:
+            raise NothingToRollBackTo("no earlier bizdate is kept of every collection: name one with --to")
+        to = max(earlier)
+    versions = {name: _earlier(store, name, to) for name in live}
+    for name, version in versions.items():
+        store.go_live(name, version)
+    return versions
+
+
+def _earlier(store: Store, collection: str, to: str | None) -> str:
     live, kept = store.live(collection), store.versions(collection)
     if live is None:
         raise VersionMissing(f"{collection} was never published")
@@ -114,7 +143,6 @@ def roll_back(store: Store, collection: str, to: str | None = None) -> str:
     if not fitting:
         wanted = f"of {to}" if to else f"before {live}"
         raise NothingToRollBackTo(f"{collection} has no version {wanted}: it has {', '.join(kept) or 'none'}")
-    store.go_live(collection, fitting[-1])
     return fitting[-1]
 
 
