@@ -1,0 +1,191 @@
+"""Redis: a hash a row, as recsys_pipeline keeps its users, and a pointer to the live version.
+
+With the prefix `recsys`, the collection `redis_user` and the version V there are the keys
+
+* `recsys:redis_user:V:<queryid>`: a hash with a field for each column that is not null, as `texts.py` writes it;
+* `recsys:redis_user:live`: the text V, of the live version; a single SET switches it;
+* `recsys:versions`: a hash with the Arrow schema of each whole version, its field `redis_user/V`.
+
+A service in any language reads a user's terms, vector and seen items in two steps, and once again from the start
+should the version have been dropped between them (the second answer is then null throughout)::
+
+    GET   recsys:redis_user:live                                  -> "2026-01-06.0c1f0ab1ce5b"
+    HMGET recsys:redis_user:2026-01-06.0c1f0ab1ce5b:1234 term vector filter -> "16,10", "0.25,-1.5", "2333,17"
+
+One server, or one with replicas, is meant: versions are counted and dropped by SCAN, which sees one node of a cluster.
+"""
+
+import base64
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Self
+
+import pyarrow as pa
+
+from recsys_assets.stores import texts
+from recsys_assets.stores.servers import extra, without_credentials
+from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable, VersionMissing
+
+if TYPE_CHECKING:
+    import redis
+
+_BATCH = 1000  # rows sent, and keys looked at, at a time
+_SPECIAL = re.compile(r"([*?\[\]\\^-])")  # in Redis' patterns
+
+
+class RedisStore:
+    """Collections in a Redis.
+
+    Args:
+        uri: `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, `rediss://…` with TLS, or `unix://PATH`; redis-py's options
+            may follow, such as `?socket_timeout=60` (seconds; 5 by default). Nothing connects yet.
+        prefix: what its keys begin with.
+
+    Raises:
+        ExtraMissing: redis-py is not installed.
+        StoreError: the URI is none of Redis.
+    """
+
+    def __init__(self, uri: str, prefix: str) -> None:
+        self._name, self._prefix = f"Redis {without_credentials(uri)}", prefix
+        with extra("redis"):
+            import redis
+        connection: redis.Redis | None = None
+        with suppress(ValueError):  # what it says may hold a piece of the password
+            connection = redis.Redis.from_url(uri, decode_responses=True)
+        if connection is None:
+            raise StoreError(f"{self._name} is no URI of Redis: write redis://HOST:PORT/DB, rediss://… or unix://PATH")
+        self._connection = connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._name}, {self._prefix})"
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._connection.close()
+
+    def write(self, collection: str, version: str, table: pa.Table) -> None:
+        """See `Store.write`: an interrupted one is written over."""
+        with self._redis() as server:
+            if server.hexists(self._registry, f"{collection}/{version}"):
+                return
+            start, columns = self._key(collection, version, ""), table.column_names
+            for batch in table.combine_chunks().to_batches(max_chunksize=_BATCH):
+                keys = batch[KEY]
+                encoded = [texts.encode(name, batch[name], keys).to_pylist() for name in columns]
+                with server.pipeline(transaction=False) as pipeline:
+                    for row in zip(*encoded, strict=True):
+                        fields = {name: text for name, text in zip(columns, row, strict=True) if text is not None}
+                        pipeline.hset(f"{start}{row[0]}", mapping=fields)
+                    pipeline.execute()
+            schema = base64.b64encode(table.schema.serialize()).decode()
+            server.hset(self._registry, f"{collection}/{version}", schema)
+
+    def read(self, collection: str, keys: Sequence[str], version: str | None = None) -> pa.Table:
+        """See `Store.read`: when the live version changes and the old one is dropped meanwhile, read the new one."""
+        while True:
+            wanted = version or self.live(collection)
+            if wanted is None:
+                raise VersionMissing(f"{collection} has no live version in {self}: publish it")
+            table = self._rows(collection, keys, wanted)
+            if table is not None:
+                return table
+            if version or self.live(collection) == wanted:
+                raise self._missing(collection, wanted)
+
+    def _rows(self, collection: str, keys: Sequence[str], version: str) -> pa.Table | None:
+        """The rows, unless the version was not, or no longer, whole when all of them had been read."""
+        start = self._key(collection, version, "")
+        with self._redis() as server, server.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.hgetall(f"{start}{key}")
+            pipeline.hget(self._registry, f"{collection}/{version}")
+            *found, schema = pipeline.execute()
+        if schema is None:
+            return None
+        fields = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema)))
+        rows = [row for row in found if row]
+        columns = [pa.array([row.get(field.name) for row in rows], pa.string()) for field in fields]
+        return pa.table([texts.decode(*each) for each in zip(columns, fields.types, strict=True)], schema=fields)
+
+    def count(self, collection: str, version: str) -> int:
+        """See `Store.count`: a walk over all keys of the database."""
+        return len({key for keys in self._scan(collection, version) for key in keys})
+
+    def collections(self) -> list[str]:
+        """See `Store.collections`."""
+        return sorted({collection for collection, _ in self._whole()})
+
+    def versions(self, collection: str) -> list[str]:
+        """See `Store.versions`."""
+        return sorted(version for other, version in self._whole() if other == collection)
+
+    def live(self, collection: str) -> str | None:
+        """See `Store.live`."""
+        with self._redis() as server:
+            version = server.get(self._key(collection, "live"))
+        return None if version is None else str(version)
+
+    def go_live(self, collection: str, version: str) -> None:
+        """See `Store.go_live`."""
+        with self._redis() as server:
+            if not server.hexists(self._registry, f"{collection}/{version}"):
+                raise self._missing(collection, version)
+            server.set(self._key(collection, "live"), version)
+
+    def drop(self, collection: str, version: str) -> None:
+        """See `Store.drop`: first the entry, so that nobody takes what is left for the whole."""
+        live = self.live(collection)
+        with self._redis() as server:
+            if live == version:
+                server.delete(self._key(collection, "live"))
+            server.hdel(self._registry, f"{collection}/{version}")
+            for keys in self._scan(collection, version):
+                server.unlink(*keys)
+
+    @property
+    def _registry(self) -> str:
+        return f"{self._prefix}:versions"
+
+    def _key(self, *parts: str) -> str:
+        return ":".join([self._prefix, *parts])
+
+    def _whole(self) -> list[tuple[str, str]]:
+        """Collection and version of all that is wholly written."""
+        with self._redis() as server:
+            names = [str(name).partition("/") for name in server.hkeys(self._registry)]
+        return [(collection, version) for collection, _, version in names]
+
+    def _scan(self, collection: str, version: str) -> Iterator[list[str]]:
+        """Keys of a version's rows, in parts that are not empty; Redis may name one twice."""
+        pattern = _SPECIAL.sub(r"\\\1", self._key(collection, version, "")) + "*"
+        cursor = -1
+        while cursor:
+            with self._redis() as server:
+                cursor, keys = server.scan(max(cursor, 0), match=pattern, count=_BATCH)
+            if keys:
+                yield [str(key) for key in keys]
+
+    def _missing(self, collection: str, version: str) -> VersionMissing:
+        kept = ", ".join(self.versions(collection)) or "none"
+        return VersionMissing(f"{collection} has no version {version} in {self}: it has {kept}")
+
+    @contextmanager
+    def _redis(self) -> "Iterator[redis.Redis]":
+        """The connection; what goes wrong with it goes by the names of `store.py`."""
+        import redis
+
+        try:
+            yield self._connection
+        except redis.exceptions.OutOfMemoryError:
+            raise StoreFull(f"{self} has no memory left: drop versions (keep fewer) or raise its maxmemory") from None
+        except redis.RedisError as error:
+            said = str(error)[:200]  # of a row that was sent, all of it may be said
+            raise StoreUnavailable(f"{self}: {type(error).__name__}: {said}: is it up, and is the URI right?") from None
