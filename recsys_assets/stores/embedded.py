@@ -1,0 +1,112 @@
+"""A MongoDB server of the project's own, for where `MONGO_URI` names none: SecantusDB, one daemon a folder.
+
+SecantusDB lets one process open a folder, and several write here at once (Dagster's steps), so it runs as a daemon
+that all of them share. It listens on 127.0.0.1 only and asks for no password. Its licence is GPL-2.0-only and it is a
+beta: nothing that must be installed, and no place for data that cannot be made again.
+
+Three locks, which the system lets go of when their process dies, keep it to one daemon:
+
+* `.users`: shared by those who use the server. The daemon ends when it had it for itself at every look in `IDLE`
+  seconds, and then keeps it to its end: who comes meanwhile waits, finds no server, and starts the next one.
+* `.server`: held by the daemon, from before it exists: it inherits the lock as its standard input. An address is
+  only as good as this lock; one that a killed daemon left is never used.
+* `.starting`: held by who looks for the server, or starts it.
+"""
+
+import contextlib
+import fcntl
+import importlib.util
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock
+
+from recsys_assets.stores.store import StoreError, StoreUnavailable
+
+IDLE = 10  # seconds without a user after which the server ends
+STARTING = 60  # seconds that it has to answer; 0.5 is usual, more where it was killed in the middle of much writing
+
+
+class NoServer(StoreError):
+    """There is neither a `MONGO_URI` nor SecantusDB."""
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The URI of the folder's server, which runs as long as the block, and serves others' blocks too.
+
+    The data stay in the folder. What the server says goes to `server.log`.
+
+    Raises:
+        NoServer: SecantusDB is not installed.
+        StoreUnavailable: the server does not start; with the end of its log.
+    """
+    if importlib.util.find_spec("secantus") is None:
+        raise NoServer("no MongoDB: set MONGO_URI to one, or install the extra `mongo-server` to run one here")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".users").open("w") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        yield _address(folder.absolute())
+
+
+def _address(folder: Path) -> str:
+    """The URI of the server, which is started unless it runs."""
+    address, deadline = folder / "address", time.monotonic() + STARTING
+    with FileLock(folder / ".starting"):
+        starts = _start(folder)
+        while not address.exists():
+            time.sleep(0.05)
+            starts += _start(folder)  # one that ran was about to end: not counted
+            if starts > 1 or time.monotonic() > deadline:
+                said = (folder / "server.log").read_text(encoding="utf-8", errors="replace")[-500:].strip()
+                raise StoreUnavailable(f"the MongoDB server of {folder} does not start; its server.log ends: {said}")
+        return address.read_text(encoding="utf-8")
+
+
+def _start(folder: Path) -> bool:
+    """Start the server unless it runs; whether it was started."""
+    with (folder / ".server").open("w") as lock, (folder / "server.log").open("ab") as log:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        (folder / "address").unlink(missing_ok=True)
+        command = [sys.executable, "-m", "recsys_assets.stores.embedded", str(folder)]
+        subprocess.Popen(command, stdin=lock, stdout=log, stderr=log, start_new_session=True)
+        return True
+
+
+def _serve(folder: Path) -> None:
+    """Be the server, until nobody uses it."""
+    from secantus import SecantusDBServer
+
+    address, coming = folder / "address", folder / ".address"
+    data = str(folder / "data")
+    with (folder / ".users").open("w") as users, SecantusDBServer(storage_path=data, enable_test_commands=False) as it:
+        coming.write_text(it.uri, encoding="utf-8")
+        coming.replace(address)
+        _wait_until_unused(users.fileno())
+        address.unlink()
+
+
+def _wait_until_unused(users: int) -> None:
+    """Return when nobody held the lock at any look in `IDLE` seconds; then it is this process's."""
+    looks = 0
+    while True:
+        time.sleep(1)
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            looks = 0
+            continue
+        looks += 1
+        if looks >= IDLE:
+            return
+        fcntl.flock(users, fcntl.LOCK_UN)
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]))
