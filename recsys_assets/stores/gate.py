@@ -37,8 +37,8 @@ def _pass(lake: Lake, bizdate: str, made: Manifest, fingerprint: str, seen: set[
     name = f"{made.asset} {made.bizdate}"
     if made.failed_checks:
         raise GateNotPassed(
-            f"nothing of {bizdate} is published that was made of {name}, which failed "
-            f"{', '.join(made.failed_checks)}: mend its cause and materialize {made.asset} again"
+            f"{name} failed {', '.join(made.failed_checks)}: nothing that was made of it is published; "
+            f"mend its cause and materialize {made.asset} again"
         )
     if made.fingerprint != fingerprint:
         raise GateNotPassed(f"{name} was made anew since: materialize what was made of it again")
@@ -54,7 +54,7 @@ def _pass_champion(lake: Lake, bizdate: str, seen: set[str]) -> Champion:
     made = _manifest(lake, CHAMPION, bizdate)
     if made.failed_checks:
         raise GateNotPassed(
-            f"nothing of {bizdate} is published: {CHAMPION} failed {', '.join(made.failed_checks)}: "
+            f"{CHAMPION} {bizdate} failed {', '.join(made.failed_checks)}: nothing of the day is published; "
             f"mend its cause and materialize {CHAMPION} again"
         )
     champion = read_champion(lake.read(CHAMPION, bizdate))

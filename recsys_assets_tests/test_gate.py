@@ -1,0 +1,106 @@
+"""The gate before the stores: on a lake of small partitions, each made of others as their manifests say."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recsys_assets.lake import GateNotPassed, Lake, Manifest
+from recsys_assets.ranking.champion import CHAMPION, Candidate, record
+from recsys_assets.stores.gate import pass_gate
+
+YESTERDAY, DAY = "2026-01-05", "2026-01-06"
+
+
+class World:
+    """`splits` -> `user_features`, and `onnx_widedeep` -> `rank_champion`, of one day."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lake = Lake(str(folder), "sample")
+        self.write("interactions", YESTERDAY, failed="no_nulls")
+        self.write("splits", DAY, f"interactions/{YESTERDAY}")
+        self.write("user_features", DAY, f"splits/{DAY}")
+        self.write("rank_widedeep", DAY)
+        self.write("onnx_widedeep", DAY, f"rank_widedeep/{DAY}")
+        self.choose(DAY)
+
+    def write(self, asset: str, day: str, *upstream: str, failed: str = "", text: str = "") -> None:
+        with self.lake.draft(asset, day) as draft:
+            draft.path("rows").write_text(text)
+            made_of = {each: self.lake.manifest(*each.split("/")).fingerprint for each in upstream}
+            checks = [failed] if failed else []
+            draft.manifest = dataclasses.replace(draft.manifest, upstream=made_of, failed_checks=checks)
+
+    def choose(self, day: str, failed: str = "") -> None:
+        """The champion of `DAY`: Wide & Deep of a day; DeepFM failed and was not chosen."""
+        onnx = self.lake.manifest("onnx_widedeep", day)
+        chosen = Candidate("widedeep", day, 0.8, path="x", sha256="y", fingerprint=onnx.fingerprint)
+        self.write("rank_deepfm", DAY, failed="auc_floor")
+        with self.lake.draft("rank_champion", DAY) as draft:
+            draft.path(CHAMPION).write_text(record(chosen, "best", [chosen]).to_json())
+            draft.manifest.failed_checks = [failed] if failed else []
+            draft.manifest.upstream = {f"rank_deepfm/{DAY}": self.lake.manifest("rank_deepfm", DAY).fingerprint}
+
+    def sources(self) -> list[Manifest]:
+        return [self.lake.manifest("user_features", DAY)]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_the_gate_is_open_whatever_failed_on_other_days_or_was_not_chosen(world: World) -> None:
+    assert pass_gate(world.lake, DAY, world.sources()).model == "widedeep"
+
+
+CLOSED: dict[str, tuple[Callable[[World], None], str]] = {
+    "a source failed": (
+        lambda world: world.write("user_features", DAY, failed="unique_keys"),
+        "user_features 2026-01-06 failed unique_keys: nothing",
+    ),
+    "what a source was made of failed": (
+        lambda world: world.write("splits", DAY, f"interactions/{YESTERDAY}", failed="no_nulls"),
+        "splits 2026-01-06 failed no_nulls: nothing",
+    ),
+    "what a source was made of was made anew": (
+        lambda world: world.write("splits", DAY, text="other rows"),
+        "splits 2026-01-06 was made anew since",
+    ),
+    "the champion failed": (
+        lambda world: world.choose(DAY, failed="champion_is_sound"),
+        "rank_champion 2026-01-06 failed champion_is_sound",
+    ),
+    "the champion's model is another one": (
+        lambda world: world.write("onnx_widedeep", DAY, text="other weights"),
+        "onnx_widedeep 2026-01-06 was made anew since",
+    ),
+    "parity of the champion's model failed": (
+        lambda world: world.write("onnx_widedeep", DAY, f"rank_widedeep/{DAY}", failed="onnx_matches_model"),
+        "onnx_widedeep 2026-01-06 failed onnx_matches_model",
+    ),
+}
+
+
+@pytest.mark.parametrize(("happens", "says"), CLOSED.values(), ids=CLOSED)
+def test_the_gate_is_closed_when(world: World, happens: Callable[[World], None], says: str) -> None:
+    happens(world)
+    with pytest.raises(GateNotPassed, match=says):
+        pass_gate(world.lake, DAY, world.sources())
+
+
+def test_the_gate_is_closed_without_a_champion(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path), "sample")
+    with pytest.raises(GateNotPassed, match="rank_champion has no partition for 2026-01-06"):
+        pass_gate(lake, DAY, [])
+
+
+def test_the_champion_of_an_earlier_day_is_looked_at_on_its_own_day(world: World) -> None:
+    world.write("rank_widedeep", YESTERDAY)
+    world.write("onnx_widedeep", YESTERDAY, f"rank_widedeep/{YESTERDAY}")
+    world.choose(YESTERDAY)
+    assert pass_gate(world.lake, DAY, world.sources()).bizdate == YESTERDAY
+    world.write("rank_widedeep", YESTERDAY, failed="auc_floor")
+    with pytest.raises(GateNotPassed, match="rank_widedeep 2026-01-05 failed auc_floor"):
+        pass_gate(world.lake, DAY, world.sources())
