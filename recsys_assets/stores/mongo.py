@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pymongo.collection import Collection
 
 EXISTS = 48  # NamespaceExists
+ASKED = 50  # keys at once: SecantusDB takes 0.06 ms a document with 50 keys, 0.5 ms with 1,000
 T = TypeVar("T")
 
 
@@ -92,7 +93,7 @@ class MongoStore:
         with named(self._place):
             while True:
                 entry = self._entry(collection, version)
-                found = {each["_id"]: each for each in self._database[entry["physical"]].find({"_id": {"$in": keys}})}
+                found = {each["_id"]: each for each in self._found(entry["physical"], keys)}
                 # Rows that are missing may have been dropped meanwhile, after another version had gone live.
                 if len(found) == len(set(keys)) or self._entry(collection, version) == entry:
                     return to_table(
@@ -156,6 +157,11 @@ class MongoStore:
         """A release record by its number, or the current one; None where there is none."""
         with named(self._place):
             return release(self._database["_releases"], number)
+
+    def _found(self, physical: str, keys: Sequence[str]) -> "Iterator[dict[str, Any]]":
+        """Documents of the keys, in any order."""
+        for first in range(0, len(keys), ASKED):
+            yield from self._database[physical].find({"_id": {"$in": keys[first : first + ASKED]}})
 
     def _entry(self, collection: str, version: str | None) -> dict[str, Any]:
         """What `_versions` says of a version, or `_live` of the live one."""
