@@ -1,0 +1,249 @@
+"""Milvus: a collection a version, searched by inner product, and an alias for the live one.
+
+Of the prefix `movielens-1m`, the collection `widedeep_item` and the version `2003-02-28.0c1f0ab1ce5b` there are
+
+* `widedeep_item__movielens_1m__2003_02_28_0c1f0ab1ce5b`: Milvus takes letters, digits and underscores only;
+* the same with `__unfinished` at its end while it is being written: one renaming makes it whole;
+* the alias `widedeep_item__movielens_1m`, by which services search; it is switched in one step.
+
+The column `vector` is a FLOAT_VECTOR with a FLAT index, which is exact, and the metric IP, as the models are trained;
+`queryid` is the primary key, the other columns are scalars and arrays. The Arrow schema is the collection's property
+`arrow_schema`.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import pyarrow as pa
+
+from recsys_assets.stores.milvus_fields import collection_schema
+from recsys_assets.stores.servers import extra, without_credentials
+from recsys_assets.stores.store import KEY, StoreFull, StoreUnavailable, VersionMissing
+from recsys_assets.stores.vectors import VECTOR, Vectors, with_fixed_vectors
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+    from pymilvus.milvus_client import IndexParams
+
+_BATCH = 1000  # rows sent, or asked for, at a time: Milvus takes 64 MB and gives 16,384 rows
+_PATIENCE = 30  # seconds; without, pymilvus tries 75 times
+_FULL = (3, 7, 9)  # Milvus' codes: no memory, no disk, a quota used up
+_SCHEMA, _UNFINISHED = "arrow_schema", "__unfinished"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The rows with the highest inner product with each of N vectors, best first, equal ones in the order of keys.
+
+    Attributes:
+        keys: of each, K or fewer.
+        scores: of each, their inner products.
+    """
+
+    keys: list[list[str]]
+    scores: list[list[float]]
+
+
+class MilvusStore:
+    """Collections in a Milvus; see `Store` for its methods.
+
+    Args:
+        uri: `http[s]://[USER:PASSWORD@]HOST[:19530][/DATABASE]`; or a path that ends in `.db`, the folder of a Milvus
+            Lite, which one process at a time can open, from its first call to `close`. Nothing connects yet.
+        prefix: tells its collections from others; `-` and `_` in it are the same.
+
+    Raises:
+        ExtraMissing: pymilvus is not installed.
+    """
+
+    def __init__(self, uri: str, prefix: str) -> None:
+        with extra("milvus"):
+            import pymilvus  # noqa: F401
+        self._uri, self._prefix = uri, re.sub(r"\W", "_", prefix)
+        self._name = f"Milvus {without_credentials(uri)}"
+        self._client: MilvusClient | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._name}, {self._prefix})"
+
+    def close(self) -> None:
+        """Disconnect, and let go of the folder of a Milvus Lite."""
+        if self._client:
+            self._client.close()
+            self._client = None
+        if self._uri.endswith(".db"):
+            from milvus_lite.server_manager import server_manager_instance
+
+            server_manager_instance.release_server(self._uri)
+
+    def write(self, collection: str, version: str, table: pa.Table) -> None:
+        """See `Store.write`: what an interrupted one left is removed first."""
+        if version in self.versions(collection):
+            return
+        fixed, name = with_fixed_vectors(table), self._physical(collection, version)
+        unfinished = f"{name}{_UNFINISHED}"
+        fields = collection_schema(fixed)
+        self._ask("drop_collection", unfinished)
+        self._ask(
+            "create_collection",
+            unfinished,
+            schema=fields,
+            index_params=_flat_index(),
+            consistency_level="Strong",  # what was written is read and counted at once
+            properties={_SCHEMA: base64.b64encode(table.schema.serialize()).decode()},
+        )
+        for batch in fixed.to_batches(max_chunksize=_BATCH):
+            self._ask("insert", unfinished, batch.to_pylist())
+        self._ask("flush", unfinished)
+        self._ask("rename_collection", unfinished, name)
+
+    def read(self, collection: str, keys: Sequence[str], version: str | None = None) -> pa.Table:
+        """See `Store.read`."""
+        return self._found(collection, version, lambda name: self._rows(name, keys))
+
+    def search(self, collection: str, vectors: Vectors, k: int, version: str | None = None) -> Nearest:
+        """The k nearest rows of each of the vectors (N, D), of a version or the live one.
+
+        Raises:
+            VersionMissing: there is no such version.
+            StoreError: Milvus refuses, for instance vectors of another width.
+        """
+        return self._found(collection, version, lambda name: self._nearest(name, vectors, k))
+
+    def count(self, collection: str, version: str) -> int:
+        """See `Store.count`."""
+        return self._found(collection, version, self._counted)
+
+    def collections(self) -> list[str]:
+        """See `Store.collections`."""
+        return sorted({collection for collection, _ in self._whole()})
+
+    def versions(self, collection: str) -> list[str]:
+        """See `Store.versions`."""
+        return sorted(version for other, version in self._whole() if other == collection)
+
+    def live(self, collection: str) -> str | None:
+        """See `Store.live`."""
+        alias = self._alias(collection)
+        if alias not in self._ask("list_aliases")["aliases"]:
+            return None
+        found = self._parsed(self._ask("describe_alias", alias)["collection_name"])
+        return found[1] if found else None
+
+    def go_live(self, collection: str, version: str) -> None:
+        """See `Store.go_live`."""
+        if version not in self.versions(collection):
+            raise self._missing(collection, version)
+        name, alias = self._physical(collection, version), self._alias(collection)
+        self._ask("load_collection", name)
+        known = alias in self._ask("list_aliases")["aliases"]
+        self._ask("alter_alias" if known else "create_alias", name, alias)
+
+    def drop(self, collection: str, version: str) -> None:
+        """See `Store.drop`."""
+        name = self._physical(collection, version)
+        if self.live(collection) == version:
+            self._ask("drop_alias", self._alias(collection))
+        for each in (name, f"{name}{_UNFINISHED}"):
+            self._ask("drop_collection", each)
+
+    def _rows(self, name: str, keys: Sequence[str]) -> pa.Table:
+        """The rows of the keys, of Milvus' collection."""
+        properties = self._ask("describe_collection", name)["properties"]
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(properties[_SCHEMA])))
+        found = {}
+        for first in range(0, len(keys), _BATCH):
+            some = list(keys[first : first + _BATCH])
+            found |= {row[KEY]: row for row in self._ask("get", name, some, output_fields=schema.names)}
+        return pa.Table.from_pylist([found[key] for key in keys if key in found], schema)
+
+    def _nearest(self, name: str, vectors: Vectors, k: int) -> Nearest:
+        options = {"anns_field": VECTOR, "search_params": {"metric_type": "IP"}, "output_fields": [KEY]}
+        answers = self._ask("search", name, vectors.tolist(), limit=k, **options)
+        pairs = [sorted((-hit["distance"], hit["entity"][KEY]) for hit in hits) for hits in answers]
+        return Nearest([[key for _, key in hits] for hits in pairs], [[-score for score, _ in hits] for hits in pairs])
+
+    def _counted(self, name: str) -> int:
+        (row,) = self._ask("query", name, filter="", output_fields=["count(*)"])
+        return int(row["count(*)"])
+
+    def _found(self, collection: str, version: str | None, find: Callable[[str], T]) -> T:
+        """What `find` makes of the version's collection; again, when the live one changed and was dropped meanwhile."""
+        while True:
+            wanted = version or self.live(collection)
+            if wanted is None:
+                raise VersionMissing(f"{collection} has no live version in {self}: publish it")
+            try:
+                name = self._physical(collection, wanted)
+                self._ask("load_collection", name)
+                return find(name)
+            except StoreUnavailable:
+                if wanted in self.versions(collection):
+                    raise
+            if version or self.live(collection) == wanted:
+                raise self._missing(collection, wanted)
+
+    def _ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the client; what goes wrong goes by the names of `store.py`."""
+        from pymilvus import MilvusException
+
+        client = self._connected()
+        try:
+            return getattr(client, method)(*args, timeout=_PATIENCE, **kwargs)
+        except MilvusException as error:
+            if error.code in _FULL or "No space left" in error.message:
+                raise StoreFull(f"{self} has no room: drop versions (keep fewer), or make room: {error}") from None
+            raise StoreUnavailable(f"{self}: {method}: {error}") from None
+
+    def _connected(self) -> "MilvusClient":
+        """The client, connected when it is first needed."""
+        from pymilvus import MilvusClient, MilvusException
+
+        if self._client is None:
+            with suppress(MilvusException, ValueError):  # what they say may hold the URI, or a piece of the password
+                self._client = MilvusClient(self._uri, timeout=_PATIENCE)
+        if self._client is None:
+            raise StoreUnavailable(
+                f"{self} cannot be opened: is it up, is the URI right (http://USER:PASSWORD@HOST:19530, or a path that "
+                "ends in .db), and has no other process the folder open?"
+            )
+        return self._client
+
+    def _alias(self, collection: str) -> str:
+        return f"{collection}__{self._prefix}"
+
+    def _physical(self, collection: str, version: str) -> str:
+        """Milvus' name for a version."""
+        return f"{self._alias(collection)}__{re.sub('[-.]', '_', version)}"
+
+    def _parsed(self, name: str) -> tuple[str, str] | None:
+        """Collection and version of a name that `_physical` made; None of any other."""
+        parts = re.fullmatch(rf"(\w+)__{self._prefix}__(\d{{4}})_(\d\d)_(\d\d)_([0-9a-z]+)", name)
+        return (parts[1], f"{parts[2]}-{parts[3]}-{parts[4]}.{parts[5]}") if parts else None
+
+    def _whole(self) -> list[tuple[str, str]]:
+        """Collection and version of all that is wholly written."""
+        return [found for name in self._ask("list_collections") if (found := self._parsed(name))]
+
+    def _missing(self, collection: str, version: str) -> VersionMissing:
+        kept = ", ".join(self.versions(collection)) or "none"
+        return VersionMissing(f"{collection} has no version {version} in {self}: it has {kept}")
+
+
+def _flat_index() -> "IndexParams":
+    from pymilvus.milvus_client import IndexParams
+
+    index = IndexParams()
+    index.add_index(VECTOR, index_type="FLAT", metric_type="IP")
+    return index

@@ -1,0 +1,81 @@
+"""Arrow columns as Milvus' fields: which types it holds, and how long a text and an array may be."""
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.stores.store import KEY, Unrepresentable
+from recsys_assets.stores.vectors import VECTOR
+
+if TYPE_CHECKING:
+    from pymilvus import CollectionSchema
+
+BYTES, ENTRIES = 65_535, 4096  # of a text, and of an array, at most
+_TYPES = {
+    pa.bool_(): "BOOL",
+    pa.int8(): "INT8",
+    pa.int16(): "INT16",
+    pa.int32(): "INT32",
+    pa.int64(): "INT64",
+    pa.float32(): "FLOAT",
+    pa.float64(): "DOUBLE",
+    pa.string(): "VARCHAR",
+    pa.large_string(): "VARCHAR",
+}
+
+
+def collection_schema(table: pa.Table) -> "CollectionSchema":
+    """The fields of a table whose column `vector` is of a fixed size, `KEY` the primary one.
+
+    Raises:
+        Unrepresentable: a column is of a type that Milvus does not hold, or a row exceeds its bounds.
+    """
+    from pymilvus import CollectionSchema, FieldSchema
+
+    fields = [FieldSchema(column.name, **_field(column, table)) for column in table.schema]
+    return CollectionSchema(fields, enable_dynamic_field=False)
+
+
+def _field(column: pa.Field, table: pa.Table) -> dict[str, Any]:
+    """What Milvus is told of a column."""
+    from pymilvus import DataType
+
+    kind, rows = column.type, table[column.name]
+    if column.name == VECTOR:
+        return {"dtype": DataType.FLOAT_VECTOR, "dim": kind.list_size}
+    if _is_list(kind):
+        parents = pc.list_parent_indices(rows)
+        _refuse_longer(column.name, table[KEY], pc.list_value_length(rows), ENTRIES, "entries")
+        entries = {"element_type": DataType[_name(column.name, kind.value_type)], "max_capacity": ENTRIES}
+        values, keys = pc.list_flatten(rows), table[KEY].take(parents)
+        if values.null_count:
+            raise Unrepresentable(f"column {column.name} of row {keys.filter(values.is_null())[0]}: a null in a list")
+        return {"dtype": DataType.ARRAY, "nullable": True, **entries, **_bytes(column.name, keys, values)}
+    scalar = {"dtype": DataType[_name(column.name, kind)], **_bytes(column.name, table[KEY], rows)}
+    return {**scalar, "is_primary": True} if column.name == KEY else {**scalar, "nullable": True}
+
+
+def _name(column: str, kind: pa.DataType) -> str:
+    """Milvus' name of a scalar type."""
+    if kind not in _TYPES:
+        raise Unrepresentable(f"column {column}: Milvus has no type for {kind}: cast it, to text for instance")
+    return _TYPES[kind]
+
+
+def _bytes(column: str, keys: pa.ChunkedArray, values: pa.ChunkedArray) -> dict[str, int]:
+    """The bound of texts, when the values are; `keys` are those of their rows."""
+    if _TYPES[values.type] != "VARCHAR":
+        return {}
+    _refuse_longer(column, keys, pc.binary_length(values), BYTES, "bytes")
+    return {"max_length": BYTES}
+
+
+def _refuse_longer(column: str, keys: pa.ChunkedArray, sizes: pa.ChunkedArray, most: int, unit: str) -> None:
+    longer = keys.filter(pc.greater(sizes, most))
+    if len(longer):
+        raise Unrepresentable(f"column {column} of row {longer[0]}: Milvus holds at most {most:,} {unit}")
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType)
