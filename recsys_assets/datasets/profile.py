@@ -111,6 +111,11 @@ class Split(_Part):
     validation_ratio: float = Field(default=0.1, gt=0, lt=1)
     validation_days: int = Field(default=1, ge=1)
 
+    @property
+    def has_online(self) -> bool:
+        """Whether there is an online part."""
+        return self.strategy != "by_day" and self.online_last_n > 0
+
 
 class Recall(_Part):
     """How lists of candidates are judged: the positives of the test rows are right, the history is all before.

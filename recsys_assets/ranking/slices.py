@@ -26,7 +26,7 @@ def slices(test: pa.Table, term: str | None) -> dict[str, Bools]:
     found: dict[str, Bools] = {}
     for column, what in COUNTS.items():
         if column in test.column_names:
-            found |= _by_count(what, np.rint(np.expm1(test[column].to_numpy().astype(np.float64))))
+            found |= by_count(what, np.rint(np.expm1(test[column].to_numpy().astype(np.float64))))
     if term:
         found |= _by_term(term, test[term].combine_chunks())
     positive = test["label"].to_numpy() > 0
@@ -44,8 +44,8 @@ def slice_aucs(
     }
 
 
-def _by_count(what: str, counts: npt.NDArray[np.float64]) -> dict[str, Bools]:
-    """Slices by the number of earlier rows of the user or item."""
+def by_count(what: str, counts: npt.NDArray[np.float64]) -> dict[str, Bools]:
+    """(N,) slices by the number (N,) of earlier rows of the user or item."""
     place = np.searchsorted(EDGES, counts, side="right")
     ranges = [f"under {EDGES[0]}", *(f"{low} to {high - 1}" for low, high in zip(EDGES, EDGES[1:], strict=False))]
     return {f"{what} with {each} earlier rows": place == n for n, each in enumerate([*ranges, f"{EDGES[-1]} or more"])}

@@ -1,0 +1,141 @@
+"""The whole way to a user's list, judged by the interactions that nothing has learned from or was chosen by."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+import pyarrow.parquet as pq
+
+from recsys_assets.assets import funnel_tables, show
+from recsys_assets.assets.funnel_lists import READS, FunnelLists, events_of, recommend
+from recsys_assets.assets.tracked import tuned
+from recsys_assets.checks import Check, check_unique, lake_asset
+from recsys_assets.datasets.duck import connect, scan
+from recsys_assets.funnel import evaluation, merge, recommendations
+from recsys_assets.funnel.scoring import served
+from recsys_assets.funnel.stopwatch import Stopwatch
+from recsys_assets.io_managers import Output, writing
+from recsys_assets.lake import Partition
+from recsys_assets.ranking.champion import read_champion
+from recsys_assets.resources import Dataset, LakeStore
+from recsys_assets.retrieval.candidates import catalogue
+from recsys_assets.retrieval.details import faults
+from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, of_everyone, queries
+
+SEED = 1
+RECOMMENDATIONS, REPORT = "recommendations.parquet", "report.md"
+SOUND = Check("lists_are_sound", "no final list holds an item twice, or a seen one where these are left out")
+ONE_EACH = Check("unique_keys", "one row a user")
+BEST = Check("final_beats_all", "the final list's NDCG@50 is above each channel's, whole interval", blocking=False)
+
+
+class FunnelConfig(merge.Funnel, dg.Config):
+    """Settings of the funnel; the defaults were chosen on test rows of MovieLens 1M (see `funnel/merge.py`)."""
+
+
+@lake_asset(
+    ins={asset: dg.AssetIn() for asset in READS},
+    kinds={"onnx", "numpy", "parquet", "markdown"},
+    checks=[SOUND, ONE_EACH, BEST],
+)
+def funnel_report(
+    context: dg.AssetExecutionContext,
+    config: FunnelConfig,
+    lake: LakeStore,
+    dataset: Dataset,
+    **inputs: Partition,
+) -> dg.MaterializeResult:
+    """Every user's list as a service would make it: channels, merge, features, the champion's ONNX file, the best 50.
+
+    Each step is judged by the online rows, which nothing else looks at: what a user touched next, liked or not. The
+    recall methods and the ranker have learned from rows before the test rows; what they know of users and items is as
+    of the last offline row. Beside the final list stand the merged candidates and each channel alone.
+
+    The 95 % intervals are of 200 draws of users; differences are on the same draws.
+    """
+    profile = dataset.load()
+    config, best = tuned(context, lake, profile, "funnel", config)
+    scorer, of_champion = served(lake.lake, read_champion(inputs["rank_champion"]))
+    filter_seen, watch = profile.recall.filter_seen, Stopwatch()
+    upstream, settings = [*inputs.values(), *of_champion, *best], {"filter_seen": filter_seen, **config.model_dump()}
+    with writing(context, lake, upstream, settings, SEED) as output:
+        with watch("read events"):
+            events = events_of(inputs)
+            asked = of_everyone(events, "online")
+        found = recommend(profile, inputs, scorer, events, asked, config, watch)
+        with watch("write"):
+            table = recommendations.table(events, asked, found.channels, found.final)
+            pq.write_table(table, output.path(RECOMMENDATIONS), compression="zstd")
+        output.manifest.rows = len(asked)
+        with watch("judge"):
+            _report(output, events, found, filter_seen)
+        _check(output, events, asked, found, filter_seen)
+        output.metadata["where the time goes"] = funnel_tables.seconds(watch.seconds)
+    return output.result()
+
+
+def _report(output: Output, events: Interactions, found: FunnelLists, filter_seen: bool) -> None:
+    """Figures, intervals, losses and slices: as metrics, as tables of a file and of the metadata, as plots."""
+    items = {"final": found.final.lists.items, "candidates": found.candidates.items}
+    items |= {name: listed.items for name, listed in found.channels.items()}
+    right = queries(events, "online", filter_seen, liked=False)
+    judged = {name: evaluation.judge(listed[right.users], right) for name, listed in items.items()}
+    compared = evaluation.compare(judged, "final", SEED)
+    everything = queries(events, "online", False, liked=False)
+    theirs = {name: listed[everything.users] for name, listed in items.items()}
+    lost = evaluation.losses(events, everything, catalogue(events, "online"), theirs, filter_seen)
+    parts = evaluation.slices(events, right, queries(events, "online", filter_seen))
+    sliced = {part: _ndcg(items, asked) for part, asked in parts.items()}
+    _measure(output, compared, lost, sliced)
+    _show(
+        output,
+        funnel_tables.compared(compared)
+        | {
+            "where the right answers end": funnel_tables.losses(lost),
+            "slices (NDCG@50)": funnel_tables.slices(sliced, {part: len(asked.truth) for part, asked in parts.items()}),
+        },
+    )
+    output.metadata["NDCG@50"] = show.picture(funnel_tables.ndcg_plot(compared))
+    output.metadata["right answers"] = show.picture(funnel_tables.losses_plot(lost))
+
+
+def _ndcg(items: Mapping[str, Ints], asked: Queries) -> dict[str, float]:
+    """NDCG@50 of each list for some queries."""
+    return {
+        name: evaluation.judge(listed[asked.users], asked).figures()[evaluation.MAIN] for name, listed in items.items()
+    }
+
+
+def _measure(
+    output: Output, compared: evaluation.Compared, lost: Mapping[str, int], sliced: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Metrics by list as `<list>.<metric>`; of NDCG@50 also intervals and what was liked; right answers by step."""
+    named, main = output.manifest.metrics, evaluation.MAIN
+    for name, figures in compared.figures.items():
+        named |= {f"{name}.{metric}": value for metric, value in figures.items()}
+        named[f"{name}.liked.{main}"] = sliced["liked"][name]
+    ranges = {f"{name}.{main}": found[main] for name, found in compared.intervals.items()}
+    ranges |= {f"final_minus_{name}.{main}": found[main] for name, found in compared.differences.items()}
+    for name, interval in ranges.items():
+        named |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+    named |= {f"truths_{step.replace(' ', '_')}": float(count) for step, count in lost.items()}
+    named["truths"] = float(sum(lost.values()))
+    lowest = min(found[main].low for name, found in compared.differences.items() if name != "candidates")
+    output.check(BEST.name, lowest > 0, lowest_difference=lowest)
+
+
+def _check(output: Output, events: Interactions, asked: Queries, found: FunnelLists, filter_seen: bool) -> None:
+    """What the final lists must be."""
+    wrong = faults(events, asked, found.final.lists, filter_seen)
+    output.check(SOUND.name, not any(wrong.values()), **wrong)
+    with connect() as connection:
+        check_unique(output, connection, scan([output.path(RECOMMENDATIONS)]), ["user_id"])
+
+
+def _show(output: Output, tables: Mapping[str, dg.MarkdownMetadataValue]) -> None:
+    """All tables as one file, and as metadata."""
+    sections = [
+        f"# Funnel, {output.manifest.bizdate}",
+        *(f"## {name}\n\n{each.md_str}" for name, each in tables.items()),
+    ]
+    output.path(REPORT).write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    output.metadata |= {f"table: {name}": each for name, each in tables.items()}

@@ -1,0 +1,83 @@
+"""The funnel's lists of a bizdate, of all users or of one: `funnel_report` judges and `recsys recommend` shows them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from recsys_assets.assets.hitrate import METHODS
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.funnel.merge import CHANNELS, Funnel, Ranked, merge, rank
+from recsys_assets.funnel.scoring import Scorer
+from recsys_assets.funnel.stopwatch import Stopwatch
+from recsys_assets.lake import Partition
+from recsys_assets.retrieval.interactions import Interactions, Queries, find, read
+from recsys_assets.retrieval.lists import Lists, Scores
+
+READS = tuple(
+    dict.fromkeys(
+        [
+            *("splits", "users", "user_features", "item_features", "rank_champion"),
+            *(asset for channel in CHANNELS for asset in METHODS[channel].reads),
+        ]
+    )
+)
+
+
+@dataclass(frozen=True)
+class FunnelLists:
+    """The lists of N queries at each step: of the channels, merged, ranked."""
+
+    channels: dict[str, Lists]
+    candidates: Lists
+    final: Ranked
+
+
+def events_of(inputs: Mapping[str, Partition]) -> Interactions:
+    """All events of `splits`, numbered among all users of `users`."""
+    user_ids = np.sort(pq.read_table(inputs["users"].path(ROWS), columns=["user_id"])["user_id"].to_numpy())
+    return read(inputs["splits"].path(ROWS)).with_users(user_ids)
+
+
+def recommend(
+    profile: Profile,
+    inputs: Mapping[str, Partition],
+    scorer: Scorer,
+    events: Interactions,
+    asked: Queries,
+    settings: Funnel,
+    watch: Stopwatch,
+) -> FunnelLists:
+    """The lists of queries about the online part, their users ascending; `inputs` are the partitions of `READS`."""
+    channels, filter_seen = {}, profile.recall.filter_seen
+    for name in CHANNELS:
+        with watch(f"recall {name}"):
+            partitions = [inputs[asset] for asset in METHODS[name].reads]
+            channels[name] = METHODS[name].lists(events, asked, settings.channel_size, filter_seen, *partitions)
+    with watch("merge"):
+        candidates = merge(channels, events, asked, settings, filter_seen)
+    with watch("features and scores"):
+        probabilities = _probabilities(profile, inputs, scorer, events, asked, candidates)
+    with watch("rank"):
+        return FunnelLists(channels, candidates, rank(candidates, probabilities, settings))
+
+
+def _probabilities(
+    profile: Profile,
+    inputs: Mapping[str, Partition],
+    scorer: Scorer,
+    events: Interactions,
+    asked: Queries,
+    candidates: Lists,
+) -> Scores:
+    """(N, C) what the ranker says of each candidate, by the snapshots; 0 where a list is shorter."""
+    users, items = (pq.read_table(inputs[f"{side}_features"].path(ROWS)) for side in ("user", "item"))
+    row, place = np.nonzero(candidates.items >= 0)
+    user = find(users["user_id"].to_numpy(), events.user_ids[asked.users])
+    item = find(items["item_id"].to_numpy(), events.item_ids)
+    probabilities = np.zeros(candidates.items.shape, np.float32)
+    rule = profile.features.affinity
+    probabilities[row, place] = scorer.pairs(users, items, user[row], item[candidates.items[row, place]], rule)
+    return probabilities

@@ -1,0 +1,74 @@
+"""Tables and plots of `funnel_report`."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import numpy as np
+
+from recsys_assets.assets import show
+from recsys_assets.funnel.evaluation import MAIN, NAMES, Compared
+from recsys_assets.ranking.bootstrap import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Tables = dict[str, dg.MarkdownMetadataValue]
+
+
+def compared(found: Compared) -> Tables:
+    """The lists' figures with their intervals, and how far the final list is above each, a star where that is sure."""
+    figures = [
+        (name, *(f"{found.figures[name][each]:.4f} ({_range(found.intervals[name][each], '')})" for each in NAMES))
+        for name in found.figures
+    ]
+    differences = [
+        (name, *(_range(each[metric], "+") + ("" if 0.0 in each[metric] else " *") for metric in NAMES))
+        for name, each in found.differences.items()
+    ]
+    return {
+        "figures, with 95 % intervals": show.table(["", *NAMES], figures),
+        "final list less each other, 95 % intervals (* without 0)": show.table(["", *NAMES], differences),
+    }
+
+
+def losses(lost: Mapping[str, int]) -> dg.MarkdownMetadataValue:
+    """How many right answers end at each step."""
+    total = sum(lost.values())
+    rows = [(step, f"{count:,}", f"{count / total:.1%}") for step, count in lost.items()]
+    return show.table(["", "right answers", "share"], [*rows, ("all", f"{total:,}", "")])
+
+
+def slices(sliced: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) -> dg.MarkdownMetadataValue:
+    """A row a slice, a column a list."""
+    rows = [(part, f"{sizes[part]:,}", *figures.values()) for part, figures in sliced.items()]
+    return show.table(["", "right answers", *next(iter(sliced.values()))], rows)
+
+
+def seconds(taken: Mapping[str, float]) -> dg.MarkdownMetadataValue:
+    """Seconds by step."""
+    total = sum(taken.values())
+    rows = [(step, f"{each:.1f}", f"{each / total:.0%}") for step, each in taken.items()]
+    return show.table(["", "seconds", "share"], [*rows, ("all", f"{total:.1f}", "")])
+
+
+def ndcg_plot(found: Compared) -> "Figure":
+    """NDCG@50 of each list with its interval."""
+    figure, plot = show.axes("NDCG@50 on online rows, with its 95 % interval", "", "")
+    names = list(found.figures)
+    values = np.array([found.figures[name][MAIN] for name in names])
+    ends = np.array([(each.low, each.high) for each in (found.intervals[name][MAIN] for name in names)])
+    bars = plot.bar(names, values, yerr=np.abs(ends.T - values), capsize=4)
+    plot.bar_label(bars, fmt="%.3f")
+    plot.tick_params(axis="x", rotation=20)
+    plot.margins(y=0.1)
+    return figure
+
+
+def losses_plot(lost: Mapping[str, int]) -> "Figure":
+    """Right answers by the step at which they end."""
+    return show.bars("where the right answers of the online rows end", "right answers", list(lost), list(lost.values()))
+
+
+def _range(interval: Interval, sign: str) -> str:
+    return f"{interval.low:{sign}.4f} to {interval.high:{sign}.4f}"

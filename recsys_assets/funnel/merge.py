@@ -1,0 +1,108 @@
+"""From the lists of several channels to one: candidates by reciprocal ranks, and the final list by these and a ranker.
+
+    recall(u, i) = sum over channels c that list i for u of weight_c / (constant + place of i in c's list, from 1)
+    final(u, i)  = recall(u, i)^(1 - ranking) * P(u likes i)^ranking
+
+The first is reciprocal rank fusion (Cormack et al. 2009) with weights: what a channel's scores mean does not matter.
+The second is MetaSpore's, whose exponent of the ranker is 0.6; its recall score is the highest of the channels' scores,
+each divided by its list's maximum.
+
+Chosen on MovieLens 1M as of before its test rows, none of which has trained a channel or the ranker; right are the
+first ten of a user's test rows, whatever was thought of them. NDCG@50 of the candidates: 0.351 (SASRec alone: 0.337,
+all channels alike 0.315). On the same users 0.350 with constant 5 or 60; 0.353 by the scores themselves, each list's
+from 0 to 1, which however hangs on where the list ends; 0.302 by MetaSpore's sum, 0.248 by its maximum. Recall@300 is
+0.829, with channels of 100 items 0.802, of 500 items 0.838.
+
+What was touched is not what was liked, and the ranker knows of the latter alone. NDCG@50 of the final lists, of what
+was touched and of what was liked among it, by the exponent:
+
+    0       0.05    0.1     0.2     0.3     0.4     0.6     1
+    0.3499  0.3489  0.3481  0.3441  0.3385  0.3286  0.2988  0.0816
+    0.3069  0.3087  0.3111  0.3140  0.3157  0.3139  0.3025  0.0937
+
+Their mean is highest at 0.1.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from recsys_assets.retrieval import lists
+from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.retrieval.lists import Lists, Scores
+
+
+class Weights(BaseModel):
+    """What the place in each channel's list counts; 0 leaves the channel out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    popularity: float = Field(default=0.1, ge=0)
+    itemcf: float = Field(default=0.75, ge=0)
+    swing: float = Field(default=0.1, ge=0)
+    term: float = Field(default=0.1, ge=0)
+    fm: float = Field(default=0.1, ge=0)
+    simplex: float = Field(default=0.1, ge=0)
+    dssm: float = Field(default=0.5, ge=0)
+    sasrec: float = Field(default=1.0, ge=0)
+
+
+CHANNELS = tuple(Weights.model_fields)
+
+
+class Funnel(Weights):
+    """Settings of the funnel."""
+
+    constant: float = Field(default=20.0, ge=0, description="the higher, the less the first places stand out")
+    channel_size: int = Field(default=200, ge=1, description="items that each channel is asked for")
+    candidates: int = Field(default=300, ge=1, description="items that are ranked")
+    ranking: float = Field(default=0.1, ge=0, le=1, description="exponent of the ranker's probability")
+    length: int = Field(default=50, ge=1, description="of the final list")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The final lists of N queries, best first; ties in ascending order of the item's number.
+
+    Attributes:
+        lists: items and final scores (N, L).
+        recall: (N, L) their scores among the candidates.
+        probabilities: (N, L) what the ranker says of them; both are 0 where a list is shorter.
+    """
+
+    lists: Lists
+    recall: Scores
+    probabilities: Scores
+
+
+def merge(
+    channels: Mapping[str, Lists], interactions: Interactions, queries: Queries, settings: Funnel, filter_seen: bool
+) -> Lists:
+    """The best candidates of every query, from the channels' lists (N, K) for the same queries."""
+    width = len(interactions.item_ids)
+
+    def score(block: slice) -> Scores:
+        scores = np.zeros((block.stop - block.start, width), np.float32)
+        for name, listed in channels.items():
+            items = listed.items[block]
+            row, place = np.nonzero(items >= 0)
+            scores[row, items[row, place]] += getattr(settings, name) / (settings.constant + 1 + place)
+        scores[scores == 0] = -np.inf
+        return scores
+
+    return lists.recommend(score, interactions, queries, settings.candidates, filter_seen)
+
+
+def rank(candidates: Lists, probabilities: Scores, settings: Funnel) -> Ranked:
+    """The final lists, of candidates (N, C) and what the ranker says of each (N, C)."""
+    listed = candidates.items >= 0
+    recall = np.where(listed, candidates.scores, 0)
+    final = recall ** (1 - settings.ranking) * probabilities**settings.ranking
+    scores = np.where(listed, final, -np.inf).astype(np.float32)
+    best = np.lexsort((candidates.items, -scores), axis=1)[:, : settings.length]
+    items, scores, recall, probabilities = (
+        np.take_along_axis(each, best, axis=1) for each in (candidates.items, scores, recall, probabilities)
+    )
+    return Ranked(Lists(items, scores), recall, probabilities)

@@ -1,0 +1,46 @@
+"""The final lists as a table: of each user the items, their scores, and the channels that they came by."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from recsys_assets.funnel.merge import Ranked
+from recsys_assets.retrieval.interactions import Interactions, Ints, Queries
+from recsys_assets.retrieval.lists import Bools, Lists
+
+
+def table(interactions: Interactions, queries: Queries, channels: Mapping[str, Lists], final: Ranked) -> pa.Table:
+    """A row for each query: `user_id`, and `items`, best first.
+
+    An item has its `item_id`, its final `score`, its `recall` score among the candidates, its `probability` of being
+    liked, and `channels`, the names of those that list it.
+    """
+    items = final.lists.items
+    listed = items >= 0
+    entries = {
+        "item_id": pa.array(interactions.item_ids[items[listed]]),
+        "score": pa.array(final.lists.scores[listed], pa.float32()),
+        "recall": pa.array(final.recall[listed], pa.float32()),
+        "probability": pa.array(final.probabilities[listed], pa.float32()),
+        "channels": _sources(channels, items, listed),
+    }
+    of_user = pa.StructArray.from_arrays(list(entries.values()), names=list(entries))
+    ends = np.append(0, np.cumsum(listed.sum(axis=1)))
+    users = interactions.user_ids[queries.users]
+    return pa.table({"user_id": users, "items": pa.ListArray.from_arrays(pa.array(ends, pa.int32()), of_user)})
+
+
+def _sources(channels: Mapping[str, Lists], items: Ints, listed: Bools) -> pa.ListArray:
+    """The channels of each listed item, in their order."""
+    names: npt.NDArray[np.object_] = np.array(list(channels), object)
+    held = np.stack([_holds(channel.items, items)[listed] for channel in channels.values()], axis=1)
+    ends = np.append(0, np.cumsum(held.sum(axis=1)))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(names[np.nonzero(held)[1]], pa.string()))
+
+
+def _holds(channel: Ints, items: Ints) -> Bools:
+    """(N, L) whether each item of N lists is in the channel's list (N, K) for the same query."""
+    row, width = np.arange(len(items))[:, None], 2 + max(int(items.max(initial=0)), int(channel.max(initial=0)))
+    return np.isin(row * width + items, row * width + channel)
