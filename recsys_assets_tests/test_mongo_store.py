@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from recsys_assets.stores.embedded import mend
 from recsys_assets.stores.mongo import MongoStore
 from recsys_assets_tests.store_contract import StoreContract
 
@@ -11,6 +12,7 @@ from recsys_assets_tests.store_contract import StoreContract
 def uri() -> Iterator[str]:
     from secantus import SecantusDBServer
 
+    mend()
     with SecantusDBServer(storage_path=":memory:") as server:
         yield server.uri
 

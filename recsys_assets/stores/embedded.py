@@ -21,10 +21,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from recsys_assets.stores.store import StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from secantus.commands import CommandContext
 
 IDLE = 10  # seconds without a user after which the server ends
 STARTING = 60  # seconds that it has to answer; 0.5 is usual, more where it was killed in the middle of much writing
@@ -83,6 +87,7 @@ def _serve(folder: Path) -> None:
     """Be the server, until nobody uses it."""
     from secantus import SecantusDBServer
 
+    mend()
     address, coming = folder / "address", folder / ".address"
     data = str(folder / "data")
     with (folder / ".users").open("w") as users, SecantusDBServer(storage_path=data, enable_test_commands=False) as it:
@@ -90,6 +95,22 @@ def _serve(folder: Path) -> None:
         coming.replace(address)
         _wait_until_unused(users.fileno())
         address.unlink()
+
+
+def mend() -> None:
+    """Make SecantusDB servers of this process move views: 0.7.0b3 says ok to that `collMod`, and does nothing."""
+    from secantus import commands
+
+    unmended = commands._HANDLERS["collMod"]
+
+    def coll_mod(command: dict[str, Any], context: "CommandContext") -> dict[str, Any]:
+        reply = unmended(command, context)
+        if reply["ok"] and "viewOn" in command:
+            moved = {"viewOn": command["viewOn"], "viewPipeline": command.get("pipeline", [])}
+            context.storage.set_collection_options(context.db_name, command["collMod"], **moved)
+        return reply
+
+    commands._HANDLERS["collMod"] = coll_mod
 
 
 def _wait_until_unused(users: int) -> None:

@@ -1,0 +1,107 @@
+"""Real MongoDB servers for tests, to be killed, starved and cut off: SecantusDB daemons, and a proxy before one."""
+
+import contextlib
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+MENDED = "from recsys_assets.stores.embedded import mend; from secantus.cli import main; mend(); main()"
+STARTING = 60  # seconds that a server has to listen
+
+
+class Daemon:
+    """A SecantusDB process on a folder, on a free port that stays the same when it is started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self.place = f"127.0.0.1:{self.port}"
+        self.uri = f"mongodb://{self.place}/?directConnection=true"
+
+    def start(self, *options: str, largest_file: int | None = None) -> None:
+        """Start it and wait until it listens; no file of it grows beyond `largest_file` bytes."""
+        command = [sys.executable, "-c", MENDED, "--port", str(self.port), "--storage-path", str(self.folder)]
+        with self.folder.with_suffix(".log").open("ab") as log:
+            self.process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
+        if largest_file:
+            resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (largest_file, largest_file))
+        deadline = time.monotonic() + STARTING
+        while not self._listens():
+            assert self.process.poll() is None, self.folder.with_suffix(".log").read_text()[-1000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", self.port)).close()
+            return True
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def daemon(folder: Path, *options: str, largest_file: int | None = None) -> Iterator[Daemon]:
+    """A running server; it ends with the block."""
+    server = Daemon(folder)
+    server.start(*options, largest_file=largest_file)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+class Proxy(threading.Thread):
+    """Passes bytes on to a server, of all connections together, until `left` of the client's were passed on.
+
+    Then it goes silent (`stalls`), or cuts the connections and every later one.
+    """
+
+    def __init__(self, port: int, left: int, stalls: bool) -> None:
+        super().__init__(daemon=True)
+        self.port, self.left, self.stalls = port, left, stalls
+        self.passed_on = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.uri = f"mongodb://127.0.0.1:{self._listening.getsockname()[1]}/?directConnection=true"
+        self._open: list[socket.socket] = [self._listening]
+
+    def run(self) -> None:
+        """Accept connections until closed."""
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(("127.0.0.1", self.port))
+                self._open += [client, server]
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=(source, target, source is client), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, counts: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if self.left <= 0:
+                    if not self.stalls:
+                        break
+                    continue
+                target.sendall(data)
+                if counts:
+                    self.left -= len(data)
+                    self.passed_on += len(data)
+        for each in (source, target):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Cut everything."""
+        for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
