@@ -1,9 +1,9 @@
 """Rows of Arrow tables as MongoDB documents, and back with the same types.
 
-A document is the row under its column names, with the key as `_id` too and the bizdate. Numbers keep their width:
-integers are 64-bit, float32 becomes a double, which holds it exactly. A list of float32 becomes a BSON vector (binary
-subtype 9: the numbers as they lie in memory, a third of the size of an array), other lists become arrays, structs
-sub-documents, and timestamps UTC dates, which count whole milliseconds.
+A document is the row under its column names, with the key as `_id` too, and the bizdate. Integers are 64-bit; floats
+doubles, which hold a float32 exactly. A list of float32 is a BSON vector (binary subtype 9: the numbers as they lie in
+memory, a third of the size of an array), other lists are arrays, structs sub-documents. Timestamps are UTC dates;
+as those count milliseconds, one that is finer is refused.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,15 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.stores.bson_columns import VECTOR, document, is_list
 from recsys_assets.stores.store import KEY, Unrepresentable
 
 if TYPE_CHECKING:
+    from bson.codec_options import CodecOptions
     from bson.raw_bson import RawBSONDocument
 
 ID, BIZDATE = "_id", "bizdate"  # what a document holds beside the columns
-BATCH = 1000  # documents
+BLOCK = 1000  # documents that are made at once
 LARGEST = 16 * 1024 * 1024  # bytes of a document
-_FLOAT32 = b"\x27\x00"  # begins a vector: the type of its numbers, and no padding
+Fields = Sequence[tuple[str, pa.Array]]
 
 
 def check(collection: str, table: pa.Table) -> None:
@@ -45,98 +47,63 @@ def check(collection: str, table: pa.Table) -> None:
 
 
 def documents(collection: str, bizdate: str, table: pa.Table) -> "Iterator[list[RawBSONDocument]]":
-    """The rows of a table that was checked, encoded, in batches of `BATCH`.
+    """The rows of a table that was checked, encoded, up to `BLOCK` at once.
 
     Raises:
         Unrepresentable: a row cannot be a document; names column and key.
     """
-    from bson import encode
     from bson.raw_bson import RawBSONDocument
 
-    for first in range(0, len(table), BATCH):
-        rows = table.slice(first, BATCH).combine_chunks()
-        keys = _column(collection, rows, KEY, range(first, first + len(rows)))
-        columns = [keys, *(_column(collection, rows, name, keys) for name in rows.column_names)]
-        names = [ID, *rows.column_names, BIZDATE]
-        encoded = [encode(dict(zip(names, (*row, bizdate), strict=True))) for row in zip(*columns, strict=True)]
-        for key, document in zip(keys, encoded, strict=True):
-            if len(document) > LARGEST:
-                raise Unrepresentable(
-                    f"{collection}: the document of {key} has {len(document):,} bytes; "
-                    f"MongoDB holds up to {LARGEST:,}: make its lists shorter"
-                )
-        yield [RawBSONDocument(document) for document in encoded]
+    rows = max(1, min(BLOCK, LARGEST * len(table) // max(table.nbytes, 1)))
+    for first in range(0, len(table), rows):
+        block = table.slice(first, rows).combine_chunks()
+        columns = {name: block[name].chunk(0) for name in block.column_names}
+        fields = [(ID, columns[KEY]), *columns.items(), (BIZDATE, pa.repeat(bizdate, len(block)))]
+        try:
+            encoded = document(fields)
+        except ValueError as error:
+            raise _unfit(collection, fields, columns[KEY]) or error from None
+        sizes = pc.binary_length(encoded).to_numpy()
+        if sizes.max() > LARGEST:
+            raise Unrepresentable(
+                f"{collection}: the document of {columns[KEY][int(sizes.argmax())]} has {sizes.max():,} bytes; "
+                f"MongoDB holds up to {LARGEST:,}: make its lists shorter"
+            )
+        yield [RawBSONDocument(each) for each in encoded.to_pylist()]
 
 
 def to_table(found: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """(N rows) documents with the columns and types of the table that they were made of."""
-    columns = []
-    for field in schema:
-        values = [document[field.name] for document in found]
-        if _is_vector(field.type):
-            values = [None if each is None else np.frombuffer(each, "<f4", offset=len(_FLOAT32)) for each in values]
-        columns.append(pa.array(values, field.type))
-    return pa.table(columns, schema)
+    """(N rows) documents, read with `codec`, with the columns and types of the table that they were made of."""
+    return pa.table([pa.array([each[field.name] for each in found], field.type) for field in schema], schema)
 
 
-def _column(collection: str, rows: pa.Table, name: str, keys: Sequence[Any]) -> list[Any]:
-    """A column's values as BSON takes them; `keys` names the rows when one of them cannot be had."""
-    column = rows[name].combine_chunks()
-    values = _vectors if _is_vector(column.type) else _plain
-    try:
-        return values(column)
-    except (ValueError, OverflowError):
-        for place, key in enumerate(keys):
-            try:
-                values(column.slice(place, 1))
-            except (ValueError, OverflowError) as error:
-                raise Unrepresentable(
-                    f"{collection}: MongoDB cannot hold column {name} of {key}: {error}: change or leave out the value"
-                ) from error
-        raise
-
-
-def _plain(array: pa.Array) -> list[Any]:
-    """Values of an array, of any type that `_obstacle` lets pass."""
-    from bson.int64 import Int64
-
-    kind = array.type
-    if pa.types.is_integer(kind):
-        return [None if value is None else Int64(value) for value in array.cast(pa.int64()).to_pylist()]
-    if pa.types.is_timestamp(kind):
-        dates: list[Any] = array.cast(pa.timestamp("ms", kind.tz)).cast(pa.timestamp("ms")).to_pylist()
-        return dates
-    if pa.types.is_struct(kind):
-        names = [field.name for field in kind]
-        parts = [_plain(part) for part in array.flatten()]
-        there = array.is_valid().to_pylist()
-        return [
-            dict(zip(names, values, strict=True)) if valid else None
-            for valid, *values in zip(there, *parts, strict=True)
-        ]
-    if _is_list(kind):
-        return _cut(_plain(array.flatten()), array)
-    values: list[Any] = array.to_pylist()
-    return values
-
-
-def _vectors(array: pa.Array) -> list[Any]:
-    """Lists of float32 as BSON vectors."""
+def codec() -> "CodecOptions[dict[str, Any]]":
+    """How documents are read: vectors as float32 arrays."""
     from bson.binary import VECTOR_SUBTYPE, Binary
+    from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 
-    numbers = array.flatten()
-    if numbers.null_count:
-        raise ValueError("a vector has no place for null")
-    cut = _cut(numbers.to_numpy().astype("<f4", copy=False), array)
-    return [None if part is None else Binary(_FLOAT32 + part.tobytes(), VECTOR_SUBTYPE) for part in cut]
+    class Vectors(TypeDecoder):
+        bson_type = Binary
+
+        def transform_bson(self, value: Any) -> Any:
+            is_vector = value.subtype == VECTOR_SUBTYPE
+            return np.frombuffer(value, "<f4", offset=len(VECTOR) - 1) if is_vector else value
+
+    return CodecOptions(type_registry=TypeRegistry([Vectors()]))
 
 
-def _cut(flat: Any, array: pa.Array) -> list[Any]:
-    """The flattened values of an array of lists as one piece a list; None for a list that is null."""
-    lengths = pc.list_value_length(array)
-    ends = np.cumsum(pc.fill_null(lengths, 0).to_numpy()).tolist()
-    pieces = zip([0, *ends[:-1]], ends, lengths.is_valid().to_pylist(), strict=True)
-    return [flat[start:end] if there else None for start, end, there in pieces]
+def _unfit(collection: str, fields: Fields, keys: pa.Array) -> Unrepresentable | None:
+    """The error of the first value that has no place in BSON."""
+    for name, column in fields:
+        for place in range(len(column)):
+            try:
+                document([(name, column.slice(place, 1))])
+            except ValueError as error:
+                row = f"row {place}" if name in (ID, KEY) else keys[place]
+                return Unrepresentable(
+                    f"{collection}: MongoDB cannot hold column {name} of {row}: {error}: change it or leave it out"
+                )
+    return None
 
 
 def _obstacle(field: pa.Field) -> str | None:
@@ -144,18 +111,8 @@ def _obstacle(field: pa.Field) -> str | None:
     name, kind = field.name, field.type
     if not name or any(sign in name for sign in "$.\0"):
         return "a field's name is not empty and has no dollar, dot or NUL"
-    inner = list(kind) if pa.types.is_struct(kind) else [kind.value_field] if _is_list(kind) else []
+    inner = list(kind) if pa.types.is_struct(kind) else [kind.value_field] if is_list(kind) else []
     if inner:
         return next(filter(None, map(_obstacle, inner)), None)
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_timestamp)
-    if any(test(kind) for test in (*tests, pa.types.is_string, pa.types.is_large_string)):
-        return None
-    return f"its type is {kind}: cast it"
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return any(test(kind) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
-
-
-def _is_vector(kind: pa.DataType) -> bool:
-    return _is_list(kind) and bool(pa.types.is_float32(kind.value_type))
+    known = ("integer", "floating", "boolean", "timestamp", "string", "large_string")
+    return None if any(getattr(pa.types, f"is_{each}")(kind) for each in known) else f"its type is {kind}: cast it"
