@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import pyarrow as pa
 
 from recsys_assets.stores.milvus_fields import collection_schema
+from recsys_assets.stores.pinned import find_in, missing
 from recsys_assets.stores.servers import extra, without_credentials
-from recsys_assets.stores.store import KEY, StoreFull, StoreUnavailable, VersionMissing
+from recsys_assets.stores.store import KEY, StoreFull, StoreUnavailable
 from recsys_assets.stores.vectors import VECTOR, Vectors, with_fixed_vectors
 
 if TYPE_CHECKING:
@@ -56,14 +57,9 @@ class MilvusStore:
         uri: `http[s]://[USER:PASSWORD@]HOST[:19530][/DATABASE]`; or a path that ends in `.db`, the folder of a Milvus
             Lite, which one process at a time can open, from its first call to `close`. Nothing connects yet.
         prefix: tells its collections from others; `-` and `_` in it are the same.
-
-    Raises:
-        ExtraMissing: pymilvus is not installed.
     """
 
     def __init__(self, uri: str, prefix: str) -> None:
-        with extra("milvus"):
-            import pymilvus  # noqa: F401
         self._uri, self._prefix = uri, re.sub(r"\W", "_", prefix)
         self._name = f"Milvus {without_credentials(uri)}"
         self._client: MilvusClient | None = None
@@ -110,7 +106,7 @@ class MilvusStore:
 
     def read(self, collection: str, keys: Sequence[str], version: str | None = None) -> pa.Table:
         """See `Store.read`."""
-        return self._found(collection, version, lambda name: self._rows(name, keys))
+        return self._find(collection, version, lambda name: self._rows(name, keys))
 
     def search(self, collection: str, vectors: Vectors, k: int, version: str | None = None) -> Nearest:
         """The k nearest rows of each of the vectors (N, D), of a version or the live one.
@@ -119,11 +115,11 @@ class MilvusStore:
             VersionMissing: there is no such version.
             StoreError: Milvus refuses, for instance vectors of another width.
         """
-        return self._found(collection, version, lambda name: self._nearest(name, vectors, k))
+        return self._find(collection, version, lambda name: self._nearest(name, vectors, k))
 
     def count(self, collection: str, version: str) -> int:
         """See `Store.count`."""
-        return self._found(collection, version, self._counted)
+        return self._find(collection, version, self._counted)
 
     def collections(self) -> list[str]:
         """See `Store.collections`."""
@@ -144,7 +140,7 @@ class MilvusStore:
     def go_live(self, collection: str, version: str) -> None:
         """See `Store.go_live`."""
         if version not in self.versions(collection):
-            raise self._missing(collection, version)
+            raise missing(self, collection, version)
         name, alias = self._physical(collection, version), self._alias(collection)
         self._ask("load_collection", name)
         known = alias in self._ask("list_aliases")["aliases"]
@@ -162,7 +158,7 @@ class MilvusStore:
         """The rows of the keys, of Milvus' collection."""
         properties = self._ask("describe_collection", name)["properties"]
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(properties[_SCHEMA])))
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         for first in range(0, len(keys), _BATCH):
             some = list(keys[first : first + _BATCH])
             found |= {row[KEY]: row for row in self._ask("get", name, some, output_fields=schema.names)}
@@ -178,27 +174,26 @@ class MilvusStore:
         (row,) = self._ask("query", name, filter="", output_fields=["count(*)"])
         return int(row["count(*)"])
 
-    def _found(self, collection: str, version: str | None, find: Callable[[str], T]) -> T:
-        """What `find` makes of the version's collection; again, when the live one changed and was dropped meanwhile."""
-        while True:
-            wanted = version or self.live(collection)
-            if wanted is None:
-                raise VersionMissing(f"{collection} has no live version in {self}: publish it")
+    def _find(self, collection: str, version: str | None, find: Callable[[str], T]) -> T:
+        """What `find` makes of the loaded collection of a version, or of the live one."""
+
+        def find_version(wanted: str) -> T:
+            name = self._physical(collection, wanted)
             try:
-                name = self._physical(collection, wanted)
                 self._ask("load_collection", name)
                 return find(name)
             except StoreUnavailable:
                 if wanted in self.versions(collection):
                     raise
-            if version or self.live(collection) == wanted:
-                raise self._missing(collection, wanted)
+                raise missing(self, collection, wanted) from None
+
+        return find_in(self, collection, version, find_version)
 
     def _ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the client; what goes wrong goes by the names of `store.py`."""
+        client = self._connected()
         from pymilvus import MilvusException
 
-        client = self._connected()
         try:
             return getattr(client, method)(*args, timeout=_PATIENCE, **kwargs)
         except MilvusException as error:
@@ -208,8 +203,8 @@ class MilvusStore:
 
     def _connected(self) -> "MilvusClient":
         """The client, connected when it is first needed."""
-        from pymilvus import MilvusClient, MilvusException
-
+        with extra("milvus"):
+            from pymilvus import MilvusClient, MilvusException
         if self._client is None:
             with suppress(MilvusException, ValueError):  # what they say may hold the URI, or a piece of the password
                 self._client = MilvusClient(self._uri, timeout=_PATIENCE)
@@ -235,10 +230,6 @@ class MilvusStore:
     def _whole(self) -> list[tuple[str, str]]:
         """Collection and version of all that is wholly written."""
         return [found for name in self._ask("list_collections") if (found := self._parsed(name))]
-
-    def _missing(self, collection: str, version: str) -> VersionMissing:
-        kept = ", ".join(self.versions(collection)) or "none"
-        return VersionMissing(f"{collection} has no version {version} in {self}: it has {kept}")
 
 
 def _flat_index() -> "IndexParams":

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Self
 import pyarrow as pa
 
 from recsys_assets.stores import texts
+from recsys_assets.stores.pinned import find_in, missing
 from recsys_assets.stores.servers import extra, without_credentials
-from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable, VersionMissing
+from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable
 
 if TYPE_CHECKING:
     import redis
@@ -89,31 +90,8 @@ class RedisStore:
             server.hset(self._registry, f"{collection}/{version}", schema)
 
     def read(self, collection: str, keys: Sequence[str], version: str | None = None) -> pa.Table:
-        """See `Store.read`: when the live version changes and the old one is dropped meanwhile, read the new one."""
-        while True:
-            wanted = version or self.live(collection)
-            if wanted is None:
-                raise VersionMissing(f"{collection} has no live version in {self}: publish it")
-            table = self._rows(collection, keys, wanted)
-            if table is not None:
-                return table
-            if version or self.live(collection) == wanted:
-                raise self._missing(collection, wanted)
-
-    def _rows(self, collection: str, keys: Sequence[str], version: str) -> pa.Table | None:
-        """The rows, unless the version was not, or no longer, whole when all of them had been read."""
-        start = self._key(collection, version, "")
-        with self._redis() as server, server.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.hgetall(f"{start}{key}")
-            pipeline.hget(self._registry, f"{collection}/{version}")
-            *found, schema = pipeline.execute()
-        if schema is None:
-            return None
-        fields = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema)))
-        rows = [row for row in found if row]
-        columns = [pa.array([row.get(field.name) for row in rows], pa.string()) for field in fields]
-        return pa.table([texts.decode(*each) for each in zip(columns, fields.types, strict=True)], schema=fields)
+        """See `Store.read`."""
+        return find_in(self, collection, version, lambda each: self._rows(collection, each, keys))
 
     def count(self, collection: str, version: str) -> int:
         """See `Store.count`: a walk over all keys of the database."""
@@ -137,7 +115,7 @@ class RedisStore:
         """See `Store.go_live`."""
         with self._redis() as server:
             if not server.hexists(self._registry, f"{collection}/{version}"):
-                raise self._missing(collection, version)
+                raise missing(self, collection, version)
             server.set(self._key(collection, "live"), version)
 
     def drop(self, collection: str, version: str) -> None:
@@ -149,6 +127,21 @@ class RedisStore:
             server.hdel(self._registry, f"{collection}/{version}")
             for keys in self._scan(collection, version):
                 server.unlink(*keys)
+
+    def _rows(self, collection: str, version: str, keys: Sequence[str]) -> pa.Table:
+        """The rows; that the version is whole is looked at after the last one, for `drop` says so before the first."""
+        start = self._key(collection, version, "")
+        with self._redis() as server, server.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.hgetall(f"{start}{key}")
+            pipeline.hget(self._registry, f"{collection}/{version}")
+            *found, schema = pipeline.execute()
+        if schema is None:
+            raise missing(self, collection, version)
+        fields = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema)))
+        rows = [row for row in found if row]
+        columns = [pa.array([row.get(field.name) for row in rows], pa.string()) for field in fields]
+        return pa.table([texts.decode(*each) for each in zip(columns, fields.types, strict=True)], schema=fields)
 
     @property
     def _registry(self) -> str:
@@ -172,10 +165,6 @@ class RedisStore:
                 cursor, keys = server.scan(max(cursor, 0), match=pattern, count=_BATCH)
             if keys:
                 yield [str(key) for key in keys]
-
-    def _missing(self, collection: str, version: str) -> VersionMissing:
-        kept = ", ".join(self.versions(collection)) or "none"
-        return VersionMissing(f"{collection} has no version {version} in {self}: it has {kept}")
 
     @contextmanager
     def _redis(self) -> "Iterator[redis.Redis]":

@@ -1,0 +1,81 @@
+"""The hybrid query of recsys_pipeline on a Lance table: one score of the vector and the terms, without seen items.
+
+There one Elasticsearch request adds 0.9 times a similarity of the vectors, (1 + cosine) / 2, of the 200 nearest items
+and the constant 0.1 of those with any of the user's terms. Here the similarity is the inner product, which the models
+are trained by, and every item has both parts::
+
+    score = vector_weight * <user's vector, item's vector> + term_weight * (any of the user's terms is the item's)
+
+An item that is in neither the k nearest nor the k nearest of those with a term cannot be among the k best, so two
+exact searches find them all.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.stores.store import KEY
+from recsys_assets.stores.vectors import VECTOR, Vectors
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
+
+TERMS = "terms"
+WEIGHTS = (0.9, 0.1)  # of the inner product and of a match: recsys_pipeline's boosts
+
+
+def hybrid(
+    table: "Table",
+    vector: Vectors,
+    terms: Sequence[str],
+    seen: Sequence[str],
+    k: int,
+    weights: tuple[float, float] = WEIGHTS,
+) -> pa.Table:
+    """The k best items of a user: `queryid` and `score`, best first, ties in the order of `queryid`.
+
+    Args:
+        table: with the columns `queryid`, `vector` and `terms`.
+        vector: (D,) the user's.
+        terms: the user's.
+        seen: keys of the items that are left out.
+        k: how many items.
+        weights: of the inner product and of a match, neither below 0.
+
+    Raises:
+        ValueError: a weight is below 0.
+    """
+    of_vector, of_term = weights
+    if min(weights) < 0:
+        raise ValueError(f"weights {weights}: with one below 0 the best items are not among the nearest")
+    unseen = f"{KEY} NOT IN ({sql_texts(seen)})" if seen else "true"
+    fitting = f"array_has_any({TERMS}, [{sql_texts(terms)}])" if terms else "false"
+    matching = _nearest(table, vector, k, f"{unseen} AND {fitting}")
+    both = pa.concat_tables([matching, _nearest(table, vector, k, unseen)])
+    keys, places = np.unique(both[KEY].to_numpy(), return_index=True)
+    vectors = pc.list_flatten(both[VECTOR]).to_numpy().reshape(-1, len(vector))[places]
+    products = (vectors * vector.astype(np.float64)).sum(axis=1)  # alike for like rows, which BLAS does not promise
+    scores = of_vector * products + of_term * (places < len(matching))
+    best = np.argsort(-scores, kind="stable")[:k]
+    return pa.table({KEY: pa.array(keys[best], pa.string()), "score": scores[best]})
+
+
+def _nearest(table: "Table", vector: Vectors, k: int, where: str) -> pa.Table:
+    """Keys and vectors of the k fitting rows with the highest inner product, and of all that tie with the last."""
+    search: Any = table.search(vector, VECTOR)  # LanceDB's types do not say that it is one for vectors
+    search = search.distance_type("dot").where(where, prefilter=True).select([KEY, VECTOR, "_distance"])
+    limit = k + 1
+    while True:
+        found = search.limit(limit).to_arrow()
+        distances = found["_distance"].to_numpy()
+        if len(found) < limit or distances[k - 1] < distances[-1]:
+            return found
+        limit *= 2
+
+
+def sql_texts(values: Sequence[str]) -> str:
+    """Texts as an SQL list's."""
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)

@@ -1,0 +1,186 @@
+"""LanceDB: a table a version, in a folder or an object store, and one table that says which are whole and which live.
+
+Under the URI, in a folder of the prefix, lie
+
+* `<collection>.<version>`, the rows, written in one commit, with the vectors as Arrow's lists of a fixed size;
+* `versions`, a row for each version that is wholly written: collection, version, live. A single commit switches all
+  rows of a collection, so that a reader in any language finds one live version in it at any time.
+
+It takes the place of recsys_pipeline's Elasticsearch index: see `hybrid.py`. There is no index: a search looks at all
+rows, exactly, and no other process is needed to serve it.
+"""
+
+import base64
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.stores import hybrid
+from recsys_assets.stores.pinned import find_in, missing
+from recsys_assets.stores.servers import extra, without_credentials
+from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable, Unrepresentable
+from recsys_assets.stores.vectors import Vectors, with_fixed_vectors
+
+if TYPE_CHECKING:
+    from lancedb import DBConnection
+    from lancedb.table import Table
+
+_REGISTRY = "versions"
+_ENTRIES = pa.schema({"collection": pa.string(), "version": pa.string(), "live": pa.bool_()})
+_SCHEMA = b"arrow_schema"
+_HISTORY = dt.timedelta(days=1)  # of the registry, for readers that have just opened it
+
+
+class LanceStore:
+    """Collections in a LanceDB; see `Store` for its methods.
+
+    Args:
+        uri: a folder, or what LanceDB takes for an object store, whose credentials it finds in the environment.
+        prefix: the folder in it.
+    """
+
+    def __init__(self, uri: str, prefix: str) -> None:
+        self._uri = f"{uri.rstrip('/')}/{prefix}"
+        self._connection: DBConnection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({without_credentials(self._uri)})"
+
+    def close(self) -> None:
+        """Let go of the folder's files."""
+        self._connection = None
+
+    def write(self, collection: str, version: str, table: pa.Table) -> None:
+        """See `Store.write`: what an interrupted one left is removed first."""
+        if version in self.versions(collection):
+            return
+        schema = {_SCHEMA: base64.b64encode(table.schema.serialize())}
+        rows = with_fixed_vectors(table).replace_schema_metadata(schema)
+        entry = pa.table([[collection], [version], [False]], schema=_ENTRIES)
+        with self._lance() as lance:
+            name = f"{collection}.{version}"
+            if name in _names(lance):
+                lance.drop_table(name)
+            lance.create_table(name, rows)
+            if _REGISTRY in _names(lance):
+                lance.open_table(_REGISTRY).add(entry)
+            else:
+                lance.create_table(_REGISTRY, entry)
+
+    def read(self, collection: str, keys: Sequence[str], version: str | None = None) -> pa.Table:
+        """See `Store.read`."""
+        return find_in(self, collection, version, lambda each: self._rows(collection, each, keys))
+
+    def hybrid(
+        self,
+        collection: str,
+        vector: Vectors,
+        terms: Sequence[str],
+        seen: Sequence[str],
+        k: int,
+        weights: tuple[float, float] = hybrid.WEIGHTS,
+        version: str | None = None,
+    ) -> pa.Table:
+        """The k best items of a user, of a version or the live one: see `hybrid.hybrid`."""
+
+        def find(each: str) -> pa.Table:
+            with self._table(collection, each) as table:
+                return hybrid.hybrid(table, vector, terms, seen, k, weights)
+
+        return find_in(self, collection, version, find)
+
+    def count(self, collection: str, version: str) -> int:
+        """See `Store.count`."""
+        with self._table(collection, version) as table:
+            return int(table.count_rows())
+
+    def collections(self) -> list[str]:
+        """See `Store.collections`."""
+        return sorted(set(self._registry()["collection"].to_pylist()))
+
+    def versions(self, collection: str) -> list[str]:
+        """See `Store.versions`."""
+        return sorted(self._registry(collection)["version"].to_pylist())
+
+    def live(self, collection: str) -> str | None:
+        """See `Store.live`."""
+        entries = self._registry(collection)
+        live: list[str] = entries.filter(entries["live"])["version"].to_pylist()
+        return live[0] if live else None
+
+    def go_live(self, collection: str, version: str) -> None:
+        """See `Store.go_live`."""
+        if version not in self.versions(collection):
+            raise missing(self, collection, version)
+        with self._lance() as lance:
+            entries = lance.open_table(_REGISTRY)
+            entries.update(where=f"collection = '{collection}'", values_sql={"live": f"version = '{version}'"})
+
+    def drop(self, collection: str, version: str) -> None:
+        """See `Store.drop`: first the entry, so that nobody takes what is left for the whole."""
+        name = f"{collection}.{version}"
+        with self._lance() as lance:
+            if version in self.versions(collection):
+                entries = lance.open_table(_REGISTRY)
+                entries.delete(f"collection = '{collection}' AND version = '{version}'")
+                entries.optimize(cleanup_older_than=_HISTORY)
+            if name in _names(lance):
+                lance.drop_table(name)
+
+    def _rows(self, collection: str, version: str, keys: Sequence[str]) -> pa.Table:
+        with self._table(collection, version) as table:
+            found = table.search().where(f"{KEY} IN ({hybrid.sql_texts(['', *keys])})").to_arrow()
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(table.schema.metadata[_SCHEMA])))
+        places = pc.index_in(pa.array(keys, pa.string()), found[KEY]).drop_null()
+        return found.take(places).cast(schema)
+
+    def _registry(self, collection: str | None = None) -> pa.Table:
+        """Collection, version and live of all that is wholly written, or of a collection."""
+        with self._lance() as lance:
+            if _REGISTRY not in _names(lance):
+                return _ENTRIES.empty_table()
+            entries = lance.open_table(_REGISTRY).to_arrow()
+        return entries if collection is None else entries.filter(pc.equal(entries["collection"], collection))
+
+    @contextmanager
+    def _table(self, collection: str, version: str) -> "Iterator[Table]":
+        """A version's table, in a block that raises `VersionMissing` when it was dropped meanwhile."""
+        try:
+            with self._lance() as lance:
+                yield lance.open_table(f"{collection}.{version}")
+        except StoreUnavailable:
+            if version in self.versions(collection):
+                raise
+            raise missing(self, collection, version) from None
+
+    @contextmanager
+    def _lance(self) -> "Iterator[DBConnection]":
+        """The connection, made when it is first needed; what goes wrong goes by the names of `store.py`."""
+        with extra("lance"):
+            import lancedb
+        try:
+            self._connection = self._connection or lancedb.connect(self._uri)
+            yield self._connection
+        except StoreError:
+            raise
+        except (RuntimeError, OSError, ValueError) as error:
+            said = str(error)[:300]
+            if "No space left" in said:
+                raise StoreFull(f"{self} has no room: drop versions (keep fewer), or make room: {said}") from None
+            if "Unsupported data type" in said:
+                raise Unrepresentable(f"{self}: a column is of a type that Lance does not hold: {said}") from None
+            raise StoreUnavailable(f"{self}: {said}: is the folder there, and may it be read and written?") from None
+
+
+def _names(lance: "DBConnection") -> list[str]:
+    return list(lance.list_tables().tables)

@@ -1,0 +1,34 @@
+"""Reading a version that may be dropped meanwhile, and saying that one is not there: the same for several stores."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from recsys_assets.stores.store import Store, VersionMissing
+
+T = TypeVar("T")
+
+
+def find_in(store: Store, collection: str, version: str | None, find: Callable[[str], T]) -> T:
+    """What `find(version)` finds; of the live version, the one that is live when it has been found.
+
+    `find` raises `VersionMissing` when the version is not there, or is dropped before all of it is found. A reader of
+    the live version then starts anew with the one that took its place.
+
+    Raises:
+        VersionMissing: the version is not there, or none is live.
+    """
+    while True:
+        wanted = version or store.live(collection)
+        if wanted is None:
+            raise VersionMissing(f"{collection} has no live version in {store}: publish it")
+        try:
+            return find(wanted)
+        except VersionMissing:
+            if version or store.live(collection) == wanted:
+                raise
+
+
+def missing(store: Store, collection: str, version: str) -> VersionMissing:
+    """The error that says which versions there are instead."""
+    kept = ", ".join(store.versions(collection)) or "none"
+    return VersionMissing(f"{collection} has no version {version} in {store}: it has {kept}")
