@@ -8,7 +8,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-STORES = ("MONGO_URI", "REDIS_URI", "MILVUS_URI", "LANCE_URI")
+# MILVUS_URI and the like are read by the stores' own libraries, which take them for something else.
+STORES = ("MONGO_URI", "RECSYS_REDIS_URI", "RECSYS_MILVUS_URI", "RECSYS_LANCE_URI")
 
 
 @dataclass(frozen=True)
@@ -63,5 +64,10 @@ def settings() -> Settings:
         dagster_ui=os.environ.get("RECSYS_DAGSTER_UI", "http://127.0.0.1:3000"),
         memory=os.environ.get("RECSYS_MEMORY", "4GB"),
         profile=os.environ.get("RECSYS_PROFILE", "sample"),
-        stores={name: os.environ[name] for name in STORES if os.environ.get(name)},
+        stores={name: _located(home, os.environ[name]) for name in STORES if os.environ.get(name)},
     )
+
+
+def _located(home: Path, uri: str) -> str:
+    """A store's URI; a folder, as an embedded store has, starts at the project's like other places."""
+    return uri if "://" in uri else str(home / uri)

@@ -13,15 +13,18 @@ from recsys_assets.assets import (
     embeddings,
     evaluation,
     features,
+    funnel,
     hitrate,
     i2i,
     index,
     ingest,
     negatives,
     onnx,
+    publish,
     rank,
     recall,
     recall_report,
+    release,
     rows,
     samples,
     term,
@@ -39,7 +42,8 @@ GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "rank": (rank, champion),
     "onnx": (onnx,),
     "tuning": (tuning,),
-    "evaluation": (hitrate, recall_report, evaluation),
+    "publish": (publish, release),
+    "evaluation": (hitrate, recall_report, evaluation, funnel),
 }
 
 
@@ -47,13 +51,17 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     """The assets of the profile's graph.
 
     A dataset of labelled rows has no `users` and `items`, and samples of its own (`rows.py`): what reads an asset
-    that is not there, directly or by way of others, is left out.
+    that is not there, directly or by way of others, is left out. So are stores that are not used here.
     """
     groups = GROUPS if profile.has_entities else {**GROUPS, "samples": (rows,)}
     loaded = [dg.load_assets_from_modules(modules, group_name=group) for group, modules in groups.items()]
     assets = {asset.key: asset for group in loaded for asset in group if isinstance(asset, dg.AssetsDefinition)}
     if not profile.has_entities:
         del assets[dg.AssetKey("users")], assets[dg.AssetKey("items")]
+    for key in publish.unused():
+        assets.pop(key, None)
+    if not profile.split.has_online:
+        del assets[dg.AssetKey("funnel_report")]
     while orphans := [key for key, asset in assets.items() if set(asset.dependency_keys) - assets.keys()]:
         for key in orphans:
             del assets[key]

@@ -1,0 +1,105 @@
+"""Publish: collections that services read, one asset for each store and collection.
+
+Only what passed the gate is published: the blocking checks of all that it was made of, and the champion's. They are
+read again here, for Dagster guards a check in its own run only.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from recsys_assets.assets import show
+from recsys_assets.assets.recall import RECALLERS
+from recsys_assets.checks import lake_asset
+from recsys_assets.datasets.profile import ProfileError, load_profile
+from recsys_assets.io_managers import Output, writing
+from recsys_assets.lake import Partition
+from recsys_assets.resources import Dataset, LakeStore, Stores
+from recsys_assets.stores.collections import Collection
+from recsys_assets.stores.gate import CHAMPION, pass_gate
+from recsys_assets.stores.publish import Publication, publish, version_name
+from recsys_assets.stores.registry import STORES, configured
+
+PUBLICATION = "publication.json"
+FORM = "1"  # of the rows: another one makes new versions of the same artefacts
+SHOWN = 400  # characters of a value in the preview
+
+
+def published(store: str, name: str, collection: Collection) -> dg.AssetsDefinition:
+    """The asset of one collection in one store."""
+
+    @lake_asset(
+        name=f"{store}_{name}",
+        description=f"{collection.description} Written beside the live version, compared, then shown in one step.",
+        ins={asset: dg.AssetIn() for asset in collection.reads},
+        deps=[CHAMPION],
+        kinds={store},
+    )
+    def published_collection(
+        context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, stores: Stores, **read: Partition
+    ) -> dg.MaterializeResult:
+        profile, day = dataset.load(), context.partition_key
+        sources = [partition.manifest for partition in read.values()]
+        version = version_name(day, FORM, *profile.publishing.entries, *(each.fingerprint for each in sources))
+        with writing(context, lake, list(read.values())) as output, stores.open(store, profile.name) as opened:
+            table, start = collection.table(profile, read), time.perf_counter()
+
+            def gate() -> None:
+                pass_gate(lake.lake, day, sources)
+
+            done = publish(opened, name, version, table, gate, profile.publishing.keep)
+            _record(output, store, done)
+            output.metadata |= {
+                "rows a second": len(table) / (time.perf_counter() - start),
+                "first row": _preview(table),
+            }
+        return output.result()
+
+    return published_collection
+
+
+def _record(output: Output, store: str, done: Publication) -> None:
+    """What was published, as `publication.json`; which version is live depends on the store, so it is only shown."""
+    content = {"store": store, "collection": done.collection, "version": done.version, "rows": done.rows}
+    output.path(PUBLICATION).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    output.manifest.rows = done.rows
+    output.metadata |= {"version": done.version, "live version": done.live, "dropped": done.dropped}
+
+
+def _preview(table: pa.Table) -> dg.MarkdownMetadataValue:
+    rows = [
+        (name, str(table.schema.field(name).type), _short(table[name][:1].to_pylist())) for name in table.column_names
+    ]
+    return show.table(["field", "type", "first row"], rows)
+
+
+def _short(first: list[Any]) -> str:
+    text = str(*first)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def families() -> dict[str, Mapping[str, Collection]]:
+    """The collections of every store.
+
+    Raises:
+        ProfileError: the profile names vectors of a model that there is not.
+    """
+    vectors = load_profile().publishing.vectors
+    if vectors not in RECALLERS:
+        raise ProfileError(f"publishing.vectors: no two-tower model '{vectors}': one of {', '.join(RECALLERS)}")
+    return {store: kind.collections(list(RECALLERS), vectors) for store, kind in STORES.items()}
+
+
+FAMILIES = families()
+publish_assets = [
+    published(store, name, collection) for store, family in FAMILIES.items() for name, collection in family.items()
+]
+
+
+def unused() -> set[dg.AssetKey]:
+    """The assets of stores whose URI is not set."""
+    return {dg.AssetKey(f"{store}_{name}") for store in FAMILIES.keys() - set(configured()) for name in FAMILIES[store]}

@@ -1,0 +1,97 @@
+"""Release: one set of versions of all MongoDB collections, proved equal to the lake, that a service can pin."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from recsys_assets.assets import show
+from recsys_assets.assets.publish import FAMILIES, PUBLICATION
+from recsys_assets.checks import Check, lake_asset
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.funnel.scoring import served
+from recsys_assets.io_managers import Output, writing
+from recsys_assets.lake import Partition
+from recsys_assets.resources import Dataset, LakeStore, Stores
+from recsys_assets.stores.consistency import TOLERANCE, USERS, Pinned, differences
+from recsys_assets.stores.gate import CHAMPION, pass_gate
+from recsys_assets.stores.mongo import MongoStore
+
+COLLECTIONS = FAMILIES["mongo"]
+READ = sorted({asset for collection in COLLECTIONS.values() for asset in collection.reads})
+RELEASE = "release.json"
+MATCHES = Check(
+    "store_matches_lake",
+    f"of {USERS} users and of all items what the store gives back is what was computed, and so are the champion's "
+    f"scores of it, within {TOLERANCE}",
+)
+
+
+@lake_asset(
+    ins={asset: dg.AssetIn() for asset in (*(f"mongo_{name}" for name in COLLECTIONS), *READ)},
+    deps=[CHAMPION],
+    kinds={"mongo", "onnx"},
+    checks=[MATCHES],
+)
+def mongo_release(
+    context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, stores: Stores, **read: Partition
+) -> dg.MaterializeResult:
+    """The day's versions of all MongoDB collections and the champion, in one record that a service reads once.
+
+    The set is compared with the lake before it is released: features, vectors, lists, and the champion's scores of
+    pairs. The record is `current` in the collection `_releases`; a service that keeps to it sees no mixture of days.
+    """
+    profile, day = dataset.load(), context.partition_key
+    published = {name: _publication(read[f"mongo_{name}"]) for name in COLLECTIONS}
+    sources = [partition.manifest for partition in read.values()]
+    champion = pass_gate(lake.lake, day, sources)
+    scorer, models = served(lake.lake, champion)
+    with writing(context, lake, [*read.values(), *models]) as output, stores.open("mongo", profile.name) as store:
+        versions = {name: each["version"] for name, each in published.items()}
+        found = differences(Pinned(store, versions), _tables(profile, read), scorer, profile.features.affinity)
+        _compare(output, *found)
+        model = {"model": champion.model, "bizdate": champion.bizdate, "path": champion.path, "sha256": champion.sha256}
+        content = {"bizdate": day, "collections": published, "champion": model}
+        output.path(RELEASE).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        pass_gate(lake.lake, day, sources)
+        output.metadata["release"] = _released(output, store, content)
+    return output.result()
+
+
+def _publication(partition: Partition) -> dict[str, Any]:
+    """Version and rows of a published collection."""
+    content = json.loads(partition.path(PUBLICATION).read_text(encoding="utf-8"))
+    return {key: content[key] for key in ("version", "rows")}
+
+
+def _tables(profile: Profile, read: Mapping[str, Partition]) -> dict[str, pa.Table]:
+    """The rows of every collection, made anew."""
+    return {
+        name: collection.table(profile, {asset: read[asset] for asset in collection.reads})
+        for name, collection in COLLECTIONS.items()
+    }
+
+
+def _compare(output: Output, counts: Mapping[str, int], scores: Mapping[str, float]) -> None:
+    """The check, the metrics, and a row a collection for the UI."""
+    compared = sum(counts[f"{name}.rows"] for name in COLLECTIONS)
+    differing = sum(counts[f"{name}.differing"] for name in COLLECTIONS)
+    passed = differing == 0 and scores["max_score_difference"] <= TOLERANCE
+    output.manifest.metrics = {"rows_compared": float(compared), "rows_differing": float(differing), **scores}
+    output.check(MATCHES.name, passed, rows=compared, differing=differing, **scores)
+    rows = [(name, counts[f"{name}.rows"], counts[f"{name}.differing"]) for name in COLLECTIONS]
+    output.metadata["compared with the lake"] = show.table(["collection", "rows", "differing"], rows)
+
+
+def _released(output: Output, store: MongoStore, content: Mapping[str, Any]) -> str:
+    """Write the record, unless the set is not the lake's, or that of a later bizdate is released; what came of it."""
+    if output.manifest.failed_checks:
+        return "not released: the store does not hold what the lake does"
+    current = store.release()
+    if current and current["bizdate"] > content["bizdate"]:
+        return f"not released: release {current['number']} is of {current['bizdate']}"
+    if current and all(current.get(key) == value for key, value in content.items()):
+        return f"release {current['number']} is of this set already"
+    return f"release {store.put_release(content)} of {content['bizdate']}"
