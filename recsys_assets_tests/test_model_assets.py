@@ -23,6 +23,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.definitions import build_defs
+from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.lake import Lake, Partition
 from recsys_assets.models.registry import read_by
@@ -32,7 +33,6 @@ from recsys_assets.retrieval import embeddings, index
 from recsys_assets.retrieval.candidates import BEFORE_TEST
 from recsys_assets.retrieval.interactions import histories, read
 from recsys_assets.training import checkpoint, recall
-from recsys_assets.training.onnx_export import raw_inputs
 from recsys_assets.training.tower_data import raw_users, rows_of
 from recsys_assets_tests.in_process import failures
 

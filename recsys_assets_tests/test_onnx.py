@@ -3,9 +3,10 @@ from pathlib import Path
 import onnx
 import pytest
 
+from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import MISSING, FeatureSchema
 from recsys_assets.models.registry import MODELS, read_by
-from recsys_assets.training import checkpoint, onnx_export, rankers
+from recsys_assets.training import checkpoint, rankers
 from recsys_assets_tests.ranking_rows import messy_rows, quick_settings, ranking_rows, sequence_schema
 
 SCHEMA = sequence_schema()
@@ -61,7 +62,7 @@ def test_the_file_takes_raw_features_of_any_batch_size(exported: Path) -> None:
 
 
 def test_missing_values_and_padding_stand_as_the_file_says(exported: Path) -> None:
-    feed = onnx_export.raw_inputs(SCHEMA, messy_rows())
+    feed = raw_inputs(SCHEMA, messy_rows())
     said = {entry.key: entry.value for entry in onnx.load(exported / "model.onnx").metadata_props}
     assert said["missing_int64"] == str(MISSING["int64"]) == str(feed["user_id"][2])
     assert said["missing_string"] == MISSING["string"] == feed["gender"][2]

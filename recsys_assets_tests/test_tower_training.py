@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recsys_assets.datasets.splits import PARTS
+from recsys_assets.features.raw import raw_inputs
 from recsys_assets.models.registry import TOWERS, configured
 from recsys_assets.models.registry import towers as tower_named
 from recsys_assets.retrieval.interactions import Interactions, queries
@@ -164,5 +165,5 @@ def test_a_checkpoint_and_its_onnx_files_give_the_vectors_of_training(name: str,
     for side in onnx_towers.SIDES:
         assert onnx_towers.parity(tmp_path / "one", tmp_path / "one" / f"{side}.onnx", side, raw[side], 32) < 1e-5
     runtime = onnx_export.session(tmp_path / "one" / "user.onnx")
-    (vectors,) = runtime.run(["vector"], onnx_export.raw_inputs(model.user_schema, raw["user"]))
+    (vectors,) = runtime.run(["vector"], raw_inputs(model.user_schema, raw["user"]))
     assert np.abs(vectors - before).max() < 1e-5, "raw columns and encoded slices are the same histories"

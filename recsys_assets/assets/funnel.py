@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import dagster as dg
+import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.assets import funnel_tables, show
@@ -19,7 +20,7 @@ from recsys_assets.ranking.champion import read_champion
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.candidates import catalogue
 from recsys_assets.retrieval.details import faults
-from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, of_everyone, queries
+from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, of_users, queries
 
 SEED = 1
 RECOMMENDATIONS, REPORT = "recommendations.parquet", "report.md"
@@ -60,7 +61,7 @@ def funnel_report(
     with writing(context, lake, upstream, settings, SEED) as output:
         with watch("read events"):
             events = events_of(inputs)
-            asked = of_everyone(events, "online")
+            asked = of_users(events, "online", np.arange(len(events.user_ids)))
         found = recommend(profile, inputs, scorer, events, asked, config, watch)
         with watch("write"):
             table = recommendations.table(events, asked, found.channels, found.final)

@@ -7,7 +7,7 @@ import dagster as dg
 import numpy as np
 
 from recsys_assets.assets import show
-from recsys_assets.funnel.evaluation import MAIN, NAMES, Compared
+from recsys_assets.funnel.evaluation import MADE, MAIN, NAMES, Compared
 from recsys_assets.ranking.bootstrap import Interval
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def ndcg_plot(found: Compared) -> "Figure":
     names = list(found.figures)
     values = np.array([found.figures[name][MAIN] for name in names])
     ends = np.array([(each.low, each.high) for each in (found.intervals[name][MAIN] for name in names)])
-    bars = plot.bar(names, values, yerr=np.abs(ends.T - values), capsize=4)
+    colours = ["C0" if name in MADE else "silver" for name in names]
+    bars = plot.bar(names, values, yerr=np.abs(ends.T - values), capsize=4, color=colours)
     plot.bar_label(bars, fmt="%.3f")
     plot.tick_params(axis="x", rotation=20)
     plot.margins(y=0.1)

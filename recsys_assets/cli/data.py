@@ -65,7 +65,7 @@ def show(asset: str, day: dt.date | None, as_json: bool) -> None:
     from recsys_assets.settings import settings
 
     lake = Lake(settings().lake, load_profile().name)
-    when = day.isoformat() if day else _latest(lake, asset)
+    when = day.isoformat() if day else latest(lake, asset)
     manifest = lake.manifest(asset, when)
     path = lake.location(asset, when)
     if as_json:
@@ -76,7 +76,7 @@ def show(asset: str, day: dt.date | None, as_json: bool) -> None:
         _print(manifest, path)
 
 
-def _latest(lake: "Lake", asset: str) -> str:
+def latest(lake: "Lake", asset: str) -> str:
     """The asset's last bizdate in the lake; when there is none, an error that knows the assets' names."""
     days = lake.bizdates(asset)
     if days:

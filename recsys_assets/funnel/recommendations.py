@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from recsys_assets.funnel.merge import Ranked
@@ -34,10 +33,11 @@ def table(interactions: Interactions, queries: Queries, channels: Mapping[str, L
 
 def _sources(channels: Mapping[str, Lists], items: Ints, listed: Bools) -> pa.ListArray:
     """The channels of each listed item, in their order."""
-    names: npt.NDArray[np.object_] = np.array(list(channels), object)
     held = np.stack([_holds(channel.items, items)[listed] for channel in channels.values()], axis=1)
     ends = np.append(0, np.cumsum(held.sum(axis=1)))
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(names[np.nonzero(held)[1]], pa.string()))
+    return pa.ListArray.from_arrays(
+        pa.array(ends, pa.int32()), pa.array(list(channels)).take(pa.array(np.nonzero(held)[1]))
+    )
 
 
 def _holds(channel: Ints, items: Ints) -> Bools:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from recsys_assets.datasets.profile import Affinity
 from recsys_assets.features.factor_tables import ITEM_FACTORS, RECENT_ITEMS, RECENT_LABELS, RECENT_VALUES, USER_FACTORS
+from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.features.serving import candidate_rows
 from recsys_assets.lake import Lake, Partition
@@ -83,8 +84,6 @@ class Scorer:
             return np.concatenate([np.empty(0, np.float32), *pool.map(score, range(0, len(user), PAIRS))])
 
     def _run(self, rows: pa.Table) -> Scores:
-        from recsys_assets.training.onnx_export import raw_inputs
-
         feed, parts = raw_inputs(self.schema, rows), [np.empty(0, np.float32)]
         for first in range(0, rows.num_rows, BATCH):
             batch = {name: column[first : first + BATCH] for name, column in feed.items()}

@@ -129,10 +129,10 @@ def queries(interactions: Interactions, part: str, filter_seen: bool, liked: boo
     return Queries(asked, starts[asked], ends[asked], truth % width, np.append(0, np.cumsum(sizes)), part)
 
 
-def of_everyone(interactions: Interactions, part: str) -> Queries:
-    """One query for each user, in their order, of which nobody knows what is right."""
-    users = np.arange(len(interactions.user_ids))
-    return Queries(users, *histories(interactions, part), users[:0], np.zeros(len(users) + 1, np.int64), part)
+def of_users(interactions: Interactions, part: str, users: Ints) -> Queries:
+    """One query for each user (N,), of which nobody knows what is right."""
+    starts, ends = histories(interactions, part)
+    return Queries(users, starts[users], ends[users], users[:0], np.zeros(len(users) + 1, np.int64), part)
 
 
 def histories(interactions: Interactions, part: str) -> tuple[Ints, Ints]:

@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, floats, ragged
+from recsys_assets.features.raw import widths
+from recsys_assets.features.schema import MISSING, Feature, FeatureSchema
 from recsys_assets.training.loop import Fitted
 
 OPSET = 20
@@ -77,11 +75,6 @@ def described(fitted: Fitted, more: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, npt.NDArray[np.generic]]:
-    """The feed of the ONNX file for the rows of a table of raw columns."""
-    return {feature.name: _raw(feature, table[feature.name].combine_chunks()) for feature in schema.features}
-
-
 def session(path: Path) -> onnxruntime.InferenceSession:
     """The file in onnxruntime, on the CPU."""
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -125,7 +118,7 @@ def _put_lookups_in_front(graph: onnx.GraphProto, schema: FeatureSchema) -> None
     del graph.node[:], graph.input[:]
     graph.node.extend(nodes)
     graph.input.extend(
-        helper.make_tensor_value_info(feature.name, ELEMENT[feature.type], ["batch", *_widths(feature)])
+        helper.make_tensor_value_info(feature.name, ELEMENT[feature.type], ["batch", *widths(feature)])
         for feature in schema.features
     )
     columns = np.array([1])
@@ -146,28 +139,6 @@ def _lookup(feature: Feature, schema: FeatureSchema) -> list[onnx.NodeProto]:
         columns = f"{feature.name}/rows"
         nodes.append(helper.make_node("LabelEncoder", [feature.name], [columns], columns, domain=ML, **table))
     shaped, name = f"{feature.name}/columns", f"{feature.name}/columns"
-    if _widths(feature):
+    if widths(feature):
         return [*nodes, helper.make_node("Identity", [columns], [shaped], name)]
     return [*nodes, helper.make_node("Unsqueeze", [columns, "columns/axis"], [shaped], name)]
-
-
-def _widths(feature: Feature) -> list[int]:
-    """Shape of a raw feature after the batch."""
-    flat = feature.kind == "categorical" or (feature.kind == "numeric" and feature.length == 1)
-    return [] if flat else [feature.length]
-
-
-def _raw(feature: Feature, values: pa.Array) -> npt.NDArray[np.generic]:
-    """A column as the ONNX input takes it: missing values and padding filled in."""
-    if feature.kind == "numeric":
-        return floats(feature, values).reshape(len(values), *_widths(feature))
-    missing = MISSING[feature.type]
-    kind = pa.int64() if feature.type == "int64" else pa.string()
-    dtype = np.int64 if feature.type == "int64" else np.object_
-    if feature.kind == "categorical":
-        found: npt.NDArray[np.generic] = pc.fill_null(values.cast(kind), missing).to_numpy(zero_copy_only=False)
-        return found.astype(dtype)
-    row, place, flat = ragged(feature, values)
-    out = np.full((len(values), feature.length), missing, dtype)
-    out[row, place] = pc.fill_null(flat.cast(kind), missing).to_numpy(zero_copy_only=False)
-    return out

@@ -13,10 +13,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.training.checkpoint import load
-from recsys_assets.training.onnx_export import described, network, raw_inputs, session, write
+from recsys_assets.training.onnx_export import described, network, session, write
 from recsys_assets.training.recall import two_tower
 
 Side = Literal["user", "item"]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import Encoded, FeatureSchema, encode
 from recsys_assets.models.registry import Library, entry
 from recsys_assets.training import checkpoint, onnx_export, trainer
@@ -129,7 +130,7 @@ def parity(folder: Path, path: Path, table: pa.Table) -> dict[str, float]:
     """
     ranker, runtime = load(folder), onnx_export.session(path)
     schema = ranker.fitted.schema
-    expected, feed = ranker.predict(encode(schema, table)), onnx_export.raw_inputs(schema, table)
+    expected, feed = ranker.predict(encode(schema, table)), raw_inputs(schema, table)
 
     def difference(batch: int, rows: int) -> float:
         scores = [

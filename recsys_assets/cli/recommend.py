@@ -1,0 +1,136 @@
+"""`recsys recommend`: what a user touched last, and what the funnel recommends to them."""
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recsys_assets.cli.data import latest
+from recsys_assets.cli.days import Day
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from recsys_assets.datasets.profile import Profile
+    from recsys_assets.lake import Partition
+    from recsys_assets.resources import LakeStore
+    from recsys_assets.retrieval.interactions import Interactions
+
+REPORT = "funnel_report"
+NEWEST = 10
+Rows = list[dict[str, Any]]
+
+
+class UnknownUser(LookupError):
+    """The user that was asked for is not there; the message says where to look."""
+
+
+@click.command()
+@click.argument("user")
+@click.option("--bizdate", "day", type=Day(), help="Of which day (default: the latest with a champion).")
+def recommend(user: str, day: dt.date | None) -> None:
+    """Print the history of USER and their list: titles, scores, and the channels that each item came by.
+
+    It is made now, of the day's partitions and with the settings of its `funnel_report`, where that is in the lake.
+    """
+    from recsys_assets.assets.funnel_lists import READS, events_of
+    from recsys_assets.datasets.profile import load_profile
+    from recsys_assets.resources import LakeStore
+    from recsys_assets.settings import settings
+
+    profile = load_profile()
+    lake = LakeStore(root=settings().lake, profile=profile.name)
+    when = day.isoformat() if day else latest(lake.lake, "rank_champion")
+    inputs = {asset: lake.read(asset, when) for asset in (*READS, "items")}
+    events = events_of(inputs)
+    number = _number(events, user, when)
+    _print(profile, inputs["items"], f"{user}: newest rows", _history(profile, inputs["splits"], events, number))
+    listed = _listed(profile, lake, inputs, events, number, when)
+    _print(profile, inputs["items"], f"recommended to {user}, {when}", listed)
+
+
+def _number(events: "Interactions", user: str, day: str) -> int:
+    """The number of the user with an id.
+
+    Raises:
+        UnknownUser: there is none.
+    """
+    import numpy as np
+
+    found = np.flatnonzero(events.user_ids.astype(str) == user)
+    if not len(found):
+        some = ", ".join(events.user_ids[:3].astype(str))
+        raise UnknownUser(f"no user '{user}' among the {len(events.user_ids):,} of users {day}, such as {some}")
+    return int(found[0])
+
+
+def _history(profile: "Profile", splits: "Partition", events: "Interactions", number: int) -> Rows:
+    """The user's newest rows that the funnel knows, newest first."""
+    import pyarrow.parquet as pq
+
+    from recsys_assets.datasets.ingest import ROWS
+
+    theirs = [("user_id", "=", events.user_ids[[number]].tolist()[0]), ("part", "!=", "online")]
+    columns = ["item_id", "timestamp", *([profile.rating] if profile.rating else []), "label"]
+    table = pq.read_table(splits.path(ROWS), filters=theirs, columns=[*columns, "position"])
+    rows: Rows = table.sort_by([("position", "descending")]).select(columns).slice(0, NEWEST).to_pylist()
+    return rows
+
+
+def _listed(
+    profile: "Profile",
+    lake: "LakeStore",
+    inputs: "Mapping[str, Partition]",
+    events: "Interactions",
+    number: int,
+    day: str,
+) -> Rows:
+    """The items of the user's final list, best first."""
+    import numpy as np
+
+    from recsys_assets.assets.funnel_lists import recommend as lists_of
+    from recsys_assets.funnel import recommendations
+    from recsys_assets.funnel.merge import Funnel
+    from recsys_assets.funnel.scoring import served
+    from recsys_assets.funnel.stopwatch import Stopwatch
+    from recsys_assets.ranking.champion import read_champion
+    from recsys_assets.retrieval.interactions import of_users
+
+    used = lake.read(REPORT, day).manifest.config if day in lake.lake.bizdates(REPORT) else {}
+    settings = Funnel(**{name: value for name, value in used.items() if name in Funnel.model_fields})
+    scorer, _ = served(lake.lake, read_champion(inputs["rank_champion"]))
+    asked = of_users(events, "online", np.array([number]))
+    found = lists_of(profile, inputs, scorer, events, asked, settings, Stopwatch())
+    (row,) = recommendations.table(events, asked, found.channels, found.final).to_pylist()
+    items: Rows = row["items"]
+    return items
+
+
+def _print(profile: "Profile", items: "Partition", title: str, rows: Rows) -> None:
+    """Rows of items as a table, with the titles and terms that the profile has."""
+    import pyarrow.parquet as pq
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from recsys_assets.datasets.ingest import ROWS
+
+    term = profile.features.terms
+    shown = [name for name in ("title", term.column if term else "") if name in profile.columns("items")]
+    of_items = pq.read_table(items.path(ROWS), columns=["item_id", *shown]).to_pylist()
+    known = {of_item["item_id"]: of_item for of_item in of_items}
+    table = Table(
+        title=f"[bold]{title}", title_style="", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    described = [{**known[row["item_id"]], **row} for row in rows]
+    for name in ("", *(described[0] if described else ())):
+        table.add_column(name, overflow="fold")
+    for place, row in enumerate(described, start=1):
+        table.add_row(str(place), *map(_cell, row.values()))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

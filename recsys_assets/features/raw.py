@@ -1,0 +1,35 @@
+"""Raw columns as the inputs of an ONNX file: missing values and padding filled in (`training/onnx_export.py`)."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, floats, ragged
+
+
+def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, npt.NDArray[np.generic]]:
+    """The feed of the ONNX file for the rows of a table of raw columns."""
+    return {feature.name: _raw(feature, table[feature.name].combine_chunks()) for feature in schema.features}
+
+
+def widths(feature: Feature) -> list[int]:
+    """Shape of a raw feature after the batch."""
+    flat = feature.kind == "categorical" or (feature.kind == "numeric" and feature.length == 1)
+    return [] if flat else [feature.length]
+
+
+def _raw(feature: Feature, values: pa.Array) -> npt.NDArray[np.generic]:
+    """A column as the ONNX input takes it: missing values and padding filled in."""
+    if feature.kind == "numeric":
+        return floats(feature, values).reshape(len(values), *widths(feature))
+    missing = MISSING[feature.type]
+    kind = pa.int64() if feature.type == "int64" else pa.string()
+    dtype = np.int64 if feature.type == "int64" else np.object_
+    if feature.kind == "categorical":
+        found: npt.NDArray[np.generic] = pc.fill_null(values.cast(kind), missing).to_numpy(zero_copy_only=False)
+        return found.astype(dtype)
+    row, place, flat = ragged(feature, values)
+    out = np.full((len(values), feature.length), missing, dtype)
+    out[row, place] = pc.fill_null(flat.cast(kind), missing).to_numpy(zero_copy_only=False)
+    return out
