@@ -14,6 +14,8 @@ import click
 from recsys_assets.cli.data import bizdate, land, show
 from recsys_assets.cli.doctor import doctor
 from recsys_assets.cli.materialize import materialize
+from recsys_assets.cli.published import published, rollback
+from recsys_assets.cli.recommend import recommend
 
 
 @contextlib.contextmanager
@@ -45,5 +47,5 @@ def main(profile: str | None) -> None:
         os.environ["RECSYS_PROFILE"] = profile  # the definitions read it too, in this and in every step's process
 
 
-for command in (land, bizdate, materialize, show, doctor):
+for command in (land, bizdate, materialize, show, doctor, published, rollback, recommend):
     main.add_command(command)
