@@ -188,6 +188,14 @@ def look(uri: str) -> tuple[int, int]:
         return number, shown["_id"]
 
 
+def physical(uri: str) -> list[str]:
+    """The collections that lie under the versions."""
+    from pymongo import MongoClient
+
+    with MongoClient[dict[str, int]](uri) as client:
+        return [name for name in client["killed"].list_collection_names() if name.startswith("user.")]
+
+
 def test_a_killed_publisher_leaves_the_live_version_whole_and_the_rerun_completes(server: Daemon) -> None:
     for number in range(3):
         *commands, last = told(server.uri, number, moment=-1)
@@ -207,6 +215,10 @@ def test_a_killed_publisher_leaves_the_live_version_whole_and_the_rerun_complete
         assert look(server.uri) == (number, number)
     assert killed >= KILLS * 3 // 4  # a wait near the end may outlast it
     assert switched == {False, True}
+    assert told(server.uri, 3 + KILLS, moment=-1)[-1] == "published"
+    with MongoStore(server.uri, "killed") as store:
+        assert len(store.versions("user")) == KEPT
+    assert len(physical(server.uri)) == KEPT  # what a killed publisher had begun to drop is gone
 
 
 def test_a_killed_server_leaves_the_live_version_whole_and_the_rerun_completes(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pymongo.collection import Collection
 
 EXISTS = 48  # NamespaceExists
+WHOLE = {"dropped": {"$exists": False}}  # of an entry in `_versions`: nobody has begun to drop the version
 MESSAGE = 400_000  # bytes that are sent at once: with 8 MB SecantusDB takes half as long again, for its collector
 ASKED = 50  # keys at once: SecantusDB takes 0.06 ms a document with 50 keys, 0.5 ms with 1,000
 T = TypeVar("T")
@@ -74,7 +75,7 @@ class MongoStore:
         check(collection, table)
         physical, bizdate = f"{collection}.{version}", version.partition(".")[0]
         with named(self._place):
-            if self._versions.find_one({"_id": physical}, {"_id": 1}):
+            if self._versions.find_one({"_id": physical, **WHOLE}, {"_id": 1}):
                 return
             target = self._database[physical]
             there = pa.array([each["_id"] for each in target.find({}, {"_id": 1})], table[KEY].type)
@@ -114,12 +115,13 @@ class MongoStore:
     def collections(self) -> list[str]:
         """See `Store.collections`."""
         with named(self._place):
-            return sorted(self._versions.distinct("collection"))
+            return sorted(self._versions.distinct("collection", WHOLE))
 
     def versions(self, collection: str) -> list[str]:
         """See `Store.versions`."""
         with named(self._place):
-            return sorted(each["version"] for each in self._versions.find({"collection": collection}, {"version": 1}))
+            found = self._versions.find({"collection": collection, **WHOLE}, {"version": 1})
+            return sorted(each["version"] for each in found)
 
     def live(self, collection: str) -> str | None:
         """See `Store.live`."""
@@ -148,8 +150,11 @@ class MongoStore:
         """See `Store.drop`."""
         with named(self._place):
             self._live.delete_one({"_id": collection, "version": version})
-            self._versions.delete_one({"_id": f"{collection}.{version}"})
-            self._database[f"{collection}.{version}"].drop()
+            ours = {"collection": collection, "dropped": True}
+            self._versions.update_one({"_id": f"{collection}.{version}"}, {"$set": ours}, upsert=True)
+            for each in list(self._versions.find(ours, {"_id": 1})):  # and what an interrupted call left
+                self._database[each["_id"]].drop()
+                self._versions.delete_one(each | ours)
 
     def put_release(self, content: Mapping[str, Any]) -> int:
         """Write a release record and make it the current one; its number. See `mongo_releases.py`."""
@@ -169,7 +174,7 @@ class MongoStore:
     def _entry(self, collection: str, version: str | None) -> dict[str, Any]:
         """What `_versions` says of a version, or `_live` of the live one."""
         place = self._live if version is None else self._versions
-        entry = place.find_one({"_id": collection if version is None else f"{collection}.{version}"})
+        entry = place.find_one({"_id": collection if version is None else f"{collection}.{version}", **WHOLE})
         if entry is None:
             raise VersionMissing(f"MongoDB at {self._place} has no {version or 'live'} version of {collection}")
         return entry
