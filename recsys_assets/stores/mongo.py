@@ -96,8 +96,7 @@ class MongoStore:
         with named(self._place):
             while True:
                 entry = self._entry(collection, version)
-                rows = self._database.get_collection(entry["physical"], codec())
-                found = {each["_id"]: each for each in rows.find({"_id": {"$in": keys}})}
+                found = {each["_id"]: each for each in self._found(entry["physical"], keys)}
                 # Rows that are missing may have been dropped meanwhile, after another version had gone live.
                 if len(found) == len(set(keys)) or self._entry(collection, version) == entry:
                     break
@@ -168,8 +167,9 @@ class MongoStore:
 
     def _found(self, physical: str, keys: Sequence[str]) -> "Iterator[dict[str, Any]]":
         """Documents of the keys, in any order."""
+        rows = self._database.get_collection(physical, codec())
         for first in range(0, len(keys), ASKED):
-            yield from self._database[physical].find({"_id": {"$in": keys[first : first + ASKED]}})
+            yield from rows.find({"_id": {"$in": keys[first : first + ASKED]}})
 
     def _entry(self, collection: str, version: str | None) -> dict[str, Any]:
         """What `_versions` says of a version, or `_live` of the live one."""
