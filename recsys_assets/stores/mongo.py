@@ -11,31 +11,22 @@ In the database lie
 What is atomic: an update of one document, and the change of a view. So a reader that resolves `_live` (`read`) and a
 reader of the view each see the old version or the new one, whole, and never the old one again. The view follows
 `_live` within a moment; a process killed in between leaves it behind until the next `go_live`. A reader that asks
-both, or several collections, pins versions, or a release, instead. (SecantusDB 0.7.0b3 cannot change a view; where it
-was not mended by `embedded.mend` the view is made anew, and its readers find nothing for a moment.)
+both, or several collections, pins versions, or a release, instead.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from recsys_assets.stores.documents import check, codec, documents, to_table
-from recsys_assets.stores.mongo_client import DUPLICATE, connect, named
+from recsys_assets.stores.documents import check, to_table
+from recsys_assets.stores.mongo_client import connect, named
 from recsys_assets.stores.mongo_releases import put_release, release
-from recsys_assets.stores.store import KEY, StoreError, Unrepresentable, VersionMissing
+from recsys_assets.stores.mongo_rows import find, write_missing
+from recsys_assets.stores.mongo_views import refuse_collection, show
+from recsys_assets.stores.store import VersionMissing
 
-if TYPE_CHECKING:
-    from bson.raw_bson import RawBSONDocument
-    from pymongo.collection import Collection
-
-EXISTS = 48  # NamespaceExists
 WHOLE = {"dropped": {"$exists": False}}  # of an entry in `_versions`: nobody has begun to drop the version
-MESSAGE = 400_000  # bytes that are sent at once: with 8 MB SecantusDB takes half as long again, for its collector
-ASKED = 50  # keys at once: SecantusDB takes 0.06 ms a document with 50 keys, 0.5 ms with 1,000
-T = TypeVar("T")
 
 
 class MongoStore:
@@ -77,16 +68,7 @@ class MongoStore:
         with named(self._place):
             if self._versions.find_one({"_id": physical, **WHOLE}, {"_id": 1}):
                 return
-            target = self._database[physical]
-            there = pa.array([each["_id"] for each in target.find({}, {"_id": 1})], table[KEY].type)
-            missing = table.filter(pc.invert(pc.is_in(table[KEY], value_set=there)))
-            try:
-                for block in _ahead(documents(collection, bizdate, missing)):
-                    _insert(target, block)
-            except Unrepresentable:
-                target.drop()
-                raise
-            target.create_index(KEY)  # after the rows: building it takes half as long as keeping it up to date
+            write_missing(self._database[physical], collection, bizdate, table)
             entry = {"collection": collection, "version": version, "bizdate": bizdate, "physical": physical}
             schema = table.schema.serialize().to_pybytes()
             self._versions.replace_one({"_id": physical}, {**entry, "rows": len(table), "schema": schema}, upsert=True)
@@ -96,7 +78,7 @@ class MongoStore:
         with named(self._place):
             while True:
                 entry = self._entry(collection, version)
-                found = {each["_id"]: each for each in self._found(entry["physical"], keys)}
+                found = find(self._database[entry["physical"]], keys)
                 # Rows that are missing may have been dropped meanwhile, after another version had gone live.
                 if len(found) == len(set(keys)) or self._entry(collection, version) == entry:
                     break
@@ -137,12 +119,12 @@ class MongoStore:
         """
         with named(self._place):
             entry = self._entry(collection, version)
-            self._refuse_collection(collection)
+            refuse_collection(self._database, collection, self._place)
             self._live.replace_one({"_id": collection}, {**entry, "_id": collection}, upsert=True)
             shown = None
             while shown != entry["physical"]:  # another process may have gone live meanwhile: the view is to end there
                 shown = entry["physical"]
-                self._show(collection, shown)
+                show(self._database, collection, shown)
                 entry = self._entry(collection, None)
 
     def drop(self, collection: str, version: str) -> None:
@@ -165,12 +147,6 @@ class MongoStore:
         with named(self._place):
             return release(self._database["_releases"], number)
 
-    def _found(self, physical: str, keys: Sequence[str]) -> "Iterator[dict[str, Any]]":
-        """Documents of the keys, in any order."""
-        rows = self._database.get_collection(physical, codec())
-        for first in range(0, len(keys), ASKED):
-            yield from rows.find({"_id": {"$in": keys[first : first + ASKED]}})
-
     def _entry(self, collection: str, version: str | None) -> dict[str, Any]:
         """What `_versions` says of a version, or `_live` of the live one."""
         place = self._live if version is None else self._versions
@@ -178,53 +154,3 @@ class MongoStore:
         if entry is None:
             raise VersionMissing(f"MongoDB at {self._place} has no {version or 'live'} version of {collection}")
         return entry
-
-    def _refuse_collection(self, name: str) -> None:
-        """Raise an error where the name is that of a collection with rows of its own."""
-        if self._kind(name).get("type", "view") != "view":
-            raise StoreError(
-                f"MongoDB at {self._place} has a collection {name}, where a view of the live version belongs: "
-                "rename or drop it, then publish again"
-            )
-
-    def _kind(self, name: str) -> dict[str, Any]:
-        """What MongoDB says of a collection or view; nothing where there is none."""
-        return next(iter(self._database.list_collections(filter={"name": name})), {})
-
-    def _show(self, collection: str, physical: str) -> None:
-        """Make the view of the plain name one of this version."""
-        from pymongo.errors import OperationFailure
-
-        try:
-            self._database.command("create", collection, viewOn=physical, pipeline=[])
-        except OperationFailure as error:
-            if error.code != EXISTS:
-                raise
-            self._database.command("collMod", collection, viewOn=physical, pipeline=[])
-            if self._kind(collection).get("options", {}).get("viewOn") != physical:
-                # Nothing was done: SecantusDB 0.7.0b3 as it comes, see `embedded.mend`. There is no way in one step.
-                self._database.drop_collection(collection)
-                self._show(collection, physical)
-
-
-def _insert(target: "Collection[dict[str, Any]]", block: "list[RawBSONDocument]") -> None:
-    """Insert documents; one that is there already was put there by another writer of the same version."""
-    from pymongo.errors import BulkWriteError
-
-    size = max(1, MESSAGE * len(block) // sum(len(each.raw) for each in block))
-    for first in range(0, len(block), size):
-        try:
-            target.insert_many(block[first : first + size], ordered=False)
-        except BulkWriteError as error:
-            others = [each for each in error.details["writeErrors"] if each["code"] != DUPLICATE]
-            if others or error.details["writeConcernErrors"]:
-                raise
-
-
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, each made by a second thread while the caller is at the one before."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = thread.submit(next, items, None)
-            yield item

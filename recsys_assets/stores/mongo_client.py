@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from pymongo import MongoClient
 
 TIMEOUTS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 60_000}
-DUPLICATE = 11000
 _REFUSED = (13, 18)  # Unauthorized, AuthenticationFailed
 _NO_SPACE = "No space left on device"  # strerror(ENOSPC), which WiredTiger passes on
 _OUT_OF_SPACE = 14031  # OutOfDiskSpace
