@@ -177,6 +177,20 @@ def test_doctor_says_how_to_mend(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "RECSYS_DATA" in result.output
 
 
+def test_doctor_says_which_store_does_not_answer_and_keeps_its_password(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONGO_URI", "mongodb://me:sesame@127.0.0.1:1/?serverSelectionTimeoutMS=300")
+    monkeypatch.setenv("RECSYS_LANCE_URI", str(home / "lance"))
+    result = recsys("doctor")
+    stores = {
+        line.split()[1]: line.split()[0] for line in result.output.splitlines() if line.startswith(("MEND", "ok"))
+    }
+    assert (stores["mongo"], stores["lance"]) == ("MEND", "ok")
+    assert "127.0.0.1:1" in result.output
+    assert "sesame" not in result.output
+
+
 def test_doctor_compares_with_the_pins_but_not_the_build_of_torch() -> None:
     assert differing("# a comment\ntorch==2.13.0\nnot-installed==1.0") == []
     assert differing("click==0.1")[0].endswith("(not 0.1)")

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import click
 
-from recsys_assets.cli import installation, places
+from recsys_assets.cli import installation, places, stores
 from recsys_assets.cli.finding import Finding
 from recsys_assets.settings import Settings, settings
 
 
 @click.command()
 def doctor() -> None:
-    """Check Python, packages, places, ports, profile and landing; say how to mend what is wrong."""
+    """Check Python, packages, places, ports, profile, landing and stores; say how to mend what is wrong."""
     marks = {
         "ok": click.style("ok  ", "green"),
         "note": click.style("note", "yellow"),
@@ -38,6 +38,7 @@ def findings(place: Settings) -> Iterator[Finding]:
     yield places.disk(place)
     yield places.dagster_ui(place)
     yield places.mlflow_ui(place)
+    yield from stores.findings(place)
 
 
 def _profile(place: Settings) -> Finding:
