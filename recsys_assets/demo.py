@@ -29,6 +29,7 @@ next:
   make ui                                                     see the graph, rerun any part of it
   . ./activate                                                then, from any folder:
   recsys show rank_widedeep                                   what is in a partition
+  recsys published                                            what services see
   dagster asset materialize --select rank_widedeep            train again, on the latest bizdate
   recsys materialize '+rank_report' --bizdate {before}      all it needs, for another day
   recsys land movielens-1m                                    real data, then
