@@ -10,7 +10,7 @@ In the database lie
 
 What is atomic: an update of one document, and the change of a view. So a reader that resolves `_live` (`read`) and a
 reader of the view each see the old version or the new one, whole, and never the old one again. The view follows
-`_live` within a moment; a process killed in between leaves it behind until the next `go_live`. A reader that asks
+`_live` within a moment; who is killed in between leaves it behind until the next `go_live`. A reader that asks
 both, or several collections, pins versions, or a release, instead.
 """
 
@@ -33,7 +33,7 @@ class MongoStore:
     """The store in one database of the MongoDB that a URI names; see `Store` for its methods.
 
     Every method raises `StoreUnavailable` when MongoDB is away, refuses the user, or takes longer than the waits in
-    `mongo_client.TIMEOUTS`, which the URI may set.
+    `mongo_client.DEFAULTS`, which the URI may set.
 
     Args:
         uri: as pymongo takes it, with user, password and TLS where they are needed; shown nowhere.

@@ -10,17 +10,25 @@ from recsys_assets.stores.store import StoreError, StoreFull, StoreUnavailable, 
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
-TIMEOUTS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 60_000}
+# With `journal` a write is answered when it is in the server's log on disk: a crash does not take it back.
+DEFAULTS = {
+    "serverSelectionTimeoutMS": 5_000,
+    "connectTimeoutMS": 5_000,
+    "socketTimeoutMS": 60_000,
+    "journal": True,
+}
 _REFUSED = (13, 18)  # Unauthorized, AuthenticationFailed
+_NOT_LET_IN = "AuthenticationFailed"  # stands in the text when pymongo had tried again until its wait was over
 _NO_SPACE = "No space left on device"  # strerror(ENOSPC), which WiredTiger passes on
 _OUT_OF_SPACE = 14031  # OutOfDiskSpace
-_AWAY = (6, 7, 50, 89, 91, 175, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436)  # stopping, timed out, not primary
+# InternalError (SecantusDB says no more on a full disk), and: stopping, timed out, not primary.
+_AWAY = (1, 6, 7, 50, 89, 91, 175, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436)
 
 
 def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], str]":
     """A client, which connects when it is first asked, and `host:port/database` for messages.
 
-    Waits are those of `TIMEOUTS` where the URI does not set them.
+    Options are those of `DEFAULTS` where the URI does not set them.
 
     Raises:
         StoreError: the URI cannot be used. The message tells the kind of error only: pymongo's own quotes the URI.
@@ -30,8 +38,8 @@ def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], str]
 
     try:
         parsed = parse_uri(uri)
-        waits: dict[str, Any] = {name: wait for name, wait in TIMEOUTS.items() if name not in parsed["options"]}
-        client: MongoClient[dict[str, Any]] = MongoClient(uri, **waits)
+        options: dict[str, Any] = {name: each for name, each in DEFAULTS.items() if name not in parsed["options"]}
+        client: MongoClient[dict[str, Any]] = MongoClient(uri, **options)
         client.get_database(database)
     except Exception as error:  # PyMongoError, ValueError, OSError of a certificate's file, ...
         kind = type(error).__name__
@@ -59,20 +67,20 @@ def named(place: str) -> Iterator[None]:
 
 
 def _named(place: str, error: Exception) -> StoreError:
-    from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure
+    from pymongo.errors import BulkWriteError, OperationFailure
 
-    if isinstance(error, ConnectionFailure) or not isinstance(error, OperationFailure):
+    details = dict(getattr(error, "details", None) or {})
+    if isinstance(error, BulkWriteError):
+        details = [*details["writeErrors"], *details["writeConcernErrors"]][0]
+    code, said = details.get("code"), str(details.get("errmsg", ""))
+    if code in _REFUSED or _NOT_LET_IN in str(error):
+        return StoreUnavailable(f"MongoDB at {place} refused the user or the password, or the user may not do this")
+    if not isinstance(error, OperationFailure):
         said = re.split(r" \(configured|, Timeout:", str(error))[0]  # what follows is pages of topology
         return StoreUnavailable(
             f"MongoDB at {place} does not answer ({type(error).__name__}: {said}): "
             "see that it runs and that MONGO_URI is right"
         )
-    details = dict(error.details or {})
-    if isinstance(error, BulkWriteError):
-        details = [*details["writeErrors"], *details["writeConcernErrors"]][0]
-    code, said = details.get("code", error.code), str(details.get("errmsg", ""))
-    if code in _REFUSED:
-        return StoreUnavailable(f"MongoDB at {place} refused the user or the password, or the user may not do this")
     if code == _OUT_OF_SPACE or _NO_SPACE in said:
         return StoreFull(f"MongoDB at {place} has no room on its disk: make room, then publish again")
     if code in _AWAY:
