@@ -43,14 +43,16 @@ def hybrid(
         terms: the user's.
         seen: keys of the items that are left out.
         k: how many items.
-        weights: of the inner product and of a match, neither below 0.
+        weights: of the inner product, above 0, and of a match, not below 0.
 
     Raises:
-        ValueError: a weight is below 0.
+        ValueError: a weight is below that.
     """
     of_vector, of_term = weights
-    if min(weights) < 0:
-        raise ValueError(f"weights {weights}: with one below 0 the best items are not among the nearest")
+    if of_vector <= 0 or of_term < 0:
+        raise ValueError(
+            f"weights {weights}: the first must be above 0, the second not below: else the best are not near"
+        )
     unseen = f"{KEY} NOT IN ({sql_texts(seen)})" if seen else "true"
     fitting = f"array_has_any({TERMS}, [{sql_texts(terms)}])" if terms else "false"
     matching = _nearest(table, vector, k, f"{unseen} AND {fitting}")

@@ -4,14 +4,14 @@ Under the URI, in a folder of the prefix, lie
 
 * `<collection>.<version>`, the rows, written in one commit, with the vectors as Arrow's lists of a fixed size;
 * `versions`, a row for each version that is wholly written: collection, version, live. A single commit switches all
-  rows of a collection, so that a reader in any language finds one live version in it at any time.
+  rows of a collection, so that a reader in any language finds one live version in it at any time. Its history is
+  kept: 3 small files a change, and 1,500 changes do not slow its readers.
 
-It takes the place of recsys_pipeline's Elasticsearch index: see `hybrid.py`. There is no index: a search looks at all
-rows, exactly, and no other process is needed to serve it.
+It takes the place of recsys_pipeline's Elasticsearch index: see `hybrid.py`. A search looks at all rows, which is exact
+and needs no index: of 64 numbers a vector, 13 ms for 3,883 items and 38 ms for 100,000, on two cores of a busy machine.
 """
 
 import base64
-import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _REGISTRY = "versions"
 _ENTRIES = pa.schema({"collection": pa.string(), "version": pa.string(), "live": pa.bool_()})
 _SCHEMA = b"arrow_schema"
-_HISTORY = dt.timedelta(days=1)  # of the registry, for readers that have just opened it
 
 
 class LanceStore:
@@ -72,10 +71,7 @@ class LanceStore:
             if name in _names(lance):
                 lance.drop_table(name)
             lance.create_table(name, rows)
-            if _REGISTRY in _names(lance):
-                lance.open_table(_REGISTRY).add(entry)
-            else:
-                lance.create_table(_REGISTRY, entry)
+            lance.create_table(_REGISTRY, schema=_ENTRIES, exist_ok=True).add(entry)
 
     def read(self, collection: str, keys: Sequence[str], version: str | None = None) -> pa.Table:
         """See `Store.read`."""
@@ -131,9 +127,8 @@ class LanceStore:
         name = f"{collection}.{version}"
         with self._lance() as lance:
             if version in self.versions(collection):
-                entries = lance.open_table(_REGISTRY)
-                entries.delete(f"collection = '{collection}' AND version = '{version}'")
-                entries.optimize(cleanup_older_than=_HISTORY)
+                whose = f"collection = '{collection}' AND version = '{version}'"
+                lance.open_table(_REGISTRY).delete(whose)
             if name in _names(lance):
                 lance.drop_table(name)
 
@@ -158,7 +153,7 @@ class LanceStore:
         try:
             with self._lance() as lance:
                 yield lance.open_table(f"{collection}.{version}")
-        except StoreUnavailable:
+        except (StoreUnavailable, ValueError):  # LanceDB's error of a table that is not there is a plain ValueError
             if version in self.versions(collection):
                 raise
             raise missing(self, collection, version) from None
@@ -173,7 +168,7 @@ class LanceStore:
             yield self._connection
         except StoreError:
             raise
-        except (RuntimeError, OSError, ValueError) as error:
+        except (RuntimeError, OSError) as error:
             said = str(error)[:300]
             if "No space left" in said:
                 raise StoreFull(f"{self} has no room: drop versions (keep fewer), or make room: {said}") from None

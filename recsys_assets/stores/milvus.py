@@ -14,7 +14,6 @@ The column `vector` is a FLOAT_VECTOR with a FLAT index, which is exact, and the
 import base64
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -31,8 +30,9 @@ if TYPE_CHECKING:
     from pymilvus.milvus_client import IndexParams
 
 _BATCH = 1000  # rows sent, or asked for, at a time: Milvus takes 64 MB and gives 16,384 rows
-_PATIENCE = 30  # seconds; without, pymilvus tries 75 times
+_PATIENCE = 60  # seconds; without, pymilvus tries 75 times
 _FULL = (3, 7, 9)  # Milvus' codes: no memory, no disk, a quota used up
+_LITE = ".db"
 _SCHEMA, _UNFINISHED = "arrow_schema", "__unfinished"
 T = TypeVar("T")
 
@@ -78,10 +78,10 @@ class MilvusStore:
         if self._client:
             self._client.close()
             self._client = None
-        if self._uri.endswith(".db"):
-            from milvus_lite.server_manager import server_manager_instance
+            if self._uri.endswith(_LITE):
+                from milvus_lite.server_manager import server_manager_instance
 
-            server_manager_instance.release_server(self._uri)
+                server_manager_instance.release_server(self._uri)
 
     def write(self, collection: str, version: str, table: pa.Table) -> None:
         """See `Store.write`: what an interrupted one left is removed first."""
@@ -91,17 +91,13 @@ class MilvusStore:
         unfinished = f"{name}{_UNFINISHED}"
         fields = collection_schema(fixed)
         self._ask("drop_collection", unfinished)
-        self._ask(
-            "create_collection",
-            unfinished,
-            schema=fields,
-            index_params=_flat_index(),
-            consistency_level="Strong",  # what was written is read and counted at once
-            properties={_SCHEMA: base64.b64encode(table.schema.serialize()).decode()},
-        )
+        schema = {_SCHEMA: base64.b64encode(table.schema.serialize()).decode()}
+        options = {"consistency_level": "Strong", "properties": schema}  # what was written is read and counted at once
+        self._ask("create_collection", unfinished, schema=fields, **options)
         for batch in fixed.to_batches(max_chunksize=_BATCH):
             self._ask("insert", unfinished, batch.to_pylist())
         self._ask("flush", unfinished)
+        self._ask("create_index", unfinished, _flat_index(), sync=False)  # there is nothing to wait for in a flat one
         self._ask("rename_collection", unfinished, name)
 
     def read(self, collection: str, keys: Sequence[str], version: str | None = None) -> pa.Table:
@@ -205,13 +201,19 @@ class MilvusStore:
         """The client, connected when it is first needed."""
         with extra("milvus"):
             from pymilvus import MilvusClient, MilvusException
+
+            if self._uri.endswith(_LITE):
+                import milvus_lite  # noqa: F401
+        said = ""
         if self._client is None:
-            with suppress(MilvusException, ValueError):  # what they say may hold the URI, or a piece of the password
+            try:
                 self._client = MilvusClient(self._uri, timeout=_PATIENCE)
+            except (MilvusException, ValueError) as error:  # one that the URI caused may hold it, password and all
+                said = str(error) if type(error) is MilvusException else type(error).__name__
         if self._client is None:
             raise StoreUnavailable(
-                f"{self} cannot be opened: is it up, is the URI right (http://USER:PASSWORD@HOST:19530, or a path that "
-                "ends in .db), and has no other process the folder open?"
+                f"{self} cannot be opened, {said}: is it up, and is the URI right (http://USER:PASSWORD@HOST:19530)? "
+                "A Milvus Lite is a path that ends in .db, in a folder that is there, and open in one process at a time"
             )
         return self._client
 

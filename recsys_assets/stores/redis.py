@@ -119,7 +119,10 @@ class RedisStore:
             server.set(self._key(collection, "live"), version)
 
     def drop(self, collection: str, version: str) -> None:
-        """See `Store.drop`: first the entry, so that nobody takes what is left for the whole."""
+        """See `Store.drop`: first the entry, so that nobody takes what is left for the whole.
+
+        Nothing here needs memory, so that a full Redis does it too. What a killed call leaves goes with the next one.
+        """
         live = self.live(collection)
         with self._redis() as server:
             if live == version:
