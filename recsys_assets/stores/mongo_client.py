@@ -84,5 +84,5 @@ def _named(place: str, error: Exception) -> StoreError:
     if code == _OUT_OF_SPACE or _NO_SPACE in said:
         return StoreFull(f"MongoDB at {place} has no room on its disk: make room, then publish again")
     if code in _AWAY:
-        return StoreUnavailable(f"MongoDB at {place} gave up: {said} ({code}): try again when it is well")
+        return StoreUnavailable(f"MongoDB at {place} gave up: {said} ({code}): see its log and the room on its disk")
     return StoreError(f"MongoDB at {place} refuses: {said} ({code})")
