@@ -17,8 +17,8 @@ DEFAULTS = {
     "socketTimeoutMS": 60_000,
     "journal": True,
 }
-_REFUSED = (13, 18)  # Unauthorized, AuthenticationFailed
-_NOT_LET_IN = "AuthenticationFailed"  # stands in the text when pymongo had tried again until its wait was over
+_MAY_NOT = 13  # Unauthorized
+_NOT_LET_IN = "AuthenticationFailed"  # stands in the text, of the first answer and when trying again took too long
 _NO_SPACE = "No space left on device"  # strerror(ENOSPC), which WiredTiger passes on
 _OUT_OF_SPACE = 14031  # OutOfDiskSpace
 # InternalError (SecantusDB says no more on a full disk), and: stopping, timed out, not primary.
@@ -73,8 +73,10 @@ def _named(place: str, error: Exception) -> StoreError:
     if isinstance(error, BulkWriteError):
         details = [*details["writeErrors"], *details["writeConcernErrors"]][0]
     code, said = details.get("code"), str(details.get("errmsg", ""))
-    if code in _REFUSED or _NOT_LET_IN in str(error):
-        return StoreUnavailable(f"MongoDB at {place} refused the user or the password, or the user may not do this")
+    if _NOT_LET_IN in str(error):
+        return StoreUnavailable(f"MongoDB at {place} refused the user or the password: correct MONGO_URI")
+    if code == _MAY_NOT:
+        return StoreUnavailable(f"MongoDB at {place} lets nobody do this without a user who may read and write there")
     if not isinstance(error, OperationFailure):
         said = re.split(r" \(configured|, Timeout:", str(error))[0]  # what follows is pages of topology
         return StoreUnavailable(
