@@ -1,6 +1,7 @@
 """The funnel on a small generated world with an online part: the report, and the command that shows one user's list."""
 
 import datetime as dt
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from recsys_assets.assets import assets_of, funnel_lists
 from recsys_assets.assets.funnel import RECOMMENDATIONS, REPORT
 from recsys_assets.assets.onnx import MODEL
 from recsys_assets.assets.recall import RECALLERS
+from recsys_assets.assets.tracked import BEST
 from recsys_assets.cli import main
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
+from recsys_assets.definitions import build_defs
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel import recommendations
 from recsys_assets.funnel.evaluation import NAMES
@@ -32,9 +35,10 @@ from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Lake, Partition
 from recsys_assets.ranking.champion import CHAMPION, Candidate, read_champion, record
 from recsys_assets.retrieval import embeddings
+from recsys_assets.retrieval.candidates import BEFORE_TEST
 from recsys_assets.retrieval.interactions import from_table, of_users, read
 from recsys_assets.training import rankers
-from recsys_assets_tests.in_process import failures, materialize
+from recsys_assets_tests.in_process import QUIET, failures, materialize
 from recsys_assets_tests.ranking_rows import quick_settings
 
 DAY = "2026-03-31"
@@ -81,6 +85,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_DATA", str(home))
         patch.setenv("RECSYS_PROFILE", str(home / "tail.yaml"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setenv("COLUMNS", "250")  # no line of a table is broken
         profile = load_profile()
         land(profile, last=dt.date.fromisoformat(DAY), users=120, items=150, events=6000, days=8)
@@ -100,12 +105,13 @@ def run(names: list[str], first: str, last: str | None = None) -> dg.ExecuteInPr
 
 
 def write_vectors(lake: Lake, model: str, seed: int) -> None:
-    """Vectors by chance, as of after the last offline row."""
+    """Vectors by chance, others before the test rows than after the last offline row."""
     events, rng = read(lake.read("recall_samples", DAY).path(ROWS)), np.random.default_rng(seed)
     for side, ids in (("user", events.user_ids), ("item", events.item_ids)):
         with lake.draft(f"emb_{model}_{side}", DAY) as draft:
-            vectors = rng.normal(size=(len(ids), 8)).astype(np.float32)
-            embeddings.write(draft.path(ROWS), f"{side}_id", ids, vectors)
+            for file in (BEFORE_TEST, ROWS):
+                vectors = rng.normal(size=(len(ids), 8)).astype(np.float32)
+                embeddings.write(draft.path(file), f"{side}_id", ids, vectors)
 
 
 def write_champion(lake: Lake) -> None:
@@ -126,6 +132,15 @@ def write_champion(lake: Lake) -> None:
 
 def recsys(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
+
+
+def shown(said: str) -> tuple[list[int], list[int]]:
+    """The items of the history and of the list in what the command printed."""
+    history, listed = (
+        [int(item) for item in re.findall(r"^ ?\d+ +(\d+) ", table, re.MULTILINE)]
+        for table in said.split("recommended to")
+    )
+    return history, listed
 
 
 def test_every_user_has_a_sound_list_of_what_channels_found(world: World) -> None:
@@ -187,15 +202,11 @@ def test_nothing_of_the_online_rows_is_in_the_lists(world: World) -> None:
 
 def test_what_a_user_is_shown_is_what_the_report_has_for_them(world: World) -> None:
     for user in (min(world.listed), max(world.listed)):
-        shown = recsys("recommend", str(user)).stdout
-        history, listed = shown.split(f"recommended to {user}, {DAY}")
-        places = re.findall(r"^ ?(\d+) +(\d+) ", listed, re.MULTILINE)
-        assert [int(item) for _, item in places] == [entry["item_id"] for entry in world.listed[user]]
-        assert ", ".join(world.listed[user][0]["channels"]) in listed
-        newest = [row for row in world.rows("splits") if row["user_id"] == user and row["part"] != "online"][::-1]
-        assert [int(item) for _, item in re.findall(r"^ ?(\d+) +(\d+) ", history, re.MULTILINE)] == [
-            row["item_id"] for row in newest[:10]
-        ]
+        said, listed = recsys("recommend", str(user)).stdout, world.listed[user]
+        theirs = [row for row in world.rows("splits") if row["user_id"] == user and row["part"] != "online"]
+        newest = [row["item_id"] for row in theirs[::-1][:10]]
+        assert shown(said) == (newest, [entry["item_id"] for entry in listed])
+        assert ", ".join(listed[0]["channels"]) in said
 
 
 def test_a_user_who_is_not_there_is_an_error_in_plain_words(world: World) -> None:
@@ -212,6 +223,30 @@ def test_made_again_the_report_is_the_same(world: World) -> None:
     run(["funnel_report"], DAY)
     assert world.read("funnel_report").manifest == before
     assert {f"onnx_lgbm/{DAY}", f"rank_lgbm/{DAY}", f"splits/{DAY}"} < before.upstream.keys()
+
+
+def test_tuned_weights_are_those_of_the_report_and_of_the_command(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = "model_name: funnel\nhyper_param: {popularity: [0.7, 0.9], sasrec: [0.0], channel_size: [30]}"
+    (tmp_path / "space.yaml").write_text(space, encoding="utf-8")
+    content = Path(os.environ["RECSYS_PROFILE"]).read_text(encoding="utf-8")
+    (tmp_path / "tuned.yaml").write_text(f"{content}\ntuned: [funnel]\n", encoding="utf-8")
+    build_defs().resolve_implicit_global_asset_job_def().execute_in_process(
+        partition_key=DAY,
+        run_config={"ops": {"tune_funnel": {"config": {"space": str(tmp_path / "space.yaml"), "trials": 2}}}, **QUIET},
+        asset_selection=[dg.AssetKey("tune_funnel")],
+    )
+    tuned = world.read("tune_funnel")
+    best = yaml.safe_load(tuned.path(BEST).read_text(encoding="utf-8"))
+    assert 0 < tuned.manifest.metrics["test_ndcg@50"] < 1
+    monkeypatch.setenv("RECSYS_PROFILE", str(tmp_path / "tuned.yaml"))
+    run(["funnel_report"], DAY)
+    report = world.read("funnel_report").manifest
+    assert report.config.items() >= best.items()
+    assert report.metrics["candidates.ndcg@50"] == pytest.approx(tuned.manifest.metrics["test_ndcg@50"])
+    first, *_ = pq.read_table(world.read("funnel_report").path(RECOMMENDATIONS)).to_pylist()
+    assert shown(recsys("recommend", str(first["user_id"])).stdout)[1] == [each["item_id"] for each in first["items"]]
 
 
 def test_an_onnx_file_that_was_made_after_the_choice_is_not_served(world: World, tmp_path: Path) -> None:

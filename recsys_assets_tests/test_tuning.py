@@ -14,6 +14,7 @@ import torch
 
 from recsys_assets.assets.i2i import METHODS
 from recsys_assets.assets.tunable import MODELS
+from recsys_assets.funnel.merge import Funnel
 from recsys_assets.models.registry import entry
 from recsys_assets.models.simplex import SimplexConfig
 from recsys_assets.models.widedeep import WideDeepConfig
@@ -274,8 +275,8 @@ def test_an_item_to_item_method_is_judged_by_its_recall(recall_source: Any, tmp_
 
 @pytest.mark.parametrize("model", bundled_spaces())
 def test_a_bundled_space_has_settings_of_its_model_only(model: str) -> None:
-    if model in METHODS:
-        sections: Any = {"": METHODS[model].config}
+    if model in METHODS or model == "funnel":
+        sections: Any = {"": METHODS[model].config if model in METHODS else Funnel}
     else:
         sections = {"model": entry(model).config, "training": type(entry(model).training)}
     found = space(form.read(bundled_spaces()[model]), model, sections)

@@ -51,7 +51,8 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     """The assets of the profile's graph.
 
     A dataset of labelled rows has no `users` and `items`, and samples of its own (`rows.py`): what reads an asset
-    that is not there, directly or by way of others, is left out. So are stores that are not used here.
+    that is not there, directly or by way of others, is left out. So are stores that are not used here, and the
+    funnel where no rows are kept for its evaluation.
     """
     groups = GROUPS if profile.has_entities else {**GROUPS, "samples": (rows,)}
     loaded = [dg.load_assets_from_modules(modules, group_name=group) for group, modules in groups.items()]
@@ -61,7 +62,7 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     for key in publish.unused():
         assets.pop(key, None)
     if not profile.split.has_online:
-        del assets[dg.AssetKey("funnel_report")]
+        del assets[dg.AssetKey("funnel_report")], assets[dg.AssetKey("tune_funnel")]
     while orphans := [key for key, asset in assets.items() if set(asset.dependency_keys) - assets.keys()]:
         for key in orphans:
             del assets[key]

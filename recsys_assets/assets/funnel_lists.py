@@ -16,14 +16,8 @@ from recsys_assets.lake import Partition
 from recsys_assets.retrieval.interactions import Interactions, Queries, find, read
 from recsys_assets.retrieval.lists import Lists, Scores
 
-READS = tuple(
-    dict.fromkeys(
-        [
-            *("splits", "users", "user_features", "item_features", "rank_champion"),
-            *(asset for channel in CHANNELS for asset in METHODS[channel].reads),
-        ]
-    )
-)
+RECALL_READS = ("splits", "users", *(asset for channel in CHANNELS for asset in METHODS[channel].reads))
+READS = (*RECALL_READS, "user_features", "item_features", "rank_champion")
 
 
 @dataclass(frozen=True)
@@ -51,17 +45,25 @@ def recommend(
     watch: Stopwatch,
 ) -> FunnelLists:
     """The lists of queries about the online part, their users ascending; `inputs` are the partitions of `READS`."""
-    channels, filter_seen = {}, profile.recall.filter_seen
-    for name in CHANNELS:
-        with watch(f"recall {name}"):
-            partitions = [inputs[asset] for asset in METHODS[name].reads]
-            channels[name] = METHODS[name].lists(events, asked, settings.channel_size, filter_seen, *partitions)
+    channels = recall(profile, inputs, events, asked, settings.channel_size, watch)
     with watch("merge"):
-        candidates = merge(channels, events, asked, settings, filter_seen)
+        candidates = merge(channels, events, asked, settings, profile.recall.filter_seen)
     with watch("features and scores"):
         probabilities = _probabilities(profile, inputs, scorer, events, asked, candidates)
     with watch("rank"):
         return FunnelLists(channels, candidates, rank(candidates, probabilities, settings))
+
+
+def recall(
+    profile: Profile, inputs: Mapping[str, Partition], events: Interactions, asked: Queries, k: int, watch: Stopwatch
+) -> dict[str, Lists]:
+    """The k items of each channel; `inputs` are the partitions of `RECALL_READS`."""
+    channels = {}
+    for name in CHANNELS:
+        with watch(f"recall {name}"):
+            partitions = [inputs[asset] for asset in METHODS[name].reads]
+            channels[name] = METHODS[name].lists(events, asked, k, profile.recall.filter_seen, *partitions)
+    return channels
 
 
 def _probabilities(

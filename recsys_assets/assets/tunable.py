@@ -3,15 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from recsys_assets.assets import i2i, rank, recall
+from recsys_assets.assets import funnel_lists, i2i, rank, recall
 from recsys_assets.assets.features import SCHEMA
 from recsys_assets.assets.samples import RANKED_PARTS
 from recsys_assets.checks import Check
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Partition
-from recsys_assets.retrieval.interactions import read
+from recsys_assets.retrieval.interactions import Queries, read
+from recsys_assets.retrieval.lists import Lists
+from recsys_assets.tuning.merging import Merging
 from recsys_assets.tuning.model_objectives import Ranking, TwoTowers
 from recsys_assets.tuning.objectives import ItemToItem, Tuned
 from recsys_assets.tuning.space import bundled_spaces
@@ -52,14 +55,30 @@ def _item_to_item(model: str, profile: Profile, _: int, inputs: Inputs) -> Tuned
     return ItemToItem(method.find, method.config, interactions, profile.recall.filter_seen)
 
 
+def _merging(_: str, profile: Profile, __: int, inputs: Inputs) -> Tuned:
+    events = funnel_lists.events_of(inputs)
+
+    def channels(asked: Queries, k: int) -> dict[str, Lists]:
+        return funnel_lists.recall(profile, inputs, events, asked, k, Stopwatch())
+
+    return Merging(channels, events, profile.recall.filter_seen)
+
+
 _AUC_FLOOR = Check("auc_floor", "the best trial's validation AUC reaches bounds.min_auc")
 _RECALL_FLOOR = Check("recall_floor", "the best trial's validation recall@20 reaches bounds.min_recall")
 _RANK = Kind(("rank_samples", "feature_schema"), _AUC_FLOOR, lambda profile: profile.bounds.min_auc, _ranking)
 _RECALL = Kind(recall.INPUTS, _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _two_towers)
 _I2I = Kind(("recall_samples",), _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _item_to_item)
+_NDCG_FLOOR = Check("ndcg_floor", "the best trial's NDCG@50 on test rows reaches bounds.min_recall")
+_FUNNEL = Kind(funnel_lists.RECALL_READS, _NDCG_FLOOR, lambda profile: profile.bounds.min_recall, _merging)
 MODELS = {
     model: kind
-    for models, kind in ((rank.RANKERS, _RANK), (recall.RECALLERS, _RECALL), (i2i.METHODS, _I2I))
+    for models, kind in (
+        (rank.RANKERS, _RANK),
+        (recall.RECALLERS, _RECALL),
+        (i2i.METHODS, _I2I),
+        (("funnel",), _FUNNEL),
+    )
     for model in models
     if model in bundled_spaces()
 }

@@ -1,6 +1,7 @@
 """Parts of the test rows on which rankers may differ: new users, rare items, the most frequent terms."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ def slice_aucs(
     }
 
 
-def by_count(what: str, counts: npt.NDArray[np.float64]) -> dict[str, Bools]:
+def by_count(what: str, counts: npt.NDArray[np.number[Any]]) -> dict[str, Bools]:
     """(N,) slices by the number (N,) of earlier rows of the user or item."""
     place = np.searchsorted(EDGES, counts, side="right")
     ranges = [f"under {EDGES[0]}", *(f"{low} to {high - 1}" for low, high in zip(EDGES, EDGES[1:], strict=False))]

@@ -1,0 +1,48 @@
+"""Tuning of the funnel's merge: weights and sizes of the channels.
+
+The channels have learned from what lies before the test rows, so that these choose, and the online rows test. The
+exponent of the ranker is not tuned: of the rows before the test rows there is no snapshot of features.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recsys_assets.funnel.merge import Funnel, merge
+from recsys_assets.retrieval.interactions import Interactions, Queries, queries
+from recsys_assets.retrieval.lists import Lists, evaluate
+from recsys_assets.tuning.objectives import Settings
+from recsys_assets.tuning.space import Sections
+from recsys_assets.tuning.trial import Report
+
+
+@dataclass(frozen=True)
+class Merging:
+    """The merge of the channels' lists: NDCG@50 of the candidates, for all that users touched next, liked or not.
+
+    `recall` gives each channel's lists of so many items, for queries about the test part or the online part.
+    """
+
+    recall: Callable[[Queries, int], dict[str, Lists]]
+    interactions: Interactions
+    filter_seen: bool
+    metric: str = "ndcg@50"
+
+    @property
+    def sections(self) -> Sections:
+        """The funnel's settings, in no section."""
+        return {"": Funnel}
+
+    def judge(self, settings: Settings, report: Report) -> float:  # noqa: ARG002 (it is over at once)
+        """The figure of the test rows."""
+        return self._ndcg(settings, "test")
+
+    def test(self, settings: Settings) -> float:
+        """The figure of the online rows."""
+        return self._ndcg(settings, "online")
+
+    def _ndcg(self, settings: Settings, part: str) -> float:
+        chosen = Funnel(**settings)
+        asked = queries(self.interactions, part, self.filter_seen, liked=False)
+        channels = self.recall(asked, chosen.channel_size)
+        merged = merge(channels, self.interactions, asked, chosen, self.filter_seen)
+        return evaluate(merged.items, asked, [50])[self.metric]
