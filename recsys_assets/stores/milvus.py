@@ -12,6 +12,7 @@ The column `vector` is a FLOAT_VECTOR with a FLAT index, which is exact, and the
 """
 
 import base64
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -156,8 +157,9 @@ class MilvusStore:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(properties[_SCHEMA])))
         found: dict[str, dict[str, Any]] = {}
         for first in range(0, len(keys), _BATCH):
-            some = list(keys[first : first + _BATCH])
-            found |= {row[KEY]: row for row in self._ask("get", name, some, output_fields=schema.names)}
+            # pymilvus' own `get` lets a quote in a key end the text
+            some = f"{KEY} in {json.dumps(list(keys[first : first + _BATCH]), ensure_ascii=False)}"
+            found |= {row[KEY]: row for row in self._ask("query", name, some, output_fields=schema.names)}
         return pa.Table.from_pylist([found[key] for key in keys if key in found], schema)
 
     def _nearest(self, name: str, vectors: Vectors, k: int) -> Nearest:
