@@ -65,8 +65,9 @@ def _address(folder: Path) -> str:
             time.sleep(0.05)
             starts += _start(folder)  # one that ran was about to end: not counted
             if starts > 1 or time.monotonic() > deadline:
-                said = (folder / "server.log").read_text(encoding="utf-8", errors="replace")[-500:].strip()
-                raise StoreUnavailable(f"the MongoDB server of {folder} does not start; its server.log ends: {said}")
+                said = (folder / "server.log").read_text(encoding="utf-8", errors="replace").strip()
+                last = said.rpartition("\n")[2]
+                raise StoreUnavailable(f"the MongoDB server of {folder} does not start; its server.log ends: {last}")
         return address.read_text(encoding="utf-8")
 
 

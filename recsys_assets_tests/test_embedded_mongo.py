@@ -1,0 +1,96 @@
+"""The project's own MongoDB server: one for all processes, there when it is needed, gone when it is not."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pymongo import MongoClient
+
+from recsys_assets.stores import embedded
+from recsys_assets.stores.mongo import MongoStore
+from recsys_assets.stores.publish import publish
+from recsys_assets.stores.store import StoreUnavailable
+from recsys_assets_tests.store_contract import NEW, no_gate, rows
+
+USE = """
+import sys
+from pathlib import Path
+from pymongo import MongoClient
+from recsys_assets.stores.embedded import serving
+with serving(Path(sys.argv[1])) as uri, MongoClient(uri) as client:
+    client["shop"]["visits"].insert_one({})
+    print(uri, flush=True)
+    sys.stdin.read()
+"""
+
+
+def use(folder: Path) -> "subprocess.Popen[str]":
+    """A process that uses the server until its input is closed."""
+    command = [sys.executable, "-c", USE, str(folder)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def daemons(folder: Path) -> list[psutil.Process]:
+    """The servers of a folder that run."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        called = process.info["cmdline"] or []
+        if called[1:] == ["-m", embedded.__name__, str(folder)] and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def visits(uri: str) -> int:
+    with MongoClient[dict[str, Any]](uri) as client:
+        return client["shop"]["visits"].count_documents({})
+
+
+def test_processes_share_a_server_that_ends_after_the_last_one_and_keeps_its_data(tmp_path: Path) -> None:
+    users = [use(tmp_path) for _ in range(3)]
+    uris = {user.stdout.readline().strip() for user in users if user.stdout}
+    assert len(uris) == len(daemons(tmp_path)) == 1
+    users[0].kill()  # its lock goes with it
+    for user in users:
+        user.communicate()
+    deadline = time.monotonic() + embedded.IDLE + 20
+    while daemons(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert not (tmp_path / "address").exists()
+    with embedded.serving(tmp_path) as uri:
+        assert visits(uri) == 3
+        (server,) = daemons(tmp_path)
+    server.kill()
+
+
+def test_a_killed_server_is_replaced_and_what_was_published_is_there(tmp_path: Path) -> None:
+    with embedded.serving(tmp_path) as uri:
+        with MongoStore(uri, "shop") as store:
+            publish(store, "user", NEW, rows(), no_gate, keep=2)
+        (server,) = daemons(tmp_path)
+        server.kill()
+        server.wait()
+        with embedded.serving(tmp_path) as other, MongoStore(other, "shop") as again:
+            assert other != uri
+            assert again.read("user", ["7"]).equals(rows().take([7]))
+            (server,) = daemons(tmp_path)
+    server.kill()
+
+
+def test_without_secantusdb_it_is_said_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "secantus", None)
+    with pytest.raises(embedded.NoServer, match="set MONGO_URI .* `mongo-server`"), embedded.serving(tmp_path):
+        pass
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("no folder")
+    with (
+        pytest.raises(StoreUnavailable, match="does not start; its server.log ends: FileExistsError"),
+        embedded.serving(tmp_path),
+    ):
+        pass
