@@ -1,0 +1,125 @@
+"""Documents a second: publishing MongoDB's collections, beside bare pymongo writing the same documents.
+
+    python benchmarks/publish_speed.py --bizdate 2003-02-28                    # the lake of the settings
+    python benchmarks/publish_speed.py --bizdate 2003-02-28 --lake LAKE --profile movielens-1m
+
+The tables are made of the lake's partitions as the assets make them. Three contenders take turns on each collection:
+
+* insert: `insert_many` of the documents, Python dicts made beforehand, into a new collection: no index, nothing read;
+* upsert: `bulk_write` of a `ReplaceOne(upsert=True)` each, as MetaSpore's loader would do;
+* publish: from the table on: encode, write, index `queryid`, count, compare a sample, switch; all of `publish()`.
+
+The server is `MONGO_URI`'s, or one of the project's own in a temporary folder.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bson
+import pyarrow as pa
+from pymongo import MongoClient, ReplaceOne
+from pymongo.collection import Collection
+
+from recsys_assets.assets.recall import RECALLERS
+from recsys_assets.datasets.profile import load_profile
+from recsys_assets.lake import Lake
+from recsys_assets.settings import settings
+from recsys_assets.stores.documents import documents
+from recsys_assets.stores.embedded import serving
+from recsys_assets.stores.mongo import MongoStore
+from recsys_assets.stores.publish import publish, version_name
+from recsys_assets.stores.registry import STORES
+
+DATABASE = "publish_speed"  # is dropped before each turn and at the end
+CONTENDERS = ("insert", "upsert", "publish")
+Documents = list[dict[str, Any]]
+
+
+def tables(lake: str, profile_name: str, bizdate: str) -> dict[str, pa.Table]:
+    """The collections' tables of a bizdate."""
+    profile = load_profile(profile_name)
+    made_of = Lake(lake, profile.name)
+    collections = STORES["mongo"].collections(list(RECALLERS), profile.publishing.vectors)
+    return {
+        name: collection.table(profile, {asset: made_of.read(asset, bizdate) for asset in collection.reads})
+        for name, collection in collections.items()
+    }
+
+
+def measure(
+    uri: str, name: str, version: str, table: pa.Table, dicts: Documents, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of each contender, by round; each round begins with another one."""
+    seconds: dict[str, list[float]] = {contender: [] for contender in CONTENDERS}
+    with MongoClient[dict[str, Any]](uri) as client, MongoStore(uri, DATABASE) as store:
+        bare = client[DATABASE][name]
+        work: dict[str, Callable[[], object]] = {
+            "insert": lambda: bare.insert_many(dicts),
+            "upsert": lambda: upsert(bare, dicts),
+            "publish": lambda: publish(store, name, version, table, lambda: None, keep=3),
+        }
+        for number in range(rounds):
+            for contender in CONTENDERS[number % 3 :] + CONTENDERS[: number % 3]:
+                client.drop_database(DATABASE)
+                start = time.perf_counter()
+                work[contender]()
+                seconds[contender].append(time.perf_counter() - start)
+        client.drop_database(DATABASE)
+    return seconds
+
+
+def upsert(bare: Collection[dict[str, Any]], dicts: Documents) -> None:
+    """Write documents over those of the same `_id`."""
+    bare.bulk_write([ReplaceOne({"_id": each["_id"]}, each, upsert=True) for each in dicts], ordered=False)
+
+
+def line(name: str, count: int, size: int, seconds: dict[str, list[float]]) -> str:
+    """A line of the table: medians of the rounds' speeds and of the rounds' ratios."""
+    speeds = "".join(f"{count / statistics.median(seconds[each]):11,.0f}" for each in CONTENDERS)
+    ratios = "".join(
+        f"{statistics.median(bare / ours for bare, ours in zip(seconds[each], seconds['publish'], strict=True)):14.2f}"
+        for each in CONTENDERS[:-1]
+    )
+    return f"{name:18}{count:10,}{size / 1e6:8.1f}{speeds}{ratios}"
+
+
+def compare(uri: str, made: dict[str, pa.Table], bizdate: str, rounds: int) -> None:
+    """Measure each collection and print the table."""
+    print(f"{'':18}{'documents':>10}{'MB':>8}" + "".join(f"{each + ' /s':>11}" for each in CONTENDERS), end="")
+    print(f"{'over insert':>14}{'over upsert':>14}")
+    count, size = 0, 0
+    total = {contender: [0.0] * rounds for contender in CONTENDERS}
+    for name, table in made.items():
+        encoded = [each.raw for block in documents(name, bizdate, table) for each in block]
+        seconds = measure(uri, name, version_name(bizdate), table, [bson.decode(each) for each in encoded], rounds)
+        print(line(name, len(encoded), sum(map(len, encoded)), seconds), flush=True)
+        count, size = count + len(encoded), size + sum(map(len, encoded))
+        total = {each: [a + b for a, b in zip(total[each], seconds[each], strict=True)] for each in CONTENDERS}
+    print(line("total", count, size, total))
+
+
+def main() -> None:
+    """Read the command line and run."""
+    place = settings()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lake", default=place.lake)
+    parser.add_argument("--profile", default=place.profile)
+    parser.add_argument("--bizdate", required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    made = tables(given.lake, given.profile, given.bizdate)
+    if uri := os.environ.get("MONGO_URI"):
+        compare(uri, made, given.bizdate, given.rounds)
+        return
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as own:
+        compare(own, made, given.bizdate, given.rounds)
+
+
+if __name__ == "__main__":
+    main()
