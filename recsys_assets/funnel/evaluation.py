@@ -9,7 +9,7 @@ import numpy.typing as npt
 from recsys_assets.ranking.bootstrap import DRAWS, Interval, draws, interval
 from recsys_assets.ranking.slices import by_count
 from recsys_assets.retrieval.interactions import Interactions, Ints, Queries
-from recsys_assets.retrieval.lists import Bools, by_query, history, reached
+from recsys_assets.retrieval.lists import Bools, among, by_query, history, reached
 
 Floats = npt.NDArray[np.float64]
 METRICS = ("ndcg", "recall", "hitrate")
@@ -112,7 +112,7 @@ def losses(
     width = len(interactions.item_ids)
     row, item = history(interactions, queries, slice(0, len(queries)))
     of = np.repeat(np.arange(len(queries)), queries.truth_sizes)
-    seen = np.isin(of * width + queries.truth, row * width + item) & filter_seen
+    seen = among(of * width + queries.truth, row * width + item) & filter_seen
     held = {name: reached(listed, queries) for name, listed in items.items()}
     passed = {
         "seen before": ~seen,

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from recsys_assets.funnel.merge import Ranked
 from recsys_assets.retrieval.interactions import Interactions, Ints, Queries
-from recsys_assets.retrieval.lists import Bools, Lists
+from recsys_assets.retrieval.lists import Bools, Lists, among
 
 
 def table(interactions: Interactions, queries: Queries, channels: Mapping[str, Lists], final: Ranked) -> pa.Table:
@@ -43,4 +43,4 @@ def _sources(channels: Mapping[str, Lists], items: Ints, listed: Bools) -> pa.Li
 def _holds(channel: Ints, items: Ints) -> Bools:
     """(N, L) whether each item of N lists is in the channel's list (N, K) for the same query."""
     row, width = np.arange(len(items))[:, None], 2 + max(int(items.max(initial=0)), int(channel.max(initial=0)))
-    return np.isin(row * width + items, row * width + channel)
+    return among(row * width + items, row * width + channel)

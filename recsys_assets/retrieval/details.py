@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, find
-from recsys_assets.retrieval.lists import Bools, Lists, history, hits
+from recsys_assets.retrieval.lists import Bools, Lists, among, history, hits
 
 DETAILS = "details.parquet"
 
@@ -56,7 +56,7 @@ def faults(interactions: Interactions, queries: Queries, lists: Lists, filter_se
     width, listed = len(interactions.item_ids), lists.items >= 0
     keys = (np.arange(len(queries))[:, None] * width + lists.items)[listed]
     row, item = history(interactions, queries, slice(0, len(queries)))
-    seen = np.isin(keys, row * width + item).sum() if filter_seen else 0
+    seen = among(keys, row * width + item).sum() if filter_seen else 0
     rising = (lists.scores[:, 1:] > lists.scores[:, :-1]).sum()
     return {"listed_twice": len(keys) - len(np.unique(keys)), "rising_scores": int(rising), "seen": int(seen)}
 

@@ -88,13 +88,25 @@ def history(interactions: Interactions, queries: Queries, block: slice) -> tuple
 def hits(items: Ints, queries: Queries) -> Bools:
     """(N, K) whether each item of the lists (N, K) is a right answer of its query."""
     listed, right = _pairs(items, queries)
-    return np.isin(listed, right) & (items >= 0)
+    return among(listed, right) & (items >= 0)
 
 
 def reached(items: Ints, queries: Queries) -> Bools:
     """(T,) whether each right answer is in the list (N, K) of its query."""
     listed, right = _pairs(items, queries)
-    return np.isin(right, listed[items >= 0])
+    return among(right, listed[items >= 0])
+
+
+def among(wanted: Ints, known: Ints) -> Bools:
+    """Whether each of the wanted numbers is a known one: `np.isin` by a sort, where numpy 2.3 hashes.
+
+    60,000 wanted among 1.2 * 10^6 known take 0.02 s so, and 0.5 s there.
+    """
+    if not known.size:
+        return np.zeros(wanted.shape, bool)
+    ordered = np.sort(known, axis=None)
+    found: Bools = ordered[np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)] == wanted
+    return found
 
 
 def by_query(items: Ints, queries: Queries, longest: int) -> dict[str, npt.NDArray[np.float64]]:
