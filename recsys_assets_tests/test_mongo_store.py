@@ -84,11 +84,11 @@ def test_every_type_comes_back_as_it_was(store: MongoStore) -> None:
 
 
 def test_what_a_service_finds_under_the_plain_name(store: MongoStore, database: Database[dict[str, Any]]) -> None:
+    found: Any = None
     for version in (OLD, NEW):
         store.write("user", version, typed())
         store.go_live("user", version)
         found = database["user"].find_one({"queryid": "1"})
-        assert found is not None
         assert (found["_id"], found["bizdate"]) == ("1", version[:10])
         assert database[f"user.{version}"].index_information()["queryid_1"]["key"] == [("queryid", 1)]
     assert isinstance(found["count"], Int64)

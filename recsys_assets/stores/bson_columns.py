@@ -8,21 +8,13 @@ this runs on. pymongo wants a Python object for each number first: that takes te
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 BINARY = pa.binary()
-DOUBLE, STRING, DOCUMENT, ARRAY, BLOB, BOOL, DATE, NULL, INT64 = (
-    b"\1",
-    b"\2",
-    b"\3",
-    b"\4",
-    b"\5",
-    b"\x08",
-    b"\t",
-    b"\n",
-    b"\x12",
-)
+DOUBLE, STRING, DOCUMENT, ARRAY, BLOB = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"  # the types of elements
+BOOL, DATE, NULL, INT64 = b"\x08", b"\x09", b"\x0a", b"\x12"
 VECTOR = b"\x09\x27\x00"  # begins a vector: the blob's subtype, float32, and no padding
 # Dates that Python and most languages know: the years 1 to 9999.
 EARLIEST, LATEST = (np.datetime64(day, "ms").astype(np.int64) for day in ("0001-01-01", "9999-12-31T23:59:59.999"))
@@ -51,17 +43,20 @@ def _values(column: pa.Array) -> tuple[bytes, pa.Array]:
         return DOCUMENT, _where(column, document(list(parts)))
     if is_list(kind):
         return (BLOB, _vectors(column)) if pa.types.is_float32(kind.value_type) else (ARRAY, _arrays(column))
+    return _plain(column)
+
+
+def _plain(column: pa.Array) -> tuple[bytes, pa.Array]:
+    kind = column.type
     if pa.types.is_integer(kind):
         return INT64, _bytes(column.cast(pa.int64()))
     if pa.types.is_floating(kind):
         return DOUBLE, _bytes(column.cast(pa.float64()))
     if pa.types.is_timestamp(kind):
         return DATE, _dates(column)
-    return (
-        (BOOL, pc.if_else(column, _scalar(b"\1"), _scalar(b"\0")))
-        if pa.types.is_boolean(kind)
-        else (STRING, _texts(column))
-    )
+    if pa.types.is_boolean(kind):
+        return BOOL, pc.if_else(column, _scalar(b"\1"), _scalar(b"\0"))
+    return STRING, _texts(column)
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -99,7 +94,7 @@ def _vectors(column: pa.Array) -> pa.Array:
     return _where(column, _join(_bytes(length), _scalar(VECTOR), numbers))
 
 
-def _offsets(column: pa.Array) -> np.ndarray:
+def _offsets(column: pa.Array) -> npt.NDArray[np.int32]:
     """(N + 1,) where the lists begin and end in the flattened column."""
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
     return np.append(0, np.cumsum(lengths)).astype(np.int32)

@@ -60,7 +60,7 @@ def _address(folder: Path) -> str:
     """The URI of the server, which is started unless it runs."""
     address, deadline = folder / "address", time.monotonic() + STARTING
     with FileLock(folder / ".starting"):
-        starts = _start(folder)
+        starts = int(_start(folder))
         while not address.exists():
             time.sleep(0.05)
             starts += _start(folder)  # one that ran was about to end: not counted
@@ -107,7 +107,7 @@ def mend() -> None:
     unmended = commands._HANDLERS["collMod"]
 
     def coll_mod(command: dict[str, Any], context: "CommandContext") -> dict[str, Any]:
-        reply = unmended(command, context)
+        reply: dict[str, Any] = unmended(command, context)
         if reply["ok"] and "viewOn" in command:
             moved = {"viewOn": command["viewOn"], "viewPipeline": command.get("pipeline", [])}
             context.storage.set_collection_options(context.db_name, command["collMod"], **moved)

@@ -40,4 +40,4 @@ def refuse_collection(database: "Database[dict[str, Any]]", name: str, place: st
 
 def _said(database: "Database[dict[str, Any]]", name: str) -> dict[str, Any]:
     """What MongoDB says of a collection or view; nothing where there is none."""
-    return next(iter(database.list_collections(filter={"name": name})), {})
+    return dict(next(database.list_collections(filter={"name": name}), {}))
