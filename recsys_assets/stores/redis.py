@@ -13,6 +13,7 @@ should the version have been dropped between them (the second answer is then nul
     HMGET recsys:redis_user:2026-01-06.0c1f0ab1ce5b:1234 term vector filter -> "16,10", "0.25,-1.5", "2333,17"
 
 One server, or one with replicas, is meant: versions are counted and dropped by SCAN, which sees one node of a cluster.
+Its `maxmemory-policy` must be `noeviction`, the default: any other takes rows away that services need.
 """
 
 import base64
