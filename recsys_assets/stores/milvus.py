@@ -16,24 +16,17 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
-from recsys_assets.stores.milvus_fields import collection_schema
+from recsys_assets.stores.milvus_client import Milvus
+from recsys_assets.stores.milvus_fields import collection_schema, flat_index
 from recsys_assets.stores.pinned import find_in, missing
-from recsys_assets.stores.servers import extra, without_credentials
-from recsys_assets.stores.store import KEY, StoreFull, StoreUnavailable
+from recsys_assets.stores.store import KEY, StoreUnavailable
 from recsys_assets.stores.vectors import VECTOR, Vectors, with_fixed_vectors
 
-if TYPE_CHECKING:
-    from pymilvus import MilvusClient
-    from pymilvus.milvus_client import IndexParams
-
 _BATCH = 1000  # rows sent, or asked for, at a time: Milvus takes 64 MB and gives 16,384 rows
-_PATIENCE = 60  # seconds; without, pymilvus tries 75 times
-_FULL = (3, 7, 9)  # Milvus' codes: no memory, no disk, a quota used up
-_LITE = ".db"
 _SCHEMA, _UNFINISHED = "arrow_schema", "__unfinished"
 T = TypeVar("T")
 
@@ -61,9 +54,7 @@ class MilvusStore:
     """
 
     def __init__(self, uri: str, prefix: str) -> None:
-        self._uri, self._prefix = uri, re.sub(r"\W", "_", prefix)
-        self._name = f"Milvus {without_credentials(uri)}"
-        self._client: MilvusClient | None = None
+        self._milvus, self._prefix = Milvus(uri), re.sub(r"\W", "_", prefix)
 
     def __enter__(self) -> Self:
         return self
@@ -72,17 +63,11 @@ class MilvusStore:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._name}, {self._prefix})"
+        return f"{type(self).__name__}({self._milvus}, {self._prefix})"
 
     def close(self) -> None:
         """Disconnect, and let go of the folder of a Milvus Lite."""
-        if self._client:
-            self._client.close()
-            self._client = None
-            if self._uri.endswith(_LITE):
-                from milvus_lite.server_manager import server_manager_instance
-
-                server_manager_instance.release_server(self._uri)
+        self._milvus.close()
 
     def write(self, collection: str, version: str, table: pa.Table) -> None:
         """See `Store.write`: what an interrupted one left is removed first."""
@@ -91,15 +76,17 @@ class MilvusStore:
         fixed, name = with_fixed_vectors(table), self._physical(collection, version)
         unfinished = f"{name}{_UNFINISHED}"
         fields = collection_schema(fixed)
-        self._ask("drop_collection", unfinished)
+        self._milvus.ask("drop_collection", unfinished)
         schema = {_SCHEMA: base64.b64encode(table.schema.serialize()).decode()}
         options = {"consistency_level": "Strong", "properties": schema}  # what was written is read and counted at once
-        self._ask("create_collection", unfinished, schema=fields, **options)
+        self._milvus.ask("create_collection", unfinished, schema=fields, **options)
         for batch in fixed.to_batches(max_chunksize=_BATCH):
-            self._ask("insert", unfinished, batch.to_pylist())
-        self._ask("flush", unfinished)
-        self._ask("create_index", unfinished, _flat_index(), sync=False)  # there is nothing to wait for in a flat one
-        self._ask("rename_collection", unfinished, name)
+            self._milvus.ask("insert", unfinished, batch.to_pylist())
+        self._milvus.ask("flush", unfinished)
+        self._milvus.ask(
+            "create_index", unfinished, flat_index(), sync=False
+        )  # there is nothing to wait for in a flat one
+        self._milvus.ask("rename_collection", unfinished, name)
 
     def read(self, collection: str, keys: Sequence[str], version: str | None = None) -> pa.Table:
         """See `Store.read`."""
@@ -129,9 +116,9 @@ class MilvusStore:
     def live(self, collection: str) -> str | None:
         """See `Store.live`."""
         alias = self._alias(collection)
-        if alias not in self._ask("list_aliases")["aliases"]:
+        if alias not in self._milvus.ask("list_aliases")["aliases"]:
             return None
-        found = self._parsed(self._ask("describe_alias", alias)["collection_name"])
+        found = self._parsed(self._milvus.ask("describe_alias", alias)["collection_name"])
         return found[1] if found else None
 
     def go_live(self, collection: str, version: str) -> None:
@@ -139,37 +126,37 @@ class MilvusStore:
         if version not in self.versions(collection):
             raise missing(self, collection, version)
         name, alias = self._physical(collection, version), self._alias(collection)
-        self._ask("load_collection", name)
-        known = alias in self._ask("list_aliases")["aliases"]
-        self._ask("alter_alias" if known else "create_alias", name, alias)
+        self._milvus.ask("load_collection", name)
+        known = alias in self._milvus.ask("list_aliases")["aliases"]
+        self._milvus.ask("alter_alias" if known else "create_alias", name, alias)
 
     def drop(self, collection: str, version: str) -> None:
         """See `Store.drop`."""
         name = self._physical(collection, version)
         if self.live(collection) == version:
-            self._ask("drop_alias", self._alias(collection))
+            self._milvus.ask("drop_alias", self._alias(collection))
         for each in (name, f"{name}{_UNFINISHED}"):
-            self._ask("drop_collection", each)
+            self._milvus.ask("drop_collection", each)
 
     def _rows(self, name: str, keys: Sequence[str]) -> pa.Table:
         """The rows of the keys, of Milvus' collection."""
-        properties = self._ask("describe_collection", name)["properties"]
+        properties = self._milvus.ask("describe_collection", name)["properties"]
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(properties[_SCHEMA])))
         found: dict[str, dict[str, Any]] = {}
         for first in range(0, len(keys), _BATCH):
             # pymilvus' own `get` lets a quote in a key end the text
             some = f"{KEY} in {json.dumps(list(keys[first : first + _BATCH]), ensure_ascii=False)}"
-            found |= {row[KEY]: row for row in self._ask("query", name, some, output_fields=schema.names)}
+            found |= {row[KEY]: row for row in self._milvus.ask("query", name, some, output_fields=schema.names)}
         return pa.Table.from_pylist([found[key] for key in keys if key in found], schema)
 
     def _nearest(self, name: str, vectors: Vectors, k: int) -> Nearest:
         options = {"anns_field": VECTOR, "search_params": {"metric_type": "IP"}, "output_fields": [KEY]}
-        answers = self._ask("search", name, vectors.tolist(), limit=k, **options)
+        answers = self._milvus.ask("search", name, vectors.tolist(), limit=k, **options)
         pairs = [sorted((-hit["distance"], hit["entity"][KEY]) for hit in hits) for hits in answers]
         return Nearest([[key for _, key in hits] for hits in pairs], [[-score for score, _ in hits] for hits in pairs])
 
     def _counted(self, name: str) -> int:
-        (row,) = self._ask("query", name, filter="", output_fields=["count(*)"])
+        (row,) = self._milvus.ask("query", name, filter="", output_fields=["count(*)"])
         return int(row["count(*)"])
 
     def _find(self, collection: str, version: str | None, find: Callable[[str], T]) -> T:
@@ -178,7 +165,7 @@ class MilvusStore:
         def find_version(wanted: str) -> T:
             name = self._physical(collection, wanted)
             try:
-                self._ask("load_collection", name)
+                self._milvus.ask("load_collection", name)
                 return find(name)
             except StoreUnavailable:
                 if wanted in self.versions(collection):
@@ -186,38 +173,6 @@ class MilvusStore:
                 raise missing(self, collection, wanted) from None
 
         return find_in(self, collection, version, find_version)
-
-    def _ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the client; what goes wrong goes by the names of `store.py`."""
-        client = self._connected()
-        from pymilvus import MilvusException
-
-        try:
-            return getattr(client, method)(*args, timeout=_PATIENCE, **kwargs)
-        except MilvusException as error:
-            if error.code in _FULL or "No space left" in error.message:
-                raise StoreFull(f"{self} has no room: drop versions (keep fewer), or make room: {error}") from None
-            raise StoreUnavailable(f"{self}: {method}: {error}") from None
-
-    def _connected(self) -> "MilvusClient":
-        """The client, connected when it is first needed."""
-        with extra("milvus"):
-            from pymilvus import MilvusClient, MilvusException
-
-            if self._uri.endswith(_LITE):
-                import milvus_lite  # noqa: F401
-        said = ""
-        if self._client is None:
-            try:
-                self._client = MilvusClient(self._uri, timeout=_PATIENCE)
-            except (MilvusException, ValueError) as error:  # one that the URI caused may hold it, password and all
-                said = str(error) if type(error) is MilvusException else type(error).__name__
-        if self._client is None:
-            raise StoreUnavailable(
-                f"{self} cannot be opened, {said}: is it up, and is the URI right (http://USER:PASSWORD@HOST:19530)? "
-                "A Milvus Lite is a path that ends in .db, in a folder that is there, and open in one process at a time"
-            )
-        return self._client
 
     def _alias(self, collection: str) -> str:
         return f"{collection}__{self._prefix}"
@@ -233,12 +188,4 @@ class MilvusStore:
 
     def _whole(self) -> list[tuple[str, str]]:
         """Collection and version of all that is wholly written."""
-        return [found for name in self._ask("list_collections") if (found := self._parsed(name))]
-
-
-def _flat_index() -> "IndexParams":
-    from pymilvus.milvus_client import IndexParams
-
-    index = IndexParams()
-    index.add_index(VECTOR, index_type="FLAT", metric_type="IP")
-    return index
+        return [found for name in self._milvus.ask("list_collections") if (found := self._parsed(name))]

@@ -6,12 +6,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.stores.store import KEY, Unrepresentable
+from recsys_assets.stores.texts import is_list
 from recsys_assets.stores.vectors import VECTOR
 
 if TYPE_CHECKING:
     from pymilvus import CollectionSchema
+    from pymilvus.milvus_client import IndexParams
 
-BYTES, ENTRIES = 65_535, 4096  # of a text, and of an array, at most
+_BYTES, _ENTRIES = 65_535, 4096  # of a text, and of an array, at most
 _TYPES = {
     pa.bool_(): "BOOL",
     pa.int8(): "INT8",
@@ -37,6 +39,15 @@ def collection_schema(table: pa.Table) -> "CollectionSchema":
     return CollectionSchema(fields, enable_dynamic_field=False)
 
 
+def flat_index() -> "IndexParams":
+    """An index that compares with all vectors, by inner product."""
+    from pymilvus.milvus_client import IndexParams
+
+    index = IndexParams()
+    index.add_index(VECTOR, index_type="FLAT", metric_type="IP")
+    return index
+
+
 def _field(column: pa.Field, table: pa.Table) -> dict[str, Any]:
     """What Milvus is told of a column."""
     from pymilvus import DataType
@@ -44,11 +55,10 @@ def _field(column: pa.Field, table: pa.Table) -> dict[str, Any]:
     kind, rows = column.type, table[column.name]
     if column.name == VECTOR:
         return {"dtype": DataType.FLOAT_VECTOR, "dim": kind.list_size}
-    if _is_list(kind):
-        parents = pc.list_parent_indices(rows)
-        _refuse_longer(column.name, table[KEY], pc.list_value_length(rows), ENTRIES, "entries")
-        entries = {"element_type": DataType[_name(column.name, kind.value_type)], "max_capacity": ENTRIES}
-        values, keys = pc.list_flatten(rows), table[KEY].take(parents)
+    if is_list(kind):
+        _refuse_longer(column.name, table[KEY], pc.list_value_length(rows), _ENTRIES, "entries")
+        entries = {"element_type": DataType[_name(column.name, kind.value_type)], "max_capacity": _ENTRIES}
+        values, keys = pc.list_flatten(rows), table[KEY].take(pc.list_parent_indices(rows))
         if values.null_count:
             raise Unrepresentable(f"column {column.name} of row {keys.filter(values.is_null())[0]}: a null in a list")
         return {"dtype": DataType.ARRAY, "nullable": True, **entries, **_bytes(column.name, keys, values)}
@@ -67,15 +77,11 @@ def _bytes(column: str, keys: pa.ChunkedArray, values: pa.ChunkedArray) -> dict[
     """The bound of texts, when the values are; `keys` are those of their rows."""
     if _TYPES[values.type] != "VARCHAR":
         return {}
-    _refuse_longer(column, keys, pc.binary_length(values), BYTES, "bytes")
-    return {"max_length": BYTES}
+    _refuse_longer(column, keys, pc.binary_length(values), _BYTES, "bytes")
+    return {"max_length": _BYTES}
 
 
 def _refuse_longer(column: str, keys: pa.ChunkedArray, sizes: pa.ChunkedArray, most: int, unit: str) -> None:
     longer = keys.filter(pc.greater(sizes, most))
     if len(longer):
         raise Unrepresentable(f"column {column} of row {longer[0]}: Milvus holds at most {most:,} {unit}")
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType)

@@ -27,7 +27,7 @@ def encode(name: str, column: pa.Array, keys: pa.Array) -> pa.Array:
     """
     try:
         decode(pa.array([], pa.string()), column.type)  # some types only become text
-        if not _is_list(column.type):
+        if not is_list(column.type):
             return column.cast(pa.string())
         lists = column.cast(_TEXTS)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
@@ -41,7 +41,7 @@ def encode(name: str, column: pa.Array, keys: pa.Array) -> pa.Array:
 
 def decode(texts: pa.Array, kind: pa.DataType) -> pa.Array:
     """The column (N,) of the type that these texts were made of."""
-    if not _is_list(kind):
+    if not is_list(kind):
         return texts.cast(kind)
     split = pc.split_pattern(texts, ",")
     lists = pc.if_else(pc.equal(texts, ""), pa.scalar([], _TEXTS), split)
@@ -67,7 +67,8 @@ def _with_values(lists: pa.ListArray, values: pa.Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, values, mask=lists.is_null())
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is one of the lists."""
     return isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType)
 
 

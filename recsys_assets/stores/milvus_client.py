@@ -1,0 +1,71 @@
+"""The connection to a Milvus server, or to the folder of a Milvus Lite, and the names of what goes wrong with it."""
+
+from typing import TYPE_CHECKING, Any
+
+from recsys_assets.stores.servers import extra, without_credentials
+from recsys_assets.stores.store import StoreFull, StoreUnavailable
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+_PATIENCE = 60  # seconds; without, pymilvus tries 75 times
+_FULL = (3, 7, 9)  # Milvus' codes: no memory, no disk, a quota used up
+_LITE = ".db"
+
+
+class Milvus:
+    """A client that connects when it is first asked; see `MilvusStore` for the URI."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._client: MilvusClient | None = None
+
+    def __str__(self) -> str:
+        return f"Milvus {without_credentials(self._uri)}"
+
+    def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of pymilvus' client.
+
+        Raises:
+            StoreFull: there is no room.
+            StoreUnavailable: it cannot be reached, or refuses.
+            ExtraMissing: pymilvus, or for a folder milvus-lite, is not installed.
+        """
+        client = self._connected()
+        from pymilvus import MilvusException
+
+        try:
+            return getattr(client, method)(*args, timeout=_PATIENCE, **kwargs)
+        except MilvusException as error:
+            if error.code in _FULL or "No space left" in error.message:
+                raise StoreFull(f"{self} has no room: drop versions (keep fewer), or make room: {error}") from None
+            raise StoreUnavailable(f"{self}: {method}: {error}") from None
+
+    def close(self) -> None:
+        """Disconnect, and let go of the folder of a Milvus Lite."""
+        if self._client:
+            self._client.close()
+            self._client = None
+            if self._uri.endswith(_LITE):
+                from milvus_lite.server_manager import server_manager_instance
+
+                server_manager_instance.release_server(self._uri)
+
+    def _connected(self) -> "MilvusClient":
+        with extra("milvus"):
+            from pymilvus import MilvusClient, MilvusException
+
+            if self._uri.endswith(_LITE):
+                import milvus_lite  # noqa: F401
+        said = ""
+        if self._client is None:
+            try:
+                self._client = MilvusClient(self._uri, timeout=_PATIENCE)
+            except (MilvusException, ValueError) as error:  # one that the URI caused may hold it, password and all
+                said = str(error) if type(error) is MilvusException else type(error).__name__
+        if self._client is None:
+            raise StoreUnavailable(
+                f"{self} cannot be opened, {said}: is it up, and is the URI right (http://USER:PASSWORD@HOST:19530)? "
+                "A Milvus Lite is a path that ends in .db, in a folder that is there, and open in one process at a time"
+            )
+        return self._client
