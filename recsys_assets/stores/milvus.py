@@ -49,7 +49,8 @@ class MilvusStore:
 
     Args:
         uri: `http[s]://[USER:PASSWORD@]HOST[:19530][/DATABASE]`; or a path that ends in `.db`, the folder of a Milvus
-            Lite, which one process at a time can open, from its first call to `close`. Nothing connects yet.
+            Lite, which one process at a time can open, from its first call to `close` (`milvus-lite server` serves one
+            to several). Nothing connects yet.
         prefix: tells its collections from others; `-` and `_` in it are the same.
     """
 
