@@ -36,7 +36,7 @@ from recsys_assets.lake import Lake, Partition
 from recsys_assets.ranking.champion import CHAMPION, Candidate, read_champion, record
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.candidates import BEFORE_TEST
-from recsys_assets.retrieval.interactions import from_table, of_users, read
+from recsys_assets.retrieval.interactions import find, from_table, of_users, read
 from recsys_assets.training import rankers
 from recsys_assets_tests.in_process import QUIET, failures, materialize
 from recsys_assets_tests.ranking_rows import quick_settings
@@ -186,6 +186,20 @@ def test_every_list_has_its_figures_and_the_final_one_its_lead_over_each(world: 
     text = world.read("funnel_report").path(REPORT).read_text(encoding="utf-8")
     assert "| liked |" in text
     assert "| in no channel |" in text
+
+
+def test_channels_know_all_offline_rows(world: World) -> None:
+    """A model's channel goes by the vectors of serving, not by those before the test rows."""
+    inputs = {asset: world.read(asset) for asset in funnel_lists.RECALL_READS}
+    events = funnel_lists.events_of(inputs)
+    user_ids, users = embeddings.read(world.read("emb_fm_user").path(ROWS))
+    item_ids, items = embeddings.read(world.read("emb_fm_item").path(ROWS))
+    asked = of_users(events, "online", find(events.user_ids, user_ids.to_numpy()[:3]))
+    found = funnel_lists.recall(load_profile(), inputs, events, asked, 5, Stopwatch())["fm"]
+    seen = world.touched("train", "validation", "test")
+    for user, vector, listed in zip(user_ids[:3].to_pylist(), users[:3], found.items, strict=True):
+        order = item_ids.to_numpy()[np.argsort(-items @ vector)].tolist()
+        assert events.item_ids[listed].tolist() == [item for item in order if item not in seen[user]][:5]
 
 
 def test_nothing_of_the_online_rows_is_in_the_lists(world: World) -> None:

@@ -113,7 +113,7 @@ def _measure(
     named, main = output.manifest.metrics, evaluation.MAIN
     for name, figures in compared.figures.items():
         named |= {f"{name}.{metric}": value for metric, value in figures.items()}
-        named[f"{name}.liked.{main}"] = sliced["liked"][name]
+    named |= {f"{name}.liked.{main}": value for name, value in sliced.get("liked", {}).items()}
     ranges = {f"{name}.{main}": found[main] for name, found in compared.intervals.items()}
     ranges |= {f"final_minus_{name}.{main}": found[main] for name, found in compared.differences.items()}
     for name, interval in ranges.items():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recsys_assets.metrics import UndefinedMetric
 from recsys_assets.ranking.bootstrap import DRAWS, Interval, draws, interval
 from recsys_assets.ranking.slices import by_count
 from recsys_assets.retrieval.interactions import Interactions, Ints, Queries
@@ -42,7 +43,13 @@ class Judged:
 
 
 def judge(items: Ints, queries: Queries) -> Judged:
-    """Judge lists (N, K) by the right answers of their queries."""
+    """Judge lists (N, K) by the right answers of their queries.
+
+    Raises:
+        UndefinedMetric: there is no query.
+    """
+    if not len(queries):
+        raise UndefinedMetric(f"no query to judge: no user has a new item in the {queries.part} part")
     found, places = by_query(items, queries, max(CUTOFFS)), np.array(CUTOFFS) - 1
     parts = {"ndcg": found["ndcg"], "recall": found["recall"], "hitrate": found["hits"]}
     ones = np.ones((len(queries), 1))
@@ -86,7 +93,8 @@ def slices(interactions: Interactions, queries: Queries, liked: Queries) -> dict
         "item": known.item_counts[queries.truth],
     }
     chosen = {name: kept for what, each in counts.items() for name, kept in by_count(what, each).items()}
-    return {"liked": liked, **{name: only(queries, kept) for name, kept in chosen.items() if kept.any()}}
+    parts = {"liked": liked, **{name: only(queries, kept) for name, kept in chosen.items()}}
+    return {name: part for name, part in parts.items() if len(part)}
 
 
 def only(queries: Queries, kept: Bools) -> Queries:
