@@ -9,14 +9,10 @@ from recsys_assets.stores.store import StoreError, StoreFull, StoreUnavailable, 
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
+    from pymongo.collection import Collection
+    from pymongo.database import Database
 
-# With `journal` a write is answered when it is in the server's log on disk: a crash does not take it back.
-DEFAULTS = {
-    "serverSelectionTimeoutMS": 5_000,
-    "connectTimeoutMS": 5_000,
-    "socketTimeoutMS": 60_000,
-    "journal": True,
-}
+TIMEOUTS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 60_000}
 _MAY_NOT = 13  # Unauthorized
 _NOT_LET_IN = "AuthenticationFailed"  # stands in the text, of the first answer and when trying again took too long
 _NO_SPACE = "No space left on device"  # strerror(ENOSPC), which WiredTiger passes on
@@ -28,7 +24,7 @@ _AWAY = (1, 6, 7, 50, 89, 91, 175, 189, 262, 9001, 10107, 11600, 11602, 13435, 1
 def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], str]":
     """A client, which connects when it is first asked, and `host:port/database` for messages.
 
-    Options are those of `DEFAULTS` where the URI does not set them.
+    Waits are those of `TIMEOUTS` where the URI does not set them.
 
     Raises:
         StoreError: the URI cannot be used. The message tells the kind of error only: pymongo's own quotes the URI.
@@ -38,8 +34,8 @@ def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], str]
 
     try:
         parsed = parse_uri(uri)
-        options: dict[str, Any] = {name: each for name, each in DEFAULTS.items() if name not in parsed["options"]}
-        client: MongoClient[dict[str, Any]] = MongoClient(uri, **options)
+        waits: dict[str, Any] = {name: wait for name, wait in TIMEOUTS.items() if name not in parsed["options"]}
+        client: MongoClient[dict[str, Any]] = MongoClient(uri, **waits)
         client.get_database(database)
     except Exception as error:  # PyMongoError, ValueError, OSError of a certificate's file, ...
         kind = type(error).__name__
@@ -50,6 +46,17 @@ def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], str]
         f"the MongoDB URI or the database's name cannot be used ({kind}): a URI is "
         "mongodb://[user:password@]host[:port][/?options], with %-escapes in user and password"
     )
+
+
+def journaled(database: "Database[dict[str, Any]]", name: str) -> "Collection[dict[str, Any]]":
+    """A collection whose writes are answered when they, and all before them, are in the server's log on disk.
+
+    So a crash takes nothing back that was said to be whole, or live. Where all writes wait SecantusDB takes a tenth
+    longer.
+    """
+    from pymongo import WriteConcern
+
+    return database.get_collection(name, write_concern=WriteConcern(**database.write_concern.document | {"j": True}))
 
 
 @contextlib.contextmanager
@@ -76,7 +83,7 @@ def _named(place: str, error: Exception) -> StoreError:
     if _NOT_LET_IN in str(error):
         return StoreUnavailable(f"MongoDB at {place} refused the user or the password: correct MONGO_URI")
     if code == _MAY_NOT:
-        return StoreUnavailable(f"MongoDB at {place} lets nobody do this without a user who may read and write there")
+        return StoreUnavailable(f"MongoDB at {place}: the user, or who gives none, may not do this: correct MONGO_URI")
     if not isinstance(error, OperationFailure):
         said = re.split(r" \(configured|, Timeout:", str(error))[0]  # what follows is pages of topology
         return StoreUnavailable(
