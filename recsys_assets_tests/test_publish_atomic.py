@@ -76,7 +76,8 @@ def readers_of(uri: str, database: str) -> dict[str, Reader]:
     """A reader of the live version, one of pinned releases, and a client that knows nothing but the plain name."""
     from pymongo import MongoClient
 
-    live, pinning, plain = MongoStore(uri, database), MongoStore(uri, database), MongoClient(uri)[database]
+    live, pinning = (MongoStore(uri, database) for _ in range(2))
+    plain = MongoClient[dict[str, int]](uri)[database]
 
     def pinned() -> list[int]:
         release = pinning.release()

@@ -20,7 +20,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from recsys_assets.stores.documents import check, to_table
-from recsys_assets.stores.mongo_client import connect, named
+from recsys_assets.stores.mongo_client import connect, journaled, named
 from recsys_assets.stores.mongo_releases import put_release, release
 from recsys_assets.stores.mongo_rows import find, write_missing
 from recsys_assets.stores.mongo_views import refuse_collection, show
@@ -33,7 +33,7 @@ class MongoStore:
     """The store in one database of the MongoDB that a URI names; see `Store` for its methods.
 
     Every method raises `StoreUnavailable` when MongoDB is away, refuses the user, or takes longer than the waits in
-    `mongo_client.DEFAULTS`, which the URI may set.
+    `mongo_client.TIMEOUTS`, which the URI may set.
 
     Args:
         uri: as pymongo takes it, with user, password and TLS where they are needed; shown nowhere.
@@ -46,7 +46,9 @@ class MongoStore:
     def __init__(self, uri: str, database: str) -> None:
         self._client, self._place = connect(uri, database)
         self._database = self._client[database]
-        self._versions, self._live = self._database["_versions"], self._database["_live"]
+        with named(self._place):
+            kept = (journaled(self._database, name) for name in ("_versions", "_live", "_releases"))
+            self._versions, self._live, self._releases = kept
 
     def __repr__(self) -> str:
         return f"MongoStore({self._place})"
@@ -140,12 +142,12 @@ class MongoStore:
     def put_release(self, content: Mapping[str, Any]) -> int:
         """Write a release record and make it the current one; its number. See `mongo_releases.py`."""
         with named(self._place):
-            return put_release(self._database["_releases"], content)
+            return put_release(self._releases, content)
 
     def release(self, number: int | None = None) -> dict[str, Any] | None:
         """A release record by its number, or the current one; None where there is none."""
         with named(self._place):
-            return release(self._database["_releases"], number)
+            return release(self._releases, number)
 
     def _entry(self, collection: str, version: str | None) -> dict[str, Any]:
         """What `_versions` says of a version, or `_live` of the live one."""
