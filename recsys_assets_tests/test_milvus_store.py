@@ -108,17 +108,24 @@ def test_what_a_killed_write_left_is_not_there_and_is_written_anew(store: Milvus
     assert (store.count("user", NEW), client.list_collections()) == (50, [UNFINISHED.removesuffix("__unfinished")])
 
 
-def test_a_folder_that_was_closed_is_read_again_and_one_that_is_open_is_refused_elsewhere(tmp_path: Path) -> None:
+def test_a_folder_that_another_process_has_open_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = str(tmp_path / "lite.db")
+    command = (
+        f"from recsys_assets.stores.milvus import MilvusStore; print(MilvusStore({folder!r}, 'sample').live('user'))"
+    )
     with MilvusStore(folder, "sample") as store:
         store.write("user", NEW, rows())
+        elsewhere = subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, text=True)
+        monkeypatch.setattr("recsys_assets.stores.milvus_client._PATIENCE", 1)
+        with (
+            MilvusStore(folder, "sample") as impatient,
+            pytest.raises(StoreUnavailable, match="another process has it"),
+        ):
+            impatient.live("user")
+        monkeypatch.undo()
         store.go_live("user", NEW)
-        command = f"from recsys_assets.stores.milvus import MilvusStore; MilvusStore({folder!r}, 'sample').live('user')"
-        elsewhere = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=False)
-        assert "StoreUnavailable" in elsewhere.stderr
-        assert "open in one process at a time" in elsewhere.stderr
+    assert elsewhere.communicate(timeout=60)[0].strip() == NEW
     with MilvusStore(folder, "sample") as store:
-        assert store.live("user") == NEW
         assert store.read("user", ["7"]).equals(rows().slice(7, 1))
 
 

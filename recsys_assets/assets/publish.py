@@ -37,7 +37,7 @@ def published(store: str, name: str, collection: Collection) -> dg.AssetsDefinit
         description=f"{collection.description} Written beside the live version, compared, then shown in one step.",
         ins={asset: dg.AssetIn() for asset in collection.reads},
         deps=[CHAMPION],
-        kinds={store},
+        kinds={STORES[store].kind},
     )
     def published_collection(
         context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, stores: Stores, **read: Partition

@@ -32,7 +32,7 @@ MATCHES = Check(
 @lake_asset(
     ins={asset: dg.AssetIn() for asset in (*(f"mongo_{name}" for name in COLLECTIONS), *READ)},
     deps=[CHAMPION],
-    kinds={"mongo", "onnx"},
+    kinds={"mongodb", "onnx"},
     checks=[MATCHES],
 )
 def mongo_release(

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from recsys_assets.stores.servers import extra, without_credentials
 from recsys_assets.stores.store import StoreFull, StoreUnavailable
 
@@ -14,11 +16,15 @@ _LITE = ".db"
 
 
 class Milvus:
-    """A client that connects when it is first asked; see `MilvusStore` for the URI."""
+    """A client that connects when it is first asked; see `MilvusStore` for the URI.
+
+    One process at a time can open the folder of a Milvus Lite: others wait for it, `_PATIENCE` seconds.
+    """
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._client: MilvusClient | None = None
+        self._turn = FileLock(f"{uri}.lock") if uri.endswith(_LITE) else None
 
     def __str__(self) -> str:
         return f"Milvus {without_credentials(self._uri)}"
@@ -46,26 +52,40 @@ class Milvus:
         if self._client:
             self._client.close()
             self._client = None
-            if self._uri.endswith(_LITE):
+            if self._turn:
                 from milvus_lite.server_manager import server_manager_instance
 
                 server_manager_instance.release_server(self._uri)
+                self._turn.release()
 
     def _connected(self) -> "MilvusClient":
         with extra("milvus"):
             from pymilvus import MilvusClient, MilvusException
 
-            if self._uri.endswith(_LITE):
+            if self._turn:
                 import milvus_lite  # noqa: F401
         said = ""
         if self._client is None:
+            self._wait()
             try:
                 self._client = MilvusClient(self._uri, timeout=_PATIENCE)
             except (MilvusException, ValueError) as error:  # one that the URI caused may hold it, password and all
                 said = str(error) if type(error) is MilvusException else type(error).__name__
         if self._client is None:
+            if self._turn:
+                self._turn.release()
             raise StoreUnavailable(
                 f"{self} cannot be opened, {said}: is it up, and is the URI right (http://USER:PASSWORD@HOST:19530)? "
-                "A Milvus Lite is a path that ends in .db, in a folder that is there, and open in one process at a time"
+                "A Milvus Lite is a path that ends in .db, in a folder that is there"
             )
         return self._client
+
+    def _wait(self) -> None:
+        """Wait until no other process has the folder open."""
+        if self._turn:
+            try:
+                self._turn.acquire(timeout=_PATIENCE)
+            except (Timeout, OSError) as error:
+                raise StoreUnavailable(
+                    f"{self}: another process has it open, or there is no such folder: {error}"
+                ) from None

@@ -32,11 +32,13 @@ class Destination(NamedTuple):
         variable: the environment variable of its URI.
         open: opens it, by (URI, profile's name).
         collections: by name, of (the two-tower models, the one of them whose vectors go with terms).
+        kind: as Dagster's UI knows it.
     """
 
     variable: str
     open: Callable[[str, str], AbstractContextManager[Store]]
     collections: Callable[[Sequence[str], str], Collections]
+    kind: str
 
 
 def _mongo(models: Sequence[str], _: str) -> Collections:
@@ -86,10 +88,10 @@ def _lance(_: Sequence[str], vectors: str) -> Collections:
 
 
 STORES = {
-    "mongo": Destination("MONGO_URI", MongoStore, _mongo),
-    "redis": Destination("RECSYS_REDIS_URI", RedisStore, _redis),
-    "milvus": Destination("RECSYS_MILVUS_URI", MilvusStore, _milvus),
-    "lance": Destination("RECSYS_LANCE_URI", LanceStore, _lance),
+    "mongo": Destination("MONGO_URI", MongoStore, _mongo, "mongodb"),
+    "redis": Destination("RECSYS_REDIS_URI", RedisStore, _redis, "redis"),
+    "milvus": Destination("RECSYS_MILVUS_URI", MilvusStore, _milvus, "milvus"),
+    "lance": Destination("RECSYS_LANCE_URI", LanceStore, _lance, "lancedb"),
 }
 
 
