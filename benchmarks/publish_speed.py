@@ -3,9 +3,10 @@
     python benchmarks/publish_speed.py --bizdate 2003-02-28                    # the lake of the settings
     python benchmarks/publish_speed.py --bizdate 2003-02-28 --lake LAKE --profile movielens-1m
 
-The tables are made of the lake's partitions as the assets make them. Three contenders take turns on each collection:
+The tables are made of the lake's partitions as the assets make them. Four contenders take turns on each collection:
 
 * insert: `insert_many` of the documents, Python dicts made beforehand, into a new collection: no index, nothing read;
+* indexed: the same, then the index on `queryid`, without which a service would scan;
 * upsert: `bulk_write` of a `ReplaceOne(upsert=True)` each, as MetaSpore's loader would do;
 * publish: from the table on: encode, write, index `queryid`, count, compare a sample, switch; all of `publish()`.
 
@@ -35,9 +36,10 @@ from recsys_assets.stores.embedded import serving
 from recsys_assets.stores.mongo import MongoStore
 from recsys_assets.stores.publish import publish, version_name
 from recsys_assets.stores.registry import STORES
+from recsys_assets.stores.store import KEY
 
 DATABASE = "publish_speed"  # is dropped before each turn and at the end
-CONTENDERS = ("insert", "upsert", "publish")
+CONTENDERS = ("insert", "indexed", "upsert", "publish")
 Documents = list[dict[str, Any]]
 
 
@@ -61,11 +63,12 @@ def measure(
         bare = client[DATABASE][name]
         work: dict[str, Callable[[], object]] = {
             "insert": lambda: bare.insert_many(dicts),
+            "indexed": lambda: (bare.insert_many(dicts), bare.create_index(KEY)),
             "upsert": lambda: upsert(bare, dicts),
             "publish": lambda: publish(store, name, version, table, lambda: None, keep=3),
         }
         for number in range(rounds):
-            for contender in CONTENDERS[number % 3 :] + CONTENDERS[: number % 3]:
+            for contender in CONTENDERS[number % 4 :] + CONTENDERS[: number % 4]:
                 client.drop_database(DATABASE)
                 start = time.perf_counter()
                 work[contender]()
@@ -92,7 +95,7 @@ def line(name: str, count: int, size: int, seconds: dict[str, list[float]]) -> s
 def compare(uri: str, made: dict[str, pa.Table], bizdate: str, rounds: int) -> None:
     """Measure each collection and print the table."""
     print(f"{'':18}{'documents':>10}{'MB':>8}" + "".join(f"{each + ' /s':>11}" for each in CONTENDERS), end="")
-    print(f"{'over insert':>14}{'over upsert':>14}")
+    print("".join(f"{'over ' + each:>14}" for each in CONTENDERS[:-1]))
     count, size = 0, 0
     total = {contender: [0.0] * rounds for contender in CONTENDERS}
     for name, table in made.items():

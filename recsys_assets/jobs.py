@@ -19,6 +19,6 @@ everything = dg.define_asset_job(
 
 champion = dg.define_asset_job(
     "champion",
-    selection=dg.AssetSelection.assets("rank_champion"),
-    description="The choice of the ranking model to serve, of one bizdate.",
+    selection=dg.AssetSelection.assets("rank_champion").downstream(),
+    description="The choice of the ranking model to serve, of one bizdate, and what is published with it.",
 )

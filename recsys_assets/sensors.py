@@ -45,13 +45,14 @@ def new_data_sensor(context: dg.SensorEvaluationContext, dataset: Dataset, lake:
     monitored_jobs=[everything],
     request_job=champion,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="After a failed run, chooses the champion among the models that were built.",
+    description="After a failed run, chooses the champion among the models that were built, and publishes.",
 )
 def champion_sensor(context: dg.RunFailureSensorContext) -> dg.RunRequest:
-    """A run of `rank_champion` for the bizdate of a run that failed.
+    """A run of `rank_champion` and what follows it, for the bizdate of a run that failed.
 
     Dagster skips what is downstream of a failed step. One model that fails must not keep the others from being served,
     nor pass in silence: the champion is made and says why the model was not eligible, or fails and says what it lacks.
+    What else failed keeps its own collections from being published, and the release that would need them.
     """
     run = context.dagster_run
     return dg.RunRequest(partition_key=run.tags["dagster/partition"], run_key=run.run_id)

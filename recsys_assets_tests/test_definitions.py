@@ -39,6 +39,12 @@ def test_each_automation_starts_the_job_of_all_that_does_not_run_on_demand_only(
     assert repository.get_sensor_def("champion_sensor").job_name == "champion"
 
 
+def test_a_champion_that_is_chosen_anew_is_published() -> None:
+    run = defs.get_repository_def().get_job("champion").asset_layer.executable_asset_keys
+    published = {key for key in ASSETS if GRAPH.get(key).group_name == "publish"}
+    assert run >= {dg.AssetKey("rank_champion"), *published}
+
+
 @every_asset
 def test_every_asset_has_the_one_partitions_definition(key: dg.AssetKey) -> None:
     assert GRAPH.get(key).partitions_def is bizdate
