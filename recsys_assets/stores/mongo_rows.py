@@ -28,7 +28,6 @@ def write_missing(rows: "Collection[dict[str, Any]]", collection: str, bizdate: 
     Raises:
         Unrepresentable: a row cannot be held. Then nothing is left.
     """
-    rows = _unhurried(rows)
     there = pa.array([each["_id"] for each in rows.find({}, {"_id": 1})], table[KEY].type)
     missing = table.filter(pc.invert(pc.is_in(table[KEY], value_set=there)))
     try:
@@ -45,13 +44,6 @@ def find(rows: "Collection[dict[str, Any]]", keys: Sequence[str]) -> dict[str, d
     rows = rows.with_options(codec())
     parts = (keys[first : first + ASKED] for first in range(0, len(keys), ASKED))
     return {each["_id"]: each for part in parts for each in rows.find({"_id": {"$in": part}})}
-
-
-def _unhurried(rows: "Collection[dict[str, Any]]") -> "Collection[dict[str, Any]]":
-    """The same, answering before its log is on disk: who then writes the version's entry waits for all of the log."""
-    from pymongo import WriteConcern
-
-    return rows.with_options(write_concern=WriteConcern(**{**rows.write_concern.document, "j": False}))
 
 
 def _insert(rows: "Collection[dict[str, Any]]", block: "list[RawBSONDocument]") -> None:
