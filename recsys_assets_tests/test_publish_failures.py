@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import traceback
 import urllib.parse
 import uuid
 from collections.abc import Iterator
@@ -171,24 +170,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         served.kill()
         served.start("--auth")
         yield served
-
-
-def test_errors_of_a_store_do_not_show_the_password(
-    guarded: Daemon, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    right, wrong = (with_password(guarded, password) for password in (PASSWORD, WRONG))
-    with MongoStore(right, "x") as store:
-        assert publish(store, "user", NEW, rows(), no_gate, keep=3).live == NEW
-        assert guarded.place in repr(store)
-        shown = [repr(store), str(vars(store))]
-    for uri in (wrong, right.replace(guarded.place, Daemon(Path()).place), right + "&tls=yes", right.replace("%", "@")):
-        with pytest.raises(StoreError) as caught, MongoStore(uri + BRIEF, "x") as store:
-            store.live("user")
-        shown += traceback.format_exception(caught.value)
-    shown += [record.getMessage() for record in caplog.records]
-    assert any(record.name == "pymongo.connection" for record in caplog.records)  # the driver did tell what it does
-    assert SECRET not in "\n".join((*shown, *capfd.readouterr()))
 
 
 def test_runs_do_not_show_the_password(
