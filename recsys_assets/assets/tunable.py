@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from recsys_assets.assets import funnel_lists, i2i, rank, recall
 from recsys_assets.assets.features import SCHEMA
@@ -12,7 +13,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Partition
-from recsys_assets.retrieval.interactions import Queries, read
+from recsys_assets.retrieval.interactions import queries, read
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.tuning.merging import Merging
 from recsys_assets.tuning.model_objectives import Ranking, TwoTowers
@@ -56,12 +57,14 @@ def _item_to_item(model: str, profile: Profile, _: int, inputs: Inputs) -> Tuned
 
 
 def _merging(_: str, profile: Profile, __: int, inputs: Inputs) -> Tuned:
-    events = funnel_lists.events_of(inputs)
+    events, filter_seen = funnel_lists.events_of(inputs), profile.recall.filter_seen
 
-    def channels(asked: Queries, k: int) -> dict[str, Lists]:
+    @cache  # a trial takes 2 s so, and 9 s where the channels are asked again; lists of 200 are 120 MB
+    def channels(part: str, k: int) -> dict[str, Lists]:
+        asked = queries(events, part, filter_seen, liked=False)
         return funnel_lists.recall(profile, inputs, events, asked, k, Stopwatch())
 
-    return Merging(channels, events, profile.recall.filter_seen)
+    return Merging(channels, events, filter_seen)
 
 
 _AUC_FLOOR = Check("auc_floor", "the best trial's validation AUC reaches bounds.min_auc")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from recsys_assets.funnel.merge import Funnel, merge
-from recsys_assets.retrieval.interactions import Interactions, Queries, queries
+from recsys_assets.retrieval.interactions import Interactions, queries
 from recsys_assets.retrieval.lists import Lists, evaluate
 from recsys_assets.tuning.objectives import Settings
 from recsys_assets.tuning.space import Sections
@@ -19,10 +19,10 @@ from recsys_assets.tuning.trial import Report
 class Merging:
     """The merge of the channels' lists: NDCG@50 of the candidates, for all that users touched next, liked or not.
 
-    `recall` gives each channel's lists of so many items, for queries about the test part or the online part.
+    `recall` gives each channel's lists of so many items, for all users with a right answer in a part.
     """
 
-    recall: Callable[[Queries, int], dict[str, Lists]]
+    recall: Callable[[str, int], dict[str, Lists]]
     interactions: Interactions
     filter_seen: bool
     metric: str = "ndcg@50"
@@ -43,6 +43,6 @@ class Merging:
     def _ndcg(self, settings: Settings, part: str) -> float:
         chosen = Funnel(**settings)
         asked = queries(self.interactions, part, self.filter_seen, liked=False)
-        channels = self.recall(asked, chosen.channel_size)
+        channels = self.recall(part, chosen.channel_size)
         merged = merge(channels, self.interactions, asked, chosen, self.filter_seen)
         return evaluate(merged.items, asked, [50])[self.metric]
