@@ -8,14 +8,14 @@ import pytest
 
 from recsys_assets.features.schema import encode
 from recsys_assets.funnel import evaluation, recommendations
-from recsys_assets.funnel.merge import CHANNELS, Funnel, merge, rank
+from recsys_assets.funnel.merge import OTHERS, Funnel, Weights, merge, rank
 from recsys_assets.funnel.scoring import BATCH, NotTheChampion, Scorer
 from recsys_assets.retrieval.interactions import Interactions, Queries, from_table, of_users, queries
 from recsys_assets.retrieval.lists import Lists, evaluate
 from recsys_assets.training import rankers
 from recsys_assets_tests.ranking_rows import quick_settings, ranking_rows, ranking_schema, sequence_schema
 
-ONLY = dict.fromkeys(CHANNELS, 0.0)
+ONLY = dict.fromkeys(Weights.model_fields, 0.0)
 
 
 def events(*rows: tuple[int, int, int, str]) -> Interactions:
@@ -46,6 +46,11 @@ def test_places_in_the_channels_are_added_up_by_weight() -> None:
     assert found.items.tolist() == [[3, 2, 4], [1, 0, -1]]
     assert found.scores[0] == pytest.approx([1 / 3 + 2 / 2, 1 / 2 + 2 / 3, 1 / 4])
     assert found.scores[1, :2] == pytest.approx([1.0, 0.5])
+
+
+def test_a_channel_that_the_settings_do_not_know_counts_a_little() -> None:
+    found = merge({"brand_new": lists([2], [0])}, KNOWN, BOTH, Funnel(constant=1), filter_seen=True)
+    assert found.scores[0, 0] == pytest.approx(OTHERS / 2)
 
 
 def test_candidates_are_cut_and_ties_go_by_number() -> None:

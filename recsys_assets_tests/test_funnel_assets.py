@@ -29,7 +29,7 @@ from recsys_assets.definitions import build_defs
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel import recommendations
 from recsys_assets.funnel.evaluation import NAMES
-from recsys_assets.funnel.merge import CHANNELS, Funnel
+from recsys_assets.funnel.merge import Funnel
 from recsys_assets.funnel.scoring import NotTheChampion, served
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Lake, Partition
@@ -157,7 +157,7 @@ def test_every_user_has_a_sound_list_of_what_channels_found(world: World) -> Non
         scores = [entry["score"] for entry in listed]
         assert scores == sorted(scores, reverse=True)
         assert all(0 < entry["probability"] < 1 for entry in listed)
-        assert all(set(entry["channels"]) <= set(CHANNELS) and entry["channels"] for entry in listed)
+        assert all(set(entry["channels"]) <= set(funnel_lists.CHANNELS) and entry["channels"] for entry in listed)
 
 
 def test_the_figures_follow_from_the_lists_and_all_online_rows(world: World) -> None:
@@ -174,7 +174,7 @@ def test_the_figures_follow_from_the_lists_and_all_online_rows(world: World) -> 
 
 def test_every_list_has_its_figures_and_the_final_one_its_lead_over_each(world: World) -> None:
     metrics = world.read("funnel_report").manifest.metrics
-    for name in ("final", "candidates", *CHANNELS):
+    for name in ("final", "candidates", *funnel_lists.CHANNELS):
         assert {f"{name}.{metric}" for metric in NAMES} <= metrics.keys()
         assert metrics[f"{name}.ndcg@50_low"] <= metrics[f"{name}.ndcg@50"] <= metrics[f"{name}.ndcg@50_high"]
         if name != "final":

@@ -11,7 +11,7 @@ from recsys_assets.settings import STORES
 from recsys_assets.stores.mongo import MongoStore
 from recsys_assets.stores.publish import publish
 from recsys_assets.stores.registry import StoreNotConfigured, configured, opened
-from recsys_assets_tests.store_contract import NEW, OLD, no_gate, rows
+from recsys_assets_tests.store_contract import NEW, NEWER, OLD, no_gate, rows
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,9 @@ def store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MongoStore]:
         monkeypatch.delenv(variable, raising=False)
     with opened("mongo", "sample") as found:
         assert isinstance(found, MongoStore)
+        for collection in found.collections():
+            for version in found.versions(collection):
+                found.drop(collection, version)
         for version in (OLD, NEW):
             for collection in ("user", "item"):
                 publish(found, collection, version, rows(5), no_gate, keep=3)
@@ -71,6 +74,15 @@ def test_all_collections_go_back_together_with_the_champion_of_that_day(store: M
     assert (done.exit_code, store.live("user"), store.live("item")) == (0, OLD, OLD)
     release = store.release() or {}
     assert {key: release[key] for key in ("bizdate", "collections", "champion")} == released(OLD)
+
+
+def test_what_the_release_names_stays_while_newer_versions_are_published(store: MongoStore) -> None:
+    for version in (NEWER, f"{NEWER}2"):
+        publish(store, "user", version, rows(5), no_gate, keep=1)
+    assert store.versions("user") == [NEW, f"{NEWER}2"]
+    store.put_release(released(f"{NEWER}2"))
+    publish(store, "user", f"{NEWER}2", rows(5), no_gate, keep=1)
+    assert store.versions("user") == [f"{NEWER}2"]
 
 
 def test_if_one_collection_lacks_the_day_none_goes_back(store: MongoStore) -> None:

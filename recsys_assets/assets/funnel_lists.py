@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 from recsys_assets.assets.hitrate import METHODS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.funnel.merge import CHANNELS, Funnel, Ranked, merge, rank
+from recsys_assets.funnel.merge import Funnel, Ranked, merge, rank
 from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Partition
 from recsys_assets.retrieval.interactions import Interactions, Queries, find, read
 from recsys_assets.retrieval.lists import Lists, Scores
 
+CHANNELS = tuple(method for method in METHODS if method != "random")
 RECALL_READS = ("splits", "users", *(asset for channel in CHANNELS for asset in METHODS[channel].reads))
 READS = (*RECALL_READS, "user_features", "item_features", "rank_champion")
 

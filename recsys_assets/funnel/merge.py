@@ -33,6 +33,8 @@ from recsys_assets.retrieval import lists
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists, Scores
 
+OTHERS = 0.1  # weight of a channel that has none of its own
+
 
 class Weights(BaseModel):
     """What the place in each channel's list counts; 0 leaves the channel out."""
@@ -47,9 +49,6 @@ class Weights(BaseModel):
     simplex: float = Field(default=0.1, ge=0)
     dssm: float = Field(default=0.5, ge=0)
     sasrec: float = Field(default=1.0, ge=0)
-
-
-CHANNELS = tuple(Weights.model_fields)
 
 
 class Funnel(Weights):
@@ -81,14 +80,14 @@ def merge(
     channels: Mapping[str, Lists], interactions: Interactions, queries: Queries, settings: Funnel, filter_seen: bool
 ) -> Lists:
     """The best candidates of every query, from the channels' lists (N, K) for the same queries."""
-    width = len(interactions.item_ids)
+    width, weights = len(interactions.item_ids), {name: getattr(settings, name, OTHERS) for name in channels}
 
     def score(block: slice) -> Scores:
         scores = np.zeros((block.stop - block.start, width), np.float32)
         for name, listed in channels.items():
             items = listed.items[block]
             row, place = np.nonzero(items >= 0)
-            scores[row, items[row, place]] += getattr(settings, name) / (settings.constant + 1 + place)
+            scores[row, items[row, place]] += weights[name] / (settings.constant + 1 + place)
         scores[scores == 0] = -np.inf
         return scores
 

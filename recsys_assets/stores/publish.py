@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from recsys_assets.stores.release import pinned
 from recsys_assets.stores.store import KEY, Store, StoreError, VersionMissing
 
 SAMPLE = 100  # rows that are read back and compared
@@ -65,7 +66,7 @@ def publish(
         version: from `version_name`.
         table: (N rows) with the column `KEY` first.
         gate: raises when the version must not be shown.
-        keep: how many versions stay, the newest ones and the live one.
+        keep: how many versions stay, the newest ones; so do the live one and the one that the current release names.
 
     Raises:
         VerificationFailed: the store does not give back what was written.
@@ -79,7 +80,8 @@ def publish(
     if live is None or bizdate_of(version) >= bizdate_of(live):
         store.go_live(collection, version)
         live = version
-    return Publication(collection, version, len(table), live, _prune(store, collection, {live, version}, keep))
+    needed = {live, version} | pinned(store, collection)
+    return Publication(collection, version, len(table), live, _prune(store, collection, needed, keep))
 
 
 def verify(store: Store, collection: str, version: str, table: pa.Table) -> None:

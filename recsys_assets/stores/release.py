@@ -1,9 +1,17 @@
-"""Releases of MongoDB's collections after one of them went back to an earlier version."""
+"""Releases of MongoDB's collections: what the current one names, and the next one after a way back."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from recsys_assets.stores.mongo import MongoStore
+from recsys_assets.stores.store import Store
+
+
+def pinned(store: Store, collection: str) -> set[str]:
+    """The version that services which keep to the current release read; none in a store without releases."""
+    release = store.release() if isinstance(store, MongoStore) else None
+    entry = release["collections"].get(collection) if release else None
+    return {entry["version"]} if entry else set()
 
 
 def release_anew(store: MongoStore, versions: Mapping[str, str]) -> int | None:
