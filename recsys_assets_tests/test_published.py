@@ -11,6 +11,7 @@ from recsys_assets.settings import STORES
 from recsys_assets.stores.mongo import MongoStore
 from recsys_assets.stores.publish import publish
 from recsys_assets.stores.registry import StoreNotConfigured, configured, opened
+from recsys_assets.stores.release import release_set
 from recsys_assets_tests.store_contract import NEW, NEWER, OLD, no_gate, rows
 
 
@@ -74,6 +75,19 @@ def test_all_collections_go_back_together_with_the_champion_of_that_day(store: M
     assert (done.exit_code, store.live("user"), store.live("item")) == (0, OLD, OLD)
     release = store.release() or {}
     assert {key: release[key] for key in ("bizdate", "collections", "champion")} == released(OLD)
+
+
+def test_a_set_of_an_earlier_bizdate_is_recorded_once_and_not_current(store: MongoStore) -> None:
+    current = store.release() or {}
+    content = {**released(OLD), "champion": {"model": "of the backfill"}}
+    (number, is_current), again = release_set(store, content), release_set(store, content)
+    assert ((number, is_current), store.release()) == (again, current)
+    assert not is_current
+    assert release_set(store, released(NEW)) == (current["number"], True)
+    recsys("rollback", "--all")
+    release = store.release() or {}
+    assert {key: value for key, value in release.items() if key != "number"} == content
+    assert release["number"] > number > current["number"]
 
 
 def test_what_the_release_names_stays_while_newer_versions_are_published(store: MongoStore) -> None:

@@ -18,6 +18,7 @@ from recsys_assets.resources import Dataset, LakeStore, Stores
 from recsys_assets.stores.consistency import TOLERANCE, USERS, Pinned, differences
 from recsys_assets.stores.gate import CHAMPION, pass_gate
 from recsys_assets.stores.mongo import MongoStore
+from recsys_assets.stores.release import release_set
 
 COLLECTIONS = FAMILIES["mongo"]
 READ = sorted({asset for collection in COLLECTIONS.values() for asset in collection.reads})
@@ -42,6 +43,7 @@ def mongo_release(
 
     The set is compared with the lake before it is released: features, vectors, lists, and the champion's scores of
     pairs. The record is `current` in the collection `_releases`; a service that keeps to it sees no mixture of days.
+    While that of a later bizdate is current, it is only kept, for `recsys rollback`.
     """
     profile, day = dataset.load(), context.partition_key
     published = {name: _publication(read[f"mongo_{name}"]) for name in COLLECTIONS}
@@ -86,12 +88,8 @@ def _compare(output: Output, counts: Mapping[str, int], scores: Mapping[str, flo
 
 
 def _released(output: Output, store: MongoStore, content: Mapping[str, Any]) -> str:
-    """Write the record, unless the set is not the lake's, or that of a later bizdate is released; what came of it."""
+    """Record the set, unless it is not what the lake holds; what came of it."""
     if output.manifest.failed_checks:
         return "not released: the store does not hold what the lake does"
-    current = store.release()
-    if current and current["bizdate"] > content["bizdate"]:
-        return f"not released: release {current['number']} is of {current['bizdate']}"
-    if current and all(current.get(key) == value for key, value in content.items()):
-        return f"release {current['number']} is of this set already"
-    return f"release {store.put_release(content)} of {content['bizdate']}"
+    number, current = release_set(store, content)
+    return f"{number}, of {content['bizdate']}" + ("" if current else ": kept, for one of a later bizdate is current")

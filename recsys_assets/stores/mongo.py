@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from recsys_assets.stores.documents import check, to_table
 from recsys_assets.stores.mongo_client import connect, journaled, named
-from recsys_assets.stores.mongo_releases import put_release, release
+from recsys_assets.stores.mongo_releases import add_release, all_releases, put_release, release
 from recsys_assets.stores.mongo_rows import find, write_missing
 from recsys_assets.stores.mongo_views import refuse_collection, show
 from recsys_assets.stores.store import VersionMissing
@@ -139,6 +139,11 @@ class MongoStore:
                 self._database[each["_id"]].drop()
                 self._versions.delete_one(each | ours)
 
+    def add_release(self, content: Mapping[str, Any]) -> int:
+        """Write a release record that is not to be the current one; its number."""
+        with named(self._place):
+            return add_release(self._releases, content)
+
     def put_release(self, content: Mapping[str, Any]) -> int:
         """Write a release record and make it the current one; its number. See `mongo_releases.py`."""
         with named(self._place):
@@ -148,6 +153,11 @@ class MongoStore:
         """A release record by its number, or the current one; None where there is none."""
         with named(self._place):
             return release(self._releases, number)
+
+    def releases(self) -> list[dict[str, Any]]:
+        """Every release record, newest first, also those that were never the current one."""
+        with named(self._place):
+            return all_releases(self._releases)
 
     def _entry(self, collection: str, version: str | None) -> dict[str, Any]:
         """What `_versions` says of a version, or `_live` of the live one."""

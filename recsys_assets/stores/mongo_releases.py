@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 CURRENT = "current"
 
 
-def put_release(releases: "Collection[dict[str, Any]]", content: Mapping[str, Any]) -> int:
-    """Write a release under the next free number and make it the current one, unless a later one is; its number."""
+def add_release(releases: "Collection[dict[str, Any]]", content: Mapping[str, Any]) -> int:
+    """Write a release under the next free number, without making it the current one; its number."""
     from pymongo.errors import DuplicateKeyError
 
     while True:
@@ -25,13 +25,24 @@ def put_release(releases: "Collection[dict[str, Any]]", content: Mapping[str, An
             releases.insert_one({**content, "_id": number, "number": number})
         except DuplicateKeyError:  # another process was faster
             continue
-        _make_current(releases, {**content, "_id": CURRENT, "number": number})
         return number
+
+
+def put_release(releases: "Collection[dict[str, Any]]", content: Mapping[str, Any]) -> int:
+    """Write a release under the next free number and make it the current one, unless a later one is; its number."""
+    number = add_release(releases, content)
+    _make_current(releases, {**content, "_id": CURRENT, "number": number})
+    return number
 
 
 def release(releases: "Collection[dict[str, Any]]", number: int | None = None) -> dict[str, Any] | None:
     """A release, with its `number`: by that, or the current one."""
     return releases.find_one({"_id": CURRENT if number is None else number}, {"_id": 0})
+
+
+def all_releases(releases: "Collection[dict[str, Any]]") -> list[dict[str, Any]]:
+    """Every release that was written, newest first, also those that were never current."""
+    return list(releases.find({"_id": {"$ne": CURRENT}}, {"_id": 0}, sort=[("_id", -1)]))
 
 
 def _make_current(releases: "Collection[dict[str, Any]]", document: dict[str, Any]) -> None:

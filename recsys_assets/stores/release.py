@@ -14,10 +14,28 @@ def pinned(store: Store, collection: str) -> set[str]:
     return {entry["version"]} if entry else set()
 
 
+def release_set(store: MongoStore, content: Mapping[str, Any]) -> tuple[int, bool]:
+    """Record a set of versions, once; its number, and whether it is the one that services read.
+
+    It is, unless that of a later bizdate is: then it is kept, to be gone back to.
+
+    Args:
+        store: the store.
+        content: bizdate, collections (version and rows of each, by name), champion.
+    """
+    current = store.release()
+    if current and _content(current) == content:
+        return int(current["number"]), True
+    if current and current["bizdate"] > content["bizdate"]:
+        known = [each["number"] for each in store.releases() if _content(each) == content]
+        return known[0] if known else store.add_release(content), False
+    return store.put_release(content), True
+
+
 def release_anew(store: MongoStore, versions: Mapping[str, str]) -> int | None:
     """Make a release of the current one's versions, some of them replaced; its number, None if there was no release.
 
-    Where an earlier release had just these versions its champion and bizdate are taken too; else those of the current
+    Where a recorded set has just these versions its champion and bizdate are taken too; else those of the current
     one stay. Numbers only grow: a reader that goes by them never returns to an older release by chance.
 
     Args:
@@ -27,18 +45,17 @@ def release_anew(store: MongoStore, versions: Mapping[str, str]) -> int | None:
     current = store.release()
     if current is None:
         return None
-    wanted = {name: each["version"] for name, each in current["collections"].items()} | dict(versions)
-    found = _with_versions(store, wanted, int(current["number"]))
-    if found is None:
-        rows = {name: {"version": each, "rows": store.count(name, each)} for name, each in versions.items()}
-        found = {**current, "collections": current["collections"] | rows}
-    return store.put_release({key: value for key, value in found.items() if key not in ("_id", "number")})
+    wanted = _versions(current) | dict(versions)
+    known = next((each for each in store.releases() if _versions(each) == wanted), None)
+    if known:
+        return store.put_release(_content(known))
+    rows = {name: {"version": each, "rows": store.count(name, each)} for name, each in versions.items()}
+    return store.put_release({**_content(current), "collections": current["collections"] | rows})
 
 
-def _with_versions(store: MongoStore, wanted: Mapping[str, str], newest: int) -> dict[str, Any] | None:
-    """The newest release that names just these versions."""
-    for number in range(newest, 0, -1):
-        release = store.release(number)
-        if release and {name: each["version"] for name, each in release["collections"].items()} == wanted:
-            return release
-    return None
+def _content(release: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in release.items() if key != "number"}
+
+
+def _versions(release: Mapping[str, Any]) -> dict[str, str]:
+    return {name: each["version"] for name, each in release["collections"].items()}
