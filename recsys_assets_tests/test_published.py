@@ -88,6 +88,8 @@ def test_a_set_of_an_earlier_bizdate_is_recorded_once_and_not_current(store: Mon
     release = store.release() or {}
     assert {key: value for key, value in release.items() if key != "number"} == content
     assert release["number"] > number > current["number"]
+    assert release_set(store, released(NEW)) == (release["number"] + 1, True)
+    assert (store.live("user"), store.live("item")) == (NEW, NEW)
 
 
 def test_what_the_release_names_stays_while_newer_versions_are_published(store: MongoStore) -> None:

@@ -17,7 +17,7 @@ def pinned(store: Store, collection: str) -> set[str]:
 def release_set(store: MongoStore, content: Mapping[str, Any]) -> tuple[int, bool]:
     """Record a set of versions, once; its number, and whether it is the one that services read.
 
-    It is, unless that of a later bizdate is: then it is kept, to be gone back to.
+    It is, and its versions are live, unless that of a later bizdate is: then it is kept, to be gone back to.
 
     Args:
         store: the store.
@@ -29,6 +29,9 @@ def release_set(store: MongoStore, content: Mapping[str, Any]) -> tuple[int, boo
     if current and current["bizdate"] > content["bizdate"]:
         known = [each["number"] for each in store.releases() if _content(each) == content]
         return known[0] if known else store.add_release(content), False
+    for name, version in _versions(content).items():
+        if store.live(name) != version:  # somebody had gone back
+            store.go_live(name, version)
     return store.put_release(content), True
 
 
