@@ -18,7 +18,8 @@ from ml1m import Ratings
 
 from recsys_assets.datasets.duck import connect, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.profile import Profile, Split, load_profile
+from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.datasets.profile_parts import Split
 from recsys_assets.datasets.splits import split
 from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
 from recsys_assets.features.factors import Ints

@@ -26,7 +26,8 @@ from recsys_assets.datasets.ingest import (
     ingest_events,
     load_known_ids,
 )
-from recsys_assets.datasets.profile import Profile, ProfileError, TableName, load_profile
+from recsys_assets.datasets.profile import Profile, ProfileError, load_profile
+from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.splits import split
 from recsys_assets.datasets.tables import LandedFileError
 from recsys_assets.lake import Lake

@@ -7,7 +7,8 @@ import pytest
 
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import REJECTED, ROWS, ingest_entities, ingest_events, load_known_ids
-from recsys_assets.datasets.profile import Profile, TableName
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.profile_parts import TableName
 
 DAY = "2026-01-05"
 

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from recsys_assets.datasets.ingest import check_label_rule
-from recsys_assets.datasets.profile import Column, bundled_profiles, load_profile
+from recsys_assets.datasets.profile import bundled_profiles, load_profile
+from recsys_assets.datasets.profile_parts import Column
 
 OWN = """
 name: shop

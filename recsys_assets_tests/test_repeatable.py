@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.datasets.landing import land, landing_files
-from recsys_assets.datasets.profile import Profile, TableName, load_profile
+from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.lake import MANIFEST
 from recsys_assets_tests.in_process import failures, materialize
 

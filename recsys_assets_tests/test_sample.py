@@ -11,7 +11,8 @@ import pytest
 from recsys_assets.datasets import sample as sample_module
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.landing import land, landed_bizdates, landing_files
-from recsys_assets.datasets.profile import Profile, TableName, load_profile
+from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.sample import day_of
 from recsys_assets.datasets.world import USERS, World
 from recsys_assets.metrics import auc

@@ -8,7 +8,8 @@ import duckdb
 import pytest
 
 from recsys_assets.datasets.duck import connect
-from recsys_assets.datasets.profile import Profile, Split, load_profile
+from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.datasets.profile_parts import Split
 from recsys_assets.datasets.splits import SplitError, split, split_sizes
 
 WriteEvents = Callable[[Sequence[tuple[int, int, float]]], Path]

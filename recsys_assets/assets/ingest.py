@@ -17,7 +17,8 @@ from recsys_assets.datasets.ingest import (
     ingest_events,
     load_known_ids,
 )
-from recsys_assets.datasets.profile import Profile, TableName
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.tables import LandedFileError
 from recsys_assets.io_managers import Output, writing
 from recsys_assets.resources import Dataset, LakeStore

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from recsys_assets.datasets.feed import Content, Feed, LandingError
-from recsys_assets.datasets.profile import Profile, TableName
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.profile_parts import TableName
 
 FILE = "train.txt"
 # Of a landing file, about 130,000 rows: ingest holds one at a time, which takes 0.4 GB.

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from recsys_assets.datasets.profile import TableName
+from recsys_assets.datasets.profile_parts import TableName
 
 Content: TypeAlias = pa.Table | bytes
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from recsys_assets.datasets.duck import name, one, quoted, write_parquet
 from recsys_assets.datasets.landing import landed_bizdates, landing_files
-from recsys_assets.datasets.profile import KEYS, Column, Profile, ProfileError, TableName
+from recsys_assets.datasets.profile import KEYS, Profile, ProfileError
+from recsys_assets.datasets.profile_parts import Column, TableName
 from recsys_assets.datasets.tables import Landed, LandedFileError, missing, read_landed, typed
 
 ROWS, REJECTED = "data.parquet", "rejected.parquet"

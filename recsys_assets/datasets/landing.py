@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 from recsys_assets.datasets import criteo, movielens, sample
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.landing_write import write_feed
-from recsys_assets.datasets.profile import KEYS, Profile, TableName
+from recsys_assets.datasets.profile import KEYS, Profile
+from recsys_assets.datasets.profile_parts import TableName
 
 _SUFFIXES = (".parquet", ".csv", ".tsv")
 LOCK_TIMEOUT = 60.0  # seconds

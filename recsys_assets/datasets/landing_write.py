@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import track
 
 from recsys_assets.datasets.feed import Content, Feed, LandingError
-from recsys_assets.datasets.profile import ColumnType, Profile, TableName
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.profile_parts import ColumnType, TableName
 
 _TYPES: dict[ColumnType, pa.DataType] = {
     "int64": pa.int64(),

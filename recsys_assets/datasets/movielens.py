@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from recsys_assets.datasets.feed import Feed, LandingError
-from recsys_assets.datasets.profile import Profile, TableName
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.settings import settings
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"

@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from recsys_assets.datasets.feed import Feed, LandingError
 from recsys_assets.datasets.population import Items, Users, items_on, users_on
-from recsys_assets.datasets.profile import Profile, TableName
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.world import World
 
 WORLD_FILE = "world.json"

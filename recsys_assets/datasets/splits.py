@@ -6,7 +6,8 @@ from pathlib import Path
 import duckdb
 
 from recsys_assets.datasets.duck import name, scan
-from recsys_assets.datasets.profile import Profile, Split
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.profile_parts import Split
 
 PARTS = ("train", "validation", "test", "online")
 

@@ -17,7 +17,7 @@ import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
 from recsys_assets.datasets.duck import name, quoted
-from recsys_assets.datasets.profile import Column
+from recsys_assets.datasets.profile_parts import Column
 
 # Stands for bytes that are no UTF-8, where pyarrow would refuse the file: a code point that is no character.
 _NO_TEXT, _MARKED = "\ufffe", "recsys_assets_marked"

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.datasets.profile import Affinity
+from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.features.affinity import served
 from recsys_assets.features.factor_tables import (
     AFFINITY,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.datasets.profile import Affinity
+from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.stores.store import KEY, Store
 

@@ -1,0 +1,134 @@
+"""The parts of a dataset's profile: what columns, features, split and bounds may say. See `profile.py`."""
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+ColumnType = Literal["int64", "float32", "string", "strings", "timestamp"]
+TableName = Literal["interactions", "users", "items"]
+
+
+class Part(BaseModel):
+    """Settings that do not change once they are read; a name that is none of theirs is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(Part):
+    """One column of a landed table, under the name that the platform gives it.
+
+    `type`: `timestamp` is read from a timestamp or from seconds since 1970 (UTC); `strings` is a
+    list, or text split at `separator`. `min` and `max` bound the values; rows outside are rejected.
+    """
+
+    type: ColumnType
+    column: str | None = Field(default=None, description="its name in the landing file, when another")
+    separator: str = "|"
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds_are_of_numbers(self) -> "Column":
+        if (self.min, self.max) != (None, None) and self.type not in ("int64", "float32"):
+            raise ValueError(f"min and max are for int64 and float32, not {self.type}")
+        return self
+
+
+class Term(Part):
+    """The multi-valued item column whose terms (genres, tags) are counted over a user's recent rows."""
+
+    column: str
+    window: int = Field(default=10, ge=1, description="rows of the user before the row")
+    max_terms: int = Field(default=64, ge=1, description="the most frequent terms are kept")
+
+
+class Affinity(Part):
+    """What is told of a user and an item together, by a factor model and by what the user touched last."""
+
+    width: int = Field(default=16, ge=1, description="numbers a side of the factor model")
+    folds: int = Field(default=5, ge=2, description="of users: each is described by what was fitted without them")
+    recent: int = Field(default=50, ge=1, description="items that are kept of those a user liked, and did not like")
+
+
+class Features(Part):
+    """Which columns of `users` and `items`, or without these of `interactions`, feed the models, and how.
+
+    `min_count`: a value seen in fewer train rows is treated as unknown, a known one has at least as many.
+    """
+
+    categorical: list[str] = []
+    multi_valued: list[str] = []
+    numeric: list[str] = []
+    log: list[str] = Field(default=[], description="numeric features taken as sign(x) ln(1 + |x|): counts, prices")
+    terms: Term | None = None
+    affinity: Affinity = Affinity()
+    crosses: list[list[str]] = Field(default=[], description="for the wide part: pairs of the features above")
+    min_count: int = Field(default=2, ge=1)
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns that are named as features."""
+        return [*self.categorical, *self.multi_valued, *self.numeric]
+
+
+class Split(Part):
+    """How events become train, validation, test and online parts.
+
+    * `per_user_tail` (recsys_pipeline): each user's last `online_last_n` rows are online; of the rest, the
+      first `1 - test_ratio` train, the others test.
+    * `leave_last_n`: each user's last `online_last_n` rows are online, the `test_last_n` before them test.
+    * `by_day`: the last `test_days` days test, no online part.
+
+    The validation part is the tail of train: the last `validation_ratio` of each user's train rows, or with
+    `by_day` the `validation_days` days before the test days.
+    """
+
+    strategy: Literal["per_user_tail", "leave_last_n", "by_day"]
+    online_last_n: int = Field(default=0, ge=0)
+    test_ratio: float = Field(default=0.2, gt=0, lt=1)
+    test_last_n: int = Field(default=1, ge=1)
+    test_days: int = Field(default=1, ge=1)
+    validation_ratio: float = Field(default=0.1, gt=0, lt=1)
+    validation_days: int = Field(default=1, ge=1)
+
+    @property
+    def has_online(self) -> bool:
+        """Whether there is an online part."""
+        return self.strategy != "by_day" and self.online_last_n > 0
+
+
+class Recall(Part):
+    """How lists of candidates are judged: the positives of the test rows are right, the history is all before.
+
+    `filter_seen`: no list holds an item of the user's history. Turn it off where people come back to items.
+    """
+
+    filter_seen: bool = True
+
+
+class Publishing(Part):
+    """How collections are written for services.
+
+    `entries`: the names of an item and its score in lists of items; MetaSpore's first release reads `_1` and `_2`.
+    """
+
+    entries: tuple[str, str] = ("item_id", "score")
+    vectors: str = Field(default="sasrec", description="two-tower model of the stores that hold one vector an entity")
+    keep: int = Field(default=3, ge=1, description="versions of a collection that stay")
+
+    @field_validator("entries")
+    @classmethod
+    def _two_names(cls, entries: tuple[str, str]) -> tuple[str, str]:
+        if entries[0] == entries[1] or not all(re.fullmatch(r"\w+", name) for name in entries):
+            raise ValueError(f"{list(entries)}: give two names of letters, digits and underscores")
+        return entries
+
+
+class Bounds(Part):
+    """What a day's artefacts must satisfy before anything is built on them."""
+
+    max_rejected_rate: float = Field(default=0.05, ge=0, le=1, description="of a day's landed rows")
+    max_label_rate_change: float = Field(default=0.10, gt=0, le=1, description="against the day before")
+    min_auc: float = Field(default=0.55, ge=0, le=1, description="of a ranking model on validation rows")
+    min_recall: float = Field(default=0.0, ge=0, le=1, description="recall@20 of a two-tower model on validation rows")
