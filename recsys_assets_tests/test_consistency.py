@@ -17,6 +17,7 @@ COLUMNS: dict[str, tuple[list[Any], pa.DataType]] = {
     "rate": ([0.5, float("nan"), None], pa.float32()),
     "terms": ([["War", "Drama"], [], None], pa.list_(pa.string())),
     "vector": ([[0.25, -1.0], [1.0, 2.0], [0.0, 0.0]], VECTORS),
+    "shares": ([[0.5, 0.5], [1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32(), 2)),
     "value": ([[{"item_id": 7, "score": 0.5}], [], [{"item_id": 8, "score": 0.25}] * 2], NEIGHBOURS),
 }
 
@@ -43,6 +44,7 @@ PLANTED: dict[str, Callable[[], pa.Table]] = {
     "an empty list that was null": lambda: table(terms=[["War", "Drama"], [], []]),
     "a longer list": lambda: table(terms=[["War", "Drama"], ["War"], None]),
     "another float in a vector": lambda: table(vector=[[0.25, -1.0], [1.0, 2.0], [0.0, 1e-3]]),
+    "another float in a list of one size": lambda: table(shares=[[0.5, 0.5], [1.0, 0.0], [0.5, 0.5]]),
     "another neighbour": lambda: table(
         value=[[{"item_id": 9, "score": 0.5}], [], [{"item_id": 8, "score": 0.25}] * 2],
     ),

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from recsys_assets.retrieval.casting import Uncastable, cast
+from recsys_assets.retrieval.casting import Uncastable, cast, is_list
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.interactions import Ints
 
@@ -88,7 +88,7 @@ def id_lists(file: Path, table: pa.Table, column: str) -> pa.Array:
         UnreadableTable: the ids are neither integers nor text.
     """
     values = table[column].combine_chunks()
-    if not _is_list(values.type):
+    if not is_list(values.type):
         values = pc.split_pattern(text(file, column, values), ",")
     flat, row = text(file, column, values.flatten()), pc.list_parent_indices(values).to_numpy()
     kept = pc.fill_null(pc.not_equal(flat, ""), False)
@@ -125,10 +125,10 @@ def vectors(file: Path, table: pa.Table, column: str, each: int = 1) -> Vectors:
         values = pc.split_pattern(values, ";")
         _equal(file, column, values, each, "vectors")
         values = pc.split_pattern(values.flatten(), ",")
-    elif _is_list(values.type) and _is_list(values.type.value_type):
+    elif is_list(values.type) and is_list(values.type.value_type):
         _equal(file, column, values, each, "vectors")
         values = values.flatten()
-    elif each > 1 or not _is_list(values.type):
+    elif each > 1 or not is_list(values.type):
         raise UnreadableTable(f"{file}: {column} is {values.type}, not {each} vectors a row")
     if not len(values):
         return np.empty((0, each, 0), np.float32)
@@ -171,10 +171,6 @@ def _all_there(file: Path, columns: Sequence[str], there: Sequence[str]) -> list
     if missing := [column for column in columns if column not in there]:
         raise UnreadableTable(f"{file} has no column {missing[0]}: it has {', '.join(there)}")
     return list(columns)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _first(wrong: pa.Array) -> int:

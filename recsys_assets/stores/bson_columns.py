@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.retrieval.casting import is_list
+
 BINARY = pa.binary()
 DOUBLE, STRING, DOCUMENT, ARRAY, BLOB = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"  # the types of elements
 BOOL, DATE, NULL, INT64 = b"\x08", b"\x09", b"\x0a", b"\x12"
@@ -57,11 +59,6 @@ def _plain(column: pa.Array) -> tuple[bytes, pa.Array]:
     if pa.types.is_boolean(kind):
         return BOOL, pc.if_else(column, _scalar(b"\1"), _scalar(b"\0"))
     return STRING, _texts(column)
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Whether the type is one of lists, of any kind."""
-    return any(test(kind) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
 
 
 def _texts(column: pa.Array) -> pa.Array:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.funnel.scoring import Scorer
+from recsys_assets.retrieval.casting import is_list
 from recsys_assets.stores.store import KEY, Store
 
 TOLERANCE = 1e-5
@@ -106,7 +107,7 @@ def _odd(expected: pa.Array, found: pa.Array) -> Bools:
         for one, other in zip(expected.flatten(), found.flatten(), strict=True):
             odd |= _odd(one, other)
         return odd
-    if pa.types.is_list(expected.type) or pa.types.is_large_list(expected.type):
+    if is_list(expected.type):
         odd |= _odd_lists(expected, found)
     elif pa.types.is_floating(expected.type):
         one, other = (each.to_numpy(zero_copy_only=False) for each in (expected, found))

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.retrieval.casting import is_list
 from recsys_assets.stores.store import KEY, Unrepresentable
-from recsys_assets.stores.texts import is_list
 from recsys_assets.stores.vectors import VECTOR
 
 if TYPE_CHECKING:

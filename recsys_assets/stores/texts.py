@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.retrieval.casting import is_list
 from recsys_assets.stores.store import Unrepresentable
 
 _TEXTS = pa.list_(pa.string())
@@ -65,11 +66,6 @@ def _with_values(lists: pa.ListArray, values: pa.Array) -> pa.ListArray:
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
     offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
     return pa.ListArray.from_arrays(offsets, values, mask=lists.is_null())
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is one of the lists."""
-    return isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType)
 
 
 def _is_text(kind: pa.DataType) -> bool:
