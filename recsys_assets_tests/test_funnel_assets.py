@@ -17,7 +17,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from recsys_assets.assets import assets_of, funnel_lists
-from recsys_assets.assets.funnel import RECOMMENDATIONS, REPORT
+from recsys_assets.assets.funnel import RECOMMENDATIONS
 from recsys_assets.assets.onnx import MODEL
 from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.assets.tracked import BEST
@@ -183,7 +183,7 @@ def test_every_list_has_its_figures_and_the_final_one_its_lead_over_each(world: 
             assert low <= lead <= high
     ends = [value for name, value in metrics.items() if name.startswith("truths_")]
     assert sum(ends) == metrics["truths"] == sum(map(len, world.touched("online").values()))
-    text = world.read("funnel_report").path(REPORT).read_text(encoding="utf-8")
+    text = world.read("funnel_report").path("report.md").read_text(encoding="utf-8")
     assert "| liked |" in text
     assert "| in no channel |" in text
 

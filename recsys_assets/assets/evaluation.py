@@ -59,7 +59,7 @@ def rank_report(
         tables = {"figures": rank_tables.figures(figures, rank_rows.figures(before))}
         tables |= rank_tables.compared(compared)
         tables |= _sliced(output, profile, test, scores) | _important(output, rankers)
-        _show(output, tables)
+        show.report(output, "Ranking", tables)
         curves = {model: calibration(labels, each) for model, each in scores.items()}
         output.metadata["calibration"] = show.picture(rank_plots.calibrations(curves))
         output.metadata["test AUC"] = show.picture(rank_plots.aucs(figures, compared.figures))
@@ -104,13 +104,3 @@ def _important(output: Output, rankers: Mapping[str, Partition]) -> Sections:
             output.metadata[title] = show.picture(plot)
             tables[title] = rank_tables.importance(found)
     return tables
-
-
-def _show(output: Output, tables: Sections) -> None:
-    """All tables as one file, and as metadata."""
-    sections = [
-        f"# Ranking, {output.manifest.bizdate}",
-        *(f"## {title}\n\n{each.md_str}" for title, each in tables.items()),
-    ]
-    output.path("report.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    output.metadata |= {f"table: {title}": table for title, table in tables.items()}

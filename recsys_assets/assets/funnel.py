@@ -23,7 +23,7 @@ from recsys_assets.retrieval.details import faults
 from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, of_users, queries
 
 SEED = 1
-RECOMMENDATIONS, REPORT = "recommendations.parquet", "report.md"
+RECOMMENDATIONS = "recommendations.parquet"
 SOUND = Check("lists_are_sound", "no final list holds an item twice, or a seen one where these are left out")
 ONE_EACH = Check("unique_keys", "one row a user")
 BEST = Check("final_beats_all", "the final list's NDCG@50 is above each channel's, whole interval", blocking=False)
@@ -87,8 +87,9 @@ def _report(output: Output, events: Interactions, found: FunnelLists, filter_see
     parts = evaluation.slices(events, right, queries(events, "online", filter_seen))
     sliced = {part: _ndcg(items, asked) for part, asked in parts.items()}
     _measure(output, compared, lost, sliced)
-    _show(
+    show.report(
         output,
+        "Funnel",
         funnel_tables.compared(compared)
         | {
             "where the right answers end": funnel_tables.losses(lost),
@@ -130,13 +131,3 @@ def _check(output: Output, events: Interactions, asked: Queries, found: FunnelLi
     output.check(SOUND.name, not any(wrong.values()), **wrong)
     with connect() as connection:
         check_unique(output, connection, scan([output.path(RECOMMENDATIONS)]), ["user_id"])
-
-
-def _show(output: Output, tables: Mapping[str, dg.MarkdownMetadataValue]) -> None:
-    """All tables as one file, and as metadata."""
-    sections = [
-        f"# Funnel, {output.manifest.bizdate}",
-        *(f"## {name}\n\n{each.md_str}" for name, each in tables.items()),
-    ]
-    output.path(REPORT).write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    output.metadata |= {f"table: {name}": each for name, each in tables.items()}

@@ -12,6 +12,8 @@ import dagster as dg
 import duckdb
 import numpy as np
 
+from recsys_assets.io_managers import Output
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -21,6 +23,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dg.MarkdownM
     """A Markdown table; floats are shown with four digits."""
     lines = [columns, ["---"] * len(columns), *rows]
     return dg.MetadataValue.md("\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines))
+
+
+def report(output: Output, title: str, tables: Mapping[str, dg.MarkdownMetadataValue]) -> None:
+    """All tables of a report as the file `report.md`, and each as metadata."""
+    sections = [
+        f"# {title}, {output.manifest.bizdate}",
+        *(f"## {name}\n\n{each.md_str}" for name, each in tables.items()),
+    ]
+    output.path("report.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    output.metadata |= {f"table: {name}": each for name, each in tables.items()}
 
 
 def preview(connection: duckdb.DuckDBPyConnection, query: str, rows: int = 8) -> dg.MarkdownMetadataValue:

@@ -69,14 +69,16 @@ def differences(
         `scores` (pairs scored) with `max_score_difference`.
     """
     drawn = _drawn(tables["user"][KEY])
+    expected = {
+        name: table.filter(pc.is_in(table[KEY], drawn)) if "user_id" in table.column_names else table
+        for name, table in tables.items()
+    }
+    found = {name: pinned.read(name, table[KEY].to_pylist()) for name, table in expected.items()}
     counts: dict[str, int] = {}
-    found: dict[str, pa.Table] = {}
-    for name, table in tables.items():
-        expected = table.filter(pc.is_in(table[KEY], drawn)) if "user_id" in table.column_names else table
-        found[name] = pinned.read(name, expected[KEY].to_pylist())
-        counts |= {f"{name}.rows": len(expected), f"{name}.differing": differing(expected, found[name])}
-    users = tables["user"].filter(pc.is_in(tables["user"][KEY], drawn))
-    return counts, _scored(scorer, rule, (users, tables["item_feature"]), (found["user"], found["item_feature"]))
+    for name, table in expected.items():
+        counts |= {f"{name}.rows": len(table), f"{name}.differing": differing(table, found[name])}
+    offline, online = ((side["user"], side["item_feature"]) for side in (expected, found))
+    return counts, _scored(scorer, rule, offline, online)
 
 
 def _drawn(keys: pa.ChunkedArray) -> pa.Array:
