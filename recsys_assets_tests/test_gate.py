@@ -90,6 +90,14 @@ def test_the_gate_is_closed_when(world: World, happens: Callable[[World], None],
         pass_gate(world.lake, DAY, world.sources())
 
 
+@pytest.mark.parametrize(("failed", "says"), [("", "was made anew since"), ("unique_keys", "failed unique_keys")])
+def test_the_gate_looks_at_the_sources_as_they_are_now(world: World, failed: str, says: str) -> None:
+    read = world.sources()
+    world.write("user_features", DAY, f"splits/{DAY}", failed=failed, text="other rows")
+    with pytest.raises(GateNotPassed, match=f"user_features {DAY} {says}"):
+        pass_gate(world.lake, DAY, read)
+
+
 def test_the_gate_is_closed_without_a_champion(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path), "sample")
     with pytest.raises(GateNotPassed, match="rank_champion has no partition for 2026-01-06"):

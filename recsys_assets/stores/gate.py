@@ -28,7 +28,7 @@ def pass_gate(lake: Lake, bizdate: str, sources: Sequence[Manifest]) -> Champion
     """
     seen: set[str] = set()
     for source in sources:
-        _pass(lake, bizdate, source, source.fingerprint, seen)
+        _pass(lake, bizdate, _manifest(lake, source.asset, source.bizdate), source.fingerprint, seen)
     return _pass_champion(lake, bizdate, seen)
 
 
