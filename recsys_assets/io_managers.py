@@ -4,6 +4,7 @@ An input parameter annotated `Partition` arrives as the partition of the run's b
 by the asset through `writing`, which publishes it whole or leaves nothing.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,6 +51,11 @@ class Output:
     def path(self, file: str) -> Path:
         """Where to write one of its files."""
         return self.draft.path(file)
+
+    def write_json(self, file: str, content: Mapping[str, Any]) -> None:
+        """Write a small file for people and programs; the same content gives the same bytes."""
+        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+        self.path(file).write_text(text + "\n", encoding="utf-8")
 
     def check(self, name: str, passed: bool, **found: Any) -> None:
         """Record a check's result; a failed blocking one closes the gate for everything downstream."""

@@ -5,11 +5,13 @@ dataset's profile (`datasets/profile.py`); hyper-parameters belong to the assets
 """
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# MILVUS_URI and the like are read by the stores' own libraries, which take them for something else.
-STORES = ("MONGO_URI", "RECSYS_REDIS_URI", "RECSYS_MILVUS_URI", "RECSYS_LANCE_URI")
+# A store's variable (`stores/registry.py`). MILVUS_URI and the like are read by the stores' own libraries, which take
+# them for something else.
+STORE_VARIABLE = re.compile(r"MONGO_URI|RECSYS_\w+_URI")
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Settings:
         dagster_ui: where people see Dagster (`RECSYS_DAGSTER_UI`), used in links.
         memory: what one DuckDB query may hold before it spills to disk (`RECSYS_MEMORY`, default 4GB).
         profile: name or path of the dataset profile (`RECSYS_PROFILE`, default `sample`).
-        stores: URIs of the stores that services read, by variable (`STORES`); one that is not set is not used, but
+        stores: URIs of the stores that services read, by variable; one that is not set is not used, but
             MongoDB: without a URI the project serves one of its own. They may hold passwords, so they are not shown.
     """
 
@@ -64,10 +66,11 @@ def settings() -> Settings:
         dagster_ui=os.environ.get("RECSYS_DAGSTER_UI", "http://127.0.0.1:3000"),
         memory=os.environ.get("RECSYS_MEMORY", "4GB"),
         profile=os.environ.get("RECSYS_PROFILE", "sample"),
-        stores={name: _located(home, os.environ[name]) for name in STORES if os.environ.get(name)},
+        stores=_stores(home),
     )
 
 
-def _located(home: Path, uri: str) -> str:
-    """A store's URI; a folder, as an embedded store has, starts at the project's like other places."""
-    return uri if "://" in uri else str(home / uri)
+def _stores(home: Path) -> dict[str, str]:
+    """The stores' URIs by variable; a folder, as an embedded store has, starts at the project's like other places."""
+    given = {name: uri for name, uri in os.environ.items() if uri and STORE_VARIABLE.fullmatch(name)}
+    return {name: uri if "://" in uri else str(home / uri) for name, uri in given.items()}

@@ -18,6 +18,11 @@ def no_gate() -> None:
     """A gate that is open."""
 
 
+def said(error: BaseException | None) -> str:
+    """Everything that an error and those behind it would show."""
+    return f"{error!r} {error} {vars(error)} {said(error.__cause__)} {said(error.__context__)}" if error else ""
+
+
 def rows(count: int = 50, shift: float = 0.0) -> pa.Table:
     """Terms, vectors and seen items of `count` users: columns that every store holds."""
     rng = np.random.default_rng(1)

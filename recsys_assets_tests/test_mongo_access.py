@@ -12,15 +12,10 @@ from recsys_assets.stores.mongo import MongoStore
 from recsys_assets.stores.publish import publish
 from recsys_assets.stores.store import StoreError, StoreUnavailable
 from recsys_assets_tests.mongo_servers import Daemon, daemon
-from recsys_assets_tests.store_contract import NEW, no_gate, rows
+from recsys_assets_tests.store_contract import NEW, no_gate, rows, said
 
 USER, PASSWORD, WRONG = "bench-user", "right-S3cret", "wrong-S3cret"
 SECRETS = (USER, PASSWORD, WRONG, "authSource", "appName")
-
-
-def said(error: BaseException | None) -> str:
-    """Everything that an error and those behind it would show."""
-    return f"{error!r} {error} {vars(error)} {said(error.__cause__)} {said(error.__context__)}" if error else ""
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profi
 from recsys_assets.lake import Lake, Partition
 from recsys_assets.retrieval import embeddings
 from recsys_assets.stores import collections
-from recsys_assets.stores.consistency import differing
+from recsys_assets.stores.compare import differing
 from recsys_assets.stores.mongo import MongoStore
 from recsys_assets.stores.registry import opened
 from recsys_assets.stores.store import KEY

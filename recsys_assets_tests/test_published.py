@@ -7,10 +7,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from recsys_assets.cli import main
-from recsys_assets.settings import STORES
 from recsys_assets.stores.mongo import MongoStore
 from recsys_assets.stores.publish import publish
-from recsys_assets.stores.registry import StoreNotConfigured, configured, opened
+from recsys_assets.stores.registry import STORES, StoreNotConfigured, configured, opened
 from recsys_assets.stores.release import release_set
 from recsys_assets_tests.store_contract import NEW, NEWER, OLD, no_gate, rows
 
@@ -25,7 +24,7 @@ def store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MongoStore]:
     """Collections `user` and `item`, published on two days and released on both."""
     monkeypatch.setenv("RECSYS_DATA", str(home))
     monkeypatch.setenv("RECSYS_PROFILE", "sample")
-    for variable in STORES:
+    for variable in [kind.variable for kind in STORES.values()]:
         monkeypatch.delenv(variable, raising=False)
     with opened("mongo", "sample") as found:
         assert isinstance(found, MongoStore)

@@ -4,7 +4,6 @@ Only what passed the gate is published: the blocking checks of all that it was m
 read again here, for Dagster guards a check in its own run only.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -65,7 +64,7 @@ def published(store: str, name: str, collection: Collection) -> dg.AssetsDefinit
 def _record(output: Output, store: str, done: Publication) -> None:
     """What was published, as `publication.json`; which version is live depends on the store, so it is only shown."""
     content = {"store": store, "collection": done.collection, "version": done.version, "rows": done.rows}
-    output.path(PUBLICATION).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    output.write_json(PUBLICATION, content)
     output.manifest.rows = done.rows
     output.metadata |= {"version": done.version, "live version": done.live, "dropped": done.dropped}
 

@@ -56,7 +56,7 @@ def mongo_release(
         _compare(output, *found)
         model = {"model": champion.model, "bizdate": champion.bizdate, "path": champion.path, "sha256": champion.sha256}
         content = {"bizdate": day, "collections": published, "champion": model}
-        output.path(RELEASE).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        output.write_json(RELEASE, content)
         pass_gate(lake.lake, day, sources)
         output.metadata["release"] = _released(output, cast(MongoStore, store), content)
     return output.result()

@@ -63,12 +63,11 @@ def rollback(collection: str | None, everything: bool, to: dt.date | None) -> No
 
 def _say(name: str, store: "Store", versions: dict[str, str]) -> None:
     """What is live now, and for MongoDB the release that says so."""
-    from recsys_assets.stores.mongo import MongoStore
     from recsys_assets.stores.release import release_anew
 
     for collection, version in versions.items():
         click.echo(f"{name}_{collection}: {version} is live")
-    if isinstance(store, MongoStore) and (number := release_anew(store, versions)):
+    if number := release_anew(store, versions):
         click.echo(f"MongoDB release {number} names {'them' if len(versions) > 1 else 'it'}")
 
 
@@ -76,10 +75,9 @@ def _listed(name: str, store: "Store") -> "Table":
     """A row a version, newest first."""
     from rich.table import Table
 
-    from recsys_assets.stores.mongo import MongoStore
+    from recsys_assets.stores.release import current_release, pinned
 
-    release = store.release() if isinstance(store, MongoStore) else None
-    named = {each: entry["version"] for each, entry in release["collections"].items()} if release else {}
+    release, named = current_release(store), pinned(store)
     title = f"{name}: release {release['number']} of {release['bizdate']}" if release else name
     table = Table("collection", "version", "rows", "live", "released", title=title, title_justify="left")
     for collection in store.collections():

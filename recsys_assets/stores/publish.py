@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from recsys_assets.stores.compare import differing
 from recsys_assets.stores.release import pinned
 from recsys_assets.stores.store import KEY, Store, StoreError, VersionMissing
 
@@ -80,7 +81,7 @@ def publish(
     if live is None or bizdate_of(version) >= bizdate_of(live):
         store.go_live(collection, version)
         live = version
-    needed = {live, version} | pinned(store, collection)
+    needed = {live, version, pinned(store).get(collection)}
     return Publication(collection, version, len(table), live, _prune(store, collection, needed, keep))
 
 
@@ -95,19 +96,12 @@ def verify(store: Store, collection: str, version: str, table: pa.Table) -> None
     sample = table.take(pa.array(places))
     if counted != len(table):
         found = f"holds {counted} rows of {len(table)}"
-    elif not _same(store.read(collection, sample[KEY].to_pylist(), version), sample):
+    elif differing(sample, store.read(collection, sample[KEY].to_pylist(), version)):
         found = f"holds other rows than the {len(sample)} that were compared"
     else:
         return
     store.drop(collection, version)
     raise VerificationFailed(f"{collection} {version}: the store {found}: publish it again")
-
-
-def _same(found: pa.Table, expected: pa.Table) -> bool:
-    """Whether two tables are equal; NaN is equal to NaN, which Arrow leaves to the text."""
-    if found.equals(expected):
-        return True
-    return bool(found.schema.equals(expected.schema)) and repr(found.to_pylist()) == repr(expected.to_pylist())
 
 
 def roll_back(store: Store, collection: str, to: str | None = None) -> str:
@@ -155,7 +149,7 @@ def _earlier(store: Store, collection: str, to: str | None) -> str:
     return fitting[-1]
 
 
-def _prune(store: Store, collection: str, needed: set[str], keep: int) -> list[str]:
+def _prune(store: Store, collection: str, needed: set[str | None], keep: int) -> list[str]:
     """Drop all versions but the newest `keep` and those that are needed; their names."""
     kept: Sequence[str] = store.versions(collection)
     dropped = [each for each in kept[: max(len(kept) - keep, 0)] if each not in needed]

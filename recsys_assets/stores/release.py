@@ -7,11 +7,15 @@ from recsys_assets.stores.mongo import MongoStore
 from recsys_assets.stores.store import Store
 
 
-def pinned(store: Store, collection: str) -> set[str]:
-    """The version that services which keep to the current release read; none in a store without releases."""
-    release = store.release() if isinstance(store, MongoStore) else None
-    entry = release["collections"].get(collection) if release else None
-    return {entry["version"]} if entry else set()
+def current_release(store: Store) -> dict[str, Any] | None:
+    """The release that services keep to; None where there is none, and in a store without releases."""
+    return store.release() if isinstance(store, MongoStore) else None
+
+
+def pinned(store: Store) -> dict[str, str]:
+    """The version of each collection that the current release names."""
+    release = current_release(store)
+    return _versions(release) if release else {}
 
 
 def release_set(store: MongoStore, content: Mapping[str, Any]) -> tuple[int, bool]:
@@ -35,7 +39,7 @@ def release_set(store: MongoStore, content: Mapping[str, Any]) -> tuple[int, boo
     return store.put_release(content), True
 
 
-def release_anew(store: MongoStore, versions: Mapping[str, str]) -> int | None:
+def release_anew(store: Store, versions: Mapping[str, str]) -> int | None:
     """Make a release of the current one's versions, some of them replaced; its number, None if there was no release.
 
     Where a recorded set has just these versions its champion and bizdate are taken too; else those of the current
@@ -45,8 +49,8 @@ def release_anew(store: MongoStore, versions: Mapping[str, str]) -> int | None:
         store: the store.
         versions: the versions that replace others, by collection.
     """
-    current = store.release()
-    if current is None:
+    current = current_release(store)
+    if current is None or not isinstance(store, MongoStore):
         return None
     wanted = _versions(current) | dict(versions)
     known = next((each for each in store.releases() if _versions(each) == wanted), None)

@@ -1,0 +1,58 @@
+"""Which rows of two tables differ: what a store gives back, beside what was written or should have been."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.retrieval.casting import is_list
+from recsys_assets.stores.store import KEY
+
+Bools = npt.NDArray[np.bool_]
+
+
+def differing(expected: pa.Table, found: pa.Table, tolerance: float = 0.0) -> int:
+    """Rows of the expected table that the found one lacks or holds otherwise, and rows that only it has.
+
+    Floats may differ by `tolerance`; NaN is equal to NaN; all else must be the same, the columns and their types too.
+    """
+    keys, others = (each[KEY].to_pylist() for each in (expected, found))
+    if keys != others:
+        return len(set(keys) ^ set(others)) or len(keys)
+    if found.column_names != expected.column_names:
+        return len(expected)
+    odd = np.zeros(len(expected), bool)
+    for name in expected.column_names:
+        odd |= _odd(expected[name].combine_chunks(), found[name].combine_chunks(), tolerance)
+    return int(odd.sum())
+
+
+def _odd(expected: pa.Array, found: pa.Array, tolerance: float) -> Bools:
+    """(N,) which rows of two columns differ; lists by their lengths and what they hold."""
+    if expected.type != found.type:
+        return np.ones(len(expected), bool)
+    odd: Bools = pc.is_null(expected).to_numpy(zero_copy_only=False) != pc.is_null(found).to_numpy(zero_copy_only=False)
+    if pa.types.is_struct(expected.type):
+        for one, other in zip(expected.flatten(), found.flatten(), strict=True):
+            odd |= _odd(one, other, tolerance)
+        return odd
+    if is_list(expected.type):
+        odd |= _odd_lists(expected, found, tolerance)
+    elif pa.types.is_floating(expected.type):
+        one, other = (each.to_numpy(zero_copy_only=False) for each in (expected, found))
+        odd |= ~np.isclose(one, other, rtol=0, atol=tolerance, equal_nan=True)
+    else:
+        odd |= ~pc.fill_null(pc.equal(expected, found), True).to_numpy(zero_copy_only=False)
+    return odd
+
+
+def _odd_lists(expected: pa.Array, found: pa.Array, tolerance: float) -> Bools:
+    lengths, others = (pc.fill_null(pc.list_value_length(each), 0).to_numpy() for each in (expected, found))
+    odd: Bools = lengths != others
+    if odd.any():  # the entries of the other rows would not lie beside one another
+        kept = pa.array(~odd)
+        odd[~odd] |= _odd_lists(expected.filter(kept), found.filter(kept), tolerance)
+        return odd
+    row = np.repeat(np.arange(len(expected)), lengths)
+    np.logical_or.at(odd, row, _odd(expected.flatten(), found.flatten(), tolerance))
+    return odd
