@@ -7,7 +7,7 @@ later run, not only by its own.
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import duckdb
 
 from recsys_assets.datasets.duck import name, one
 from recsys_assets.io_managers import Output
+from recsys_assets.lake import Lake, describe_outdated
 from recsys_assets.partitions import bizdate
 
 
@@ -41,6 +42,15 @@ class Check:
             )
 
 
+# Failed by `report_outdated`, when a day of events that the partition was made from is materialized again.
+UP_TO_DATE = Check(
+    "up_to_date",
+    "everything that the partition was made from is still as it was then; `recsys refresh` rebuilds what is outdated",
+    blocking=False,
+)
+LANDED = frozenset({"interactions", "users", "items"})  # made from landing files, not from other partitions
+
+
 def lake_asset(
     *, kinds: set[str], checks: Sequence[Check] = (), code_version: str = "1", name: str | None = None, **settings: Any
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
@@ -48,18 +58,36 @@ def lake_asset(
 
     def declare(function: Callable[..., Any]) -> dg.AssetsDefinition:
         key = name or function.__name__
+        declared = [*checks, *([] if key in LANDED else [UP_TO_DATE])]
         made: dg.AssetsDefinition = dg.asset(
             name=key,
             partitions_def=bizdate,
             kinds=kinds,
             owners=["team:recsys"],
             code_version=code_version,
-            check_specs=[check.spec(key) for check in checks],
+            check_specs=[check.spec(key) for check in declared],
             **settings,
         )(function)
         return made
 
     return declare
+
+
+def report_outdated(instance: dg.DagsterInstance, lake: Lake, changed: Iterable[str]) -> None:
+    """Fail `up_to_date` of every partition that was made from one of the changed ones (`asset/bizdate`)."""
+    names = sorted(changed)
+    for made in lake.dependents(names) if names else []:
+        because = describe_outdated(made, lake.outdated(made))
+        instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=dg.AssetKey(made.asset),
+                check_name=UP_TO_DATE.name,
+                passed=False,
+                metadata={"because": because},
+                blocking=False,
+                partition=made.bizdate,
+            )
+        )
 
 
 def check_no_nulls(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[str]) -> None:

@@ -49,7 +49,7 @@ def _demonstrate(console: Console) -> None:
     from recsys_assets.cli.selection import select  # loads the definitions, which read RECSYS_PROFILE
 
     profile = load_profile("sample")
-    day, lake = _landed(profile), Lake(settings().lake, profile.name)
+    day, lake = _landed(profile), Lake.of(settings().lake, profile)
     wanted = sorted(key.to_user_string() for key in select("*"))
     if missing := [name for name in wanted if not _is_there(lake, name, day)]:
         console.print(f"{len(missing)} assets to build for {day}", highlight=False)

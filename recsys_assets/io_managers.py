@@ -106,9 +106,12 @@ def writing(
         draft.manifest.upstream = {f"{p.manifest.asset}/{p.manifest.bizdate}": p.manifest.fingerprint for p in upstream}
         yield output
         output.describe()
-        replaced = [f"{p.manifest.asset} {p.manifest.bizdate}" for p in upstream if not store.lake.is_current(p)]
-        if replaced:
-            raise PartitionReplaced(f"{', '.join(replaced)} changed while {asset} {day} read it: materialize it again")
+        # All that the manifest names by now: an asset may have added what it read by manifest only.
+        if replaced := {*store.lake.changed(draft.manifest.upstream), *store.lake.outdated(draft.manifest)}:
+            names = ", ".join(sorted(replaced))
+            raise PartitionReplaced(f"{names} changed while {asset} {day} was made from it: materialize it again")
+        if "up_to_date" in {spec.name for spec in specs}:
+            output.check("up_to_date", True)
 
 
 def _columns(schema: Any) -> list[tuple[str, str]]:

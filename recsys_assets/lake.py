@@ -8,21 +8,29 @@ written last, and a folder without one is refused.
 
 import contextlib
 import datetime as dt
+import functools
 import getpass
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
-from recsys_assets.datasets.folders import clear_leftovers, file_hash, move_in, new_folder
+from recsys_assets.datasets.folders import clear_leftovers, file_hash, move_in, new_folder, write_small
+from recsys_assets.datasets.identity import Identity, check_same, identify
+from recsys_assets.datasets.profile import Profile
 
 MANIFEST = "manifest.json"
+DATASET = "dataset.json"
+# Assets whose partition D holds day D alone. The other assets hold the state as of the end of D, and read these of
+# every day up to D.
+DAILY = frozenset({"interactions"})
+_APART = ("mlflow_run_id", "fingerprint")  # differ between two equal runs, or are made from the other fields
 
 
 class PartitionMissing(FileNotFoundError):
@@ -31,6 +39,10 @@ class PartitionMissing(FileNotFoundError):
 
 class PartitionDamaged(RuntimeError):
     """A partition's files are not those its manifest lists."""
+
+
+class PartitionOutdated(RuntimeError):
+    """A partition was made from other partitions that have been materialized again since."""
 
 
 class PartitionReplaced(RuntimeError):
@@ -43,10 +55,12 @@ class GateNotPassed(RuntimeError):
 
 @dataclass
 class Manifest:
-    """What a partition says of itself.
+    """The description of a partition.
 
     `fingerprint` covers everything that decides the content (files, config, seed, code, upstream
     fingerprints) and nothing that differs between two equal runs (the MLflow run id).
+
+    `upstream` has the fingerprint of every partition that it was made from, by `asset/bizdate`.
     """
 
     asset: str
@@ -64,15 +78,55 @@ class Manifest:
     mlflow_run_id: str | None = None
     fingerprint: str = ""
 
+    @classmethod
+    def from_json(cls, text: bytes) -> "Manifest":
+        """Read a `manifest.json`.
+
+        Raises:
+            ValueError, TypeError: it is not a manifest, or was changed after it was written.
+        """
+        content = json.loads(text)
+        manifest = cls(**content)
+        # By the fields that the text has: later versions of the code know more of them.
+        if manifest.fingerprint != _fingerprint(content):
+            raise ValueError("it does not fit its own fingerprint: it was edited, or only half of it was copied")
+        return manifest
+
+    @property
+    def name(self) -> str:
+        """`asset/bizdate`, the form in which other manifests name it."""
+        return f"{self.asset}/{self.bizdate}"
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The upstream partitions whose change makes this one outdated: those of its bizdate, and days of events.
+
+        A model that was taken over from another day, or yesterday's figures in a report, are lineage only.
+        """
+        return {
+            name: fingerprint
+            for name, fingerprint in self.upstream.items()
+            if name.partition("/")[0] in DAILY or name.partition("/")[2] == self.bizdate
+        }
+
     def sealed(self) -> "Manifest":
         """Set the fingerprint from the other fields."""
-        content = {k: v for k, v in asdict(self).items() if k not in ("mlflow_run_id", "fingerprint")}
-        self.fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        self.fingerprint = _fingerprint(asdict(self))
         return self
 
-    def made_of(self, other: "Manifest") -> bool:
-        """Whether the partition was made of another one as that is now."""
-        return self.upstream.get(f"{other.asset}/{other.bizdate}") == other.fingerprint
+    def is_made_from(self, other: "Manifest") -> bool:
+        """Whether the other partition, as it is now, is among those that this one was made from."""
+        return self.upstream.get(other.name) == other.fingerprint
+
+    def reads(self, name: str) -> bool:
+        """Whether the partition was made from another one (`asset/bizdate`), or would be if it were made now."""
+        asset, _, day = name.partition("/")
+        return name in self.inputs or (day <= self.bizdate and asset in self.histories)
+
+    @property
+    def histories(self) -> set[str]:
+        """Assets of which it reads every day up to its own."""
+        return {asset for name in self.upstream if (asset := name.partition("/")[0]) in DAILY}
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
@@ -123,13 +177,60 @@ class Draft:
 
 
 class Lake:
-    """Partitions of one profile under a root folder or fsspec URL."""
+    """Partitions of one profile under a root folder or fsspec URL.
+
+    `dataset` says which data set they are of, where the lake was opened with `of`; it is written down with the first
+    partition.
+    """
+
+    dataset: Identity | None = None
 
     def __init__(self, root: str, profile: str) -> None:
         self.profile = profile
         self._fs, base = fsspec.core.url_to_fs(root)
         self._base = f"{base.rstrip('/')}/{profile}"
         self._local = "file" in self._fs.protocol
+
+    @classmethod
+    def of(cls, root: str, profile: Profile) -> "Lake":
+        """The lake of a profile.
+
+        Raises:
+            OtherDataset: it holds another data set of that name.
+        """
+        lake = cls(root, profile.name)
+        lake.dataset = identify(profile, Path(lake._base) if lake._local else None)
+        if held := lake._held():
+            check_same(lake.folder, held, lake.dataset)
+            lake.dataset = held
+        return lake
+
+    @property
+    def folder(self) -> str:
+        """Folder or URL of the profile's partitions."""
+        return self._base if self._local else str(self._fs.unstrip_protocol(self._base))
+
+    def adopt(self, profile: Profile) -> Identity:
+        """Take the profile for a new description of the data set that the lake holds; that data set."""
+        described = identify(profile, Path(self._base) if self._local else None)
+        held = self._held()
+        self.dataset = held.adopted_by(described) if held else described
+        self._mark(self.dataset)
+        return self.dataset
+
+    def _held(self) -> Identity | None:
+        """The data set that the lake holds, once a partition was written."""
+        with contextlib.suppress(FileNotFoundError):
+            return Identity.from_json(self._fs.cat_file(f"{self._base}/{DATASET}"))
+        return None
+
+    def _mark(self, dataset: Identity) -> None:
+        """Write down which data set the lake holds."""
+        text = dataset.to_json().encode()
+        if self._local:
+            write_small(Path(self._base) / DATASET, text)
+        else:
+            self._fs.pipe_file(f"{self._base}/{DATASET}", text)
 
     def location(self, asset: str, bizdate: str) -> str:
         """Folder or URL of a partition, whether it is there or not."""
@@ -163,7 +264,7 @@ class Lake:
                 f"run `recsys materialize +{asset} --bizdate {bizdate}`"
             ) from None
         try:
-            return Manifest(**json.loads(text))
+            return _parse(text)
         except (ValueError, TypeError) as error:
             raise PartitionDamaged(
                 f"{place}/{MANIFEST} cannot be read ({error}): materialize {asset} {bizdate} again"
@@ -188,17 +289,85 @@ class Lake:
                     raise  # otherwise it was replaced meanwhile: read the new one
 
     def is_current(self, partition: Partition) -> bool:
-        """Whether the partition still is what it was when it was read."""
-        return self._is_current(partition.manifest)
+        """Whether the partition still is what it was when it was read, and so is all that it was made from."""
+        return self._is_current(partition.manifest) and not self.outdated(partition.manifest)
 
     def _is_current(self, manifest: Manifest) -> bool:
-        with contextlib.suppress(PartitionMissing):
-            return self.manifest(manifest.asset, manifest.bizdate).fingerprint == manifest.fingerprint
-        return False
+        return not self.changed({manifest.name: manifest.fingerprint})
+
+    def outdated(self, manifest: Manifest) -> list[str]:
+        """Inputs, direct or not, that are no longer those that the partition was made from: `asset/bizdate`, in order.
+
+        They were materialized again, removed or damaged since, or are days of events that came later. What lies
+        behind such an input is not looked at.
+        """
+        found = self._later_days(manifest)
+        seen: set[tuple[str, str]] = set()
+        due = set(manifest.inputs.items())
+        while due := due - seen:
+            seen |= due
+            current = self._manifests(name for name, _ in due)
+            changed = {name for name, expected in due if name not in current or current[name].fingerprint != expected}
+            unchanged = [current[name] for name, _ in due if name not in changed]
+            found = found.union(changed, *map(self._later_days, unchanged))
+            due = {entry for each in unchanged for entry in each.inputs.items()}
+        return sorted(found)
+
+    def _later_days(self, manifest: Manifest) -> set[str]:
+        """Days of events up to the partition's own that came into the lake after it was made."""
+        days_now = {f"{asset}/{day}" for asset in manifest.histories for day in self.bizdates(asset)}
+        return {name for name in days_now - manifest.upstream.keys() if manifest.reads(name)}
+
+    def fingerprints(self, asset: str, bizdates: Iterable[str]) -> dict[str, str]:
+        """Fingerprints of the asset's partitions that are there, by `asset/bizdate`."""
+        found = self._manifests(f"{asset}/{day}" for day in bizdates)
+        return {name: manifest.fingerprint for name, manifest in found.items()}
+
+    def changed(self, upstream: Mapping[str, str]) -> list[str]:
+        """Names of partitions whose fingerprint is not the given one any more."""
+        now = self._manifests(upstream)
+        return [name for name, before in upstream.items() if name not in now or now[name].fingerprint != before]
+
+    def dependents(self, changed: Iterable[str]) -> list[Manifest]:
+        """Manifests of all partitions that were made from one of the named ones, directly or not, ordered by name."""
+        names = set(changed)
+        states = [asset for asset in self.assets() if asset not in DAILY]
+        made = self._manifests(f"{asset}/{day}" for asset in states for day in self.bizdates(asset))
+        found: dict[str, Manifest] = {}
+        while names:
+            readers = {name: each for name, each in made.items() if any(map(each.reads, names))}
+            names = readers.keys() - found.keys()
+            found |= readers
+        return [found[name] for name in sorted(found)]
+
+    def assets(self) -> list[str]:
+        """Names of the assets that have a folder in the lake, in order."""
+        self._fs.invalidate_cache()
+        folders = self._fs.ls(self._base, detail=True) if self._fs.exists(self._base) else []
+        names = [str(each["name"]).rsplit("/", 1)[1] for each in folders if each["type"] == "directory"]
+        return sorted(name for name in names if not name.startswith("."))
+
+    def _manifests(self, names: Iterable[str]) -> dict[str, Manifest]:
+        """Manifests by `asset/bizdate`, read together; what is missing or damaged is left out."""
+        wanted = {name: name.partition("/") for name in names}
+        paths = [f"{self._place(asset, bizdate)}/{MANIFEST}" for asset, _, bizdate in wanted.values()]
+        # Not `cat`, which would take a bracket in a path for a pattern.
+        texts = self._fs.cat_ranges(paths, None, None, on_error="return") if paths else []
+        found = {}
+        for name, text in zip(wanted, texts, strict=True):
+            if isinstance(text, FileNotFoundError):
+                continue
+            if isinstance(text, Exception):
+                raise text
+            with contextlib.suppress(ValueError, TypeError):
+                found[name] = _parse(text)
+        return found
 
     @contextlib.contextmanager
     def draft(self, asset: str, bizdate: str) -> Iterator[Draft]:
         """Write a partition: published when the block ends well, removed without a trace when it raises."""
+        if self.dataset and self._held() is None:
+            self._mark(self.dataset)
         folder = self._draft_folder(asset, bizdate)
         draft = Draft(folder, Manifest(asset, self.profile, bizdate))
         try:
@@ -257,6 +426,28 @@ class Lake:
         finally:
             shutil.rmtree(coming, ignore_errors=True)
         return partition
+
+
+@functools.lru_cache(maxsize=10_000)
+def _parse(text: bytes) -> Manifest:
+    """The manifest in a text, kept: each look at the inputs of an asset reads the manifests of all days of events."""
+    return Manifest.from_json(text)
+
+
+def _fingerprint(content: Mapping[str, Any]) -> str:
+    """SHA-256 of all fields of a manifest that decide the content."""
+    fields = {name: value for name, value in content.items() if name not in _APART}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def describe_outdated(manifest: Manifest, outdated: Sequence[str]) -> str:
+    """One line for people: which partition is outdated, because of what, and the command that rebuilds it."""
+    more = f" and {len(outdated) - 3} more" if len(outdated) > 3 else ""
+    named = ", ".join(name.replace("/", " ") for name in outdated[:3])
+    return (
+        f"{manifest.asset} {manifest.bizdate} is outdated: {named}{more} changed after it was made: "
+        f"run `recsys refresh --bizdate {manifest.bizdate}`"
+    )
 
 
 def days(first: dt.date, last: dt.date) -> list[str]:

@@ -6,8 +6,9 @@ Put here what an asset reaches outside itself. Keep out hyper-parameters (assets
 
 import datetime as dt
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,16 @@ import dagster as dg
 from filelock import FileLock
 
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.lake import GateNotPassed, Lake, Partition, PartitionMissing, days
+from recsys_assets.lake import (
+    GateNotPassed,
+    Lake,
+    Partition,
+    PartitionMissing,
+    PartitionOutdated,
+    PartitionReplaced,
+    days,
+    describe_outdated,
+)
 from recsys_assets.settings import settings
 
 if TYPE_CHECKING:
@@ -42,10 +52,14 @@ class LakeStore(dg.ConfigurableResource[Lake]):
     root: str
     profile: str
 
-    @property
+    @cached_property
     def lake(self) -> Lake:
-        """The lake itself."""
-        return Lake(self.root, self.profile)
+        """The lake itself, opened once: a look at all days of events asks for it for each of them.
+
+        Raises:
+            OtherDataset: it holds another data set of that name.
+        """
+        return Lake.of(self.root, load_profile(self.profile))
 
     def read(self, asset: str, bizdate: str) -> Partition:
         """A partition to build on.
@@ -53,14 +67,26 @@ class LakeStore(dg.ConfigurableResource[Lake]):
         Raises:
             PartitionMissing: it was never materialized.
             GateNotPassed: it failed a blocking check, in this run or an earlier one.
+            PartitionOutdated: something that it was made from has been materialized again since.
         """
         partition = self.lake.read(asset, bizdate)
         if partition.manifest.failed_checks:
             raise GateNotPassed(
                 f"{asset} {bizdate} failed {', '.join(partition.manifest.failed_checks)}: see the check in the UI, "
-                f"mend its cause and materialize {asset} again"
+                f"fix its cause and materialize {asset} again"
             )
+        if outdated := self.lake.outdated(partition.manifest):
+            raise PartitionOutdated(describe_outdated(partition.manifest, outdated))
         return partition
+
+    def check_unchanged(self, partitions: Iterable[Partition]) -> None:
+        """Make sure, after reading, that the partitions belong together and were not replaced meanwhile.
+
+        Raises:
+            PartitionReplaced: one of them, or something that it was made from, was materialized again.
+        """
+        if replaced := [each.manifest.name for each in partitions if not self.lake.is_current(each)]:
+            raise PartitionReplaced(f"{', '.join(replaced)} changed while it was being read: run the command again")
 
     def history(self, asset: str, bizdate: str) -> list[Partition]:
         """Partitions of every day from the first one in the lake up to `bizdate`.
@@ -211,7 +237,7 @@ def resources() -> dict[str, Any]:
     profile = load_profile(place=place)
     return {
         "dataset": Dataset(profile=place.profile),
-        "lake": LakeStore(root=place.lake, profile=profile.name),
+        "lake": LakeStore(root=place.lake, profile=place.profile),
         "stores": Stores(profile=profile.name),
         "tracking": Tracking(
             uri=place.tracking_uri, ui=place.tracking_ui, dagster_ui=place.dagster_ui, experiment=profile.name

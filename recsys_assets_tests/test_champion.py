@@ -176,7 +176,7 @@ def test_a_model_exported_before_it_was_trained_again_is_not_chosen(world: World
         "model": "lgbm",
         "bizdate": DAYS[2],
         "validation_auc": 0.9,
-        "why_not": "onnx_lgbm was not made of rank_lgbm as it is now",
+        "why_not": "onnx_lgbm was not made from the present rank_lgbm",
     } in champion.considered
 
 

@@ -18,9 +18,10 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.lake = Lake(str(folder), "sample")
-        self.write("interactions", YESTERDAY, failed="no_nulls")
+        self.write("interactions", YESTERDAY)
         self.write("splits", DAY, f"interactions/{YESTERDAY}")
-        self.write("user_features", DAY, f"splits/{DAY}")
+        self.write("user_features", YESTERDAY, failed="unique_keys")
+        self.write("user_features", DAY, f"splits/{DAY}", f"user_features/{YESTERDAY}")
         self.write("rank_widedeep", DAY)
         self.write("onnx_widedeep", DAY, f"rank_widedeep/{DAY}")
         self.choose(DAY)
@@ -31,6 +32,12 @@ class World:
             made_of = {each: self.lake.manifest(*each.split("/")).fingerprint for each in upstream}
             checks = [failed] if failed else []
             draft.manifest = dataclasses.replace(draft.manifest, upstream=made_of, failed_checks=checks)
+
+    def write_from_an_earlier_state(self, asset: str, upstream: str) -> None:
+        """An input of `user_features` that was made from something else than `user_features` was."""
+        with self.lake.draft(asset, DAY) as draft:
+            draft.manifest.upstream = {upstream: "0" * 64}
+        self.write("user_features", DAY, f"splits/{DAY}", f"{asset}/{DAY}")
 
     def choose(self, day: str, failed: str = "") -> None:
         """The champion of `DAY`: Wide & Deep of a day; DeepFM failed and was not chosen."""
@@ -60,13 +67,25 @@ CLOSED: dict[str, tuple[Callable[[World], None], str]] = {
         lambda world: world.write("user_features", DAY, failed="unique_keys"),
         "user_features 2026-01-06 failed unique_keys: nothing",
     ),
+    "a day of events was corrected": (
+        lambda world: world.write("interactions", YESTERDAY, text="other rows"),
+        "interactions 2026-01-05 was materialized again since",
+    ),
+    "a day of events failed": (
+        lambda world: world.write("interactions", YESTERDAY, failed="no_nulls"),
+        "interactions 2026-01-05 failed no_nulls: nothing",
+    ),
+    "two sources were made from two states of a third": (
+        lambda world: world.write_from_an_earlier_state("item_features", f"splits/{DAY}"),
+        "splits 2026-01-06 was materialized again since",
+    ),
     "what a source was made of failed": (
         lambda world: world.write("splits", DAY, f"interactions/{YESTERDAY}", failed="no_nulls"),
         "splits 2026-01-06 failed no_nulls: nothing",
     ),
     "what a source was made of was made anew": (
         lambda world: world.write("splits", DAY, text="other rows"),
-        "splits 2026-01-06 was made anew since",
+        "splits 2026-01-06 was materialized again since",
     ),
     "the champion failed": (
         lambda world: world.choose(DAY, failed="champion_is_sound"),
@@ -74,7 +93,7 @@ CLOSED: dict[str, tuple[Callable[[World], None], str]] = {
     ),
     "the champion's model is another one": (
         lambda world: world.write("onnx_widedeep", DAY, text="other weights"),
-        "onnx_widedeep 2026-01-06 was made anew since",
+        "onnx_widedeep 2026-01-06 was materialized again since",
     ),
     "parity of the champion's model failed": (
         lambda world: world.write("onnx_widedeep", DAY, f"rank_widedeep/{DAY}", failed="onnx_matches_model"),
@@ -90,7 +109,9 @@ def test_the_gate_is_closed_when(world: World, happens: Callable[[World], None],
         pass_gate(world.lake, DAY, world.sources())
 
 
-@pytest.mark.parametrize(("failed", "says"), [("", "was made anew since"), ("unique_keys", "failed unique_keys")])
+@pytest.mark.parametrize(
+    ("failed", "says"), [("", "was materialized again since"), ("unique_keys", "failed unique_keys")]
+)
 def test_the_gate_looks_at_the_sources_as_they_are_now(world: World, failed: str, says: str) -> None:
     read = world.sources()
     world.write("user_features", DAY, f"splits/{DAY}", failed=failed, text="other rows")
@@ -105,9 +126,11 @@ def test_the_gate_is_closed_without_a_champion(tmp_path: Path) -> None:
 
 
 def test_the_champion_of_an_earlier_day_is_looked_at_on_its_own_day(world: World) -> None:
-    world.write("rank_widedeep", YESTERDAY)
+    world.write("rank_samples", YESTERDAY)
+    world.write("rank_widedeep", YESTERDAY, f"rank_samples/{YESTERDAY}")
     world.write("onnx_widedeep", YESTERDAY, f"rank_widedeep/{YESTERDAY}")
     world.choose(YESTERDAY)
+    world.write("rank_samples", YESTERDAY, text="a taken-over model does not depend on its old rows any more")
     assert pass_gate(world.lake, DAY, world.sources()).bizdate == YESTERDAY
     world.write("rank_widedeep", YESTERDAY, failed="auc_floor")
     with pytest.raises(GateNotPassed, match="rank_widedeep 2026-01-05 failed auc_floor"):

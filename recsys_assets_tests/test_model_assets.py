@@ -16,7 +16,6 @@ import pytest
 
 from recsys_assets.assets.onnx import MODEL, TOLERANCE
 from recsys_assets.assets.rank import IMPORTANCE, PREDICTIONS, RANKERS
-from recsys_assets.assets.rank_rows import OtherRows, scores
 from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.ingest import ROWS
@@ -228,13 +227,6 @@ def test_the_report_is_one_file_of_tables_and_the_same_tables_and_plots_as_metad
     for plot in ("test AUC", "calibration", "AUC by slice", "importance of columns, lgbm"):
         assert str(shown[plot].value).startswith("![plot](data:image/png;base64,")
         assert len(str(shown[plot].value)) < 100_000
-
-
-def test_a_report_of_models_that_were_judged_on_other_rows_is_refused(world: World) -> None:
-    samples = world.read("rank_samples")
-    replaced = replace(samples, manifest=replace(samples.manifest, fingerprint="of other rows"))
-    with pytest.raises(OtherRows, match=f"recsys materialize rank_lgbm --bizdate {DAY}"):
-        scores(replaced, {"rank_lgbm": world.read("rank_lgbm")})
 
 
 def test_the_champion_is_the_best_on_validation_rows_and_its_file_is_the_recorded_one(world: World) -> None:

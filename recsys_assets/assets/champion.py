@@ -43,14 +43,15 @@ def rank_champion(
     bizdate's champion is the alias `champion` of the registered model `<profile>-rank` in MLflow.
     """
     day = context.partition_key
-    candidates = [candidate(lake.lake, model, day, MODEL) for model in RANKERS]
+    candidates = [candidate(lake.lake, model, day, MODEL, day) for model in RANKERS]
     before = champion_before(lake.lake, "rank_champion", day)
     pinned = _pinned(lake.lake, config.pin, day)
     chosen, reason = choose(candidates, before, config.margin, pinned)
     considered = list({each.name: each for each in (*candidates, before, pinned) if each}.values())
     with writing(context, lake, config=config.model_dump()) as output:
         for each in considered:
-            output.manifest.upstream |= each.upstream
+            if not each.why_not:  # a model that may not be served must not make the choice among the others outdated
+                output.manifest.upstream |= each.upstream
         champion = record(chosen, reason, considered)
         output.path(CHAMPION).write_text(champion.to_json(), encoding="utf-8")
         output.manifest.metrics = {METRIC: champion.validation_auc}
@@ -66,7 +67,7 @@ def _pinned(lake: Lake, pin: str | None, day: str) -> Candidate | None:
     if pin is None:
         return None
     model, _, bizdate = pin.partition("/")
-    return candidate(lake, model, bizdate or day, MODEL)
+    return candidate(lake, model, bizdate or day, MODEL, day)
 
 
 def _check(output: Output, lake: Lake, champion: Champion) -> None:

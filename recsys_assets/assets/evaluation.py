@@ -50,7 +50,7 @@ def rank_report(
         test = rank_rows.test_rows(profile, rank_samples)
         models = rank_rows.figures({name: partition.manifest for name, partition in rankers.items()})
         baselines = rank_rows.baselines(rank_samples, test, profile.oracle)
-        by_model = rank_rows.scores(rank_samples, rankers)
+        by_model = rank_rows.scores(rankers)
         scores = {model: by_model[model] for model in models}
         figures, labels = {**models, **baselines}, test["label"].to_numpy()
         compared = compare(labels, scores, next(iter(models)), rank_rows.users(test), seed=SEED)

@@ -7,7 +7,7 @@ import dagster as dg
 import duckdb
 
 from recsys_assets.assets import show
-from recsys_assets.checks import Check, check_no_nulls, check_unique, lake_asset
+from recsys_assets.checks import Check, check_no_nulls, check_unique, lake_asset, report_outdated
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import (
     ROWS,
@@ -48,6 +48,7 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
     check_label_rule(profile)
     failed: dict[str, Exception] = {}
     done: dict[str, Output] = {}
+    before = lake.lake.fingerprints("interactions", days)
     with connect() as connection:
         load_known_ids(connection, profile, days[-1])
         for number, day in enumerate(days, start=1):
@@ -57,6 +58,8 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
                 failed[day] = error
             if number % 100 == 0:
                 context.log.info(f"{number} of {len(days)} days ingested, up to {day}")
+    made = {output.manifest.name: output.manifest.fingerprint for output in done.values()}
+    report_outdated(context.instance, lake.lake, [name for name in made if made[name] != before.get(name)])
     if failed:
         _report(context, done)
         raise next(iter(failed.values())) if len(days) == 1 else _some_failed(failed, len(days))

@@ -16,10 +16,6 @@ from recsys_assets.ranking.slices import COUNTS
 from recsys_assets.retrieval.interactions import numbered
 
 
-class OtherRows(RuntimeError):
-    """A model was judged on other rows than `rank_samples` has now: its figures cannot stand beside the others'."""
-
-
 def figures(rankers: Mapping[str, Manifest]) -> Figures:
     """The models' figures, the highest validation AUC first, ties by name."""
     metrics = {name.removeprefix("rank_"): dict(manifest.metrics) for name, manifest in rankers.items()}
@@ -36,19 +32,8 @@ def test_rows(profile: Profile, rank_samples: Partition) -> pa.Table:
     return pq.read_table(file, columns=["label", *of_entities, *([profile.oracle] if profile.oracle else [])])
 
 
-def scores(rank_samples: Partition, rankers: Mapping[str, Partition]) -> dict[str, Floats]:
-    """(N,) scores of each model, in the order of the test rows.
-
-    Raises:
-        OtherRows: a model is of an earlier `rank_samples`.
-    """
-    samples = rank_samples.manifest
-    for name, partition in rankers.items():
-        if not partition.manifest.made_of(samples):
-            raise OtherRows(
-                f"{name} {samples.bizdate} was trained and judged on rows that {samples.asset} no longer has: "
-                f"run `recsys materialize {name} --bizdate {samples.bizdate}`"
-            )
+def scores(rankers: Mapping[str, Partition]) -> dict[str, Floats]:
+    """(N,) scores of each model, in the order of the test rows."""
     files = {name.removeprefix("rank_"): partition.path(PREDICTIONS) for name, partition in rankers.items()}
     return {model: pq.read_table(file, columns=["score"])["score"].to_numpy() for model, file in files.items()}
 

@@ -85,7 +85,7 @@ def tuned(
             f"profile {profile.name} has {model} in `tuned`, but no {asset} up to {bizdate} has passed its checks: "
             f"run `recsys materialize {asset} --bizdate {bizdate}`, or take {model} out of `tuned`"
         )
-    partition = lake.read(asset, passed[-1])
+    partition = lake.lake.read(asset, passed[-1])  # settings of an earlier day stay usable when its events change
     best = yaml.safe_load(partition.path(BEST).read_text(encoding="utf-8"))
     given = config.model_dump(exclude_unset=True)
     sections = {name: {**best[name], **given.get(name, {})} for name in best if isinstance(best[name], dict)}

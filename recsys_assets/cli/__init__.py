@@ -11,11 +11,13 @@ from typing import Any
 
 import click
 
+from recsys_assets.cli.adopt import adopt
 from recsys_assets.cli.data import bizdate, land, show
 from recsys_assets.cli.doctor import doctor
 from recsys_assets.cli.materialize import materialize
 from recsys_assets.cli.published import published, rollback
 from recsys_assets.cli.recommend import recommend
+from recsys_assets.cli.refresh import refresh
 
 
 @contextlib.contextmanager
@@ -47,5 +49,5 @@ def main(profile: str | None) -> None:
         os.environ["RECSYS_PROFILE"] = profile  # the definitions read it too, in this and in every step's process
 
 
-for command in (land, bizdate, materialize, show, doctor, published, rollback, recommend):
+for command in (land, bizdate, materialize, show, doctor, published, rollback, recommend, refresh, adopt):
     main.add_command(command)

@@ -61,19 +61,22 @@ def bizdate() -> None:
 def show(asset: str, day: dt.date | None, as_json: bool) -> None:
     """Say what is in a partition of ASSET (default: its latest): rows, schema, metrics, files."""
     from recsys_assets.datasets.profile import load_profile
-    from recsys_assets.lake import Lake
+    from recsys_assets.lake import Lake, describe_outdated
     from recsys_assets.settings import settings
 
-    lake = Lake(settings().lake, load_profile().name)
+    lake = Lake.of(settings().lake, load_profile())
     when = day.isoformat() if day else latest(lake, asset)
     manifest = lake.manifest(asset, when)
     path = lake.location(asset, when)
     if as_json:
         content = {key: getattr(manifest, key) for key in ("asset", "profile", "bizdate")}
         content |= {"path": path, "rows": manifest.rows, "metrics": manifest.metrics, "manifest": asdict(manifest)}
+        content["outdated"] = lake.outdated(manifest)
         click.echo(json.dumps(content, indent=1, ensure_ascii=False))
     else:
         _print(manifest, path)
+        if outdated := lake.outdated(manifest):
+            click.secho(describe_outdated(manifest, outdated), fg="yellow")
 
 
 def latest(lake: "Lake", asset: str) -> str:

@@ -54,7 +54,7 @@ def run(selection: str, bizdate: str | None = None) -> None:
     profile, console = load_profile(), Console(stderr=True)
     keys, day = assets.select(selection), bizdate or latest_bizdate(profile)
     assets.check_bizdate(day)
-    lake = Lake(settings().lake, profile.name)
+    lake = Lake.of(settings().lake, profile)
     runs = [*running.missing_days(keys, complete_bizdates(profile), lake, day), running.Run(keys, day, day)]
     seconds: dict[str, float] = {}
     with running.open_instance() as instance:

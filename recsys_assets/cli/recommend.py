@@ -39,13 +39,15 @@ def recommend(user: str, day: dt.date | None) -> None:
     from recsys_assets.settings import settings
 
     profile = load_profile()
-    lake = LakeStore(root=settings().lake, profile=profile.name)
+    lake = LakeStore(root=settings().lake, profile=settings().profile)
     when = day.isoformat() if day else latest(lake.lake, "rank_champion")
     inputs = {asset: lake.read(asset, when) for asset in (*READS, "items")}
     events = events_of(inputs)
     number = _number(events, user, when)
-    _print(profile, inputs["items"], f"{user}: newest rows", _history(profile, inputs["splits"], events, number))
+    history = _history(profile, inputs["splits"], events, number)
     listed = _listed(profile, lake, inputs, events, number, when)
+    lake.check_unchanged(inputs.values())
+    _print(profile, inputs["items"], f"{user}: newest rows", history)
     _print(profile, inputs["items"], f"recommended to {user}, {when}", listed)
 
 

@@ -6,7 +6,7 @@ Imports Dagster and the definitions: only inside commands that need them.
 import difflib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
@@ -64,6 +64,15 @@ def select(expression: str) -> frozenset[dg.AssetKey]:
     if not found:
         raise SelectionError(f"selection '{expression}' names no asset; there are {', '.join(asset_names())}")
     return frozenset(found)
+
+
+def ancestors(names: Iterable[str]) -> set[str]:
+    """All assets that the named ones are made from, directly or not."""
+    from recsys_assets.definitions import defs
+
+    graph = defs.resolve_asset_graph()
+    above = (graph.get_ancestor_asset_keys(dg.AssetKey(name)) for name in names)
+    return {key.to_user_string() for keys in above for key in keys}
 
 
 def _parse(keyed: Sequence[str], plain: Sequence[str]) -> dg.AssetSelection:

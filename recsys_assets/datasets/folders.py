@@ -38,6 +38,14 @@ def clear_leftovers(home: Path, prefix: str) -> None:
             shutil.rmtree(left, ignore_errors=True)  # another process may be at it too
 
 
+def write_small(place: Path, content: bytes) -> None:
+    """Write a small file in one step: a reader sees the old content or the new one, whole."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(prefix=f".{place.name}.", dir=place.parent, delete=False) as hidden:
+        hidden.write(content)
+    Path(hidden.name).replace(place)
+
+
 def move_in(new: Path, place: Path) -> None:
     """Put folder `new` at `place` in one step; what was there ends up at `new`, for the caller to remove."""
     try:

@@ -1,11 +1,12 @@
-"""Which trained models may be served: the gates, read from what their partitions say of themselves.
+"""Which trained models may be served: the gates, read from the manifests of their partitions.
 
-Nothing is loaded and no file but the manifests is read, so that a partition that is missing or failed a check is a
-reason and no error.
+Nothing is loaded and only manifests are read, so that a partition that is missing or failed a check is a reason, not
+an error.
 """
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 from recsys_assets.lake import Lake, Manifest, PartitionDamaged, PartitionMissing
 from recsys_assets.ranking.champion import Candidate, read_champion
@@ -15,18 +16,20 @@ METRIC = "validation_auc"
 Found = Mapping[str, Manifest | str]
 
 
-def candidate(lake: Lake, model: str, bizdate: str, file: str) -> Candidate:
+def candidate(lake: Lake, model: str, bizdate: str, file: str, day: str) -> Candidate:
     """A model of a bizdate, with its figure and the first gate that it does not pass.
 
     The gates: `rank_samples`, `rank_<model>` and `onnx_<model>` are there and passed their blocking checks (a floor of
-    the AUC, ONNX parity), each was made of the one before as it is now, and the validation AUC is a number. The rows
-    matter because figures of different validation rows cannot be compared.
+    the AUC, ONNX parity), each was made from the present partition of the one before, nothing else that the model was
+    made from has changed since, and the validation AUC is a number. The rows matter because figures of different
+    validation rows cannot be compared. A model of another day than `day` may be older than the present events.
 
     Args:
         lake: where the partitions are.
         model: as in `rank_<model>`.
         bizdate: of the partitions.
         file: the one to serve, in the partition of `onnx_<model>`.
+        day: the bizdate whose champion is chosen.
     """
     ranker, onnx = f"rank_{model}", f"onnx_{model}"
     found: Found = {asset: _manifest(lake, asset, bizdate) for asset in (SAMPLES, ranker, onnx)}
@@ -35,7 +38,7 @@ def candidate(lake: Lake, model: str, bizdate: str, file: str) -> Candidate:
         model,
         bizdate,
         value=known[ranker].metrics.get(METRIC, math.nan) if ranker in known else math.nan,
-        why_not=next(_objections(found, file), ""),
+        why_not=next(chain(_objections(found, file), _changes(lake, found[onnx], day)), ""),
         path=f"{onnx}/bizdate={bizdate}/{file}",
         sha256=known[onnx].files.get(file, "") if onnx in known else "",
         fingerprint=known[onnx].fingerprint if onnx in known else "",
@@ -86,9 +89,15 @@ def _objections(found: Found, file: str) -> Iterator[str]:
         known.append(manifest)
     samples, ranker, onnx = known
     for made, source in ((ranker, samples), (onnx, ranker)):
-        if not made.made_of(source):
-            yield f"{made.asset} was not made of {source.asset} as it is now"
+        if not made.is_made_from(source):
+            yield f"{made.asset} was not made from the present {source.asset}"
     if not math.isfinite(ranker.metrics.get(METRIC, math.nan)):
         yield f"{ranker.asset} has no {METRIC}"
     if file not in onnx.files:
         yield f"{onnx.asset} has no {file}"
+
+
+def _changes(lake: Lake, onnx: Manifest | str, day: str) -> Iterator[str]:
+    """Changes since the model of the day was made, in what it was made from."""
+    if isinstance(onnx, Manifest) and onnx.bizdate == day and (outdated := lake.outdated(onnx)):
+        yield f"{onnx.asset} is outdated: {', '.join(outdated)} changed after it was made"

@@ -1,10 +1,10 @@
-"""The gate: what is published must have been made of partitions that passed, and that are still the same.
+"""The gate: whatever is published must come from partitions that passed their checks and are still the same.
 
-Dagster guards a check only within its own run. This reads the manifests, so that a check that failed, or a partition
-that was made anew since, stops the publishing of what was made of it in any later run too.
+Dagster guards a check only within its own run. The gate reads the manifests, so that a check that failed, or a
+partition that was materialized again, stops the publishing of everything that was made from it in any later run too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from recsys_assets.lake import GateNotPassed, Lake, Manifest, PartitionDamaged, PartitionMissing
 from recsys_assets.ranking.champion import Champion, read_champion
@@ -13,12 +13,13 @@ CHAMPION = "rank_champion"
 
 
 def pass_gate(lake: Lake, bizdate: str, sources: Sequence[Manifest]) -> Champion:
-    """Look at the sources, at all of the bizdate that they were made of, and at the champion and its model.
+    """Check the sources, everything that they were made from, the champion and its model.
 
     Args:
         lake: where the partitions are.
-        bizdate: of what is to be published; partitions of other days are not looked at again.
-        sources: the partitions that it is made of, as they were read.
+        bizdate: the day whose champion is asked for.
+        sources: the partitions that are to be published, as they were read. What they took over from other days
+            (`Manifest.inputs` says which) is not looked at again.
 
     Returns:
         The bizdate's champion.
@@ -26,43 +27,48 @@ def pass_gate(lake: Lake, bizdate: str, sources: Sequence[Manifest]) -> Champion
     Raises:
         GateNotPassed: a partition is gone, failed a blocking check, or is no longer what was read.
     """
-    seen: set[str] = set()
-    for source in sources:
-        _pass(lake, bizdate, _manifest(lake, source.asset, source.bizdate), source.fingerprint, seen)
-    return _pass_champion(lake, bizdate, seen)
-
-
-def _pass(lake: Lake, bizdate: str, made: Manifest, fingerprint: str, seen: set[str]) -> None:
-    """Look at a partition and, the deeper ones later, at what it was made of."""
-    name = f"{made.asset} {made.bizdate}"
-    if made.failed_checks:
-        raise GateNotPassed(
-            f"{name} failed {', '.join(made.failed_checks)}: nothing that was made of it is published; "
-            f"mend its cause and materialize {made.asset} again"
-        )
-    if made.fingerprint != fingerprint:
-        raise GateNotPassed(f"{name} was made anew since: materialize what was made of it again")
-    seen.add(f"{made.asset}/{made.bizdate}")
-    for upstream, expected in made.upstream.items():
-        asset, _, day = upstream.partition("/")
-        if day == bizdate and upstream not in seen:
-            _pass(lake, bizdate, _manifest(lake, asset, day), expected, seen)
-
-
-def _pass_champion(lake: Lake, bizdate: str, seen: set[str]) -> Champion:
-    """Look at the champion's partition and at its model; models that were not chosen may have failed."""
-    made = _manifest(lake, CHAMPION, bizdate)
-    if made.failed_checks:
-        raise GateNotPassed(
-            f"{CHAMPION} {bizdate} failed {', '.join(made.failed_checks)}: nothing of the day is published; "
-            f"mend its cause and materialize {CHAMPION} again"
-        )
+    seen: set[tuple[str, str]] = set()
+    _pass(lake, {source.name: source.fingerprint for source in sources}, seen)
+    made = _manifest(lake, f"{CHAMPION}/{bizdate}")
+    _refuse_failed(made, "nothing of the day is published")
     champion = read_champion(lake.read(CHAMPION, bizdate))
-    _pass(lake, champion.bizdate, _manifest(lake, champion.asset, champion.bizdate), champion.fingerprint, seen)
+    model = _pass_one(lake, f"{champion.asset}/{champion.bizdate}", champion.fingerprint)
+    for name, expected in model.inputs.items():
+        ranker = _pass_one(lake, name, expected)
+        if champion.bizdate == bizdate:  # what a model of another day was trained on may have changed since
+            _pass(lake, ranker.inputs, seen)
     return champion
 
 
-def _manifest(lake: Lake, asset: str, bizdate: str) -> Manifest:
+def _pass(lake: Lake, due: Mapping[str, str], seen: set[tuple[str, str]]) -> None:
+    """Check partitions, by name and expected fingerprint, and then their own inputs."""
+    for name, expected in due.items():
+        if (name, expected) not in seen:
+            seen.add((name, expected))
+            _pass(lake, _pass_one(lake, name, expected).inputs, seen)
+
+
+def _pass_one(lake: Lake, name: str, expected: str) -> Manifest:
+    """Check one partition; its manifest."""
+    made = _manifest(lake, name)
+    _refuse_failed(made, "nothing that was made from it is published")
+    if made.fingerprint != expected:
+        raise GateNotPassed(
+            f"{made.asset} {made.bizdate} was materialized again since: materialize what was made from it again"
+        )
+    return made
+
+
+def _refuse_failed(made: Manifest, consequence: str) -> None:
+    if made.failed_checks:
+        raise GateNotPassed(
+            f"{made.asset} {made.bizdate} failed {', '.join(made.failed_checks)}: {consequence}; "
+            f"fix its cause and materialize {made.asset} again"
+        )
+
+
+def _manifest(lake: Lake, name: str) -> Manifest:
+    asset, _, bizdate = name.partition("/")
     try:
         return lake.manifest(asset, bizdate)
     except (PartitionMissing, PartitionDamaged) as error:

@@ -1,0 +1,88 @@
+"""Which data set a lake, a store or an experiment holds, so that another one of the same name is refused.
+
+Put here how a data set is recognised. Everything that is kept under a profile's `name` belongs to one data set:
+without this record, a second profile of the same name would replace the first one's rows without a word.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from recsys_assets.datasets.profile import Profile
+
+ADOPT = "recsys adopt"
+
+
+class OtherDataset(RuntimeError):
+    """A place holds another data set of the same name; the message names both and says how to go on."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """How a data set is recognised.
+
+    Attributes:
+        name: the profile's.
+        key: made once, when the first partition is written; stores and experiments are marked with it.
+        landing: folders that the data set landed in, relative to a local lake so that both can move together.
+        tables: the type and landed name of every column, by table and column.
+    """
+
+    name: str
+    key: str
+    landing: tuple[str, ...]
+    tables: Mapping[str, Mapping[str, str]]
+
+    def to_json(self) -> str:
+        """The text of `dataset.json`."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Identity":
+        """Read a `dataset.json`."""
+        content = json.loads(text)
+        return cls(content["name"], content["key"], tuple(content["landing"]), content["tables"])
+
+    def adopted_by(self, other: "Identity") -> "Identity":
+        """The same data set as another profile describes it: its tables, and its landing folder as a further one."""
+        return Identity(self.name, self.key, tuple(dict.fromkeys((*self.landing, *other.landing))), other.tables)
+
+
+def identify(profile: Profile, lake: Path | None) -> Identity:
+    """The data set that a profile describes, for a lake in a local folder or, with None, in an object store."""
+    place = str(profile.landing.resolve())
+    key = hashlib.sha256(f"{profile.name}\n{place}".encode()).hexdigest()[:16]
+    landing = os.path.relpath(place, lake.resolve()) if lake else place
+    tables = {
+        table: {name: f"{spec.type} {spec.column or name}" for name, spec in columns.items()}
+        for table, columns in profile.tables.items()
+    }
+    return Identity(profile.name, key, (landing,), tables)
+
+
+def check_same(place: str, held: Identity, described: Identity) -> None:
+    """Refuse a data set that is not the one that a place holds.
+
+    Raises:
+        OtherDataset: the landing folder or the tables differ.
+    """
+    if differences := list(_differences(held, described)):
+        raise OtherDataset(
+            f"{place} holds another data set named '{held.name}' than the profile describes: {'; '.join(differences)}. "
+            f"Give the profile another name; or, if it is the same data set, run `{ADOPT}`"
+        )
+
+
+def _differences(held: Identity, described: Identity) -> Iterator[str]:
+    if not set(described.landing) <= set(held.landing):
+        yield f"it landed in {' and '.join(held.landing)}, the profile's landing is {described.landing[0]}"
+    for table in sorted({*held.tables, *described.tables}):
+        there, here = held.tables.get(table, {}), described.tables.get(table, {})
+        changed = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+        if changed:
+            name = changed[0]
+            more = f" (and {len(changed) - 1} more columns)" if len(changed) > 1 else ""
+            yield f"{table}.{name} is {there.get(name, 'absent')} there and {here.get(name, 'absent')} here{more}"
