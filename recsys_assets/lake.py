@@ -4,13 +4,18 @@
 A reader sees the old partition or the new one, never a half. On a local file system the new folder is
 exchanged with the old one in a single system call; on an object store the manifest is removed first and
 written last, and a folder without one is refused.
+
+A power cut leaves the old partition or the new one too. On a local file system this is the order: all files are
+written; each of them, the manifest too, is synced, then the folders that hold them; the folders are exchanged; the
+asset's folder is synced; only then is the old partition removed.
 """
 
 import contextlib
 import datetime as dt
-import getpass
 import hashlib
 import json
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,9 +25,12 @@ from typing import Any
 
 import fsspec
 
-from recsys_assets.datasets.folders import clear_leftovers, file_hash, move_in, new_folder
+from recsys_assets.datasets.disk import Place, own_folder, private_folder, sync, sync_all, sync_tree, written_to
+from recsys_assets.datasets.folders import clear_leftovers, file_hash, is_inside, move_in, new_folder
 
 MANIFEST = "manifest.json"
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_FETCHED = ".fetched"  # begins the names of copies that are being fetched
 
 
 class PartitionMissing(FileNotFoundError):
@@ -90,20 +98,25 @@ class Partition:
         """Path of one of its files.
 
         Raises:
-            PartitionDamaged: the manifest does not list the file.
+            PartitionDamaged: the manifest does not list the file, or it lies outside the folder.
         """
         if file not in self.manifest.files:
             raise PartitionDamaged(f"{self.manifest.asset} {self.manifest.bizdate} has no file {file}: {self.folder}")
+        if not is_inside(self.folder, file):
+            raise PartitionDamaged(
+                f"{self.folder}/{MANIFEST} lists {file!r}, which is not a file inside the partition: "
+                f"materialize {self.manifest.asset} {self.manifest.bizdate} again"
+            )
         return self.folder / file
 
     def verify(self) -> None:
         """Read all files and compare them with the manifest (about 1.5 GB a second).
 
         Raises:
-            PartitionDamaged: a file is missing or has other bytes.
+            PartitionDamaged: a file is missing, has other bytes, or lies outside the folder.
         """
         for file, expected in self.manifest.files.items():
-            if file_hash(self.folder / file) != expected:
+            if file_hash(self.path(file)) != expected:
                 raise PartitionDamaged(
                     f"{self.folder / file} is missing or not as its manifest says: "
                     f"materialize {self.manifest.asset} {self.manifest.bizdate} again"
@@ -198,19 +211,33 @@ class Lake:
 
     @contextlib.contextmanager
     def draft(self, asset: str, bizdate: str) -> Iterator[Draft]:
-        """Write a partition: published when the block ends well, removed without a trace when it raises."""
-        folder = self._draft_folder(asset, bizdate)
-        draft = Draft(folder, Manifest(asset, self.profile, bizdate))
-        try:
-            yield draft
-            self._publish(draft)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        """Write a partition: published when the block ends well, removed without a trace when it raises.
+
+        Raises:
+            PlaceUnwritable: the disk is full, or may not be written.
+        """
+        with written_to(self._drafts(asset)):
+            folder = self._draft_folder(asset, bizdate)
+            draft = Draft(folder, Manifest(asset, self.profile, bizdate))
+            try:
+                yield draft
+                self._publish(draft)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _drafts(self, asset: str) -> Place:
+        """Where drafts are written: on the lake's own file system, for an object store on this machine."""
+        if self._local:
+            return Place("the lake", Path(f"{self._base}/{asset}"), "RECSYS_LAKE")
+        return Place("the temporary folder", _cache(), "TMPDIR")
 
     def _draft_folder(self, asset: str, bizdate: str) -> Path:
-        """A new empty folder on the lake's own file system (for an object store, on this machine)."""
-        home = Path(f"{self._base}/{asset}") if self._local else Path(tempfile.gettempdir())
-        home.mkdir(parents=True, exist_ok=True)
+        """A new empty folder for a partition that is being written."""
+        home = self._drafts(asset).folder
+        if self._local:
+            sync_all(private_folder(home))
+        else:
+            own_folder(home)
         clear_leftovers(home, f".{self.profile}.{asset}")
         return new_folder(home, f".{self.profile}.{asset}", f"bizdate={bizdate}")
 
@@ -218,18 +245,19 @@ class Lake:
         files = sorted(path for path in draft.folder.rglob("*") if path.is_file())
         draft.manifest.files = {str(path.relative_to(draft.folder)): file_hash(path) for path in files}
         (draft.folder / MANIFEST).write_text(draft.manifest.sealed().to_json(), encoding="utf-8")
-        draft.folder.chmod(0o755)  # mkdtemp makes it private
         place = self._place(draft.manifest.asset, draft.manifest.bizdate)
         if self._local:
+            sync_tree(draft.folder)
             move_in(draft.folder, Path(place))
+            sync(Path(place).parent)
         else:
             self._upload(draft, place)
 
     def _upload(self, draft: Draft, place: str) -> None:
         if self._fs.exists(f"{place}/{MANIFEST}"):
             self._fs.rm_file(f"{place}/{MANIFEST}")
-        if self._fs.exists(place):
-            self._fs.rm(place, recursive=True)
+        for file in self._fs.find(place):  # `rm` would take `[` and `*` in a name for a pattern
+            self._fs.rm_file(file)
         for file in [*draft.manifest.files, MANIFEST]:
             self._fs.put_file(str(draft.folder / file), f"{place}/{file}")
 
@@ -240,23 +268,36 @@ class Lake:
 
     def _fetched(self, place: str, manifest: Manifest) -> Partition:
         """A local copy of a remote partition, kept by its fingerprint."""
-        folder = Path(tempfile.gettempdir()) / f"recsys_assets-{getpass.getuser()}" / manifest.fingerprint
-        partition = Partition(folder, manifest)
+        if not _FINGERPRINT.fullmatch(manifest.fingerprint):
+            raise PartitionDamaged(f"{place}/{MANIFEST} has no fingerprint that could be one: materialize it again")
+        home = own_folder(_cache())
+        partition = Partition(home / manifest.fingerprint, manifest)
         with contextlib.suppress(PartitionDamaged):
             partition.verify()
             return partition
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        coming = Path(tempfile.mkdtemp(dir=folder.parent))
-        try:
-            for file in manifest.files:
-                (coming / file).parent.mkdir(parents=True, exist_ok=True)
-                with contextlib.suppress(FileNotFoundError):  # `verify` names it
-                    self._fs.get_file(f"{place}/{file}", str(coming / file))
-            Partition(coming, manifest).verify()
-            move_in(coming, folder)
-        finally:
-            shutil.rmtree(coming, ignore_errors=True)
+        with written_to(Place("the temporary folder", home, "TMPDIR")):
+            clear_leftovers(home, _FETCHED)
+            coming = Partition(new_folder(home, _FETCHED, manifest.fingerprint), manifest)
+            try:
+                self._fetch(place, coming)
+                move_in(coming.folder, partition.folder)
+            finally:
+                shutil.rmtree(coming.folder, ignore_errors=True)
         return partition
+
+    def _fetch(self, place: str, coming: Partition) -> None:
+        """Copy a remote partition's files into a folder, and verify them there."""
+        for file in coming.manifest.files:
+            target = coming.path(file)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # `verify` names it
+                self._fs.get_file(f"{place}/{file}", str(target))
+        coming.verify()
+
+
+def _cache() -> Path:
+    """Where copies and drafts of an object store's partitions lie on this machine."""
+    return Path(tempfile.gettempdir()) / f"recsys_assets-{os.getuid()}"
 
 
 def days(first: dt.date, last: dt.date) -> list[str]:

@@ -1,0 +1,166 @@
+"""The disk: places for this user alone, content that survives a power cut, and faults of a disk by their names.
+
+Whatever this project writes lies in folders of mode 0700: they are made so here, and the programs that people start
+set a umask of 077 (`keep_private`), because SQLite, WiredTiger, DuckDB and the like take no mode. A folder that is
+there already keeps its mode: whoever wants to share one opens it once with chmod.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+PRIVATE = 0o700
+_FAULTS = {
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "is over this user's quota",
+    errno.EROFS: "is on a read-only file system",
+    errno.EACCES: "may not be written by this user",
+    errno.EPERM: "may not be written by this user",
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# How SQLite says it, and libraries that do not pass the system's number on.
+_SAID = {
+    "database or disk is full": errno.ENOSPC,
+    "attempt to write a readonly database": errno.EACCES,
+    "unable to open database file": errno.EACCES,
+    **{os.strerror(code): code for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)},
+}
+# Some file systems cannot sync a folder, and a folder that may be entered and not listed cannot be opened.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
+_AT_ONCE = 16  # syncs that wait together share one commit of the file system's journal
+
+
+class PlaceUnwritable(OSError):
+    """A place is full, read-only or someone else's; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder that is written to.
+
+    Attributes:
+        what: what people call it.
+        folder: where it lies.
+        variable: the setting that moves it.
+    """
+
+    what: str
+    folder: Path
+    variable: str
+
+
+def keep_private() -> None:
+    """Let what this process and its children write be read by this user only."""
+    os.umask(0o077)
+
+
+def private_folder(folder: Path) -> list[Path]:
+    """Make a folder and its missing parents for this user alone; returns the folders that got a new entry by it."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=PRIVATE, exist_ok=True)  # another process may make it too
+    return [each.parent for each in missing]
+
+
+def own_folder(folder: Path) -> Path:
+    """A folder at a name that others can guess, as in /tmp: made for this user, and refused where it is not theirs.
+
+    Raises:
+        PlaceUnwritable: it is a link, belongs to someone else, or others can write to it.
+    """
+    if not folder.is_symlink():
+        private_folder(folder)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PlaceUnwritable(
+            f"{folder} is not a folder that only this user can write to: remove it, or set TMPDIR to a folder of yours"
+        )
+    folder.chmod(PRIVATE)
+    return folder
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    descriptor = None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in _NO_FOLDER_SYNC):
+            raise
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def sync_all(paths: Iterable[Path]) -> None:
+    """Sync several files or folders, in no order."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(sync, paths))
+
+
+def sync_tree(folder: Path) -> None:
+    """Sync all files below a folder, then the folders."""
+    inside = list(folder.rglob("*"))
+    sync_all(path for path in inside if not path.is_dir())
+    sync_all([folder, *(path for path in inside if path.is_dir())])
+
+
+@contextlib.contextmanager
+def written_to(place: Place) -> Iterator[None]:
+    """Name the place where the block fails because the place is full or may not be written.
+
+    Where there is no room the fuller one is named of the place and the temporary folder, in which others spill.
+
+    Raises:
+        PlaceUnwritable: that was the reason. Any other error passes, also one that the package has named already.
+    """
+    try:
+        yield
+    except Exception as error:
+        code = None if type(error).__module__.startswith("recsys_assets.") else _fault(error, place.folder)
+        if code is None:
+            raise
+        temporary = Place("the temporary folder", Path(tempfile.gettempdir()), "TMPDIR")
+        at = min((place, temporary), key=lambda each: _usage(each.folder).free) if code in _FULL else place
+        raise PlaceUnwritable(_told(code, at, error)) from error
+
+
+def _told(code: int, place: Place, error: Exception) -> str:
+    usage, said = _usage(place.folder), str(error).splitlines()[0]
+    room = f"{usage.free / 1e6:,.1f} MB of {usage.total / 1e6:,.1f} MB are free"
+    if code == errno.ENOSPC and os.statvfs(_existing(place.folder)).f_favail == 0:
+        room = "no further file fits"  # the file system has run out of inodes
+    advice = "make room" if code in _FULL else "get the right to write there"
+    return (
+        f"{place.what} {_FAULTS[code]}: {place.folder} ({room}): {advice}, or set {place.variable} to another place, "
+        f"then run the command again [{said}]"
+    )
+
+
+def _fault(error: BaseException | None, folder: Path) -> int | None:
+    """The system's number of the fault that an error, or one that it comes from, tells of the folder."""
+    if error is None:
+        return None
+    number = error.errno if isinstance(error, OSError) and error.errno in _FAULTS else None
+    code = number or next((code for said, code in _SAID.items() if said in str(error)), None)
+    named = f"{error} {getattr(error, 'filename', '')}"
+    if code in _FULL or (code is not None and (str(folder) in named or "database" in named)):
+        return code
+    return _fault(error.__cause__ or (None if error.__suppress_context__ else error.__context__), folder)
+
+
+def _usage(folder: Path) -> "shutil._ntuple_diskusage":
+    return shutil.disk_usage(_existing(folder))
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
