@@ -26,7 +26,7 @@ from typing import Any
 import fsspec
 
 from recsys_assets.datasets.disk import Place, own_folder, private_folder, sync, sync_all, sync_tree, written_to
-from recsys_assets.datasets.folders import clear_leftovers, file_hash, is_inside, move_in, new_folder
+from recsys_assets.datasets.folders import clear_leftovers, file_hash, identity, is_inside, move_in, new_folder
 
 MANIFEST = "manifest.json"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
@@ -89,10 +89,14 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Partition:
-    """A published partition: a local folder to read from, and its manifest."""
+    """A published partition: a local folder to read from, its manifest, and which of all at its place it is.
+
+    Its fingerprint does not say the last: one of the same content may come back after another one.
+    """
 
     folder: Path
     manifest: Manifest
+    identity: tuple[int, int, int] | None = None
 
     def path(self, file: str) -> Path:
         """Path of one of its files.
@@ -201,8 +205,9 @@ class Lake:
                     raise  # otherwise it was replaced meanwhile: read the new one
 
     def is_current(self, partition: Partition) -> bool:
-        """Whether the partition still is what it was when it was read."""
-        return self._is_current(partition.manifest)
+        """Whether the partition still is what it was when it was read, and was all the time between."""
+        at_its_place = identity(partition.folder / MANIFEST) if partition.identity else None
+        return at_its_place == partition.identity and self._is_current(partition.manifest)
 
     def _is_current(self, manifest: Manifest) -> bool:
         with contextlib.suppress(PartitionMissing):
@@ -247,11 +252,20 @@ class Lake:
         (draft.folder / MANIFEST).write_text(draft.manifest.sealed().to_json(), encoding="utf-8")
         place = self._place(draft.manifest.asset, draft.manifest.bizdate)
         if self._local:
+            if self._holds(draft.manifest):
+                return
             sync_tree(draft.folder)
             move_in(draft.folder, Path(place))
             sync(Path(place).parent)
         else:
             self._upload(draft, place)
+
+    def _holds(self, manifest: Manifest) -> bool:
+        """Whether the same partition is there, undamaged: it stays, and who reads it is not disturbed."""
+        with contextlib.suppress(PartitionMissing, PartitionDamaged):
+            there = self.manifest(manifest.asset, manifest.bizdate)
+            return there.to_json() == manifest.to_json() and bool(self.read(manifest.asset, manifest.bizdate))
+        return False
 
     def _upload(self, draft: Draft, place: str) -> None:
         if self._fs.exists(f"{place}/{MANIFEST}"):
@@ -262,7 +276,7 @@ class Lake:
             self._fs.put_file(str(draft.folder / file), f"{place}/{file}")
 
     def _in_place(self, place: str, manifest: Manifest) -> Partition:
-        partition = Partition(Path(place), manifest)
+        partition = Partition(Path(place), manifest, identity(Path(place) / MANIFEST))
         partition.verify()
         return partition
 
