@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PRIVATE = 0o700
-_FAULTS = {
-    errno.ENOSPC: "is full",
-    errno.EDQUOT: "is over this user's quota",
-    errno.EROFS: "is on a read-only file system",
-    errno.EACCES: "may not be written by this user",
-    errno.EPERM: "may not be written by this user",
+_FAULTS = {  # what is said of the place, and what to do
+    errno.ENOSPC: ("is full", "make room"),
+    errno.EDQUOT: ("is over this user's quota", "make room"),
+    errno.EROFS: ("is on a read-only file system", "make it writable"),
+    errno.EACCES: ("may not be written by this user", "get the right to write there"),
+    errno.EPERM: ("may not be written by this user", "get the right to write there"),
+    errno.ELOOP: ("has a link where a file of the project belongs", "remove the link"),
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # How SQLite says it, and libraries that do not pass the system's number on.
@@ -135,12 +136,12 @@ def written_to(place: Place) -> Iterator[None]:
 
 def _told(code: int, place: Place, error: Exception) -> str:
     usage, said = _usage(place.folder), str(error).splitlines()[0]
+    what, advice = _FAULTS[code]
     room = f"{usage.free / 1e6:,.1f} MB of {usage.total / 1e6:,.1f} MB are free"
     if code == errno.ENOSPC and os.statvfs(_existing(place.folder)).f_favail == 0:
         room = "no further file fits"  # the file system has run out of inodes
-    advice = "make room" if code in _FULL else "get the right to write there"
     return (
-        f"{place.what} {_FAULTS[code]}: {place.folder} ({room}): {advice}, or set {place.variable} to another place, "
+        f"{place.what} {what}: {place.folder} ({room}): {advice}, or set {place.variable} to another place, "
         f"then run the command again [{said}]"
     )
 

@@ -126,7 +126,7 @@ def is_inside(folder: Path, name: str) -> bool:
     if not plain.parts or str(plain) != name or plain.is_absolute() or ".." in plain.parts or "\\" in name:
         return False
     try:
-        return os.path.realpath(folder / name) == os.path.join(os.path.realpath(folder), name)
+        return Path(os.path.realpath(folder / name)) == Path(os.path.realpath(folder)) / name
     except ValueError:  # NUL, or no text
         return False
 

@@ -150,9 +150,7 @@ def _settle_days(landing: Path, days: list[_Day]) -> list[str]:
         [file for day in days for file in day.files],
         [old for parts in stale.values() for old in parts],
     )
-    return [
-        day.date.isoformat() for day in days if stale[day.date] or any(file.place in moved for file in day.files)
-    ]
+    return [day.date.isoformat() for day in days if stale[day.date] or any(file.place in moved for file in day.files)]
 
 
 def _settle(landing: Path, files: list[_Staged], stale: Iterable[Path] = ()) -> set[Path]:
