@@ -16,6 +16,7 @@ from recsys_assets.cli.doctor import doctor
 from recsys_assets.cli.materialize import materialize
 from recsys_assets.cli.published import published, rollback
 from recsys_assets.cli.recommend import recommend
+from recsys_assets.datasets.disk import keep_private
 
 
 @contextlib.contextmanager
@@ -43,6 +44,7 @@ class Commands(click.Group):
 @click.version_option(package_name="recsys-assets")
 def main(profile: str | None) -> None:
     """Recommender data platform: land data, build assets by business date, look at what was built."""
+    keep_private()
     if profile:
         os.environ["RECSYS_PROFILE"] = profile  # the definitions read it too, in this and in every step's process
 

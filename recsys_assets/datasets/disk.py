@@ -8,13 +8,14 @@ there already keeps its mode: whoever wants to share one opens it once with chmo
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from recsys_assets.settings import settings
 
 PRIVATE = 0o700
 _FAULTS = {  # what is said of the place, and what to do
@@ -31,6 +32,7 @@ _SAID = {
     "database or disk is full": errno.ENOSPC,
     "attempt to write a readonly database": errno.EACCES,
     "unable to open database file": errno.EACCES,
+    "'max_temp_directory_size' setting": errno.ENOSPC,  # DuckDB's limit is the room that there is
     **{os.strerror(code): code for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)},
 }
 # Some file systems cannot sync a folder, and a folder that may be entered and not listed cannot be opened.
@@ -116,9 +118,9 @@ def sync_tree(folder: Path) -> None:
 
 @contextlib.contextmanager
 def written_to(place: Place) -> Iterator[None]:
-    """Name the place where the block fails because the place is full or may not be written.
+    """Name the place where the block fails because it is full or may not be written.
 
-    Where there is no room the fuller one is named of the place and the temporary folder, in which others spill.
+    Where there is no room the fullest of all places that are written to is named: many libraries do not say which.
 
     Raises:
         PlaceUnwritable: that was the reason. Any other error passes, also one that the package has named already.
@@ -129,16 +131,27 @@ def written_to(place: Place) -> Iterator[None]:
         code = None if type(error).__module__.startswith("recsys_assets.") else _fault(error, place.folder)
         if code is None:
             raise
-        temporary = Place("the temporary folder", Path(tempfile.gettempdir()), "TMPDIR")
-        at = min((place, temporary), key=lambda each: _usage(each.folder).free) if code in _FULL else place
+        at = min((place, *places()), key=_free) if code in _FULL else place
         raise PlaceUnwritable(_told(code, at, error)) from error
 
 
+def places() -> list[Place]:
+    """Where this installation writes on this machine."""
+    place = settings()
+    lake = [] if "://" in place.lake else [Place("the lake", Path(place.lake), "RECSYS_LAKE")]
+    return [
+        *lake,
+        Place("the landing folder", place.landing, "RECSYS_LANDING"),
+        Place("the data folder", place.data, "RECSYS_DATA"),
+        Place("Dagster's history", Path(os.environ.get("DAGSTER_HOME") or place.home) / ".dagster", "DAGSTER_HOME"),
+        Place("the temporary folder", Path(tempfile.gettempdir()), "TMPDIR"),
+    ]
+
+
 def _told(code: int, place: Place, error: Exception) -> str:
-    usage, said = _usage(place.folder), str(error).splitlines()[0]
-    what, advice = _FAULTS[code]
-    room = f"{usage.free / 1e6:,.1f} MB of {usage.total / 1e6:,.1f} MB are free"
-    if code == errno.ENOSPC and os.statvfs(_existing(place.folder)).f_favail == 0:
+    said, (what, advice), usage = str(error).splitlines()[0], _FAULTS[code], _usage(place.folder)
+    room = f"{_free(place) / 1e6:,.1f} MB of {usage.f_blocks * usage.f_frsize / 1e6:,.1f} MB are free"
+    if code == errno.ENOSPC and usage.f_favail == 0:
         room = "no further file fits"  # the file system has run out of inodes
     return (
         f"{place.what} {what}: {place.folder} ({room}): {advice}, or set {place.variable} to another place, "
@@ -158,10 +171,14 @@ def _fault(error: BaseException | None, folder: Path) -> int | None:
     return _fault(error.__cause__ or (None if error.__suppress_context__ else error.__context__), folder)
 
 
-def _usage(folder: Path) -> "shutil._ntuple_diskusage":
-    return shutil.disk_usage(_existing(folder))
+def _usage(folder: Path) -> os.statvfs_result:
+    """The room of the file system of a folder, or of the nearest one above it that is there and may be looked at."""
+    try:
+        return os.statvfs(folder)
+    except OSError:
+        return _usage(folder.absolute().parent)
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    return next(each for each in (folder, *folder.parents) if each.exists())
+def _free(place: Place) -> int:
+    usage = _usage(place.folder)
+    return usage.f_bavail * usage.f_frsize
