@@ -60,7 +60,7 @@ class ProjectInstance(dg.DagsterInstance):
 
     def _written_to(self) -> AbstractContextManager[None]:
         """Says what to do where the history's disk is full."""
-        return written_to(Place("Dagster's history", Path(self.root_directory) / HISTORY, "DAGSTER_HOME"))
+        return written_to(Place("Dagster's history", Path(self.root_directory), "DAGSTER_HOME"))
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:

@@ -221,14 +221,16 @@ class Lake:
         Raises:
             PlaceUnwritable: the disk is full, or may not be written.
         """
-        with written_to(self._drafts(asset)):
+        place = self._drafts(asset)
+        with written_to(place):
             folder = self._draft_folder(asset, bizdate)
-            draft = Draft(folder, Manifest(asset, self.profile, bizdate))
-            try:
+        draft = Draft(folder, Manifest(asset, self.profile, bizdate))
+        try:
+            with written_to(place):
                 yield draft
                 self._publish(draft)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _drafts(self, asset: str) -> Place:
         """Where drafts are written: on the lake's own file system, for an object store on this machine."""
@@ -289,14 +291,16 @@ class Lake:
         with contextlib.suppress(PartitionDamaged):
             partition.verify()
             return partition
-        with written_to(Place("the temporary folder", home, "TMPDIR")):
+        temporary = Place("the temporary folder", home, "TMPDIR")
+        with written_to(temporary):
             clear_leftovers(home, _FETCHED)
             coming = Partition(new_folder(home, _FETCHED, manifest.fingerprint), manifest)
-            try:
+        try:
+            with written_to(temporary):
                 self._fetch(place, coming)
                 move_in(coming.folder, partition.folder)
-            finally:
-                shutil.rmtree(coming.folder, ignore_errors=True)
+        finally:
+            shutil.rmtree(coming.folder, ignore_errors=True)
         return partition
 
     def _fetch(self, place: str, coming: Partition) -> None:

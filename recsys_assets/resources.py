@@ -147,7 +147,7 @@ class Tracking(dg.ConfigurableResource[None]):
         with written_to(self._database):
             mlflow.log_metrics(_metric_names(final))
         try:
-            with written_to(Place("MLflow's artifacts", settings().data / "mlflow", "RECSYS_DATA")):
+            with written_to(Place("the folder of MLflow's artifacts", settings().data / "mlflow", "RECSYS_DATA")):
                 mlflow.log_artifacts(str(folder), "model")
                 for name, figure in plots.items():
                     mlflow.log_figure(figure, f"{name}.png")

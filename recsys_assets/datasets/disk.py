@@ -35,6 +35,8 @@ _SAID = {
     "'max_temp_directory_size' setting": errno.ENOSPC,  # DuckDB's limit is the room that there is
     **{os.strerror(code): code for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)},
 }
+# So says SQLite where there is no room for its write-ahead log, even when it reads; and where a disk is broken.
+_IO_ERROR, _NOTHING = "disk I/O error", 2**20
 # Some file systems cannot sync a folder, and a folder that may be entered and not listed cannot be opened.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 _AT_ONCE = 16  # syncs that wait together share one commit of the file system's journal
@@ -129,10 +131,12 @@ def written_to(place: Place) -> Iterator[None]:
         yield
     except Exception as error:
         code = None if type(error).__module__.startswith("recsys_assets.") else _fault(error, place.folder)
+        fullest = min((place, *places()), key=_free)
+        if code is None and _IO_ERROR in str(error) and _free(fullest) < _NOTHING:
+            code = errno.ENOSPC
         if code is None:
             raise
-        at = min((place, *places()), key=_free) if code in _FULL else place
-        raise PlaceUnwritable(_told(code, at, error)) from error
+        raise PlaceUnwritable(_told(code, fullest if code in _FULL else place, error)) from error
 
 
 def places() -> list[Place]:
@@ -143,9 +147,16 @@ def places() -> list[Place]:
         *lake,
         Place("the landing folder", place.landing, "RECSYS_LANDING"),
         Place("the data folder", place.data, "RECSYS_DATA"),
-        Place("Dagster's history", Path(os.environ.get("DAGSTER_HOME") or place.home) / ".dagster", "DAGSTER_HOME"),
+        history(),
         Place("the temporary folder", Path(tempfile.gettempdir()), "TMPDIR"),
     ]
+
+
+def history() -> Place:
+    """Where Dagster writes what it did, runs and their logs."""
+    return Place(
+        "Dagster's history", Path(os.environ.get("DAGSTER_HOME") or settings().home) / ".dagster", "DAGSTER_HOME"
+    )
 
 
 def _told(code: int, place: Place, error: Exception) -> str:
@@ -165,10 +176,15 @@ def _fault(error: BaseException | None, folder: Path) -> int | None:
         return None
     number = error.errno if isinstance(error, OSError) and error.errno in _FAULTS else None
     code = number or next((code for said, code in _SAID.items() if said in str(error)), None)
-    named = f"{error} {getattr(error, 'filename', '')}"
-    if code in _FULL or (code is not None and (str(folder) in named or "database" in named)):
+    if code in _FULL or (code is not None and _names(error, folder)):
         return code
     return _fault(error.__cause__ or (None if error.__suppress_context__ else error.__context__), folder)
+
+
+def _names(error: BaseException, folder: Path) -> bool:
+    """Whether an error is about the folder, what is in it or one that it lies in; SQLite's names no file."""
+    file = getattr(error, "filename", None)
+    return "database" in str(error) or str(folder) in f"{error} {file}" or (bool(file) and Path(file) in folder.parents)
 
 
 def _usage(folder: Path) -> os.statvfs_result:

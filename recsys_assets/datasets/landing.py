@@ -16,9 +16,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from recsys_assets.datasets import criteo, movielens, sample
-from recsys_assets.datasets.disk import Place, private_folder, sync_all, written_to
+from recsys_assets.datasets.disk import private_folder, sync_all, written_to
 from recsys_assets.datasets.feed import LandingError
-from recsys_assets.datasets.landing_write import write_feed
+from recsys_assets.datasets.landing_write import place_of, write_feed
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import TableName
 
@@ -158,7 +158,7 @@ def _refuse(profile: Profile, options: Mapping[str, object]) -> None:
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the landing folder: of two writers each would remove the other's parts of a day."""
     try:
-        with written_to(Place("the landing folder", folder, "RECSYS_LANDING")):
+        with written_to(place_of(folder)):
             sync_all(private_folder(folder))
             with FileLock(folder / ".lock", timeout=LOCK_TIMEOUT):
                 yield

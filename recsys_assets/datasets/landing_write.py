@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
-from recsys_assets.datasets.disk import private_folder, sync_all
+from recsys_assets.datasets.disk import Place, private_folder, sync_all, written_to
 from recsys_assets.datasets.feed import Content, Feed, LandingError
 from recsys_assets.datasets.folders import clear_leftovers, stage
 from recsys_assets.datasets.profile import Profile
@@ -58,6 +58,11 @@ class _Day:
         return [old for folder in folders for old in folder.glob("part-*") if old not in places]
 
 
+def place_of(landing: Path) -> Place:
+    """The landing folder, for errors."""
+    return Place("the landing folder", landing, "RECSYS_LANDING")
+
+
 def write_feed(profile: Profile, feed: Feed) -> tuple[int, list[str]]:
     """Land all that a source gives, with a progress bar where there is a terminal.
 
@@ -66,19 +71,22 @@ def write_feed(profile: Profile, feed: Feed) -> tuple[int, list[str]]:
 
     Raises:
         LandingError: the profile wants a column that the source does not have.
+        PlaceUnwritable: the landing folder is full, or may not be written.
     """
     console = Console(stderr=True)
     rows, changed, days = 0, list[str](), list[_Day]()
+    bizdates = track(feed.bizdates, f"landing {profile.name}", console=console, disable=not console.is_terminal)
     _clear(profile.landing)
-    _land_undated(profile, feed)
     try:
-        for date in track(feed.bizdates, f"landing {profile.name}", console=console, disable=not console.is_terminal):
-            days.append(_Day(date))
-            _stage_day(profile, feed, days[-1])
-            rows += days[-1].events
-            if date == feed.bizdates[-1] or sum(len(day.files) for day in days) >= FILES_AT_ONCE:
-                changed += _settle_days(profile.landing, days)
-                days.clear()
+        with written_to(place_of(profile.landing)):
+            _land_undated(profile, feed)
+            for date in bizdates:
+                days.append(_Day(date))
+                _stage_day(profile, feed, days[-1])
+                rows += days[-1].events
+                if date == feed.bizdates[-1] or sum(len(day.files) for day in days) >= FILES_AT_ONCE:
+                    changed += _settle_days(profile.landing, days)
+                    days.clear()
     finally:
         for file in (file for day in days for file in day.files):
             file.hidden.unlink(missing_ok=True)
