@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from recsys_assets.assets import assets_of
+from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.io_managers import LakeIOManager
 from recsys_assets.jobs import champion, everything
@@ -35,4 +36,5 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     )
 
 
+keep_private()  # here, because Dagster starts its processes by loading this module
 defs = build_defs()

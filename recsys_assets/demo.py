@@ -14,6 +14,7 @@ from rich.table import Table
 from recsys_assets.cli import plain_errors
 from recsys_assets.cli.days import complete_bizdates
 from recsys_assets.cli.materialize import run as materialize
+from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.landing import land
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import Lake, PartitionDamaged, PartitionMissing
@@ -40,6 +41,7 @@ next:
 @click.command()
 def main() -> None:
     """Land, materialize, print what came out."""
+    keep_private()
     os.environ["RECSYS_PROFILE"] = "sample"
     with plain_errors():
         _demonstrate(Console())

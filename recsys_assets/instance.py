@@ -8,12 +8,15 @@ no later training would begin.
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psutil
 from dagster._core.instance.ref import InstanceRef
+
+from recsys_assets.datasets.disk import Place, private_folder, written_to
 
 HISTORY = ".dagster"
 _RUNNING = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
@@ -35,17 +38,29 @@ class ProjectInstance(dg.DagsterInstance):
         one as `base_dir`; the history belongs beside the file all the same.
         """
         home = Path(base_dir if os.environ.get("DAGSTER_HOME") else Path.cwd()).absolute()
+        private_folder(home / HISTORY)
         return InstanceRef.config_defaults(str(home / HISTORY))
 
     def create_run(self, *args: Any, **kwargs: Any) -> dg.DagsterRun:
         """As Dagster's, for the UI, schedules, sensors and backfills."""
-        end_dead_runs(self)
-        return super().create_run(*args, **kwargs)
+        with self._written_to():
+            end_dead_runs(self)
+            return super().create_run(*args, **kwargs)
 
     def create_run_for_job(self, *args: Any, **kwargs: Any) -> dg.DagsterRun:
         """As Dagster's, for the command line and Python."""
-        end_dead_runs(self)
-        return super().create_run_for_job(*args, **kwargs)
+        with self._written_to():
+            end_dead_runs(self)
+            return super().create_run_for_job(*args, **kwargs)
+
+    def handle_new_event(self, *args: Any, **kwargs: Any) -> None:
+        """As Dagster's, for all that a run tells."""
+        with self._written_to():
+            super().handle_new_event(*args, **kwargs)
+
+    def _written_to(self) -> AbstractContextManager[None]:
+        """Says what to do where the history's disk is full."""
+        return written_to(Place("Dagster's history", Path(self.root_directory), "DAGSTER_HOME"))
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:

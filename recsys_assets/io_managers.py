@@ -106,8 +106,10 @@ def writing(
         draft.manifest.upstream = {f"{p.manifest.asset}/{p.manifest.bizdate}": p.manifest.fingerprint for p in upstream}
         yield output
         output.describe()
+        replaced = {each.manifest.name for each in upstream if not store.lake.is_in_place(each)}
         # All that the manifest names by now: an asset may have added what it read by manifest only.
-        if replaced := {*store.lake.changed(draft.manifest.upstream), *store.lake.outdated(draft.manifest)}:
+        replaced |= {*store.lake.changed(draft.manifest.upstream), *store.lake.outdated(draft.manifest)}
+        if replaced:
             names = ", ".join(sorted(replaced))
             raise PartitionReplaced(f"{names} changed while {asset} {day} was made from it: materialize it again")
         if "up_to_date" in {spec.name for spec in specs}:

@@ -4,14 +4,19 @@
 A reader sees the old partition or the new one, never a half. On a local file system the new folder is
 exchanged with the old one in a single system call; on an object store the manifest is removed first and
 written last, and a folder without one is refused.
+
+A power cut leaves the old partition or the new one too. On a local file system this is the order: all files are
+written; each of them, the manifest too, is synced, then the folders that hold them; the folders are exchanged; the
+asset's folder is synced; only then is the old partition removed.
 """
 
 import contextlib
 import datetime as dt
 import functools
-import getpass
 import hashlib
 import json
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +26,16 @@ from typing import Any
 
 import fsspec
 
-from recsys_assets.datasets.folders import clear_leftovers, file_hash, move_in, new_folder, write_small
+from recsys_assets.datasets.disk import Place, own_folder, private_folder, sync, sync_all, sync_tree, written_to
+from recsys_assets.datasets.folders import (
+    clear_leftovers,
+    file_hash,
+    identity,
+    is_inside,
+    move_in,
+    new_folder,
+    replacing,
+)
 from recsys_assets.datasets.identity import Identity, check_same, identify
 from recsys_assets.datasets.profile import Profile
 
@@ -31,6 +45,8 @@ DATASET = "dataset.json"
 # every day up to D.
 DAILY = frozenset({"interactions"})
 _APART = ("mlflow_run_id", "fingerprint")  # differ between two equal runs, or are made from the other fields
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_FETCHED = ".fetched"  # begins the names of copies that are being fetched
 
 
 class PartitionMissing(FileNotFoundError):
@@ -135,29 +151,38 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Partition:
-    """A published partition: a local folder to read from, and its manifest."""
+    """A published partition: a local folder to read from, its manifest, and which of all at its place it is.
+
+    Its fingerprint does not say the last: one of the same content may come back after another one.
+    """
 
     folder: Path
     manifest: Manifest
+    identity: tuple[int, int, int] | None = None
 
     def path(self, file: str) -> Path:
         """Path of one of its files.
 
         Raises:
-            PartitionDamaged: the manifest does not list the file.
+            PartitionDamaged: the manifest does not list the file, or it lies outside the folder.
         """
         if file not in self.manifest.files:
             raise PartitionDamaged(f"{self.manifest.asset} {self.manifest.bizdate} has no file {file}: {self.folder}")
+        if not is_inside(self.folder, file):
+            raise PartitionDamaged(
+                f"{self.folder}/{MANIFEST} lists {file!r}, which is not a file inside the partition: "
+                f"materialize {self.manifest.asset} {self.manifest.bizdate} again"
+            )
         return self.folder / file
 
     def verify(self) -> None:
         """Read all files and compare them with the manifest (about 1.5 GB a second).
 
         Raises:
-            PartitionDamaged: a file is missing or has other bytes.
+            PartitionDamaged: a file is missing, has other bytes, or lies outside the folder.
         """
         for file, expected in self.manifest.files.items():
-            if file_hash(self.folder / file) != expected:
+            if file_hash(self.path(file)) != expected:
                 raise PartitionDamaged(
                     f"{self.folder / file} is missing or not as its manifest says: "
                     f"materialize {self.manifest.asset} {self.manifest.bizdate} again"
@@ -228,7 +253,9 @@ class Lake:
         """Write down which data set the lake holds."""
         text = dataset.to_json().encode()
         if self._local:
-            write_small(Path(self._base) / DATASET, text)
+            private_folder(Path(self._base))
+            with replacing(Path(self._base) / DATASET) as hidden:
+                hidden.write_bytes(text)
         else:
             self._fs.pipe_file(f"{self._base}/{DATASET}", text)
 
@@ -289,8 +316,13 @@ class Lake:
                     raise  # otherwise it was replaced meanwhile: read the new one
 
     def is_current(self, partition: Partition) -> bool:
-        """Whether the partition still is what it was when it was read, and so is all that it was made from."""
-        return self._is_current(partition.manifest) and not self.outdated(partition.manifest)
+        """Whether the partition was the same all the time since it was read, and so is all that it was made from."""
+        return self.is_in_place(partition) and not self.outdated(partition.manifest)
+
+    def is_in_place(self, partition: Partition) -> bool:
+        """Whether the partition still is what it was when it was read, and was all the time between."""
+        at_its_place = identity(partition.folder / MANIFEST) if partition.identity else None
+        return at_its_place == partition.identity and self._is_current(partition.manifest)
 
     def _is_current(self, manifest: Manifest) -> bool:
         return not self.changed({manifest.name: manifest.fingerprint})
@@ -365,21 +397,37 @@ class Lake:
 
     @contextlib.contextmanager
     def draft(self, asset: str, bizdate: str) -> Iterator[Draft]:
-        """Write a partition: published when the block ends well, removed without a trace when it raises."""
-        if self.dataset and self._held() is None:
-            self._mark(self.dataset)
-        folder = self._draft_folder(asset, bizdate)
+        """Write a partition: published when the block ends well, removed without a trace when it raises.
+
+        Raises:
+            PlaceUnwritable: the disk is full, or may not be written.
+        """
+        place = self._drafts(asset)
+        with written_to(place):
+            if self.dataset and self._held() is None:
+                self._mark(self.dataset)
+            folder = self._draft_folder(asset, bizdate)
         draft = Draft(folder, Manifest(asset, self.profile, bizdate))
         try:
-            yield draft
-            self._publish(draft)
+            with written_to(place):
+                yield draft
+                self._publish(draft)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _drafts(self, asset: str) -> Place:
+        """Where drafts are written: on the lake's own file system, for an object store on this machine."""
+        if self._local:
+            return Place("the lake", Path(f"{self._base}/{asset}"), "RECSYS_LAKE")
+        return Place("the temporary folder", _cache(), "TMPDIR")
+
     def _draft_folder(self, asset: str, bizdate: str) -> Path:
-        """A new empty folder on the lake's own file system (for an object store, on this machine)."""
-        home = Path(f"{self._base}/{asset}") if self._local else Path(tempfile.gettempdir())
-        home.mkdir(parents=True, exist_ok=True)
+        """A new empty folder for a partition that is being written."""
+        home = self._drafts(asset).folder
+        if self._local:
+            sync_all(private_folder(home))
+        else:
+            own_folder(home)
         clear_leftovers(home, f".{self.profile}.{asset}")
         return new_folder(home, f".{self.profile}.{asset}", f"bizdate={bizdate}")
 
@@ -387,45 +435,70 @@ class Lake:
         files = sorted(path for path in draft.folder.rglob("*") if path.is_file())
         draft.manifest.files = {str(path.relative_to(draft.folder)): file_hash(path) for path in files}
         (draft.folder / MANIFEST).write_text(draft.manifest.sealed().to_json(), encoding="utf-8")
-        draft.folder.chmod(0o755)  # mkdtemp makes it private
         place = self._place(draft.manifest.asset, draft.manifest.bizdate)
         if self._local:
+            if self._holds(draft.manifest):
+                return
+            sync_tree(draft.folder)
             move_in(draft.folder, Path(place))
+            sync(Path(place).parent)
         else:
             self._upload(draft, place)
+
+    def _holds(self, manifest: Manifest) -> bool:
+        """Whether the same partition is there, undamaged: it stays, and who reads it is not disturbed."""
+        with contextlib.suppress(PartitionMissing, PartitionDamaged):
+            there = self.manifest(manifest.asset, manifest.bizdate)
+            return there.to_json() == manifest.to_json() and bool(self.read(manifest.asset, manifest.bizdate))
+        return False
 
     def _upload(self, draft: Draft, place: str) -> None:
         if self._fs.exists(f"{place}/{MANIFEST}"):
             self._fs.rm_file(f"{place}/{MANIFEST}")
-        if self._fs.exists(place):
-            self._fs.rm(place, recursive=True)
+        for file in self._fs.find(place):  # `rm` would take `[` and `*` in a name for a pattern
+            self._fs.rm_file(file)
         for file in [*draft.manifest.files, MANIFEST]:
             self._fs.put_file(str(draft.folder / file), f"{place}/{file}")
 
     def _in_place(self, place: str, manifest: Manifest) -> Partition:
-        partition = Partition(Path(place), manifest)
+        partition = Partition(Path(place), manifest, identity(Path(place) / MANIFEST))
         partition.verify()
         return partition
 
     def _fetched(self, place: str, manifest: Manifest) -> Partition:
         """A local copy of a remote partition, kept by its fingerprint."""
-        folder = Path(tempfile.gettempdir()) / f"recsys_assets-{getpass.getuser()}" / manifest.fingerprint
-        partition = Partition(folder, manifest)
+        if not _FINGERPRINT.fullmatch(manifest.fingerprint):
+            raise PartitionDamaged(f"{place}/{MANIFEST} has no fingerprint that could be one: materialize it again")
+        home = own_folder(_cache())
+        partition = Partition(home / manifest.fingerprint, manifest)
         with contextlib.suppress(PartitionDamaged):
             partition.verify()
             return partition
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        coming = Path(tempfile.mkdtemp(dir=folder.parent))
+        temporary = Place("the temporary folder", home, "TMPDIR")
+        with written_to(temporary):
+            clear_leftovers(home, _FETCHED)
+            coming = Partition(new_folder(home, _FETCHED, manifest.fingerprint), manifest)
         try:
-            for file in manifest.files:
-                (coming / file).parent.mkdir(parents=True, exist_ok=True)
-                with contextlib.suppress(FileNotFoundError):  # `verify` names it
-                    self._fs.get_file(f"{place}/{file}", str(coming / file))
-            Partition(coming, manifest).verify()
-            move_in(coming, folder)
+            with written_to(temporary):
+                self._fetch(place, coming)
+                move_in(coming.folder, partition.folder)
         finally:
-            shutil.rmtree(coming, ignore_errors=True)
+            shutil.rmtree(coming.folder, ignore_errors=True)
         return partition
+
+    def _fetch(self, place: str, coming: Partition) -> None:
+        """Copy a remote partition's files into a folder, and verify them there."""
+        for file in coming.manifest.files:
+            target = coming.path(file)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # `verify` names it
+                self._fs.get_file(f"{place}/{file}", str(target))
+        coming.verify()
+
+
+def _cache() -> Path:
+    """Where copies and drafts of an object store's partitions lie on this machine."""
+    return Path(tempfile.gettempdir()) / f"recsys_assets-{os.getuid()}"
 
 
 @functools.lru_cache(maxsize=10_000)

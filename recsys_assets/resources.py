@@ -6,15 +6,19 @@ Put here what an asset reaches outside itself. Keep out hyper-parameters (assets
 
 import datetime as dt
 import logging
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import dagster as dg
 from filelock import FileLock
 
+from recsys_assets.datasets.disk import Place, PlaceUnwritable, private_folder, written_to
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import (
     GateNotPassed,
@@ -127,11 +131,13 @@ class Tracking(dg.ConfigurableResource[None]):
 
     @contextmanager
     def run(self, context: dg.AssetExecutionContext, params: Mapping[str, Any]) -> Iterator["mlflow.ActiveRun"]:
-        """An MLflow run around a training; it ends FAILED when the block raises."""
+        """An MLflow run around a training; it ends FAILED when the block raises.
+
+        Raises:
+            PlaceUnwritable: there is no room for MLflow's database.
+        """
         import mlflow
 
-        mlflow.set_tracking_uri(self.uri)
-        self._prepare()
         asset = context.asset_key.to_user_string()
         tags = {
             "bizdate": context.partition_key,
@@ -139,29 +145,49 @@ class Tracking(dg.ConfigurableResource[None]):
             "dagster.run_id": context.run.run_id,
             "dagster.run_url": f"{self.dagster_ui}/runs/{context.run.run_id}",
         }
-        mlflow.set_experiment(self.experiment)
-        with mlflow.start_run(run_name=f"{asset}/{context.partition_key}", tags=tags) as active:
+        with written_to(self._database):
+            mlflow.set_tracking_uri(self.uri)
+            self._prepare()
+            mlflow.set_experiment(self.experiment)
+            active = mlflow.start_run(run_name=f"{asset}/{context.partition_key}", tags=tags)
             mlflow.log_params(dict(params))
+        status = "FAILED"
+        try:
             yield active
+            status = "FINISHED"
+        finally:
+            with written_to(self._database):
+                mlflow.end_run(status)
 
     def log(self, metrics: Mapping[str, float], folder: Path, plots: Mapping[str, "Figure"]) -> None:
         """Log final metrics, the model's folder and plots in the current run.
 
         Metrics that were logged by epoch keep their course: of these the final one is logged as `best_…`.
+
+        Raises:
+            PlaceUnwritable: there is no room; no part of the model and the plots is kept.
         """
         import mlflow
 
         final = {name if name.startswith("test_") else f"best_{name}": value for name, value in metrics.items()}
-        mlflow.log_metrics(_metric_names(final))
-        mlflow.log_artifacts(str(folder), "model")
-        for name, figure in plots.items():
-            mlflow.log_figure(figure, f"{name}.png")
+        with written_to(self._database):
+            mlflow.log_metrics(_metric_names(final))
+        try:
+            with written_to(Place("the folder of MLflow's artifacts", settings().data / "mlflow", "RECSYS_DATA")):
+                mlflow.log_artifacts(str(folder), "model")
+                for name, figure in plots.items():
+                    mlflow.log_figure(figure, f"{name}.png")
+        except PlaceUnwritable:
+            if self._is_local:
+                shutil.rmtree(url2pathname(urlsplit(mlflow.get_artifact_uri()).path), ignore_errors=True)
+            raise
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log an epoch's metrics in the current run."""
         import mlflow
 
-        mlflow.log_metrics(_metric_names(metrics), step=epoch)
+        with written_to(self._database):
+            mlflow.log_metrics(_metric_names(metrics), step=epoch)
 
     def log_trial(self, parent: str, trial: "Trial", metric: str) -> None:
         """Log a trial that has ended as a run nested in another, with the times at which it ran.
@@ -214,12 +240,18 @@ class Tracking(dg.ConfigurableResource[None]):
         for chatty in ("mlflow.store.db.utils", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
 
+        private_folder(settings().data)
         with FileLock(settings().data / ".mlflow.lock"):
             if mlflow.get_experiment_by_name(self.experiment) is None:
                 artifacts = Path(settings().data / "mlflow").absolute().as_uri() if self._is_local else None
                 # Without the tag MLflow 3 opens the experiment as one of language models.
                 kind = {"mlflow.experimentKind": "custom_model_development"}
                 mlflow.create_experiment(self.experiment, artifact_location=artifacts, tags=kind)
+
+    @property
+    def _database(self) -> Place:
+        file = Path(self.uri.removeprefix("sqlite:///")) if self._is_local else settings().data
+        return Place("MLflow's database", file.parent if self._is_local else file, "MLFLOW_TRACKING_URI")
 
     @property
     def _is_local(self) -> bool:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from recsys_assets.datasets.disk import keep_private, private_folder
 from recsys_assets.settings import Settings, settings
 
 HOST = "127.0.0.1"
@@ -22,6 +23,7 @@ PATIENCE = 15.0  # seconds a server has to stop by itself; Dagster takes 1 to 5
 
 def main() -> None:
     """Start both, wait for either to end or for Ctrl-C, stop both."""
+    keep_private()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     ports = {name: int(os.environ.get(name) or default) for name, default in PORTS.items()}
     for variable, port in ports.items():
@@ -61,7 +63,7 @@ def _environment(place: Settings, ports: dict[str, int]) -> dict[str, str]:
 
 def _prepare(place: Settings, environment: dict[str, str]) -> None:
     """Create MLflow's database before anyone uses it: two processes that initialise it at once break it."""
-    place.data.mkdir(parents=True, exist_ok=True)
+    private_folder(place.data)
     database = Path(place.tracking_uri.removeprefix("sqlite:///"))
     if place.tracking_uri.startswith("sqlite:///") and not database.exists():
         upgrade = [sys.executable, "-m", "mlflow", "db", "upgrade", place.tracking_uri]

@@ -1,5 +1,7 @@
 """The project's own MongoDB server: one for all processes, there when it is needed, gone when it is not."""
 
+import os
+import re
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
 from recsys_assets.stores import embedded
 from recsys_assets.stores.mongo import MongoStore
@@ -79,6 +82,36 @@ def test_a_killed_server_is_replaced_and_what_was_published_is_there(tmp_path: P
             assert again.read("user", ["7"]).equals(rows().take([7]))
             (server,) = daemons(tmp_path)
     server.kill()
+
+
+def test_who_does_not_know_the_password_is_not_let_in_and_it_stands_in_one_private_file(tmp_path: Path) -> None:
+    (tmp_path / "mongo").mkdir(mode=0o755)  # as an older version made it
+    with embedded.serving(tmp_path / "mongo") as uri:
+        password, place = re.findall(r"//recsys:(\S{40,})@(.*)/\?", uri)[0]
+        for wrong in (f"mongodb://{place}/", f"mongodb://recsys:{password[:-1]}@{place}/?authSource=admin"):
+            with MongoClient[dict[str, Any]](wrong) as client, pytest.raises(OperationFailure, match="authentication"):
+                client["shop"]["visits"].insert_one({})
+        (server,) = daemons(tmp_path / "mongo")
+        shown = [*server.cmdline(), *server.environ().values(), *os.environ.values()]
+        assert not [text for text in shown if password in text]
+    server.kill()
+    holding = [
+        path for path in (tmp_path / "mongo").rglob("*") if path.is_file() and password.encode() in path.read_bytes()
+    ]
+    assert holding == [tmp_path / "mongo" / "address"]
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "mongo", *holding)] == [0o700, 0o600]
+
+
+def test_a_link_planted_in_the_servers_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "mongo").mkdir()
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "mongo" / ".users").symlink_to(tmp_path / "precious")
+    with (
+        pytest.raises(StoreUnavailable, match="has a link where a file .* belongs: .* remove the link"),
+        embedded.serving(tmp_path / "mongo"),
+    ):
+        pass
+    assert (tmp_path / "precious").read_text() == "kept"
 
 
 def test_without_secantusdb_it_is_said_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def test_a_partition_is_read_as_it_was_written(lake: Lake, home: Path) -> None:
     assert partition.folder == home / f"bizdate={DAY}"
     assert partition.path("a.txt").read_text() == "one"
     assert partition.manifest.files == {f"{n}.txt": file_hash(partition.path(f"{n}.txt")) for n in ("a", "b")}
-    assert partition.folder.stat().st_mode & 0o777 == 0o755
+    assert partition.folder.stat().st_mode & 0o777 == 0o700  # its owner alone
     with pytest.raises(PartitionDamaged, match=r"users 2026-01-05 has no file c.txt"):
         partition.path("c.txt")
 

@@ -18,13 +18,18 @@ from recsys_assets.cli.materialize import materialize
 from recsys_assets.cli.published import published, rollback
 from recsys_assets.cli.recommend import recommend
 from recsys_assets.cli.refresh import refresh
+from recsys_assets.datasets.disk import history, keep_private, written_to
 
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-    """Say an error that the package itself names in its own words, without a traceback."""
+    """Say an error that the package itself names in its own words, without a traceback.
+
+    What no part of it has named is mostly Dagster's, whose history is read and written by almost every command.
+    """
     try:
-        yield
+        with written_to(history()):
+            yield
     except Exception as error:
         if type(error).__module__.partition(".")[0] != "recsys_assets":
             raise
@@ -45,6 +50,7 @@ class Commands(click.Group):
 @click.version_option(package_name="recsys-assets")
 def main(profile: str | None) -> None:
     """Recommender data platform: land data, build assets by business date, look at what was built."""
+    keep_private()
     if profile:
         os.environ["RECSYS_PROFILE"] = profile  # the definitions read it too, in this and in every step's process
 

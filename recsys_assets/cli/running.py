@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import dagster as dg
 from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
@@ -15,6 +16,8 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.instance.ref import InstanceRef
 
+from recsys_assets.datasets.disk import Place, written_to
+from recsys_assets.instance import HISTORY
 from recsys_assets.lake import Lake
 from recsys_assets.settings import settings
 
@@ -63,9 +66,10 @@ def open_instance() -> dg.DagsterInstance:
     """Dagster's instance of `DAGSTER_HOME`, by default the project's; its processes do not log to the terminal."""
     home = os.environ.get("DAGSTER_HOME") or str(settings().home)
     os.environ["DAGSTER_HOME"] = home
-    return dg.DagsterInstance.from_ref(
-        InstanceRef.from_dir(home, overrides={"python_logs": {"python_log_level": "INFO"}})
-    )
+    with written_to(Place("Dagster's history", Path(home) / HISTORY, "DAGSTER_HOME")):
+        return dg.DagsterInstance.from_ref(
+            InstanceRef.from_dir(home, overrides={"python_logs": {"python_log_level": "INFO"}})
+        )
 
 
 def start(instance: dg.DagsterInstance, run: Run) -> tuple[dg.DagsterRun, Iterator[dg.DagsterEvent]]:

@@ -20,6 +20,8 @@ from recsys_assets.datasets.profile_parts import TableName
 FILE = "train.txt"
 # Of a landing file, about 130,000 rows: ingest holds one at a time, which takes 0.4 GB.
 PART = 32 * 2**20
+LINE = 2**20  # bytes that a line may have; Criteo's have 250
+_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, zip, bzip2, xz, zstd
 
 
 def feed(profile: Profile, source: str | Path | None, first: dt.date | None, last: dt.date | None) -> Feed:
@@ -48,6 +50,9 @@ def _file(source: str | Path | None) -> Path:
     path = path / FILE if path.is_dir() else path
     if not path.is_file():
         raise LandingError(f"--source {path} does not exist: give Criteo's {FILE}, or the folder that holds it")
+    with path.open("rb") as file:
+        if file.read(8).startswith(_PACKED):
+            raise LandingError(f"--source {path} is packed: unpack it (tar -xzf, gunzip, unzip) and give its {FILE}")
     return path
 
 
@@ -84,4 +89,9 @@ def _parts(file: Path, start: int, end: int) -> Iterator[bytes]:
         handle.seek(start)
         while (place := handle.tell()) < end:
             part = handle.read(min(PART, end - place))
-            yield part if part.endswith(b"\n") else part + handle.readline()
+            rest = b"" if part.endswith(b"\n") else handle.readline(LINE)
+            if len(rest) == LINE:
+                raise LandingError(
+                    f"{file}: a line after byte {place:,} is longer than {LINE:,}: is it Criteo's {FILE}?"
+                )
+            yield part + rest

@@ -1,49 +1,83 @@
-"""Folders that are written beside their place and moved in whole: the ground of the lake."""
+"""Files and folders that are written under a hidden name in their place's folder and moved in whole.
 
+The hidden names cannot be guessed and are made with O_EXCL, so nobody can plant a link there. They say which process
+of which machine they belong to: what a killed process left is removed by the next one that writes there.
+"""
+
+import contextlib
 import ctypes
 import errno
 import hashlib
 import os
 import platform
+import re
 import shutil
 import tempfile
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import psutil
+
+from recsys_assets.datasets.disk import sync
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100  # linux/fcntl.h
 _OLD = "-old"  # ends the name of a folder that is being replaced without an exchange
-_MACHINE = platform.node().replace(".", "-")
+_MACHINE = re.sub(r"[^\w-]", "-", platform.node())
+_HIDDEN = re.compile(rf"\.(?P<place>.+)\.(?P<pid>\d{{1,7}})@(?P<machine>[\w-]*)\.\w{{8}}(?P<old>{_OLD})?")
 
 
 def new_folder(home: Path, prefix: str, place: str) -> Path:
     """A new empty folder in `home` for what will become `home/place`; its hidden name says whose it is."""
-    return Path(tempfile.mkdtemp(prefix=f"{prefix}.{place}.{os.getpid()}@{_MACHINE}.", dir=home))
+    return Path(tempfile.mkdtemp(prefix=f"{prefix}.{place}.{_owner()}.", dir=home))
+
+
+def stage(place: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Write a file next to its place, under a hidden name that readers pass over."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{place.name}.{_owner()}.", dir=place.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+    except BaseException:
+        Path(name).unlink()
+        raise
+    return Path(name)
+
+
+@contextlib.contextmanager
+def replacing(place: Path) -> Iterator[Path]:
+    """A hidden file next to `place` that takes its place, on the disk, when the block ends well."""
+    clear_leftovers(place.parent, "")
+    hidden = stage(place, lambda _: None)
+    try:
+        yield hidden
+        sync(hidden)
+        hidden.replace(place)
+        sync(place.parent)
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def _owner() -> str:
+    return f"{os.getpid()}@{_MACHINE}"
 
 
 def clear_leftovers(home: Path, prefix: str) -> None:
-    """Remove the folders of `new_folder` that killed processes of this machine left behind.
+    """Remove what killed processes of this machine left in `home` under the hidden names of this file.
 
-    A folder that one of them had taken from its place, and not replaced, is put back.
+    A folder that one of them had taken from its place, and not replaced, is put back. Any other name is left alone.
     """
-    for left in home.glob(f"{prefix}.*"):
-        place, owner, _ = left.name.removeprefix(f"{prefix}.").split(".")
-        pid, _, machine = owner.partition("@")
-        if machine != _MACHINE or psutil.pid_exists(int(pid)):
+    for left in list(home.iterdir()):
+        found = _HIDDEN.fullmatch(left.name.removeprefix(prefix)) if left.name.startswith(prefix) else None
+        if found is None or found["machine"] != _MACHINE or psutil.pid_exists(int(found["pid"])):
             continue
-        if left.name.endswith(_OLD) and not (home / place).exists():
-            left.rename(home / place)
-        else:
+        if found["old"] and not (home / found["place"]).exists():
+            left.rename(home / found["place"])
+        elif left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)  # another process may be at it too
-
-
-def write_small(place: Path, content: bytes) -> None:
-    """Write a small file in one step: a reader sees the old content or the new one, whole."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(prefix=f".{place.name}.", dir=place.parent, delete=False) as hidden:
-        hidden.write(content)
-    Path(hidden.name).replace(place)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def move_in(new: Path, place: Path) -> None:
@@ -59,7 +93,7 @@ def move_in(new: Path, place: Path) -> None:
         old = new.with_name(new.name + _OLD)
         place.rename(old)
         new.rename(place)
-        shutil.rmtree(old)
+        old.rename(new)
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -75,10 +109,32 @@ def exchange(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), str(other))
 
 
+def identity(file: Path) -> tuple[int, int, int]:
+    """Tells a file from every other one that ever was at its place, of the same bytes too; zeros where there is none.
+
+    The number of a file that is gone is given again, but not within the same tick of the clock.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        found = file.stat()
+        return found.st_dev, found.st_ino, found.st_mtime_ns
+    return 0, 0, 0
+
+
+def is_inside(folder: Path, name: str) -> bool:
+    """Whether a name, as someone else gives it, is that of a file below the folder, and no link leads out of it."""
+    plain = PurePosixPath(name)
+    if not plain.parts or str(plain) != name or plain.is_absolute() or ".." in plain.parts or "\\" in name:
+        return False
+    try:
+        return Path(os.path.realpath(folder / name)) == Path(os.path.realpath(folder)) / name
+    except ValueError:  # NUL, or no text
+        return False
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal; empty where there is no file."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return ""

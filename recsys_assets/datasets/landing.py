@@ -16,8 +16,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from recsys_assets.datasets import criteo, movielens, sample
+from recsys_assets.datasets.disk import private_folder, sync_all, written_to
 from recsys_assets.datasets.feed import LandingError
-from recsys_assets.datasets.landing_write import write_feed
+from recsys_assets.datasets.landing_write import place_of, write_feed
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import TableName
 
@@ -60,6 +61,7 @@ def land(
 
     Raises:
         LandingError: no source, a day out of range, a damaged source, options that do not fit.
+        PlaceUnwritable: the landing folder is full, or may not be written.
     """
     _check_range(profile, first, last)
     options = {name: value for name, value in world.items() if value is not None}
@@ -154,10 +156,11 @@ def _refuse(profile: Profile, options: Mapping[str, object]) -> None:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the landing folder: two writers would share the hidden names of `stage`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Hold the landing folder: of two writers each would remove the other's parts of a day."""
     try:
-        with FileLock(folder / ".lock", timeout=LOCK_TIMEOUT):
-            yield
+        with written_to(place_of(folder)):
+            sync_all(private_folder(folder))
+            with FileLock(folder / ".lock", timeout=LOCK_TIMEOUT):
+                yield
     except Timeout:
         raise LandingError(f"another process is landing files into {folder}: try again when it has ended") from None

@@ -1,21 +1,31 @@
-"""Writes what a source hands over: each file beside its place, then moved in whole."""
+"""Writes what a source hands over: each file under a hidden name next to its place, then moved in whole.
+
+A power cut leaves of each file the old one or the new one. The order: some days' files are written; each of them is
+synced; they are moved in, those of a day together, events last; what the day no longer has is removed; their folders
+are synced. Many files wait for the disk at once: one after the other would take longer than all else.
+"""
 
 import datetime as dt
 import filecmp
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
+from recsys_assets.datasets.disk import Place, private_folder, sync_all, written_to
 from recsys_assets.datasets.feed import Content, Feed, LandingError
+from recsys_assets.datasets.folders import clear_leftovers, stage
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import ColumnType, TableName
 
+FILES_AT_ONCE = 100  # are synced together, or a day's where it has more
 _TYPES: dict[ColumnType, pa.DataType] = {
     "int64": pa.int64(),
     "float32": pa.float32(),
@@ -23,6 +33,34 @@ _TYPES: dict[ColumnType, pa.DataType] = {
     "strings": pa.list_(pa.string()),
     "timestamp": pa.int64(),  # whole seconds since 1970, UTC
 }
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """A file under its hidden name, and where it belongs."""
+
+    hidden: Path
+    place: Path
+
+
+@dataclass
+class _Day:
+    """The files of a day, in the order in which they are moved in, and the number of its events."""
+
+    date: dt.date
+    files: list[_Staged] = field(default_factory=list)
+    events: int = 0
+
+    def stale(self) -> list[Path]:
+        """Parts of an earlier landing that this one has no file for."""
+        places = {file.place for file in self.files}
+        folders = {place.parent for place in places}
+        return [old for folder in folders for old in folder.glob("part-*") if old not in places]
+
+
+def place_of(landing: Path) -> Place:
+    """The landing folder, for errors."""
+    return Place("the landing folder", landing, "RECSYS_LANDING")
 
 
 def write_feed(profile: Profile, feed: Feed) -> tuple[int, list[str]]:
@@ -33,43 +71,57 @@ def write_feed(profile: Profile, feed: Feed) -> tuple[int, list[str]]:
 
     Raises:
         LandingError: the profile wants a column that the source does not have.
+        PlaceUnwritable: the landing folder is full, or may not be written.
     """
-    for name, text in feed.notes.items():
-        place = profile.landing / name
-        settle(stage(place, partial(Path.write_text, data=text, encoding="utf-8")), place)
-    for table, content in feed.undated.items():
-        place = profile.landing / table / f"{table}.parquet"
-        settle(_staged(profile, table, content, place), place)
     console = Console(stderr=True)
-    rows, changed = 0, []
-    for day in track(feed.bizdates, f"landing {profile.name}", console=console, disable=not console.is_terminal):
-        count, differs = _write_day(profile, feed, day)
-        rows += count
-        changed += [day.isoformat()] if differs else []
+    rows, changed, days = 0, list[str](), list[_Day]()
+    bizdates = track(feed.bizdates, f"landing {profile.name}", console=console, disable=not console.is_terminal)
+    _clear(profile.landing)
+    try:
+        with written_to(place_of(profile.landing)):
+            _land_undated(profile, feed)
+            for date in bizdates:
+                days.append(_Day(date))
+                _stage_day(profile, feed, days[-1])
+                rows += days[-1].events
+                if date == feed.bizdates[-1] or sum(len(day.files) for day in days) >= FILES_AT_ONCE:
+                    changed += _settle_days(profile.landing, days)
+                    days.clear()
+    finally:
+        for file in (file for day in days for file in day.files):
+            file.hidden.unlink(missing_ok=True)
     return rows, changed
 
 
-def _write_day(profile: Profile, feed: Feed, day: dt.date) -> tuple[int, bool]:
-    """Write all of a day's files, then move them in, events last: who sees them finds their users and items.
+def _clear(landing: Path) -> None:
+    """Remove what killed landings left."""
+    for folder in {hidden.parent for hidden in landing.rglob(".*")}:
+        clear_leftovers(folder, "")
 
-    Parts of an earlier landing that this one has no file for are removed.
-    """
-    staged: list[tuple[TableName, Path, Path]] = []
+
+def _land_undated(profile: Profile, feed: Feed) -> None:
+    """Land the notes, and the tables that are known from the start."""
+    for name, text in feed.notes.items():
+        place = profile.landing / name
+        _settle(profile.landing, [_Staged(stage(place, lambda file, text=text: file.write(text.encode())), place)])
+    for table, content in feed.undated.items():
+        place = profile.landing / table / f"{table}.parquet"
+        _settle(profile.landing, [_staged(profile, table, content, place)])
+
+
+def _stage_day(profile: Profile, feed: Feed, day: _Day) -> None:
+    """Write all of a day's files. Events come last: who sees them finds their users and items."""
     parts: Counter[TableName] = Counter()
-    rows = 0
-    for table, content in feed.day(day):
+    events = []
+    for table, content in feed.day(day.date):
         suffix = "tsv" if isinstance(content, bytes) else "parquet"
-        place = profile.landing / table / f"bizdate={day}" / f"part-{parts[table]:04d}.{suffix}"
-        staged.append((table, _staged(profile, table, content, place), place))
+        place = profile.landing / table / f"bizdate={day.date}" / f"part-{parts[table]:04d}.{suffix}"
+        day.files.append(_staged(profile, table, content, place))
         parts[table] += 1
-        rows += _rows(content) if table == "interactions" else 0
-    staged.sort(key=lambda entry: entry[0] == "interactions")
-    changes = [settle(hidden, place) for _, hidden, place in staged]
-    places = {place for _, _, place in staged}
-    stale = [old for folder in {place.parent for place in places} for old in folder.glob("part-*") if old not in places]
-    for old in stale:
-        old.unlink()
-    return rows, any(changes) or bool(stale)
+        if table == "interactions":
+            events.append(day.files[-1])
+            day.events += _rows(content)
+    day.files.sort(key=lambda file: file in events)
 
 
 def _rows(content: Content) -> int:
@@ -79,10 +131,11 @@ def _rows(content: Content) -> int:
     return int(content.num_rows)
 
 
-def _staged(profile: Profile, table: TableName, content: Content, place: Path) -> Path:
+def _staged(profile: Profile, table: TableName, content: Content, place: Path) -> _Staged:
     """Stage lines as they are, a table as a Parquet file with the columns, column names and types of the profile."""
+    private_folder(place.parent)
     if isinstance(content, bytes):
-        return stage(place, partial(Path.write_bytes, data=content))
+        return _Staged(stage(place, lambda file: file.write(content)), place)
     columns = profile.columns(table)
     if missing := [name for name in columns if name not in content.column_names]:
         raise LandingError(
@@ -90,21 +143,39 @@ def _staged(profile: Profile, table: TableName, content: Content, place: Path) -
             f"'{profile.name}': it has {', '.join(content.column_names)}"
         )
     landed = pa.table({spec.column or name: content[name].cast(_TYPES[spec.type]) for name, spec in columns.items()})
-    return stage(place, lambda path: pq.write_table(landed, path, compression="zstd"))
+    return _Staged(stage(place, partial(_write_parquet, landed)), place)
 
 
-def stage(place: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file beside its place, under a hidden name that readers pass over."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    hidden = place.with_name(f".{place.name}.tmp")
-    write(hidden)
-    return hidden
+def _write_parquet(table: pa.Table, file: BinaryIO) -> None:
+    pq.write_table(table, file, compression="zstd")
 
 
-def settle(hidden: Path, place: Path) -> bool:
-    """Move a staged file in; a file of the same bytes is left as it is, with its time. True if it changed."""
-    if place.exists() and filecmp.cmp(hidden, place, shallow=False):
-        hidden.unlink()
-        return False
-    hidden.replace(place)
-    return True
+def _settle_days(landing: Path, days: list[_Day]) -> list[str]:
+    """Move the files of some days in; the days that changed."""
+    stale = {day.date: day.stale() for day in days}
+    moved = _settle(
+        landing,
+        [file for day in days for file in day.files],
+        [old for parts in stale.values() for old in parts],
+    )
+    return [day.date.isoformat() for day in days if stale[day.date] or any(file.place in moved for file in day.files)]
+
+
+def _settle(landing: Path, files: list[_Staged], stale: Iterable[Path] = ()) -> set[Path]:
+    """Move staged files in; one of the same bytes is left as it is, with its time. Returns what changed."""
+    new = [file for file in files if _differs(file)]
+    sync_all(file.hidden for file in new)
+    for file in files:
+        if file in new:
+            file.hidden.replace(file.place)
+        else:
+            file.hidden.unlink()
+    for old in stale:
+        old.unlink()
+    sync_all({folder for file in files for folder in file.place.parents if folder.is_relative_to(landing)})
+    return {file.place for file in new}
+
+
+def _differs(file: _Staged) -> bool:
+    there = file.place.is_file() and not file.place.is_symlink()
+    return not there or not filecmp.cmp(file.hidden, file.place, shallow=False)

@@ -6,7 +6,6 @@ The files are GroupLens's own: latin-1, '::' between fields, no header.
 import datetime as dt
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from recsys_assets.datasets import archives
 from recsys_assets.datasets.feed import Feed, LandingError
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
@@ -94,7 +94,7 @@ def _opened(source: str | Path) -> Folder:
     if path.is_file():
         if not zipfile.is_zipfile(path):
             raise LandingError(f"--source {path} is neither a zip nor a folder")
-        root = zipfile.Path(path)
+        root = archives.open_zip(path)
     return root / "ml-1m" if (root / "ml-1m" / "ratings.dat").is_file() else root
 
 
@@ -120,10 +120,7 @@ def _read(file: Folder) -> pa.Table:
 
 
 def _bytes(file: Folder) -> bytes:
-    try:
-        return file.read_bytes()
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise LandingError(f"{file} cannot be unpacked: {error}. Get the zip again") from error
+    return archives.read(file) if isinstance(file, zipfile.Path) else file.read_bytes()
 
 
 def _parsed(

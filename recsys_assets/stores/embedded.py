@@ -1,8 +1,13 @@
 """A MongoDB server of the project's own, for where `MONGO_URI` names none: SecantusDB, one daemon a folder.
 
 SecantusDB lets one process open a folder, and several write here at once (Dagster's steps), so it runs as a daemon
-that all of them share. It listens on 127.0.0.1 only and asks for no password. Its licence is GPL-2.0-only and it is a
-beta: nothing that must be installed, and no place for data that cannot be made again.
+that all of them share. Its licence is GPL-2.0-only and it is a beta: nothing that must be installed, and no place for
+data that cannot be made again.
+
+It listens on 127.0.0.1 only, and lets in who knows the password, which it draws when it starts. The URI with it is in
+the file `address`, in a folder that only this user may enter: whoever can read the data may connect, and nobody else.
+The password is in no argument and no environment, and a new start makes another one. (A socket file would do without;
+SecantusDB 0.7.0b3 has none.)
 
 Three locks, which the system lets go of when their process dies, keep it to one daemon:
 
@@ -16,21 +21,27 @@ Three locks, which the system lets go of when their process dies, keep it to one
 import contextlib
 import fcntl
 import importlib.util
+import os
+import secrets
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from recsys_assets.datasets.disk import PRIVATE, Place, PlaceUnwritable, keep_private, private_folder, written_to
+from recsys_assets.datasets.folders import replacing
 from recsys_assets.stores.store import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
+    from secantus import SecantusDBServer
     from secantus.commands import CommandContext
 
 IDLE = 10  # seconds without a user after which the server ends
+USER = "recsys"
 STARTING = 60  # seconds that it has to answer; 0.5 is usual, more where it was killed in the middle of much writing
 
 
@@ -46,14 +57,25 @@ def serving(folder: Path) -> Iterator[str]:
 
     Raises:
         NoServer: SecantusDB is not installed.
-        StoreUnavailable: the server does not start; with the end of its log.
+        StoreUnavailable: the server does not start, with the end of its log; or the folder may not be written.
     """
     if importlib.util.find_spec("secantus") is None:
         raise NoServer("no MongoDB: set MONGO_URI to one, or install the extra `mongo-server` to run one here")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".users").open("w") as users:
+    try:
+        with written_to(Place("the folder of the project's MongoDB", folder, "RECSYS_DATA")):
+            private_folder(folder)
+            folder.chmod(PRIVATE)  # an older version let others in
+            users = _opened(folder / ".users")
+    except PlaceUnwritable as error:
+        raise StoreUnavailable(str(error)) from error
+    with users:
         fcntl.flock(users, fcntl.LOCK_SH)
         yield _address(folder.absolute())
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """A file of the server's folder, to be locked or appended to; a link is refused."""
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600))
 
 
 def _address(folder: Path) -> str:
@@ -73,7 +95,7 @@ def _address(folder: Path) -> str:
 
 def _start(folder: Path) -> bool:
     """Start the server unless it runs; whether it was started."""
-    with (folder / ".server").open("w") as lock, (folder / "server.log").open("ab") as log:
+    with _opened(folder / ".server") as lock, _opened(folder / "server.log") as log:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -88,16 +110,32 @@ def _serve(folder: Path) -> None:
     """Be the server, until nobody uses it."""
     from secantus import SecantusDBServer
 
+    keep_private()
     mend()
-    address, coming = folder / "address", folder / ".address"
+    address, password = folder / "address", secrets.token_urlsafe(32)
     # No replica set: its log of changes, which nobody follows here, holds all rows again; past 100,000 of them
     # writing takes three times as long.
-    server = SecantusDBServer(storage_path=str(folder / "data"), replica_set_name=None, enable_test_commands=False)
-    with (folder / ".users").open("w") as users, server:
-        coming.write_text(server.uri, encoding="utf-8")
-        coming.replace(address)
+    server = SecantusDBServer(
+        storage_path=str(folder / "data"), replica_set_name=None, enable_test_commands=False, require_auth=True
+    )
+    _let_in(server, password)
+    with _opened(folder / ".users") as users, server:
+        with replacing(address) as coming:
+            host, port = server.address
+            coming.write_text(f"mongodb://{USER}:{password}@{host}:{port}/?authSource=admin", encoding="utf-8")
         _wait_until_unused(users.fileno())
         address.unlink()
+
+
+def _let_in(server: "SecantusDBServer", password: str) -> None:
+    """Give the user this password, before the server listens: there is no moment at which it asks for none."""
+    from secantus import commands
+
+    server.storage.drop_user("admin", USER)
+    context = commands.CommandContext(connection_id=0, storage=server.storage, cursors=server.cursors)
+    reply = commands._HANDLERS["createUser"]({"createUser": USER, "pwd": password, "roles": ["root"]}, context)
+    if not reply["ok"]:
+        raise StoreError(f"SecantusDB takes no user: {reply['errmsg']}")
 
 
 def mend() -> None:

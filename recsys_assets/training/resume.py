@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from recsys_assets.datasets.folders import replacing
 from recsys_assets.training.data import Rows
 from recsys_assets.training.distributed import device_of_choice, rank
 from recsys_assets.training.loop import Course, Fitted
@@ -52,9 +53,8 @@ class Resume:
         numbers = {"steps": course.average.steps, "warm": course.warm, "best_epoch": fitted.best_epoch}
         told = {"identity": self.identity, "history": fitted.history, "numbers": numbers}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f".{FILE}")
-        save_file(_tensors(fitted, course), beside, {name: json.dumps(value) for name, value in told.items()})
-        beside.replace(self.path)
+        with replacing(self.path) as beside:
+            save_file(_tensors(fitted, course), beside, {name: json.dumps(value) for name, value in told.items()})
 
     def restore(self, fitted: Fitted, course: Course) -> None:
         """Bring the training to where the file says it was; without a file, leave it at its beginning.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recsys_assets.datasets.disk import private_folder
 from recsys_assets.tuning.space import Space
 from recsys_assets.tuning.trial import REASON, Objective, Trial, TrialFailed, from_optuna
 
@@ -117,7 +118,7 @@ def _stored(path: Path) -> "optuna.Study":
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     return optuna.create_study(storage=storage, study_name=path.stem, direction="maximize", load_if_exists=True)
 

@@ -1,8 +1,6 @@
 """Tables that the tools write: whole, or not at all."""
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
+from recsys_assets.datasets.folders import replacing
 from recsys_assets.retrieval.vector_tables import Format
 
 
@@ -59,20 +58,7 @@ def table_writer(place: str, kind: Format) -> Iterator[TableWriter]:
             yield writer
         finally:
             writer.close()
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place when the block ends well, and is gone otherwise."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    file = Path(name)
-    try:
-        yield file
-        file.chmod(0o644)  # mkstemp makes it private
-        file.replace(path)
-    finally:
-        file.unlink(missing_ok=True)
+        file.chmod(0o644)  # the hidden file is private
 
 
 def as_text(name: str, column: pa.Array) -> pa.Array:

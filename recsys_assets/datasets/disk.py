@@ -1,0 +1,200 @@
+"""The disk: places for this user alone, content that survives a power cut, and faults of a disk by their names.
+
+Whatever this project writes lies in folders of mode 0700: they are made so here, and the programs that people start
+set a umask of 077 (`keep_private`), because SQLite, WiredTiger, DuckDB and the like take no mode. A folder that is
+there already keeps its mode: whoever wants to share one opens it once with chmod.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsys_assets.settings import settings
+
+PRIVATE = 0o700
+_FAULTS = {  # what is said of the place, and what to do
+    errno.ENOSPC: ("is full", "make room"),
+    errno.EDQUOT: ("is over this user's quota", "make room"),
+    errno.EROFS: ("is on a read-only file system", "make it writable"),
+    errno.EACCES: ("may not be written by this user", "get the right to write there"),
+    errno.EPERM: ("may not be written by this user", "get the right to write there"),
+    errno.ELOOP: ("has a link where a file of the project belongs", "remove the link"),
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# How SQLite says it, and libraries that do not pass the system's number on.
+_SAID = {
+    "database or disk is full": errno.ENOSPC,
+    "attempt to write a readonly database": errno.EACCES,
+    "unable to open database file": errno.EACCES,
+    "'max_temp_directory_size' setting": errno.ENOSPC,  # DuckDB's limit is the room that there is
+    **{os.strerror(code): code for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)},
+}
+# So says SQLite where there is no room for its write-ahead log, even when it reads; and where a disk is broken.
+_IO_ERROR, _NOTHING = "disk I/O error", 2**20
+# Some file systems cannot sync a folder, and a folder that may be entered and not listed cannot be opened.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
+_AT_ONCE = 16  # syncs that wait together share one commit of the file system's journal
+
+
+class PlaceUnwritable(OSError):
+    """A place is full, read-only or someone else's; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder that is written to.
+
+    Attributes:
+        what: what people call it.
+        folder: where it lies.
+        variable: the setting that moves it.
+    """
+
+    what: str
+    folder: Path
+    variable: str
+
+
+def keep_private() -> None:
+    """Let what this process and its children write be read by this user only."""
+    os.umask(0o077)
+
+
+def private_folder(folder: Path) -> list[Path]:
+    """Make a folder and its missing parents for this user alone; returns the folders that got a new entry by it."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=PRIVATE, exist_ok=True)  # another process may make it too
+    return [each.parent for each in missing]
+
+
+def own_folder(folder: Path) -> Path:
+    """A folder at a name that others can guess, as in /tmp: made for this user, and refused where it is not theirs.
+
+    Raises:
+        PlaceUnwritable: it is a link, belongs to someone else, or others can write to it.
+    """
+    if not folder.is_symlink():
+        private_folder(folder)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PlaceUnwritable(
+            f"{folder} is not a folder that only this user can write to: remove it, or set TMPDIR to a folder of yours"
+        )
+    folder.chmod(PRIVATE)
+    return folder
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    descriptor = None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in _NO_FOLDER_SYNC):
+            raise
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def sync_all(paths: Iterable[Path]) -> None:
+    """Sync several files or folders, in no order."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(sync, paths))
+
+
+def sync_tree(folder: Path) -> None:
+    """Sync all files below a folder, then the folders."""
+    inside = list(folder.rglob("*"))
+    sync_all(path for path in inside if not path.is_dir())
+    sync_all([folder, *(path for path in inside if path.is_dir())])
+
+
+@contextlib.contextmanager
+def written_to(place: Place) -> Iterator[None]:
+    """Name the place where the block fails because it is full or may not be written.
+
+    Where there is no room the fullest of all places that are written to is named: many libraries do not say which.
+
+    Raises:
+        PlaceUnwritable: that was the reason. Any other error passes, also one that the package has named already.
+    """
+    try:
+        yield
+    except Exception as error:
+        code = None if type(error).__module__.startswith("recsys_assets.") else _fault(error, place.folder)
+        fullest = min((place, *places()), key=_free)
+        if code is None and _IO_ERROR in str(error) and _free(fullest) < _NOTHING:
+            code = errno.ENOSPC
+        if code is None:
+            raise
+        raise PlaceUnwritable(_told(code, fullest if code in _FULL else place, error)) from error
+
+
+def places() -> list[Place]:
+    """Where this installation writes on this machine."""
+    place = settings()
+    lake = [] if "://" in place.lake else [Place("the lake", Path(place.lake), "RECSYS_LAKE")]
+    return [
+        *lake,
+        Place("the landing folder", place.landing, "RECSYS_LANDING"),
+        Place("the data folder", place.data, "RECSYS_DATA"),
+        history(),
+        Place("the temporary folder", Path(tempfile.gettempdir()), "TMPDIR"),
+    ]
+
+
+def history() -> Place:
+    """Where Dagster writes what it did, runs and their logs."""
+    return Place(
+        "Dagster's history", Path(os.environ.get("DAGSTER_HOME") or settings().home) / ".dagster", "DAGSTER_HOME"
+    )
+
+
+def _told(code: int, place: Place, error: Exception) -> str:
+    said, (what, advice), usage = str(error).splitlines()[0], _FAULTS[code], _usage(place.folder)
+    room = f"{_free(place) / 1e6:,.1f} MB of {usage.f_blocks * usage.f_frsize / 1e6:,.1f} MB are free"
+    if code == errno.ENOSPC and usage.f_favail == 0:
+        room = "no further file fits"  # the file system has run out of inodes
+    return (
+        f"{place.what} {what}: {place.folder} ({room}): {advice}, or set {place.variable} to another place, "
+        f"then run the command again [{said}]"
+    )
+
+
+def _fault(error: BaseException | None, folder: Path) -> int | None:
+    """The system's number of the fault that an error, or one that it comes from, tells of the folder."""
+    if error is None:
+        return None
+    number = error.errno if isinstance(error, OSError) and error.errno in _FAULTS else None
+    code = number or next((code for said, code in _SAID.items() if said in str(error)), None)
+    if code in _FULL or (code is not None and _names(error, folder)):
+        return code
+    return _fault(error.__cause__ or (None if error.__suppress_context__ else error.__context__), folder)
+
+
+def _names(error: BaseException, folder: Path) -> bool:
+    """Whether an error is about the folder, what is in it or one that it lies in; SQLite's names no file."""
+    file = getattr(error, "filename", None)
+    return "database" in str(error) or str(folder) in f"{error} {file}" or (bool(file) and Path(file) in folder.parents)
+
+
+def _usage(folder: Path) -> os.statvfs_result:
+    """The room of the file system of a folder, or of the nearest one above it that is there and may be looked at."""
+    try:
+        return os.statvfs(folder)
+    except OSError:
+        return _usage(folder.absolute().parent)
+
+
+def _free(place: Place) -> int:
+    usage = _usage(place.folder)
+    return usage.f_bavail * usage.f_frsize
