@@ -210,7 +210,7 @@ def test_a_killed_publisher_leaves_the_live_version_whole_and_the_rerun_complete
         moment = int((number - 3 + chance.random()) / KILLS * len(commands))
         wait = chance.uniform(0, 0.05) if number % 2 else 0.0
         *_, last = told(server.uri, number, moment, wait)
-        assert wait or last == commands[moment]
+        assert wait or last != "published"
         killed += last != "published"
         live, shown = look(server.uri)
         assert number - 1 <= shown <= live <= number  # the plain name follows a moment later

@@ -138,6 +138,19 @@ publish_assets = [
 ]
 
 
+def lacking(lake: Lake, day: str) -> list[str]:
+    """What collections are made of and the bizdate lacks, or what failed a check: their sets stay incomplete."""
+    reads = {asset for store in configured() for made in FAMILIES[store].values() for asset in made.reads}
+    return sorted(asset for asset in reads if not _is_sound(lake, asset, day))
+
+
+def _is_sound(lake: Lake, asset: str, day: str) -> bool:
+    try:
+        return not lake.manifest(asset, day).failed_checks
+    except (PartitionMissing, PartitionDamaged):
+        return False
+
+
 def unused() -> set[dg.AssetKey]:
     """The assets of stores whose URI is not set."""
     return {dg.AssetKey(f"{store}_{name}") for store in FAMILIES.keys() - set(configured()) for name in FAMILIES[store]}
