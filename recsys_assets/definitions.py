@@ -12,7 +12,7 @@ from recsys_assets.assets import assets_of
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.io_managers import LakeIOManager
-from recsys_assets.jobs import champion, everything
+from recsys_assets.jobs import champion, everything, ingest
 from recsys_assets.resources import resources
 from recsys_assets.schedules import daily_schedule
 from recsys_assets.sensors import champion_sensor, new_data_sensor
@@ -28,7 +28,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     provided = {**resources(), **(overrides or {})}
     return dg.Definitions(
         assets=assets_of(load_profile()),
-        jobs=[everything, champion],
+        jobs=[everything, ingest, champion],
         schedules=[daily_schedule],
         sensors=[new_data_sensor, champion_sensor],
         resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])},

@@ -1,43 +1,84 @@
 """Sensors: what runs when something changed."""
 
+import dataclasses
 import datetime as dt
+import json
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
+from dagster._core.events import RunFailureReason
+from dagster._core.execution.retries import auto_reexecution_should_retry_run
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from recsys_assets.datasets.landing import fingerprint, landed_bizdates, newest_change
+from recsys_assets.assets.publish import lacking
+from recsys_assets.datasets.landing import fingerprint, hashes, landed_bizdates, newest_change
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.jobs import champion, everything
+from recsys_assets.instance import end_dead_runs
+from recsys_assets.jobs import PRIORITY, TURN, champion, everything, in_turn, ingest
+from recsys_assets.lake import Lake, PartitionDamaged, PartitionMissing
+from recsys_assets.partitions import span_tags, stretches
 from recsys_assets.resources import Dataset, LakeStore
 
 # A file that changed less than this many seconds ago may still be being written.
 SETTLED_SECONDS = 5.0
+WILL_RETRY, REASON = "dagster/will_retry", "dagster/failure_reason"
+RECENT = 20  # failed runs that are looked at: those that wait to be retried are the newest
+
+
+@dataclass
+class Seen:
+    """The cursor of `new_data_sensor`.
+
+    Attributes:
+        until: time of the newest change that was looked at.
+        asked: for each day the content for which a run was asked, until the lake is made of it.
+        waiting: days whose run is still to be asked for.
+    """
+
+    until: float = 0.0
+    asked: dict[str, str] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, cursor: str | None) -> "Seen":
+        """The cursor, or that of the first tick; an older version of this project kept the time alone."""
+        content = json.loads(cursor or "{}")
+        return cls(**content) if isinstance(content, dict) else cls(until=float(content))
 
 
 @dg.sensor(
-    job=everything,
+    jobs=[everything, ingest],
     minimum_interval_seconds=30,
-    description="Starts the bizdate whose landing files are new or changed, once they have stopped changing.",
+    description="Starts the bizdates whose landing files are new or have other content, the newest of them first.",
 )
 def new_data_sensor(context: dg.SensorEvaluationContext, dataset: Dataset, lake: LakeStore) -> dg.SensorResult:
-    """One run for each bizdate whose landing files came or changed after the cursor.
+    """A run of `everything` for each day whose landed content is not what `interactions` was made of.
 
-    The cursor is the time of the newest change that was seen. On the first tick there is none: the days that
-    `interactions` lacks are new then, so that turning the sensor on does not run the whole past again. The
-    run key carries the files' fingerprint: Dagster never starts the same state of a day twice.
+    Files count once they have stopped changing; copied or touched they are no news. A day is made of the events of all
+    days before it. So older days are ingested first, a stretch of them as one run; then the newest day is built, which
+    is made of them; and when that has ended the older days are built, the latest of them first. On the first tick
+    the whole past is looked at, and what the lake has is not run again.
     """
-    profile = dataset.load()
-    news = {day: _became_news(profile, day) for day in landed_bizdates(profile)}
-    settled = {day: when for day, when in news.items() if when <= time.time() - SETTLED_SECONDS}
-    if context.cursor:
-        due = [day for day, when in settled.items() if when > float(context.cursor)]
+    profile, seen = dataset.load(), Seen.read(context.cursor)
+    changed = {day: _became_news(profile, day) for day in landed_bizdates(profile)}
+    settled = {day: when for day, when in changed.items() if when <= time.time() - SETTLED_SECONDS}
+    news, asked = _look(profile, lake.lake, seen, settled)
+    newest, until = max(settled, default=""), max([seen.until, *settled.values()])
+    waiting = sorted({*seen.waiting, *news, *([newest] if news else [])} & changed.keys(), reverse=True)
+    older = [day for day in news if day < newest]
+    if older:
+        requests = [_ingestion(*stretch, until) for stretch in stretches([dt.date.fromisoformat(day) for day in older])]
     else:
-        due = sorted(settled.keys() - set(lake.lake.bizdates("interactions")))
-    requests = [dg.RunRequest(partition_key=day, run_key=f"{day}:{fingerprint(profile, day)}") for day in due]
+        due = [day for day in _due(context.instance, waiting, newest) if day in settled]
+        requests = [_building(profile, day, newest, until) for day in due]
+        waiting = [day for day in waiting if day not in due]
     return dg.SensorResult(
         run_requests=requests,
-        skip_reason=None if requests else "no landing file is new, or the new ones are still being written",
-        cursor=repr(max(settled.values(), default=0.0)),
+        skip_reason=None if requests else _why_not(waiting),
+        cursor=json.dumps(dataclasses.asdict(Seen(until, asked, waiting))),
     )
 
 
@@ -47,18 +88,111 @@ def new_data_sensor(context: dg.SensorEvaluationContext, dataset: Dataset, lake:
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="After a failed run, chooses the champion among the models that were built, and publishes.",
 )
-def champion_sensor(context: dg.RunFailureSensorContext) -> dg.RunRequest:
-    """A run of `rank_champion` and what follows it, for the bizdate of a run that failed.
+def champion_sensor(
+    context: dg.RunFailureSensorContext, dataset: Dataset, lake: LakeStore
+) -> dg.RunRequest | dg.SkipReason:
+    """A run of `rank_champion` and what follows it, for the bizdate of a run that failed and is not retried.
 
     Dagster skips what is downstream of a failed step. One model that fails must not keep the others from being served,
     nor pass in silence: the champion is made and says why the model was not eligible, or fails and says what it lacks.
-    What else failed keeps its own collections from being published, and the release that would need them.
+    Where something is missing that collections are made of, the champion alone is made: a tag of the run says what is
+    missing, and the sets of the day before stay live.
     """
     run = context.dagster_run
-    return dg.RunRequest(partition_key=run.tags["dagster/partition"], run_key=run.run_id)
+    if _will_be_retried(context.instance, run):
+        return dg.SkipReason(f"run {run.run_id} is about to be retried")
+    day, tags = run.tags["dagster/partition"], {name: run.tags[name] for name in (TURN, PRIORITY) if name in run.tags}
+    missing = lacking(lake.lake, day) if dataset.load().has_entities else []
+    if not missing:
+        return dg.RunRequest(partition_key=day, run_key=run.run_id, tags=tags)
+    tags["recsys/not_published_for_lack_of"] = ", ".join(missing)
+    return dg.RunRequest(
+        partition_key=day, run_key=run.run_id, tags=tags, asset_selection=[dg.AssetKey("rank_champion")]
+    )
 
 
 def _became_news(profile: Profile, day: str) -> float:
     """When a file of the day last changed, but not before the day was over (UTC): only then is it a partition."""
     over = dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC) + dt.timedelta(days=1)
     return max(newest_change(profile, day), over.timestamp())
+
+
+def _look(
+    profile: Profile, lake: Lake, seen: Seen, settled: Mapping[str, float]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Days with other content than the lake is made of and no run was asked for; and all for which one was asked.
+
+    A day for which a run was asked is looked at again until the lake has its content: the run may have read the
+    files before they changed back.
+    """
+    news, asked = {}, dict(seen.asked)
+    for day, when in settled.items():
+        if when <= seen.until and day not in seen.asked:
+            continue
+        content, last = fingerprint(profile, day), seen.asked.get(day)
+        if _is_made_of(lake, day, hashes(profile, day), first=not seen.until):
+            if last == content:
+                del asked[day]
+        elif last != content:
+            news[day] = asked[day] = content
+    return news, asked
+
+
+def _is_made_of(lake: Lake, day: str, landed: Mapping[str, str], *, first: bool) -> bool:
+    """Whether `interactions` of the day was made of these files; one that does not say is, on a first tick."""
+    try:
+        return bool(lake.manifest("interactions", day).config.get("landed", landed if first else None) == landed)
+    except (PartitionMissing, PartitionDamaged):
+        return False
+
+
+def _due(instance: dg.DagsterInstance, waiting: Sequence[str], newest: str) -> Sequence[str]:
+    """Those of the days that wait whose turn it is: the newest once what it is made of is ingested, then the others."""
+    if not waiting:
+        return []
+    end_dead_runs(instance)
+    if _is_busy(instance, job_name=ingest.name):
+        return []
+    if newest in waiting:
+        return [newest]
+    return [] if _is_busy(instance, tags={TURN: "now"}) else waiting
+
+
+def _is_busy(instance: dg.DagsterInstance, **which: Any) -> bool:
+    """Whether such a run waits, goes on, or failed and is about to be retried."""
+    if instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, **which), limit=1):
+        return True
+    failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], **which), limit=RECENT)
+    return any(run.is_complete_and_waiting_to_retry for run in failed)
+
+
+def _will_be_retried(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether Dagster will start the run again by itself. It says so in a tag, an instant after the failure."""
+    said = run.tags.get(WILL_RETRY)
+    if said is None and instance.run_retries_enabled:
+        reason = run.tags.get(REASON)
+        return auto_reexecution_should_retry_run(instance, run, RunFailureReason(reason) if reason else None)
+    return said == "true"
+
+
+def _ingestion(first: dt.date, last: dt.date, until: float) -> dg.RunRequest:
+    """The events of a stretch of days, as one run."""
+    span = first.isoformat(), last.isoformat()
+    tags = in_turn("now", span[1])
+    key = f"{ingest.name}:{':'.join(span)}:{until!r}"
+    if first == last:
+        return dg.RunRequest(partition_key=span[0], job_name=ingest.name, run_key=key, tags=tags)
+    return dg.RunRequest(job_name=ingest.name, run_key=key, tags=tags | span_tags(*span))
+
+
+def _building(profile: Profile, day: str, newest: str, until: float) -> dg.RunRequest:
+    """Everything of a day. The key has the time, for a content that came back is another reason to run."""
+    key = f"{day}:{fingerprint(profile, day)}:{until!r}"
+    tags = in_turn("now" if day == newest else "later", day)
+    return dg.RunRequest(partition_key=day, job_name=everything.name, run_key=key, tags=tags)
+
+
+def _why_not(waiting: Sequence[str]) -> str:
+    if waiting:
+        return f"{len(waiting)} bizdates, {waiting[0]} first, wait for the run of newer ones or of ingest to end"
+    return "no landing file has new content, or the new ones are still being written"

@@ -8,7 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_assets.stores.publish import VerificationFailed, publish, roll_back, verify
+from recsys_assets.stores.publish import (
+    NothingToRollBackTo,
+    VerificationFailed,
+    publish,
+    roll_back,
+    roll_back_all,
+    show_set,
+    verify,
+)
+from recsys_assets.stores.remarks import remarks
 from recsys_assets.stores.store import KEY, Store, VersionMissing
 
 OLD, NEW, NEWER = "2026-01-05.aaaaaaaaaaaa", "2026-01-06.bbbbbbbbbbbb", "2026-01-07.cccccccccccc"
@@ -77,6 +86,43 @@ class StoreContract:
         with pytest.raises(VersionMissing):
             store.read("user", ["7"], NEW)
 
+    def test_a_set_goes_live_together_or_not_at_all(self, store: Store) -> None:
+        for collection in ("item", "user"):
+            store.write(collection, OLD, self.table())
+            store.go_live(collection, OLD)
+        store.write("item", NEW, self.table())
+        with pytest.raises(VersionMissing):
+            store.switch({"item": NEW, "user": NEW})
+        assert (store.live("item"), store.live("user")) == (OLD, OLD)
+        store.write("user", NEW, self.table())
+        store.switch({"item": NEW, "user": NEW})
+        assert (store.live("item"), store.live("user")) == (NEW, NEW)
+
+    def test_a_set_of_an_earlier_bizdate_stays_behind_if_one_of_its_collections_is_later(self, store: Store) -> None:
+        for version in (OLD, NEW, NEWER):
+            for collection in ("item", "user"):
+                store.write(collection, version, self.table())
+        assert show_set(store, {"item": NEW, "user": NEW}) == NEW[:10]
+        store.go_live("item", OLD)
+        assert show_set(store, {"item": OLD, "user": OLD}) == NEW[:10]
+        assert (store.live("item"), store.live("user")) == (OLD, NEW)
+        assert [each for each in remarks("a", store) if "mixture" in each and f"item of {OLD[:10]}" in each]
+        assert show_set(store, {"item": NEWER, "user": NEWER}) == NEWER[:10]
+        assert list(remarks("a", store)) == []
+
+    def test_all_collections_go_back_to_a_bizdate_or_none_does(self, store: Store) -> None:
+        for version in (OLD, NEW):
+            for collection in ("item", "user"):
+                publish(store, collection, version, self.table(), no_gate, keep=3)
+        assert roll_back_all([store]) == [{"item": OLD, "user": OLD}]
+        assert (store.live("item"), store.live("user")) == (OLD, OLD)
+        store.switch({"item": NEW, "user": NEW})
+        store.drop("item", OLD)
+        for to in (None, OLD[:10]):
+            with pytest.raises(NothingToRollBackTo):
+                roll_back_all([store], to)
+        assert (store.live("item"), store.live("user")) == (NEW, NEW)
+
     def test_a_dropped_version_is_gone_and_the_others_stay(self, store: Store) -> None:
         for version in (OLD, NEW):
             store.write("user", version, self.table())
@@ -127,6 +173,17 @@ class StoreContract:
             with pytest.raises(VerificationFailed):
                 verify(store, "user", NEW, self.table())
             assert store.versions("user") == []
+
+    def test_other_rows_of_a_live_version_are_named_and_stay_until_it_is_not_live(self, store: Store) -> None:
+        publish(store, "user", OLD, self.table(), no_gate, keep=3)
+        publish(store, "user", NEW, self.table(shift=1.0), no_gate, keep=3)
+        with pytest.raises(VerificationFailed, match="is live, .*recsys rollback"):
+            publish(store, "user", NEW, self.table(), no_gate, keep=3)
+        assert store.live("user") == NEW
+        roll_back(store, "user")
+        with pytest.raises(VerificationFailed):
+            publish(store, "user", NEW, self.table(), no_gate, keep=3)
+        assert publish(store, "user", NEW, self.table(), no_gate, keep=3).live == NEW
 
     def test_readers_see_the_live_version_whole_while_new_ones_take_its_place(self, store: Store) -> None:
         shown = [self.table(shift=float(number)) for number in range(12)]

@@ -2,7 +2,9 @@
 
 import contextlib
 import datetime as dt
+import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -13,11 +15,13 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import ScheduleInstigatorData
+from dagster._core.test_utils import create_run_for_test
 
 from recsys_assets import sensors
-from recsys_assets.datasets.landing import landing_files
+from recsys_assets.datasets.landing import hashes, landing_files
+from recsys_assets.datasets.profile import load_profile
 from recsys_assets.definitions import defs
-from recsys_assets.lake import MANIFEST, Lake
+from recsys_assets.lake import MANIFEST, Lake, days
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.sensors import new_data_sensor
 from recsys_assets_tests.dagster_dev import REPOSITORY, Backfilled, DagsterDev
@@ -27,15 +31,15 @@ CLOCK = 0.02  # seconds; file times are as coarse as the kernel's clock, 1 to 10
 
 
 class Watched:
-    """A landing folder and a lake that the sensor looks at."""
+    """A landing folder and a lake that the sensor looks at, and an instance in which its runs are queued."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, instance: dg.DagsterInstance) -> None:
         self.landing, self.lake = folder / "landing" / "sample", Lake(str(folder / "lake"), "sample")
-        resources = {
+        self.instance, self.cursor = instance, ""
+        self._resources = {
             "dataset": Dataset(profile="sample"),
             "lake": LakeStore(root=str(folder / "lake"), profile="sample"),
         }
-        self._resources = resources
 
     def put(self, day: str, text: str = "user_id", table: str = "interactions", name: str = "a.csv") -> Path:
         time.sleep(CLOCK)
@@ -44,89 +48,214 @@ class Watched:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def tick(self, cursor: str | None = None) -> dg.SensorResult:
-        with dg.build_sensor_context(cursor=cursor, resources=self._resources) as context:
+    def tick(self) -> list[tuple[str, str]]:
+        """Job and day, or first and last day, of what the sensor asks for; each is a run that is queued then."""
+        with dg.build_sensor_context(self.instance, self.cursor, resources=self._resources) as context:
             result = new_data_sensor(context)
         assert isinstance(result, dg.SensorResult)
         assert bool(result.run_requests) is (result.skip_reason is None)
-        return result
+        self.cursor = result.cursor or ""
+        return [self._queue(request) for request in result.run_requests or []]
+
+    def _queue(self, request: dg.RunRequest) -> tuple[str, str]:
+        span = [
+            request.tags[f"dagster/asset_partition_range_{end}"]
+            for end in ("start", "end")
+            if not request.partition_key
+        ]
+        days = request.partition_key or " to ".join(span)
+        tags = {**request.tags, "days": days, "dagster/run_key": str(request.run_key)}
+        create_run_for_test(self.instance, job_name=str(request.job_name), tags=tags)
+        return str(request.job_name), days
+
+    def end(self, *, killed: bool = False) -> list[str]:
+        """End what is queued, and ingest its days unless it was killed; then it is to be retried."""
+        runs = self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.NOT_STARTED]))
+        for run in runs:
+            self.instance.handle_run_event(run.run_id, ended(run, killed), dt.datetime.now(dt.UTC))
+            if killed:
+                self.instance.add_run_tags(run.run_id, {"dagster/will_retry": "true"})
+            else:
+                first, _, last = run.tags["days"].partition(" to ")
+                for day in days(*map(dt.date.fromisoformat, (first, last or first))):
+                    self.ingest(day)
+        return sorted(run.tags["days"] for run in runs)
+
+    def ingest(self, day: str) -> None:
+        """A partition that was made of what lies there."""
+        with self.lake.draft("interactions", day) as draft:
+            draft.manifest.config = {"landed": hashes(load_profile("sample"), day)}
 
 
-def days_of(result: dg.SensorResult) -> list[str]:
-    return [str(request.partition_key) for request in result.run_requests or []]
+def ended(run: dg.DagsterRun, killed: bool) -> dg.DagsterEvent:
+    kind = dg.DagsterEventType.RUN_FAILURE if killed else dg.DagsterEventType.RUN_SUCCESS
+    return dg.DagsterEvent(kind.value, run.job_name, message="")
 
 
 @pytest.fixture
-def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     monkeypatch.setenv("RECSYS_LANDING", str(tmp_path / "landing"))
     monkeypatch.setattr(sensors, "SETTLED_SECONDS", 0.0)
-    return Watched(tmp_path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Watched(tmp_path, instance)
 
 
-def test_days_that_landed_are_requested_once_and_in_order(watched: Watched) -> None:
+def everything(*days: str) -> list[tuple[str, str]]:
+    return [("everything", day) for day in days]
+
+
+def test_older_days_are_ingested_then_the_newest_is_built_then_the_older_ones_latest_first(watched: Watched) -> None:
     for day in reversed(DAYS):
         watched.put(day)
-    first = watched.tick()
-    assert days_of(first) == DAYS
-    assert days_of(watched.tick(first.cursor)) == []
+    assert watched.tick() == [("ingest", f"{DAYS[0]} to {DAYS[1]}")]
+    assert watched.tick() == []
+    watched.end()
+    assert watched.tick() == everything(DAYS[2])
+    assert watched.tick() == []
+    watched.end()
+    assert watched.tick() == everything(DAYS[1], DAYS[0])
+    assert watched.tick() == []
+    watched.end()
+    assert watched.tick() == []
+
+
+def test_runs_of_older_days_never_take_the_turn_or_the_place_of_the_newest(watched: Watched) -> None:
+    for day in DAYS:
+        watched.put(day)
+    for _ in range(3):
+        watched.tick()
+        watched.end()
+    runs = watched.instance.get_runs()
+    turns = {run.tags["days"]: run.tags["recsys/turn"] for run in runs if run.job_name == "everything"}
+    assert turns == {DAYS[2]: "now", DAYS[1]: "later", DAYS[0]: "later"}
+    by_priority = sorted(
+        (run for run in runs if run.job_name == "everything"), key=lambda run: int(run.tags["dagster/priority"])
+    )
+    assert [run.tags["days"] for run in by_priority] == DAYS
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_older_days_wait_for_the_retry_of_a_run_that_was_killed(watched: Watched, killed: int) -> None:
+    for day in DAYS:
+        watched.put(day)
+    for nth in (1, 2):
+        watched.tick()
+        watched.end(killed=nth == killed)
+        if nth == killed:
+            assert watched.tick() == []
+            (run,) = watched.instance.get_runs(limit=1)
+            watched.instance.add_run_tags(run.run_id, {"dagster/auto_retry_run_id": "the retry"})
+    assert watched.tick() == everything(DAYS[1], DAYS[0]) if killed == 2 else everything(DAYS[2])
 
 
 def test_on_the_first_tick_days_that_the_lake_has_are_not_run_again(watched: Watched) -> None:
     for day in DAYS:
         watched.put(day)
-    with watched.lake.draft("interactions", DAYS[0]):
-        pass
-    first = watched.tick()
-    assert days_of(first) == DAYS[1:]
-    watched.put(DAYS[0], "changed")
-    assert days_of(watched.tick(first.cursor)) == [DAYS[0]]
+    watched.ingest(DAYS[0])
+    with watched.lake.draft("interactions", DAYS[1]):
+        pass  # made before it was recorded of what
+    assert watched.tick() == everything(DAYS[2])
 
 
 def test_with_nothing_landed_the_next_file_is_seen(watched: Watched) -> None:
-    first = watched.tick()
-    assert days_of(first) == []
+    assert watched.tick() == []
     watched.put(DAYS[0])
-    assert days_of(watched.tick(first.cursor)) == [DAYS[0]]
+    assert watched.tick() == everything(DAYS[0])
+
+
+@pytest.fixture
+def built(watched: Watched) -> Watched:
+    """All days landed and built."""
+    for day in DAYS:
+        watched.put(day)
+        watched.ingest(day)
+    assert watched.tick() == []
+    return watched
 
 
 @pytest.mark.parametrize(("table", "name"), [("interactions", "a.csv"), ("interactions", "b.csv"), ("users", "a.csv")])
-def test_a_changed_or_further_file_runs_its_day_again_under_another_key(
-    watched: Watched, table: str, name: str
+def test_a_changed_or_further_file_of_an_older_day_builds_the_newest_and_then_it(
+    built: Watched, table: str, name: str
 ) -> None:
-    for day in DAYS:
-        watched.put(day)
-    before = watched.tick()
-    watched.put(DAYS[1], "changed", table, name)
-    after = watched.tick(before.cursor)
-    assert days_of(after) == [DAYS[1]]
-    keys = {request.run_key for result in (before, after) for request in result.run_requests or []}
-    assert len(keys) == 4
+    built.put(DAYS[1], "changed", table, name)
+    assert built.tick() == [("ingest", DAYS[1])]
+    built.end()
+    assert built.tick() == everything(DAYS[2])
+    built.end()
+    assert built.tick() == everything(DAYS[1])
 
 
-def test_the_same_files_have_the_same_run_key_so_that_dagster_starts_them_once(watched: Watched) -> None:
+@pytest.mark.parametrize("again", ["touched", "copied over", "replaced by a copy", "its mode changed"])
+def test_the_same_bytes_again_are_no_news(built: Watched, tmp_path: Path, again: str) -> None:
+    file = built.put(DAYS[2], "user_id")
+    if again == "touched":
+        file.touch()
+    elif again == "copied over":
+        shutil.copy(shutil.copy(file, tmp_path / "copy"), file)
+    elif again == "replaced by a copy":
+        shutil.copy(file, tmp_path / "copy").replace(file)
+    else:
+        file.chmod(0o600)
+    assert built.tick() == []
+
+
+def test_a_day_that_changed_back_is_news_only_if_the_lake_was_made_of_the_other_content(built: Watched) -> None:
+    keys = set()
+    for text, news in (("other", True), ("other", False), ("user_id", True), ("other", True), ("user_id", True)):
+        built.put(DAYS[2], text)
+        assert built.tick() == (everything(DAYS[2]) if news else []), text
+        keys |= {run.tags["dagster/run_key"] for run in built.instance.get_runs()}
+        built.end()
+    assert len(keys) == 4  # Dagster starts a key once
+    built.put(DAYS[2], "other")
+    built.put(DAYS[2], "user_id")
+    assert built.tick() == []
+
+
+def test_a_day_that_changed_back_while_its_run_read_it_is_run_again(built: Watched) -> None:
+    built.put(DAYS[2], "other")
+    read = hashes(load_profile("sample"), DAYS[2])
+    assert built.tick() == everything(DAYS[2])
+    built.put(DAYS[2], "user_id")
+    assert built.tick() == []
+    built.end()
+    with built.lake.draft("interactions", DAYS[2]) as draft:
+        draft.manifest.config = {"landed": read}
+    assert built.tick() == everything(DAYS[2])
+
+
+def test_a_day_whose_run_failed_is_not_asked_for_again_until_its_content_changes(watched: Watched) -> None:
     file = watched.put(DAYS[0])
-    before = watched.tick()
-    file.chmod(0o600)
-    again = watched.tick()
-    assert [request.run_key for request in before.run_requests or []] == [
-        request.run_key for request in again.run_requests or []
-    ]
+    assert watched.tick() == everything(DAYS[0])
+    watched.end(killed=True)
+    file.touch()
+    assert watched.tick() == []
+    watched.put(DAYS[0], "corrected")
+    assert watched.tick() == everything(DAYS[0])
+
+
+def test_the_cursor_of_an_older_version_is_the_time_of_the_newest_change(built: Watched) -> None:
+    built.cursor = repr(json.loads(built.cursor)["until"])
+    assert built.tick() == []
+    built.put(DAYS[2], "changed")
+    assert built.tick() == everything(DAYS[2])
 
 
 def test_a_file_moved_in_with_an_old_time_is_seen(watched: Watched, tmp_path: Path) -> None:
     watched.put(DAYS[1])
-    cursor = watched.tick().cursor
+    watched.tick()
+    watched.end()
     watched.put(DAYS[0]).rename(tmp_path / "elsewhere.csv")
     os.utime(tmp_path / "elsewhere.csv", (0, 0))
-    assert days_of(watched.tick(cursor)) == []
+    assert watched.tick() == []
     (tmp_path / "elsewhere.csv").rename(watched.landing / "interactions" / f"bizdate={DAYS[0]}" / "a.csv")
-    assert days_of(watched.tick(cursor)) == [DAYS[0]]
+    assert watched.tick() == [("ingest", DAYS[0])]
 
 
 def test_hidden_and_temporary_files_are_left_alone(watched: Watched) -> None:
     for name in (".a.csv.tmp", "_a.csv", "a.csv.tmp", ".a.csv"):
         watched.put(DAYS[0], name=name)
-    assert days_of(watched.tick()) == []
+    assert watched.tick() == []
 
 
 def test_a_day_that_is_being_written_waits_and_holds_nobody_up(
@@ -141,14 +270,13 @@ def test_a_day_that_is_being_written_waits_and_holds_nobody_up(
     settled = watched.put(DAYS[0])
     watched.put(DAYS[1])
     at(settled, 3_600 + CLOCK / 2)
-    first = watched.tick()
-    assert days_of(first) == [DAYS[0]]
+    assert watched.tick() == everything(DAYS[0])
+    watched.end()
     file = watched.put(DAYS[1], "still being written")
     at(file, 3_600 - CLOCK / 2)
-    second = watched.tick(first.cursor)
-    assert days_of(second) == []
+    assert watched.tick() == []
     at(file, 3_600 + CLOCK / 2)
-    assert days_of(watched.tick(second.cursor)) == [DAYS[1]]
+    assert watched.tick() == everything(DAYS[1])
 
 
 def test_a_day_that_is_not_over_is_requested_once_it_is(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,11 +284,27 @@ def test_a_day_that_is_not_over_is_requested_once_it_is(watched: Watched, monkey
     watched.put(today.isoformat())
     watched.put("2999-01-01")
     watched.put(DAYS[0])
-    first = watched.tick()
-    assert days_of(first) == [DAYS[0]]
+    assert watched.tick() == everything(DAYS[0])
+    watched.end()
     tomorrow = time.time() + 86_400
     monkeypatch.setattr("recsys_assets.sensors.time.time", lambda: tomorrow)
-    assert days_of(watched.tick(first.cursor)) == [today.isoformat()]
+    assert watched.tick() == everything(today.isoformat())
+
+
+def test_a_tick_over_three_hundred_days_is_quick(watched: Watched) -> None:
+    first = load_profile("sample").first_bizdate
+    known = days(first, first + dt.timedelta(days=299))
+    folder = watched.landing / "interactions"
+    for day in known:
+        (folder / f"bizdate={day}").mkdir(parents=True)
+        (folder / f"bizdate={day}" / "a.csv").write_text(day)
+        watched.ingest(day)
+    start = time.process_time()
+    assert watched.tick() == []
+    assert time.process_time() - start < 3
+    start = time.process_time()
+    assert watched.tick() == []
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.filterwarnings("ignore:Asset job everything", "ignore:.*run_request_for_partition:DeprecationWarning")

@@ -14,10 +14,10 @@ from click.testing import CliRunner, Result
 from recsys_assets.cli import main, places
 from recsys_assets.cli.days import NothingLanded, latest_bizdate
 from recsys_assets.cli.installation import differing
-from recsys_assets.cli.running import stretches
 from recsys_assets.cli.selection import select
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.lake import Lake
+from recsys_assets.partitions import stretches
 from recsys_assets_tests.conftest import PROJECT
 
 SMALL = ["--users", "60", "--items", "120", "--events", "3000", "--days", "8", "--seed", "7", "--to", "2026-06-30"]

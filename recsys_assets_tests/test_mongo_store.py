@@ -15,7 +15,9 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from recsys_assets.stores.mongo import MongoStore
+from recsys_assets.stores.mongo_releases import release_of
 from recsys_assets.stores.publish import publish
+from recsys_assets.stores.release import release_set
 from recsys_assets.stores.store import KEY, StoreError, Unrepresentable
 from recsys_assets_tests.mongo_servers import daemon
 from recsys_assets_tests.store_contract import NEW, OLD, StoreContract, no_gate, rows
@@ -193,11 +195,17 @@ def test_the_live_version_is_gone_when_it_is_dropped(store: MongoStore) -> None:
 
 
 def test_releases_have_growing_numbers_and_never_change(uri: str, store: MongoStore) -> None:
+    """Two writers whose sets are all of one bizdate: each decides on what the other has made current."""
     assert store.release() is None
+    store.write("user", NEW, rows())
+    named = {"user": {"version": NEW, "rows": 50}}
+
+    def content(writer: int, nth: int) -> dict[str, Any]:
+        return release_of(named, {"by": [writer, nth]})
 
     def put(writer: int) -> list[int]:
         with MongoStore(uri, store._database.name) as own:
-            return [own.put_release({"bizdate": NEW[:10], "by": [writer, nth]}) for nth in range(10)]
+            return [release_set(own, content(writer, nth))[0] for nth in range(10)]
 
     seen = []
     with ThreadPoolExecutor(2) as threads:
@@ -205,17 +213,36 @@ def test_releases_have_growing_numbers_and_never_change(uri: str, store: MongoSt
         while not all(each.done() for each in putting):
             seen.append((store.release() or {"number": 0})["number"])
         numbers = [each.result() for each in putting]
-    assert sorted(numbers[0] + numbers[1]) == list(range(1, 21))
+    assert len(set(numbers[0] + numbers[1])) == 20
     assert seen == sorted(seen)
     for writer, given in enumerate(numbers):
         assert given == sorted(given)
-        expected = [{"bizdate": NEW[:10], "by": [writer, nth], "number": number} for nth, number in enumerate(given)]
+        expected = [{**content(writer, nth), "number": number} for nth, number in enumerate(given)]
         assert [store.release(number) for number in given] == expected
-    assert store.release() == store.release(20)
+    assert store.release() == store.release(max(numbers[0] + numbers[1]))
 
 
 def test_a_release_that_no_document_can_hold_is_refused(store: MongoStore) -> None:
-    for content in ({"odd": object()}, {"odd": 2**64}):
+    for champion in ({"odd": object()}, {"odd": 2**64}):
         with pytest.raises(Unrepresentable, match=f"{store._database.name} cannot hold"):
-            store.put_release(content)
+            store.put_release(release_of({}, champion), None)
     assert store.release() is None
+
+
+def test_of_two_that_decide_on_the_same_release_one_is_told_to_look_again(store: MongoStore) -> None:
+    for version in (OLD, NEW):
+        store.write("user", version, rows())
+    first, second = (release_of({"user": {"version": version, "rows": 50}}, None) for version in (NEW, OLD))
+    assert store.put_release(first, None) == 1
+    assert store.put_release(second, None) is None
+    assert (store.live("user"), store.shown(), len(store.releases())) == (NEW, {"user": NEW}, 1)
+
+
+def test_a_name_that_a_release_does_not_hold_shows_nothing(
+    store: MongoStore, database: Database[dict[str, Any]]
+) -> None:
+    for name in ("user", "item"):
+        publish(store, name, OLD, rows(), no_gate, keep=3)
+    publish(store, "item", NEW, rows(), no_gate, keep=3)
+    assert store.put_release(release_of({"item": {"version": NEW, "rows": 50}}, None), store.release())
+    assert (store.shown(), database["user"].count_documents({})) == ({"item": NEW}, 0)

@@ -113,7 +113,7 @@ def test_a_server_in_trouble_is_a_named_error(
 def test_a_server_that_dies_is_away_and_back_again(tmp_path: Path) -> None:
     with daemon(tmp_path / "data") as server, MongoStore(server.uri + BRIEF, "x") as store:
         publish(store, "user", OLD, rows(), no_gate, keep=3)
-        store.put_release({"collections": {}})  # a write that waits for the log, and so for the view before it
+        store.add_release({})  # a write that waits for the log, and so for the view before it
         server.kill()
         with pytest.raises(StoreUnavailable, match=server.place):
             publish(store, "user", NEW, table(), no_gate, keep=3)

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from recsys_assets.cli import main
 from recsys_assets.stores.mongo import MongoStore
-from recsys_assets.stores.publish import publish
+from recsys_assets.stores.mongo_releases import content_of, release_of, versions_of
+from recsys_assets.stores.mongo_views import show_only
+from recsys_assets.stores.publish import publish, stage
 from recsys_assets.stores.registry import STORES, StoreNotConfigured, configured, opened
 from recsys_assets.stores.release import release_set
+from recsys_assets.stores.remarks import remarks
 from recsys_assets_tests.store_contract import NEW, NEWER, OLD, no_gate, rows
 
 
@@ -33,14 +37,18 @@ def store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MongoStore]:
                 found.drop(collection, version)
         for version in (OLD, NEW):
             for collection in ("user", "item"):
-                publish(found, collection, version, rows(5), no_gate, keep=3)
-            found.put_release(released(version))
+                stage(found, collection, version, rows(5), no_gate, keep=3)
+            assert release_set(found, released(version))[1]
         yield found
 
 
-def released(version: str) -> dict[str, object]:
+def released(version: str, champion: str = "") -> dict[str, Any]:
     collections = {name: {"version": version, "rows": 5} for name in ("item", "user")}
-    return {"bizdate": version[:10], "collections": collections, "champion": {"bizdate": version[:10]}}
+    return release_of(collections, {"bizdate": version[:10], "model": champion})
+
+
+def content(store: MongoStore) -> dict[str, Any]:
+    return content_of(store.release() or {})
 
 
 def recsys(*arguments: str) -> Result:
@@ -48,56 +56,100 @@ def recsys(*arguments: str) -> Result:
 
 
 @pytest.mark.usefixtures("store")
-def test_versions_are_listed_with_what_is_live_and_released() -> None:
+def test_versions_are_listed_with_what_is_live() -> None:
     shown = recsys("published")
     assert shown.exit_code == 0
     marked = [line.split("│")[1:-1] for line in shown.stdout.splitlines() if line.startswith("│")]
     assert [[cell.strip() for cell in line] for line in marked] == [
-        [f"mongo_{name}", version, "5", mark, mark]
+        [f"mongo_{name}", version, "5", mark]
         for name in ("item", "user")
         for version, mark in ((NEW, "yes"), (OLD, ""))
     ]
+    assert "mixture" not in shown.stdout
 
 
-def test_one_collection_goes_back_and_the_new_release_says_so(store: MongoStore) -> None:
+def test_one_collection_goes_back_and_what_is_live_is_called_a_mixture(store: MongoStore) -> None:
     before = store.release() or {}
     done = recsys("rollback", "mongo_user")
     assert (done.exit_code, store.live("user"), store.live("item")) == (0, OLD, NEW)
     release = store.release() or {}
     assert release["number"] == before["number"] + 1
     assert f"MongoDB release {release['number']} names it" in done.stdout
-    assert {name: each["version"] for name, each in release["collections"].items()} == {"item": NEW, "user": OLD}
+    assert versions_of(release) == store.shown() == {"item": NEW, "user": OLD}
+    assert (release["bizdate"], release["mixture"]) == (NEW[:10], [OLD[:10], NEW[:10]])
+    for shown in (done, recsys("published")):
+        assert (
+            f"mongo: what is live is a mixture of bizdates, user of {OLD[:10]} and the rest of {NEW[:10]}"
+            in shown.stdout
+        )
+    assert f"release {release['number']} of {OLD[:10]} and {NEW[:10]}" in recsys("published").stdout
+
+
+def test_collections_that_went_back_one_by_one_are_the_release_of_that_day(store: MongoStore) -> None:
+    for collection in ("mongo_user", "mongo_item"):
+        assert recsys("rollback", collection).exit_code == 0
+    assert content(store) == released(OLD)
+    assert "mixture" not in recsys("published").stdout
 
 
 def test_all_collections_go_back_together_with_the_champion_of_that_day(store: MongoStore) -> None:
     done = recsys("rollback", "--all")
     assert (done.exit_code, store.live("user"), store.live("item")) == (0, OLD, OLD)
-    release = store.release() or {}
-    assert {key: release[key] for key in ("bizdate", "collections", "champion")} == released(OLD)
+    assert content(store) == released(OLD)
 
 
-def test_a_set_of_an_earlier_bizdate_is_recorded_once_and_not_current(store: MongoStore) -> None:
+def test_a_set_of_an_earlier_bizdate_is_recorded_once_and_not_live(store: MongoStore) -> None:
     current = store.release() or {}
-    content = {**released(OLD), "champion": {"model": "of the backfill"}}
-    (number, is_current), again = release_set(store, content), release_set(store, content)
-    assert ((number, is_current), store.release()) == (again, current)
-    assert not is_current
+    backfill = released(OLD, "of the backfill")
+    (number, is_live), again = release_set(store, backfill), release_set(store, backfill)
+    assert ((number, is_live), store.release()) == (again, current)
+    assert not is_live
     assert release_set(store, released(NEW)) == (current["number"], True)
     recsys("rollback", "--all")
     release = store.release() or {}
-    assert {key: value for key, value in release.items() if key != "number"} == content
+    assert content_of(release) == backfill
     assert release["number"] > number > current["number"]
     assert release_set(store, released(NEW)) == (release["number"] + 1, True)
-    assert (store.live("user"), store.live("item")) == (NEW, NEW)
+    assert store.shown() == {"item": NEW, "user": NEW}
 
 
-def test_what_the_release_names_stays_while_newer_versions_are_published(store: MongoStore) -> None:
+def test_an_earlier_bizdate_does_not_replace_a_later_one_of_a_mixture(store: MongoStore) -> None:
+    recsys("rollback", "mongo_user")
+    before = store.release()
+    assert not release_set(store, released(OLD, "another"))[1]
+    assert store.release() == before
+    assert release_set(store, released(NEW))[1]
+    assert content(store) == released(NEW)
+
+
+def test_a_set_that_is_not_released_is_not_live_and_named(store: MongoStore) -> None:
+    stage(store, "user", NEWER, rows(5), no_gate, keep=3)
+    assert store.shown() == {"item": NEW, "user": NEW}
+    said = recsys("published").stdout
+    assert f"mongo: {NEWER[:10]} is written but not live, 1 of 2 collections; mongo_item are missing" in said
+    stage(store, "item", NEWER, rows(5), no_gate, keep=3)
+    assert f"`recsys materialize '+mongo_release' --bizdate {NEWER[:10]}` shows it" in recsys("published").stdout
+    release_set(store, released(NEWER))
+    assert NEWER[:10] not in "".join(remarks("mongo", store))
+
+
+def test_an_interrupted_switch_is_named_and_completed(store: MongoStore) -> None:
+    for shown in ({"item": OLD, "user": NEW}, {"user": NEW}):
+        show_only(store._database, shown)
+        said = recsys("published").stdout
+        assert "a switch was interrupted, and some plain names do not show what is live" in said
+        assert f": item ({shown.get('item', 'nothing')}): `recsys rollback --all --to {NEW[:10]}`" in said
+        assert recsys("rollback", "--all", "--to", NEW[:10]).exit_code == 0
+        assert store.shown() == {"item": NEW, "user": NEW}
+        show_only(store._database, shown)
+        assert release_set(store, released(NEW))[1]
+        assert store.shown() == {"item": NEW, "user": NEW}
+
+
+def test_what_is_live_stays_while_newer_versions_are_published(store: MongoStore) -> None:
     for version in (NEWER, f"{NEWER}2"):
-        publish(store, "user", version, rows(5), no_gate, keep=1)
+        stage(store, "user", version, rows(5), no_gate, keep=1)
     assert store.versions("user") == [NEW, f"{NEWER}2"]
-    store.put_release(released(f"{NEWER}2"))
-    publish(store, "user", f"{NEWER}2", rows(5), no_gate, keep=1)
-    assert store.versions("user") == [f"{NEWER}2"]
 
 
 def test_if_one_collection_lacks_the_day_none_goes_back(store: MongoStore) -> None:
@@ -105,6 +157,19 @@ def test_if_one_collection_lacks_the_day_none_goes_back(store: MongoStore) -> No
     done = recsys("rollback", "--all", "--to", OLD[:10])
     assert (done.exit_code, store.live("user"), store.live("item")) == (1, NEW, NEW)
     assert f"item has no version of {OLD[:10]}: it has {NEW}" in done.output
+
+
+def test_if_one_store_lacks_the_day_none_goes_back(
+    store: MongoStore, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS_LANCE_URI", str(home / "lance"))
+    with opened("lance", "sample") as lance:
+        publish(lance, "item", NEW, rows(5), no_gate, keep=3)
+        done = recsys("rollback", "--all", "--to", OLD[:10])
+        assert (done.exit_code, store.live("user"), lance.live("item")) == (1, NEW, NEW)
+        publish(lance, "item", OLD, rows(5), no_gate, keep=3)
+        assert recsys("rollback", "--all").exit_code == 0
+        assert (store.live("user"), store.live("item"), lance.live("item")) == (OLD, OLD, OLD)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from recsys_assets.datasets.ingest import (
     ingest_events,
     load_known_ids,
 )
+from recsys_assets.datasets.landing import hashes
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.tables import LandedFileError
@@ -101,7 +102,9 @@ def _ingest_day(
     profile: Profile,
     day: str,
 ) -> Output:
-    with writing(context, lake, config=_tables(profile, "interactions"), bizdate=day) as output:
+    # Known ids come from users and items. Before the files are read: a change meanwhile must show as one.
+    landed = {"landed": hashes(profile, day)}
+    with writing(context, lake, config=_tables(profile, "interactions") | landed, bizdate=day) as output:
         counts = ingest_events(connection, profile, day, output.draft.folder)
         _describe(output, connection, profile, "interactions", counts)
     return output
@@ -110,7 +113,8 @@ def _ingest_day(
 def _entities(
     context: dg.AssetExecutionContext, lake: LakeStore, profile: Profile, table: TableName
 ) -> dg.MaterializeResult:
-    with writing(context, lake, config=_tables(profile, table)) as output, connect() as connection:
+    landed = {"landed": hashes(profile, None, [table]) | hashes(profile, context.partition_key, [table])}
+    with writing(context, lake, config=_tables(profile, table) | landed) as output, connect() as connection:
         counts = ingest_entities(connection, profile, table, context.partition_key, output.draft.folder)
         _describe(output, connection, profile, table, counts)
         output.metadata["preview"] = show.preview(connection, f"FROM {scan([output.path(ROWS)])}")

@@ -1,27 +1,34 @@
 """Publish: collections that services read, one asset for each store and collection.
 
+An asset writes a version, which readers do not see yet. The collections of a store go live together, when all of a
+bizdate are there: MongoDB's with `mongo_release`, those of another store with the last of them.
+
 Only what passed the gate is published: the blocking checks of all that it was made of, and the champion's. They are
 read again here, for Dagster guards a check in its own run only.
 """
 
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+from filelock import FileLock
 
 from recsys_assets.assets import show
 from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.checks import lake_asset
 from recsys_assets.datasets.profile import ProfileError, load_profile
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Partition
+from recsys_assets.lake import GateNotPassed, Lake, Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.resources import Dataset, LakeStore, Stores
+from recsys_assets.settings import settings
 from recsys_assets.stores.collections import Collection
 from recsys_assets.stores.gate import CHAMPION, pass_gate
-from recsys_assets.stores.publish import Publication, publish, version_name
+from recsys_assets.stores.publish import Publication, show_set, stage, version_name
 from recsys_assets.stores.registry import STORES, configured
+from recsys_assets.stores.store import Store
 
 PUBLICATION = "publication.json"
 FORM = "1"  # of the rows: another one makes new versions of the same artefacts
@@ -33,7 +40,7 @@ def published(store: str, name: str, collection: Collection) -> dg.AssetsDefinit
 
     @lake_asset(
         name=f"{store}_{name}",
-        description=f"{collection.description} Written beside the live version, compared, then shown in one step.",
+        description=f"{collection.description} Compared after it was written; it goes live with its set.",
         ins={asset: dg.AssetIn() for asset in collection.reads},
         deps=[CHAMPION],
         kinds={STORES[store].kind},
@@ -44,18 +51,20 @@ def published(store: str, name: str, collection: Collection) -> dg.AssetsDefinit
         profile, day = dataset.load(), context.partition_key
         sources = [partition.manifest for partition in read.values()]
         version = version_name(day, FORM, *profile.publishing.entries, *(each.fingerprint for each in sources))
-        with writing(context, lake, list(read.values())) as output, stores.open(store) as opened:
-            table, start = collection.table(profile, read), time.perf_counter()
+        with stores.open(store) as opened:
+            with writing(context, lake, list(read.values())) as output:
+                table, start = collection.table(profile, read), time.perf_counter()
 
-            def gate() -> None:
-                pass_gate(lake.lake, day, sources)
+                def gate() -> None:
+                    pass_gate(lake.lake, day, sources)
 
-            done = publish(opened, name, version, table, gate, profile.publishing.keep)
-            _record(output, store, done)
-            output.metadata |= {
-                "rows a second": len(table) / (time.perf_counter() - start),
-                "first row": _preview(table),
-            }
+                done = stage(opened, name, version, table, gate, profile.publishing.keep)
+                _record(output, store, done)
+                output.metadata |= {
+                    "rows a second": len(table) / (time.perf_counter() - start),
+                    "first row": _preview(table),
+                }
+            output.metadata["live"] = _shown(lake.lake, store, opened, done, day)
         return output.result()
 
     return published_collection
@@ -66,7 +75,37 @@ def _record(output: Output, store: str, done: Publication) -> None:
     content = {"store": store, "collection": done.collection, "version": done.version, "rows": done.rows}
     output.write_json(PUBLICATION, content)
     output.manifest.rows = done.rows
-    output.metadata |= {"version": done.version, "live version": done.live, "dropped": done.dropped}
+    output.metadata |= {"version": done.version, "dropped": done.dropped}
+
+
+def publication(partition: Partition) -> dict[str, Any]:
+    """Version and rows of a published collection."""
+    content = json.loads(partition.path(PUBLICATION).read_text(encoding="utf-8"))
+    return {key: content[key] for key in ("version", "rows")}
+
+
+def _shown(lake: Lake, store: str, opened: Store, done: Publication, day: str) -> str:
+    """Show the set of the day where it is whole now and the store has no release; whether the version is live.
+
+    Collections of one store are published at the same time: this is looked at when the lake has this one, so that
+    whoever comes last finds all of them.
+    """
+    if store == "mongo":
+        again = f"`recsys materialize mongo_{done.collection}+ --bizdate {day}`"
+        return "yes" if done.live == done.version else f"not before mongo_release shows the whole set: {again}"
+    try:
+        with FileLock(settings().data / f".{store}.lock"):  # another day's set may be about to go live
+            newest = show_set(opened, _whole_set(lake, store, day))
+    except (GateNotPassed, PartitionMissing, PartitionDamaged) as error:
+        return f"not before its set is whole: {error}"
+    return "yes" if newest == day else f"no: {newest} is"
+
+
+def _whole_set(lake: Lake, store: str, day: str) -> dict[str, str]:
+    """The version of each collection of a store, as the lake has it, if all passed the gate as they are now."""
+    found = {name: lake.read(f"{store}_{name}", day) for name in FAMILIES[store]}
+    pass_gate(lake, day, [partition.manifest for partition in found.values()])
+    return {name: publication(partition)["version"] for name, partition in found.items()}
 
 
 def _preview(table: pa.Table) -> dg.MarkdownMetadataValue:
@@ -97,6 +136,19 @@ FAMILIES = families()
 publish_assets = [
     published(store, name, collection) for store, family in FAMILIES.items() for name, collection in family.items()
 ]
+
+
+def lacking(lake: Lake, day: str) -> list[str]:
+    """What collections are made of and the bizdate lacks, or what failed a check: their sets stay incomplete."""
+    reads = {asset for store in configured() for made in FAMILIES[store].values() for asset in made.reads}
+    return sorted(asset for asset in reads if not _is_sound(lake, asset, day))
+
+
+def _is_sound(lake: Lake, asset: str, day: str) -> bool:
+    try:
+        return not lake.manifest(asset, day).failed_checks
+    except (PartitionMissing, PartitionDamaged):
+        return False
 
 
 def unused() -> set[dg.AssetKey]:

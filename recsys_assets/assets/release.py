@@ -1,6 +1,5 @@
 """Release: one set of versions of all MongoDB collections, proved equal to the lake, that a service can pin."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -8,7 +7,7 @@ import dagster as dg
 import pyarrow as pa
 
 from recsys_assets.assets import show
-from recsys_assets.assets.publish import FAMILIES, PUBLICATION
+from recsys_assets.assets.publish import FAMILIES, publication
 from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.funnel.scoring import served
@@ -18,6 +17,7 @@ from recsys_assets.resources import Dataset, LakeStore, Stores
 from recsys_assets.stores.consistency import TOLERANCE, USERS, Pinned, differences
 from recsys_assets.stores.gate import CHAMPION, pass_gate
 from recsys_assets.stores.mongo import MongoStore
+from recsys_assets.stores.mongo_releases import release_of
 from recsys_assets.stores.release import release_set
 
 COLLECTIONS = FAMILIES["mongo"]
@@ -39,33 +39,28 @@ MATCHES = Check(
 def mongo_release(
     context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, stores: Stores, **read: Partition
 ) -> dg.MaterializeResult:
-    """The day's versions of all MongoDB collections and the champion, in one record that a service reads once.
+    """The day's versions of all MongoDB collections and the champion: the set that services see from now on.
 
-    The set is compared with the lake before it is released: features, vectors, lists, and the champion's scores of
-    pairs. The record is `current` in the collection `_releases`; a service that keeps to it sees no mixture of days.
-    While that of a later bizdate is current, it is only kept, for `recsys rollback`.
+    It is compared with the lake before: features, vectors, lists, and the champion's scores of pairs. Then the record
+    `current` in the collection `_releases` names it, in one step, and the plain names follow; no collection goes live
+    otherwise. While a set of a later bizdate is live this one is only kept, for `recsys rollback`.
     """
     profile, day = dataset.load(), context.partition_key
-    published = {name: _publication(read[f"mongo_{name}"]) for name in COLLECTIONS}
+    published = {name: publication(read[f"mongo_{name}"]) for name in COLLECTIONS}
     sources = [partition.manifest for partition in read.values()]
     champion = pass_gate(lake.lake, day, sources)
     scorer, models = served(lake.lake, champion)
-    with writing(context, lake, [*read.values(), *models]) as output, stores.open("mongo") as store:
-        versions = {name: each["version"] for name, each in published.items()}
-        found = differences(Pinned(store, versions), _tables(profile, read), scorer, profile.features.affinity)
-        _compare(output, *found)
-        model = {"model": champion.model, "bizdate": champion.bizdate, "path": champion.path, "sha256": champion.sha256}
-        content = {"bizdate": day, "collections": published, "champion": model}
-        output.write_json(RELEASE, content)
+    with stores.open("mongo") as store:
+        with writing(context, lake, [*read.values(), *models]) as output:
+            versions = {name: each["version"] for name, each in published.items()}
+            found = differences(Pinned(store, versions), _tables(profile, read), scorer, profile.features.affinity)
+            _compare(output, *found)
+            model = {name: getattr(champion, name) for name in ("model", "bizdate", "path", "sha256")}
+            content = release_of(published, model)
+            output.write_json(RELEASE, content)
         pass_gate(lake.lake, day, sources)
         output.metadata["release"] = _released(output, cast(MongoStore, store), content)
     return output.result()
-
-
-def _publication(partition: Partition) -> dict[str, Any]:
-    """Version and rows of a published collection."""
-    content = json.loads(partition.path(PUBLICATION).read_text(encoding="utf-8"))
-    return {key: content[key] for key in ("version", "rows")}
 
 
 def _tables(profile: Profile, read: Mapping[str, Partition]) -> dict[str, pa.Table]:
@@ -88,8 +83,8 @@ def _compare(output: Output, counts: Mapping[str, int], scores: Mapping[str, flo
 
 
 def _released(output: Output, store: MongoStore, content: Mapping[str, Any]) -> str:
-    """Record the set, unless it is not what the lake holds; what came of it."""
+    """Show the set, unless it is not what the lake holds; what came of it."""
     if output.manifest.failed_checks:
         return "not released: the store does not hold what the lake does"
-    number, current = release_set(store, content)
-    return f"{number}, of {content['bizdate']}" + ("" if current else ": kept, for one of a later bizdate is current")
+    number, is_live = release_set(store, content)
+    return f"{number}, of {content['bizdate']}" + ("" if is_live else ": kept, for one of a later bizdate is live")

@@ -1,6 +1,8 @@
 """`recsys published` and `recsys rollback`: what services see, and the way back to an earlier day."""
 
+import contextlib
 import datetime as dt
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -19,16 +21,19 @@ class NothingPublished(RuntimeError):
 
 @click.command()
 def published() -> None:
-    """List the versions of every collection in every store: which is live, and which the release names."""
+    """List the versions of every collection in every store and which is live; name what is a mixture of bizdates."""
     from rich.console import Console
 
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.stores.registry import configured, opened
+    from recsys_assets.stores.remarks import remarks
 
     profile = load_profile().name
     for name in configured():
         with opened(name, profile) as store:
             Console().print(_listed(name, store))
+            for remark in remarks(name, store):
+                click.echo(remark)
 
 
 @click.command()
@@ -36,54 +41,68 @@ def published() -> None:
 @click.option("--all", "everything", is_flag=True, help="Every collection of every store.")
 @click.option("--to", type=Day(), help="The bizdate to return to (default: the one before the live one).")
 def rollback(collection: str | None, everything: bool, to: dt.date | None) -> None:
-    """Show services an earlier version of COLLECTION (mongo_user, redis_user, …) again, or of --all.
+    """Show services an earlier version of COLLECTION (mongo_user, redis_user, …) again, or the earlier set of --all.
 
-    The next publication of a later bizdate, or the same one made again, goes live as usual. A MongoDB release with
-    the older versions is made, under a number of its own.
+    With --all every store goes back to the same bizdate, or none does where one lacks it. A release of a later
+    bizdate that is made afterwards goes live as usual. MongoDB's record of the way back is a release of its own.
     """
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.stores.publish import roll_back, roll_back_all
     from recsys_assets.stores.registry import configured, opened
+    from recsys_assets.stores.remarks import remarks
 
     if everything == bool(collection):
         raise click.UsageError("name a collection, or give --all")
     profile, day = load_profile().name, to.isoformat() if to else None
-    there: list[str] = []
-    for name in configured():
-        with opened(name, profile) as store:
-            names = {f"{name}_{each}": each for each in store.collections()}
-            there += names
-            if everything and names:
-                _say(name, store, roll_back_all(store, day))
-            elif collection in names:
-                _say(name, store, {names[collection]: roll_back(store, names[collection], day)})
-    if collection and collection not in there:
+    with contextlib.ExitStack() as stack:
+        stores = {name: stack.enter_context(opened(name, profile)) for name in configured()}
+        if everything:
+            done = dict(zip(stores, roll_back_all(list(stores.values()), day), strict=True))
+        else:
+            name, own = _found(collection or "", stores)
+            done = {name: {own: roll_back(stores[name], own, day)}}
+        for name, versions in done.items():
+            _say(name, stores[name], versions)
+            for remark in remarks(name, stores[name]) if versions else ():
+                click.echo(remark)
+
+
+def _found(collection: str, stores: "Mapping[str, Store]") -> tuple[str, str]:
+    """The store of a collection, and the collection's name in it.
+
+    Raises:
+        NothingPublished: no store has it.
+    """
+    there = {f"{name}_{each}": (name, each) for name, store in stores.items() for each in store.collections()}
+    if collection not in there:
         raise NothingPublished(f"no collection '{collection}' was published: there are {', '.join(there) or 'none'}")
+    return there[collection]
 
 
-def _say(name: str, store: "Store", versions: dict[str, str]) -> None:
+def _say(name: str, store: "Store", versions: "Mapping[str, str]") -> None:
     """What is live now, and for MongoDB the release that says so."""
-    from recsys_assets.stores.release import release_anew
+    from recsys_assets.stores.release import current_release
 
     for collection, version in versions.items():
         click.echo(f"{name}_{collection}: {version} is live")
-    if number := release_anew(store, versions):
-        click.echo(f"MongoDB release {number} names {'them' if len(versions) > 1 else 'it'}")
+    if versions and (release := current_release(store)):
+        click.echo(f"MongoDB release {release['number']} names {'them' if len(versions) > 1 else 'it'}")
 
 
 def _listed(name: str, store: "Store") -> "Table":
     """A row a version, newest first."""
     from rich.table import Table
 
-    from recsys_assets.stores.release import current_release, pinned
+    from recsys_assets.stores.release import current_release, live_set
 
-    release, named = current_release(store), pinned(store)
-    title = f"{name}: release {release['number']} of {release['bizdate']}" if release else name
-    table = Table("collection", "version", "rows", "live", "released", title=title, title_justify="left")
+    release, live = current_release(store), live_set(store)
+    title = name
+    if release:
+        days = " and ".join(release.get("mixture", [str(release["bizdate"])]))
+        title = f"{name}: release {release['number']} of {days}"
+    table = Table("collection", "version", "rows", "live", title=title, title_justify="left")
     for collection in store.collections():
-        live = store.live(collection)
         for version in reversed(store.versions(collection)):
-            marks = ("yes" if version == live else "", "yes" if version == named.get(collection) else "")
             rows = f"{store.count(collection, version):,}"
-            table.add_row(f"{name}_{collection}", version, rows, *marks)
+            table.add_row(f"{name}_{collection}", version, rows, "yes" if live.get(collection) == version else "")
     return table

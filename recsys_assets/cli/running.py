@@ -7,7 +7,6 @@ import datetime as dt
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
@@ -19,6 +18,7 @@ from dagster._core.instance.ref import InstanceRef
 from recsys_assets.datasets.disk import Place, written_to
 from recsys_assets.instance import HISTORY
 from recsys_assets.lake import Lake
+from recsys_assets.partitions import span_tags, stretches
 from recsys_assets.settings import settings
 
 DAILY = dg.AssetKey("interactions")
@@ -37,9 +37,7 @@ class Run:
     @property
     def tags(self) -> dict[str, str]:
         """The partition, or the range of them, as Dagster's tags."""
-        if self.first == self.last:
-            return {"dagster/partition": self.first}
-        return {"dagster/asset_partition_range_start": self.first, "dagster/asset_partition_range_end": self.last}
+        return span_tags(self.first, self.last)
 
 
 def missing_days(keys: frozenset[dg.AssetKey], landed: Sequence[str], lake: Lake, bizdate: str) -> list[Run]:
@@ -52,14 +50,6 @@ def missing_days(keys: frozenset[dg.AssetKey], landed: Sequence[str], lake: Lake
     there = set(lake.bizdates(DAILY.to_user_string())) | ({bizdate} if DAILY in keys else set())
     days = [dt.date.fromisoformat(day) for day in landed if day <= bizdate and day not in there]
     return [Run(frozenset({DAILY}), first.isoformat(), last.isoformat()) for first, last in stretches(days)]
-
-
-def stretches(days: Sequence[dt.date]) -> list[tuple[dt.date, dt.date]]:
-    """First and last day of each unbroken stretch of sorted days."""
-    if not days:
-        return []
-    gaps = [(one, other) for one, other in pairwise(days) if (other - one).days > 1]
-    return list(zip([days[0], *(other for _, other in gaps)], [*(one for one, _ in gaps), days[-1]], strict=True))
 
 
 def open_instance() -> dg.DagsterInstance:

@@ -8,8 +8,9 @@ TSV without a header (`tables.py`).
 
 import contextlib
 import datetime as dt
+import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from filelock import FileLock, Timeout
 from recsys_assets.datasets import criteo, movielens, sample
 from recsys_assets.datasets.disk import private_folder, sync_all, written_to
 from recsys_assets.datasets.feed import LandingError
+from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.landing_write import place_of, write_feed
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import TableName
@@ -107,10 +109,19 @@ def landing_files(profile: Profile, table: TableName, bizdate: str | None = None
     return _files(folder / f"bizdate={bizdate}" if bizdate else folder)
 
 
+def hashes(profile: Profile, bizdate: str | None, tables: Iterable[TableName] = KEYS) -> dict[str, str]:
+    """SHA-256 of every file of a day, or of the undated ones, by its path in the landing folder.
+
+    A process reads a file once for as long as its size, its times and its inode stay the same: thousands of days are
+    looked at every 30 seconds. That is safe for files that have stopped changing.
+    """
+    files = [path for table in tables for path in landing_files(profile, table, bizdate)]
+    return {path.relative_to(profile.landing).as_posix(): _hash(path, _state(path)) for path in files}
+
+
 def fingerprint(profile: Profile, bizdate: str) -> str:
-    """SHA-256 of the names, sizes and times of all files of a day: it changes when one of them does."""
-    states = [(table, path.name, path.stat()) for table in KEYS for path in landing_files(profile, table, bizdate)]
-    lines = [f"{table}/{name} {state.st_size} {state.st_mtime_ns}" for table, name, state in states]
+    """One hash of the names and contents of all files of a day: copied or touched, they keep it."""
+    lines = [f"{name} {content}" for name, content in hashes(profile, bizdate).items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -121,6 +132,16 @@ def newest_change(profile: Profile, bizdate: str) -> float:
     """
     files = [path for table in KEYS for path in landing_files(profile, table, bizdate)]
     return max((path.stat().st_ctime for path in files), default=0.0)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev
+
+
+@functools.lru_cache(maxsize=100_000)
+def _hash(path: Path, _: tuple[int, ...]) -> str:
+    return file_hash(path)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,16 +3,16 @@
 Under the URI, in a folder of the prefix, lie
 
 * `<collection>.<version>`, the rows, written in one commit, with the vectors as Arrow's lists of a fixed size;
-* `versions`, a row for each version that is wholly written: collection, version, live. A single commit switches all
-  rows of a collection, so that a reader in any language finds one live version in it at any time. Its history is
-  kept: 3 small files a change, and 1,500 changes do not slow its readers.
+* `versions`, a row for each version that is wholly written: collection, version, live. A single commit switches
+  one collection, or several together, so that a reader in any language finds one live set in it at any time. Its
+  history is kept: 3 small files a change, and 1,500 changes do not slow its readers.
 
 It takes the place of recsys_pipeline's Elasticsearch index: see `hybrid.py`. A search looks at all rows, which is exact
 and needs no index: of 64 numbers a vector, 13 ms for 3,883 items and 38 ms for 100,000, on two cores of a busy machine.
 """
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -116,11 +116,17 @@ class LanceStore:
 
     def go_live(self, collection: str, version: str) -> None:
         """See `Store.go_live`."""
-        if version not in self.versions(collection):
-            raise missing(self, collection, version)
+        self.switch({collection: version})
+
+    def switch(self, versions: Mapping[str, str]) -> None:
+        """See `Store.switch`: a single commit."""
+        for collection, version in versions.items():
+            if version not in self.versions(collection):
+                raise missing(self, collection, version)
+        live = [f"(collection = '{collection}' AND version = '{version}')" for collection, version in versions.items()]
+        whose = f"collection IN ({hybrid.sql_texts(list(versions))})"
         with self._lance() as lance:
-            entries = lance.open_table(_REGISTRY)
-            entries.update(where=f"collection = '{collection}'", values_sql={"live": f"version = '{version}'"})
+            lance.open_table(_REGISTRY).update(where=whose, values_sql={"live": " OR ".join(live)})
 
     def drop(self, collection: str, version: str) -> None:
         """See `Store.drop`: first the entry, so that nobody takes what is left for the whole."""

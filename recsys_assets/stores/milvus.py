@@ -4,7 +4,8 @@ Of the prefix `movielens-1m`, the collection `widedeep_item` and the version `20
 
 * `widedeep_item__movielens_1m__2003_02_28_0c1f0ab1ce5b`: Milvus takes letters, digits and underscores only;
 * the same with `__unfinished` at its end while it is being written: one renaming makes it whole;
-* the alias `widedeep_item__movielens_1m`, by which services search; it is switched in one step.
+* the alias `widedeep_item__movielens_1m`, by which services search; it is switched in one step, the
+  aliases of several collections one after another in the order of their names.
 
 The column `vector` is a FLOAT_VECTOR with a FLAT index, which is exact, and the metric IP, as the models are trained;
 `queryid` is the primary key, the other columns are scalars and arrays. The Arrow schema is the collection's property
@@ -14,7 +15,7 @@ The column `vector` is a FLOAT_VECTOR with a FLAT index, which is exact, and the
 import base64
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -124,12 +125,19 @@ class MilvusStore:
 
     def go_live(self, collection: str, version: str) -> None:
         """See `Store.go_live`."""
-        if version not in self.versions(collection):
-            raise missing(self, collection, version)
-        name, alias = self._physical(collection, version), self._alias(collection)
-        self._milvus.ask("load_collection", name)
-        known = alias in self._milvus.ask("list_aliases")["aliases"]
-        self._milvus.ask("alter_alias" if known else "create_alias", name, alias)
+        self.switch({collection: version})
+
+    def switch(self, versions: Mapping[str, str]) -> None:
+        """See `Store.switch`: one alias after another, once all versions are loaded."""
+        for collection, version in versions.items():
+            if version not in self.versions(collection):
+                raise missing(self, collection, version)
+            self._milvus.ask("load_collection", self._physical(collection, version))
+        known = self._milvus.ask("list_aliases")["aliases"]
+        for collection, version in sorted(versions.items()):
+            alias = self._alias(collection)
+            change = "alter_alias" if alias in known else "create_alias"
+            self._milvus.ask(change, self._physical(collection, version), alias)
 
     def drop(self, collection: str, version: str) -> None:
         """See `Store.drop`."""

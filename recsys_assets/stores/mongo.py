@@ -1,17 +1,17 @@
-"""MongoDB: a version is a collection of its own, written once; what is live is one document.
+"""MongoDB: a version is a collection of its own, written once; the live versions of all collections are one document.
 
 In the database lie
 
 * `<collection>.<version>`, the rows, with an index on `queryid`;
 * `_versions`, a document for each version that is wholly written: its schema, rows and collection;
-* `_live`, a copy of such a document for each collection: the version that readers see;
-* `<collection>`, a view of the live version, for services that look rows up under the plain name;
-* `_releases`, see `mongo_releases.py`.
+* `_releases`, whose document `current` names the live version of every collection: see `mongo_releases.py`;
+* `<collection>`, a view of the live version, for services that look rows up under the plain name.
 
-What is atomic: an update of one document, and the change of a view. So a reader that resolves `_live` (`read`) and a
-reader of the view each see the old version or the new one, whole, and never the old one again. The view follows
-`_live` within a moment; who is killed in between leaves it behind until the next `go_live`. A reader that asks
-both, or several collections, pins versions, or a release, instead.
+What is atomic: the update of `current`, and the change of one view. So a reader that takes versions from `current`
+(`read`) sees one set, and never an earlier one again; a reader of one view sees the old version or the new one, whole.
+The views follow `current` one after another, in the order of their names, within a moment. Who reads several of them in
+that moment can find two releases: the field `bizdate` of every row tells the days apart. A process that is killed
+in that moment leaves the later names behind; `shown` tells, and the next `switch` or `follow` completes it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,20 @@ import pyarrow as pa
 
 from recsys_assets.stores.documents import check, to_table
 from recsys_assets.stores.mongo_client import connect, journaled, named
-from recsys_assets.stores.mongo_releases import add_release, all_releases, put_release, release
+from recsys_assets.stores.mongo_releases import (
+    CURRENT,
+    add_release,
+    all_releases,
+    content_of,
+    put_release,
+    release,
+    release_of,
+    versions_of,
+)
 from recsys_assets.stores.mongo_rows import find, write_missing
-from recsys_assets.stores.mongo_views import refuse_collection, show
-from recsys_assets.stores.store import VersionMissing
+from recsys_assets.stores.mongo_views import refuse_collections, show_only, shown
+from recsys_assets.stores.pinned import find_in, missing
+from recsys_assets.stores.store import bizdate_of
 
 WHOLE = {"dropped": {"$exists": False}}  # of an entry in `_versions`: nobody has begun to drop the version
 
@@ -47,8 +57,7 @@ class MongoStore:
         self._client, self._place = connect(uri, database)
         self._database = self._client[database]
         with named(self._place):
-            kept = (journaled(self._database, name) for name in ("_versions", "_live", "_releases"))
-            self._versions, self._live, self._releases = kept
+            self._versions, self._releases = (journaled(self._database, name) for name in ("_versions", "_releases"))
 
     def __repr__(self) -> str:
         return f"MongoStore({self._place})"
@@ -66,7 +75,7 @@ class MongoStore:
     def write(self, collection: str, version: str, table: pa.Table) -> None:
         """See `Store.write`. Rows that an interrupted call left are kept, and only the missing ones written."""
         check(collection, table)
-        physical, bizdate = f"{collection}.{version}", version.partition(".")[0]
+        physical, bizdate = f"{collection}.{version}", bizdate_of(version)
         with named(self._place):
             if self._versions.find_one({"_id": physical, **WHOLE}, {"_id": 1}):
                 return
@@ -77,15 +86,7 @@ class MongoStore:
 
     def read(self, collection: str, keys: Sequence[str], version: str | None = None) -> pa.Table:
         """See `Store.read`."""
-        with named(self._place):
-            while True:
-                entry = self._entry(collection, version)
-                found = find(self._database[entry["physical"]], keys)
-                # Rows that are missing may have been dropped meanwhile, after another version had gone live.
-                if len(found) == len(set(keys)) or self._entry(collection, version) == entry:
-                    break
-        schema = pa.ipc.read_schema(pa.py_buffer(entry["schema"]))
-        return to_table([found[key] for key in keys if key in found], schema)
+        return find_in(self, collection, version, lambda each: self._rows(collection, each, keys))
 
     def count(self, collection: str, version: str) -> int:
         """See `Store.count`. MongoDB's own counter, which a crash of the server can leave wrong, or else a scan."""
@@ -108,31 +109,45 @@ class MongoStore:
 
     def live(self, collection: str) -> str | None:
         """See `Store.live`."""
+        return versions_of(self.release()).get(collection)
+
+    def shown(self) -> dict[str, str]:
+        """The version that each collection's plain name shows: the live one, unless a switch was interrupted."""
         with named(self._place):
-            entry = self._live.find_one({"_id": collection}, {"version": 1})
-            return str(entry["version"]) if entry else None
+            return shown(self._database)
 
     def go_live(self, collection: str, version: str) -> None:
-        """See `Store.go_live`, and above what is atomic.
+        """See `Store.go_live`, and `switch`."""
+        self.switch({collection: version})
+
+    def switch(self, versions: Mapping[str, str]) -> None:
+        """See `Store.switch`, and above what is atomic: a release is made of the current one with these versions.
+
+        Where a release of just these versions was recorded its champion is taken too.
 
         Raises:
             VersionMissing: there is no such version.
-            StoreError: the collection's plain name is taken by something else than a view.
+            StoreError: a collection's plain name is taken by something else than a view.
         """
-        with named(self._place):
-            entry = self._entry(collection, version)
-            refuse_collection(self._database, collection, self._place)
-            self._live.replace_one({"_id": collection}, {**entry, "_id": collection}, upsert=True)
-            shown = None
-            while shown != entry["physical"]:  # another process may have gone live meanwhile: the view is to end there
-                shown = entry["physical"]
-                show(self._database, collection, shown)
-                entry = self._entry(collection, None)
+        while True:
+            current = self.release()
+            wanted = versions_of(current) | dict(versions)
+            content = next((content_of(each) for each in self.releases() if versions_of(each) == wanted), None)
+            if content is None:
+                rows = {name: {"version": each, "rows": self.count(name, each)} for name, each in wanted.items()}
+                content = release_of(rows, (current or {}).get("champion"))
+            if current and content_of(current) == content:
+                return self.follow()
+            if self.put_release(content, current):
+                return None
 
     def drop(self, collection: str, version: str) -> None:
         """See `Store.drop`."""
         with named(self._place):
-            self._live.delete_one({"_id": collection, "version": version})
+            entry = f"collections.{collection}"
+            is_live = {"_id": CURRENT, f"{entry}.version": version}
+            if self._releases.update_one(is_live, {"$unset": {entry: ""}}).matched_count:
+                self.follow()
             ours = {"collection": collection, "dropped": True}
             self._versions.update_one({"_id": f"{collection}.{version}"}, {"$set": ours}, upsert=True)
             for each in list(self._versions.find(ours, {"_id": 1})):  # and what an interrupted call left
@@ -144,10 +159,35 @@ class MongoStore:
         with named(self._place):
             return add_release(self._releases, content)
 
-    def put_release(self, content: Mapping[str, Any]) -> int:
-        """Write a release record and make it the current one; its number. See `mongo_releases.py`."""
+    def put_release(self, content: Mapping[str, Any], before: Mapping[str, Any] | None) -> int | None:
+        """Make a release the current one and show its versions; its number.
+
+        Args:
+            content: from `release_of`.
+            before: the current release that the decision was made on. None is returned, and nothing is changed, where
+                another one has taken its place meanwhile.
+
+        Raises:
+            VersionMissing, StoreError: see `switch`.
+        """
+        versions = versions_of(content)
         with named(self._place):
-            return put_release(self._releases, content)
+            for name, version in versions.items():
+                self._entry(name, version)
+            refuse_collections(self._database, versions, self._place)
+            number = put_release(self._releases, content, before)
+        if number is not None:
+            self.follow()
+        return number
+
+    def follow(self) -> None:
+        """Make the plain names show what the current release names, where an interrupted switch left them behind."""
+        with named(self._place):
+            while True:
+                current = release(self._releases)
+                show_only(self._database, versions_of(current))
+                if release(self._releases) == current:  # otherwise another process has switched meanwhile
+                    return
 
     def release(self, number: int | None = None) -> dict[str, Any] | None:
         """A release record by its number, or the current one; None where there is none."""
@@ -159,10 +199,19 @@ class MongoStore:
         with named(self._place):
             return all_releases(self._releases)
 
-    def _entry(self, collection: str, version: str | None) -> dict[str, Any]:
-        """What `_versions` says of a version, or `_live` of the live one."""
-        place = self._live if version is None else self._versions
-        entry = place.find_one({"_id": collection if version is None else f"{collection}.{version}", **WHOLE})
+    def _rows(self, collection: str, version: str, keys: Sequence[str]) -> pa.Table:
+        """The rows; where some are missing the version may have been dropped meanwhile, and that is asked again."""
+        with named(self._place):
+            entry = self._entry(collection, version)
+            found = find(self._database[entry["physical"]], keys)
+            if len(found) < len(set(keys)):
+                self._entry(collection, version)
+        schema = pa.ipc.read_schema(pa.py_buffer(entry["schema"]))
+        return to_table([found[key] for key in keys if key in found], schema)
+
+    def _entry(self, collection: str, version: str) -> dict[str, Any]:
+        """What `_versions` says of a version."""
+        entry = self._versions.find_one({"_id": f"{collection}.{version}", **WHOLE})
         if entry is None:
-            raise VersionMissing(f"MongoDB at {self._place} has no {version or 'live'} version of {collection}")
+            raise missing(self, collection, version)
         return entry

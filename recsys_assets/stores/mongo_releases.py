@@ -1,20 +1,46 @@
 """Release records: which version of every collection belongs together, so that a reader can pin one consistent set.
 
-A release is a document under its number that never changes. The document `current` is a copy of the newest one and is
-replaced in one update: a reader that reads it once, and then only the versions that it names, sees one release.
-Numbers only grow; a process that is killed between the two leaves a number that was never current.
+A release is a document under its number that never changes. The document `current` is a copy of the one that services
+see. It is replaced in one update, and only if it still is what the writer had looked at: so a reader that reads it
+once, and then only the versions that it names, sees one release, and of two writers one decides after the other.
+Numbers only grow; a process that is killed between the two documents leaves a number that was never current.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from recsys_assets.stores.store import bizdate_of
+
 if TYPE_CHECKING:
     from pymongo.collection import Collection
 
 CURRENT = "current"
+Release = dict[str, Any]
 
 
-def add_release(releases: "Collection[dict[str, Any]]", content: Mapping[str, Any]) -> int:
+def release_of(collections: Mapping[str, Mapping[str, Any]], champion: Mapping[str, Any] | None) -> Release:
+    """What a release of these versions says: its bizdate is the newest of theirs, and a mixture names all of them.
+
+    Args:
+        collections: version and rows of each collection, by name.
+        champion: the ranking model that belongs to them.
+    """
+    days = sorted({bizdate_of(each["version"]) for each in collections.values()})
+    content = {"bizdate": days[-1] if days else None, "collections": dict(collections), "champion": champion}
+    return content | ({"mixture": days} if len(days) > 1 else {})
+
+
+def content_of(release: Mapping[str, Any]) -> Release:
+    """A release without its number."""
+    return {key: value for key, value in release.items() if key != "number"}
+
+
+def versions_of(release: Mapping[str, Any] | None) -> dict[str, str]:
+    """The version of each collection that a release names."""
+    return {name: each["version"] for name, each in (release or {}).get("collections", {}).items()}
+
+
+def add_release(releases: "Collection[Release]", content: Mapping[str, Any]) -> int:
     """Write a release under the next free number, without making it the current one; its number."""
     from pymongo.errors import DuplicateKeyError
 
@@ -28,30 +54,36 @@ def add_release(releases: "Collection[dict[str, Any]]", content: Mapping[str, An
         return number
 
 
-def put_release(releases: "Collection[dict[str, Any]]", content: Mapping[str, Any]) -> int:
-    """Write a release under the next free number and make it the current one, unless a later one is; its number."""
+def put_release(
+    releases: "Collection[Release]", content: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> int | None:
+    """Write a release and make it the current one in place of `before`; its number, or None if another one is."""
     number = add_release(releases, content)
-    _make_current(releases, {**content, "_id": CURRENT, "number": number})
-    return number
+    if _replace(releases, {**content, "_id": CURRENT, "number": number}, before):
+        return number
+    releases.delete_one({"_id": number})
+    return None
 
 
-def release(releases: "Collection[dict[str, Any]]", number: int | None = None) -> dict[str, Any] | None:
+def release(releases: "Collection[Release]", number: int | None = None) -> Release | None:
     """A release, with its `number`: by that, or the current one."""
     return releases.find_one({"_id": CURRENT if number is None else number}, {"_id": 0})
 
 
-def all_releases(releases: "Collection[dict[str, Any]]") -> list[dict[str, Any]]:
+def all_releases(releases: "Collection[Release]") -> list[Release]:
     """Every release that was written, newest first, also those that were never current."""
     return list(releases.find({"_id": {"$ne": CURRENT}}, {"_id": 0}, sort=[("_id", -1)]))
 
 
-def _make_current(releases: "Collection[dict[str, Any]]", document: dict[str, Any]) -> None:
+def _replace(releases: "Collection[Release]", document: Release, before: Mapping[str, Any] | None) -> bool:
+    """Make the document the current one, unless another process was faster."""
     from pymongo.errors import DuplicateKeyError
 
-    while True:
-        try:
-            releases.replace_one({"_id": CURRENT, "number": {"$lt": document["number"]}}, document, upsert=True)
-            return
-        except DuplicateKeyError:  # there is a current one that is not older, or another process just made the first
-            if releases.count_documents({"_id": CURRENT, "number": {"$gte": document["number"]}}):
-                return
+    if before is not None:
+        ours = {"_id": CURRENT, "number": before["number"]}
+        return releases.replace_one(ours, document).matched_count == 1
+    try:
+        releases.insert_one(document)
+    except DuplicateKeyError:
+        return False
+    return True

@@ -1,19 +1,19 @@
-"""Publishing: a version is written beside the live one, looked at, and only then shown to readers.
+"""Publishing: versions are written beside the live ones and looked at; a whole set of them is then shown to readers.
 
-One way for all stores. The gate is asked twice, before anything is written and just before the switch: it may have
+One way for all stores. The gate is asked before anything is written, and once more before a set is shown: it may have
 closed meanwhile. Nothing here deletes what a reader may still have pinned but the versions that are no longer kept.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from recsys_assets.stores.compare import differing
-from recsys_assets.stores.release import pinned
-from recsys_assets.stores.store import KEY, Store, StoreError, VersionMissing
+from recsys_assets.stores.release import live_set, sets
+from recsys_assets.stores.store import KEY, Store, StoreError, VersionMissing, bizdate_of
 
 SAMPLE = 100  # rows that are read back and compared
 
@@ -33,14 +33,14 @@ class Publication:
     Attributes:
         collection, version: what was published.
         rows: of the version.
-        live: the version that readers see now; another one, if it is of a later bizdate.
+        live: the version that readers see now; None where they see none.
         dropped: versions that are no longer kept.
     """
 
     collection: str
     version: str
     rows: int
-    live: str
+    live: str | None
     dropped: list[str]
 
 
@@ -49,47 +49,67 @@ def version_name(bizdate: str, *parts: str) -> str:
     return f"{bizdate}.{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:12]}"
 
 
-def bizdate_of(version: str) -> str:
-    """The bizdate in a version's name."""
-    return version.partition(".")[0]
-
-
-def publish(
+def stage(
     store: Store, collection: str, version: str, table: pa.Table, gate: Callable[[], None], keep: int
 ) -> Publication:
-    """Publish a table as a version of a collection; doing so again changes nothing.
+    """Write a table as a version of a collection and compare it; readers see what they saw before.
 
-    A version of an earlier bizdate than the live one's is written and kept, but does not go live.
+    Doing so again changes nothing.
 
     Args:
         store: where to.
         collection: its name.
         version: from `version_name`.
         table: (N rows) with the column `KEY` first.
-        gate: raises when the version must not be shown.
-        keep: how many versions stay, the newest ones; so do the live one and the one that the current release names.
+        gate: raises when the version must not be written.
+        keep: how many versions stay, the newest ones; so do the live one and this one.
 
     Raises:
         VerificationFailed: the store does not give back what was written.
-        StoreError: see `Store.write`. And whatever the gate raises: then readers see what they saw before.
+        StoreError: see `Store.write`. And whatever the gate raises.
     """
     gate()
     store.write(collection, version, table)
     verify(store, collection, version, table)
-    gate()
     live = store.live(collection)
-    if live is None or bizdate_of(version) >= bizdate_of(live):
-        store.go_live(collection, version)
-        live = version
-    needed = {live, version, pinned(store).get(collection)}
-    return Publication(collection, version, len(table), live, _prune(store, collection, needed, keep))
+    return Publication(collection, version, len(table), live, _prune(store, collection, {live, version}, keep))
+
+
+def publish(
+    store: Store, collection: str, version: str, table: pa.Table, gate: Callable[[], None], keep: int
+) -> Publication:
+    """Stage a version and show it at once: a set of one collection. For the arguments and errors see `stage`.
+
+    A version of an earlier bizdate than the live one's is kept, but does not go live.
+    """
+    staged = stage(store, collection, version, table, gate, keep)
+    gate()
+    show_set(store, {collection: version})
+    return replace(staged, live=store.live(collection))
+
+
+def show_set(store: Store, versions: Mapping[str, str]) -> str:
+    """Show readers a set of versions, unless the live version of one of its collections is of a later bizdate.
+
+    Args:
+        store: where.
+        versions: of one bizdate, by collection.
+
+    Returns:
+        The newest bizdate that is live now: that of the set, or the later one that stays.
+    """
+    live = [version for name in versions if (version := store.live(name))]
+    newest = max(map(bizdate_of, [*live, *versions.values()]))
+    if newest in map(bizdate_of, versions.values()):
+        store.switch(versions)
+    return newest
 
 
 def verify(store: Store, collection: str, version: str, table: pa.Table) -> None:
     """Compare the number of rows, and `SAMPLE` of them spread over the table, with what the store holds.
 
     Raises:
-        VerificationFailed: they differ; the version is gone.
+        VerificationFailed: they differ. The version is gone, unless readers see it.
     """
     counted = store.count(collection, version)
     places = np.unique(np.linspace(0, len(table) - 1, min(SAMPLE, len(table))).astype(np.int64))
@@ -100,6 +120,10 @@ def verify(store: Store, collection: str, version: str, table: pa.Table) -> None
         found = f"holds other rows than the {len(sample)} that were compared"
     else:
         return
+    if store.live(collection) == version:
+        raise VerificationFailed(
+            f"{collection} {version} is live, and the store {found}: `recsys rollback --all`, then publish it again"
+        )
     store.drop(collection, version)
     raise VerificationFailed(f"{collection} {version}: the store {found}: publish it again")
 
@@ -107,46 +131,61 @@ def verify(store: Store, collection: str, version: str, table: pa.Table) -> None
 def roll_back(store: Store, collection: str, to: str | None = None) -> str:
     """Show readers the version before the live one, or the newest one of the bizdate `to`; its name.
 
+    The other collections stay as they are: where they are of another bizdate the live set is a mixture.
+
     Raises:
         NothingToRollBackTo: it is not among those that are kept.
     """
-    version = _earlier(store, collection, to)
-    store.go_live(collection, version)
-    return version
-
-
-def roll_back_all(store: Store, to: str | None = None) -> dict[str, str]:
-    """Show readers of every collection the version of one bizdate, or of none if one lacks it; the versions' names.
-
-    Args:
-        store: where.
-        to: the bizdate; by default the newest before the live ones that every collection has.
-
-    Raises:
-        NothingToRollBackTo: a collection has no version of it. Then nothing was changed.
-    """
-    live = {name: version for name in store.collections() if (version := store.live(name))}
-    if to is None:
-        days = [{bizdate_of(each) for each in store.versions(name)} for name in live]
-        earlier = [day for day in set.intersection(*days) if day < min(map(bizdate_of, live.values()))] if days else []
-        if not earlier:
-            raise NothingToRollBackTo("no earlier bizdate is kept of every collection: name one with --to")
-        to = max(earlier)
-    versions = {name: _earlier(store, name, to) for name in live}
-    for name, version in versions.items():
-        store.go_live(name, version)
-    return versions
-
-
-def _earlier(store: Store, collection: str, to: str | None) -> str:
     live, kept = store.live(collection), store.versions(collection)
     if live is None:
         raise VersionMissing(f"{collection} was never published")
     fitting = [each for each in kept if (bizdate_of(each) == to if to else each < live)]
     if not fitting:
-        wanted = f"of {to}" if to else f"before {live}"
-        raise NothingToRollBackTo(f"{collection} has no version {wanted}: it has {', '.join(kept) or 'none'}")
+        raise _nothing(collection, kept, f"of {to}" if to else f"before {live}")
+    store.go_live(collection, fitting[-1])
     return fitting[-1]
+
+
+def roll_back_all(stores: Sequence[Store], to: str | None = None) -> list[dict[str, str]]:
+    """Show readers of all stores the set of one bizdate; the versions' names, store by store.
+
+    Args:
+        stores: those that are used; one in which nothing is live is left alone.
+        to: the bizdate; by default the newest before the live ones of which every store has a set.
+
+    Raises:
+        NothingToRollBackTo: a store has no set of it. Then nothing was changed.
+    """
+    used = [store for store in stores if live_set(store)]
+    if to is None:
+        before = min((bizdate_of(each) for store in used for each in live_set(store).values()), default="")
+        days = set.intersection(*(set(sets(store)) for store in used)) if used else set()
+        to = max((day for day in days if day < before), default=None)
+        if to is None:
+            raise NothingToRollBackTo("no earlier bizdate is kept of every collection: name one with --to")
+    wanted = [_set_of(store, to) for store in used]
+    for store, versions in zip(used, wanted, strict=True):
+        store.switch(versions)
+    found = iter(wanted)
+    return [next(found) if store in used else {} for store in stores]
+
+
+def _set_of(store: Store, bizdate: str) -> dict[str, str]:
+    """The set of a bizdate, or an error that says what it lacks."""
+    found = sets(store)
+    if bizdate in found:
+        return found[bizdate]
+    for name in live_set(store):
+        kept = store.versions(name)
+        if bizdate not in map(bizdate_of, kept):
+            raise _nothing(name, kept, f"of {bizdate}")
+    raise NothingToRollBackTo(
+        f"no set of {bizdate} was released: there are those of {', '.join(found) or 'no bizdate'}"
+    )
+
+
+def _nothing(collection: str, kept: Sequence[str], wanted: str) -> NothingToRollBackTo:
+    return NothingToRollBackTo(f"{collection} has no version {wanted}: it has {', '.join(kept) or 'none'}")
 
 
 def _prune(store: Store, collection: str, needed: set[str | None], keep: int) -> list[str]:

@@ -3,7 +3,7 @@
 With the prefix `recsys`, the collection `redis_user` and the version V there are the keys
 
 * `recsys:redis_user:V:<queryid>`: a hash with a field for each column that is not null, as `texts.py` writes it;
-* `recsys:redis_user:live`: the text V, of the live version; a single SET switches it;
+* `recsys:redis_user:live`: the text V, of the live version; a single MSET switches it, or several collections together;
 * `recsys:versions`: a hash with the Arrow schema of each whole version, its field `redis_user/V`.
 
 A service in any language reads a user's terms, vector and seen items in two steps, and once again from the start
@@ -18,7 +18,7 @@ Its `maxmemory-policy` must be `noeviction`, the default: any other takes rows a
 
 import base64
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
@@ -114,10 +114,15 @@ class RedisStore:
 
     def go_live(self, collection: str, version: str) -> None:
         """See `Store.go_live`."""
+        self.switch({collection: version})
+
+    def switch(self, versions: Mapping[str, str]) -> None:
+        """See `Store.switch`: a single MSET."""
         with self._redis() as server:
-            if not server.hexists(self._registry, f"{collection}/{version}"):
-                raise missing(self, collection, version)
-            server.set(self._key(collection, "live"), version)
+            for collection, version in versions.items():
+                if not server.hexists(self._registry, f"{collection}/{version}"):
+                    raise missing(self, collection, version)
+            server.mset({self._key(collection, "live"): version for collection, version in versions.items()})
 
     def drop(self, collection: str, version: str) -> None:
         """See `Store.drop`: first the entry, so that nobody takes what is left for the whole.

@@ -1,10 +1,16 @@
-"""Releases of MongoDB's collections: what the current one names, and the next one after a way back."""
+"""Sets of versions: what is live now, and MongoDB's releases.
 
-from collections.abc import Mapping
+A set holds a version of every collection of one bizdate. It goes live whole, and never by itself in place of one of a
+later bizdate. A mixture of bizdates is live only where somebody has taken a single collection back, or for as long
+as a switch lasts or was interrupted: `remarks.py` names it.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recsys_assets.stores.mongo import MongoStore
-from recsys_assets.stores.store import Store
+from recsys_assets.stores.mongo_releases import content_of, versions_of
+from recsys_assets.stores.store import Store, bizdate_of
 
 
 def current_release(store: Store) -> dict[str, Any] | None:
@@ -12,57 +18,48 @@ def current_release(store: Store) -> dict[str, Any] | None:
     return store.release() if isinstance(store, MongoStore) else None
 
 
-def pinned(store: Store) -> dict[str, str]:
-    """The version of each collection that the current release names."""
-    release = current_release(store)
-    return _versions(release) if release else {}
+def live_set(store: Store) -> dict[str, str]:
+    """The live version of each collection that has one."""
+    if isinstance(store, MongoStore):
+        return versions_of(store.release())
+    return {name: version for name in store.collections() if (version := store.live(name))}
 
 
 def release_set(store: MongoStore, content: Mapping[str, Any]) -> tuple[int, bool]:
-    """Record a set of versions, once; its number, and whether it is the one that services read.
+    """Record a set of versions, once, and show it; its number, and whether it is the one that services see.
 
-    It is, and its versions are live, unless that of a later bizdate is: then it is kept, to be gone back to.
-
-    Args:
-        store: the store.
-        content: bizdate, collections (version and rows of each, by name), champion.
-    """
-    current = store.release()
-    if current and _content(current) == content:
-        return int(current["number"]), True
-    if current and current["bizdate"] > content["bizdate"]:
-        known = [each["number"] for each in store.releases() if _content(each) == content]
-        return known[0] if known else store.add_release(content), False
-    for name, version in _versions(content).items():
-        if store.live(name) != version:  # somebody had gone back
-            store.go_live(name, version)
-    return store.put_release(content), True
-
-
-def release_anew(store: Store, versions: Mapping[str, str]) -> int | None:
-    """Make a release of the current one's versions, some of them replaced; its number, None if there was no release.
-
-    Where a recorded set has just these versions its champion and bizdate are taken too; else those of the current
-    one stay. Numbers only grow: a reader that goes by them never returns to an older release by chance.
+    It is, unless a version of a later bizdate is live: then it is kept, to be gone back to.
 
     Args:
         store: the store.
-        versions: the versions that replace others, by collection.
+        content: from `release_of`.
     """
-    current = current_release(store)
-    if current is None or not isinstance(store, MongoStore):
-        return None
-    wanted = _versions(current) | dict(versions)
-    known = next((each for each in store.releases() if _versions(each) == wanted), None)
-    if known:
-        return store.put_release(_content(known))
-    rows = {name: {"version": each, "rows": store.count(name, each)} for name, each in versions.items()}
-    return store.put_release({**_content(current), "collections": current["collections"] | rows})
+    while True:
+        current = store.release()
+        if current and content_of(current) == content:
+            store.follow()
+            return int(current["number"]), True
+        if any(bizdate_of(version) > content["bizdate"] for version in versions_of(current).values()):
+            known = [each["number"] for each in store.releases() if content_of(each) == content]
+            return known[0] if known else store.add_release(content), False
+        if number := store.put_release(content, current):
+            return number, True
 
 
-def _content(release: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in release.items() if key != "number"}
+def sets(store: Store) -> dict[str, dict[str, str]]:
+    """By bizdate the newest set that is wholly kept, with a version of every live collection.
+
+    In MongoDB those that were released; in a store without releases the last version of each collection.
+    """
+    live, kept = live_set(store), {name: store.versions(name) for name in store.collections()}
+    if isinstance(store, MongoStore):
+        found = [versions_of(each) for each in reversed(store.releases()) if "mixture" not in each]
+    else:
+        days = sorted({bizdate_of(version) for versions in kept.values() for version in versions})
+        found = [{name: each for name in live for each in kept[name] if bizdate_of(each) == day} for day in days]
+    whole = [each for each in found if each.keys() >= live.keys() and _all_kept(each, kept)]
+    return {bizdate_of(next(iter(each.values()))): each for each in whole}
 
 
-def _versions(release: Mapping[str, Any]) -> dict[str, str]:
-    return {name: each["version"] for name, each in release["collections"].items()}
+def _all_kept(versions: Mapping[str, str], kept: Mapping[str, Sequence[str]]) -> bool:
+    return bool(versions) and all(version in kept.get(name, ()) for name, version in versions.items())

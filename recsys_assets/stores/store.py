@@ -1,11 +1,11 @@
 """What every store can do: hold versions of collections beside each other, and say which of them is live.
 
 A collection is a table whose first column, `KEY`, is text and tells its rows apart. A version is a whole collection
-of one bizdate; readers see the live one, or pin any that is still kept. Which version goes live, and what must hold
-before it does, is said once for all stores in `publish.py`.
+of one bizdate; readers see the live one, or pin any that is still kept. Which versions go live, and what must hold
+before they do, is said once for all stores in `publish.py` and `release.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import pyarrow as pa
@@ -31,6 +31,11 @@ class Unrepresentable(StoreError):
 
 class VersionMissing(StoreError):
     """A version, or the live one, that is not there."""
+
+
+def bizdate_of(version: str) -> str:
+    """The bizdate in a version's name."""
+    return version.partition(".")[0]
 
 
 class Store(Protocol):
@@ -83,6 +88,16 @@ class Store(Protocol):
 
         Raises:
             VersionMissing: there is no such version.
+        """
+
+    def switch(self, versions: Mapping[str, str]) -> None:
+        """Show readers these versions of several collections from now on; the other collections stay as they are.
+
+        All together where the store has one step for it, else one collection after another in the order of names:
+        its file says which. Doing so again completes what an interrupted call left.
+
+        Raises:
+            VersionMissing: one is not there. Then nothing has changed.
         """
 
     def drop(self, collection: str, version: str) -> None:
