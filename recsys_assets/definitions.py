@@ -15,6 +15,7 @@ from recsys_assets.jobs import champion, everything
 from recsys_assets.resources import resources
 from recsys_assets.schedules import daily_schedule
 from recsys_assets.sensors import champion_sensor, new_data_sensor
+from recsys_assets.uris import guard_logs
 
 # Two steps at a time: each may hold a few GB, and training uses all cores by itself.
 EXECUTOR = dg.multiprocess_executor.configured(
@@ -35,4 +36,5 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     )
 
 
+guard_logs()  # every process of Dagster that runs something of ours imports this module
 defs = build_defs()

@@ -11,8 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from recsys_assets.cli import plain_errors
 from recsys_assets.cli.days import complete_bizdates
+from recsys_assets.cli.errors import plain_errors
 from recsys_assets.cli.materialize import run as materialize
 from recsys_assets.datasets.landing import land
 from recsys_assets.datasets.profile import Profile, load_profile
@@ -41,7 +41,7 @@ next:
 def main() -> None:
     """Land, materialize, print what came out."""
     os.environ["RECSYS_PROFILE"] = "sample"
-    with plain_errors():
+    with plain_errors(lambda: "make demo"):
         _demonstrate(Console())
 
 

@@ -17,8 +17,11 @@ from filelock import FileLock
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import GateNotPassed, Lake, Partition, PartitionMissing, days
 from recsys_assets.settings import settings
+from recsys_assets.uris import naming, shown
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import mlflow
     from matplotlib.figure import Figure
 
@@ -37,15 +40,18 @@ class Dataset(dg.ConfigurableResource[Profile]):
 
 
 class LakeStore(dg.ConfigurableResource[Lake]):
-    """The lake's partitions of one dataset."""
+    """The lake's partitions of one dataset.
 
-    root: str
+    The lake's URL, like those of the stores and of MLflow, may hold a password: it is read from the settings when it is
+    used, and is no configuration, which Dagster's UI and history would show.
+    """
+
     profile: str
 
     @property
     def lake(self) -> Lake:
         """The lake itself."""
-        return Lake(self.root, self.profile)
+        return Lake(settings().lake, self.profile)
 
     def read(self, asset: str, bizdate: str) -> Partition:
         """A partition to build on.
@@ -80,7 +86,7 @@ class LakeStore(dg.ConfigurableResource[Lake]):
 
 
 class Stores(dg.ConfigurableResource[None]):
-    """The stores that services read. Their URIs may hold passwords: they are no configuration that a UI could show."""
+    """The stores that services read."""
 
     profile: str
 
@@ -91,95 +97,99 @@ class Stores(dg.ConfigurableResource[None]):
         return opened(name, self.profile)
 
 
+class TrackingError(RuntimeError):
+    """MLflow cannot be used; the message names its place without credentials."""
+
+
 class Tracking(dg.ConfigurableResource[None]):
     """MLflow: one run for each training, tagged with the bizdate and the Dagster run."""
 
-    uri: str
-    ui: str
-    dagster_ui: str
     experiment: str
 
     @contextmanager
     def run(self, context: dg.AssetExecutionContext, params: Mapping[str, Any]) -> Iterator["mlflow.ActiveRun"]:
         """An MLflow run around a training; it ends FAILED when the block raises."""
-        import mlflow
-
-        mlflow.set_tracking_uri(self.uri)
-        self._prepare()
-        asset = context.asset_key.to_user_string()
-        tags = {
-            "bizdate": context.partition_key,
-            "dagster.asset": asset,
-            "dagster.run_id": context.run.run_id,
-            "dagster.run_url": f"{self.dagster_ui}/runs/{context.run.run_id}",
-        }
-        mlflow.set_experiment(self.experiment)
-        with mlflow.start_run(run_name=f"{asset}/{context.partition_key}", tags=tags) as active:
-            mlflow.log_params(dict(params))
+        with _mlflow() as mlflow:
+            self._prepare()
+            asset = context.asset_key.to_user_string()
+            tags = {
+                "bizdate": context.partition_key,
+                "dagster.asset": asset,
+                "dagster.run_id": context.run.run_id,
+                "dagster.run_url": f"{settings().dagster_ui}/runs/{context.run.run_id}",
+            }
+            mlflow.set_experiment(self.experiment)
+            active = mlflow.start_run(run_name=f"{asset}/{context.partition_key}", tags=tags)
+        status = "FAILED"
+        try:
+            with _mlflow() as mlflow:
+                mlflow.log_params(dict(params))
             yield active
+            status = "FINISHED"
+        finally:
+            with _mlflow() as mlflow:
+                mlflow.end_run(status)
 
     def log(self, metrics: Mapping[str, float], folder: Path, plots: Mapping[str, "Figure"]) -> None:
         """Log final metrics, the model's folder and plots in the current run.
 
         Metrics that were logged by epoch keep their course: of these the final one is logged as `best_…`.
         """
-        import mlflow
-
         final = {name if name.startswith("test_") else f"best_{name}": value for name, value in metrics.items()}
-        mlflow.log_metrics(_metric_names(final))
-        mlflow.log_artifacts(str(folder), "model")
-        for name, figure in plots.items():
-            mlflow.log_figure(figure, f"{name}.png")
+        with _mlflow() as mlflow:
+            mlflow.log_metrics(_metric_names(final))
+            mlflow.log_artifacts(str(folder), "model")
+            for name, figure in plots.items():
+                mlflow.log_figure(figure, f"{name}.png")
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log an epoch's metrics in the current run."""
-        import mlflow
-
-        mlflow.log_metrics(_metric_names(metrics), step=epoch)
+        with _mlflow() as mlflow:
+            mlflow.log_metrics(_metric_names(metrics), step=epoch)
 
     def log_trial(self, parent: str, trial: "Trial", metric: str) -> None:
         """Log a trial that has ended as a run nested in another, with the times at which it ran.
 
         One that was pruned ends KILLED.
         """
-        import mlflow
         from mlflow.entities import Metric, Param
 
-        client = mlflow.MlflowClient(self.uri)
-        experiment = client.get_run(parent).info.experiment_id
         tags = {"mlflow.parentRunId": parent, "mlflow.runName": f"trial {trial.number}", "reason": trial.reason}
         began, ended = int(trial.began * 1000), int(trial.ended * 1000)
-        run = client.create_run(experiment, began, tags).info.run_id
         (name,) = _metric_names({metric: 0.0})
         course = [Metric(name, value, ended, step) for step, value in enumerate(trial.course)]
         best = [Metric(f"best_{name}", trial.value, ended, 0)] if trial.state == "complete" else []
-        client.log_batch(run, [*course, *best], [Param(key, str(value)) for key, value in trial.settings.items()])
-        client.set_terminated(run, {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[trial.state], ended)
+        settings = [Param(key, str(value)) for key, value in trial.settings.items()]
+        status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[trial.state]
+        with _mlflow() as mlflow:
+            client = mlflow.MlflowClient()
+            experiment = client.get_run(parent).info.experiment_id
+            run = client.create_run(experiment, began, tags).info.run_id
+            client.log_batch(run, [*course, *best], settings)
+            client.set_terminated(run, status, ended)
 
     def promote(self, run_id: str, kind: str, alias: str, tags: Mapping[str, str]) -> str:
         """Give an alias to the model of a run, as a version of the registered model `<experiment>-<kind>`.
 
         A run has one version, however often it is promoted. Returns where people see it.
         """
-        import mlflow
-
-        mlflow.set_tracking_uri(self.uri)
-        self._prepare()
-        client, name = mlflow.MlflowClient(self.uri), f"{self.experiment}-{kind}"
-        with FileLock(settings().data / ".mlflow.lock"):
-            if not client.search_registered_models(f"name = '{name}'"):
-                client.create_registered_model(name)
-            known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-            source = f"{client.get_run(run_id).info.artifact_uri}/model"
-            version = (known[0] if known else client.create_model_version(name, source, run_id)).version
-        for key, value in tags.items():
-            client.set_model_version_tag(name, version, key, value)
-        client.set_registered_model_alias(name, alias, version)
-        return f"{self.ui}/#/models/{name}/versions/{version}"
+        with _mlflow() as mlflow:
+            self._prepare()
+            client, name = mlflow.MlflowClient(), f"{self.experiment}-{kind}"
+            with FileLock(settings().data / ".mlflow.lock"):
+                if not client.search_registered_models(f"name = '{name}'"):
+                    client.create_registered_model(name)
+                known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+                source = f"{client.get_run(run_id).info.artifact_uri}/model"
+                version = (known[0] if known else client.create_model_version(name, source, run_id)).version
+            for key, value in tags.items():
+                client.set_model_version_tag(name, version, key, value)
+            client.set_registered_model_alias(name, alias, version)
+        return f"{settings().tracking_ui}/#/models/{name}/versions/{version}"
 
     def url(self, run: "mlflow.ActiveRun") -> str:
         """Where people see the run."""
-        return f"{self.ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        return f"{settings().tracking_ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
     def _prepare(self) -> None:
         """Create database and experiment once: two processes that do it at once break the database."""
@@ -188,16 +198,25 @@ class Tracking(dg.ConfigurableResource[None]):
         for chatty in ("mlflow.store.db.utils", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
 
-        with FileLock(settings().data / ".mlflow.lock"):
+        place = settings()
+        with FileLock(place.data / ".mlflow.lock"):
             if mlflow.get_experiment_by_name(self.experiment) is None:
-                artifacts = Path(settings().data / "mlflow").absolute().as_uri() if self._is_local else None
+                is_local = place.tracking_uri.startswith("sqlite:")
+                artifacts = Path(place.data / "mlflow").absolute().as_uri() if is_local else None
                 # Without the tag MLflow 3 opens the experiment as one of language models.
                 kind = {"mlflow.experimentKind": "custom_model_development"}
                 mlflow.create_experiment(self.experiment, artifact_location=artifacts, tags=kind)
 
-    @property
-    def _is_local(self) -> bool:
-        return self.uri.startswith("sqlite:")
+
+@contextmanager
+def _mlflow() -> "Iterator[ModuleType]":
+    """MLflow on the place of the settings; when it fails the error names that place, and none of its secrets."""
+    import mlflow
+
+    uri = settings().tracking_uri
+    with naming(TrackingError, f"MLflow at {shown(uri)} cannot be used (MLFLOW_TRACKING_URI)", uri):
+        mlflow.set_tracking_uri(uri)
+        yield mlflow
 
 
 def _metric_names(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -211,9 +230,7 @@ def resources() -> dict[str, Any]:
     profile = load_profile(place=place)
     return {
         "dataset": Dataset(profile=place.profile),
-        "lake": LakeStore(root=place.lake, profile=profile.name),
+        "lake": LakeStore(profile=profile.name),
         "stores": Stores(profile=profile.name),
-        "tracking": Tracking(
-            uri=place.tracking_uri, ui=place.tracking_ui, dagster_ui=place.dagster_ui, experiment=profile.name
-        ),
+        "tracking": Tracking(experiment=profile.name),
     }

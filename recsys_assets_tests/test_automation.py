@@ -33,7 +33,7 @@ class Watched:
         self.landing, self.lake = folder / "landing" / "sample", Lake(str(folder / "lake"), "sample")
         resources = {
             "dataset": Dataset(profile="sample"),
-            "lake": LakeStore(root=str(folder / "lake"), profile="sample"),
+            "lake": LakeStore(profile="sample"),
         }
         self._resources = resources
 
@@ -59,6 +59,7 @@ def days_of(result: dg.SensorResult) -> list[str]:
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     monkeypatch.setenv("RECSYS_LANDING", str(tmp_path / "landing"))
+    monkeypatch.setenv("RECSYS_LAKE", str(tmp_path / "lake"))
     monkeypatch.setattr(sensors, "SETTLED_SECONDS", 0.0)
     return Watched(tmp_path)
 

@@ -4,29 +4,18 @@ One file a command or two. Modules here import only click at the top: `recsys --
 Dagster is loaded by the commands that run something.
 """
 
-import contextlib
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from recsys_assets.cli.data import bizdate, land, show
 from recsys_assets.cli.doctor import doctor
+from recsys_assets.cli.errors import plain_errors
 from recsys_assets.cli.materialize import materialize
 from recsys_assets.cli.published import published, rollback
 from recsys_assets.cli.recommend import recommend
-
-
-@contextlib.contextmanager
-def plain_errors() -> Iterator[None]:
-    """Say an error that the package itself names in its own words, without a traceback."""
-    try:
-        yield
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "recsys_assets":
-            raise
-        raise click.ClickException(str(error)) from error
+from recsys_assets.uris import guard_logs
 
 
 class Commands(click.Group):
@@ -34,7 +23,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        with plain_errors():
+        with plain_errors(lambda: f"recsys {ctx.invoked_subcommand}"):
             return super().invoke(ctx)
 
 
@@ -43,6 +32,7 @@ class Commands(click.Group):
 @click.version_option(package_name="recsys-assets")
 def main(profile: str | None) -> None:
     """Recommender data platform: land data, build assets by business date, look at what was built."""
+    guard_logs()
     if profile:
         os.environ["RECSYS_PROFILE"] = profile  # the definitions read it too, in this and in every step's process
 

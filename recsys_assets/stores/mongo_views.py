@@ -29,7 +29,7 @@ def show(database: "Database[dict[str, Any]]", name: str, physical: str) -> None
             show(database, name, physical)
 
 
-def refuse_collection(database: "Database[dict[str, Any]]", name: str, place: str) -> None:
+def refuse_collection(database: "Database[dict[str, Any]]", name: str, place: object) -> None:
     """Raise a `StoreError` where the name is that of a collection with rows of its own."""
     if _said(database, name).get("type", "view") != "view":
         raise StoreError(
