@@ -39,7 +39,7 @@ def plain_errors(doing: Callable[[], str]) -> Iterator[None]:
     except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
         raise
     except KeyboardInterrupt:
-        raise Interrupted(f"{doing()} was interrupted: what was half written is removed; run it again") from None
+        raise Interrupted(f"{doing()} was interrupted: run it again to go on") from None
     except Exception as error:
         own = type(error).__module__.partition(".")[0] == "recsys_assets"
         raise click.ClickException(without_secrets(str(error)) if own else _unexpected(error, doing())) from error
