@@ -16,6 +16,7 @@ from recsys_assets.jobs import champion, everything, ingest
 from recsys_assets.resources import resources
 from recsys_assets.schedules import daily_schedule
 from recsys_assets.sensors import champion_sensor, new_data_sensor
+from recsys_assets.uris import guard_logs
 
 # Two steps at a time: each may hold a few GB, and training uses all cores by itself.
 EXECUTOR = dg.multiprocess_executor.configured(
@@ -36,5 +37,6 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     )
 
 
-keep_private()  # here, because Dagster starts its processes by loading this module
+keep_private()  # here, because every process of Dagster that runs something of ours imports this module
+guard_logs()
 defs = build_defs()

@@ -11,8 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from recsys_assets.cli import plain_errors
 from recsys_assets.cli.days import complete_bizdates
+from recsys_assets.cli.errors import plain_errors
 from recsys_assets.cli.materialize import run as materialize
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.landing import land
@@ -43,7 +43,7 @@ def main() -> None:
     """Land, materialize, print what came out."""
     keep_private()
     os.environ["RECSYS_PROFILE"] = "sample"
-    with plain_errors():
+    with plain_errors(lambda: "make demo"):
         _demonstrate(Console())
 
 

@@ -38,6 +38,7 @@ from recsys_assets.datasets.folders import (
 )
 from recsys_assets.datasets.identity import Identity, check_same, identify
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.uris import naming, shown
 
 MANIFEST = "manifest.json"
 DATASET = "dataset.json"
@@ -51,6 +52,10 @@ _FETCHED = ".fetched"  # begins the names of copies that are being fetched
 
 class PartitionMissing(FileNotFoundError):
     """A partition that was asked for is not in the lake; the message says how to make it."""
+
+
+class LakeUnavailable(RuntimeError):
+    """The lake's place cannot be used; the message names it without credentials."""
 
 
 class PartitionDamaged(RuntimeError):
@@ -185,7 +190,7 @@ class Partition:
             if file_hash(self.path(file)) != expected:
                 raise PartitionDamaged(
                     f"{self.folder / file} is missing or not as its manifest says: "
-                    f"materialize {self.manifest.asset} {self.manifest.bizdate} again"
+                    f"run `recsys materialize {self.manifest.asset} --bizdate {self.manifest.bizdate}`"
                 )
 
 
@@ -212,9 +217,13 @@ class Lake:
 
     def __init__(self, root: str, profile: str) -> None:
         self.profile = profile
-        self._fs, base = fsspec.core.url_to_fs(root)
+        self._root = root
+        with self._named():
+            self._fs, base = fsspec.core.url_to_fs(root)
         self._base = f"{base.rstrip('/')}/{profile}"
         self._local = "file" in self._fs.protocol
+        if self._local and shown(root) != root:
+            raise LakeUnavailable(f"the lake {shown(root)} is no path of a folder, and no URL that fsspec knows")
 
     @classmethod
     def of(cls, root: str, profile: Profile) -> "Lake":
@@ -260,9 +269,14 @@ class Lake:
             self._fs.pipe_file(f"{self._base}/{DATASET}", text)
 
     def location(self, asset: str, bizdate: str) -> str:
-        """Folder or URL of a partition, whether it is there or not."""
+        """Folder or URL of a partition, whether it is there or not, for people to read."""
         path = self._place(asset, bizdate)
-        return path if self._local else self._fs.unstrip_protocol(path)
+        return path if self._local else shown(self._fs.unstrip_protocol(path))
+
+    def _named(self) -> contextlib.AbstractContextManager[None]:
+        """Names the lake, and none of its secrets, when its file system fails in the block."""
+        what = f"the lake {shown(self._root)} cannot be used (RECSYS_LAKE)"
+        return naming(LakeUnavailable, what, self._root)
 
     def _place(self, asset: str, bizdate: str) -> str:
         """Path of a partition in the lake's file system."""
@@ -271,9 +285,18 @@ class Lake:
     def bizdates(self, asset: str) -> list[str]:
         """Bizdates of the asset's published partitions, in order."""
         folder = f"{self._base}/{asset}"
-        self._fs.invalidate_cache()
-        found = self._fs.glob(f"{folder}/bizdate=*/{MANIFEST}") if self._fs.exists(folder) else []
+        with self._named():
+            self._fs.invalidate_cache()
+            found = self._fs.glob(f"{folder}/bizdate=*/{MANIFEST}") if self._fs.exists(folder) else []
         return sorted(str(path).rsplit("/", 2)[1].removeprefix("bizdate=") for path in found)
+
+    def partitions(self) -> list[tuple[str, str]]:
+        """Asset and bizdate of every folder of a partition, in order, also of one that has lost its manifest."""
+        with self._named():
+            self._fs.invalidate_cache()
+            found = self._fs.glob(f"{self._base}/*/bizdate=*") if self._fs.exists(self._base) else []
+        parts = (str(path).rstrip("/").rsplit("/", 2)[1:] for path in found)
+        return sorted((asset, day.removeprefix("bizdate=")) for asset, day in parts)
 
     def manifest(self, asset: str, bizdate: str) -> Manifest:
         """What the partition says of itself, without a look at its files.
@@ -283,18 +306,19 @@ class Lake:
             PartitionDamaged: its manifest cannot be read.
         """
         place = self.location(asset, bizdate)
-        try:
-            text = self._fs.cat_file(f"{self._place(asset, bizdate)}/{MANIFEST}")
-        except FileNotFoundError:
-            raise PartitionMissing(
-                f"{asset} has no partition for {bizdate} ({place}): "
-                f"run `recsys materialize +{asset} --bizdate {bizdate}`"
-            ) from None
+        with self._named():
+            try:
+                text = self._fs.cat_file(f"{self._place(asset, bizdate)}/{MANIFEST}")
+            except FileNotFoundError:
+                raise PartitionMissing(
+                    f"{asset} has no partition for {bizdate} ({place}): "
+                    f"run `recsys materialize +{asset} --bizdate {bizdate}`"
+                ) from None
         try:
             return _parse(text)
         except (ValueError, TypeError) as error:
             raise PartitionDamaged(
-                f"{place}/{MANIFEST} cannot be read ({error}): materialize {asset} {bizdate} again"
+                f"{place}/{MANIFEST} cannot be read ({error}): run `recsys materialize {asset} --bizdate {bizdate}`"
             ) from error
 
     def read(self, asset: str, bizdate: str) -> Partition:
@@ -443,7 +467,8 @@ class Lake:
             move_in(draft.folder, Path(place))
             sync(Path(place).parent)
         else:
-            self._upload(draft, place)
+            with self._named():
+                self._upload(draft, place)
 
     def _holds(self, manifest: Manifest) -> bool:
         """Whether the same partition is there, undamaged: it stays, and who reads it is not disturbed."""
@@ -491,7 +516,7 @@ class Lake:
         for file in coming.manifest.files:
             target = coming.path(file)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # `verify` names it
+            with self._named(), contextlib.suppress(FileNotFoundError):  # `verify` names it
                 self._fs.get_file(f"{place}/{file}", str(target))
         coming.verify()
 

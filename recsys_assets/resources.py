@@ -31,8 +31,11 @@ from recsys_assets.lake import (
     describe_outdated,
 )
 from recsys_assets.settings import settings
+from recsys_assets.uris import naming, shown
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import mlflow
     from matplotlib.figure import Figure
 
@@ -51,9 +54,12 @@ class Dataset(dg.ConfigurableResource[Profile]):
 
 
 class LakeStore(dg.ConfigurableResource[Lake]):
-    """The lake's partitions of one dataset."""
+    """The lake's partitions of one dataset.
 
-    root: str
+    The lake's URL, like those of the stores and of MLflow, may hold a password: it is read from the settings when it is
+    used, and is no configuration, which Dagster's UI and history would show.
+    """
+
     profile: str
 
     @cached_property
@@ -63,7 +69,7 @@ class LakeStore(dg.ConfigurableResource[Lake]):
         Raises:
             OtherDataset: it holds another data set of that name.
         """
-        return Lake.of(self.root, load_profile(self.profile))
+        return Lake.of(settings().lake, load_profile(self.profile))
 
     def read(self, asset: str, bizdate: str) -> Partition:
         """A partition to build on.
@@ -110,7 +116,7 @@ class LakeStore(dg.ConfigurableResource[Lake]):
 
 
 class Stores(dg.ConfigurableResource[None]):
-    """The stores that services read. Their URIs may hold passwords: they are no configuration that a UI could show."""
+    """The stores that services read."""
 
     profile: str
 
@@ -121,12 +127,13 @@ class Stores(dg.ConfigurableResource[None]):
         return opened(name, self.profile)
 
 
+class TrackingError(RuntimeError):
+    """MLflow cannot be used; the message names its place without credentials."""
+
+
 class Tracking(dg.ConfigurableResource[None]):
     """MLflow: one run for each training, tagged with the bizdate and the Dagster run."""
 
-    uri: str
-    ui: str
-    dagster_ui: str
     experiment: str
 
     @contextmanager
@@ -135,28 +142,27 @@ class Tracking(dg.ConfigurableResource[None]):
 
         Raises:
             PlaceUnwritable: there is no room for MLflow's database.
+            TrackingError: MLflow cannot be used.
         """
-        import mlflow
-
         asset = context.asset_key.to_user_string()
         tags = {
             "bizdate": context.partition_key,
             "dagster.asset": asset,
             "dagster.run_id": context.run.run_id,
-            "dagster.run_url": f"{self.dagster_ui}/runs/{context.run.run_id}",
+            "dagster.run_url": f"{settings().dagster_ui}/runs/{context.run.run_id}",
         }
-        with written_to(self._database):
-            mlflow.set_tracking_uri(self.uri)
+        with _mlflow() as mlflow:
             self._prepare()
             mlflow.set_experiment(self.experiment)
             active = mlflow.start_run(run_name=f"{asset}/{context.partition_key}", tags=tags)
-            mlflow.log_params(dict(params))
         status = "FAILED"
         try:
+            with _mlflow() as mlflow:
+                mlflow.log_params(dict(params))
             yield active
             status = "FINISHED"
         finally:
-            with written_to(self._database):
+            with _mlflow() as mlflow:
                 mlflow.end_run(status)
 
     def log(self, metrics: Mapping[str, float], folder: Path, plots: Mapping[str, "Figure"]) -> None:
@@ -167,26 +173,23 @@ class Tracking(dg.ConfigurableResource[None]):
         Raises:
             PlaceUnwritable: there is no room; no part of the model and the plots is kept.
         """
-        import mlflow
-
         final = {name if name.startswith("test_") else f"best_{name}": value for name, value in metrics.items()}
-        with written_to(self._database):
+        with _mlflow() as mlflow:
             mlflow.log_metrics(_metric_names(final))
+        artifacts = Place("the folder of MLflow's artifacts", settings().data / "mlflow", "RECSYS_DATA")
         try:
-            with written_to(Place("the folder of MLflow's artifacts", settings().data / "mlflow", "RECSYS_DATA")):
+            with _mlflow(artifacts) as mlflow:
                 mlflow.log_artifacts(str(folder), "model")
                 for name, figure in plots.items():
                     mlflow.log_figure(figure, f"{name}.png")
         except PlaceUnwritable:
-            if self._is_local:
+            if _is_local():
                 shutil.rmtree(url2pathname(urlsplit(mlflow.get_artifact_uri()).path), ignore_errors=True)
             raise
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log an epoch's metrics in the current run."""
-        import mlflow
-
-        with written_to(self._database):
+        with _mlflow() as mlflow:
             mlflow.log_metrics(_metric_names(metrics), step=epoch)
 
     def log_trial(self, parent: str, trial: "Trial", metric: str) -> None:
@@ -194,44 +197,44 @@ class Tracking(dg.ConfigurableResource[None]):
 
         One that was pruned ends KILLED.
         """
-        import mlflow
         from mlflow.entities import Metric, Param
 
-        client = mlflow.MlflowClient(self.uri)
-        experiment = client.get_run(parent).info.experiment_id
         tags = {"mlflow.parentRunId": parent, "mlflow.runName": f"trial {trial.number}", "reason": trial.reason}
         began, ended = int(trial.began * 1000), int(trial.ended * 1000)
-        run = client.create_run(experiment, began, tags).info.run_id
         (name,) = _metric_names({metric: 0.0})
         course = [Metric(name, value, ended, step) for step, value in enumerate(trial.course)]
         best = [Metric(f"best_{name}", trial.value, ended, 0)] if trial.state == "complete" else []
-        client.log_batch(run, [*course, *best], [Param(key, str(value)) for key, value in trial.settings.items()])
-        client.set_terminated(run, {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[trial.state], ended)
+        settings = [Param(key, str(value)) for key, value in trial.settings.items()]
+        status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[trial.state]
+        with _mlflow() as mlflow:
+            client = mlflow.MlflowClient()
+            experiment = client.get_run(parent).info.experiment_id
+            run = client.create_run(experiment, began, tags).info.run_id
+            client.log_batch(run, [*course, *best], settings)
+            client.set_terminated(run, status, ended)
 
     def promote(self, run_id: str, kind: str, alias: str, tags: Mapping[str, str]) -> str:
         """Give an alias to the model of a run, as a version of the registered model `<experiment>-<kind>`.
 
         A run has one version, however often it is promoted. Returns where people see it.
         """
-        import mlflow
-
-        mlflow.set_tracking_uri(self.uri)
-        self._prepare()
-        client, name = mlflow.MlflowClient(self.uri), f"{self.experiment}-{kind}"
-        with FileLock(settings().data / ".mlflow.lock"):
-            if not client.search_registered_models(f"name = '{name}'"):
-                client.create_registered_model(name)
-            known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-            source = f"{client.get_run(run_id).info.artifact_uri}/model"
-            version = (known[0] if known else client.create_model_version(name, source, run_id)).version
-        for key, value in tags.items():
-            client.set_model_version_tag(name, version, key, value)
-        client.set_registered_model_alias(name, alias, version)
-        return f"{self.ui}/#/models/{name}/versions/{version}"
+        with _mlflow() as mlflow:
+            self._prepare()
+            client, name = mlflow.MlflowClient(), f"{self.experiment}-{kind}"
+            with FileLock(settings().data / ".mlflow.lock"):
+                if not client.search_registered_models(f"name = '{name}'"):
+                    client.create_registered_model(name)
+                known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+                source = f"{client.get_run(run_id).info.artifact_uri}/model"
+                version = (known[0] if known else client.create_model_version(name, source, run_id)).version
+            for key, value in tags.items():
+                client.set_model_version_tag(name, version, key, value)
+            client.set_registered_model_alias(name, alias, version)
+        return f"{settings().tracking_ui}/#/models/{name}/versions/{version}"
 
     def url(self, run: "mlflow.ActiveRun") -> str:
         """Where people see the run."""
-        return f"{self.ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        return f"{settings().tracking_ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
     def _prepare(self) -> None:
         """Create database and experiment once: two processes that do it at once break the database."""
@@ -240,22 +243,38 @@ class Tracking(dg.ConfigurableResource[None]):
         for chatty in ("mlflow.store.db.utils", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
 
-        private_folder(settings().data)
-        with FileLock(settings().data / ".mlflow.lock"):
+        place = settings()
+        private_folder(place.data)
+        with FileLock(place.data / ".mlflow.lock"):
             if mlflow.get_experiment_by_name(self.experiment) is None:
-                artifacts = Path(settings().data / "mlflow").absolute().as_uri() if self._is_local else None
+                artifacts = Path(place.data / "mlflow").absolute().as_uri() if _is_local() else None
                 # Without the tag MLflow 3 opens the experiment as one of language models.
                 kind = {"mlflow.experimentKind": "custom_model_development"}
                 mlflow.create_experiment(self.experiment, artifact_location=artifacts, tags=kind)
 
-    @property
-    def _database(self) -> Place:
-        file = Path(self.uri.removeprefix("sqlite:///")) if self._is_local else settings().data
-        return Place("MLflow's database", file.parent if self._is_local else file, "MLFLOW_TRACKING_URI")
 
-    @property
-    def _is_local(self) -> bool:
-        return self.uri.startswith("sqlite:")
+@contextmanager
+def _mlflow(place: Place | None = None) -> "Iterator[ModuleType]":
+    """MLflow as the settings have it, for a block that writes to its database, or to another place.
+
+    When it fails the error names the place, and none of its secrets.
+    """
+    import mlflow
+
+    uri = settings().tracking_uri
+    what = f"MLflow at {shown(uri)} cannot be used (MLFLOW_TRACKING_URI)"
+    with naming(TrackingError, what, uri), written_to(place or _database()):
+        mlflow.set_tracking_uri(uri)
+        yield mlflow
+
+
+def _database() -> Place:
+    folder = Path(settings().tracking_uri.removeprefix("sqlite:///")).parent if _is_local() else settings().data
+    return Place("MLflow's database", folder, "MLFLOW_TRACKING_URI")
+
+
+def _is_local() -> bool:
+    return settings().tracking_uri.startswith("sqlite:")
 
 
 def _metric_names(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -269,9 +288,7 @@ def resources() -> dict[str, Any]:
     profile = load_profile(place=place)
     return {
         "dataset": Dataset(profile=place.profile),
-        "lake": LakeStore(root=place.lake, profile=place.profile),
+        "lake": LakeStore(profile=place.profile),
         "stores": Stores(profile=profile.name),
-        "tracking": Tracking(
-            uri=place.tracking_uri, ui=place.tracking_ui, dagster_ui=place.dagster_ui, experiment=profile.name
-        ),
+        "tracking": Tracking(experiment=profile.name),
     }

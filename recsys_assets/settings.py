@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recsys_assets.uris import check_folder, shown
+
 # A store's variable (`stores/registry.py`). MILVUS_URI and the like are read by the stores' own libraries, which take
 # them for something else.
 STORE_VARIABLE = re.compile(r"MONGO_URI|RECSYS_\w+_URI")
@@ -35,8 +37,8 @@ class Settings:
     home: Path
     data: Path
     landing: Path
-    lake: str
-    tracking_uri: str
+    lake: str = field(repr=False)
+    tracking_uri: str = field(repr=False)
     tracking_ui: str
     dagster_ui: str
     memory: str
@@ -53,8 +55,14 @@ def project_home() -> Path:
 
 
 def settings() -> Settings:
-    """Read the settings from the environment as it is now."""
+    """Read the settings from the environment as it is now.
+
+    Raises:
+        NotAFolder: a setting of a folder holds an address; its name would stand in many messages.
+    """
     home = project_home()
+    for name in ("RECSYS_DATA", "RECSYS_LANDING"):
+        check_folder(name, os.environ.get(name, ""))
     data = home / os.environ.get("RECSYS_DATA", "data")
     return Settings(
         home=home,
@@ -73,4 +81,9 @@ def settings() -> Settings:
 def _stores(home: Path) -> dict[str, str]:
     """The stores' URIs by variable; a folder, as an embedded store has, starts at the project's like other places."""
     given = {name: uri for name, uri in os.environ.items() if uri and STORE_VARIABLE.fullmatch(name)}
-    return {name: uri if "://" in uri else str(home / uri) for name, uri in given.items()}
+    return {name: str(home / uri) if _is_folder(uri) else uri for name, uri in given.items()}
+
+
+def _is_folder(uri: str) -> bool:
+    """Whether it reads as a path: no scheme, no `HOST:PORT`, nothing that may be a user and a password."""
+    return "://" not in uri and shown(uri) == uri and not re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri)

@@ -38,7 +38,7 @@ class Watched:
         self.instance, self.cursor = instance, ""
         self._resources = {
             "dataset": Dataset(profile="sample"),
-            "lake": LakeStore(root=str(folder / "lake"), profile="sample"),
+            "lake": LakeStore(profile="sample"),
         }
 
     def put(self, day: str, text: str = "user_id", table: str = "interactions", name: str = "a.csv") -> Path:
@@ -95,6 +95,7 @@ def ended(run: dg.DagsterRun, killed: bool) -> dg.DagsterEvent:
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     monkeypatch.setenv("RECSYS_LANDING", str(tmp_path / "landing"))
+    monkeypatch.setenv("RECSYS_LAKE", str(tmp_path / "lake"))
     monkeypatch.setattr(sensors, "SETTLED_SECONDS", 0.0)
     with dg.DagsterInstance.ephemeral() as instance:
         yield Watched(tmp_path, instance)

@@ -96,15 +96,27 @@ def test_bizdate_says_what_to_do_when_nothing_has_landed() -> None:
         ),
         (["land", "sample", "--source", "x.zip"], "takes no source"),
         (["land", "movielens-1m", "--users", "9"], "takes no users"),
-        (["show", "splits", "2026-03-01"], "splits has no partition for 2026-03-01"),
+        (
+            ["show", "splits", "2026-03-01"],
+            "no events of 2026-03-01 have landed (nothing has): `recsys land sample --from",
+        ),
+        (["show", "splits", "--bizdate", "2026-03-01"], "no events of 2026-03-01 have landed"),
+        (["show", "splits", "2026-03-01", "--bizdate", "2026-03-02"], "give one of them"),
+        (["show", "rank_wide"], "no asset 'rank_wide': did you mean rank_widedeep"),
+        (["show", "zzzz"], "no asset 'zzzz': `dagster asset list` lists them"),
+        (["show", "splits", "2999-01-01"], "2999-01-01 is not over yet (UTC): bizdates run from 2026-01-01 to"),
+        (["materialize", "rank_wide"], "no asset 'rank_wide': did you mean rank_widedeep"),
+        (["materialize", "rank_lgbm", "--bizdate", "2026-03-01"], "no events of 2026-03-01 have landed"),
+        (["--profile", "sampel", "bizdate"], "no profile 'sampel': did you mean sample?"),
+        (["materialise"], "Did you mean 'materialize'?"),
         (["show", "splits"], "splits was never materialized for 'sample': recsys materialize '+splits'"),
         (["show", "split"], "no asset 'split': did you mean splits"),
         (["materialize", "+rank_sample"], "no asset 'rank_sample': did you mean rank_samples"),
-        (["materialize", "group:nothing"], "names no asset; there are"),
+        (["materialize", "group:nothing"], "names no asset; the groups are embeddings, "),
         (["materialize", "splits and"], "cannot be read"),
         (
             ["materialize", "splits", "--bizdate", "2019-01-01"],
-            "2019-01-01 is no bizdate of the profile: they run from",
+            "2019-01-01 is not a bizdate of the profile: bizdates run from",
         ),
     ],
 )
@@ -157,13 +169,13 @@ def test_stretches_are_unbroken_runs_of_days() -> None:
     assert stretches([]) == []
 
 
-def test_doctor_finds_nothing_to_mend_here() -> None:
+def test_doctor_finds_no_problem_here() -> None:
     result = recsys("doctor")
     assert result.exit_code == 0, result.output
     assert "recsys land sample" in result.output
 
 
-def test_doctor_says_how_to_mend(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_how_to_fix_what_is_wrong(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = home / "broken.yaml"
     broken.write_text("name: Broken\n", encoding="utf-8")
     (home / "file").touch()
@@ -172,9 +184,13 @@ def test_doctor_says_how_to_mend(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(places, "LEAST_DISK_GB", 1e9)
     result = recsys("--profile", str(broken), "doctor")
     assert result.exit_code == 1
-    mended = [line.split()[1] for line in result.output.splitlines() if line.startswith("MEND")]
-    assert mended == ["profile", "lake", "mlflow", "disk"]
+    assert problems(result) == ["profile", "lake", "disk", "mlflow"]
     assert "RECSYS_DATA" in result.output
+    assert "4 problems found" in result.output
+
+
+def problems(result: Result) -> list[str]:
+    return [line.split()[1] for line in result.output.splitlines() if line.startswith("FIX")]
 
 
 def test_doctor_says_which_store_does_not_answer_and_keeps_its_password(
@@ -183,10 +199,8 @@ def test_doctor_says_which_store_does_not_answer_and_keeps_its_password(
     monkeypatch.setenv("MONGO_URI", "mongodb://me:sesame@127.0.0.1:1/?serverSelectionTimeoutMS=300")
     monkeypatch.setenv("RECSYS_LANCE_URI", str(home / "lance"))
     result = recsys("doctor")
-    stores = {
-        line.split()[1]: line.split()[0] for line in result.output.splitlines() if line.startswith(("MEND", "ok"))
-    }
-    assert (stores["mongo"], stores["lance"]) == ("MEND", "ok")
+    stores = {line.split()[1]: line.split()[0] for line in result.output.splitlines() if line.startswith(("FIX", "ok"))}
+    assert (stores["mongo"], stores["lance"]) == ("FIX", "ok")
     assert "127.0.0.1:1" in result.output
     assert "sesame" not in result.output
 

@@ -164,9 +164,17 @@ def test_a_missing_partition_is_named_with_the_command_that_makes_it(lake: Lake,
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("a.txt", "onf", r"a.txt is missing or not as its manifest says: materialize users 2026-01-05 again"),
+        (
+            "a.txt",
+            "onf",
+            r"a.txt is missing or not as its manifest says: run `recsys materialize users --bizdate 2026-01-05`",
+        ),
         ("a.txt", None, r"a.txt is missing or not as its manifest says"),
-        (MANIFEST, '{"asset": "us', r"bizdate=2026-01-05/manifest.json cannot be read .* materialize users"),
+        (
+            MANIFEST,
+            '{"asset": "us',
+            r"bizdate=2026-01-05/manifest.json cannot be read .*: run `recsys materialize users ",
+        ),
         (MANIFEST, '{"asset": "users", "colour": 1}', r"manifest.json cannot be read .*colour"),
         (MANIFEST, "[]", r"manifest.json cannot be read"),
     ],

@@ -4,9 +4,7 @@ One file a command or two. Modules here import only click at the top: `recsys --
 Dagster is loaded by the commands that run something.
 """
 
-import contextlib
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -14,26 +12,13 @@ import click
 from recsys_assets.cli.adopt import adopt
 from recsys_assets.cli.data import bizdate, land, show
 from recsys_assets.cli.doctor import doctor
+from recsys_assets.cli.errors import plain_errors
 from recsys_assets.cli.materialize import materialize
 from recsys_assets.cli.published import published, rollback
 from recsys_assets.cli.recommend import recommend
 from recsys_assets.cli.refresh import refresh
-from recsys_assets.datasets.disk import history, keep_private, written_to
-
-
-@contextlib.contextmanager
-def plain_errors() -> Iterator[None]:
-    """Say an error that the package itself names in its own words, without a traceback.
-
-    What no part of it has named is mostly Dagster's, whose history is read and written by almost every command.
-    """
-    try:
-        with written_to(history()):
-            yield
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "recsys_assets":
-            raise
-        raise click.ClickException(str(error)) from error
+from recsys_assets.datasets.disk import keep_private
+from recsys_assets.uris import guard_logs
 
 
 class Commands(click.Group):
@@ -41,7 +26,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        with plain_errors():
+        with plain_errors(lambda: f"recsys {ctx.invoked_subcommand}"):
             return super().invoke(ctx)
 
 
@@ -51,6 +36,7 @@ class Commands(click.Group):
 def main(profile: str | None) -> None:
     """Recommender data platform: land data, build assets by business date, look at what was built."""
     keep_private()
+    guard_logs()
     if profile:
         os.environ["RECSYS_PROFILE"] = profile  # the definitions read it too, in this and in every step's process
 

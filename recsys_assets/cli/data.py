@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recsys_assets.cli.days import Day, NothingLanded, latest_bizdate
+from recsys_assets.cli.days import Day, NothingLanded, check_landed, latest_bizdate
 
 if TYPE_CHECKING:
+    from recsys_assets.datasets.profile import Profile
     from recsys_assets.lake import Lake, Manifest
 
 SHOWN_FILES = 20
@@ -18,7 +19,12 @@ SHOWN_FILES = 20
 
 @click.command()
 @click.argument("profile")
-@click.option("--source", help="movielens: GroupLens's zip, its folder or a URL (the default); criteo: train.txt.")
+@click.option(
+    "--source",
+    envvar="RECSYS_SOURCE",
+    help="movielens: GroupLens's zip, its folder or a URL (the default); criteo: train.txt. A URL with a password is "
+    "better given as RECSYS_SOURCE: every user of a machine sees the arguments of its processes.",
+)
 @click.option("--links", type=click.Path(path_type=Path), help="movielens: a links.csv with the IMDB ids.")
 @click.option("--from", "first", type=Day(), help="First day to land.")
 @click.option("--to", "last", type=Day(), help="Last day to land (sample: default yesterday, UTC).")
@@ -42,8 +48,9 @@ def land(
     report = landing.land(load_profile(profile), source, first, last, links=links, **world)
     days = report.bizdates
     span = f"{days[0]} to {days[-1]}" if days else "none"
-    click.echo(f"{report.profile}: {report.rows:,} events of {len(days):,} days ({span}) in {report.folder}")
-    click.echo(f"{len(report.changed):,} days are new or changed; next: recsys --profile {profile} materialize '*'")
+    click.echo(f"{report.profile}: {report.rows:,} events of {counted(len(days))} ({span}) in {report.folder}")
+    are = "is" if len(report.changed) == 1 else "are"
+    click.echo(f"{counted(len(report.changed))} {are} new or changed; next: recsys --profile {profile} materialize '*'")
 
 
 @click.command()
@@ -57,16 +64,20 @@ def bizdate() -> None:
 @click.command()
 @click.argument("asset")
 @click.argument("day", metavar="[BIZDATE]", type=Day(), required=False)
+@click.option("--bizdate", "named", type=Day(), help="The same as BIZDATE.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def show(asset: str, day: dt.date | None, as_json: bool) -> None:
+def show(asset: str, day: dt.date | None, named: dt.date | None, as_json: bool) -> None:
     """Say what is in a partition of ASSET (default: its latest): rows, schema, metrics, files."""
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.lake import Lake, describe_outdated
     from recsys_assets.settings import settings
 
-    lake = Lake.of(settings().lake, load_profile())
+    if day and named and day != named:
+        raise click.UsageError(f"BIZDATE is {day} and --bizdate {named}: give one of them")
+    profile, day = load_profile(), day or named
+    lake = Lake.of(settings().lake, profile)
     when = day.isoformat() if day else latest(lake, asset)
-    manifest = lake.manifest(asset, when)
+    manifest = _manifest(lake, profile, asset, when)
     path = lake.location(asset, when)
     if as_json:
         content = {key: getattr(manifest, key) for key in ("asset", "profile", "bizdate")}
@@ -77,6 +88,21 @@ def show(asset: str, day: dt.date | None, as_json: bool) -> None:
         _print(manifest, path)
         if outdated := lake.outdated(manifest):
             click.secho(describe_outdated(manifest, outdated), fg="yellow")
+
+
+def _manifest(lake: "Lake", profile: "Profile", asset: str, day: str) -> "Manifest":
+    """The partition's manifest; where there is none, an error that says whether asset and day can have one."""
+    from recsys_assets.lake import PartitionMissing
+
+    try:
+        return lake.manifest(asset, day)
+    except PartitionMissing:
+        from recsys_assets.cli.selection import check_bizdate, known_asset
+
+        known_asset(asset)
+        check_bizdate(day)
+        check_landed(profile, lake, day)
+        raise
 
 
 def latest(lake: "Lake", asset: str) -> str:
@@ -114,6 +140,11 @@ def _print(manifest: "Manifest", path: str) -> None:
     if others:
         more = f" and {len(others) - SHOWN_FILES} more" if len(others) > SHOWN_FILES else ""
         console.print(f"[bold]other files[/]: {', '.join(others[:SHOWN_FILES])}{more}", highlight=False)
+
+
+def counted(days: int) -> str:
+    """A number of days, as people write it."""
+    return "1 day" if days == 1 else f"{days:,} days"
 
 
 def figure(value: float) -> str:

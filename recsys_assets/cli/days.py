@@ -7,6 +7,7 @@ import click
 
 if TYPE_CHECKING:
     from recsys_assets.datasets.profile import Profile
+    from recsys_assets.lake import Lake
 
 
 class Day(click.ParamType[dt.date]):
@@ -34,6 +35,28 @@ def complete_bizdates(profile: "Profile", today: dt.date | None = None) -> list[
 
     now = today or dt.datetime.now(dt.UTC).date()
     return [day for day in landed_bizdates(profile) if day < now.isoformat()]
+
+
+def check_landed(profile: "Profile", lake: "Lake", bizdate: str) -> None:
+    """Check that a day has landed, or that its events are in the lake: before a run that would fail without them.
+
+    Raises:
+        NothingLanded: neither; the message says which days there are, and what lands this one.
+    """
+    landed = complete_bizdates(profile)
+    if bizdate in landed or bizdate in lake.bizdates("interactions"):
+        return
+    there = f"{landed[0]} to {landed[-1]} have" if landed else "nothing has"
+    raise NothingLanded(f"no events of {bizdate} have landed ({there}): {_how(profile, bizdate, landed)}")
+
+
+def _how(profile: "Profile", bizdate: str, landed: list[str]) -> str:
+    """What makes a day land: the generated world has every day, a finished data set those that it has."""
+    if profile.source == "sample":
+        return f"`recsys land {profile.name} --from {bizdate} --to {bizdate}`"
+    if profile.source:
+        return f"pick another day with --bizdate, such as {landed[-1]}" if landed else f"`recsys land {profile.name}`"
+    return f"put its files under {profile.landing}/interactions/bizdate={bizdate}/"
 
 
 def latest_bizdate(profile: "Profile", today: dt.date | None = None) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["ok", "note", "mend"]
+State = Literal["ok", "note", "fix"]
 
 
 @dataclass(frozen=True)
@@ -13,4 +13,4 @@ class Finding:
     what: str
     state: State
     found: str
-    mend: str = ""
+    fix: str = ""

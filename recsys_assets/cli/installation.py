@@ -7,19 +7,19 @@ from recsys_assets.cli.finding import Finding
 from recsys_assets.settings import Settings
 
 
-def python(place: Settings) -> Finding:
+def python() -> Finding:
     """The interpreter is of the one version that the packages are locked for."""
     version = sys.version.split()[0]
     if sys.version_info[:2] == (3, 11):
         return Finding("python", "ok", f"{version} ({sys.executable})")
-    return Finding("python", "mend", version, f"Python 3.11 is needed: remove {place.home / '.venv'}, then make setup")
+    return Finding("python", "fix", version, "Python 3.11 is needed: rm -r .venv, then make setup")
 
 
 def packages(place: Settings) -> Finding:
     """The requirements are met, with the locked versions."""
     unmet = unmet_requirements()
     if unmet:
-        return Finding("packages", "mend", "; ".join(unmet), "make setup")
+        return Finding("packages", "fix", "; ".join(unmet), "make setup")
     pinned = place.home / "constraints.txt"
     if not pinned.exists():
         return Finding("packages", "ok", "all requirements are met")

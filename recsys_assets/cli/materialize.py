@@ -40,13 +40,13 @@ def run(selection: str, bizdate: str | None = None) -> None:
 
     Raises:
         MaterializeFailed: a step or a blocking check failed.
-        NothingLanded: no bizdate was given and there is none.
+        NothingLanded: the bizdate has not landed, or none was given and there is none.
     """
     from rich.console import Console
 
     from recsys_assets.cli import running
     from recsys_assets.cli import selection as assets
-    from recsys_assets.cli.days import complete_bizdates, latest_bizdate
+    from recsys_assets.cli.days import check_landed, complete_bizdates, latest_bizdate
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.lake import Lake
     from recsys_assets.settings import settings
@@ -55,6 +55,7 @@ def run(selection: str, bizdate: str | None = None) -> None:
     keys, day = assets.select(selection), bizdate or latest_bizdate(profile)
     assets.check_bizdate(day)
     lake = Lake.of(settings().lake, profile)
+    check_landed(profile, lake, day)
     runs = [*running.missing_days(keys, complete_bizdates(profile), lake, day), running.Run(keys, day, day)]
     seconds: dict[str, float] = {}
     with running.open_instance() as instance:
@@ -78,7 +79,7 @@ def _execute(instance: "dg.DagsterInstance", run: "Run", console: "Console") -> 
     what = next(iter(run.keys)).to_user_string() if len(run.keys) == 1 else f"{len(run.keys)} assets"
     console.print(f"[bold]{what}[/] of {span}", highlight=False)
     made, events = start(instance, run)
-    outcome = Follower(console, made.step_keys_to_execute or []).follow(events)
+    outcome = Follower(console, instance, made).follow(events)
     if outcome.failures:
         unbuilt = [f"not built: {', '.join(outcome.unbuilt)}"] if outcome.unbuilt else []
         log = f"the whole log: make ui, then {settings().dagster_ui}/runs/{made.run_id}"

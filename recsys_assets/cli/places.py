@@ -1,5 +1,6 @@
-"""`recsys doctor` on where things lie and listen: the lake, MLflow, the disk, the two UIs."""
+"""`recsys doctor` on where things lie and listen: the lake, the data, Dagster's history, the two UIs."""
 
+import os
 import shutil
 import socket
 import tempfile
@@ -8,6 +9,9 @@ from urllib.parse import urlsplit
 
 from recsys_assets.cli.finding import Finding, State
 from recsys_assets.settings import Settings
+from recsys_assets.uris import naming, shown
+
+HISTORY = ".dagster"  # as in instance.py, which would load Dagster
 
 LEAST_DISK_GB, GOOD_DISK_GB = 1.0, 5.0  # the generated sample takes well under 1 GB, MovieLens 1M about that
 
@@ -16,7 +20,7 @@ def lake(place: Settings) -> Finding:
     """Write and exchange two folders where partitions are written."""
     from recsys_assets.datasets.folders import exchange
 
-    if "://" in place.lake:
+    if "://" in place.lake or shown(place.lake) != place.lake:
         return _remote_lake(place.lake)
     try:
         Path(place.lake).mkdir(parents=True, exist_ok=True)
@@ -26,9 +30,7 @@ def lake(place: Settings) -> Finding:
             other.mkdir()
             atomic = exchange(one, other)
     except OSError as error:
-        return Finding(
-            "lake", "mend", f"{place.lake} cannot be written: {error}", "give the right to, or set RECSYS_LAKE"
-        )
+        return _closed("lake", place.lake, error, "RECSYS_LAKE")
     if not atomic:
         what = f"{place.lake}: its file system cannot exchange folders: a reader may meet a gap for an instant"
         return Finding("lake", "note", what, "a local Linux file system (ext4, xfs, btrfs, tmpfs) can")
@@ -38,43 +40,60 @@ def lake(place: Settings) -> Finding:
 def _remote_lake(url: str) -> Finding:
     import fsspec
 
+    from recsys_assets.lake import Lake, LakeUnavailable
+
+    what = f"the lake {shown(url)} cannot be written"
     try:
-        fs, path = fsspec.core.url_to_fs(url)
-        fs.pipe_file(f"{path}/.doctor", b"")
-        fs.rm_file(f"{path}/.doctor")
-    except (OSError, ImportError, ValueError) as error:
-        return Finding("lake", "mend", f"{url} cannot be written: {error}", "check RECSYS_LAKE and its credentials")
-    return Finding("lake", "ok", f"{url}, manifests are written last")
+        Lake(url, "doctor")
+        with naming(LakeUnavailable, what, url):
+            fs, path = fsspec.core.url_to_fs(url)
+            fs.pipe_file(f"{path}/.doctor", b"")
+            fs.rm_file(f"{path}/.doctor")
+    except LakeUnavailable as error:
+        return Finding("lake", "fix", str(error), "check RECSYS_LAKE and its credentials")
+    return Finding("lake", "ok", f"{shown(url)}, manifests are written last")
 
 
-def tracking(place: Settings) -> Finding:
-    """MLflow's database or server can be used."""
-    uri = place.tracking_uri
-    if uri.startswith(("http://", "https://")):
-        return _tracking_server(uri)
-    if uri.startswith("file:") or "://" not in uri:
-        how = f"sqlite:///{place.data / 'mlflow.db'}, or a server's URL"
-        return Finding(
-            "mlflow", "mend", f"{uri}: MLflow keeps no runs in plain files any more", f"MLFLOW_TRACKING_URI={how}"
-        )
-    return Finding("mlflow", "ok", uri)
+def _closed(what: str, folder: str | Path, error: OSError, variable: str) -> Finding:
+    return Finding(what, "fix", f"{folder} cannot be written: {error}", f"give the right to, or set {variable}")
 
 
-def _tracking_server(uri: str) -> Finding:
-    import requests
-
+def data(place: Settings) -> Finding:
+    """What is written here can be written, and is not for every user of the machine to read."""
+    if not place.data.exists():
+        return Finding("data", "ok", f"{place.data}, not made yet")
     try:
-        requests.get(f"{uri}/health", timeout=5).raise_for_status()
-    except requests.RequestException as error:
-        return Finding("mlflow", "mend", f"{uri} does not answer: {error}", "start it, or unset MLFLOW_TRACKING_URI")
-    return Finding("mlflow", "ok", f"{uri} answers")
+        with tempfile.TemporaryFile(dir=place.data):
+            pass
+    except OSError as error:
+        return _closed("data", place.data, error, "RECSYS_DATA")
+    if place.data.stat().st_mode & 0o007:
+        what = f"every user of this machine may look into {place.data}"
+        return Finding("data", "note", what, f"chmod go-rwx '{place.data}'")
+    return Finding("data", "ok", f"{place.data}, for its owner alone")
+
+
+def history(place: Settings) -> Finding:
+    """Dagster's home is there, with its settings, and its history can be written."""
+    home = Path(os.environ.get("DAGSTER_HOME") or place.home)
+    if not home.is_absolute() or not (home / "dagster.yaml").is_file():
+        what = f"{home} is not the absolute path of a folder with a dagster.yaml"
+        return Finding("history", "fix", what, f"DAGSTER_HOME={place.home}")
+    folder = home / HISTORY
+    there = folder if folder.exists() else home
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        return _closed("history", there, error, "DAGSTER_HOME")
+    return Finding("history", "ok", str(folder))
 
 
 def disk(place: Settings) -> Finding:
     """There is room for artefacts."""
     there = next(folder for folder in (place.data, *place.data.parents) if folder.exists())
     free = shutil.disk_usage(there).free / 1e9
-    state: State = "mend" if free < LEAST_DISK_GB else "note" if free < GOOD_DISK_GB else "ok"
+    state: State = "fix" if free < LEAST_DISK_GB else "note" if free < GOOD_DISK_GB else "ok"
     advice = "" if state == "ok" else "free some, or set RECSYS_DATA to a larger disk"
     return Finding("disk", state, f"{free:,.1f} GB free at {place.data}", advice)
 
@@ -101,8 +120,7 @@ def _ui(what: str, url: str, probe: str, port_variable: str) -> Finding:
         with socket.socket() as probing:
             taken = probing.connect_ex((address.hostname, address.port or 80)) == 0
         if taken:
-            return Finding(
-                what, "note", f"another program answers at {url}", f"pick a port: make ui {port_variable}=..."
-            )
-        return Finding(what, "ok", f"not running ({url} is free): make ui")
-    return Finding(what, "ok", f"running at {url}")
+            how = f"pick a port: make ui {port_variable}=..."
+            return Finding(what, "note", f"another program answers at {shown(url)}", how)
+        return Finding(what, "ok", f"not running ({shown(url)} is free): make ui")
+    return Finding(what, "ok", f"running at {shown(url)}")

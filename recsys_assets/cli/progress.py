@@ -1,13 +1,16 @@
 """What people see of a run: a line a step as it ends, what is running meanwhile, and why it failed."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import dagster as dg
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from recsys_assets.cli.waiting import Waiting
+from recsys_assets.uris import without_secrets
 
 Type = dg.DagsterEventType
 
@@ -24,8 +27,9 @@ class Outcome:
 class Follower:
     """Prints a run's events; on a terminal also a live line for each step at work."""
 
-    def __init__(self, console: Console, steps: Sequence[str]) -> None:
-        self.console, self.steps, self.outcome = console, steps, Outcome()
+    def __init__(self, console: Console, instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+        self.console, self.steps, self.outcome = console, run.step_keys_to_execute or [], Outcome()
+        self._waiting = Waiting(instance, run.run_id, self._say)
         columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
         self._live = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._running: dict[str, TaskID] = {}
@@ -33,8 +37,9 @@ class Follower:
 
     def follow(self, events: Iterator[dg.DagsterEvent]) -> Outcome:
         """Print the events until the run has ended."""
-        with self._live:
+        with self._live, self._waiting.reminding():
             for event in events:
+                self._waiting.take(event)
                 self._take(event)
         ended = self.outcome.seconds.keys() | self.outcome.failures.keys()
         self.outcome.unbuilt = [step for step in self.steps if step not in ended]
@@ -52,7 +57,7 @@ class Follower:
             case Type.STEP_FAILURE:
                 why = "; ".join(self._blocked.get(step, [])) or reason(event)
                 self.outcome.failures[step] = f"{step}: {why}"
-                self._end(step, f"[red]✗ {step}[/]  {escape(why.splitlines()[0])}")
+                self._end(step, f"[red]✗ {step}[/]  {escape(why)}")
             case Type.RUN_FAILURE | Type.RUN_CANCELED if not self.outcome.failures:
                 self.outcome.failures[""] = event.message or "the run did not end well"
             case Type.ASSET_CHECK_EVALUATION:
@@ -64,6 +69,10 @@ class Follower:
         done = len(self.outcome.seconds) + len(self.outcome.failures)
         self.console.print(f"[dim]{done:>3}/{len(self.steps)}[/] {line}", highlight=False, soft_wrap=True)
 
+    def _say(self, line: str) -> None:
+        """A line that is about no ended step."""
+        self.console.print(f"      [yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
+
     def _check(self, event: dg.DagsterEvent) -> None:
         found = event.asset_check_evaluation_data
         if found.passed:
@@ -73,9 +82,7 @@ class Follower:
         if found.blocking:
             self._blocked.setdefault(event.step_key or "", []).append(text)
         else:
-            self.console.print(
-                f"      [yellow]{found.asset_key.to_user_string()}: {escape(text)}[/]", highlight=False, soft_wrap=True
-            )
+            self._say(f"{found.asset_key.to_user_string()}: {text}")
 
 
 def _short(value: object) -> str:
@@ -83,10 +90,11 @@ def _short(value: object) -> str:
 
 
 def reason(event: dg.DagsterEvent) -> str:
-    """A failed step's own error: what Dagster wraps, without its traceback and its module's path."""
+    """A failed step's own error: the first line of what Dagster wraps, without its module's path."""
     error = event.step_failure_data.error
     if error is None:
         return event.message or "the step failed"
     while error.cause and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
-    return re.sub(r"^(?:\w+\.)*(\w+): ", r"\1: ", error.message.strip())
+    said = without_secrets(error.message.strip()).partition("\n")[0]
+    return re.sub(r"^(?:\w+\.)*(\w+): ", r"\1: ", said)

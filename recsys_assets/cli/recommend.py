@@ -39,7 +39,7 @@ def recommend(user: str, day: dt.date | None) -> None:
     from recsys_assets.settings import settings
 
     profile = load_profile()
-    lake = LakeStore(root=settings().lake, profile=settings().profile)
+    lake = LakeStore(profile=settings().profile)
     when = day.isoformat() if day else latest(lake.lake, "rank_champion")
     inputs = {asset: lake.read(asset, when) for asset in (*READS, "items")}
     events = events_of(inputs)

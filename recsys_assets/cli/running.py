@@ -73,4 +73,12 @@ def start(instance: dg.DagsterInstance, run: Run) -> tuple[dg.DagsterRun, Iterat
         asset_selection=run.keys,
         job_code_origin=job.get_python_origin(),
     )
-    return made, execute_run_iterator(job, made, instance)
+    return made, _events(execute_run_iterator(job, made, instance))
+
+
+def _events(events: Iterator[dg.DagsterEvent]) -> Iterator[dg.DagsterEvent]:
+    """The events; what Dagster makes of Ctrl-C is one again."""
+    try:
+        yield from events
+    except dg.DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None

@@ -3,6 +3,7 @@
 Imports Dagster and the definitions: only inside commands that need them.
 """
 
+import datetime as dt
 import difflib
 import re
 import warnings
@@ -32,7 +33,7 @@ def known_asset(name: str) -> None:
     """
     if name not in (names := asset_names()):
         near = difflib.get_close_matches(name, names, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+        hint = f"did you mean {' or '.join(near)}?" if near else "`dagster asset list` lists them"
         raise SelectionError(f"no asset '{name}': {hint}")
 
 
@@ -62,7 +63,8 @@ def select(expression: str) -> frozenset[dg.AssetKey]:
     if not re.search(rf"\b({ON_DEMAND}|tune_)", expression):
         found = {key for key in found if graph.get(key).group_name != ON_DEMAND}
     if not found:
-        raise SelectionError(f"selection '{expression}' names no asset; there are {', '.join(asset_names())}")
+        groups = ", ".join(sorted({node.group_name for node in graph.asset_nodes if node.group_name}))
+        raise SelectionError(f"selection '{expression}' names no asset; the groups are {groups}")
     return frozenset(found)
 
 
@@ -95,4 +97,8 @@ def check_bizdate(bizdate: str) -> None:
 
     if not partitions.has_partition_key(bizdate):
         first, last = partitions.get_first_partition_key(), partitions.get_last_partition_key()
-        raise SelectionError(f"{bizdate} is no bizdate of the profile: they run from {first} to {last}")
+        over = dt.datetime.now(dt.UTC).date().isoformat()
+        why = "is not over yet (UTC)" if bizdate >= over else "is not a bizdate of the profile"
+        raise SelectionError(
+            f"{bizdate} {why}: bizdates run from {first} to {last}, and `recsys bizdate` prints the latest landed one"
+        )

@@ -29,5 +29,5 @@ def _answers(name: str, profile: str, place: Settings) -> Finding:
         with opened(name, profile, place) as store:
             live = sum(store.live(collection) is not None for collection in store.collections())
     except StoreError as error:
-        return Finding(name, "mend", str(error), f"see to it, or set {variable}")
+        return Finding(name, "fix", str(error), f"see to it, or set {variable}")
     return Finding(name, "ok", f"{whose} answers, with {live} live collections of {profile}")

@@ -16,6 +16,7 @@ import numpy as np
 from recsys_assets.datasets.feed import Content, Feed, LandingError
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
+from recsys_assets.uris import shown
 
 FILE = "train.txt"
 # Of a landing file, about 130,000 rows: ingest holds one at a time, which takes 0.4 GB.
@@ -49,10 +50,12 @@ def _file(source: str | Path | None) -> Path:
     path = Path(source).expanduser()
     path = path / FILE if path.is_dir() else path
     if not path.is_file():
-        raise LandingError(f"--source {path} does not exist: give Criteo's {FILE}, or the folder that holds it")
+        where = shown(str(source))
+        raise LandingError(f"--source {where} does not exist: give Criteo's {FILE}, or the folder that holds it")
     with path.open("rb") as file:
         if file.read(8).startswith(_PACKED):
-            raise LandingError(f"--source {path} is packed: unpack it (tar -xzf, gunzip, unzip) and give its {FILE}")
+            where = shown(str(source))
+            raise LandingError(f"--source {where} is packed: unpack it (tar -xzf, gunzip, unzip) and give its {FILE}")
     return path
 
 

@@ -20,6 +20,7 @@ from recsys_assets.datasets.feed import Feed, LandingError
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.settings import settings
+from recsys_assets.uris import naming, shown
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 CHECKSUM = "md5:c4d9eecfca2ab87c1945afe126590906"  # as GroupLens publishes it beside the zip
@@ -89,11 +90,12 @@ def _opened(source: str | Path) -> Folder:
         source = _downloaded(str(source))
     path = Path(source).expanduser()
     if not path.exists():
-        raise LandingError(f"--source {path} does not exist: give the ml-1m zip, its folder, or a URL of the zip")
+        where = shown(str(source))
+        raise LandingError(f"--source {where} does not exist: give the ml-1m zip, its folder, or a URL of the zip")
     root: Folder = path
     if path.is_file():
         if not zipfile.is_zipfile(path):
-            raise LandingError(f"--source {path} is neither a zip nor a folder")
+            raise LandingError(f"--source {shown(str(path))} is neither a zip nor a folder")
         root = archives.open_zip(path)
     return root / "ml-1m" if (root / "ml-1m" / "ratings.dat").is_file() else root
 
@@ -101,10 +103,10 @@ def _opened(source: str | Path) -> Folder:
 def _downloaded(url: str) -> Path:
     """Fetch the zip once and keep it; what came before is used again while its checksum is right."""
     folder = settings().data / "downloads"
-    try:
+    pooch.get_logger().setLevel("WARNING")  # it would log the URL, with the password in it
+    what = f"{shown(url)} could not be fetched, get ml-1m.zip another way (--source ZIP)"
+    with naming(LandingError, what, url):
         return Path(pooch.retrieve(url, CHECKSUM, fname="ml-1m.zip", path=folder, progressbar=True))
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
-        raise LandingError(f"{url} could not be fetched: {error}. Get ml-1m.zip another way: --source ZIP") from error
 
 
 def _read(file: Folder) -> pa.Table:

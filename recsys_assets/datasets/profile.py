@@ -5,6 +5,7 @@ features, the split, the first bizdate. Keep out places (settings) and hyper-par
 """
 
 import datetime as dt
+import difflib
 import os
 import re
 from pathlib import Path
@@ -24,6 +25,7 @@ from recsys_assets.datasets.profile_parts import (
     TableName,
 )
 from recsys_assets.settings import Settings, settings
+from recsys_assets.uris import NotAFolder, check_folder, shown
 
 KEYS: dict[TableName, tuple[str, ...]] = {
     "interactions": ("user_id", "item_id", "timestamp"),
@@ -176,9 +178,10 @@ def load_profile(name_or_path: str | None = None, place: Settings | None = None)
     wanted = name_or_path or place.profile
     path = bundled_profiles().get(wanted, place.home / wanted)
     if not path.is_file():
-        raise ProfileError(
-            f"no profile '{wanted}': give one of {', '.join(bundled_profiles())}, or the path of a YAML file"
-        )
+        near = difflib.get_close_matches(wanted, bundled_profiles(), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        names = ", ".join(bundled_profiles())
+        raise ProfileError(f"no profile '{shown(wanted)}': {hint}give one of {names}, or the path of a YAML file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -194,6 +197,10 @@ def load_profile(name_or_path: str | None = None, place: Settings | None = None)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'profile'}: {e['msg']}" for e in error.errors()]
         raise ProfileError(f"{path}: " + "; ".join(lines)) from error
+    try:
+        check_folder(f"{path}: landing", str(profile.landing))
+    except NotAFolder as error:
+        raise ProfileError(str(error)) from None
     return profile.model_copy(update={"landing": place.home / profile.landing})
 
 

@@ -47,9 +47,9 @@ def feed(
     Raises:
         LandingError: `last` is not over yet, options other than those the folder was made with.
     """
-    world = _world(profile, options)
     yesterday = (today or dt.datetime.now(dt.UTC).date()) - dt.timedelta(days=1)
     last = last or min(yesterday, profile.last_bizdate or yesterday)
+    world = _world(profile, options, last)
     if last > yesterday:
         raise LandingError(f"--to {last} is not over yet (UTC): the last complete day is {yesterday}")
     first = first or _first(profile, world, last)
@@ -88,7 +88,7 @@ def day_of(world: World, since: dt.date, day: dt.date) -> Iterator[tuple[TableNa
         yield "interactions", events
 
 
-def _world(profile: Profile, options: dict[str, int]) -> World:
+def _world(profile: Profile, options: dict[str, int], last: dt.date) -> World:
     """The world that the landing folder was made with; options may repeat its settings, not change them."""
     path = profile.landing / WORLD_FILE
     if unknown := sorted(options.keys() - asdict(World()).keys()):
@@ -104,8 +104,10 @@ def _world(profile: Profile, options: dict[str, int]) -> World:
     wanted = {**options, "since": profile.first_bizdate.isoformat()}
     for name, value in wanted.items():
         if value != (present := {**asdict(world), "since": since}[name]):
+            first = last - dt.timedelta(days=options.get("days", 1) - 1)
+            part = f"run `recsys land {profile.name} --from {first} --to {last}` for a part of it, " * (name == "days")
             raise LandingError(
-                f"{profile.landing} holds a world with {name} {present}, not {value}: use another landing folder "
+                f"{profile.landing} holds a world with {name} {present}, not {value}: {part}use another landing folder "
                 f"(RECSYS_LANDING), or remove this one and land again"
             )
     return world

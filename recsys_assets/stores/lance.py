@@ -21,9 +21,10 @@ import pyarrow.compute as pc
 
 from recsys_assets.stores import hybrid
 from recsys_assets.stores.pinned import find_in, missing
-from recsys_assets.stores.servers import extra, without_credentials
+from recsys_assets.stores.servers import extra
 from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable, Unrepresentable
 from recsys_assets.stores.vectors import Vectors, with_fixed_vectors
+from recsys_assets.uris import shown, told
 
 if TYPE_CHECKING:
     from lancedb import DBConnection
@@ -53,7 +54,7 @@ class LanceStore:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({without_credentials(self._uri)})"
+        return f"{type(self).__name__}({shown(self._uri)})"
 
     def close(self) -> None:
         """Let go of the folder's files."""
@@ -175,7 +176,7 @@ class LanceStore:
         except StoreError:
             raise
         except (RuntimeError, OSError) as error:
-            said = str(error)[:300]
+            said = told(error, self._uri)
             if "No space left" in said:
                 raise StoreFull(f"{self} has no room: drop versions (keep fewer), or make room: {said}") from None
             if "Unsupported data type" in said:

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from recsys_assets.stores.servers import extra, without_credentials
+from recsys_assets.stores.servers import extra
 from recsys_assets.stores.store import StoreFull, StoreUnavailable
+from recsys_assets.uris import shown, told
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -27,7 +28,7 @@ class Milvus:
         self._turn = FileLock(f"{uri}.lock") if uri.endswith(_LITE) else None
 
     def __str__(self) -> str:
-        return f"Milvus {without_credentials(self._uri)}"
+        return f"Milvus {shown(self._uri)}"
 
     def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of pymilvus' client.
@@ -44,8 +45,10 @@ class Milvus:
             return getattr(client, method)(*args, timeout=_PATIENCE, **kwargs)
         except MilvusException as error:
             if error.code in _FULL or "No space left" in error.message:
-                raise StoreFull(f"{self} has no room: drop versions (keep fewer), or make room: {error}") from None
-            raise StoreUnavailable(f"{self}: {method}: {error}") from None
+                raise StoreFull(
+                    f"{self} has no room: drop versions (keep fewer), or make room: {told(error, self._uri)}"
+                ) from None
+            raise StoreUnavailable(f"{self}: {method}: {told(error, self._uri)}") from None
 
     def close(self) -> None:
         """Disconnect, and let go of the folder of a Milvus Lite."""
@@ -69,8 +72,8 @@ class Milvus:
             self._wait()
             try:
                 self._client = MilvusClient(self._uri, timeout=_PATIENCE)
-            except (MilvusException, ValueError) as error:  # one that the URI caused may hold it, password and all
-                said = str(error) if type(error) is MilvusException else type(error).__name__
+            except (MilvusException, ValueError) as error:
+                said = told(error, self._uri)
         if self._client is None:
             if self._turn:
                 self._turn.release()
@@ -87,5 +90,5 @@ class Milvus:
                 self._turn.acquire(timeout=_PATIENCE)
             except (Timeout, OSError) as error:
                 raise StoreUnavailable(
-                    f"{self}: another process has it open, or there is no such folder: {error}"
+                    f"{self}: another process has it open, or there is no such folder: {told(error, self._uri)}"
                 ) from None

@@ -3,9 +3,11 @@
 import contextlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from recsys_assets.stores.store import StoreError, StoreFull, StoreUnavailable, Unrepresentable
+from recsys_assets.uris import reveals, shown, told
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
@@ -21,8 +23,19 @@ _OUT_OF_SPACE = 14031  # OutOfDiskSpace
 _AWAY = (1, 6, 7, 50, 89, 91, 175, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436)
 
 
-def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], str]":
-    """A client, which connects when it is first asked, and `host:port/database` for messages.
+@dataclass(frozen=True)
+class Place:
+    """`host:port/database` for messages, and the URI, which no message shows."""
+
+    name: str
+    uri: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], Place]":
+    """A client, which connects when it is first asked, and its place for messages.
 
     Waits are those of `TIMEOUTS` where the URI does not set them.
 
@@ -40,7 +53,8 @@ def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], str]
     except Exception as error:  # PyMongoError, ValueError, OSError of a certificate's file, ...
         kind = type(error).__name__
     else:
-        return client, ",".join(f"{host}:{port}" for host, port in parsed["nodelist"]) + f"/{database}"
+        hosts = ",".join(f"{host}:{port}" for host, port in parsed["nodelist"])
+        return client, Place(f"{shown(uri) if reveals(hosts, uri) else hosts}/{database}", uri)
     # Raised out here, so that pymongo's error does not hang on to this one.
     raise StoreError(
         f"the MongoDB URI or the database's name cannot be used ({kind}): a URI is "
@@ -60,7 +74,7 @@ def journaled(database: "Database[dict[str, Any]]", name: str) -> "Collection[di
 
 
 @contextlib.contextmanager
-def named(place: str) -> Iterator[None]:
+def named(place: Place) -> Iterator[None]:
     """Turn what pymongo raises in the block into an error of `store.py` that names the place."""
     from bson.errors import BSONError
     from pymongo.errors import PyMongoError
@@ -70,22 +84,24 @@ def named(place: str) -> Iterator[None]:
     except PyMongoError as error:
         raise _named(place, error) from None
     except (BSONError, OverflowError) as error:
-        raise Unrepresentable(f"MongoDB at {place} cannot hold what was given: {error}") from None
+        raise Unrepresentable(f"MongoDB at {place} cannot hold what was given: {told(error, place.uri)}") from None
 
 
-def _named(place: str, error: Exception) -> StoreError:
+def _named(place: Place, error: Exception) -> StoreError:
     from pymongo.errors import BulkWriteError, OperationFailure
 
     details = dict(getattr(error, "details", None) or {})
     if isinstance(error, BulkWriteError):
         details = [*details["writeErrors"], *details["writeConcernErrors"]][0]
-    code, said = details.get("code"), str(details.get("errmsg", ""))
+    code, said = details.get("code"), told(details.get("errmsg", ""), place.uri)
     if _NOT_LET_IN in str(error):
         return StoreUnavailable(f"MongoDB at {place} refused the user or the password: correct MONGO_URI")
     if code == _MAY_NOT:
         return StoreUnavailable(f"MongoDB at {place}: the user, or who gives none, may not do this: correct MONGO_URI")
     if not isinstance(error, OperationFailure):
-        said = re.split(r" \(configured|, Timeout:", str(error))[0]  # what follows is pages of topology
+        said = told(
+            re.split(r" \(configured|, Timeout:", str(error))[0], place.uri
+        )  # what follows is pages of topology
         return StoreUnavailable(
             f"MongoDB at {place} does not answer ({type(error).__name__}: {said}): "
             "see that it runs and that MONGO_URI is right"

@@ -26,8 +26,9 @@ import pyarrow as pa
 
 from recsys_assets.stores import texts
 from recsys_assets.stores.pinned import find_in, missing
-from recsys_assets.stores.servers import extra, without_credentials
+from recsys_assets.stores.servers import extra
 from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable
+from recsys_assets.uris import shown, told
 
 if TYPE_CHECKING:
     import redis
@@ -50,7 +51,7 @@ class RedisStore:
     """
 
     def __init__(self, uri: str, prefix: str) -> None:
-        self._name, self._prefix = f"Redis {without_credentials(uri)}", prefix
+        self._uri, self._name, self._prefix = uri, f"Redis {shown(uri)}", prefix
         with extra("redis"):
             import redis
         connection: redis.Redis | None = None
@@ -185,5 +186,4 @@ class RedisStore:
         except redis.exceptions.OutOfMemoryError:
             raise StoreFull(f"{self} has no memory left: drop versions (keep fewer) or raise its maxmemory") from None
         except redis.RedisError as error:
-            said = str(error)[:200]  # of a row that was sent, all of it may be said
-            raise StoreUnavailable(f"{self}: {type(error).__name__}: {said}: is it up, and is the URI right?") from None
+            raise StoreUnavailable(f"{self}: {told(error, self._uri)}: is it up, and is the URI right?") from None

@@ -1,0 +1,84 @@
+"""How a command ends that went wrong: with one line, and where nobody expected it with its traceback in a file."""
+
+import contextlib
+import datetime as dt
+import errno
+import os
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+
+import click
+
+LOG = "recsys.log"
+_ADVICE = {
+    errno.ENOSPC: "make room on the disk, then run it again",
+    errno.EDQUOT: "make room on the disk, then run it again",
+    errno.EACCES: "give yourself the right to, then run it again",
+    errno.EROFS: "that disk takes no writes: set RECSYS_DATA to another one",
+}
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C; the exit status is the one that shells give it."""
+
+    exit_code = 130
+
+
+@contextlib.contextmanager
+def plain_errors(doing: Callable[[], str]) -> Iterator[None]:
+    """End with one line when something goes wrong in the block.
+
+    The package's own errors say in their words what to do. Of others the line says what was being done, and the file
+    in which the traceback is kept.
+    """
+    from recsys_assets.datasets.disk import history, written_to
+    from recsys_assets.uris import without_secrets
+
+    try:
+        with written_to(history()):  # Dagster's history is read and written by almost every command
+            yield
+    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(f"{doing()} was interrupted: run it again to go on") from None
+    except Exception as error:
+        own = type(error).__module__.partition(".")[0] == "recsys_assets"
+        raise click.ClickException(without_secrets(str(error)) if own else _unexpected(error, doing())) from error
+
+
+def _unexpected(error: Exception, doing: str) -> str:
+    """One line on an error of Python or of a library, whose traceback is kept."""
+    from recsys_assets.uris import told
+
+    advice = _ADVICE.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+    parts = [f"{doing} failed: {told(error)}", advice, _kept(error, doing)]
+    return "; ".join(part for part in parts if part)
+
+
+def _kept(error: Exception, doing: str) -> str:
+    """Add the traceback to the log in the data folder, or else to a file of the system's temporary ones; where."""
+    from recsys_assets.uris import without_secrets
+
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    text = f"{now} {doing}\n{without_secrets(''.join(traceback.format_exception(error)))}\n"
+    for opened in (_in_data, _elsewhere):
+        try:
+            handle, place = opened()
+            with os.fdopen(handle, "a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError:
+            continue
+        return f"the traceback is at the end of {place}"
+    return "there was no room to keep the traceback"
+
+
+def _in_data() -> tuple[int, str]:
+    from recsys_assets.settings import settings
+
+    place = str(settings().data / LOG)
+    return os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600), place
+
+
+def _elsewhere() -> tuple[int, str]:
+    return tempfile.mkstemp(prefix="recsys-", suffix=".log")

@@ -1,0 +1,57 @@
+"""`recsys doctor` on MLflow: its database or server can be used."""
+
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from recsys_assets.cli.finding import Finding
+from recsys_assets.settings import Settings
+from recsys_assets.uris import shown, told
+
+_SQLITE = "sqlite:///"
+
+
+def tracking(place: Settings) -> Finding:
+    """Look at the place that `MLFLOW_TRACKING_URI` names, or at the project's own database."""
+    uri = place.tracking_uri
+    if uri.startswith(("http://", "https://")):
+        return _server(uri)
+    if uri.startswith("file:") or "://" not in uri:
+        how = f"sqlite:///{place.data / 'mlflow.db'}, or a server's URL"
+        what = f"{shown(uri)}: MLflow keeps no runs in plain files any more"
+        return Finding("mlflow", "fix", what, f"MLFLOW_TRACKING_URI={how}")
+    return _file(uri) if uri.startswith(_SQLITE) else _database(uri)
+
+
+def _server(uri: str) -> Finding:
+    import requests
+
+    try:
+        requests.get(f"{uri}/health", timeout=5).raise_for_status()
+    except (requests.RequestException, ValueError) as error:  # a host that no request can be sent to is a ValueError
+        said = f"{shown(uri)} does not answer: {told(error, uri)}"
+        return Finding("mlflow", "fix", said, "start it, or unset MLFLOW_TRACKING_URI")
+    return Finding("mlflow", "ok", f"{shown(uri)} answers")
+
+
+def _file(uri: str) -> Finding:
+    """A database of SQLite; one that is not there yet is made by the first run."""
+    path = Path(uri.removeprefix(_SQLITE).partition("?")[0])
+    if not path.exists():
+        return Finding("mlflow", "ok", f"{shown(uri)}, not made yet")
+    try:
+        sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True).execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        return Finding("mlflow", "fix", f"{shown(uri)}: {told(error, uri)}", "restore the file, or move it away")
+    return Finding("mlflow", "ok", shown(uri))
+
+
+def _database(uri: str) -> Finding:
+    import sqlalchemy
+
+    try:
+        sqlalchemy.create_engine(uri).connect().close()
+    except Exception as error:  # noqa: BLE001  each driver has errors of its own
+        said = f"{shown(uri)} cannot be used: {told(error, uri)}"
+        return Finding("mlflow", "fix", said, "start it and install its driver, or correct MLFLOW_TRACKING_URI")
+    return Finding("mlflow", "ok", f"{shown(uri)} answers")

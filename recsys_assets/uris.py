@@ -1,0 +1,145 @@
+"""Places as people may see them: whatever shows a URI, or quotes a library that was given one, asks here.
+
+A URI may hold a password, a token or a signature, and a malformed one may hold it anywhere. So only what reads as
+scheme, host and path is shown, and where that cannot be told apart everything after the scheme is hidden.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+HIDDEN = "***"
+_LEFT_OUT = "what was said here shows a part of an address that is secret, so it is left out"
+_LONGEST = 300  # characters of what a library says: of a row that was sent, some say all of it
+# The variables that name places; further ones in profiles are paths.
+_PLACES = re.compile(r"MONGO_URI|RECSYS_\w+_URI|RECSYS_(LANDING|LAKE|SOURCE)|MLFLOW_TRACKING_URI")
+
+_SCHEME = re.compile(r"[A-Za-z][\w+.-]*:/+")
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[^@/?#\s:,;&=\[\]]+)(:\d+)?"
+_REST = re.compile(
+    rf"(?P<user>[^@/?#\s]*@)?({_HOST}(,{_HOST})*)?(?P<path>/[^@?#;&]*)?(?P<query>\?[^@#]*)?(?P<fragment>#[^@]*)?"
+)
+# In a path, an address within it, `user:password@`, or options.
+_NO_FOLDER = re.compile(r"(^|/)[A-Za-z][\w+.-]*:/|:[^/]*@|[?;&].*=")
+_OPTIONS = r"pass|pwd|secret|token|sig|key|cred|auth|user|uid|login|session"
+_NAMED_SECRET = re.compile(rf"({_OPTIONS})[\w.-]*=", re.IGNORECASE)
+
+
+class NotAFolder(ValueError):
+    """A setting that names a folder of this machine holds an address; the message names the setting."""
+
+
+def shown(uri: str) -> str:
+    """The URI, or the path, without user, password and options; hidden from its scheme on where it is malformed."""
+    scheme, rest = _split(uri)
+    if _is_path(scheme, rest):
+        return scheme + rest
+    parts = _REST.fullmatch(rest)
+    if parts is None or _NAMED_SECRET.search(parts["path"] or ""):
+        return scheme + HIDDEN
+    start, end = parts.span("user") if parts["user"] else (0, 0)
+    options = min((parts.start(part) for part in ("query", "fragment") if parts[part]), default=len(rest))
+    after = rest[options : options + 1] + HIDDEN if options < len(rest) else ""
+    return f"{scheme}{HIDDEN + '@' if end > start else ''}{rest[end:options]}{after}"
+
+
+def told(said: object, *uris: str) -> str:
+    """What a library said, on one line, unless it shows a secret of these URIs or of those in the environment."""
+    kind = f"{type(said).__name__}: " if isinstance(said, BaseException) else ""
+    return kind + without_secrets(" ".join(str(said).split()), *uris)[:_LONGEST]
+
+
+def without_secrets(text: str, *uris: str) -> str:
+    """A text, its lines left out that show a secret of these URIs or of those in the environment."""
+    if not reveals(text, *uris):
+        return text
+    return "\n".join(_LEFT_OUT if reveals(line, *uris) else line for line in text.split("\n"))
+
+
+def reveals(text: str, *uris: str) -> bool:
+    """Whether a text shows a piece of what `shown` hides of these URIs, or of those in the environment."""
+    places = [*uris, *(value for name, value in os.environ.items() if _PLACES.fullmatch(name))]
+    pieces = frozenset[str]().union(*map(_secrets, places))
+    if not pieces:
+        return False
+    folded = f"{text}\n{unquote(text)}".casefold()
+    long = any(len(piece) > 3 and piece in folded for piece in pieces)
+    return long or not pieces.isdisjoint(re.findall(r"\w+", folded))
+
+
+def check_folder(name: str, value: str) -> None:
+    """Check that a setting is the path of a folder, which may be shown, and no address.
+
+    Raises:
+        NotAFolder: it is an address.
+    """
+    if _SCHEME.match(value) or shown(value) != value:
+        raise NotAFolder(f"{name} is {shown(value)}, an address: give the path of a folder of this machine")
+
+
+@contextlib.contextmanager
+def naming(kind: type[Exception], what: str, *uris: str) -> Iterator[None]:
+    """Turn errors of other libraries in the block into errors of this kind, which say what failed and no secret."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.startswith("recsys_assets."):
+            raise
+        raise kind(f"{what}: {told(error, *uris)}") from None
+
+
+def guard_logs() -> None:
+    """Keep the secrets of the environment's places out of everything that is logged in this process from now on."""
+    make = logging.getLogRecordFactory()
+    if getattr(make, "guards", False):
+        return
+
+    @functools.wraps(make)
+    def guarded(*args: object, **kwargs: object) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        if reveals(f"{record.msg} {record.args}"):
+            record.msg, record.args = _LEFT_OUT, ()
+        if record.exc_info and reveals(logging.Formatter().formatException(record.exc_info)):
+            record.exc_info, record.exc_text = None, f"{record.exc_info[0]}: {_LEFT_OUT}"
+        return record
+
+    guarded.guards = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(guarded)
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """The scheme with its slashes, and what follows."""
+    text = uri.strip()
+    scheme = _SCHEME.match(text)
+    return (scheme[0], text[scheme.end() :]) if scheme else ("", text)
+
+
+def _is_path(scheme: str, rest: str) -> bool:
+    """Whether this is the path of a file or folder, also as `file:///…` or `sqlite:///…`, that hides nothing."""
+    if scheme and not re.fullmatch(r"(file|sqlite|unix):///+", scheme):
+        return False
+    if not re.search(r"[@:?#;&=]", rest):
+        return True
+    absolute = scheme or rest.startswith(("/", ".", "~"))
+    return bool(absolute) and not _NO_FOLDER.search(rest) and not _NAMED_SECRET.search(rest)
+
+
+@functools.lru_cache
+def _secrets(uri: str) -> frozenset[str]:
+    """The words of what is hidden, as they stand and without %-escapes, in small letters."""
+    scheme, rest = _split(uri)
+    if shown(uri) == scheme + rest:
+        return frozenset()
+    parts = _REST.fullmatch(rest)
+    if parts is None or _NAMED_SECRET.search(parts["path"] or ""):
+        hidden = rest
+    else:
+        options = re.split(r"[?&;#]", (parts["query"] or "") + (parts["fragment"] or ""))
+        values = [each.partition("=")[2] for each in options if _NAMED_SECRET.search(each)]
+        nameless = [each for each in options if "=" not in each]
+        hidden = " ".join([parts["user"] or "", *values, *nameless])
+    return frozenset(re.findall(r"\w+", f"{hidden} {unquote(hidden)}".casefold()))
