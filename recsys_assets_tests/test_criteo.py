@@ -341,3 +341,20 @@ def test_rows_of_ones_own_may_have_times_and_ids(tmp_path: Path) -> None:
         ("user_id", "id", ["ann"], []),
         ("price", "side", [], [2.5]),
     ]
+
+
+@pytest.mark.parametrize("magic", [b"\x1f\x8b\x08\0", b"PK\x03\x04", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"])
+def test_a_packed_file_is_named_and_its_bytes_do_not_land(profile: Profile, tmp_path: Path, magic: bytes) -> None:
+    (tmp_path / "train.gz").write_bytes(magic + (GOOD + b"\n") * 10)
+    with pytest.raises(LandingError, match=r"train.gz is packed: unpack it .* give its train.txt"):
+        land(profile, tmp_path / "train.gz")
+    assert not landed_bizdates(profile)
+
+
+def test_a_line_without_end_is_not_read_into_memory(
+    profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(criteo, "PART", 2**16)
+    (tmp_path / "train.txt").write_bytes((GOOD + b"\n") * 10 + bytes(2**21))
+    with pytest.raises(LandingError, match=r"train.txt: a line after byte .* is longer than 1,048,576"):
+        land(profile, tmp_path / "train.txt")

@@ -1,4 +1,7 @@
-"""SIGKILL at any moment leaves the old partition or the new one, each readable; the next run succeeds and clears up."""
+"""SIGKILL at any moment leaves the old partition or the new one, each readable; the next run succeeds and clears up.
+
+`RECSYS_TEST_KILLS=70` kills 70 times in each of the three tests.
+"""
 
 import contextlib
 import datetime as dt
@@ -6,8 +9,10 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,15 +20,18 @@ from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import fsspec
+import psutil
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from recsys_assets.datasets.landing import land, landing_files
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
 from recsys_assets_tests.in_process import failures, materialize
 
-KILLS = 20
+KILLS = int(os.environ.get("RECSYS_TEST_KILLS", "20"))
 LAST = "2026-01-08"
 ASSETS = ["interactions", "splits"]
 # Processes start within milliseconds from a server that has imported everything once.
@@ -31,13 +39,44 @@ context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["recsys_assets_tests.in_process", "matplotlib.backends.backend_agg"])
 
 
+class Elsewhere(LocalFileSystem):  # type: ignore[misc]
+    """Files of this machine as an object store of which several processes know: `elsewhere:///folder`."""
+
+    protocol = "elsewhere"
+
+    def __init__(self) -> None:
+        super().__init__(auto_mkdir=True)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(LocalFileSystem._strip_protocol(str(path).removeprefix("elsewhere://")))
+
+    def unstrip_protocol(self, name: str) -> str:
+        """The URL of a path."""
+        return f"elsewhere://{self._strip_protocol(name)}"
+
+
+fsspec.register_implementation("elsewhere", Elsewhere, clobber=True)
+
+
 def publish_over_and_over(tell: Connection, root: str) -> None:
     """Publish a partition of two files that say the same, again and again; tell what each said."""
+    os.setsid()
     lake = Lake(root, "shop")
     for number in count(os.getpid()):
         with lake.draft("users", LAST) as draft:
             for name in ("a.txt", "b.txt"):
                 draft.path(name).write_text(f"{number}\n" * 5_000)
+        tell.send(number)
+
+
+def fetch_over_and_over(tell: Connection, root: str, temporary: str) -> None:
+    """Fetch a partition of an object store again and again; tell of each time."""
+    os.setsid()
+    tempfile.tempdir = temporary
+    lake = Lake(root, "shop")
+    for number in count():
+        shutil.rmtree(lake.read("users", LAST).folder)
         tell.send(number)
 
 
@@ -47,6 +86,7 @@ def materialize_until(tell: Connection, environment: Mapping[str, str], moment: 
     A moment counted in operations is the same on a slow machine and a fast one; the seconds reach into
     what DuckDB writes between two of them.
     """
+    os.setsid()
     os.environ.update(environment)
     operations, drafts = count(), re.compile(re.escape(environment["RECSYS_LAKE"]) + r".*/\.")
 
@@ -77,7 +117,15 @@ def told_by(target: Callable[..., None], *args: object, kill_after: float | None
                 process.kill()
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL)
+    assert [pid for pid in psutil.pids() if session(pid) == process.pid] == []  # it left no process behind
     return told
+
+
+def session(pid: int) -> int:
+    """The process that began the session which a process belongs to; 0 where that is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return 0
 
 
 def hidden(folder: Path) -> list[Path]:
@@ -87,7 +135,7 @@ def hidden(folder: Path) -> list[Path]:
 def test_killed_writers_leave_whole_partitions(tmp_path: Path) -> None:
     chance, lake, interrupted = random.Random(20260105), Lake(str(tmp_path), "shop"), 0
     for _ in range(KILLS):
-        told = told_by(publish_over_and_over, str(tmp_path), kill_after=chance.uniform(0, 0.02))
+        told = told_by(publish_over_and_over, str(tmp_path), kill_after=chance.uniform(0, 0.04))
         partition = lake.read("users", LAST)  # reads all files and compares their hashes
         number, other = (set(partition.path(name).read_text().split()) for name in ("a.txt", "b.txt"))
         assert number == other
@@ -95,6 +143,26 @@ def test_killed_writers_leave_whole_partitions(tmp_path: Path) -> None:
         interrupted += len(hidden(tmp_path))
         assert len(hidden(tmp_path)) <= 1  # what the one before had left is gone
     assert interrupted  # about half of them on a quiet machine, 2 of 20 on a busy one
+
+
+def test_killed_readers_of_an_object_store_leave_whole_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    root = f"elsewhere://{tmp_path}/lake"
+    chance, lake, interrupted = random.Random(20260107), Lake(root, "shop"), 0
+    with lake.draft("users", LAST) as draft:
+        for number in range(20):
+            draft.path(f"{number}.txt").write_text("x" * 50_000)
+    for _ in range(KILLS):
+        told_by(fetch_over_and_over, root, str(tmp_path / "tmp"), kill_after=chance.uniform(0, 0.02))
+        interrupted += len(hidden(tmp_path / "tmp"))
+        copy = lake.read("users", LAST)  # compares all hashes
+        assert len(list(copy.folder.iterdir())) == 20
+        shutil.rmtree(copy.folder)
+        assert len(hidden(tmp_path / "tmp")) <= 1  # where the copy was whole nobody cleared up
+    lake.read("users", LAST)
+    assert hidden(tmp_path / "tmp") == []
+    assert interrupted
 
 
 def test_a_killed_materialization_leaves_whole_partitions_and_the_next_one_succeeds(

@@ -3,7 +3,10 @@
 import datetime as dt
 import hashlib
 import http.server
+import io
+import stat
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_assets.datasets import movielens
+from recsys_assets.datasets import archives, movielens
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.landing import land, landed_bizdates, landing_files
 from recsys_assets.datasets.profile import Profile, load_profile
@@ -145,6 +148,64 @@ def test_a_spoiled_zip_is_named(profile: Profile, zipped: Path) -> None:
     content[content.index(FILES["ratings.dat"].encode())] ^= 1
     zipped.write_bytes(content)
     with pytest.raises(LandingError, match=r"ratings.dat cannot be unpacked: .*CRC"):
+        land(profile, zipped)
+
+
+def test_a_small_zip_that_unpacks_to_much_is_refused_unread(profile: Profile, tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("ml-1m/ratings.dat", "w") as member:
+        for _ in range(40):
+            member.write(bytes(2**20))
+    assert bomb.stat().st_size < 2**20
+    tracemalloc.start()
+    bounds = (
+        r"bomb.zip/ml-1m/ratings.dat is packed into .* unpacks to more than .* \(100 times its size, 1 GiB\): unpack it"
+    )
+    with pytest.raises(LandingError, match=bounds):
+        land(profile, bomb)
+    assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    tracemalloc.stop()
+
+
+def test_a_stream_that_does_not_say_how_much_it_unpacks_to_is_read_up_to_the_bound() -> None:
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            return bytes(size)
+
+    tracemalloc.start()
+    with pytest.raises(
+        LandingError, match="events.csv.gz is packed into 100,000 bytes and unpacks to more than 10,000,000"
+    ):
+        archives.read_bounded(Endless(), 100_000, "events.csv.gz")  # type: ignore[arg-type]
+    assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
+    tracemalloc.stop()
+    assert archives.read_bounded(io.BytesIO(bytes(2**20)), 1, "small.gz") == bytes(2**20)
+
+
+@pytest.mark.parametrize("name", ["../ratings.dat", "/etc/ratings.dat", "ml-1m/../../ratings.dat", "..\\ratings.dat"])
+def test_a_zip_whose_members_do_not_lie_in_it_is_refused(profile: Profile, tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
+        archive.writestr(name, "x")
+    with pytest.raises(LandingError, match=r"odd.zip has a member that does not lie inside it, '.*ratings.dat'"):
+        land(profile, tmp_path / "odd.zip")
+
+
+def test_a_link_in_a_zip_is_refused(profile: Profile, tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("ml-1m/ratings.dat")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(LandingError, match="odd.zip has a member that does not lie inside it"):
+        land(profile, tmp_path / "odd.zip")
+
+
+def test_a_zip_under_a_password_is_named(profile: Profile, zipped: Path) -> None:
+    content = bytearray(zipped.read_bytes())
+    for header in (b"PK\x03\x04", b"PK\x01\x02"):
+        place = content.index(header)
+        content[place + (6 if header.endswith(b"\x04") else 8)] |= 1  # the flag of encryption
+    zipped.write_bytes(content)
+    with pytest.raises(LandingError, match=r"ml-1m.zip.* cannot be unpacked: .*encrypted"):
         land(profile, zipped)
 
 

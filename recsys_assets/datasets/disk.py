@@ -95,7 +95,7 @@ def sync(path: Path) -> None:
     """Wait until the content of a file, or the names in a folder, are on the disk."""
     descriptor = None
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
     except OSError as error:
         if not (path.is_dir() and error.errno in _NO_FOLDER_SYNC):
