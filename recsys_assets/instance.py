@@ -3,19 +3,26 @@
 Put here what `dagster.yaml` cannot say. Its own setting of the history's folder is resolved against the current
 folder, so that a command started elsewhere leaves a second history there, and without `DAGSTER_HOME` the
 history is a temporary one. And a run whose process is killed stays "started" for ever, with its place in a pool:
-no later training would begin.
+no later training would begin. What libraries say when they fail is kept for ever too, and shown in the UI: secrets of
+the places that the environment names are left out of it.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import dagster as dg
 import psutil
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.scheduler.instigation import InstigatorTick
+
+from recsys_assets.uris import reveals, without_secrets
 
 HISTORY = ".dagster"
+SPOKEN = ("message", "user_message", "stack")  # of Dagster's events and errors: what was said, as text or lines
+T = TypeVar("T")
 _RUNNING = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -37,6 +44,14 @@ class ProjectInstance(dg.DagsterInstance):
         home = Path(base_dir if os.environ.get("DAGSTER_HOME") else Path.cwd()).absolute()
         return InstanceRef.config_defaults(str(home / HISTORY))
 
+    def handle_new_event(self, event: dg.EventLogEntry, **kwargs: Any) -> None:
+        """As Dagster's, for every event of a run."""
+        super().handle_new_event(without_spoken_secrets(event), **kwargs)
+
+    def update_tick(self, tick: InstigatorTick) -> Any:
+        """As Dagster's, for what became of a look of a sensor or schedule."""
+        return super().update_tick(without_spoken_secrets(tick))
+
     def create_run(self, *args: Any, **kwargs: Any) -> dg.DagsterRun:
         """As Dagster's, for the UI, schedules, sensors and backfills."""
         end_dead_runs(self)
@@ -46,6 +61,26 @@ class ProjectInstance(dg.DagsterInstance):
         """As Dagster's, for the command line and Python."""
         end_dead_runs(self)
         return super().create_run_for_job(*args, **kwargs)
+
+
+def without_spoken_secrets(kept: T) -> T:
+    """What is about to be kept, its messages and tracebacks without the lines that show a secret."""
+    text = dg.serialize_value(kept)  # type: ignore[arg-type]
+    if not reveals(text):
+        return kept
+    return cast(T, dg.deserialize_value(json.dumps(_spoken(json.loads(text)))))
+
+
+def _spoken(value: Any, key: str = "") -> Any:
+    """The JSON with the texts under the keys of `SPOKEN` looked through; names and ids stay, whatever they are."""
+    match value:
+        case dict():
+            return {name: _spoken(each, name) for name, each in value.items()}
+        case list():
+            return [_spoken(each, key) for each in value]
+        case str() if key in SPOKEN:
+            return without_secrets(value)
+    return value
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
