@@ -1,8 +1,8 @@
 """Secrets in every setting that names a place, and the search for them in all that a command leaves behind.
 
-`python -m recsys_assets_tests.canaries BASE [SETTING…]` runs every command with each setting in each form, on copies of
-BASE (`data/` with a landed and built sample of 2026-06-30, `own.yaml`, `home/dagster.yaml`), and prints where a canary
-was found. That takes half an hour; `test_canaries.py` holds the short version.
+`python -m recsys_assets_tests.canaries BASE` runs every command with each setting in each form, on copies of BASE
+(`data/` with a landed and built sample of 2026-06-30, `own.yaml`, `home/dagster.yaml`), and prints where a canary was
+found. That takes half an hour; `test_canaries.py` holds the short version.
 """
 
 import contextlib
@@ -73,13 +73,13 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         f"http://me:{CANARY}@{AWAY}/ml-1m.zip?X-Amz-Signature={CANARY}",
     ),
 }
-# What of the graph meets the setting.
-ASSETS = {
-    "MLFLOW_TRACKING_URI": "rank_lgbm",
-    "MONGO_URI": "mongo_item",
-    "RECSYS_REDIS_URI": "redis_user",
-    "RECSYS_MILVUS_URI": "milvus_sasrec_item",
-    "RECSYS_LANCE_URI": "lance_item",
+# Settings that one run can meet together, and the assets that meet them: each fails, or not, by itself.
+TOGETHER = {
+    ("RECSYS_LANDING",): "users",
+    ("RECSYS_LAKE",): "users",
+    ("MLFLOW_TRACKING_URI", "MONGO_URI", "RECSYS_REDIS_URI", "RECSYS_MILVUS_URI", "RECSYS_LANCE_URI"): (
+        "rank_lgbm,mongo_item,redis_user,milvus_sasrec_item,lance_item"
+    ),
 }
 CHEAP = (
     ["land", "sample", "--from", DAY, "--to", DAY],
@@ -163,48 +163,57 @@ def _drive() -> None:
             main(arguments, prog_name="recsys")
 
 
-def _commands(setting: str) -> dict[str, tuple[list[str], float]]:
-    asset = ASSETS.get(setting, "users")
+def _runs(assets: str) -> dict[str, tuple[list[str], float]]:
+    """Commands that start more processes, and the seconds that they may take."""
     python = [sys.executable, "-W", "ignore", "-m"]
-    made = ["dagster", "asset", "materialize", "-m", "recsys_assets.definitions", "--select", asset, "--partition", DAY]
+    made = ["-m", "recsys_assets.definitions", "--select", assets, "--partition", DAY]
     return {
-        "quick commands": ([*python, "recsys_assets_tests.canaries", "drive"], 300),
-        "recsys materialize": ([*python, "recsys_assets.cli", "materialize", asset, "--bizdate", DAY], 300),
-        "dagster asset materialize": ([*python, *made], 300),
-        "recsys.ui": ([*python, "recsys_assets.ui"], 40),
+        "recsys materialize": ([*python, "recsys_assets.cli", "materialize", assets, "--bizdate", DAY], 300),
+        "dagster asset materialize": ([*python, "dagster", "asset", "materialize", *made], 300),
+        "recsys.ui": ([*python, "recsys_assets.ui"], 60),
     }
 
 
 def main() -> None:
     """Run the matrix and print a line a cell."""
-    base, chosen = Path(sys.argv[1]).resolve(), sys.argv[2:] or list(SETTINGS)
+    base = Path(sys.argv[1]).resolve()
+    quick = [sys.executable, "-W", "ignore", "-m", "recsys_assets_tests.canaries", "drive"]
+    with _http() as port:
+        uris = {name: [uri.format(http=port) for uri in forms] for name, forms in SETTINGS.items()}
+        for number, form in enumerate(FORMS):
+            for name in SETTINGS:
+                _cell(base, f"{name} {form}, quick commands", {name: uris[name][number]}, quick, 300)
+            for names, assets in TOGETHER.items():
+                for what, (command, seconds) in _runs(assets).items():
+                    chosen = {name: uris[name][number] for name in names}
+                    _cell(base, f"{'+'.join(names)} {form}, {what}", chosen, command, seconds)
+
+
+@contextlib.contextmanager
+def _http() -> Iterator[str]:
+    """The port of a server of an empty folder: well-formed URIs lead to something that answers."""
     with tempfile.TemporaryDirectory() as empty:
-        serve = [sys.executable, "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", empty]
-        server = subprocess.Popen([*serve[:2], "-u", *serve[2:]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert server.stdout
-        port = server.stdout.readline().split(b"port ")[1].split()[0].decode()
-        try:
-            for setting in chosen:
-                for form, uri in zip(FORMS, SETTINGS[setting], strict=True):
-                    _cell(base, setting, form, uri.format(http=port))
-        finally:
+        serve = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", empty]
+        with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+            assert server.stdout
+            yield server.stdout.readline().split(b"port ")[1].split()[0].decode()
             server.terminate()
 
 
-def _cell(base: Path, setting: str, form: str, uri: str) -> None:
-    for name, (command, seconds) in _commands(setting).items():
-        with tempfile.TemporaryDirectory() as scratch:
-            home = Path(scratch) / "home"
-            shutil.copytree(base, home, symlinks=True)
-            places = {"RECSYS_DATA": home / "data", "DAGSTER_HOME": home / "home", "RECSYS_PROFILE": home / "own.yaml"}
-            environment = {**os.environ, **IMPATIENT, **{key: str(path) for key, path in places.items()}, setting: uri}
-            environment |= {"DAGSTER_PORT": "3199", "MLFLOW_PORT": "5199"}
-            start = time.perf_counter()
-            heard = heard_from([*command], home, environment, seconds)
-            what = "; ".join(heard)[:600] or "nothing"
-            print(f"{setting} {form}, {name}: {what} ({time.perf_counter() - start:.0f} s)", flush=True)  # noqa: T201
-            if "KEEP" in os.environ:
-                print(Path(scratch, "output").read_text(errors="replace")[-3000:], flush=True)  # noqa: T201
+def _cell(base: Path, what: str, uris: Mapping[str, str], command: list[str], seconds: float) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch) / "home"
+        shutil.copytree(base, home, symlinks=True)
+        places = {"RECSYS_DATA": home / "data", "DAGSTER_HOME": home / "home", "RECSYS_PROFILE": home / "own.yaml"}
+        environment = {**os.environ, **IMPATIENT, **{key: str(path) for key, path in places.items()}, **uris}
+        environment |= {"DAGSTER_PORT": "3199", "MLFLOW_PORT": "5199"}
+        start = time.perf_counter()
+        heard = heard_from(command, home, environment, seconds)
+        found = "; ".join(heard)[:600] or "nothing"
+        print(f"{what}: {found} ({time.perf_counter() - start:.0f} s)", flush=True)  # noqa: T201
+        if "KEEP" in os.environ:
+            said = Path(scratch, "output").read_text(errors="replace")
+            print(said[-int(os.environ["KEEP"]) :], flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

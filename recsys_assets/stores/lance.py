@@ -162,9 +162,7 @@ class LanceStore:
     def _connect(self) -> "DBConnection":
         with extra("lance"):
             import lancedb
-        with naming(
-            StoreUnavailable, f"{self} cannot be opened", self._uri
-        ):  # of a URI it says ValueError, and quotes it
+        with naming(StoreUnavailable, f"{self} cannot be opened", self._uri):  # its ValueError quotes the URI
             return lancedb.connect(self._uri)
 
     @contextmanager
