@@ -3,22 +3,29 @@
 Put here what `dagster.yaml` cannot say. Its own setting of the history's folder is resolved against the current
 folder, so that a command started elsewhere leaves a second history there, and without `DAGSTER_HOME` the
 history is a temporary one. And a run whose process is killed stays "started" for ever, with its place in a pool:
-no later training would begin.
+no later training would begin. What libraries say when they fail is kept for ever too, and shown in the UI: secrets of
+the places that the environment names are left out of it.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import dagster as dg
 import psutil
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.scheduler.instigation import InstigatorTick
+
+from recsys_assets.uris import reveals, without_secrets
 
 from recsys_assets.datasets.disk import Place, private_folder, written_to
 
 HISTORY = ".dagster"
+SPOKEN = ("message", "user_message", "stack")  # of Dagster's events and errors: what was said, as text or lines
+T = TypeVar("T")
 _RUNNING = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -41,6 +48,14 @@ class ProjectInstance(dg.DagsterInstance):
         private_folder(home / HISTORY)
         return InstanceRef.config_defaults(str(home / HISTORY))
 
+    def handle_new_event(self, event: dg.EventLogEntry, **kwargs: Any) -> None:
+        """As Dagster's, for every event of a run."""
+        super().handle_new_event(without_spoken_secrets(event), **kwargs)
+
+    def update_tick(self, tick: InstigatorTick) -> Any:
+        """As Dagster's, for what became of a look of a sensor or schedule."""
+        return super().update_tick(without_spoken_secrets(tick))
+
     def create_run(self, *args: Any, **kwargs: Any) -> dg.DagsterRun:
         """As Dagster's, for the UI, schedules, sensors and backfills."""
         with self._written_to():
@@ -61,6 +76,26 @@ class ProjectInstance(dg.DagsterInstance):
     def _written_to(self) -> AbstractContextManager[None]:
         """Says what to do where the history's disk is full."""
         return written_to(Place("Dagster's history", Path(self.root_directory), "DAGSTER_HOME"))
+
+
+def without_spoken_secrets(kept: T) -> T:
+    """What is about to be kept, its messages and tracebacks without the lines that show a secret."""
+    text = dg.serialize_value(kept)  # type: ignore[arg-type]
+    if not reveals(text):
+        return kept
+    return cast(T, dg.deserialize_value(json.dumps(_spoken(json.loads(text)))))
+
+
+def _spoken(value: Any, key: str = "") -> Any:
+    """The JSON with the texts under the keys of `SPOKEN` looked through; names and ids stay, whatever they are."""
+    match value:
+        case dict():
+            return {name: _spoken(each, name) for name, each in value.items()}
+        case list():
+            return [_spoken(each, key) for each in value]
+        case str() if key in SPOKEN:
+            return without_secrets(value)
+    return value
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:

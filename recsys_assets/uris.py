@@ -130,12 +130,17 @@ def _is_path(scheme: str, rest: str) -> bool:
 
 @functools.lru_cache
 def _secrets(uri: str) -> frozenset[str]:
-    """The words of what is hidden, as they stand and without %-escapes, in small letters."""
+    """The words of what is hidden, as they stand and without %-escapes, in small letters.
+
+    Where a URI is malformed that is all of it, but for what follows its last `@`, which is the host if anything is.
+    """
     scheme, rest = _split(uri)
     if shown(uri) == scheme + rest:
         return frozenset()
     parts = _REST.fullmatch(rest)
-    if parts is None or _NAMED_SECRET.search(parts["path"] or ""):
+    if parts is None and "@" in rest and not _NAMED_SECRET.search(rest):
+        hidden = rest.rpartition("@")[0]
+    elif parts is None or _NAMED_SECRET.search(parts["path"] or ""):
         hidden = rest
     else:
         options = re.split(r"[?&;#]", (parts["query"] or "") + (parts["fragment"] or ""))

@@ -1,6 +1,5 @@
 """`recsys doctor` on MLflow: its database or server can be used."""
 
-import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
@@ -36,6 +35,8 @@ def _server(uri: str) -> Finding:
 
 def _file(uri: str) -> Finding:
     """A database of SQLite; one that is not there yet is made by the first run."""
+    import sqlite3
+
     path = Path(uri.removeprefix(_SQLITE).partition("?")[0])
     if not path.exists():
         return Finding("mlflow", "ok", f"{shown(uri)}, not made yet")

@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from recsys_assets.cli.finding import Finding
-from recsys_assets.lake import Lake, LakeUnavailable, Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from recsys_assets.lake import Partition
 
 
 def findings(place: Settings) -> Iterator[Finding]:
@@ -14,6 +17,7 @@ def findings(place: Settings) -> Iterator[Finding]:
     from rich.progress import track
 
     from recsys_assets.datasets.profile import ProfileError, load_profile
+    from recsys_assets.lake import Lake, LakeUnavailable, PartitionDamaged, PartitionMissing
 
     try:
         lake = Lake(place.lake, load_profile(place=place).name)
@@ -33,10 +37,12 @@ def findings(place: Settings) -> Iterator[Finding]:
     yield Finding("partitions", "ok", f"{whole:,} of {len(partitions):,} are as their manifests say; {read}")
 
 
-def _bytes(partition: Partition) -> int:
+def _bytes(partition: "Partition") -> int:
     return sum((partition.folder / file).stat().st_size for file in partition.manifest.files)
 
 
 def _damaged(asset: str, day: str, error: Exception) -> Finding:
+    from recsys_assets.lake import PartitionMissing
+
     why = "it has no manifest" if isinstance(error, PartitionMissing) else str(error).partition(": run `")[0]
     return Finding("partition", "fix", f"{asset} {day}: {why}", f"recsys materialize {asset} --bizdate {day}")

@@ -24,7 +24,7 @@ from recsys_assets.stores.pinned import find_in, missing
 from recsys_assets.stores.servers import extra
 from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable, Unrepresentable
 from recsys_assets.stores.vectors import Vectors, with_fixed_vectors
-from recsys_assets.uris import shown, told
+from recsys_assets.uris import naming, shown, told
 
 if TYPE_CHECKING:
     from lancedb import DBConnection
@@ -165,13 +165,17 @@ class LanceStore:
                 raise
             raise missing(self, collection, version) from None
 
+    def _connect(self) -> "DBConnection":
+        with extra("lance"):
+            import lancedb
+        with naming(StoreUnavailable, f"{self} cannot be opened", self._uri):  # its ValueError quotes the URI
+            return lancedb.connect(self._uri)
+
     @contextmanager
     def _lance(self) -> "Iterator[DBConnection]":
         """The connection, made when it is first needed; what goes wrong goes by the names of `store.py`."""
-        with extra("lance"):
-            import lancedb
         try:
-            self._connection = self._connection or lancedb.connect(self._uri)
+            self._connection = self._connection or self._connect()
             yield self._connection
         except StoreError:
             raise

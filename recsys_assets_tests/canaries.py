@@ -1,0 +1,223 @@
+"""Secrets in every setting that names a place, and the search for them in all that a command leaves behind.
+
+`python -m recsys_assets_tests.canaries BASE [PART…]` runs every command with each setting in each form, on copies of
+BASE (`data/` with a landed and built sample of 2026-06-30, `own.yaml`, `home/dagster.yaml`), and prints where a canary
+was found; with PARTs only the cells that have one in their names. All of it takes half an hour on an idle machine;
+`test_canaries.py` holds the short version.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psutil
+
+CANARY = "Kanari7Vogel"  # also searched for in small letters: some libraries change the case of a host
+DAY = "2026-06-30"
+AWAY = "127.0.0.1:1"
+QUICK = "serverSelectionTimeoutMS=500&connectTimeoutMS=500"
+FORMS = ("well-formed", "malformed", "no scheme", "unreachable")
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "RECSYS_LANDING": (
+        f"file://me:{CANARY}@host/landing",
+        f"s3:/me:{CANARY}@host/lan ding",
+        f"{CANARY}:pw@host/landing",
+        f"s3://{CANARY}@{AWAY}/landing",
+    ),
+    "RECSYS_LAKE": (
+        f"memory://me:{CANARY}@host/lake",
+        f"s3://me:p/#@{CANARY}@bucket/lake?x",
+        f"me:{CANARY}@host/lake",
+        f"ftp://me:{CANARY}@{AWAY}/lake",
+    ),
+    "MLFLOW_TRACKING_URI": (
+        f"http://me:{CANARY}@127.0.0.1:{{http}}",
+        f"postgresql://me:p/#@{CANARY}@127.0.0.1:x/db",
+        f"me:{CANARY}@127.0.0.1/runs",
+        f"http://me:{CANARY}@{AWAY}",
+    ),
+    "MONGO_URI": (
+        f"mongodb://me:{CANARY}@127.0.0.1:{{http}}/?authSource=admin&{QUICK}",
+        f"mongodb://me:p/#@{CANARY}?@{AWAY}/?{QUICK}",
+        f"me:{CANARY}@127.0.0.1:27017",
+        f"mongodb://{CANARY}:pw@{AWAY}/?{QUICK}",
+    ),
+    "RECSYS_REDIS_URI": (
+        f"redis://:{CANARY}@127.0.0.1:{{http}}/0",
+        f"redis://:p/#@{CANARY}@{AWAY}",
+        f":{CANARY}@127.0.0.1:6379",
+        f"redis://{CANARY}/x:pw@{AWAY}",
+    ),
+    "RECSYS_MILVUS_URI": (
+        f"http://me:{CANARY}@127.0.0.1:{{http}}",
+        f"http://me:p/#@{CANARY}@{AWAY}",
+        f"me:{CANARY}@127.0.0.1:19530",
+        f"http://{CANARY}:pw@{AWAY}",
+    ),
+    "RECSYS_LANCE_URI": (
+        f"memory://me:{CANARY}@host/lance",
+        f"s3://me:p/#@{CANARY}@bucket/lance",
+        f"me:{CANARY}@host/lance",
+        f"s3://me:{CANARY}@{AWAY}/lance",
+    ),
+    "RECSYS_SOURCE": (
+        f"http://me:{CANARY}@127.0.0.1:{{http}}/ml-1m.zip?token={CANARY}",
+        f"http://me:p/#@{CANARY}@{AWAY}/ml-1m.zip",
+        f"me:{CANARY}@127.0.0.1/ml-1m.zip",
+        f"http://me:{CANARY}@{AWAY}/ml-1m.zip?X-Amz-Signature={CANARY}",
+    ),
+}
+# Settings that one run can meet together, and the assets that meet them: each fails, or not, by itself.
+TOGETHER = {
+    ("RECSYS_LANDING",): "users",
+    ("RECSYS_LAKE",): "users",
+    ("MLFLOW_TRACKING_URI", "MONGO_URI", "RECSYS_REDIS_URI", "RECSYS_MILVUS_URI", "RECSYS_LANCE_URI"): (
+        "rank_lgbm,mongo_item,redis_user,milvus_sasrec_item,lance_item"
+    ),
+}
+CHEAP = (
+    ["land", "sample", "--from", DAY, "--to", DAY],
+    ["land", "movielens-1m"],
+    ["land", "criteo"],
+    ["bizdate"],
+    ["show", "splits", DAY],
+    ["show", "items"],
+    ["doctor", "--verify"],
+    ["published"],
+    ["rollback", "--all"],
+    ["recommend", "1"],
+)
+# Seconds in which no answer is an answer: MLflow would otherwise ask again for four minutes, S3 for one.
+IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "none",
+    "AWS_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+def sings(content: bytes) -> bool:
+    """Whether a canary is in some bytes, in whatever case."""
+    return CANARY.lower().encode() in content.lower()
+
+
+def found_in(folder: Path) -> list[str]:
+    """The files of a folder that hold a canary, or have one in their names."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    found = [path for path in files if sings(path.read_bytes())]
+    named = [path for path in folder.rglob("*") if sings(path.name.encode())]
+    return [str(path.relative_to(folder)) for path in (*found, *named)]
+
+
+@contextlib.contextmanager
+def watched_arguments(heard: list[str]) -> Iterator[None]:
+    """Look at the arguments of all processes of the machine, again and again, while the block runs."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            for process in psutil.process_iter(["cmdline"]):
+                line = " ".join(process.info["cmdline"] or [])
+                if sings(line.encode()):
+                    heard.append(f"arguments: {line}")
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def heard_from(command: list[str], folder: Path, environment: Mapping[str, str], seconds: float) -> list[str]:
+    """Where a canary was found after a command: in its output, in processes' arguments, in the files of a folder."""
+    heard: list[str] = []
+    with watched_arguments(heard), (folder.parent / "output").open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=dict(environment), cwd=folder)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait()
+    said = (folder.parent / "output").read_bytes()
+    lines = [f"output: {line.decode(errors='replace')[:200]}" for line in said.splitlines() if sings(line)]
+    return [*dict.fromkeys(heard), *lines, *(f"file: {name}" for name in found_in(folder))]
+
+
+def _drive() -> None:
+    """Run the quick commands one after the other in this process; what they print is searched by who started it."""
+    from recsys_assets.cli import main
+
+    for arguments in CHEAP:
+        print(f"$ recsys {' '.join(arguments)}", flush=True)  # noqa: T201
+        with contextlib.suppress(SystemExit):
+            main(arguments, prog_name="recsys")
+
+
+def _runs(assets: str) -> dict[str, tuple[list[str], float]]:
+    """Commands that start more processes, and the seconds that they may take."""
+    python = [sys.executable, "-W", "ignore", "-m"]
+    made = ["-m", "recsys_assets.definitions", "--select", assets, "--partition", DAY]
+    return {
+        "recsys materialize": ([*python, "recsys_assets.cli", "materialize", assets, "--bizdate", DAY], 300),
+        "dagster asset materialize": ([*python, "dagster", "asset", "materialize", *made], 300),
+        "recsys.ui": ([*python, "recsys_assets.ui"], 60),
+    }
+
+
+def main() -> None:
+    """Run the matrix and print a line a cell."""
+    base = Path(sys.argv[1]).resolve()
+    quick = [sys.executable, "-W", "ignore", "-m", "recsys_assets_tests.canaries", "drive"]
+    with _http() as port:
+        uris = {name: [uri.format(http=port) for uri in forms] for name, forms in SETTINGS.items()}
+        for number, form in enumerate(FORMS):
+            for name in SETTINGS:
+                _cell(base, f"{name} {form}, quick commands", {name: uris[name][number]}, quick, 300)
+            for names, assets in TOGETHER.items():
+                for what, (command, seconds) in _runs(assets).items():
+                    chosen = {name: uris[name][number] for name in names}
+                    _cell(base, f"{'+'.join(names)} {form}, {what}", chosen, command, seconds)
+
+
+@contextlib.contextmanager
+def _http() -> Iterator[str]:
+    """The port of a server of an empty folder: well-formed URIs lead to something that answers."""
+    with tempfile.TemporaryDirectory() as empty:
+        serve = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", empty]
+        with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+            assert server.stdout
+            yield server.stdout.readline().split(b"port ")[1].split()[0].decode()
+            server.terminate()
+
+
+def _cell(base: Path, what: str, uris: Mapping[str, str], command: list[str], seconds: float) -> None:
+    if sys.argv[2:] and not any(part in what for part in sys.argv[2:]):
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch) / "home"
+        shutil.copytree(base, home, symlinks=True)
+        places = {"RECSYS_DATA": home / "data", "DAGSTER_HOME": home / "home", "RECSYS_PROFILE": home / "own.yaml"}
+        environment = {**os.environ, **IMPATIENT, **{key: str(path) for key, path in places.items()}, **uris}
+        environment |= {"DAGSTER_PORT": "3199", "MLFLOW_PORT": "5199"}
+        start = time.perf_counter()
+        heard = heard_from(command, home, environment, seconds)
+        found = "; ".join(heard)[:600] or "nothing"
+        print(f"{what}: {found} ({time.perf_counter() - start:.0f} s)", flush=True)  # noqa: T201
+        if "KEEP" in os.environ:
+            said = Path(scratch, "output").read_text(errors="replace")
+            print(said[-int(os.environ["KEEP"]) :], flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    _drive() if sys.argv[1:] == ["drive"] else main()
