@@ -3,7 +3,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,27 @@ from typing import Any
 import dagster as dg
 import mlflow
 import pytest
+from dagster._core.test_utils import create_run_for_test, instance_for_test
 
+from recsys_assets.assets.publish import FAMILIES
 from recsys_assets.assets.rank import RANKERS
 from recsys_assets.definitions import build_defs
+from recsys_assets.jobs import in_turn
 from recsys_assets.lake import Lake
 from recsys_assets.ranking.champion import Candidate, Champion, NothingToServe, PinRefused, choose, read_champion
+from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.sensors import champion_sensor
 from recsys_assets_tests.in_process import QUIET, failures
 
 DAYS = [f"2026-01-0{number}" for number in range(1, 8)]
+# Whether the instance retries runs, what a failed one is tagged with, and whether the sensor leaves it alone.
+RETRIES: list[tuple[bool, dict[str, str], bool]] = [
+    (True, {"dagster/will_retry": "true"}, True),
+    (True, {"dagster/will_retry": "false"}, False),
+    (True, {"dagster/failure_reason": "STEP_FAILURE"}, False),  # an instant after the failure it is not tagged yet
+    (True, {}, True),
+    (False, {}, False),
+]
 FIGURES = {"lgbm": 0.81, "widedeep": 0.79, "deepfm": 0.80}  # `final` is never built
 
 
@@ -102,6 +114,23 @@ class World:
             asset_selection=[dg.AssetKey(asset) for asset in ("rank_champion", *more)],
             raise_on_error=False,
         )
+
+    def ask(
+        self, failed: dg.ExecuteInProcessResult, retries: bool = False, tags: Mapping[str, str] | None = None
+    ) -> object:
+        """What the sensor answers to a failed run with tags, on an instance that retries runs whose process died."""
+        settings = {"enabled": retries, "max_retries": 1, "retry_on_asset_or_op_failure": False}
+        resources = {
+            "dataset": Dataset(profile="sample"),
+            "lake": LakeStore(root=str(Path(self.lake.location("x", "y")).parents[2]), profile="sample"),
+        }
+        with instance_for_test(overrides={"run_retries": settings}) as instance:
+            given = {"dagster/partition": DAYS[4], **in_turn("later", DAYS[4]), **(tags or {})}
+            run = create_run_for_test(instance, tags=given, status=dg.DagsterRunStatus.FAILURE)
+            told = dg.build_run_status_sensor_context(
+                "champion_sensor", failed.get_run_failure_event(), instance, run, resources=resources
+            )
+            return champion_sensor(told.for_run_failure())
 
     def champion(self, day: str) -> Champion:
         return read_champion(self.lake.read("rank_champion", day))
@@ -215,15 +244,36 @@ def test_dagster_skips_it_in_the_run_in_which_a_model_fails_and_a_sensor_asks_fo
     together = world.run(DAYS[4], "onnx_lgbm")
     assert set(failures(together)) == {"onnx_lgbm"}  # refuses a model that failed its check
     assert DAYS[4] not in world.lake.bizdates("rank_champion")
-    with dg.DagsterInstance.ephemeral() as instance:
-        told = dg.build_run_status_sensor_context(
-            "champion_sensor", together.get_run_failure_event(), instance, together.dagster_run
-        )
-        asked = champion_sensor(told.for_run_failure())
+    asked = world.ask(together)
     assert isinstance(asked, dg.RunRequest)
     assert asked.partition_key == DAYS[4]
     assert world.run(DAYS[4]).success
     assert world.champion(DAYS[4]).model == "deepfm"
+
+
+def test_with_something_missing_the_champion_alone_is_asked_for_and_it_is_said_what(world: World) -> None:
+    failed = world.run(DAYS[4], "onnx_lgbm")
+    reads = [asset for made in FAMILIES["mongo"].values() for asset in made.reads]
+    for asset in reads:
+        world.write(asset, DAYS[4], failed_checks=["unique_keys"] if asset == "i2i_swing" else [])
+    Path(world.lake.location("users", DAYS[4]), "manifest.json").unlink()
+    alone = world.ask(failed)
+    assert isinstance(alone, dg.RunRequest)
+    assert alone.asset_selection == [dg.AssetKey("rank_champion")]
+    assert alone.tags["recsys/not_published_for_lack_of"] == "i2i_swing, users"
+    for asset in ("i2i_swing", "users"):
+        world.write(asset, DAYS[4])
+    whole = world.ask(failed)
+    assert isinstance(whole, dg.RunRequest)
+    assert (whole.asset_selection, whole.tags) == (None, {"recsys/turn": "later", "dagster/priority": "20260105"})
+
+
+@pytest.mark.parametrize(("retries", "tags", "left_alone"), RETRIES)
+def test_a_run_that_will_be_retried_is_left_alone(
+    world: World, retries: bool, tags: dict[str, str], left_alone: bool
+) -> None:
+    failed = world.run(DAYS[4], "onnx_lgbm")
+    assert isinstance(world.ask(failed, retries=retries, tags=tags), dg.SkipReason) is left_alone
 
 
 def test_a_champion_whose_file_is_gone_is_unsound_and_not_named_in_mlflow(world: World) -> None:

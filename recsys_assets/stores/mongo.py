@@ -11,7 +11,7 @@ What is atomic: the update of `current`, and the change of one view. So a reader
 (`read`) sees one set, and never an earlier one again; a reader of one view sees the old version or the new one, whole.
 The views follow `current` one after another, in the order of their names, within a moment. Who reads several of them in
 that moment can find two releases: the field `bizdate` of every row tells the days apart. A process that is killed
-in that moment leaves the later names behind; `shown` tells, and the next `switch` or `follow` completes it.
+in that moment leaves the later names behind; `shown` tells, and the next `switch`, `follow` or `drop` completes it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -142,12 +142,11 @@ class MongoStore:
                 return None
 
     def drop(self, collection: str, version: str) -> None:
-        """See `Store.drop`."""
+        """See `Store.drop`. An interrupted switch is completed first: a plain name may still show the version."""
         with named(self._place):
             entry = f"collections.{collection}"
-            is_live = {"_id": CURRENT, f"{entry}.version": version}
-            if self._releases.update_one(is_live, {"$unset": {entry: ""}}).matched_count:
-                self.follow()
+            self._releases.update_one({"_id": CURRENT, f"{entry}.version": version}, {"$unset": {entry: ""}})
+            self.follow()
             ours = {"collection": collection, "dropped": True}
             self._versions.update_one({"_id": f"{collection}.{version}"}, {"$set": ours}, upsert=True)
             for each in list(self._versions.find(ours, {"_id": 1})):  # and what an interrupted call left

@@ -37,9 +37,10 @@ def release_set(store: MongoStore, content: Mapping[str, Any]) -> tuple[int, boo
     while True:
         current = store.release()
         if current and content_of(current) == content:
-            store.follow()
+            store.follow()  # a switch may have been interrupted
             return int(current["number"]), True
         if any(bizdate_of(version) > content["bizdate"] for version in versions_of(current).values()):
+            store.follow()
             known = [each["number"] for each in store.releases() if content_of(each) == content]
             return known[0] if known else store.add_release(content), False
         if number := store.put_release(content, current):
