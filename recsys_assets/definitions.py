@@ -12,6 +12,7 @@ from recsys_assets.assets import assets_of
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.io_managers import LakeIOManager
 from recsys_assets.jobs import champion, everything
+from recsys_assets.processes import end_with_parent
 from recsys_assets.resources import resources
 from recsys_assets.schedules import daily_schedule
 from recsys_assets.sensors import champion_sensor, new_data_sensor
@@ -35,4 +36,5 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     )
 
 
+end_with_parent()  # runs and steps, which are processes that load this module
 defs = build_defs()
