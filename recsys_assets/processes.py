@@ -2,9 +2,9 @@
 
 SIGKILL leaves a process no time to end its children, and a training step without its run goes on for a quarter of an
 hour. So the children look for themselves: a thread looks every second whether the parent is still there. The kernel's
-own way, PR_SET_PDEATHSIG, follows the thread that made the child and not the process, and Dagster makes runs in threads.
+own way, PR_SET_PDEATHSIG, follows the thread that made the child, not the process, and Dagster makes runs in threads.
 
-`python -m recsys_assets.processes PID MODULE ARGUMENT...` runs a module like `python -m`, as a server of the process PID:
+`python -m recsys_assets.processes PID MODULE ARGUMENT...` runs a module like `python -m`, as a server of process PID:
 when that has ended, the server ends with all processes of its process group, which it must lead.
 """
 
@@ -44,10 +44,18 @@ def _follow_parent() -> None:
         end_with(parent.pid)
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs; one that ended and that nobody waited for yet does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _watch(pid: int, group: bool) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         watched = psutil.Process(pid)  # knows when that began: another process with its number is not mistaken for it
-        while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:
+        while is_alive(watched):
             time.sleep(LOOK)
     if group:
         os.killpg(0, signal.SIGKILL)

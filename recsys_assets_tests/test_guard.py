@@ -118,7 +118,7 @@ def basic(password: str) -> str:
 
 
 def test_a_token_is_asked_of_everybody_once_there_is_one() -> None:
-    locked = Guard(app, hosts_of(3000), token="sesame:ü")
+    locked = Guard(app, hosts_of(3000), token="sesame:ü")  # noqa: S106 -- made up
     for right in ("Bearer sesame:ü", "bearer sesame:ü", basic("sesame:ü")):
         headers = {**OWN, "authorization": right}
         assert status(locked, headers) == 200

@@ -55,10 +55,14 @@ def _run(place: Settings) -> None:
 
 def _create_database(place: Settings, seen: dict[str, str]) -> None:
     """Create MLflow's database before anyone uses it: two processes that initialise it at once break it."""
-    database = Path(place.tracking_uri.removeprefix("sqlite:///"))
-    if place.tracking_uri.startswith("sqlite:///") and not database.exists():
-        upgrade = [sys.executable, "-m", "mlflow", "db", "upgrade", place.tracking_uri]
-        subprocess.run(upgrade, env=seen, check=True, capture_output=True)
+    database = Path(place.tracking_uri.removeprefix("sqlite:///").partition("?")[0])
+    if not place.tracking_uri.startswith("sqlite:///") or database.exists():
+        return
+    first_use = [sys.executable, "-c", "import mlflow; mlflow.search_experiments()"]
+    made = subprocess.run(first_use, env=seen, check=False, capture_output=True, text=True)
+    if made.returncode != 0:
+        said = made.stderr.strip().rpartition("\n")[2]
+        raise ServerEnded(f"MLflow's database {database} cannot be created: {said}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Self
 
 import psutil
 
+from recsys_assets.processes import is_alive
 from recsys_assets.ui.servers import Server
 
 LOOK = 0.5  # seconds between two looks at the servers
@@ -35,11 +36,11 @@ class Running:
     began: float
 
     def has_ended(self) -> bool:
-        """Whether it ended, or a code server's own process did, without which it answers nothing."""
+        """Whether it ended, or the process with a code server's code did, without which it answers nothing."""
         if self.process.poll() is not None:
             return True
         is_up = self.server.socket is not None and self.server.socket.exists()
-        return is_up and not psutil.Process(self.process.pid).children()
+        return is_up and not any(map(is_alive, psutil.Process(self.process.pid).children()))
 
 
 class Supervisor:
@@ -71,7 +72,7 @@ class Supervisor:
         """Start a server; one that others need is waited for."""
         self.running.append(self._launch(server))
         while server.socket is not None and not server.socket.exists():
-            self._look_after()
+            self.look_after()
 
     def keep_running(self) -> None:
         """Look after the servers until one ends that it does not help to start again.
@@ -80,9 +81,14 @@ class Supervisor:
             ServerEnded: which, why, and where its log is.
         """
         while True:
-            self._look_after()
+            self.look_after()
 
-    def _look_after(self) -> None:
+    def look_after(self) -> None:
+        """Wait a moment, then start again what has ended.
+
+        Raises:
+            ServerEnded: one that was started only just now.
+        """
         time.sleep(LOOK)
         for number, each in enumerate(self.running):
             if each.has_ended():
