@@ -13,6 +13,7 @@ from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.io_managers import LakeIOManager
 from recsys_assets.jobs import champion, everything, ingest
+from recsys_assets.processes import end_with_parent
 from recsys_assets.resources import resources
 from recsys_assets.schedules import daily_schedule
 from recsys_assets.sensors import champion_sensor, new_data_sensor
@@ -37,6 +38,8 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     )
 
 
-keep_private()  # here, because every process of Dagster that runs something of ours imports this module
+# Here, because every process of Dagster that runs something of ours imports this module.
+keep_private()
 guard_logs()
+end_with_parent()  # runs and steps
 defs = build_defs()

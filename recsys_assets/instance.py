@@ -19,9 +19,8 @@ import psutil
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.scheduler.instigation import InstigatorTick
 
-from recsys_assets.uris import reveals, without_secrets
-
 from recsys_assets.datasets.disk import Place, private_folder, written_to
+from recsys_assets.uris import reveals, without_secrets
 
 HISTORY = ".dagster"
 SPOKEN = ("message", "user_message", "stack")  # of Dagster's events and errors: what was said, as text or lines

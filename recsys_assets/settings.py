@@ -14,6 +14,11 @@ from recsys_assets.uris import check_folder, shown
 # A store's variable (`stores/registry.py`). MILVUS_URI and the like are read by the stores' own libraries, which take
 # them for something else.
 STORE_VARIABLE = re.compile(r"MONGO_URI|RECSYS_\w+_URI")
+PORTS = {"DAGSTER_PORT": 3000, "MLFLOW_PORT": 5000}  # where the UIs of `make ui` listen on this machine
+
+
+class NoPort(ValueError):
+    """A variable that gives a port holds something else."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,8 @@ class Settings:
         landing: where landing files arrive (`RECSYS_LANDING`, default `<data>/landing`).
         lake: fsspec URL or folder of the artefacts (`RECSYS_LAKE`, default `<data>/lake`).
         tracking_uri: MLflow's database or server (`MLFLOW_TRACKING_URI`, default `<data>/mlflow.db`).
-        tracking_ui: where people see MLflow (`RECSYS_MLFLOW_UI`), used in links.
-        dagster_ui: where people see Dagster (`RECSYS_DAGSTER_UI`), used in links.
+        tracking_ui: where people see MLflow, used in links (`RECSYS_MLFLOW_UI`, default: its port on this machine).
+        dagster_ui: where people see Dagster, used in links (`RECSYS_DAGSTER_UI`, default: its port on this machine).
         memory: what one DuckDB query may hold before it spills to disk (`RECSYS_MEMORY`, default 4GB).
         profile: name or path of the dataset profile (`RECSYS_PROFILE`, default `sample`).
         stores: URIs of the stores that services read, by variable; one that is not set is not used, but
@@ -70,12 +75,24 @@ def settings() -> Settings:
         landing=home / os.environ.get("RECSYS_LANDING", str(data / "landing")),
         lake=os.environ.get("RECSYS_LAKE", str(data / "lake")),
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{data / 'mlflow.db'}"),
-        tracking_ui=os.environ.get("RECSYS_MLFLOW_UI", "http://127.0.0.1:5000"),
-        dagster_ui=os.environ.get("RECSYS_DAGSTER_UI", "http://127.0.0.1:3000"),
+        tracking_ui=os.environ.get("RECSYS_MLFLOW_UI") or f"http://127.0.0.1:{port('MLFLOW_PORT')}",
+        dagster_ui=os.environ.get("RECSYS_DAGSTER_UI") or f"http://127.0.0.1:{port('DAGSTER_PORT')}",
         memory=os.environ.get("RECSYS_MEMORY", "4GB"),
         profile=os.environ.get("RECSYS_PROFILE", "sample"),
         stores=_stores(home),
     )
+
+
+def port(variable: str) -> int:
+    """The port that the variable gives a UI of `make ui`, or the usual one.
+
+    Raises:
+        NoPort: it is not a port.
+    """
+    given = os.environ.get(variable) or str(PORTS[variable])
+    if not given.isdecimal() or not 0 < int(given) < 65536:
+        raise NoPort(f"{variable}={given} is not a port: give a number from 1 to 65535, or unset it")
+    return int(given)
 
 
 def _stores(home: Path) -> dict[str, str]:

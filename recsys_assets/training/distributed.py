@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from recsys_assets.models.layers import Table
+from recsys_assets.processes import end_with
 
 
 class ProcessLost(RuntimeError):
@@ -41,12 +42,15 @@ def device_of_choice() -> torch.device:
 def together() -> Iterator[None]:
     """Join the processes that torchrun started: gloo on CPUs, NCCL on GPUs. Started otherwise, do nothing.
 
+    They end with torchrun, even where that was killed.
+
     Raises:
         ProcessLost: one of the others has ended.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
+    end_with(os.getppid())
     device = device_of_choice()
     if device.type == "cuda":
         torch.cuda.set_device(device)

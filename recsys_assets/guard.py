@@ -1,0 +1,122 @@
+"""Who may talk to a server on this machine: a small ASGI middleware before any app.
+
+A page of any website can send requests to 127.0.0.1 from the browser of whoever looks at it, and with a domain name
+that it lets point to 127.0.0.1 it can even read the answers (DNS rebinding). So the guard lets through what is sent to
+a host name that the server is known by, and, where a page sent it, by a page of such a host. That holds for
+websockets too. A token, where there is one, is asked of everybody.
+"""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+CHALLENGE = (b"www-authenticate", b'Basic realm="the token as password", charset="UTF-8"')
+NO_FRAMES = (b"x-frame-options", b"SAMEORIGIN")  # nobody is made to click in a page that they do not see
+
+
+def hosts_of(port: int, further: Iterable[str] = ()) -> frozenset[str]:
+    """What a Host header may say for a server on this machine: its own names with the port, and further `host[:port]`.
+
+    A browser leaves out port 80.
+    """
+    own = [f"{name}:{port}" for name in LOCAL] + (list(LOCAL) if port == 80 else [])
+    return frozenset(name.lower() for name in (*own, *further))
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer in place of the app's."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The app, for those who may talk to it.
+
+    Attributes:
+        app: the ASGI app behind the guard.
+        hosts: values of the Host header, and of the Origin header after its scheme, that are let through.
+        token: where it is not empty, what clients have to send: `Authorization: Bearer TOKEN`, or as the password of
+            `Basic`, for which browsers ask.
+    """
+
+    app: App
+    hosts: frozenset[str]
+    token: str = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass on to the app."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)  # the server's own start and end
+        elif refusal := self._refusal(scope):
+            await refuse(refusal, scope, send)
+        else:
+            await self.app(scope, receive, _without_frames(send))
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        hosts, origins = _headers(scope, b"host"), _headers(scope, b"origin")
+        if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
+            return Refusal(403, f"this server is not known as {_shown(hosts)}; known are: {_shown(sorted(self.hosts))}")
+        if any(not self._is_ours(origin) for origin in origins):
+            return Refusal(403, f"a page of {_shown(origins)} may not talk to this server")
+        if self.token and not any(self._is_token(given) for given in _headers(scope, b"authorization")):
+            return Refusal(401, "this server asks for a token", (CHALLENGE,))
+        return None
+
+    def _is_ours(self, origin: str) -> bool:
+        scheme, separator, host = origin.partition("://")
+        return bool(separator) and scheme in ("http", "https") and host.lower() in self.hosts
+
+    def _is_token(self, given: str) -> bool:
+        scheme, _, credentials = given.encode("latin-1").partition(b" ")
+        said = {b"bearer": credentials.strip(), b"basic": _password(credentials)}.get(scheme.lower(), b"")
+        return hmac.compare_digest(said, self.token.encode())
+
+
+async def refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
+    """Answer a request, or close a websocket before it was accepted, which the client sees as status 403."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": refusal.reason[:100]})
+        return
+    body = f"{refusal.reason}\n".encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    headers += [(b"connection", b"close"), *refusal.headers]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _headers(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def _shown(values: Iterable[str]) -> str:
+    return ", ".join(values)[:300] or "nothing"
+
+
+def _password(credentials: bytes) -> bytes:
+    try:
+        return base64.b64decode(credentials, validate=True).partition(b":")[2]
+    except binascii.Error:
+        return b""
+
+
+def _without_frames(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), NO_FRAMES]}
+        await send(message)
+
+    return sending

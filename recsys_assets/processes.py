@@ -1,0 +1,74 @@
+"""A process ends with the one that it works for, however that one ended.
+
+SIGKILL leaves a process no time to end its children, and a training step without its run goes on for a quarter of an
+hour. So the children look for themselves: a thread looks every second whether the parent is still there. The kernel's
+own way, PR_SET_PDEATHSIG, follows the thread that made the child, not the process, and Dagster makes runs in threads.
+
+`python -m recsys_assets.processes PID MODULE ARGUMENT...` runs a module like `python -m`, as a server of process PID:
+when that has ended, the server ends with all processes of its process group, which it must lead.
+"""
+
+import contextlib
+import multiprocessing
+import multiprocessing.util
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+
+import psutil
+
+LOOK = 1.0  # seconds between two looks
+
+
+def end_with(pid: int, *, group: bool = False) -> None:
+    """Kill this process, or its whole process group, once the process `pid` has ended."""
+    threading.Thread(target=_watch, args=(pid, group), name=f"ends with {pid}", daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Make processes of `multiprocessing` end with the process that asked for them.
+
+    That is this process, if it is one, and those that are forked from it later: Dagster's runs are spawned, and their
+    steps are forked by a fork server, which waits for its forks and so does not end with the run either.
+    """
+    multiprocessing.util.register_after_fork(_follow_parent, lambda follow: follow())
+    _follow_parent()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        end_with(parent.pid)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs; one that ended and that nobody waited for yet does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _watch(pid: int, group: bool) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        watched = psutil.Process(pid)  # knows when that began: another process with its number is not mistaken for it
+        while is_alive(watched):
+            time.sleep(LOOK)
+    if group:
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> None:
+    """Run the module that the command line names."""
+    pid, module, *arguments = sys.argv[1:]
+    end_with(int(pid), group=True)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`python -m recsys_assets.ui` (`make ui`): Dagster's UI and daemon and MLflow's UI, until Ctrl-C."""

@@ -1,0 +1,71 @@
+"""`make ui`: start all servers, keep them running, stop them together.
+
+They listen on 127.0.0.1 only; `DAGSTER_PORT` and `MLFLOW_PORT` move them. Each writes a log of its own, and the
+terminal shows only what became of them.
+"""
+
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from recsys_assets.datasets.disk import keep_private, private_folder
+from recsys_assets.instance import HISTORY
+from recsys_assets.settings import PORTS, NoPort, Settings, port, settings
+from recsys_assets.ui.servers import environment, is_local, servers
+from recsys_assets.ui.supervisor import ServerEnded, Supervisor, say
+from recsys_assets.ui.webserver import HOST
+
+
+def main() -> None:
+    """Run until Ctrl-C, or until a server cannot be kept running."""
+    keep_private()
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, lambda *_: sys.exit(0))
+    try:
+        _run(settings())
+    except KeyboardInterrupt:
+        return
+    except (NoPort, ServerEnded) as error:
+        sys.exit(str(error))
+
+
+def taken(port: int) -> bool:
+    """Whether something listens on the port."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _run(place: Settings) -> None:
+    ports = {variable: port(variable) for variable in PORTS if variable != "MLFLOW_PORT" or is_local(place)}
+    for variable, number in ports.items():
+        if taken(number):
+            sys.exit(f"port {number} is in use: stop what listens there, or pick another: make ui {variable}=...")
+    seen = environment(place)
+    private_folder(place.data)
+    _create_database(place, seen)
+    logs = Path(seen["DAGSTER_HOME"]) / HISTORY / "ui"
+    with tempfile.TemporaryDirectory(prefix="recsys-ui-") as folder, Supervisor(logs, place.home, seen) as supervisor:
+        for server in servers(place, Path(folder)):
+            supervisor.start(server)
+        mlflow = place.tracking_ui if is_local(place) else "the server that MLFLOW_TRACKING_URI names"
+        say(f"\nDagster   {place.dagster_ui}\nMLflow    {mlflow}\nlogs      {logs}\n\nCtrl-C stops them.\n")
+        supervisor.keep_running()
+
+
+def _create_database(place: Settings, seen: dict[str, str]) -> None:
+    """Create MLflow's database before anyone uses it: two processes that initialise it at once break it."""
+    database = Path(place.tracking_uri.removeprefix("sqlite:///").partition("?")[0])
+    if not place.tracking_uri.startswith("sqlite:///") or database.exists():
+        return
+    first_use = [sys.executable, "-c", "import mlflow; mlflow.search_experiments()"]
+    made = subprocess.run(first_use, env=seen, check=False, capture_output=True, text=True)
+    if made.returncode != 0:
+        said = made.stderr.strip().rpartition("\n")[2]
+        raise ServerEnded(f"MLflow's database {database} cannot be created: {said}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The servers of `make ui`: how each is started, and what it sees of the environment.
+
+They are the parts that `dagster dev` starts, a code server for each location of `workspace.yaml`, the daemon and the
+web server (ours, with a guard before Dagster's app), and MLflow's server. What may hold a password is handed over in
+the environment: everybody on the machine can read a process's arguments.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dagster._core.remote_origin import (
+    CodeLocationOrigin,
+    GrpcServerCodeLocationOrigin,
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+)
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+
+from recsys_assets.settings import Settings, port
+from recsys_assets.ui.webserver import HOST
+
+# With these a shell names a code location to Dagster's commands; here `workspace.yaml` does.
+OTHER_LOCATIONS = [f"DAGSTER_{each}" for each in ("MODULE_NAME", "PYTHON_FILE", "PACKAGE_NAME", "ATTRIBUTE")]
+OTHER_LOCATIONS += ["DAGSTER_WORKING_DIRECTORY", "DAGSTER_autoload_defs_module_name"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server.
+
+    Attributes:
+        name: what people call it; its log is named after it.
+        module: the module that is run, as by `python -m`.
+        arguments: the command line of the module.
+        socket: where it listens once it is ready; the servers after it in the list need it.
+        python: the interpreter.
+    """
+
+    name: str
+    module: str
+    arguments: Sequence[str]
+    socket: Path | None = None
+    python: str = sys.executable
+
+    @property
+    def command(self) -> list[str]:
+        """A server ends with this process; that of another interpreter only where this package is installed too."""
+        tied = ["recsys_assets.processes", str(os.getpid())] if self.python == sys.executable else []
+        return [self.python, "-W", "ignore", "-m", *tied, self.module, *self.arguments]
+
+
+def servers(place: Settings, folder: Path) -> list[Server]:
+    """All of them, in the order of their start; `folder` holds their sockets and the workspace that names these."""
+    origins = WorkspaceFileTarget(paths=[str(place.home / "workspace.yaml")]).create_origins()
+    sockets = {origin.location_name: folder / str(number) for number, origin in enumerate(origins)}
+    managed = [origin for origin in origins if isinstance(origin, ManagedGrpcPythonEnvCodeLocationOrigin)]
+    workspace = folder / "workspace.yaml"
+    locations = [{"grpc_server": _address(origin, sockets[origin.location_name])} for origin in origins]
+    workspace.write_text(yaml.safe_dump({"load_from": locations}), encoding="utf-8")
+    codes = [_code_server(origin, sockets[origin.location_name]) for origin in managed]
+    daemon = Server("daemon", "dagster._daemon", ["run", "-w", str(workspace)])
+    webserver = Server("webserver", "recsys_assets.ui.webserver", [str(workspace), str(port("DAGSTER_PORT"))])
+    return [*([mlflow_server()] if is_local(place) else []), *codes, daemon, webserver]
+
+
+def is_local(place: Settings) -> bool:
+    """Whether trainings are tracked in a database; a tracking server shows them itself."""
+    return not place.tracking_uri.startswith(("http://", "https://"))
+
+
+def environment(place: Settings) -> dict[str, str]:
+    """What the servers and the runs they start see: one home, links to where the UIs are, no other code location."""
+    return {
+        **{name: value for name, value in os.environ.items() if name not in OTHER_LOCATIONS},
+        "RECSYS_HOME": str(place.home),
+        "DAGSTER_HOME": os.environ.get("DAGSTER_HOME") or str(place.home),
+        "DAGSTER_IS_DEV_CLI": "1",  # short error messages, as `dagster dev` sets it
+        "RECSYS_DAGSTER_UI": place.dagster_ui,
+        "RECSYS_MLFLOW_UI": place.tracking_ui,
+        "MLFLOW_TRACKING_URI": place.tracking_uri,
+        "MLFLOW_BACKEND_STORE_URI": place.tracking_uri,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # no job runners: up in 7 s instead of 27
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+
+
+def mlflow_server() -> Server:
+    """MLflow's server, which itself refuses other hosts and pages; its database is named in the environment."""
+    return Server("mlflow", "mlflow", ["server", "--workers", "1", "--host", HOST, "--port", str(port("MLFLOW_PORT"))])
+
+
+def _code_server(origin: ManagedGrpcPythonEnvCodeLocationOrigin, socket: Path) -> Server:
+    """A code server that "Reload" in the UI starts again; it loads `.env` too."""
+    target, name = origin.loadable_target_origin, origin.location_name
+    arguments = ["code-server", "start", "--socket", str(socket), "--location-name", name]
+    arguments += ["--log-level", "warning", "--inject-env-vars-from-instance", *target.get_cli_args()]
+    return Server(f"code server {name}", "dagster", arguments, socket, target.executable_path or sys.executable)
+
+
+def _address(origin: CodeLocationOrigin, socket: Path) -> dict[str, Any]:
+    """Where a location's code server listens: ours, or the one that `workspace.yaml` names."""
+    if isinstance(origin, GrpcServerCodeLocationOrigin):
+        ports = {"port": origin.port, "socket": origin.socket, "ssl": origin.use_ssl}
+        found = {"host": origin.host, **ports, "additional_metadata": origin.additional_metadata}
+    else:
+        found = {"socket": str(socket), "additional_metadata": origin.loadable_target_origin.as_dict}
+    return {"location_name": origin.location_name, **{name: value for name, value in found.items() if value}}
