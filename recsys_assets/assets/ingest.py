@@ -12,7 +12,6 @@ from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import (
     ROWS,
     NotLanded,
-    check_label_rule,
     ingest_entities,
     ingest_events,
     load_known_ids,
@@ -45,7 +44,6 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
     in one run.
     """
     profile, days = dataset.load(), list(context.partition_keys)
-    check_label_rule(profile)
     failed: dict[str, Exception] = {}
     done: dict[str, Output] = {}
     with connect() as connection:
