@@ -144,8 +144,11 @@ class Lake:
         """Bizdates of the asset's published partitions, in order."""
         folder = f"{self._base}/{asset}"
         self._fs.invalidate_cache()
-        found = self._fs.glob(f"{folder}/bizdate=*/{MANIFEST}") if self._fs.exists(folder) else []
-        return sorted(str(path).rsplit("/", 2)[1].removeprefix("bizdate=") for path in found)
+        # No pattern: the lake's own name may look like one.
+        found = [str(path).rsplit("/", 2)[1:] for path in self._fs.find(folder, maxdepth=2)]
+        return sorted(
+            place.removeprefix("bizdate=") for place, file in found if file == MANIFEST and place.startswith("bizdate=")
+        )
 
     def manifest(self, asset: str, bizdate: str) -> Manifest:
         """What the partition says of itself, without a look at its files.

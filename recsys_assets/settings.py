@@ -8,7 +8,9 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote, unquote
 
+_SQLITE = "sqlite:///"
 # A store's variable (`stores/registry.py`). MILVUS_URI and the like are read by the stores' own libraries, which take
 # them for something else.
 STORE_VARIABLE = re.compile(r"MONGO_URI|RECSYS_\w+_URI")
@@ -61,13 +63,23 @@ def settings() -> Settings:
         data=data,
         landing=home / os.environ.get("RECSYS_LANDING", str(data / "landing")),
         lake=os.environ.get("RECSYS_LAKE", str(data / "lake")),
-        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{data / 'mlflow.db'}"),
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", sqlite_uri(data / "mlflow.db")),
         tracking_ui=os.environ.get("RECSYS_MLFLOW_UI", "http://127.0.0.1:5000"),
         dagster_ui=os.environ.get("RECSYS_DAGSTER_UI", "http://127.0.0.1:3000"),
         memory=os.environ.get("RECSYS_MEMORY", "4GB"),
         profile=os.environ.get("RECSYS_PROFILE", "sample"),
         stores=_stores(home),
     )
+
+
+def sqlite_uri(file: Path) -> str:
+    """The URI of an SQLite file, whatever its name contains."""
+    return _SQLITE + quote(str(file), safe="/:[]{}()'\" @&=+,;~!*")
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file that an SQLite URI names, if it is one."""
+    return Path(unquote(uri.removeprefix(_SQLITE))) if uri.startswith(_SQLITE) else None
 
 
 def _stores(home: Path) -> dict[str, str]:

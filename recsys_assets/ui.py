@@ -11,9 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from recsys_assets.settings import Settings, settings
+from recsys_assets.settings import Settings, settings, sqlite_file
 
 HOST = "127.0.0.1"
 PORTS = {"DAGSTER_PORT": 3000, "MLFLOW_PORT": 5000}
@@ -62,8 +61,8 @@ def _environment(place: Settings, ports: dict[str, int]) -> dict[str, str]:
 def _prepare(place: Settings, environment: dict[str, str]) -> None:
     """Create MLflow's database before anyone uses it: two processes that initialise it at once break it."""
     place.data.mkdir(parents=True, exist_ok=True)
-    database = Path(place.tracking_uri.removeprefix("sqlite:///"))
-    if place.tracking_uri.startswith("sqlite:///") and not database.exists():
+    database = sqlite_file(place.tracking_uri)
+    if database and not database.exists():
         upgrade = [sys.executable, "-m", "mlflow", "db", "upgrade", place.tracking_uri]
         subprocess.run(upgrade, env=environment, check=True, capture_output=True)
 

@@ -19,9 +19,11 @@ COLUMNS: tuple[tuple[str, ColumnType], ...] = (
 )
 NAMES = [name for name, _ in COLUMNS]
 ROWS = """
-    SELECT user_id::BIGINT AS user_id, rating::FLOAT AS rating, action, tags, timestamp::TIMESTAMP AS timestamp FROM (VALUES
+    SELECT user_id::BIGINT AS user_id, rating::FLOAT AS rating, action, tags, timestamp::TIMESTAMP AS timestamp
+    FROM (VALUES
         (1, 4.5, 'like', ['a', 'b'], '2026-01-01 10:20:30'), (2, -1, 'View', [], '2026-03-04'),
-        (NULL, NULL, NULL, NULL, NULL), (9223372036854775807, 0, '', ['x'], '1969-12-31 23:59:59.5'), (-3, 2.5, '7', ['7'], '2026-01-01')
+        (NULL, NULL, NULL, NULL, NULL), (9223372036854775807, 0, '', ['x'], '1969-12-31 23:59:59.5'),
+        (-3, 2.5, '7', ['7'], '2026-01-01')
     ) AS rows (user_id, rating, action, tags, timestamp)
 """
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-
 from recsys_assets.datasets.label import label_rule
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.datasets.profile_parts import Column

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from recsys_assets.cli.finding import Finding, State
-from recsys_assets.settings import Settings
+from recsys_assets.settings import Settings, sqlite_uri
 
 LEAST_DISK_GB, GOOD_DISK_GB = 1.0, 5.0  # the generated sample takes well under 1 GB, MovieLens 1M about that
 
@@ -53,7 +53,7 @@ def tracking(place: Settings) -> Finding:
     if uri.startswith(("http://", "https://")):
         return _tracking_server(uri)
     if uri.startswith("file:") or "://" not in uri:
-        how = f"sqlite:///{place.data / 'mlflow.db'}, or a server's URL"
+        how = f"{sqlite_uri(place.data / 'mlflow.db')}, or a server's URL"
         return Finding(
             "mlflow", "mend", f"{uri}: MLflow keeps no runs in plain files any more", f"MLFLOW_TRACKING_URI={how}"
         )

@@ -64,12 +64,15 @@ class Profile(Part):
     @classmethod
     def _short_columns(cls, tables: Any) -> Any:
         """`gender: string` is short for `gender: {type: string}`."""
-        if not isinstance(tables, dict) or not all(isinstance(columns, dict) for columns in tables.values()):
+        if not isinstance(tables, dict):
             return tables
-        return {
-            table: {name: {"type": spec} if isinstance(spec, str) else spec for name, spec in columns.items()}
-            for table, columns in tables.items()
-        }
+        return {table: cls._in_full(columns) for table, columns in tables.items()}
+
+    @staticmethod
+    def _in_full(columns: Any) -> Any:
+        if not isinstance(columns, dict):
+            return columns
+        return {name: {"type": spec} if isinstance(spec, str) else spec for name, spec in columns.items()}
 
     @property
     def has_entities(self) -> bool:
@@ -122,7 +125,7 @@ def _path(wanted: str, home: Path) -> Path:
         path = bundled_profiles().get(wanted) or home / Path(wanted).expanduser()
         if path.is_file():
             return path
-    except (RuntimeError, ValueError):  # no such ~user; a NUL in the name
+    except (RuntimeError, ValueError, OSError):  # no such ~user; a NUL in the name, or too long a one
         pass
     known = ", ".join(bundled_profiles())
     raise ProfileError(f"no profile {shown(wanted)}: give one of {known}, or the path of a YAML file")

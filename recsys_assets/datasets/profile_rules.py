@@ -1,5 +1,6 @@
 """What the parts of a profile owe each other: each broken rule is a fault with its place and what to do."""
 
+import contextlib
 import re
 import unicodedata
 from collections import Counter
@@ -20,6 +21,7 @@ KEYS: dict[TableName, tuple[str, ...]] = {
     "users": ("user_id",),
     "items": ("item_id",),
 }
+_IDS: tuple[tuple[TableName, str], ...] = (("users", "user_id"), ("items", "item_id"))
 _NUMBERS: tuple[ColumnType, ...] = ("int64", "float32")
 _KINDS: dict[str, tuple[ColumnType, ...]] = {
     "categorical": ("int64", "string"),
@@ -43,10 +45,14 @@ def _places(profile: "Profile") -> Iterator[Fault]:
     if profile.last_bizdate and profile.last_bizdate < profile.first_bizdate:
         yield Fault(("last_bizdate",), "is before first_bizdate")
     landing = str(profile.landing)
-    if "://" in landing or landing == ".":
+    if "://" in landing or ":/" in landing or landing == ".":
         yield Fault(("landing",), "give a folder of this machine")
-    if re.search(r"\$\w", landing):
+    if re.search(r"\$[A-Za-z_]", landing):
         yield Fault(("landing",), "a variable is written ${VAR}, or ${VAR:-default}: put the brackets around its name")
+    with contextlib.suppress(RuntimeError):
+        profile.landing.expanduser()
+        return
+    yield Fault(("landing",), f"there is no user {shown(profile.landing.parts[0])}")
 
 
 def _tables(profile: "Profile") -> Iterator[Fault]:
@@ -60,12 +66,12 @@ def _tables(profile: "Profile") -> Iterator[Fault]:
         yield Fault(("tables", "interactions", "timestamp"), f"is {events['timestamp'].type}, not timestamp")
     if not events:
         yield Fault(("tables", "interactions"), "lacks columns")
-    for table, key in (("users", "user_id"), ("items", "item_id")) if profile.has_entities else ():
-        types = {columns[key].type for columns in (profile.tables.get(table, {}), events) if key in columns}  # type: ignore[call-overload]
+    for table, key in _IDS if profile.has_entities else ():
+        sides = [profile.tables[name] for name in ("interactions", table) if name in profile.tables]
+        types = {columns[key].type for columns in sides if key in columns}
         if len(types) > 1 or not types <= {"int64", "string"}:
-            yield Fault(
-                ("tables", table, key), f"must be int64, or string, in both tables.interactions and tables.{table}"
-            )
+            what = f"must be int64, or string, in both tables.interactions and tables.{table}"
+            yield Fault(("tables", table, key), what)
 
 
 def _names(profile: "Profile", table: TableName) -> Iterator[Fault]:

@@ -22,6 +22,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^${}]*))?\}")
 _SECRET = re.compile(rf"{STORE_VARIABLE.pattern}|MLFLOW_TRACKING_URI")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's takes a tenth of the time
 _TEXT = "tag:yaml.org,2002:str"
+_NO_TEXT = ("Cc", "Cs", "Cn")  # Unicode's categories of control characters, half characters, and codes that are none
 
 
 class Fault(ValueError):
@@ -100,12 +101,11 @@ def _text(path: Path) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise Fault(
-            (), f"is not valid YAML: byte {data[error.start]:#x} is not UTF-8: save it as UTF-8", line
-        ) from None
-    for number, line_text in enumerate(text.splitlines(), 1):
-        if not yaml.reader.Reader.NON_PRINTABLE.search(line_text) is None:
-            raise Fault((), "is not valid YAML: it holds a control character: is it a text file?", number)
+        what = f"is not valid YAML: byte {data[error.start]:#x} is not UTF-8: save it as UTF-8"
+        raise Fault((), what, line) from None
+    if bad := yaml.reader.Reader.NON_PRINTABLE.search(text):
+        line = text[: bad.start()].count("\n") + 1
+        raise Fault((), "is not valid YAML: it holds a control character: is it a text file?", line)
     return text
 
 
@@ -176,9 +176,8 @@ class _Values:
 
     def _clean(self, text: str, place: Place, line: int) -> str:
         """The text, if it is one: an escape in quotes can hold any code."""
-        if bad := next(
-            (sign for sign in text if unicodedata.category(sign) in ("Cc", "Cs", "Cn") and sign != "\n"), ""
-        ):
+        bad = next((sign for sign in text if unicodedata.category(sign) in _NO_TEXT and sign != "\n"), "")
+        if bad:
             raise Fault(place, f"holds the code {ord(bad):#06x}, which is not a letter or sign: take it out", line)
         return text
 
@@ -187,10 +186,9 @@ class _Values:
         if "${" not in text:
             return text
         self.content.written[place] = text
-        filled = _VARIABLE.sub(lambda found: self._value(found, place, line), text)
         if "${" in _VARIABLE.sub("", text):
             raise Fault(place, "holds a ${ that does not begin ${VAR} or ${VAR:-default}", line)
-        return self._clean(filled, place, line)
+        return self._clean(_VARIABLE.sub(lambda found: self._value(found, place, line), text), place, line)
 
     def _value(self, found: re.Match[str], place: Place, line: int) -> str:
         """The value of a variable; never that of a store, which may hold a password."""
@@ -198,16 +196,11 @@ class _Values:
         value = self.variables.get(name)
         if not value and default is not None:
             value = default
+        used = f"uses ${{{name}}}, which is"
         if value is None:
-            raise Fault(
-                place,
-                f"uses ${{{name}}}, which is not set in the environment: set it, or write ${{{name}:-default}}",
-                line,
-            )
+            raise Fault(place, f"{used} not set in the environment: set it, or write ${{{name}:-default}}", line)
         if _SECRET.fullmatch(name) or "://" in value:
-            raise Fault(
-                place, f"uses ${{{name}}}, which is a URI and may hold a password: nothing in a profile needs one", line
-            )
+            raise Fault(place, f"{used} a URI and may hold a password: nothing in a profile needs one", line)
         self.content.filled[found[0]] = value
         return value
 
