@@ -74,7 +74,7 @@ def settings() -> Settings:
 
 def sqlite_uri(file: Path) -> str:
     """The URI of an SQLite file, whatever its name contains."""
-    return _SQLITE + quote(str(file), safe="/:[]{}()'\" @&=+,;~!*")
+    return _SQLITE + "".join(quote(sign) if sign in "%?#" else sign for sign in str(file))
 
 
 def sqlite_file(uri: str) -> Path | None:

@@ -44,12 +44,12 @@ SERVED = (USER_FACTORS, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LAB
 QUERY_ID, TERMS, VECTOR, SEEN_ITEMS = "queryid", "terms", "vector", "seen_items"
 ID, BIZDATE = "_id", "bizdate"
 
-# Tensors of the ONNX files, whose other inputs are the features (`training/onnx_export.py`).
-INDICES, NUMERIC, SCORE = "indices", "numeric", "score"
+# Tensors of the ONNX files next to the features, which are their inputs (`training/onnx_export.py` and its like).
+TENSORS = ("indices", "numeric", "columns", "score", "history", VECTOR)
 
 # What no column may be called: of `interactions`, of what feeds models, of `users` and `items`.
 OF_EVENTS = frozenset({*INGESTED, *SPLIT})
-OF_MODELS = frozenset({INDICES, NUMERIC, SCORE})
+OF_MODELS = frozenset(TENSORS)
 OF_ENTITIES = frozenset(
     {
         *OF_EVENTS,
