@@ -45,7 +45,7 @@ def do_ingest(home: Path, _: Path) -> None:
     """Landing files to valid rows, day by day."""
     profile = PROFILE.model_copy(update={"landing": home / "landing"})
     files, last = days_of(home)
-    with connect() as connection:
+    with connect(home) as connection:
         load_known_ids(connection, profile, last)
         for file in files:
             file.parent.mkdir()
@@ -54,7 +54,7 @@ def do_ingest(home: Path, _: Path) -> None:
 
 def do_splits(home: Path, _: Path) -> None:
     """Part of each row."""
-    with connect() as connection:
+    with connect(home) as connection:
         split_rows(connection, PROFILE, *days_of(home))
         write_parquet(connection, "FROM splits", home / "splits.parquet")
 
@@ -62,13 +62,13 @@ def do_splits(home: Path, _: Path) -> None:
 def do_rank_samples(home: Path, _: Path) -> None:
     """Rows of each part."""
     for part in ("train", "validation", "test"):
-        with connect() as connection:
+        with connect(home) as connection:
             write_parquet(connection, sample_rows(PROFILE, *days_of(home), part), home / f"{part}.parquet")
 
 
 def do_feature_schema(home: Path, _: Path) -> None:
     """Vocabularies and statistics of the train rows."""
-    with connect() as connection:
+    with connect(home) as connection:
         schema = fit_schema(connection, PROFILE, home / "train.parquet", [])
     (home / "schema.json").write_text(schema.to_json(), encoding="utf-8")
 

@@ -65,7 +65,7 @@ def prepared(name: str, ratings: Ratings, work: Path) -> Path:
         protocol, profile = PROTOCOLS[name], load_profile("movielens-1m")
         profile = profile.model_copy(update={"split": protocol.rule or profile.split})
         _write_tables(ratings, folder)
-        with connect() as connection:
+        with connect(folder) as connection:
             _write_splits(connection, profile, protocol, folder)
             schema = _write_rows(connection, profile, protocol, folder)
         (folder / "schema.json").write_text(schema.to_json(), encoding="utf-8")  # last: it says that all is there

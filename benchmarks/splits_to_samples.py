@@ -50,7 +50,7 @@ def prepare(profile: Profile, source: str | None, events: int, home: Path) -> di
 def ingest(profile: Profile, home: Path) -> None:
     """Ingest all landed days, users and items, without Dagster."""
     days = landed_bizdates(profile)
-    with connect() as connection:
+    with connect(home) as connection:
         load_known_ids(connection, profile, days[-1])
         for day in days:
             (home / day).mkdir()
@@ -67,17 +67,17 @@ def measure(profile: Profile, home: Path) -> dict[str, float]:
     days = landed_bizdates(profile)
 
     def make_splits() -> None:
-        with connect() as connection:
+        with connect(home) as connection:
             split(connection, profile, [home / day / ROWS for day in days], days[-1])
             done["events"] = write_parquet(connection, "SELECT * FROM splits ORDER BY user_id, position", splits)
 
     def make_factors() -> None:
-        with connect() as connection:
+        with connect(home) as connection:
             (home / "factors").mkdir(exist_ok=True)
             write_factors(connection, profile, splits, users, items, home / "factors")
 
     def make_samples() -> None:
-        with connect() as connection:
+        with connect(home) as connection:
             build_history(connection, profile, splits, users, items)
             for part in ("train", "validation", "test"):
                 write_parquet(
@@ -93,7 +93,7 @@ def measure(profile: Profile, home: Path) -> dict[str, float]:
             "item": item_query(profile, items, factors / ITEMS),
         }
         for path, query in queries.items():
-            with connect() as connection:
+            with connect(home) as connection:
                 build_history(connection, profile, splits, users, items)
                 write_parquet(connection, query, home / f"{path}_features.parquet")
 

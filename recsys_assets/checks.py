@@ -112,7 +112,7 @@ def check_label_rate(output: Output, connection: duckdb.DuckDBPyConnection, rows
     """
     found = connection.execute(f"""
         SELECT date_diff('day', timestamp::DATE, DATE '{day}') AS age, count(*), avg(label)
-        FROM {rows} WHERE age < 2 GROUP BY age ORDER BY age
+        FROM (SELECT timestamp, label FROM {rows}) WHERE age < 2 GROUP BY age ORDER BY age
     """).fetchall()
     rates = {age: (int(count), float(rate)) for age, count, rate in found}
     if len(rates) < 2:

@@ -49,7 +49,8 @@ class ProjectInstance(dg.DagsterInstance):
 
     def handle_new_event(self, event: dg.EventLogEntry, **kwargs: Any) -> None:
         """As Dagster's, for every event of a run."""
-        super().handle_new_event(without_spoken_secrets(event), **kwargs)
+        with self._written_to():
+            super().handle_new_event(without_spoken_secrets(event), **kwargs)
 
     def update_tick(self, tick: InstigatorTick) -> Any:
         """As Dagster's, for what became of a look of a sensor or schedule."""
@@ -66,11 +67,6 @@ class ProjectInstance(dg.DagsterInstance):
         with self._written_to():
             end_dead_runs(self)
             return super().create_run_for_job(*args, **kwargs)
-
-    def handle_new_event(self, *args: Any, **kwargs: Any) -> None:
-        """As Dagster's, for all that a run tells."""
-        with self._written_to():
-            super().handle_new_event(*args, **kwargs)
 
     def _written_to(self) -> AbstractContextManager[None]:
         """Says what to do where the history's disk is full."""

@@ -287,8 +287,11 @@ class Lake:
         folder = f"{self._base}/{asset}"
         with self._named():
             self._fs.invalidate_cache()
-            found = self._fs.glob(f"{folder}/bizdate=*/{MANIFEST}") if self._fs.exists(folder) else []
-        return sorted(str(path).rsplit("/", 2)[1].removeprefix("bizdate=") for path in found)
+            # No pattern: the lake's own name may look like one.
+            found = [str(path).rsplit("/", 2)[1:] for path in self._fs.find(folder, maxdepth=2)]
+        return sorted(
+            place.removeprefix("bizdate=") for place, file in found if file == MANIFEST and place.startswith("bizdate=")
+        )
 
     def partitions(self) -> list[tuple[str, str]]:
         """Asset and bizdate of every folder of a partition, in order, also of one that has lost its manifest."""

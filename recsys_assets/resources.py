@@ -30,7 +30,7 @@ from recsys_assets.lake import (
     days,
     describe_outdated,
 )
-from recsys_assets.settings import settings
+from recsys_assets.settings import settings, sqlite_file
 from recsys_assets.uris import naming, shown
 
 if TYPE_CHECKING:
@@ -269,12 +269,12 @@ def _mlflow(place: Place | None = None) -> "Iterator[ModuleType]":
 
 
 def _database() -> Place:
-    folder = Path(settings().tracking_uri.removeprefix("sqlite:///")).parent if _is_local() else settings().data
-    return Place("MLflow's database", folder, "MLFLOW_TRACKING_URI")
+    file = sqlite_file(settings().tracking_uri)
+    return Place("MLflow's database", file.parent if file else settings().data, "MLFLOW_TRACKING_URI")
 
 
 def _is_local() -> bool:
-    return settings().tracking_uri.startswith("sqlite:")
+    return sqlite_file(settings().tracking_uri) is not None
 
 
 def _metric_names(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -8,9 +8,11 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from recsys_assets.uris import check_folder, shown
 
+_SQLITE = "sqlite:///"
 # A store's variable (`stores/registry.py`). MILVUS_URI and the like are read by the stores' own libraries, which take
 # them for something else.
 STORE_VARIABLE = re.compile(r"MONGO_URI|RECSYS_\w+_URI")
@@ -74,7 +76,7 @@ def settings() -> Settings:
         data=data,
         landing=home / os.environ.get("RECSYS_LANDING", str(data / "landing")),
         lake=os.environ.get("RECSYS_LAKE", str(data / "lake")),
-        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{data / 'mlflow.db'}"),
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", sqlite_uri(data / "mlflow.db")),
         tracking_ui=os.environ.get("RECSYS_MLFLOW_UI") or f"http://127.0.0.1:{port('MLFLOW_PORT')}",
         dagster_ui=os.environ.get("RECSYS_DAGSTER_UI") or f"http://127.0.0.1:{port('DAGSTER_PORT')}",
         memory=os.environ.get("RECSYS_MEMORY", "4GB"),
@@ -93,6 +95,17 @@ def port(variable: str) -> int:
     if not given.isdecimal() or not 0 < int(given) < 65536:
         raise NoPort(f"{variable}={given} is not a port: give a number from 1 to 65535, or unset it")
     return int(given)
+
+
+def sqlite_uri(file: Path) -> str:
+    """The URI of an SQLite file, whatever its name contains."""
+    return _SQLITE + "".join(quote(sign) if sign in "%?#" else sign for sign in str(file))
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file that an SQLite URI names, if it is one."""
+    file = uri.removeprefix(_SQLITE).partition("?")[0]  # options may follow
+    return Path(unquote(file)) if uri.startswith(_SQLITE) else None
 
 
 def _stores(home: Path) -> dict[str, str]:

@@ -238,12 +238,12 @@ def test_the_graph_of_labelled_rows_has_no_user_item_or_recall_asset() -> None:
 
 REFUSED = [
     # what is wrong, text, what it becomes, what the error says
-    ("users without items", "tables:", "tables:\n  users: {user_id: string}", "tables.interactions lacks user_id, item_id"),
+    ("users without items", "tables:", "tables:\n  users: {user_id: string}", "tables.interactions: lacks user_id, item_id"),
     ("no columns", "  interactions:", "  users: {}\n  gone:", "tables.gone"),
     ("split by user", "strategy: by_day", "strategy: per_user_tail", "split.strategy per_user_tail needs tables.users and tables"),
     ("rating", "label: clicked", "rating: I1\nlabel: clicked", "rating needs tables.users and tables.items"),
     ("the label as a feature", "&dense [I1", "&dense [clicked, I1", "'clicked' is what the label is made of"),
-    ("feature that is none", "[C1,", "[C0, C1,", "features.categorical: 'C0' is no column of interactions"),
+    ("feature that is none", "[C1,", "[C0, C1,", "features.categorical.0: 'C0' is not a column of interactions"),
     ("logarithm of text", "log: *dense", "log: [C1]", "features.log: 'C1' is not among features.numeric"),
 ]  # fmt: skip
 
@@ -326,7 +326,7 @@ def test_rows_of_ones_own_may_have_times_and_ids(tmp_path: Path) -> None:
     twice = f"ann,2.5,1,{day} 10:00:00\n" * 2
     text = f"user_id,price,bought,timestamp\n{twice}bob,,0,2026-01-04 10:00:00\ncat,1,,{day} 09:00:00\n"
     (tmp_path / "interactions" / f"bizdate={day}" / "rows.csv").write_text(text)
-    with connect() as connection:
+    with connect(tmp_path) as connection:
         load_known_ids(connection, own, day)
         outside, unlabelled = f"timestamp is outside {day} (UTC)", "the label rule gives no answer"
         assert ingest_events(connection, own, day, tmp_path) == {"rows": 2, outside: 1, unlabelled: 1}

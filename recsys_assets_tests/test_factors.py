@@ -8,21 +8,19 @@ import pytest
 
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.features.affinity import Pairs, pairs, served
-from recsys_assets.features.factor_tables import (
+from recsys_assets.datasets.names import (
     AFFINITY,
     DISLIKED,
     ITEM_FACTORS,
-    ITEMS,
     LIKED,
     NEARBY,
     RECENT_ITEMS,
     RECENT_LABELS,
     RECENT_VALUES,
     USER_FACTORS,
-    USERS,
-    write_factors,
 )
+from recsys_assets.features.affinity import Pairs, pairs, served
+from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
 from recsys_assets.features.factors import DRIFT, LEVEL_DRIFT, NOISE, Events, fit_items, follow
 from recsys_assets.features.nearby import History, Past
 from recsys_assets_tests.test_history import Log, write_log
@@ -136,7 +134,7 @@ def test_no_row_knows_its_own_value_a_later_one_of_its_user_or_one_of_a_held_out
 
 def test_users_without_events_get_what_everyone_gets(tmp_path: Path) -> None:
     log: Log = write_log(tmp_path, seed=7)
-    with connect() as connection:
+    with connect(tmp_path) as connection:
         rows = write_factors(connection, log.profile, log.splits, log.users, log.items, tmp_path)
     assert rows == {ROWS: len(log.offline), USERS: 5, ITEMS: 5}
     users, events = pq.read_table(tmp_path / USERS), pq.read_table(tmp_path / ROWS)

@@ -14,8 +14,9 @@ import pytest
 
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.names import AFFINITY, NEARBY
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.features.factor_tables import AFFINITY, ITEMS, NEARBY, USERS, write_factors
+from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
 from recsys_assets.features.history import (
     ITEM_PRIOR,
     USER_PRIOR,
@@ -50,7 +51,7 @@ class Log:
     def factors(self) -> Path:
         """Folder of the affinities of its events."""
         folder = self.splits.parent
-        with connect() as connection:
+        with connect(folder) as connection:
             (folder / "factors").mkdir(exist_ok=True)
             write_factors(connection, self.profile, self.splits, self.users, self.items, folder / "factors")
         return folder / "factors"
@@ -106,7 +107,7 @@ def write_files(folder: Path, rows: list[Row]) -> tuple[Path, Path, Path]:
 
 
 def queried(log: Log, query: str) -> list[Row]:
-    with connect() as connection:
+    with connect(log.splits.parent) as connection:
         build_history(connection, log.profile, log.splits, log.users, log.items)
         found = connection.execute(query)
         names = [column[0] for column in found.description or []]
@@ -263,7 +264,7 @@ def ordered(log: Log) -> Iterator[Row]:
 
 def test_the_check_finds_rows_that_know_too_much(log: Log, tmp_path: Path) -> None:
     samples, cheating = tmp_path / "samples.parquet", tmp_path / "cheating.parquet"
-    with connect() as connection:
+    with connect(log.splits.parent, tmp_path) as connection:
         build_history(connection, log.profile, log.splits, log.users, log.items)
         query = sample_query(log.profile, log.users, log.items, log.factors / ROWS, "train")
         connection.execute(f"COPY ({query}) TO '{samples}' (FORMAT parquet)")
@@ -274,7 +275,7 @@ def test_the_check_finds_rows_that_know_too_much(log: Log, tmp_path: Path) -> No
 
 
 def test_terms_are_the_most_frequent_ones_in_ascending_order(log: Log) -> None:
-    with connect() as connection:
+    with connect(log.splits.parent) as connection:
         assert terms(connection, log.profile, log.items) == TERMS
         assert log.profile.features.terms is not None
         two = log.profile.features.model_copy(

@@ -48,14 +48,14 @@ def put(profile: Profile, file: str, *lines: str) -> None:
 
 def events(profile: Profile, folder: Path, day: str = DAY) -> dict[str, int]:
     folder.mkdir(exist_ok=True)
-    with connect() as connection:
+    with connect(folder) as connection:
         load_known_ids(connection, profile, "2026-01-09")
         return ingest_events(connection, profile, day, folder)
 
 
 def entities(profile: Profile, folder: Path, table: TableName, day: str = DAY) -> pd.DataFrame:
     folder.mkdir(exist_ok=True)
-    with connect() as connection:
+    with connect(folder) as connection:
         ingest_entities(connection, profile, table, day, folder)
     return pd.read_parquet(folder / ROWS)
 

@@ -43,7 +43,7 @@ def profile_with(rule: Split) -> Profile:
 
 def parts_of(profile: Profile, path: Path, bizdate: str) -> dict[int, str]:
     """Letters of each user's parts in order of position: t(r)ain, v, t(e)st, o."""
-    with connect() as connection:
+    with connect(path.parent) as connection:
         split(connection, profile, [path], bizdate)
         letters = "CASE part WHEN 'train' THEN 'r' WHEN 'validation' THEN 'v' WHEN 'test' THEN 'e' ELSE 'o' END"
         found = connection.execute(
@@ -77,7 +77,7 @@ def test_by_day_tests_the_newest_days(events: WriteEvents) -> None:
 
 def test_equal_times_keep_the_order_of_arrival(events: WriteEvents) -> None:
     path = events([(1, 7, 5)] * 20)
-    with connect() as connection:
+    with connect(path.parent) as connection:
         split(connection, profile_with(Split(strategy="leave_last_n")), [path], "2001-01-01")
         found = connection.execute("SELECT item_id FROM splits ORDER BY position").fetchall()
     assert [row[0] for row in found] == list(range(20))
@@ -95,7 +95,7 @@ def test_ml_1m_is_split_as_recsys_pipeline_splits_it(ml1m: Path) -> None:
         f"SELECT *, row_number() OVER () AS seq FROM read_csv('{ml1m / 'ratings.dat'}', delim='::', header=false, "
         "columns={'user_id': 'BIGINT', 'item_id': 'BIGINT', 'rating': 'FLOAT', 'seconds': 'BIGINT'})"
     )
-    with connect() as connection:
+    with connect(ml1m) as connection:
         connection.execute(f"CREATE TABLE raw AS {ratings}")
         split_from_table(connection)
         assert split_sizes(connection) == {

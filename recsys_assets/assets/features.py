@@ -10,8 +10,9 @@ from recsys_assets.assets import show
 from recsys_assets.checks import Check, check_no_nulls, check_unique, lake_asset
 from recsys_assets.datasets.duck import connect, one, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.names import AFFINITY
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.features.factor_tables import AFFINITY, ITEMS, USERS, write_factors
+from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, user_query
 from recsys_assets.io_managers import writing

@@ -12,7 +12,6 @@ from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import (
     ROWS,
     NotLanded,
-    check_label_rule,
     ingest_entities,
     ingest_events,
     load_known_ids,
@@ -46,7 +45,6 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
     in one run.
     """
     profile, days = dataset.load(), list(context.partition_keys)
-    check_label_rule(profile)
     failed: dict[str, Exception] = {}
     done: dict[str, Output] = {}
     before = lake.lake.fingerprints("interactions", days)

@@ -150,7 +150,7 @@ def _parts_out_of_order(connection: duckdb.DuckDBPyConnection) -> int:
         SELECT count(DISTINCT user_id) FROM (
             SELECT user_id, list_position([{order}], part) AS place,
                 lag(place) OVER (PARTITION BY user_id ORDER BY timestamp, seq) AS before
-            FROM splits
+            FROM (SELECT user_id, timestamp, seq, part FROM splits)
         ) WHERE place < before
     """
     return int(one(connection, query)[0])
@@ -168,7 +168,7 @@ def _events_by_day(connection: duckdb.DuckDBPyConnection) -> dg.MarkdownMetadata
         WITH edges AS (SELECT min(timestamp)::DATE AS first, greatest(1, ceil((max(timestamp)::DATE
             - min(timestamp)::DATE + 1) / 120))::INT AS width FROM splits)
         SELECT part, first + CAST(((timestamp::DATE - first) // width) * width AS INT) AS day, count(*)
-        FROM splits, edges GROUP BY ALL ORDER BY day
+        FROM (SELECT part, timestamp FROM splits), edges GROUP BY ALL ORDER BY day
     """).fetchall()
     days = sorted({row[1] for row in found})
     figure, plot = show.axes("events by part", "day", "events")

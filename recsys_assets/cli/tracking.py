@@ -16,7 +16,7 @@ def tracking(place: Settings) -> Finding:
     if uri.startswith(("http://", "https://")):
         return _server(uri)
     if uri.startswith("file:") or "://" not in uri:
-        how = f"sqlite:///{place.data / 'mlflow.db'}, or a server's URL"
+        how = f"{sqlite_uri(place.data / 'mlflow.db')}, or a server's URL"
         what = f"{shown(uri)}: MLflow keeps no runs in plain files any more"
         return Finding("mlflow", "fix", what, f"MLFLOW_TRACKING_URI={how}")
     return _file(uri) if uri.startswith(_SQLITE) else _database(uri)

@@ -1,25 +1,69 @@
-"""DuckDB in process: one short-lived in-memory connection a piece of work, never a shared database file."""
+"""DuckDB in process: one short-lived in-memory connection a piece of work, never a shared database file.
+
+A connection sees the lake, its own spill folder and the folders that it is given, and nothing else: no other file, no
+network, no extension. So a text that becomes SQL can do no harm that its author could not do without it.
+"""
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
-from recsys_assets.settings import settings
+from recsys_assets.settings import Settings, settings
+
+_MAGIC = re.compile(r"([\[*?])")
+
+
+class MemoryLimitInvalid(ValueError):
+    """`RECSYS_MEMORY` is not a size."""
+
+
+class UnreadableName(ValueError):
+    """A file whose name DuckDB cannot be told."""
 
 
 @contextlib.contextmanager
-def connect() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection in UTC that keeps row order and spills to disk past the memory limit (`RECSYS_MEMORY`)."""
+def connect(*folders: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection in UTC that keeps row order and spills to disk past the memory limit (`RECSYS_MEMORY`).
+
+    Args:
+        folders: what it may read and write besides the lake; landing files are read by Arrow.
+
+    Raises:
+        MemoryLimitInvalid: the limit is not a size.
+    """
+    place = settings()
     with tempfile.TemporaryDirectory(prefix="recsys_assets-spill-") as spill, duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET enable_progress_bar = false")
-        connection.execute(f"SET memory_limit = '{settings().memory}'")
-        connection.execute(f"SET temp_directory = {quoted(spill)}")
+        try:
+            connection.execute(f"SET memory_limit = {quoted(place.memory)}")
+        except duckdb.Error as error:
+            raise MemoryLimitInvalid(f"RECSYS_MEMORY={place.memory}: give a size, like 4GB ({error})") from None
+        seen = [spill, *map(str, _of_the_lake(place)), *(str(folder.absolute()) for folder in folders)]
+        allowed = ", ".join(quoted(each) for folder in seen for each in {folder: 0, _pattern(folder): 0})
+        connection.execute(f"""
+            SET TimeZone = 'UTC';
+            SET enable_progress_bar = false;
+            SET temp_directory = {quoted(spill)};
+            SET autoinstall_known_extensions = false;
+            SET autoload_known_extensions = false;
+            SET allowed_directories = [{allowed}];  -- before the next line, after which it cannot be set
+            SET enable_external_access = false;
+            SET lock_configuration = true;
+        """)
         yield connection
+
+
+def _of_the_lake(place: Settings) -> list[Path]:
+    """Where partitions are read and written; those of an object store pass through this machine's temporary folder."""
+    protocol, _ = fsspec.core.split_protocol(place.lake)
+    local = protocol in (None, "file", "local")
+    return [Path(LocalFileSystem._strip_protocol(place.lake) if local else tempfile.gettempdir())]
 
 
 def quoted(text: str | Path) -> str:
@@ -32,10 +76,26 @@ def name(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def scan(files: list[Path]) -> str:
-    """SQL for the rows of Parquet files, in the files' order."""
+def scan(files: Sequence[Path]) -> str:
+    """SQL for the rows of Parquet files, in the files' order; each is read by its name, whatever that contains.
+
+    Raises:
+        UnreadableName: a name has a backslash as well as a sign of patterns, which DuckDB cannot keep apart.
+    """
     # DuckDB would make a column of each folder named like `bizdate=...`, of a draft's folder too.
-    return f"read_parquet([{', '.join(quoted(file) for file in files)}], hive_partitioning = false)"
+    return f"read_parquet([{', '.join(map(_to_read, files))}], hive_partitioning = false)"
+
+
+def _pattern(path: str) -> str:
+    """The pattern that matches this path alone: DuckDB takes the names of files to read for patterns."""
+    return _MAGIC.sub(r"[\1]", path)
+
+
+def _to_read(file: Path) -> str:
+    pattern = _pattern(str(file))
+    if pattern != str(file) and "\\" in pattern:
+        raise UnreadableName(f"{file}: DuckDB cannot read a path with a backslash and one of [ * ?: rename the folder")
+    return quoted(pattern)
 
 
 def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> int:

@@ -11,19 +11,13 @@ import duckdb
 import pyarrow as pa
 
 from recsys_assets.datasets.duck import name, one, quoted, write_parquet
+from recsys_assets.datasets.label import SQL_TYPES, label_rule
 from recsys_assets.datasets.landing import landed_bizdates, landing_files
-from recsys_assets.datasets.profile import KEYS, Profile, ProfileError
+from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import Column, TableName
 from recsys_assets.datasets.tables import Landed, LandedFileError, missing, read_landed, typed
 
 ROWS, REJECTED = "data.parquet", "rejected.parquet"
-_SQL_TYPES = {
-    "int64": "BIGINT",
-    "float32": "FLOAT",
-    "string": "VARCHAR",
-    "strings": "VARCHAR[]",
-    "timestamp": "TIMESTAMP",
-}
 _MALFORMED = pa.schema({"row": pa.int64(), "reason": pa.string(), "text": pa.string()})
 
 
@@ -58,11 +52,11 @@ def ingest_events(
         reasons[f"timestamp is outside {bizdate} (UTC)"] = f"timestamp::DATE <> DATE {quoted(bizdate)}"
     if profile.has_entities:
         reasons |= {f"{key}_id is unknown": _unknown(key, bizdate) for key in ("user", "item")}
-    reasons["the label rule gives no answer"] = f"({profile.label}) IS NULL"
+    reasons["the label rule gives no answer"] = f"({label_rule(profile).sql}) IS NULL"
     cases = " ".join(f"WHEN {condition} THEN {quoted(reason)}" for reason, condition in reasons.items())
     connection.execute(  # of the rejected rows only: an update of all rows would hold them all in memory
-        f"UPDATE landed SET reason = why FROM (SELECT seq AS place, CASE {cases} END AS why FROM landed "
-        "WHERE reason IS NULL) WHERE seq = place AND why IS NOT NULL"
+        f"UPDATE landed SET reason = found.why FROM (SELECT seq AS place, CASE {cases} END AS why FROM landed "
+        "WHERE reason IS NULL) AS found WHERE landed.seq = found.place AND found.why IS NOT NULL"
     )
     if profile.has_entities:
         connection.execute(
@@ -116,28 +110,8 @@ def load_known_ids(connection: duckdb.DuckDBPyConnection, profile: Profile, last
         _load(connection, profile, table, _entity_files(profile, table, last))
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE known_{table[:-1]} AS "
-            f"SELECT {KEYS[table][0]} AS id, min(day) AS since FROM landed WHERE reason IS NULL GROUP BY id"
+            f"SELECT {KEYS[table][0]} AS id, min(day) AS since FROM landed WHERE reason IS NULL GROUP BY ALL"
         )
-
-
-def check_label_rule(profile: Profile) -> None:
-    """Refuse a label rule that is no condition over the columns of `interactions`.
-
-    Raises:
-        ProfileError: the rule cannot be evaluated, or gives something else than true and false.
-    """
-    columns = profile.tables["interactions"].items()
-    nulls = ", ".join(f"NULL::{_SQL_TYPES[spec.type]} AS {name(column)}" for column, spec in columns)
-    with duckdb.connect() as connection:
-        connection.execute(f"CREATE TABLE interactions AS SELECT {nulls}")
-        try:  # in WHERE, where no aggregate may stand; on a row, as a cast may fail only then
-            connection.execute(f"SELECT 1 FROM interactions WHERE ({profile.label}) IS NULL")
-        except duckdb.Error as error:
-            first = str(error).splitlines()[0]
-            raise ProfileError(f"label: '{profile.label}' is no condition over tables.interactions: {first}") from error
-        found = connection.sql(f"SELECT ({profile.label}) FROM interactions").types[0]
-    if found != "BOOLEAN":
-        raise ProfileError(f"label: '{profile.label}' gives {found}: write a condition, like `rating > 3`")
 
 
 def _entity_files(profile: Profile, table: TableName, bizdate: str) -> list[tuple[str, Path]]:
@@ -155,7 +129,7 @@ def _load(
     `raw_…` is what a column held where it could not be read; `file` is relative to the landing folder.
     """
     columns = profile.tables[table]
-    shape = "".join(f", {name(c)} {_SQL_TYPES[spec.type]}, {name('raw_' + c)} VARCHAR" for c, spec in columns.items())
+    shape = "".join(f", {name(c)} {SQL_TYPES[spec.type]}, {name('raw_' + c)} VARCHAR" for c, spec in columns.items())
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE landed (seq BIGINT, day VARCHAR, file VARCHAR, row BIGINT, reason VARCHAR"
         f"{shape})"

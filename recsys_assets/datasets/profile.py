@@ -6,14 +6,13 @@ features, the split, the first bizdate. Keep out places (settings) and hyper-par
 
 import datetime as dt
 import difflib
-import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 
+from recsys_assets import uris
 from recsys_assets.datasets.profile_parts import (
     Bounds,
     Column,
@@ -24,16 +23,15 @@ from recsys_assets.datasets.profile_parts import (
     Split,
     TableName,
 )
+from recsys_assets.datasets.profile_rules import KEYS, LabelFault, faults
+from recsys_assets.datasets.profile_yaml import Content, Fault, Place, environment, read, shown
 from recsys_assets.settings import Settings, settings
-from recsys_assets.uris import NotAFolder, check_folder, shown
+from recsys_assets.uris import NotAFolder, check_folder
 
-KEYS: dict[TableName, tuple[str, ...]] = {
-    "interactions": ("user_id", "item_id", "timestamp"),
-    "users": ("user_id",),
-    "items": ("item_id",),
-}
-# Columns that ingest adds (`datasets/ingest.py`).
-RESERVED = {"row", "seq", "day", "file", "reason"}
+__all__ = ["KEYS", "Profile", "ProfileError", "bundled_profiles", "load_profile"]
+
+Day = Annotated[dt.date, Field(ge=dt.date(1970, 1, 1), lt=dt.date(2200, 1, 1))]
+_SHOWN = 5  # faults, at most, in one message
 
 
 class ProfileError(ValueError):
@@ -48,11 +46,11 @@ class Profile(Part):
     `timestamp` are of the start of the day they landed on, in the order of the landing files.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=48)
     title: str = ""
     source: Literal["sample", "movielens", "criteo"] | None = None
-    first_bizdate: dt.date
-    last_bizdate: dt.date | None = None
+    first_bizdate: Day
+    last_bizdate: Day | None = None
     landing: Path
     tables: dict[TableName, dict[str, Column]]
     label: str = Field(description="SQL condition over the columns of `interactions`, true for a positive")
@@ -69,80 +67,15 @@ class Profile(Part):
     @classmethod
     def _short_columns(cls, tables: Any) -> Any:
         """`gender: string` is short for `gender: {type: string}`."""
-        if not isinstance(tables, dict) or not all(isinstance(columns, dict) for columns in tables.values()):
+        if not isinstance(tables, dict):
             return tables
-        return {
-            table: {name: {"type": spec} if isinstance(spec, str) else spec for name, spec in columns.items()}
-            for table, columns in tables.items()
-        }
+        return {table: cls._in_full(columns) for table, columns in tables.items()}
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "Profile":
-        self._keys_fit()
-        if self.last_bizdate and self.last_bizdate < self.first_bizdate:
-            raise ValueError("last_bizdate is before first_bizdate")
-        for name in (self.rating, self.oracle):
-            if name and self.tables["interactions"].get(name, Column(type="string")).type not in ("float32", "int64"):
-                raise ValueError(f"'{name}' is not a numeric column of tables.interactions")
-        self._features_exist()
-        return self
-
-    def _keys_fit(self) -> None:
-        for table, keys in KEYS.items():
-            columns = self.tables.get(table, {})
-            if missing := [key for key in keys if self.has_entities and key not in columns]:
-                raise ValueError(f"tables.{table} lacks {', '.join(missing)}")
-            if taken := sorted(RESERVED & columns.keys()):
-                raise ValueError(
-                    f"tables.{table}: '{taken[0]}' is a name of the platform's own: use another and give this one as "
-                    f"`column`, as in `my_{taken[0]}: {{type: …, column: {taken[0]}}}`"
-                )
-        events = self.tables.get("interactions", {})
-        if "timestamp" in events and events["timestamp"].type != "timestamp":
-            raise ValueError(f"tables.interactions.timestamp is {events['timestamp'].type}, not timestamp")
-        if not self.has_entities:
-            self._rows_suffice()
-            return
-        for table, key in (("users", "user_id"), ("items", "item_id")):
-            types = {self.tables[table][key].type, events[key].type}
-            if len(types) > 1 or not types <= {"int64", "string"}:
-                raise ValueError(f"{key} must be int64, or string, in both tables.interactions and tables.{table}")
-
-    def _rows_suffice(self) -> None:
-        """Without users and items: nothing in the profile asks for them, and no feature tells the label."""
-        if not self.tables.get("interactions"):
-            raise ValueError("tables.interactions lacks columns")
-        needy = {f"split.strategy {self.split.strategy}": self.split.strategy != "by_day", "rating": self.rating}
-        if asking := [name for name, needs in needy.items() if needs]:
-            raise ValueError(f"{asking[0]} needs tables.users and tables.items: add them or leave it out")
-        for name in self.features.columns:
-            if name == "label" or re.search(rf"\b{re.escape(name)}\b", self.label):
-                raise ValueError(f"features: '{name}' is what the label is made of, which nobody knows beforehand")
-
-    def _features_exist(self) -> None:
-        sides = {name: spec for table in self.feature_tables for name, spec in self.tables[table].items()}
-        wanted = {
-            "categorical": ("int64", "string"),
-            "multi_valued": ("strings",),
-            "numeric": ("int64", "float32"),
-        }
-        for kind, types in wanted.items():
-            for name in getattr(self.features, kind):
-                if name not in sides:
-                    raise ValueError(f"features.{kind}: '{name}' is no column of {' or '.join(self.feature_tables)}")
-                if sum(name in self.tables[table] for table in self.feature_tables) > 1:
-                    raise ValueError(f"features.{kind}: '{name}' is a column of both users and items: rename one")
-                if sides[name].type not in types:
-                    raise ValueError(f"features.{kind}: '{name}' is {sides[name].type}, not {' or '.join(types)}")
-        if unknown := sorted(set(self.features.log) - set(self.features.numeric)):
-            raise ValueError(f"features.log: '{unknown[0]}' is not among features.numeric")
-        terms = self.features.terms
-        if terms and not (terms.column in self.features.multi_valued and terms.column in self.tables.get("items", {})):
-            raise ValueError(f"features.terms: '{terms.column}' is no column of items among features.multi_valued")
-        known = {*self.features.categorical, *self.features.multi_valued}
-        for cross in self.features.crosses:
-            if len(cross) != 2 or not set(cross) <= known:
-                raise ValueError(f"features.crosses: {cross} is no pair of categorical or multi-valued features")
+    @staticmethod
+    def _in_full(columns: Any) -> Any:
+        if not isinstance(columns, dict):
+            return columns
+        return {name: {"type": spec} if isinstance(spec, str) else spec for name, spec in columns.items()}
 
     @property
     def has_entities(self) -> bool:
@@ -172,45 +105,74 @@ def load_profile(name_or_path: str | None = None, place: Settings | None = None)
     """Read a bundled profile by name or a user's own by path (default: what `RECSYS_PROFILE` says).
 
     Raises:
-        ProfileError: no such profile, not YAML, an unset `${VAR}`, an unknown key, a wrong value.
+        ProfileError: no such profile, or one with faults: each is named by its line and key.
     """
     place = place or settings()
-    wanted = name_or_path or place.profile
-    path = bundled_profiles().get(wanted, place.home / wanted)
-    if not path.is_file():
-        near = difflib.get_close_matches(wanted, bundled_profiles(), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        names = ", ".join(bundled_profiles())
-        raise ProfileError(f"no profile '{shown(wanted)}': {hint}give one of {names}, or the path of a YAML file")
+    path = _path(name_or_path or place.profile, place.home)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ProfileError(f"{path} is no mapping of keys to values: see the bundled profiles for the form")
+        content = read(path, environment(place.landing))
+    except Fault as fault:
+        raise ProfileError(f"{path}{_told(fault.place, str(fault), fault.line)}") from None
     try:
-        content = _substituted(content, {"RECSYS_LANDING": str(place.landing), **os.environ})
-    except KeyError as error:
-        raise ProfileError(f"{path} uses ${{{error.args[0]}}}, which is not set in the environment") from error
-    try:
-        profile = Profile.model_validate(content)
+        profile = Profile.model_validate(content.values)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'profile'}: {e['msg']}" for e in error.errors()]
-        raise ProfileError(f"{path}: " + "; ".join(lines)) from error
+        raise _refused(path, content, _of_form(content, error)) from None
+    if found := list(faults(profile)):
+        raise _refused(path, content, found)
     try:
         check_folder(f"{path}: landing", str(profile.landing))
     except NotAFolder as error:
         raise ProfileError(str(error)) from None
-    return profile.model_copy(update={"landing": place.home / profile.landing})
+    return profile.model_copy(update={"landing": place.home / profile.landing.expanduser()})
 
 
-def _substituted(value: Any, variables: dict[str, str]) -> Any:
-    """The value with `${VAR}` replaced in its texts; KeyError where one is not set."""
-    match value:
-        case dict():
-            return {key: _substituted(each, variables) for key, each in value.items()}
-        case list():
-            return [_substituted(each, variables) for each in value]
-        case str():
-            return re.sub(r"\$\{(\w+)\}", lambda found: variables[found[1]], value)
-    return value
+def _path(wanted: str, home: Path) -> Path:
+    """The file of a profile."""
+    try:
+        path = bundled_profiles().get(wanted) or home / Path(wanted).expanduser()
+        if path.is_file():
+            return path
+    except (RuntimeError, ValueError, OSError):  # no such ~user; a NUL in the name, or too long a one
+        pass
+    near = difflib.get_close_matches(wanted, bundled_profiles(), n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    known = ", ".join(bundled_profiles())
+    raise ProfileError(f"no profile {shown(uris.shown(wanted))}: {hint}give one of {known}, or the path of a YAML file")
+
+
+def _of_form(content: Content, error: ValidationError) -> list[Fault]:
+    """What pydantic found: at most one fault a place, told without the value."""
+    found: dict[Place, Fault] = {}
+    for each in error.errors(include_input=False, include_url=False):
+        place, _ = content.line(each["loc"])
+        what = each["msg"].removeprefix("Value error, ")
+        if each["type"] == "missing":
+            place = each["loc"]
+        if each["type"] == "extra_forbidden":
+            what = "is not a key that profiles have here"
+        found.setdefault(place, Fault(place, what))
+    return list(found.values())
+
+
+def _refused(path: Path, content: Content, found: Sequence[Fault]) -> ProfileError:
+    """The error that tells of some faults, in one line; of many, the first ones."""
+    told = []
+    for fault in found[:_SHOWN]:
+        _, line = content.line(fault.place)
+        what = _of_label(content, fault) if isinstance(fault, LabelFault) else content.masked(str(fault))
+        told.append(_told(fault.place, what, line).removeprefix(", "))
+    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return ProfileError(f"{path}, {'; '.join(told)}{more}")
+
+
+def _of_label(content: Content, fault: LabelFault) -> str:
+    """What is wrong with a label rule: with variables in it, without anything that they may have filled in."""
+    written = content.written.get(fault.place)
+    return f"{shown(written or content.values['label'])}: {fault.general if written else fault}"
+
+
+def _told(place: Place, what: str, line: int | None) -> str:
+    """A fault with its line and key, to be put behind the file's name."""
+    where = f", line {line}:" if line else ""
+    key = f" {'.'.join(shown(part)[1:-1] for part in place)}:" if place else ""
+    return f"{where}{key} {what}"

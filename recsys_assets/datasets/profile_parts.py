@@ -1,18 +1,20 @@
 """The parts of a dataset's profile: what columns, features, split and bounds may say. See `profile.py`."""
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ColumnType = Literal["int64", "float32", "string", "strings", "timestamp"]
 TableName = Literal["interactions", "users", "items"]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Bound = Annotated[int | float, Field(ge=-1e38, le=1e38)]  # what a float32 holds
 
 
 class Part(BaseModel):
     """Settings that do not change once they are read; a name that is none of theirs is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Column(Part):
@@ -23,15 +25,17 @@ class Column(Part):
     """
 
     type: ColumnType
-    column: str | None = Field(default=None, description="its name in the landing file, when another")
-    separator: str = "|"
-    min: float | None = None
-    max: float | None = None
+    column: str | None = Field(default=None, min_length=1, description="its name in the landing file, when another")
+    separator: str = Field(default="|", min_length=1)
+    min: Bound | None = None
+    max: Bound | None = None
 
     @model_validator(mode="after")
     def _bounds_are_of_numbers(self) -> "Column":
         if (self.min, self.max) != (None, None) and self.type not in ("int64", "float32"):
             raise ValueError(f"min and max are for int64 and float32, not {self.type}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}: no row could satisfy both")
         return self
 
 
@@ -39,16 +43,16 @@ class Term(Part):
     """The multi-valued item column whose terms (genres, tags) are counted over a user's recent rows."""
 
     column: str
-    window: int = Field(default=10, ge=1, description="rows of the user before the row")
-    max_terms: int = Field(default=64, ge=1, description="the most frequent terms are kept")
+    window: Count = Field(default=10, description="rows of the user before the row")
+    max_terms: Count = Field(default=64, description="the most frequent terms are kept")
 
 
 class Affinity(Part):
     """What is told of a user and an item together, by a factor model and by what the user touched last."""
 
-    width: int = Field(default=16, ge=1, description="numbers a side of the factor model")
-    folds: int = Field(default=5, ge=2, description="of users: each is described by what was fitted without them")
-    recent: int = Field(default=50, ge=1, description="items that are kept of those a user liked, and did not like")
+    width: Count = Field(default=16, description="numbers a side of the factor model")
+    folds: Count = Field(default=5, ge=2, description="of users: each is described by what was fitted without them")
+    recent: Count = Field(default=50, description="items that are kept of those a user liked, and did not like")
 
 
 class Features(Part):
@@ -64,7 +68,7 @@ class Features(Part):
     terms: Term | None = None
     affinity: Affinity = Affinity()
     crosses: list[list[str]] = Field(default=[], description="for the wide part: pairs of the features above")
-    min_count: int = Field(default=2, ge=1)
+    min_count: Count = 2
 
     @property
     def columns(self) -> list[str]:
@@ -85,12 +89,12 @@ class Split(Part):
     """
 
     strategy: Literal["per_user_tail", "leave_last_n", "by_day"]
-    online_last_n: int = Field(default=0, ge=0)
+    online_last_n: int = Field(default=0, ge=0, le=1_000_000)
     test_ratio: float = Field(default=0.2, gt=0, lt=1)
-    test_last_n: int = Field(default=1, ge=1)
-    test_days: int = Field(default=1, ge=1)
+    test_last_n: Count = 1
+    test_days: Count = 1
     validation_ratio: float = Field(default=0.1, gt=0, lt=1)
-    validation_days: int = Field(default=1, ge=1)
+    validation_days: Count = 1
 
     @property
     def has_online(self) -> bool:
@@ -115,7 +119,7 @@ class Publishing(Part):
 
     entries: tuple[str, str] = ("item_id", "score")
     vectors: str = Field(default="sasrec", description="two-tower model of the stores that hold one vector an entity")
-    keep: int = Field(default=3, ge=1, description="versions of a collection that stay")
+    keep: Count = Field(default=3, description="versions of a collection that stay")
 
     @field_validator("entries")
     @classmethod

@@ -6,10 +6,12 @@ from pathlib import Path
 import duckdb
 
 from recsys_assets.datasets.duck import name, scan
+from recsys_assets.datasets.label import label_rule
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Split
 
 PARTS = ("train", "validation", "test", "online")
+_USER_ROWS = name("rows of the user")  # no column of a profile has blanks in its name
 
 
 class SplitError(ValueError):
@@ -31,12 +33,12 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE splits AS
         WITH placed AS (
-            SELECT user_id, item_id, timestamp, seq, ({profile.label})::TINYINT AS label{extra},
+            SELECT user_id, item_id, timestamp, seq, ({label_rule(profile).sql})::TINYINT AS label{extra},
                 row_number() OVER (PARTITION BY user_id ORDER BY timestamp, seq) - 1 AS position,
-                count(*) OVER (PARTITION BY user_id) AS n
+                count(*) OVER (PARTITION BY user_id) AS {_USER_ROWS}
             FROM {scan(list(events))}
         )
-        SELECT * EXCLUDE (n), {_part(profile.split, bizdate)} AS part
+        SELECT * EXCLUDE ({_USER_ROWS}), {_part(profile.split, bizdate)} AS part
         FROM placed ORDER BY user_id, position
     """)
     _refuse_empty_parts(connection, profile, bizdate)
@@ -52,7 +54,7 @@ def split_rows(connection: duckdb.DuckDBPyConnection, profile: Profile, rows: Se
     """
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE splits AS
-        SELECT timestamp, seq, ({profile.label})::TINYINT AS label, {_part(profile.split, bizdate)} AS part
+        SELECT timestamp, seq, ({label_rule(profile).sql})::TINYINT AS label, {_part(profile.split, bizdate)} AS part
         FROM {scan(list(rows))}
     """)
     _refuse_empty_parts(connection, profile, bizdate)
@@ -63,7 +65,7 @@ def sample_rows(profile: Profile, rows: Sequence[Path], bizdate: str, part: str)
     extra = [*profile.features.columns, *([profile.oracle] if profile.oracle else [])]
     columns = "".join(f", {name(column)}" for column in extra)
     return (
-        f"SELECT timestamp, seq, ({profile.label})::TINYINT AS label{columns} FROM {scan(list(rows))} "
+        f"SELECT timestamp, seq, ({label_rule(profile).sql})::TINYINT AS label{columns} FROM {scan(list(rows))} "
         f"WHERE {_part(profile.split, bizdate)} = '{part}'"
     )
 
@@ -95,7 +97,7 @@ def _part(rule: Split, bizdate: str) -> str:
             f"CASE WHEN {age} < {rule.test_days} THEN 'test' "
             f"WHEN {age} < {rule.test_days + rule.validation_days} THEN 'validation' ELSE 'train' END"
         )
-    offline = f"(n - {rule.online_last_n})"
+    offline = f"({_USER_ROWS} - {rule.online_last_n})"
     if rule.strategy == "per_user_tail":
         train = f"ceil({offline} * {1 - rule.test_ratio})"
     else:

@@ -11,16 +11,22 @@ import pyarrow.parquet as pq
 
 from recsys_assets.datasets.duck import name, scan
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.names import (
+    AFFINITY,
+    DISLIKED,
+    ITEM_FACTORS,
+    LIKED,
+    NEARBY,
+    RECENT_ITEMS,
+    RECENT_LABELS,
+    RECENT_VALUES,
+    USER_FACTORS,
+)
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.affinity import pairs
 from recsys_assets.features.factors import Events, Floats, Ints
 from recsys_assets.features.nearby import NUMBERS, History, Past, Recent
 
-AFFINITY, NEARBY = "user_item_affinity", "user_item_nearby"
-LIKED, DISLIKED = "recent_liked", "recent_disliked"
-RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS = "recent_items", "recent_values", "recent_labels"
-USER_FACTORS, ITEM_FACTORS = "user_factors", "item_factors"
-SERVED = (USER_FACTORS, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS)  # of a user
 USERS, ITEMS = "users.parquet", "items.parquet"
 KEYS = ("user_id", "item_id", "timestamp")
 BATCH = 2**17  # rows: 100 MB of recent items at a length of 50

@@ -15,10 +15,18 @@ import pyarrow.parquet as pq
 
 from recsys_assets.datasets.duck import name as identifier
 from recsys_assets.datasets.duck import one, scan
+from recsys_assets.datasets.names import (
+    AFFINITY,
+    DISLIKED,
+    ITEM_FACTORS,
+    LIKED,
+    NEARBY,
+    TERM_STATISTICS,
+    USER_FACTORS,
+)
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
-from recsys_assets.features.factor_tables import AFFINITY, DISLIKED, ITEM_FACTORS, LIKED, NEARBY, USER_FACTORS
-from recsys_assets.features.history import TERM_STATISTICS, item_columns, user_columns
+from recsys_assets.features.history import item_columns, user_columns
 from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, Side, floats
 
 TABLE: dict[Side, TableName] = {"user": "users", "item": "items", "row": "interactions"}

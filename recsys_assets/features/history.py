@@ -6,45 +6,29 @@ recsys_pipeline (user and item ids, side features, genres, impressions and click
 last 10 rows) and running statistics of user and item.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
 import duckdb
 
 from recsys_assets.datasets.duck import name, one, quoted, scan
+from recsys_assets.datasets.names import (
+    AFFINITY,
+    DISLIKED,
+    ITEM_FACTORS,
+    ITEM_STATISTICS,
+    LIKED,
+    NEARBY,
+    SERVED,
+    TERM_STATISTICS,
+    USER_STATISTICS,
+)
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.features.factor_tables import AFFINITY, DISLIKED, ITEM_FACTORS, LIKED, NEARBY, SERVED
 
 # Rates and biases are shrunk as if this many more rows had been like all others: the first rows of an item
 # say less of it than those of a user.
 USER_PRIOR, ITEM_PRIOR = 5, 10
-USER_STATISTICS = (
-    "user_count",
-    "user_positive_rate",
-    "user_bias",
-    "user_positive_rate_3",
-    "user_positive_rate_10",
-    "user_positive_rate_30",
-    "user_bias_10",
-    "user_bias_30",
-    "user_item_rate",
-    "user_item_rate_10",
-    "user_item_count",
-    "user_rating_mean",
-    "user_rating_std",
-)
-ITEM_STATISTICS = (
-    "item_count",
-    "item_positive_rate",
-    "item_bias",
-    "item_positive_rate_50",
-    "item_bias_100",
-    "item_user_rate",
-    "item_user_count",
-    "item_rating_mean",
-    "item_rating_std",
-)
-TERM_STATISTICS = ("recent_term_imp", "recent_term_clk", "user_term_imp", "user_term_clk", "user_term_bias")
 
 
 def user_columns(profile: Profile) -> list[str]:
@@ -98,34 +82,51 @@ def build_history(
 
 def sample_query(profile: Profile, users: Path, items: Path, affinities: Path, part: str) -> str:
     """SQL for the rows of one part with all their features, ordered by user_id and time."""
-    columns = ", ".join(map(name, (*user_columns(profile), *item_columns(profile), AFFINITY, NEARBY, LIKED, DISLIKED)))
-    oracle = f", oracle AS {name(profile.oracle)}" if profile.oracle else ""
+    oracle = ", history.oracle" if profile.oracle else ""
     return (
-        f"SELECT user_id, item_id, timestamp, label, {columns}{oracle} "
-        f"FROM history JOIN {scan([users])} AS users USING (user_id) JOIN {scan([items])} AS items USING (item_id) "
-        f"JOIN {scan([affinities])} AS affinities USING (user_id, item_id, timestamp) "
-        f"WHERE part = {quoted(part)} ORDER BY user_id, timestamp, seq"
+        f"SELECT history.user_id, history.item_id, history.timestamp, history.label, {_of_user(profile)}, "
+        f"{_of_item(profile)}, {_named('affinities', (AFFINITY, NEARBY, LIKED, DISLIKED))}{oracle} "
+        f"FROM history JOIN {scan([affinities])} AS affinities USING (user_id, item_id, timestamp) "
+        f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
+        f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
+        f"WHERE history.part = {quoted(part)} ORDER BY history.user_id, history.timestamp, history.seq"
     )
 
 
 def user_query(profile: Profile, users: Path, factors: Path) -> str:
     """SQL for the snapshot of every user, ordered by user_id."""
-    columns = ", ".join(map(name, (*user_columns(profile), *SERVED)))
     return (
-        f"SELECT user_id, {columns} FROM history JOIN {scan([users])} AS users USING (user_id) "
-        f"JOIN {scan([factors])} AS factors USING (user_id) "
-        "WHERE history.item_id IS NULL ORDER BY user_id"
+        f"SELECT history.user_id, {_of_user(profile)}, {_named('factors', SERVED)} FROM history "
+        f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
+        f"JOIN {scan([factors])} AS factors ON factors.user_id = history.user_id "
+        "WHERE history.item_id IS NULL ORDER BY history.user_id"
     )
 
 
 def item_query(profile: Profile, items: Path, factors: Path) -> str:
     """SQL for the snapshot of every item, ordered by item_id."""
-    columns = ", ".join(map(name, (*item_columns(profile), ITEM_FACTORS)))
     return (
-        f"SELECT item_id, {columns} FROM history JOIN {scan([items])} AS items USING (item_id) "
-        f"JOIN {scan([factors])} AS factors USING (item_id) "
-        "WHERE history.user_id IS NULL ORDER BY item_id"
+        f"SELECT history.item_id, {_of_item(profile)}, {_named('factors', (ITEM_FACTORS,))} FROM history "
+        f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
+        f"JOIN {scan([factors])} AS factors ON factors.item_id = history.item_id "
+        "WHERE history.user_id IS NULL ORDER BY history.item_id"
     )
+
+
+def _of_user(profile: Profile) -> str:
+    """SQL for `user_columns`, each by the table it comes from: the other tables may use its name too."""
+    own = _static(profile, "users")
+    return ", ".join(f"{'users' if column in own else 'history'}.{name(column)}" for column in user_columns(profile))
+
+
+def _of_item(profile: Profile) -> str:
+    """SQL for `item_columns`."""
+    own = _static(profile, "items")
+    return ", ".join(f"{'items' if column in own else 'history'}.{name(column)}" for column in item_columns(profile))
+
+
+def _named(table: str, columns: Sequence[str]) -> str:
+    return ", ".join(f"{table}.{name(column)}" for column in columns)
 
 
 def _static(profile: Profile, table: str) -> list[str]:
@@ -194,7 +195,9 @@ def rows_that_know_too_much(connection: duckdb.DuckDBPyConnection, splits: Path,
     users (spread over the ids), the earlier offline rows of the user and of the item, and the positives among them.
     """
     expected = f"""
-        WITH offline AS (SELECT * FROM {scan([splits])} WHERE part <> 'online'),
+        WITH offline AS (
+            SELECT user_id, item_id, timestamp, seq, label FROM {scan([splits])} WHERE part <> 'online'
+        ),
         ids AS (SELECT DISTINCT user_id FROM offline),
         chosen AS (SELECT user_id FROM ids ORDER BY hash(user_id), user_id LIMIT {users}),
         running AS (
@@ -210,8 +213,10 @@ def rows_that_know_too_much(connection: duckdb.DuckDBPyConnection, splits: Path,
     differing = f"""
         SELECT count(*) FROM ({expected}) AS expected LEFT JOIN {samples} AS found USING (user_id, item_id, timestamp)
         WHERE found.user_id IS NULL
-            OR abs(found.user_count - ln(1 + user_n)) > 1e-4 OR abs(found.user_positive_rate - user_rate) > 1e-4
-            OR abs(found.item_count - ln(1 + item_n)) > 1e-4 OR abs(found.item_positive_rate - item_rate) > 1e-4
+            OR abs(found.user_count - ln(1 + expected.user_n)) > 1e-4
+            OR abs(found.user_positive_rate - expected.user_rate) > 1e-4
+            OR abs(found.item_count - ln(1 + expected.item_n)) > 1e-4
+            OR abs(found.item_positive_rate - expected.item_rate) > 1e-4
     """
     return int(one(connection, differing)[0])
 

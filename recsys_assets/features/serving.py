@@ -4,9 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.datasets.profile_parts import Affinity
-from recsys_assets.features.affinity import served
-from recsys_assets.features.factor_tables import (
+from recsys_assets.datasets.names import (
     AFFINITY,
     ITEM_FACTORS,
     NEARBY,
@@ -14,8 +12,10 @@ from recsys_assets.features.factor_tables import (
     RECENT_LABELS,
     RECENT_VALUES,
     USER_FACTORS,
-    vectors,
 )
+from recsys_assets.datasets.profile_parts import Affinity
+from recsys_assets.features.affinity import served
+from recsys_assets.features.factor_tables import vectors
 from recsys_assets.features.factors import Floats, Ints
 from recsys_assets.features.nearby import Recent
 

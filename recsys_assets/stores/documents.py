@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.datasets import names
 from recsys_assets.retrieval.casting import is_list
 from recsys_assets.stores.bson_columns import VECTOR, document
 from recsys_assets.stores.store import KEY, Unrepresentable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from bson.codec_options import CodecOptions
     from bson.raw_bson import RawBSONDocument
 
-ID, BIZDATE = "_id", "bizdate"  # what a document holds beside the columns
+ID, BIZDATE = names.ID, names.BIZDATE  # what a document holds beside the columns
 BLOCK = 1000  # documents that are made at once
 LARGEST = 16 * 1024 * 1024  # bytes of a document
 Fields = Sequence[tuple[str, pa.Array]]
@@ -33,9 +34,9 @@ def check(collection: str, table: pa.Table) -> None:
     Raises:
         Unrepresentable: no document can hold them.
     """
-    names = table.column_names
-    for name in names:
-        if name in (ID, BIZDATE) or names.count(name) > 1:
+    given = table.column_names
+    for name in given:
+        if name in (ID, BIZDATE) or given.count(name) > 1:
             raise Unrepresentable(f"{collection}: a document has one field {name}: rename the column")
     for field in table.schema:
         reason = _obstacle(field)

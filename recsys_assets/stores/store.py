@@ -10,7 +10,9 @@ from typing import Protocol
 
 import pyarrow as pa
 
-KEY = "queryid"  # the name under which MetaSpore's service looks rows up
+from recsys_assets.datasets import names
+
+KEY = names.QUERY_ID  # the name under which MetaSpore's service looks rows up
 
 
 class StoreError(RuntimeError):

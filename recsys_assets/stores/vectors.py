@@ -5,9 +5,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.datasets import names
 from recsys_assets.stores.store import KEY, Unrepresentable
 
-VECTOR = "vector"
+VECTOR = names.VECTOR
 Vectors = npt.NDArray[np.float32]
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, compose, helper, numpy_helper
 from torch import Tensor, nn
 
 from recsys_assets.features.raw import widths
@@ -104,7 +104,9 @@ def network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelP
     for part in (made, made.graph, *made.graph.node, *made.graph.value_info, *made.graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
-    return made
+    # Torch calls its tensors `view`, `div` and the like, as features may be called, which are put in front.
+    named: onnx.ModelProto = compose.add_prefix(made, "network.", rename_inputs=False, rename_outputs=False)
+    return named
 
 
 def _put_lookups_in_front(graph: onnx.GraphProto, schema: FeatureSchema) -> None:

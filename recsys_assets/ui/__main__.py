@@ -13,7 +13,7 @@ from pathlib import Path
 
 from recsys_assets.datasets.disk import keep_private, private_folder
 from recsys_assets.instance import HISTORY
-from recsys_assets.settings import PORTS, NoPort, Settings, port, settings
+from recsys_assets.settings import PORTS, NoPort, Settings, port, settings, sqlite_file
 from recsys_assets.ui.servers import environment, is_local, servers
 from recsys_assets.ui.supervisor import ServerEnded, Supervisor, say
 from recsys_assets.ui.webserver import HOST
@@ -57,8 +57,8 @@ def _run(place: Settings) -> None:
 
 def _create_database(place: Settings, seen: dict[str, str]) -> None:
     """Create MLflow's database before anyone uses it: two processes that initialise it at once break it."""
-    database = Path(place.tracking_uri.removeprefix("sqlite:///").partition("?")[0])
-    if not place.tracking_uri.startswith("sqlite:///") or database.exists():
+    database = sqlite_file(place.tracking_uri)
+    if database is None or database.exists():
         return
     first_use = [sys.executable, "-c", "import mlflow; mlflow.search_experiments()"]
     made = subprocess.run(first_use, env=seen, check=False, capture_output=True, text=True)

@@ -1,0 +1,67 @@
+"""The label rule of a profile as SQL: true for a positive, false for a negative, NULL where a row gives no answer."""
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+from recsys_assets.datasets.expressions import Expression, ExpressionError, parse
+from recsys_assets.datasets.profile_parts import ColumnType
+
+if TYPE_CHECKING:
+    from recsys_assets.datasets.profile import Profile
+
+SQL_TYPES: dict[ColumnType, str] = {
+    "int64": "BIGINT",
+    "float32": "FLOAT",
+    "string": "VARCHAR",
+    "strings": "VARCHAR[]",
+    "timestamp": "TIMESTAMP",
+}
+# A rule like `rating > 3` is its own proof: no parser is needed to know what it does.
+_COMPARISON = re.compile(r"([a-z]\w*) (=|<>|<|<=|>|>=) (-?\d{1,15}(?:\.\d{1,15})?)", re.ASCII)
+
+
+def label_rule(profile: "Profile") -> Expression:
+    """The label rule over the columns of `interactions`, as it runs in DuckDB.
+
+    Raises:
+        ExpressionError: the rule is not one condition that gives the same answer for the same row.
+    """
+    return condition(profile.label, tuple((name, spec.type) for name, spec in profile.tables["interactions"].items()))
+
+
+@cache
+def condition(text: str, columns: tuple[tuple[str, ColumnType], ...]) -> Expression:
+    """A condition over columns of these types; a row on which it fails gets no answer.
+
+    Raises:
+        ExpressionError: it is not a condition over the columns.
+    """
+    found = _COMPARISON.fullmatch(text)
+    if found and dict(columns).get(found[1]) in ("int64", "float32"):
+        return Expression(f'"{found[1]}" {found[2]} {found[3]}', frozenset({found[1]}))
+    rule = parse(text, dict(columns))
+    if not rule.columns:
+        raise ExpressionError("it reads no column, so that all rows have one label")
+    _refuse_types(rule.sql, columns)
+    return Expression(f"TRY({rule.sql})", rule.columns)
+
+
+def _refuse_types(sql: str, columns: tuple[tuple[str, ColumnType], ...]) -> None:
+    """Refuse what DuckDB cannot compute of such columns, and what is not true or false."""
+    import duckdb
+
+    from recsys_assets.datasets.duck import connect, name
+
+    nulls = ", ".join(f"NULL::{SQL_TYPES[kind]} AS {name(column)}" for column, kind in columns)
+    with connect() as connection:
+        connection.execute(f"CREATE TEMP TABLE interactions AS SELECT {nulls}")
+        try:  # on a row, as a cast of a constant may fail only then
+            found = connection.sql(f"SELECT {sql} FROM interactions")
+            kind = found.types[0]
+            found.fetchall()
+            connection.execute(f"SELECT TRY({sql}) FROM interactions").fetchall()
+        except duckdb.Error as error:
+            raise ExpressionError(f"its values do not fit together: {str(error).splitlines()[0]}") from None
+    if kind != "BOOLEAN":
+        raise ExpressionError(f"it gives {kind}, not true or false: write a condition, like `rating > 3`")

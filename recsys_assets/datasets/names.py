@@ -1,0 +1,71 @@
+"""Names of columns that the platform makes, for the code that makes them and for profiles, which may not use them."""
+
+# Ingest (`ingest.py`), splits (`splits.py`) and samples (`features/history.py`) put these next to a profile's columns.
+INGESTED = ("seq", "day", "file", "row", "reason")
+SPLIT = ("label", "position", "part", "oracle")
+
+# Running statistics, from `features/sql/history.sql`.
+USER_STATISTICS = (
+    "user_count",
+    "user_positive_rate",
+    "user_bias",
+    "user_positive_rate_3",
+    "user_positive_rate_10",
+    "user_positive_rate_30",
+    "user_bias_10",
+    "user_bias_30",
+    "user_item_rate",
+    "user_item_rate_10",
+    "user_item_count",
+    "user_rating_mean",
+    "user_rating_std",
+)
+ITEM_STATISTICS = (
+    "item_count",
+    "item_positive_rate",
+    "item_bias",
+    "item_positive_rate_50",
+    "item_bias_100",
+    "item_user_rate",
+    "item_user_count",
+    "item_rating_mean",
+    "item_rating_std",
+)
+TERM_STATISTICS = ("recent_term_imp", "recent_term_clk", "user_term_imp", "user_term_clk", "user_term_bias")
+
+# What is known of a user and an item together (`features/factor_tables.py`).
+AFFINITY, NEARBY = "user_item_affinity", "user_item_nearby"
+LIKED, DISLIKED = "recent_liked", "recent_disliked"
+RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS = "recent_items", "recent_values", "recent_labels"
+USER_FACTORS, ITEM_FACTORS = "user_factors", "item_factors"
+SERVED = (USER_FACTORS, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS)  # of a user
+
+# Fields of published rows (`stores/collections.py`) and of documents (`stores/documents.py`).
+QUERY_ID, TERMS, VECTOR, SEEN_ITEMS = "queryid", "terms", "vector", "seen_items"
+ID, BIZDATE = "_id", "bizdate"
+
+# Tensors of the ONNX files next to the features, which are their inputs (`training/onnx_export.py` and its like).
+TENSORS = ("indices", "numeric", "columns", "score", "history", VECTOR)
+
+# What no column may be called: of `interactions`, of what feeds models, of `users` and `items`.
+OF_EVENTS = frozenset({*INGESTED, *SPLIT})
+OF_MODELS = frozenset(TENSORS)
+OF_ENTITIES = frozenset(
+    {
+        *OF_EVENTS,
+        *OF_MODELS,
+        *USER_STATISTICS,
+        *ITEM_STATISTICS,
+        *TERM_STATISTICS,
+        *SERVED,
+        AFFINITY,
+        NEARBY,
+        ITEM_FACTORS,
+        QUERY_ID,
+        TERMS,
+        VECTOR,
+        SEEN_ITEMS,
+        ID,
+        BIZDATE,
+    }
+)

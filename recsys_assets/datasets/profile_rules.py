@@ -1,0 +1,195 @@
+"""What the parts of a profile owe each other: each broken rule is a fault with its place and what to do."""
+
+import contextlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from recsys_assets.datasets import names
+from recsys_assets.datasets.expressions import ExpressionError
+from recsys_assets.datasets.label import label_rule
+from recsys_assets.datasets.profile_parts import ColumnType, TableName
+from recsys_assets.datasets.profile_yaml import Fault, Place, shown
+
+if TYPE_CHECKING:
+    from recsys_assets.datasets.profile import Profile
+
+KEYS: dict[TableName, tuple[str, ...]] = {
+    "interactions": ("user_id", "item_id", "timestamp"),
+    "users": ("user_id",),
+    "items": ("item_id",),
+}
+_IDS: tuple[tuple[TableName, str], ...] = (("users", "user_id"), ("items", "item_id"))
+_NUMBERS: tuple[ColumnType, ...] = ("int64", "float32")
+_KINDS: dict[str, tuple[ColumnType, ...]] = {
+    "categorical": ("int64", "string"),
+    "multi_valued": ("strings",),
+    "numeric": _NUMBERS,
+}
+_LONGEST = 64  # letters of a column's name
+
+
+def faults(profile: "Profile") -> Iterator[Fault]:
+    """All rules that the profile breaks; those of the label and the features once its tables are in order."""
+    found = [*_places(profile), *_tables(profile)]
+    yield from found
+    if not found:
+        yield from _roles(profile)
+        yield from _label(profile)
+        yield from _features(profile)
+
+
+def _places(profile: "Profile") -> Iterator[Fault]:
+    if profile.last_bizdate and profile.last_bizdate < profile.first_bizdate:
+        yield Fault(("last_bizdate",), "is before first_bizdate")
+    landing = str(profile.landing)
+    if "://" in landing or ":/" in landing or landing == ".":
+        yield Fault(("landing",), "give a folder of this machine")
+    if re.search(r"\$[A-Za-z_]", landing):
+        yield Fault(("landing",), "a variable is written ${VAR}, or ${VAR:-default}: put the brackets around its name")
+    with contextlib.suppress(RuntimeError):
+        profile.landing.expanduser()
+        return
+    yield Fault(("landing",), f"there is no user {shown(profile.landing.parts[0])}")
+
+
+def _tables(profile: "Profile") -> Iterator[Fault]:
+    for table, keys in KEYS.items():
+        columns = profile.tables.get(table, {})
+        if missing := [key for key in keys if profile.has_entities and key not in columns]:
+            yield Fault(("tables", table), f"lacks {', '.join(missing)}")
+        yield from _names(profile, table)
+    events = profile.tables.get("interactions", {})
+    if "timestamp" in events and events["timestamp"].type != "timestamp":
+        yield Fault(("tables", "interactions", "timestamp"), f"is {events['timestamp'].type}, not timestamp")
+    if not events:
+        yield Fault(("tables", "interactions"), "lacks columns")
+    for table, key in _IDS if profile.has_entities else ():
+        sides = [profile.tables[name] for name in ("interactions", table) if name in profile.tables]
+        types = {columns[key].type for columns in sides if key in columns}
+        if len(types) > 1 or not types <= {"int64", "string"}:
+            what = f"must be int64, or string, in both tables.interactions and tables.{table}"
+            yield Fault(("tables", table, key), what)
+
+
+def _names(profile: "Profile", table: TableName) -> Iterator[Fault]:
+    """Names of a table's columns that cannot be used, or not together; their landed names may be any."""
+    columns = profile.tables.get(table, {})
+    taken = reserved(profile, table) | {f"raw_{name.casefold()}" for name in columns}
+    first: dict[str, str] = {}
+    for name in columns:
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        what = ""
+        if not re.fullmatch(r"\w+", name) or len(name) > _LONGEST:
+            what = f"is not a name of letters, digits and underscores, up to {_LONGEST}"
+        elif folded in taken:
+            what = "is a name of the platform's own"
+        elif folded in first:
+            what = f"and {shown(first[folded])} differ by case only, which SQL does not see"
+        if what:
+            yield Fault(("tables", table, name), f"{shown(name)} {what}: {_another(name)}")
+        first.setdefault(folded, name)
+    landed = Counter(spec.column or name for name, spec in columns.items())
+    for name, spec in columns.items():
+        if landed[spec.column or name] > 1:
+            what = f"{shown(spec.column or name)} of the landing file is read as several columns: keep one of them"
+            yield Fault(("tables", table, name), what)
+            return
+
+
+def _another(name: str) -> str:
+    """How to give a landed column another name."""
+    mine = re.sub(r"\W", "_", name)[:40] or "name"
+    return f"give it another, as in `my_{mine}: {{type: …, column: {shown(name)}}}`"
+
+
+def reserved(profile: "Profile", table: TableName) -> frozenset[str]:
+    """Names that no column of a table may have, in small letters."""
+    if table == "interactions":
+        return names.OF_EVENTS if profile.has_entities else names.OF_EVENTS | names.OF_MODELS
+    return names.OF_ENTITIES | {"item_id" if table == "users" else "user_id"}
+
+
+def _roles(profile: "Profile") -> Iterator[Fault]:
+    """The columns of `interactions` with a part to play."""
+    columns = profile.tables["interactions"]
+    for role, name in (("rating", profile.rating), ("oracle", profile.oracle)):
+        if name is not None and (name not in columns or columns[name].type not in _NUMBERS):
+            yield Fault((role,), f"{shown(name)} is not a numeric column of tables.interactions")
+    if not profile.has_entities:
+        needy = {"split": profile.split.strategy != "by_day", "rating": profile.rating is not None}
+        for key in (key for key, needs in needy.items() if needs):
+            what = f"split.strategy {profile.split.strategy}" if key == "split" else key
+            yield Fault((key,), f"{what} needs tables.users and tables.items: add them or leave it out")
+
+
+def _label(profile: "Profile") -> Iterator[Fault]:
+    try:
+        rule = label_rule(profile)
+    except ExpressionError as error:
+        yield LabelFault(error)
+        return
+    if not profile.has_entities:
+        for name in profile.features.columns:
+            if name in rule.columns:
+                what = f"{shown(name)} is what the label is made of, which nobody knows beforehand"
+                yield Fault(("features",), what)
+
+
+class LabelFault(Fault):
+    """A label rule that is not allowed; `general` says why without quoting it."""
+
+    def __init__(self, error: ExpressionError) -> None:
+        super().__init__(("label",), str(error))
+        self.general = error.general
+
+
+def _features(profile: "Profile") -> Iterator[Fault]:
+    features = profile.features
+    for kind, types in _KINDS.items():
+        for number, name in enumerate(getattr(features, kind)):
+            if what := _unfit(profile, name, types):
+                yield Fault(("features", kind, number), f"{shown(name)} {what}")
+    yield from _repeated(("features",), features.columns)
+    yield from _repeated(("features", "log"), features.log)
+    if unknown := sorted(set(features.log) - set(features.numeric)):
+        yield Fault(("features", "log"), f"{shown(unknown[0])} is not among features.numeric")
+    terms = features.terms
+    if terms and not (terms.column in features.multi_valued and terms.column in profile.tables.get("items", {})):
+        what = f"{shown(terms.column)} is not a column of items among features.multi_valued"
+        yield Fault(("features", "terms", "column"), what)
+    yield from _crosses(profile)
+
+
+def _unfit(profile: "Profile", name: str, types: Sequence[ColumnType]) -> str:
+    """Why a column cannot be a feature of a kind that takes these types; empty if it can."""
+    sides = [profile.tables[table] for table in profile.feature_tables]
+    found = [columns[name] for columns in sides if name in columns]
+    if not found:
+        return f"is not a column of {' or '.join(profile.feature_tables)}"
+    if sum(other.casefold() == name.casefold() for columns in sides for other in columns) > 1:
+        return "is a column of both users and items: rename one"
+    if name == "timestamp" or (name in ("user_id", "item_id") and "string" not in types):
+        return f"is a name of the platform's own: {_another(name)}"
+    return "" if found[0].type in types else f"is {found[0].type}, not {' or '.join(types)}"
+
+
+def _repeated(place: Place, listed: Sequence[str]) -> Iterator[Fault]:
+    for name, count in Counter(listed).items():
+        if count > 1:
+            yield Fault(place, f"{shown(name)} is named {count} times: name a feature once")
+
+
+def _crosses(profile: "Profile") -> Iterator[Fault]:
+    known = {*profile.features.categorical, *profile.features.multi_valued}
+    seen: set[frozenset[str]] = set()
+    for number, cross in enumerate(profile.features.crosses):
+        place = ("features", "crosses", number)
+        if len(set(cross)) != 2 or len(cross) != 2 or not set(cross) <= known:
+            listed = ", ".join(map(shown, cross))
+            yield Fault(place, f"[{listed}] is not a pair of categorical or multi-valued features")
+        elif frozenset(cross) in seen:
+            yield Fault(place, f"{' and '.join(map(shown, cross))} are crossed twice: keep one")
+        seen.add(frozenset(cross))
