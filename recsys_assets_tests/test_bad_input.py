@@ -191,28 +191,28 @@ LINES_REJECTED = [
     ("one field too many", f"1,10,4,{T},9", "the line has 5 fields, not 4"),
     ("no user", f",10,4,{T}", "user_id is missing"),
     ("no time", "1,10,4,", "timestamp is missing"),
-    ("unreadable number", f"1,10,four,{T}", "rating is no float32"),
-    ("unreadable id", f"1,1x,4,{T}", "item_id is no int64"),
-    ("unreadable time", "1,10,4,yesterday", "timestamp is no timestamp"),
-    ("nan rating", f"1,10,nan,{T}", "rating is no float32"),
+    ("unreadable number", f"1,10,four,{T}", "rating is not of type float32"),
+    ("unreadable id", f"1,1x,4,{T}", "item_id is not of type int64"),
+    ("unreadable time", "1,10,4,yesterday", "timestamp is not of type timestamp"),
+    ("nan rating", f"1,10,nan,{T}", "rating is not of type float32"),
     ("no rating to label", f"1,10,,{T}", "the label rule gives no answer"),
     ("time with an offset, of the day before", "1,10,4,2026-01-05T01:00:00+02:00", f"timestamp is outside {DAY} (UTC)"),
 ]
 ROWS_REJECTED = [
     # damage, row of a Parquet file, reason
     ("NaN item", (1, math.nan, 4.0, T), "item_id is missing"),
-    ("id that is not whole", (1.5, 10, 4.0, T), "user_id is no int64"),
-    ("id too large", (1e30, 10, 4.0, T), "user_id is no int64"),
+    ("id that is not whole", (1.5, 10, 4.0, T), "user_id is not of type int64"),
+    ("id too large", (1e30, 10, 4.0, T), "user_id is not of type int64"),
     ("unknown user", (7, 10, 4.0, T), "user_id is unknown"),
     ("unknown item", (1, 77, 4.0, T), "item_id is unknown"),
     ("item known only from a later day", (1, 99, 4.0, T), "item_id is unknown"),
     ("rating too low", (1, 10, 0.5, T), "rating is out of bounds"),
     ("rating too high", (1, 10, 6.0, T), "rating is out of bounds"),
-    ("infinite rating", (1, 10, math.inf, T), "rating is no float32"),
+    ("infinite rating", (1, 10, math.inf, T), "rating is not of type float32"),
     ("second before the day", (1, 10, 4.0, T - 1), f"timestamp is outside {DAY} (UTC)"),
     ("second after the day", (1, 10, 4.0, T + 86_400), f"timestamp is outside {DAY} (UTC)"),
     ("milliseconds", (1, 10, 4.0, T * 1000), f"timestamp is outside {DAY} (UTC)"),
-    ("microseconds", (1, 10, 4.0, T * 10**6), "timestamp is no timestamp"),
+    ("microseconds", (1, 10, 4.0, T * 10**6), "timestamp is not of type timestamp"),
     ("negative time", (1, 10, 4.0, -T), f"timestamp is outside {DAY} (UTC)"),
     ("repeated row", GOOD[0], "repeats user, item and time"),
     ("repeated key, other rating", (*GOOD[0][:2], 5.0, GOOD[0][3]), "repeats user, item and time"),
@@ -276,14 +276,14 @@ def test_a_day_without_events_is_a_file_without_rows(shop: Profile, lake: Lake, 
 def test_users_and_items_keep_the_last_row_of_a_day_and_the_newest_day(shop: Profile, lake: Lake) -> None:
     put(shop, f"users/bizdate={DAY}/a.csv", "user_id,gender,age\n2,F,36\n2,M,37\n8,F,old\n,F,3\n")
     put(shop, "users/bizdate=2026-01-06/a.csv", "user_id,gender,age\n1,M,99\n")
-    counts = {"rows": 3, "age is no int64": 1, "repeats user_id": 1, "user_id is missing": 1}
+    counts = {"rows": 3, "age is not of type int64": 1, "repeats user_id": 1, "user_id is missing": 1}
     assert ingest(lake, shop, "users") == counts
     assert rows(lake, "users").fillna(-1).to_numpy().tolist() == [[1, "F", 25], [2, "M", 37], [3, "F", -1]]
     found = rows(lake, "users", REJECTED)
     place = f"users/bizdate={DAY}/a.csv"
     assert found.fillna("").to_numpy().tolist() == [
         [place, 1, "repeats user_id", "2", "F", "36"],
-        [place, 3, "age is no int64", "8", "F", "old"],
+        [place, 3, "age is not of type int64", "8", "F", "old"],
         [place, 4, "user_id is missing", "", "F", "3"],
     ]
 

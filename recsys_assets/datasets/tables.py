@@ -22,10 +22,10 @@ from recsys_assets.datasets.landing_files import form
 from recsys_assets.datasets.profile_parts import Column
 from recsys_assets.datasets.values import WRITE_AS
 
-# Stands for bytes that are not UTF-8, where pyarrow would refuse the file: a code point that is no character.
+# Stands for bytes that are not UTF-8 or NUL, where pyarrow would refuse the file: a code point that is no character.
 _NO_TEXT, _MARKED = "\ufffe", "recsys_assets_marked"
 codecs.register_error(_MARKED, lambda error: (_NO_TEXT, error.end))  # type: ignore[attr-defined]
-_BLOCK, _LARGEST_BLOCK = 2**20, 2**31 - 1  # bytes that the CSV reader takes at once; no row may be longer
+_BLOCK = 2**20  # bytes that the CSV reader takes at once; a longer row needs a larger block
 
 
 class LandedFileError(ValueError):
@@ -92,50 +92,48 @@ def _read_parquet(file: Path, columns: dict[str, Column]) -> Landed:
 
 def _read_csv(file: Path, codec: str | None, columns: dict[str, Column]) -> Landed:
     """A CSV with a header, the named columns as text; lines with too many or too few fields are set aside."""
-    names, malformed, block = _landed_names(columns), list[Malformed](), _BLOCK
-    while True:
-        try:
-            with pa.input_stream(str(file), compression=codec) as stream:
-                table = _parsed(stream, names, malformed, block)
-            break
-        except pa.ArrowInvalid as error:
-            if "straddling object" not in str(error) or block == _LARGEST_BLOCK:
-                raise
-            malformed, block = [], min(64 * block, _LARGEST_BLOCK)  # a row is longer than the block
+    names, content = _landed_names(columns), _content(file, codec)
+    if b"\0" in content:  # behind one, pyarrow overlooks the ends of fields and lines
+        raise LandedFileError(f"{file} holds NUL bytes, so it is not text: land it again as UTF-8")
+    table, malformed = _parsed(content, names)
     _refuse_columns(file, names, table.column_names)
     for line in malformed:
         if "\n" in line.text:
             raise LandedFileError(f"{file}: row {line.row} runs over several lines: close its quotation mark")
-    chosen = [table[column] for column in names]
-    landed = _numbered(pa.table(chosen, list(columns)), malformed)
+    landed = _numbered(pa.table([table[column] for column in names], list(columns)), malformed)
     for (column, spec), said in zip(columns.items(), names, strict=True):
         _refuse_open_quote(file, said, spec, landed.table["row"], landed.table[column])
     return landed
 
 
-def _parsed(stream: pa.NativeFile, names: list[str], malformed: list[Malformed], block: int) -> pa.Table:
-    return pv.read_csv(
-        stream,
-        read_options=pv.ReadOptions(use_threads=False, block_size=block),  # with threads, lines have no number
-        parse_options=pv.ParseOptions(invalid_row_handler=_aside(malformed, header=1), newlines_in_values=True),
-        convert_options=_as_text(names),
-    )
+def _parsed(content: bytes, names: list[str], block: int = _BLOCK) -> tuple[pa.Table, list[Malformed]]:
+    """The columns of a CSV, and the lines that are none of its rows."""
+    malformed: list[Malformed] = []
+    try:
+        table = pv.read_csv(
+            pa.BufferReader(content),
+            read_options=pv.ReadOptions(use_threads=False, block_size=block),  # with threads, lines have no number
+            parse_options=pv.ParseOptions(invalid_row_handler=_aside(malformed, header=1), newlines_in_values=True),
+            convert_options=_as_text(names),
+        )
+    except pa.ArrowInvalid as error:
+        if "straddling object" not in str(error) or block >= len(content):
+            raise
+        return _parsed(content, names, _whole(content))  # a row is longer than the block
+    return table, malformed
 
 
 def _read_tsv(file: Path, codec: str | None, columns: dict[str, Column]) -> Landed:
     """Lines of tab-separated text; those with too many or too few fields, or bytes that are not UTF-8, are set aside."""
     names, malformed = list(columns), list[Malformed]()
-    with pa.input_stream(str(file), compression=codec) as stream:
-        text = stream.read().decode("utf-8", _MARKED)
+    text = _content(file, codec).decode("utf-8", _MARKED).replace("\0", _NO_TEXT)
     content = text.encode()
     if not content:
         return _numbered(pa.table({name: pa.array([], pa.string()) for name in names}), [])
     table = pv.read_csv(
         pa.BufferReader(content),
         # In one block, so that no line, however long, lies across two; with threads, lines have no number.
-        read_options=pv.ReadOptions(
-            column_names=names, use_threads=False, block_size=min(len(content), _LARGEST_BLOCK)
-        ),
+        read_options=pv.ReadOptions(column_names=names, use_threads=False, block_size=_whole(content)),
         parse_options=pv.ParseOptions(
             delimiter="\t",
             quote_char=False,
@@ -147,6 +145,16 @@ def _read_tsv(file: Path, codec: str | None, columns: dict[str, Column]) -> Land
     )
     landed = _numbered(table, malformed)
     return _without_marked(landed) if _NO_TEXT in text else landed
+
+
+def _content(file: Path, codec: str | None) -> bytes:
+    with pa.input_stream(str(file), compression=codec) as stream:
+        return bytes(stream.read())
+
+
+def _whole(content: bytes) -> int:
+    """A block that holds all of it, as far as one can be that large."""
+    return min(len(content), 2**31 - 1)
 
 
 def _landed_names(columns: dict[str, Column]) -> list[str]:
@@ -176,7 +184,7 @@ def _without_marked(landed: Landed) -> Landed:
         marked |= pc.match_substring(landed.table[column], _NO_TEXT).to_numpy()
     bad = landed.table.filter(pa.array(marked)).to_pydict()
     lines = [
-        Malformed(row, "the line is no UTF-8 text", "\t".join(values))
+        Malformed(row, "the line is not UTF-8 text", "\t".join(values))
         for row, *values in zip(*bad.values(), strict=True)
     ]
     return Landed(landed.table.filter(pa.array(~marked)), [*landed.malformed, *lines])
