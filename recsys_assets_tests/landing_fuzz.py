@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (the tables are to be read line by line)
 """Random landing files of all types: whole ones whose number of rows is known, odd ones, and damaged ones.
 
 Put here what makes the files; what must hold of them is in `test_landing_fuzz.py`.

@@ -5,7 +5,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -72,7 +72,10 @@ def ingested(connection: duckdb.DuckDBPyConnection, profile: Profile, table: Tab
 
 
 def test_every_row_of_a_random_file_is_kept_or_rejected_or_the_file_is_named(
-    shop: Profile, connection: duckdb.DuckDBPyConnection, tmp_path: Path
+    shop: Profile,
+    connection: duckdb.DuckDBPyConnection,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     draw, kept, refused, slowest = np.random.default_rng(SEED), 0, 0, 0.0
     tables: list[TableName] = ["interactions", "users", "items"]
@@ -99,4 +102,4 @@ def test_every_row_of_a_random_file_is_kept_or_rejected_or_the_file_is_named(
     assert slowest < LIMIT
     assert kept > FILES, "the files hold rows that are kept"
     assert FILES / 10 < refused < FILES / 1.5
-    print(f"{FILES} files, {refused} refused, {kept} rows kept, the slowest took {slowest:.2f} s")
+    record_property("found", f"{FILES} files, {refused} refused, {kept} rows kept, the slowest took {slowest:.2f} s")

@@ -215,7 +215,8 @@ def _insert_rows(
 def _row_reasons(table: TableName, columns: dict[str, Column]) -> list[str]:
     """SQL CASE branches that need only the row itself."""
     unfit = [
-        f"WHEN {name('raw_' + c)} IS NOT NULL THEN {quoted(f'{c} is not of type {spec.type}')}" for c, spec in columns.items()
+        f"WHEN {name('raw_' + c)} IS NOT NULL THEN {quoted(f'{c} is not of type {spec.type}')}"
+        for c, spec in columns.items()
     ]
     gone = [f"WHEN {name(key)} IS NULL THEN {quoted(f'{key} is missing')}" for key in KEYS[table] if key in columns]
     bounds = [

@@ -115,8 +115,8 @@ def contents(profile: Profile, table: TableName, bizdate: str | None = None) -> 
 
 def fingerprint(profile: Profile, bizdate: str) -> str:
     """SHA-256 of the names, sizes and times of all files of a day: it changes when one of them does."""
-    states = [(path, path.stat()) for table in KEYS for path in landing_files(profile, table, bizdate)]
-    lines = [f"{p.relative_to(profile.landing)} {state.st_size} {state.st_mtime_ns}" for p, state in states]
+    states = [(table, path.name, path.stat()) for table in KEYS for path in landing_files(profile, table, bizdate)]
+    lines = [f"{table}/{name} {state.st_size} {state.st_mtime_ns}" for table, name, state in states]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

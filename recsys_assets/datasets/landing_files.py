@@ -11,7 +11,7 @@ from pathlib import Path
 
 READ = (".parquet", ".csv", ".tsv")
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # of a CSV or TSV
-_UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".filepart", ".inprogress", ".swp", "~")
+_UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".filepart", ".inprogress", ".download", ".crdownload", "~")
 FORMS = "Parquet, CSV and TSV are read, the last two also as .gz, .bz2 or .zst"
 
 
@@ -25,15 +25,14 @@ class Found:
 
 def form(name: str) -> tuple[str, str | None] | None:
     """How a file of that name is read: its suffix and its compression, if any; None where it is not."""
-    stem, suffix = os.path.splitext(name.lower())
+    *_, inner, suffix = ["", "", *Path(name.lower()).suffixes]
     if suffix in READ:
         return suffix, None
-    inner = os.path.splitext(stem)[1]
     return (inner, CODECS[suffix]) if suffix in CODECS and inner in READ[1:] else None
 
 
 def look(folder: Path, landing: Path, *, undated: bool = False) -> Found:
-    """What lies in a folder of `landing` and below it; its own `bizdate=` folders aside, if only `undated` is wanted."""
+    """What lies in a folder of `landing` and below it; `undated`: without the `bizdate=` folders in it."""
     found, root = Found(), landing.resolve()
     if not folder.is_dir():
         return found

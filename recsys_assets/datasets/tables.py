@@ -94,7 +94,7 @@ def _read_csv(file: Path, codec: str | None, columns: dict[str, Column]) -> Land
     """A CSV with a header, the named columns as text; lines with too many or too few fields are set aside."""
     names, content = _landed_names(columns), _content(file, codec)
     if b"\0" in content:  # behind one, pyarrow overlooks the ends of fields and lines
-        raise LandedFileError(f"{file} holds NUL bytes, so it is not text: land it again as UTF-8")
+        raise LandedFileError(f"{file} cannot be read (it holds NUL bytes, so it is not text): land it again as UTF-8")
     table, malformed = _parsed(content, names)
     _refuse_columns(file, names, table.column_names)
     for line in malformed:
@@ -124,7 +124,7 @@ def _parsed(content: bytes, names: list[str], block: int = _BLOCK) -> tuple[pa.T
 
 
 def _read_tsv(file: Path, codec: str | None, columns: dict[str, Column]) -> Landed:
-    """Lines of tab-separated text; those with too many or too few fields, or bytes that are not UTF-8, are set aside."""
+    """Lines of tab-separated text; those of a wrong number of fields, or that are not UTF-8 text, are set aside."""
     names, malformed = list(columns), list[Malformed]()
     text = _content(file, codec).decode("utf-8", _MARKED).replace("\0", _NO_TEXT)
     content = text.encode()
@@ -227,6 +227,6 @@ def _refuse_type(file: Path, column: str, spec: Column, values: pa.ChunkedArray)
     whole = spec.type == "int64" or (spec.type == "timestamp" and values.type in (pa.float16(), pa.float32()))
     if whole and (size := rounded(values)) is not None:
         raise LandedFileError(
-            f"{file}: column '{column}' holds integers as {values.type}, which rounds those of the size of {size:.17g}: "
-            "write it as int64 or text (pandas turns a column with a gap into floats: use its Int64)"
+            f"{file}: column '{column}' holds integers as {values.type}, which rounds those of the size of "
+            f"{size:.17g}: write it as int64 or text (pandas turns a column with a gap into floats: use its Int64)"
         )

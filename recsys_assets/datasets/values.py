@@ -66,7 +66,7 @@ def looks_like(values: pa.ChunkedArray, *, days: bool) -> str:
     `days`: whether small numbers are days, because no event is of the first day of 1970.
     """
     numbers = _numbers(values)
-    typical = pc.quantile(pc.abs(numbers), 0.5)[0].as_py() if len(numbers) else None
+    typical = pc.quantile(pc.abs(numbers), 0.5, interpolation="lower")[0].as_py() if len(numbers) else None
     if typical is None:
         return ""
     if days and _DAYS[0] <= typical <= _DAYS[1]:

@@ -159,7 +159,7 @@ def _create_item_terms(
 
 
 def _rating_unit(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path) -> float:
-    """By how much ratings are multiplied to become whole numbers: as finely as 128 bits hold the squares of their sums."""
+    """What ratings are multiplied by to become whole numbers: as much as lets 128 bits hold their sums' squares."""
     if not profile.rating:
         return 1.0
     rating = f"{name(profile.rating)}::DOUBLE"

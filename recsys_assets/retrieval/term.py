@@ -58,7 +58,7 @@ class Carried:
 
 
 def carried(items: pa.Table, column: str | None, item_ids: Ids) -> Carried:
-    """The terms of each of `item_ids`, read from a list column; without a column, or a term, all carry the term `ANY`."""
+    """The terms of each of `item_ids`, read from a list column; without a column or any term all carry `ANY`."""
     anything = Carried(np.array([ANY], object), csr_array(np.ones((len(item_ids), 1))))
     if column is None:
         return anything
