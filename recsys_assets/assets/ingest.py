@@ -14,6 +14,7 @@ from recsys_assets.datasets.ingest import (
     NotLanded,
     ingest_entities,
     ingest_events,
+    left_out,
     load_known_ids,
 )
 from recsys_assets.datasets.landing import hashes
@@ -26,6 +27,7 @@ from recsys_assets.resources import Dataset, LakeStore
 NOT_NULL = "no key column is null"
 UNIQUE = "no two rows have the same key"
 FEW_REJECTED = "rejected rows are at most bounds.max_rejected_rate of what landed"
+ALL_READ = "nothing that landed was left out"
 
 
 @lake_asset(
@@ -35,6 +37,7 @@ FEW_REJECTED = "rejected rows are at most bounds.max_rejected_rate of what lande
         Check("no_nulls", NOT_NULL),
         Check("unique_keys", "no two rows have the same user, item and time, or without users the same day and place"),
         Check("rejected_rows_are_few", FEW_REJECTED),
+        Check("all_files_are_read", ALL_READ),
     ],
 )
 def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
@@ -73,6 +76,7 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
         Check("no_nulls", NOT_NULL),
         Check("unique_keys", UNIQUE),
         Check("rejected_rows_are_few", FEW_REJECTED),
+        Check("all_files_are_read", ALL_READ),
     ],
 )
 def users(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
@@ -86,6 +90,7 @@ def users(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) 
         Check("no_nulls", NOT_NULL),
         Check("unique_keys", UNIQUE),
         Check("rejected_rows_are_few", FEW_REJECTED),
+        Check("all_files_are_read", ALL_READ),
     ],
 )
 def items(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
@@ -123,10 +128,11 @@ def _describe(
     output: Output, connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, counts: dict[str, int]
 ) -> None:
     """Checks and figures of an ingested table."""
+    _check_files(output, left_out(profile, table, output.manifest.bizdate))
     rows, keys = scan([output.path(ROWS)]), profile.keys(table)
     rejected = sum(counts.values()) - counts["rows"]
     output.manifest.rows = counts["rows"]
-    output.manifest.metrics = {"rejected_rows": float(rejected)}
+    output.manifest.metrics["rejected_rows"] = float(rejected)
     check_no_nulls(output, connection, rows, keys)
     check_unique(output, connection, rows, keys)
     rate = rejected / max(1, rejected + counts["rows"])
@@ -134,6 +140,15 @@ def _describe(
     reasons = [(reason, count) for reason, count in counts.items() if reason != "rows"]
     if reasons:
         output.metadata["rejected"] = show.table(["reason", "rows"], reasons)
+
+
+def _check_files(output: Output, unread: dict[str, str]) -> None:
+    """Result of `all_files_are_read`; what was left out is counted, and shown with the reasons."""
+    output.manifest.metrics["files_left_out"] = float(len(unread))
+    some = dict(list(unread.items())[:100])
+    output.check("all_files_are_read", not unread, files=len(unread), left_out=some)
+    if unread:
+        output.metadata["left out"] = show.table(["file", "why"], list(some.items()))
 
 
 def _tables(profile: Profile, table: TableName) -> dict[str, object]:

@@ -24,8 +24,8 @@ from recsys_assets.retrieval.lists import evaluate
 from recsys_assets.retrieval.scored_lists import strongest, to_lists
 
 NO_TERMS = (
-    "The profile has no `features.terms`: all items carry the one term 'any', so that every user's list is that of the "
-    "items with the most positives."
+    "The profile has no `features.terms`, or no item has a term: all items carry the one term 'any', so that every "
+    "user's list is that of the items with the most positives."
 )
 
 
@@ -73,7 +73,7 @@ def recall_term(
         output.manifest.rows = len(user_ids)
         output.manifest.metrics |= _judged(profile, interactions, carried, taste)
         _check(output, connection, users)
-        _show(context, output, connection, rule is not None)
+        _show(context, output, connection, carried.terms.tolist() != [term.ANY])
     return output.result()
 
 

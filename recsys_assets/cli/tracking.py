@@ -4,10 +4,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from recsys_assets.cli.finding import Finding
-from recsys_assets.settings import Settings
+from recsys_assets.settings import Settings, sqlite_file, sqlite_uri
 from recsys_assets.uris import shown, told
-
-_SQLITE = "sqlite:///"
 
 
 def tracking(place: Settings) -> Finding:
@@ -19,7 +17,8 @@ def tracking(place: Settings) -> Finding:
         how = f"{sqlite_uri(place.data / 'mlflow.db')}, or a server's URL"
         what = f"{shown(uri)}: MLflow keeps no runs in plain files any more"
         return Finding("mlflow", "fix", what, f"MLFLOW_TRACKING_URI={how}")
-    return _file(uri) if uri.startswith(_SQLITE) else _database(uri)
+    file = sqlite_file(uri)
+    return _file(uri, file) if file else _database(uri)
 
 
 def _server(uri: str) -> Finding:
@@ -33,11 +32,10 @@ def _server(uri: str) -> Finding:
     return Finding("mlflow", "ok", f"{shown(uri)} answers")
 
 
-def _file(uri: str) -> Finding:
+def _file(uri: str, path: Path) -> Finding:
     """A database of SQLite; one that is not there yet is made by the first run."""
     import sqlite3
 
-    path = Path(uri.removeprefix(_SQLITE).partition("?")[0])
     if not path.exists():
         return Finding("mlflow", "ok", f"{shown(uri)}, not made yet")
     try:

@@ -12,12 +12,14 @@ import pyarrow as pa
 
 from recsys_assets.datasets.duck import name, one, quoted, write_parquet
 from recsys_assets.datasets.label import SQL_TYPES, label_rule
-from recsys_assets.datasets.landing import landed_bizdates, landing_files
+from recsys_assets.datasets.landing import contents, landed_bizdates, landing_files
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import Column, TableName
-from recsys_assets.datasets.tables import Landed, LandedFileError, missing, read_landed, typed
+from recsys_assets.datasets.tables import Landed, LandedFileError, read_landed
+from recsys_assets.datasets.values import WRITE_AS, looks_like, missing, typed
 
 ROWS, REJECTED = "data.parquet", "rejected.parquet"
+_FIRST_YEAR = 1970  # with events of then, a small number of seconds may be meant
 _MALFORMED = pa.schema({"row": pa.int64(), "reason": pa.string(), "text": pa.string()})
 
 
@@ -42,11 +44,14 @@ def ingest_events(
         NotLanded: the day has no landing file.
         LandedFileError: a file cannot be used.
     """
-    files = landing_files(profile, "interactions", bizdate)
-    if not files:
+    found = contents(profile, "interactions", bizdate)
+    if not found.files:
         where = profile.landing / "interactions" / f"bizdate={bizdate}"
-        raise NotLanded(f"{bizdate} has not landed: put its events under {where} (a file with no rows, if it had none)")
-    _load(connection, profile, "interactions", [(bizdate, file) for file in files])
+        others = "".join(f"; {path.name} {why}" for path, why in list(found.left_out.items())[:3])
+        raise NotLanded(
+            f"{bizdate} has not landed: put its events under {where} (a file with no rows, if it had none){others}"
+        )
+    _load(connection, profile, "interactions", [(bizdate, file) for file in found.files])
     reasons = {}
     if "timestamp" in profile.tables["interactions"]:
         reasons[f"timestamp is outside {bizdate} (UTC)"] = f"timestamp::DATE <> DATE {quoted(bizdate)}"
@@ -114,11 +119,23 @@ def load_known_ids(connection: duckdb.DuckDBPyConnection, profile: Profile, last
         )
 
 
+def left_out(profile: Profile, table: TableName, bizdate: str) -> dict[str, str]:
+    """What lies among a day's events, or among the users or items known by then, and is not read: its path and why."""
+    days = [bizdate] if table == "interactions" else [None, *_days(profile, table, bizdate)]
+    found = [contents(profile, table, day).left_out for day in days]
+    return {str(path.relative_to(profile.landing)): why for each in found for path, why in each.items()}
+
+
 def _entity_files(profile: Profile, table: TableName, bizdate: str) -> list[tuple[str, Path]]:
     """(day, file) of the table's files that are known by `bizdate`, oldest first; undated ones have day ''."""
     undated = [("", file) for file in landing_files(profile, table, None)]
-    dated = [day for day in landed_bizdates(profile, table) if day <= bizdate]
+    dated = _days(profile, table, bizdate)
     return undated + [(day, file) for day in dated for file in landing_files(profile, table, day)]
+
+
+def _days(profile: Profile, table: TableName, bizdate: str) -> list[str]:
+    """Days up to `bizdate` on which rows of the table were new or changed."""
+    return [day for day in landed_bizdates(profile, table) if day <= bizdate]
 
 
 def _load(
@@ -137,6 +154,7 @@ def _load(
     seq = 0
     for day, file in files:
         landed = read_landed(file, columns)
+        _refuse_units(profile, columns, file, landed)
         place = f"{quoted(day)} AS day, {quoted(file.relative_to(profile.landing))} AS file"
         _insert_rows(connection, table, columns, landed, f"{seq} + row - 1 AS seq, {place}")
         _refuse_wrong_type(connection, columns, file, seq)
@@ -171,7 +189,8 @@ def _insert_rows(
 def _row_reasons(table: TableName, columns: dict[str, Column]) -> list[str]:
     """SQL CASE branches that need only the row itself."""
     unfit = [
-        f"WHEN {name('raw_' + c)} IS NOT NULL THEN {quoted(f'{c} is no {spec.type}')}" for c, spec in columns.items()
+        f"WHEN {name('raw_' + c)} IS NOT NULL THEN {quoted(f'{c} is not of type {spec.type}')}"
+        for c, spec in columns.items()
     ]
     gone = [f"WHEN {name(key)} IS NULL THEN {quoted(f'{key} is missing')}" for key in KEYS[table] if key in columns]
     bounds = [
@@ -183,15 +202,29 @@ def _row_reasons(table: TableName, columns: dict[str, Column]) -> list[str]:
     return unfit + gone + bounds
 
 
+def _refuse_units(profile: Profile, columns: dict[str, Column], file: Path, landed: Landed) -> None:
+    """Refuse a column of timestamps that counts something else than seconds."""
+    days = profile.first_bizdate.year > _FIRST_YEAR
+    for column, spec in columns.items():
+        if spec.type == "timestamp" and (unit := looks_like(landed.table[column], days=days)):
+            raise LandedFileError(
+                f"{file}: column '{spec.column or column}' looks like {unit} since 1970: {WRITE_AS['timestamp']}"
+            )
+
+
 def _refuse_wrong_type(connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], file: Path, seq: int) -> None:
     """A column of which no value at all can be read is of another type: the file fails, not each row."""
-    raw = ", ".join(f"count({name('raw_' + c)}), min({name('raw_' + c)})" for c in columns)
-    rows, *found = one(connection, f"SELECT count(*), {raw} FROM landed WHERE seq >= {seq}")
-    for (column, spec), unfit, example in zip(columns.items(), found[::2], found[1::2], strict=True):
-        if rows > 1 and unfit == rows:
+    found = "".join(
+        f", count({name('raw_' + c)}), min({name('raw_' + c)}), count({name('raw_' + c)}) + count({name(c)})"
+        for c in columns
+    )
+    rows, *counts = one(connection, f"SELECT count(*){found} FROM landed WHERE seq >= {seq}")
+    each = zip(columns.items(), counts[::3], counts[1::3], counts[2::3], strict=True)
+    for (column, spec), unfit, example, filled in each:
+        if unfit == filled and filled > 1 and filled * 2 > rows:
             raise LandedFileError(
-                f"{file}: column '{spec.column or column}' is no {spec.type} in any row (it holds {example!r}): "
-                "mend the file or the profile"
+                f"{file}: column '{spec.column or column}' is not of type {spec.type} in any row (it holds "
+                f"{example!r}): {WRITE_AS[spec.type]}, or change the profile"
             )
 
 

@@ -3,7 +3,7 @@
 `{landing}/interactions/bizdate=YYYY-MM-DD/` holds the events of a UTC day; the order of its rows says what
 came first where times are equal. `{landing}/users/` and `{landing}/items/` hold tables known from the start,
 their `bizdate=` folders the rows that were new or changed on a day. Files are Parquet, CSV, or
-TSV without a header (`tables.py`).
+TSV without a header (`tables.py`); which ones are read, and in which order, stands in `landing_files.py`.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ from recsys_assets.datasets import criteo, movielens, sample
 from recsys_assets.datasets.disk import private_folder, sync_all, written_to
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.folders import file_hash
+from recsys_assets.datasets.landing_files import Found, form, look
 from recsys_assets.datasets.landing_write import place_of, write_feed
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import TableName
 
-_SUFFIXES = (".parquet", ".csv", ".tsv")
 LOCK_TIMEOUT = 60.0  # seconds
 
 
@@ -91,22 +91,30 @@ def land(
 def landed_bizdates(profile: Profile, table: TableName = "interactions") -> list[str]:
     """Days on which files of the table have landed, in order; days outside the profile's range are left out.
 
-    Users and items may well have been known before the first bizdate: of them the earlier days count too.
+    Users and items may well have been known before the first bizdate: of them the earlier days count too. A day whose
+    files cannot all be read has landed, so that it fails and does not go missing.
 
     Raises:
-        LandingError: a `bizdate=` folder is not named after a day.
+        LandingError: a `bizdate=` folder is not named after a day, or events lie in no day's folder.
     """
     first = profile.first_bizdate if table == "interactions" else dt.date.min
     last = profile.last_bizdate or dt.date.max
+    if table == "interactions":
+        _refuse_events_of_no_day(profile.landing / table)
     folders = sorted((profile.landing / table).glob("bizdate=*"))
-    days = [_day_of(folder) for folder in folders if _files(folder)]
+    days = [_day_of(folder) for folder in folders if look(folder, profile.landing) != Found()]
     return [day.isoformat() for day in days if first <= day <= last]
 
 
 def landing_files(profile: Profile, table: TableName, bizdate: str | None = None) -> list[Path]:
-    """The table's files of a day, or with None its undated ones, by name; hidden and unfinished ones left out."""
+    """The table's files of a day, or with None its undated ones, in the order in which they are read."""
+    return contents(profile, table, bizdate).files
+
+
+def contents(profile: Profile, table: TableName, bizdate: str | None = None) -> Found:
+    """What lies in the table's folder of a day, or with None its undated files, and which of it is not read."""
     folder = profile.landing / table
-    return _files(folder / f"bizdate={bizdate}" if bizdate else folder)
+    return look(folder / f"bizdate={bizdate}" if bizdate else folder, profile.landing, undated=bizdate is None)
 
 
 def hashes(profile: Profile, bizdate: str | None, tables: Iterable[TableName] = KEYS) -> dict[str, str]:
@@ -144,12 +152,10 @@ def _hash(path: Path, _: tuple[int, ...]) -> str:
     return file_hash(path)
 
 
-def _files(folder: Path) -> list[Path]:
-    """Landing files of a folder; whole ones only: '.x', '_x', 'x.tmp' and the like are somebody's drafts."""
-    if not folder.is_dir():
-        return []
-    names = (path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
-    return sorted(path for path in names if not path.name.startswith((".", "_")) and path.is_file())
+def _refuse_events_of_no_day(folder: Path) -> None:
+    for path in sorted(folder.glob("*")):
+        if form(path.name) and path.is_file() and not path.name.startswith((".", "_")):
+            raise LandingError(f"{path} lies in no day's folder: move it to {folder}/bizdate=YYYY-MM-DD/")
 
 
 def _day_of(folder: Path) -> dt.date:

@@ -1,8 +1,9 @@
-"""Landed tables: read a file as it came (CSV, TSV or Parquet), give its columns the platform's names and types.
+"""Landed tables: read a file as it came (CSV, TSV or Parquet), give its columns the platform's names and plain types.
 
 A TSV has no header and no quotation marks: its columns are those of the profile, in their order. A file that
 cannot be read, lacks a column or holds another type fails as a whole, by name. A single bad row never does:
-its reason is found here or in `ingest.py`, and it is kept aside.
+its reason is found here or in `ingest.py`, and it is kept aside. The one exception are integers that came as floats
+too large to be sure of: nobody can tell which rows they have spoiled.
 """
 
 import codecs
@@ -16,12 +17,15 @@ import pyarrow.compute as pc
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
-from recsys_assets.datasets.duck import name, quoted
+from recsys_assets.datasets.arrow_types import holds, plain, rounded
+from recsys_assets.datasets.landing_files import form
 from recsys_assets.datasets.profile_parts import Column
+from recsys_assets.datasets.values import WRITE_AS
 
-# Stands for bytes that are no UTF-8, where pyarrow would refuse the file: a code point that is no character.
+# Stands for bytes that are not UTF-8 or NUL, where pyarrow would refuse the file: a code point that is no character.
 _NO_TEXT, _MARKED = "\ufffe", "recsys_assets_marked"
 codecs.register_error(_MARKED, lambda error: (_NO_TEXT, error.end))  # type: ignore[attr-defined]
+_BLOCK = 2**20  # bytes that the CSV reader takes at once; a longer row needs a larger block
 
 
 class LandedFileError(ValueError):
@@ -56,86 +60,80 @@ def read_landed(file: Path, columns: dict[str, Column]) -> Landed:
     Raises:
         LandedFileError: unreadable, a column is missing or there twice, or a column is of another type.
     """
-    names = [spec.column or column for column, spec in columns.items()]
-    suffix = file.suffix.lower()
+    kind, codec = form(file.name) or ("", None)
     try:
-        landed = {".csv": _read_csv, ".tsv": _read_tsv, ".parquet": _read_parquet}[suffix](file, names)
+        match kind:
+            case ".parquet":
+                return _read_parquet(file, columns)
+            case ".tsv":
+                return _read_tsv(file, codec, columns)
+            case _:
+                return _read_csv(file, codec, columns)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise LandedFileError(f"{file} cannot be read ({str(error).splitlines()[0]}): land it again") from error
-    for column, spec in zip(names, columns.values(), strict=True):
-        if suffix == ".csv":
-            _refuse_open_quote(file, column, spec, landed.table)
-        elif suffix == ".parquet":
-            _refuse_type(file, column, spec, landed.table[column].type)
-    return Landed(landed.table.rename_columns(["row", *columns]), landed.malformed)
 
 
-def typed(column: str, spec: Column, landed: pa.DataType) -> str:
-    """SQL that turns a landed value into its platform type, NULL where it cannot be."""
-    value = name(column)
-    match spec.type:
-        case "int64":
-            whole = f"TRY_CAST({value} AS DOUBLE) = trunc(TRY_CAST({value} AS DOUBLE))"
-            return f"CASE WHEN {whole} THEN TRY_CAST({value} AS BIGINT) END"
-        case "float32":
-            return f"CASE WHEN isfinite(TRY_CAST({value} AS FLOAT)) THEN TRY_CAST({value} AS FLOAT) END"
-        case "string":
-            return f"nullif(CAST({value} AS VARCHAR), '')"
-        case "strings":
-            parts = f"string_split({value}, {quoted(spec.separator)})" if _text(landed) else value
-            return f"list_filter({parts}, lambda part: part <> '')"
-        case "timestamp":
-            # By way of TIMESTAMPTZ, in UTC: a cast of text to TIMESTAMP drops its offset without a word.
-            moment = f"TRY_CAST({value} AS TIMESTAMPTZ)"
-            if _text(landed) or _number(landed):
-                seconds = f"TRY(to_timestamp(TRY_CAST({value} AS DOUBLE)))"
-                moment = f"coalesce({seconds}, {moment})" if _text(landed) else seconds
-            return f"CAST({moment} AS TIMESTAMP)"
-
-
-def missing(column: str, landed: pa.DataType) -> str:
-    """SQL that is true where a landed value is missing: null, NaN, or an empty field of a CSV."""
-    value = name(column)
-    if pa.types.is_floating(landed):
-        return f"({value} IS NULL OR isnan({value}))"
-    return f"coalesce({value}, '') = ''" if _text(landed) else f"{value} IS NULL"
-
-
-def _read_parquet(file: Path, names: list[str]) -> Landed:
+def _read_parquet(file: Path, columns: dict[str, Column]) -> Landed:
+    """The columns of the profile in plain types."""
+    names, found = _landed_names(columns), {}
     with pq.ParquetFile(file) as source:
         _refuse_columns(file, names, source.schema_arrow.names)
-        table = source.read(names).select(names)
-    kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in table.schema.types]
-    return _numbered(table.cast(pa.schema(list(zip(names, kinds, strict=True)))), [])
+        table = source.read(list(dict.fromkeys(names)))
+    for (column, spec), landed in zip(columns.items(), names, strict=True):
+        values = table[landed]
+        _refuse_type(file, landed, spec, values)
+        try:
+            found[column] = plain(values, spec.type)
+        except pa.ArrowException as error:
+            said = str(error).splitlines()[0]
+            raise LandedFileError(f"{file}: column '{landed}' ({values.type}) cannot be read: {said}") from error
+    return _numbered(pa.table(found), [])
 
 
-def _read_csv(file: Path, names: list[str]) -> Landed:
+def _read_csv(file: Path, codec: str | None, columns: dict[str, Column]) -> Landed:
     """A CSV with a header, the named columns as text; lines with too many or too few fields are set aside."""
-    malformed: list[Malformed] = []
-    table = pv.read_csv(
-        file,
-        read_options=pv.ReadOptions(use_threads=False),  # with threads, lines have no number
-        parse_options=pv.ParseOptions(invalid_row_handler=_aside(malformed, header=1), newlines_in_values=True),
-        convert_options=_as_text(names),
-    )
+    names, content = _landed_names(columns), _content(file, codec)
+    if b"\0" in content:  # behind one, pyarrow overlooks the ends of fields and lines
+        raise LandedFileError(f"{file} cannot be read (it holds NUL bytes, so it is not text): land it again as UTF-8")
+    table, malformed = _parsed(content, names)
     _refuse_columns(file, names, table.column_names)
     for line in malformed:
         if "\n" in line.text:
             raise LandedFileError(f"{file}: row {line.row} runs over several lines: close its quotation mark")
-    return _numbered(table.select(names), malformed)
+    landed = _numbered(pa.table([table[column] for column in names], list(columns)), malformed)
+    for (column, spec), said in zip(columns.items(), names, strict=True):
+        _refuse_open_quote(file, said, spec, landed.table["row"], landed.table[column])
+    return landed
 
 
-def _read_tsv(file: Path, names: list[str]) -> Landed:
-    """Lines of tab-separated text; those with too many or too few fields, or bytes that are no UTF-8, are set aside."""
+def _parsed(content: bytes, names: list[str], block: int = _BLOCK) -> tuple[pa.Table, list[Malformed]]:
+    """The columns of a CSV, and the lines that are none of its rows."""
     malformed: list[Malformed] = []
-    text = file.read_bytes().decode("utf-8", _MARKED)
+    try:
+        table = pv.read_csv(
+            pa.BufferReader(content),
+            read_options=pv.ReadOptions(use_threads=False, block_size=block),  # with threads, lines have no number
+            parse_options=pv.ParseOptions(invalid_row_handler=_aside(malformed, header=1), newlines_in_values=True),
+            convert_options=_as_text(names),
+        )
+    except pa.ArrowInvalid as error:
+        if "straddling object" not in str(error) or block >= len(content):
+            raise
+        return _parsed(content, names, _whole(content))  # a row is longer than the block
+    return table, malformed
+
+
+def _read_tsv(file: Path, codec: str | None, columns: dict[str, Column]) -> Landed:
+    """Lines of tab-separated text; those of a wrong number of fields, or that are not UTF-8 text, are set aside."""
+    names, malformed = list(columns), list[Malformed]()
+    text = _content(file, codec).decode("utf-8", _MARKED).replace("\0", _NO_TEXT)
     content = text.encode()
     if not content:
         return _numbered(pa.table({name: pa.array([], pa.string()) for name in names}), [])
     table = pv.read_csv(
         pa.BufferReader(content),
         # In one block, so that no line, however long, lies across two; with threads, lines have no number.
-        read_options=pv.ReadOptions(column_names=names, use_threads=False, block_size=len(content)),
+        read_options=pv.ReadOptions(column_names=names, use_threads=False, block_size=_whole(content)),
         parse_options=pv.ParseOptions(
             delimiter="\t",
             quote_char=False,
@@ -147,6 +145,21 @@ def _read_tsv(file: Path, names: list[str]) -> Landed:
     )
     landed = _numbered(table, malformed)
     return _without_marked(landed) if _NO_TEXT in text else landed
+
+
+def _content(file: Path, codec: str | None) -> bytes:
+    with pa.input_stream(str(file), compression=codec) as stream:
+        return bytes(stream.read())
+
+
+def _whole(content: bytes) -> int:
+    """A block that holds all of it, as far as one can be that large."""
+    return min(len(content), 2**31 - 1)
+
+
+def _landed_names(columns: dict[str, Column]) -> list[str]:
+    """The columns' names in a landing file."""
+    return [spec.column or column for column, spec in columns.items()]
 
 
 def _aside(malformed: list[Malformed], header: int) -> Callable[[pv.InvalidRow], str]:
@@ -165,13 +178,13 @@ def _as_text(names: list[str]) -> pv.ConvertOptions:
 
 
 def _without_marked(landed: Landed) -> Landed:
-    """Set aside the rows in which bytes were no text."""
+    """Set aside the rows in which bytes were not text."""
     marked = np.zeros(landed.table.num_rows, bool)
     for column in landed.table.column_names[1:]:
         marked |= pc.match_substring(landed.table[column], _NO_TEXT).to_numpy()
     bad = landed.table.filter(pa.array(marked)).to_pydict()
     lines = [
-        Malformed(row, "the line is no UTF-8 text", "\t".join(values))
+        Malformed(row, "the line is not UTF-8 text", "\t".join(values))
         for row, *values in zip(*bad.values(), strict=True)
     ]
     return Landed(landed.table.filter(pa.array(~marked)), [*landed.malformed, *lines])
@@ -190,37 +203,30 @@ def _refuse_columns(file: Path, names: list[str], found: list[str]) -> None:
             fault = "has more than once" if column in found else "lacks"
             raise LandedFileError(
                 f"{file} {fault} the column '{column}'; it has {', '.join(found) or 'none'}: "
-                "mend the file, or say in the profile (`column`) which one it is"
+                "fix the file, or say in the profile (`column`) which one it is"
             )
 
 
-def _refuse_open_quote(file: Path, column: str, spec: Column, table: pa.Table) -> None:
+def _refuse_open_quote(file: Path, column: str, spec: Column, rows: pa.ChunkedArray, values: pa.ChunkedArray) -> None:
     """Refuse a CSV in which an open quotation mark has swallowed lines: no number holds a line break."""
     if spec.type in ("string", "strings"):
         return
-    broken = pc.index(pc.match_substring(table[column], "\n"), True).as_py()
+    broken = pc.index(pc.match_substring(values, "\n"), True).as_py()
     if broken >= 0:
-        row = table["row"][broken].as_py()
+        row = rows[broken].as_py()
         raise LandedFileError(f"{file}: '{column}' of row {row} runs over several lines: close its quotation mark")
 
 
-def _refuse_type(file: Path, column: str, spec: Column, found: pa.DataType) -> None:
-    """Refuse a Parquet column whose type cannot hold the values that the profile declares."""
-    nested = pa.types.is_list(found) or pa.types.is_large_list(found)
-    fits = {
-        "int64": _number(found),
-        "float32": _number(found),
-        "string": _text(found) or pa.types.is_integer(found),
-        "strings": _text(found) or (nested and _text(found.value_type)),
-        "timestamp": pa.types.is_timestamp(found) or _number(found),
-    }
-    if not fits[spec.type] and not pa.types.is_null(found):
-        raise LandedFileError(f"{file}: column '{column}' is {found}, where the profile says {spec.type}: mend either")
-
-
-def _text(found: pa.DataType) -> bool:
-    return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
-
-
-def _number(found: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found))
+def _refuse_type(file: Path, column: str, spec: Column, values: pa.ChunkedArray) -> None:
+    """Refuse a Parquet column whose type cannot hold what the profile declares, or has rounded it."""
+    if not holds(values.type, spec.type):
+        raise LandedFileError(
+            f"{file}: column '{column}' is {values.type}, where the profile says {spec.type}: {WRITE_AS[spec.type]}, "
+            "or change the profile"
+        )
+    whole = spec.type == "int64" or (spec.type == "timestamp" and values.type in (pa.float16(), pa.float32()))
+    if whole and (size := rounded(values)) is not None:
+        raise LandedFileError(
+            f"{file}: column '{column}' holds integers as {values.type}, which rounds those of the size of "
+            f"{size:.17g}: write it as int64 or text (pandas turns a column with a gap into floats: use its Int64)"
+        )

@@ -38,7 +38,7 @@ def write_factors(
     """Write the features of the events, and the factors of users and of items; returns the rows of each file.
 
     Values are the profile's rating, if it has one, and the label; online rows are left out, items are fitted on train
-    rows.
+    rows. A row without a rating has no value of that kind, NaN among the recent ones.
     """
     ids = {side: _ids(connection, side, path) for side, path in {"user": users, "item": items}.items()}
     rows, rule = _offline(connection, profile, splits), profile.features.affinity
@@ -97,7 +97,9 @@ def _events(rows: pa.Table, ids: dict[str, pa.Array]) -> list[Events]:
     train, valued = rows["train"].to_numpy(), []
     for column in [column for column in rows.column_names if column.startswith("value_")]:
         values = rows[column].to_numpy()
-        centred = ((values - values[train].mean()) / (values[train].std() or 1.0)).astype(np.float32)
+        known = values[train & ~np.isnan(values)]
+        mean, deviation = (known.mean(), known.std() or 1.0) if len(known) else (0.0, 1.0)
+        centred = ((values - mean) / deviation).astype(np.float32)
         valued.append(Events(user.astype(np.int64), item.astype(np.int64), centred, train))
     return valued
 

@@ -30,7 +30,7 @@ class Events:
 
     Attributes:
         users, items: (M,) numbers from 0 on.
-        values: (M,) ratings or labels, in units of the train rows' deviation from their mean.
+        values: (M,) ratings or labels, in units of the train rows' deviation from their mean; NaN where there is none.
         train: (M,) whether items may be fitted on the row.
     """
 
@@ -39,13 +39,18 @@ class Events:
     values: Floats
     train: npt.NDArray[np.bool_]
 
+    @property
+    def valued(self) -> npt.NDArray[np.bool_]:
+        """(M,) which events have a value."""
+        return ~np.isnan(self.values)
+
     def take(self, rows: Ints | npt.NDArray[np.bool_]) -> "Events":
         """The rows at the places, or where the mask is set."""
         return Events(self.users[rows], self.items[rows], self.values[rows], self.train[rows])
 
 
 def fit_items(events: Events, users: int, items: int, width: int) -> Floats:
-    """(I, width + 2) b and w of each item by EM; an item without events has the prior's."""
+    """(I, width + 2) b and w of each item by EM, on events with values; an item without one has the prior's."""
     places = (events.users, events.items)
     count = csr_array((np.ones_like(events.values), places), (users, items))
     total = csr_array((events.values, places), (users, items))
@@ -61,8 +66,9 @@ def follow(items: Floats, events: Events, users: Ints) -> tuple[Floats, Floats]:
     """Affinity of each event (M,) before it is known, and (users, D) what is known of the users after their last.
 
     A Kalman filter (Kalman 1960) whose state is a random walk, one event of every user a step. `users` are ascending;
-    those without events are at the prior's mean.
+    those without events are at the prior's mean. An event without a value tells nothing but that time has passed.
     """
+    valued = events.valued
     counts = np.bincount(np.searchsorted(users, events.users), minlength=len(users))
     order = np.argsort(-counts, kind="stable")  # the users who have an event at a step are the first ones
     starts, counts = (np.cumsum(counts) - counts)[order], counts[order]
@@ -77,8 +83,9 @@ def follow(items: Floats, events: Events, users: Ints) -> tuple[Floats, Floats]:
         covariance[active] += drift
         affinity[rows] = (state[active] * item).sum(axis=1)
         spread = np.einsum("nij,nj->ni", covariance[active], item[:, 1:])
-        gain = spread / (NOISE + (spread * item[:, 1:]).sum(axis=1, keepdims=True))
-        state[active, 1:] += gain * (events.values[rows] - affinity[rows])[:, None]
+        gain = spread / (NOISE + (spread * item[:, 1:]).sum(axis=1, keepdims=True)) * valued[rows, None]
+        surprise = np.where(valued[rows], events.values[rows] - affinity[rows], 0)
+        state[active, 1:] += gain * surprise[:, None]
         covariance[active] -= gain[:, :, None] * spread[:, None, :]
     return affinity, state[np.argsort(order)]
 

@@ -79,10 +79,12 @@ class Train:
 def fit_schema(connection: duckdb.DuckDBPyConnection, profile: Profile, train: Path, terms: list[str]) -> FeatureSchema:
     """Schema of the columns of `rank_samples`, fitted on the rows of its train part (validation left out).
 
-    `terms` are the counted terms, in the order of the term counts: they are their column's vocabulary.
+    `terms` are the counted terms, in the order of the term counts: they are their column's vocabulary. Where no item
+    has one, there is nothing to count.
     """
     rows = Train(connection, train)
-    features = [_feature(profile, name, side, rows, terms) for name, side in _columns(profile)]
+    columns = [(name, side) for name, side in _columns(profile) if terms or name not in TERM_STATISTICS]
+    features = [_feature(profile, name, side, rows, terms) for name, side in columns]
     return FeatureSchema(features, profile.features.crosses)
 
 

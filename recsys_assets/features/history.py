@@ -6,6 +6,7 @@ recsys_pipeline (user and item ids, side features, genres, impressions and click
 last 10 rows) and running statistics of user and item.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
@@ -69,12 +70,17 @@ def build_history(
     """
     counted = terms(connection, profile, items)
     _create_item_terms(connection, profile, items, counted)
-    _create_events(connection, profile, splits, users, items)
+    unit = _rating_unit(connection, profile, splits)
+    _create_events(connection, profile, splits, users, items, unit)
     statement = Template((Path(__file__).parent / "sql" / "history.sql").read_text(encoding="utf-8"))
     window = profile.features.terms.window if profile.features.terms else 1
     connection.execute(
         statement.substitute(
-            user_prior=USER_PRIOR, item_prior=ITEM_PRIOR, window=window, term_counts=_term_counts(len(counted))
+            user_prior=USER_PRIOR,
+            item_prior=ITEM_PRIOR,
+            unit=unit,
+            window=window,
+            term_counts=_term_counts(len(counted)),
         )
     )
     return counted
@@ -153,10 +159,21 @@ def _create_item_terms(
     connection.execute(f"CREATE OR REPLACE TEMP TABLE item_terms AS SELECT item_id{flags} FROM {scan([items])}")
 
 
+def _rating_unit(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path) -> float:
+    """What ratings are multiplied by to become whole numbers: as much as lets 128 bits hold their sums' squares."""
+    if not profile.rating:
+        return 1.0
+    rating = f"{name(profile.rating)}::DOUBLE"
+    rows, largest = one(
+        connection, f"SELECT count({rating}), max(abs({rating})) FROM {scan([splits])} WHERE part <> 'online'"
+    )
+    return 10.0 ** math.floor(math.log10(2**62 / (rows * largest))) if largest else 1.0
+
+
 def _create_events(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path
+    connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path, unit: float
 ) -> None:
-    value = f"CAST(1e6 * {name(profile.rating)} AS BIGINT)" if profile.rating else "NULL::BIGINT"
+    value = f"CAST({unit} * {name(profile.rating)}::DOUBLE AS BIGINT)" if profile.rating else "NULL::BIGINT"
     oracle = name(profile.oracle) if profile.oracle else "NULL::FLOAT"
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE events AS
@@ -173,10 +190,8 @@ def _term_counts(number: int) -> str:
     """SQL for the lists of `number` statistics, one a term, over the user's rows that carried it.
 
     Impressions (rows) and clicks (positive rows), recent and of all time, and how far in sum the labels were
-    above the items' rates.
+    above the items' rates. Where there is no term, the lists are empty.
     """
-    if not number:
-        return ""
     parts = {"recent_term": "user_recent", "user_term": "user_past"}
     lists = []
     for prefix, frame in parts.items():

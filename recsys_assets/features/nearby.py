@@ -37,7 +37,10 @@ class Past:
 
 @dataclass(frozen=True)
 class Recent:
-    """The newest events of N users: items (N, L), -1 where there are no more, their values and labels (N, L)."""
+    """The newest events of N users: items (N, L), -1 where there are no more, their values and labels (N, L).
+
+    A value is NaN where an event has none.
+    """
 
     items: Ints
     values: Floats
@@ -97,10 +100,9 @@ class Nearby:
         """
         cosine = np.matmul(self.vectors[recent.items], self.vectors[candidates][:, :, None])[:, :, 0]
         close = np.where(recent.items >= 0, cosine, 0).clip(0)
-        above = recent.values - self.bias[recent.items]
+        known = ~np.isnan(recent.values)
+        above = np.where(known, recent.values - self.bias[recent.items], 0)
         weights = [close**power for power in SHARPNESS]
-        all_of_it = [weight.sum(axis=1) + EVEN for weight in weights]
-        liked = [(weight * recent.labels).sum(axis=1) + EVEN / 2 for weight in weights]
-        valued = [(weight * above).sum(axis=1) for weight in weights]
-        shares = [part / whole for parts in (liked, valued) for part, whole in zip(parts, all_of_it, strict=True)]
-        return np.stack(shares, 1)
+        liked = [((weight * recent.labels).sum(axis=1) + EVEN / 2) / (weight.sum(axis=1) + EVEN) for weight in weights]
+        valued = [(weight * above).sum(axis=1) / ((weight * known).sum(axis=1) + EVEN) for weight in weights]
+        return np.stack([*liked, *valued], 1)

@@ -58,15 +58,18 @@ class Carried:
 
 
 def carried(items: pa.Table, column: str | None, item_ids: Ids) -> Carried:
-    """The terms of each of `item_ids`, read from a list column; without a column all items carry the term `ANY`."""
+    """The terms of each of `item_ids`, read from a list column; without a column or any term all carry `ANY`."""
+    anything = Carried(np.array([ANY], object), csr_array(np.ones((len(item_ids), 1))))
     if column is None:
-        return Carried(np.array([ANY], object), csr_array(np.ones((len(item_ids), 1))))
+        return anything
     found = items[column].combine_chunks()
     term = pc.list_flatten(found)
     item = find(item_ids, items["item_id"].to_numpy())[pc.list_parent_indices(found).to_numpy()]
     kept = (item >= 0) & pc.fill_null(pc.not_equal(term, ""), False).to_numpy(zero_copy_only=False)
     encoded = term.filter(pa.array(kept)).dictionary_encode()
     terms = encoded.dictionary.to_numpy(zero_copy_only=False)
+    if not len(terms):
+        return anything
     order = np.argsort(terms)
     shape, places = (len(item_ids), len(terms)), np.argsort(order)[encoded.indices.to_numpy()]
     holds = csr_array((np.ones(len(places)), (item[kept], places)), shape=shape)

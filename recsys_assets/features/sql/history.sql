@@ -3,7 +3,8 @@
 -- `events`: the offline rows (user_id, item_id, timestamp, seq, label, part, value, oracle), and for each user
 -- and each item one row at the end of time with no label, whose history is the snapshot that serving reads.
 -- "Before" is the order (timestamp, seq); every frame ends one row earlier, so no row sees its own label.
--- Sums are of whole numbers (labels; rates, residuals and ratings in millionths), so they are exact in any order.
+-- Sums are of whole numbers (labels; rates and residuals in millionths; ratings, `value`, in units of 1 / $unit), so they
+-- are exact in any order. Means and deviations of ratings are over the rows that have one.
 
 -- Counts, and positive rates drawn towards the rate of all rows so far, as if it had held on $item_prior more
 -- rows of the item and $user_prior more of the user.
@@ -11,6 +12,8 @@ CREATE OR REPLACE TEMP TABLE counted AS
 SELECT *,
     count(label) OVER user_past AS user_n,
     count(label) OVER item_past AS item_n,
+    count(value) OVER user_past AS user_rated,
+    count(value) OVER item_past AS item_rated,
     (coalesce(sum(label) OVER everyone, 0) + 1) / (count(label) OVER everyone + 2) AS base_rate,
     (coalesce(sum(label) OVER user_past, 0) + $user_prior * base_rate) / (user_n + $user_prior) AS user_rate,
     (coalesce(sum(label) OVER item_past, 0) + $item_prior * base_rate) / (item_n + $item_prior) AS item_rate
@@ -46,9 +49,9 @@ SELECT user_id, item_id, timestamp, seq, label, part, oracle,
     (sum(rate_of_item) OVER user_past / 1e6 / user_n)::FLOAT AS user_item_rate,
     (sum(rate_of_item) OVER user_10 / 1e6 / least(user_n, 10))::FLOAT AS user_item_rate_10,
     (sum(count_of_item) OVER user_past / 1e6 / user_n)::FLOAT AS user_item_count,
-    (sum(value) OVER user_past / 1e6 / user_n)::FLOAT AS user_rating_mean,
-    sqrt(abs(sum(value * value) OVER user_past / 1e12 / user_n
-        - (sum(value) OVER user_past / 1e6 / user_n) ** 2))::FLOAT AS user_rating_std,
+    (sum(value) OVER user_past / $unit / user_rated)::FLOAT AS user_rating_mean,
+    (sqrt(user_rated * sum(value::HUGEINT * value) OVER user_past
+        - (sum(value) OVER user_past) * (sum(value) OVER user_past)) / $unit / user_rated)::FLOAT AS user_rating_std,
     -- the item
     ln(1 + item_n)::FLOAT AS item_count,
     item_rate::FLOAT AS item_positive_rate,
@@ -57,9 +60,9 @@ SELECT user_id, item_id, timestamp, seq, label, part, oracle,
     (sum(above_user) OVER item_100 / 1e6 / least(item_n, 100))::FLOAT AS item_bias_100,
     (sum(rate_of_user) OVER item_past / 1e6 / item_n)::FLOAT AS item_user_rate,
     (sum(count_of_user) OVER item_past / 1e6 / item_n)::FLOAT AS item_user_count,
-    (sum(value) OVER item_past / 1e6 / item_n)::FLOAT AS item_rating_mean,
-    sqrt(abs(sum(value * value) OVER item_past / 1e12 / item_n
-        - (sum(value) OVER item_past / 1e6 / item_n) ** 2))::FLOAT AS item_rating_std
+    (sum(value) OVER item_past / $unit / item_rated)::FLOAT AS item_rating_mean,
+    (sqrt(item_rated * sum(value::HUGEINT * value) OVER item_past
+        - (sum(value) OVER item_past) * (sum(value) OVER item_past)) / $unit / item_rated)::FLOAT AS item_rating_std
     $term_counts
 FROM rated LEFT JOIN item_terms USING (item_id)
 WINDOW

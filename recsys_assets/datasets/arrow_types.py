@@ -1,0 +1,124 @@
+"""Which Arrow types can hold which of the platform's, and how they become the few that DuckDB reads without loss."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from recsys_assets.datasets.profile_parts import ColumnType
+
+# From here on not every integer has a float of its own: the value may stand for its neighbour.
+_EXACT_BELOW = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column is text; bytes count, as older writers of Parquet do not mark theirs as text."""
+    return any(
+        test(kind)
+        for test in (
+            types.is_string,
+            types.is_large_string,
+            types.is_string_view,
+            types.is_binary,
+            types.is_large_binary,
+            types.is_binary_view,
+        )
+    )
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column is of numbers."""
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def is_listed(kind: pa.DataType) -> bool:
+    """Whether a column is of lists, however they are laid out."""
+    return any(
+        test(kind)
+        for test in (
+            types.is_list,
+            types.is_large_list,
+            types.is_fixed_size_list,
+            types.is_list_view,
+            types.is_large_list_view,
+        )
+    )
+
+
+def holds(kind: pa.DataType, declared: ColumnType) -> bool:
+    """Whether a Parquet column of a type can hold values of a declared one."""
+    kind = _inner(kind)
+    if types.is_null(kind):
+        return True
+    match declared:
+        case "int64" | "float32":
+            return is_number(kind)
+        case "string":
+            return is_text(kind) or bool(types.is_integer(kind))
+        case "strings":
+            return is_text(kind) or (is_listed(kind) and (is_text(_inner(kind.value_type)) or _empty(kind)))
+        case "timestamp":
+            return bool(types.is_timestamp(kind) or types.is_date(kind)) or is_number(kind)
+
+
+def plain(values: pa.ChunkedArray, declared: ColumnType) -> pa.ChunkedArray:
+    """The same values as text, lists of text, numbers or timestamps that DuckDB reads as they are.
+
+    Raises:
+        pa.ArrowException: bytes that are not text, or a timestamp that no microsecond can tell.
+    """
+    kind = _inner(values.type)
+    if isinstance(values.type, pa.BaseExtensionType):
+        values = pa.chunked_array([chunk.storage for chunk in values.chunks], kind)
+    if values.type != kind:
+        values = values.cast(kind)
+    if is_text(kind) or types.is_null(kind):
+        values = values.cast(pa.large_string())
+        values.validate(full=True)
+    elif is_listed(kind):
+        values = pa.chunked_array([_listed(chunk) for chunk in values.chunks], pa.large_list(pa.large_string()))
+    elif types.is_decimal(kind):
+        values = _digits(values) if declared == "int64" else values.cast(pa.float64())
+    elif types.is_float16(kind):
+        values = values.cast(pa.float32())
+    elif types.is_timestamp(kind) or types.is_date(kind):
+        target = pa.timestamp("us", kind.tz if types.is_timestamp(kind) else None)
+        values = values.cast(options=pc.CastOptions(target_type=target, allow_time_truncate=True))
+    return values
+
+
+def rounded(values: pa.ChunkedArray) -> float | None:
+    """The largest value of a column of floats that may stand for another integer, as floats of its size do."""
+    if not types.is_floating(values.type) or not len(values):
+        return None
+    numbers = values.cast(pa.float64())
+    size = pc.max(pc.abs(pc.if_else(pc.is_finite(numbers), numbers, None))).as_py()
+    return size if size is not None and size >= _EXACT_BELOW[values.type] else None
+
+
+def _inner(kind: pa.DataType) -> pa.DataType:
+    """The type of the values themselves: of a dictionary's entries, of an extension's storage."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _inner(kind.storage_type)
+    return _inner(kind.value_type) if types.is_dictionary(kind) else kind
+
+
+def _empty(kind: pa.DataType) -> bool:
+    """Whether no list can hold a value: so a column of empty lists may be written."""
+    return bool(types.is_null(kind.value_type))
+
+
+def _listed(lists: pa.Array) -> pa.Array:
+    """Lists of any layout as lists of text. Arrow's own cast from a view of lists loses values."""
+    lengths = pc.list_value_length(lists)
+    ends = np.cumsum(pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False), dtype=np.int64)
+    flat = plain(pa.chunked_array([pc.list_flatten(lists)]), "string").combine_chunks()
+    offsets = pa.array(np.append(0, ends), pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, flat, mask=pc.is_null(lengths))
+
+
+def _digits(decimals: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Decimals as text, without the places after the point where these are all zero."""
+    wide = decimals.cast(pa.decimal256(76, decimals.type.scale))
+    whole = pc.trunc(wide)
+    return pc.if_else(pc.equal(whole, wide), whole.cast(pa.decimal256(76, 0)).cast(pa.string()), wide.cast(pa.string()))
