@@ -51,7 +51,7 @@ def gauc(labels: Array, scores: Array, groups: Array) -> float:
     """
     values, rows = group_aucs(labels, scores, np.unique(groups, return_inverse=True)[1])
     if not rows.any():
-        raise OnlyOneClass("no user has rows of both classes")
+        raise OnlyOneClass("no group has both classes")
     return float(np.average(values, weights=rows))
 
 

@@ -74,7 +74,7 @@ def test_as_many_rounds_as_validated_best_are_made_of_all_rows(ranker: LgbmRanke
 
 def test_validation_rows_of_one_class_are_refused() -> None:
     positives = VALIDATION.filter(pc.equal(VALIDATION["label"], 1))
-    with pytest.raises(OneClass, match="the validation part has one class only: all 1,"):
+    with pytest.raises(OneClass, match="the validation part has one class only: all .* label 1"):
         LgbmRanker.fit("lgbm", SCHEMA, TRAIN, positives, QUICK)
 
 

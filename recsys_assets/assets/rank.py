@@ -64,7 +64,9 @@ def ranker(model: str, description: str) -> dg.AssetsDefinition:
         require_both_classes({part: rank_samples.path(f"{part}.parquet") for part in RANKED_PARTS})
         with trained(context, lake, tracking, model, config, [rank_samples, feature_schema, *best]) as output:
             profile = dataset.load()
-            scored = _train(reported(context, tracking), model, settings, config.seed, output, rank_samples, feature_schema)
+            scored = _train(
+                reported(context, tracking), model, settings, config.seed, output, rank_samples, feature_schema
+            )
             plots = _evaluate(context, output, profile, scored)
             tracking.log(output.manifest.metrics, output.draft.folder, plots)
         return output.result()

@@ -22,7 +22,8 @@ from recsys_assets.training.config import Count
 class FmConfig:
     """Hyper-parameters of the network."""
 
-    width: Annotated[Count, Field(ge=3)] = 16  # of the vectors that are served: two floats are the biases, the others the factors
+    # Of the vectors that are served: two floats are the biases, the others the factors.
+    width: Annotated[Count, Field(ge=3)] = 16
     history: Count = 1  # items of the history the tower is given; a factorisation machine does not read them
 
 

@@ -33,7 +33,7 @@ def compare(
     count: int = DRAWS,
     seed: int = 1,
 ) -> Comparison:
-    """Intervals of each ranker's figures, and of its differences to one of them; a figure that no draw defines has none.
+    """Intervals of each ranker's figures and of its differences to one of them, where draws define the figure.
 
     Args:
         labels: (N,) 0 or 1.

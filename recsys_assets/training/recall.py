@@ -64,8 +64,8 @@ def fit(
     """Train until the validation metric no longer rises, keep the best epoch and let it see the validation rows.
 
     The metric is NDCG@20 of the validation queries, or the AUC of the validation rows for a model that learns
-    labels, where they have both classes. `config` and `training` come from `configured`; `on_epoch` is called after each epoch with its number
-    from 0 and its metrics.
+    labels, where they have both classes. `config` and `training` come from `configured`; `on_epoch` is called after
+    each epoch with its number from 0 and its metrics.
 
     Raises:
         NothingToLearn, SchemaError, UnknownModel: the input cannot be trained on.

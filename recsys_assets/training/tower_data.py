@@ -115,7 +115,9 @@ def targets_of(data: TowerData, part: str, labelled: bool) -> npt.NDArray[np.boo
         wanted &= events.labels > 0
     if not wanted.any():
         what = "row" if labelled else "positive"
-        raise NothingToLearn(f"no {part} {what} has an item of the vocabulary: land more days, or widen the {part} part")
+        raise NothingToLearn(
+            f"no {part} {what} has an item of the vocabulary: land more days, or widen the {part} part"
+        )
     return wanted
 
 
