@@ -4,6 +4,8 @@ Put a metric here when it needs labels, scores and groups only. Ties are counted
 every function is one sort of its rows, never a loop over users.
 """
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +13,11 @@ Array = npt.NDArray[np.generic]
 
 
 class UndefinedMetric(ValueError):
-    """The rows do not define the metric: none at all, only one class, or scores that are no numbers."""
+    """The rows do not define the metric: none at all, only one class, or scores that are not numbers."""
+
+
+class OnlyOneClass(UndefinedMetric):
+    """The metric compares positives with negatives, and the rows have one of the two only."""
 
 
 def auc(labels: Array, scores: Array) -> float:
@@ -22,11 +28,12 @@ def auc(labels: Array, scores: Array) -> float:
         scores: (N,) any real numbers; equal scores count one half.
 
     Raises:
-        UndefinedMetric: no rows, one class only, or a score that is no number.
+        OnlyOneClass: one class only.
+        UndefinedMetric: no rows, or a score that is not a number.
     """
     values, rows = group_aucs(labels, scores, np.zeros(len(labels), np.int64))
     if not rows.any():
-        raise UndefinedMetric("every row has the same label")
+        raise OnlyOneClass("every row has the same label")
     return float(values[0])
 
 
@@ -39,11 +46,12 @@ def gauc(labels: Array, scores: Array, groups: Array) -> float:
         groups: (N,) the user of each row; those with one class only have no AUC and are left out.
 
     Raises:
-        UndefinedMetric: no group has both classes, or a score is no number.
+        OnlyOneClass: no group has both classes.
+        UndefinedMetric: no rows, or a score that is not a number.
     """
     values, rows = group_aucs(labels, scores, np.unique(groups, return_inverse=True)[1])
     if not rows.any():
-        raise UndefinedMetric("no group has both classes")
+        raise OnlyOneClass("no group has both classes")
     return float(np.average(values, weights=rows))
 
 
@@ -127,18 +135,33 @@ def calibration_error(labels: Array, probabilities: Array, bins: int = 10) -> fl
     return float(np.average(np.abs(table["predicted"] - table["observed"]), weights=table["rows"]))
 
 
-def of_ranker(labels: Array, probabilities: Array, users: Array | None = None) -> dict[str, float]:
-    """`auc`, `logloss`, `calibration_error` and, where rows have users, `gauc` of a ranking model.
+def of_ranker(
+    labels: Array, probabilities: Array, users: Array | None = None
+) -> tuple[dict[str, float], dict[str, str]]:
+    """`auc`, `logloss`, `calibration_error` and, where rows have users, `gauc` of a ranking model: see `measured`.
 
     Raises:
-        UndefinedMetric: see `auc` and `gauc`.
+        UndefinedMetric: no rows, or a probability that is not a number.
     """
-    found = {
-        "auc": auc(labels, probabilities),
-        "logloss": log_loss(labels, probabilities),
-        "calibration_error": calibration_error(labels, probabilities),
+    measures: dict[str, Callable[[], float]] = {
+        "auc": lambda: auc(labels, probabilities),
+        "logloss": lambda: log_loss(labels, probabilities),
+        "calibration_error": lambda: calibration_error(labels, probabilities),
     }
-    return found if users is None else {**found, "gauc": gauc(labels, probabilities, users)}
+    if users is not None:
+        measures["gauc"] = lambda: gauc(labels, probabilities, users)
+    return measured(measures)
+
+
+def measured(measures: Mapping[str, Callable[[], float]]) -> tuple[dict[str, float], dict[str, str]]:
+    """The metrics that rows define, and of the others why they do not: those that need two classes have only one."""
+    found, absent = {}, {}
+    for name, measure in measures.items():
+        try:
+            found[name] = measure()
+        except OnlyOneClass as error:
+            absent[name] = str(error)
+    return found, absent
 
 
 def _checked(labels: Array, scores: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -13,8 +13,9 @@ import torch
 from onnxruntime import InferenceSession
 from threadpoolctl import threadpool_limits
 
+from recsys_assets.datasets.classes import OneClass
 from recsys_assets.features.schema import encode
-from recsys_assets.metrics import UndefinedMetric, auc
+from recsys_assets.metrics import auc
 from recsys_assets.models.lgbm import LgbmConfig, LgbmInputs
 from recsys_assets.training import checkpoint, onnx_trees
 from recsys_assets.training.lgbm import TREES, LgbmRanker
@@ -73,7 +74,7 @@ def test_as_many_rounds_as_validated_best_are_made_of_all_rows(ranker: LgbmRanke
 
 def test_validation_rows_of_one_class_are_refused() -> None:
     positives = VALIDATION.filter(pc.equal(VALIDATION["label"], 1))
-    with pytest.raises(UndefinedMetric):
+    with pytest.raises(OneClass, match="the validation part has one class only: all .* label 1"):
         LgbmRanker.fit("lgbm", SCHEMA, TRAIN, positives, QUICK)
 
 

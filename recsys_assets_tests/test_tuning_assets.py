@@ -14,6 +14,7 @@ import yaml
 
 from recsys_assets.assets.tracked import BEST
 from recsys_assets.assets.trials import SUMMARY, TRIALS
+from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.definitions import build_defs
@@ -26,8 +27,9 @@ READ = ['+key:"feature_schema"', '+key:"recall_samples"']  # and all that these 
 SPACE = """
 model_name: widedeep
 num_experiment: 3
+result_path: ${MY_S3_BUCKET}/widedeep
 dataset: {train: elsewhere/train.parquet}
-common_param: {batch: 512, epochs: 2}
+common_param: {batch: 512, epochs: 2, worker_count: 2}
 hyper_param:
   hidden: [[16], [16, 8]]
   adam_learning_rate: {low: 0.001, high: 0.03, log: true}
@@ -44,6 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("RECSYS_DATA", str(home))
         patch.setenv("RECSYS_PROFILE", "sample")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("MY_S3_BUCKET", str(home / "tuner"))
         (home / "widedeep.yaml").write_text(SPACE)
         (home / "itemcf.yaml").write_text(ITEMCF)
         tuned = bundled_profiles()["sample"].read_text(encoding="utf-8") + "\ntuned: [widedeep, itemcf]\n"
@@ -111,7 +114,18 @@ def test_the_trials_are_published_best_first(home: Path, tuned: dict[str, dg.Exe
     (event,) = tuned["widedeep"].asset_materializations_for_node("tune_widedeep")
     assert "| trial | state | auc | hidden | learning_rate |" in str(event.metadata["best trials"].value)
     assert str(event.metadata["settings"].value).startswith("![plot](data:image/png;base64,")
-    assert str(event.metadata["not used"].value).startswith("dataset:")
+    unused = "dataset: the asset reads its own data; worker_count: training is one process on this machine"
+    assert event.metadata["not used"].value == unused
+    copied = home / "tuner" / "widedeep" / "sample" / "tune_widedeep" / f"bizdate={DAY}"
+    assert event.metadata["results"].value == str(copied)
+    assert {path.name: file_hash(path) for path in copied.iterdir()} == partition.manifest.files
+
+
+def test_a_place_for_results_outside_is_refused_before_any_trial(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_S3_BUCKET", "s3://bucket")
+    monkeypatch.setattr(Ranking, "judge", lambda *_: pytest.fail("a trial was run"))
+    said = failures(run("tune_widedeep", space=str(home / "widedeep.yaml"), seed=7))["tune_widedeep"]
+    assert "result_path ${MY_S3_BUCKET}/widedeep is not a folder of this machine" in said
 
 
 def test_each_trial_is_an_mlflow_run_nested_in_that_of_the_asset(

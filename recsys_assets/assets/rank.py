@@ -4,7 +4,7 @@ A new ranker is a file in `models/`, its line in the registry there, and its lin
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pyarrow as pa
@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from recsys_assets.assets import show
 from recsys_assets.assets.features import SCHEMA
 from recsys_assets.assets.samples import RANKED_PARTS
-from recsys_assets.assets.tracked import ModelConfig, reported, trained, tuned
+from recsys_assets.assets.tracked import ModelConfig, configured, reported, tell_unmeasured, trained, tuned
 from recsys_assets.checks import Check, check_floor, lake_asset
+from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
@@ -59,10 +60,14 @@ def ranker(model: str, description: str) -> dg.AssetsDefinition:
         feature_schema: Partition,
     ) -> dg.MaterializeResult:
         config, best = tuned(context, lake, dataset.load(), model, config)
+        settings = configured(model, config)
+        require_both_classes({part: rank_samples.path(f"{part}.parquet") for part in RANKED_PARTS})
         with trained(context, lake, tracking, model, config, [rank_samples, feature_schema, *best]) as output:
             profile = dataset.load()
-            scored = _train(reported(context, tracking), config, model, output, rank_samples, feature_schema)
-            plots = _evaluate(output, profile, scored)
+            scored = _train(
+                reported(context, tracking), model, settings, config.seed, output, rank_samples, feature_schema
+            )
+            plots = _evaluate(context, output, profile, scored)
             tracking.log(output.manifest.metrics, output.draft.folder, plots)
         return output.result()
 
@@ -71,20 +76,19 @@ def ranker(model: str, description: str) -> dg.AssetsDefinition:
 
 def _train(
     on_epoch: Callable[[int, dict[str, float]], None],
-    config: ModelConfig,
     model: str,
+    settings: tuple[Any, Any],
+    seed: int,
     output: Output,
     rank_samples: Partition,
     feature_schema: Partition,
 ) -> pa.Table:
     """Fit on train and validation rows, write the model, score the test rows; returns the scored rows."""
-    from recsys_assets.models.registry import configured
     from recsys_assets.training import data, rankers
 
     schema = FeatureSchema.read(feature_schema.path(SCHEMA))
     train, validation, test = (rank_samples.path(f"{part}.parquet") for part in RANKED_PARTS)
-    network, training = configured(model, config.model, config.training)
-    ranker = rankers.fit(model, schema, train, validation, network, training, config.seed, on_epoch)
+    ranker = rankers.fit(model, schema, train, validation, *settings, seed, on_epoch)
     ranker.save(output.draft.folder)
     if (importance := ranker.importance()) is not None:
         pq.write_table(importance, output.path(IMPORTANCE))
@@ -98,11 +102,15 @@ def _train(
     return scored
 
 
-def _evaluate(output: Output, profile: Profile, scored: pa.Table) -> "dict[str, Figure]":
+def _evaluate(
+    context: dg.AssetExecutionContext, output: Output, profile: Profile, scored: pa.Table
+) -> "dict[str, Figure]":
     """Test metrics, the floor and the calibration plot, from the scored test rows; returns the plots."""
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
     users = numbered(scored["user_id"])[1] if profile.has_entities else None
-    output.manifest.metrics |= {f"test_{name}": value for name, value in of_ranker(labels, scores, users).items()}
+    found, absent = of_ranker(labels, scores, users)
+    output.manifest.metrics |= {f"test_{name}": value for name, value in found.items()}
+    tell_unmeasured(context, output, {f"test_{name}": reason for name, reason in absent.items()})
     check_floor(output, "auc_floor", output.manifest.metrics["validation_auc"], profile.bounds.min_auc)
     plots = {"calibration": show.calibration(calibration(labels, scores))}
     if output.path(IMPORTANCE).exists():

@@ -1,17 +1,20 @@
 """Recall: the two-tower models of a bizdate, one asset and one MLflow run each."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
 from recsys_assets.assets.features import SCHEMA
 from recsys_assets.assets.negatives import TABLE
-from recsys_assets.assets.tracked import ModelConfig, reported, trained, tuned
+from recsys_assets.assets.samples import RANKED_PARTS
+from recsys_assets.assets.tracked import ModelConfig, configured, reported, tell_unmeasured, trained, tuned
 from recsys_assets.checks import Check, check_floor, lake_asset
+from recsys_assets.datasets.classes import one_class
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
@@ -22,6 +25,7 @@ from recsys_assets.retrieval import weighted_items
 from recsys_assets.retrieval.interactions import read
 
 if TYPE_CHECKING:
+    from recsys_assets.training.loop import Fitted
     from recsys_assets.training.recall import Source
 
 RECALLERS = {
@@ -30,6 +34,7 @@ RECALLERS = {
     "dssm": "DSSM (Huang et al. 2013): an MLP a tower, softmax over the catalogue or a weighted sample of it.",
     "sasrec": "SASRec (Kang & McAuley 2018) with cross-entropy: a causal transformer over the history.",
 }
+FLOOR = Check("recall_floor", "the validation recall@20 reaches bounds.min_recall")
 INPUTS = ("recall_samples", "feature_schema", "negative_items", "users", "items")
 
 
@@ -42,7 +47,7 @@ def recaller(model: str, description: str) -> dg.AssetsDefinition:
         ins={name: dg.AssetIn(name) for name in INPUTS},
         kinds={"pytorch", "mlflow"},
         pool="training",
-        checks=[Check("recall_floor", "the validation recall@20 reaches bounds.min_recall")],
+        checks=[FLOOR],
     )
     def recall(
         context: dg.AssetExecutionContext,
@@ -53,8 +58,12 @@ def recaller(model: str, description: str) -> dg.AssetsDefinition:
         **inputs: Partition,
     ) -> dg.MaterializeResult:
         config, best = tuned(context, lake, dataset.load(), model, config)
+        settings = configured(model, config)
         with trained(context, lake, tracking, model, config, [*inputs.values(), *best]) as output:
-            _train(reported(context, tracking), config, model, dataset.load(), output, inputs)
+            learned = source(dataset.load(), inputs)
+            fitted = _train(reported(context, tracking), model, settings, config.seed, output, learned, inputs)
+            _judge(context, output, fitted, learned, inputs)
+            check_floor(output, FLOOR.name, fitted.best["validation_recall@20"], dataset.load().bounds.min_recall)
             tracking.log(output.manifest.metrics, output.draft.folder, {})
         return output.result()
 
@@ -63,26 +72,40 @@ def recaller(model: str, description: str) -> dg.AssetsDefinition:
 
 def _train(
     on_epoch: Callable[[int, dict[str, float]], None],
-    config: ModelConfig,
     model: str,
-    profile: Profile,
+    settings: tuple[Any, Any],
+    seed: int,
     output: Output,
-    inputs: dict[str, Partition],
-) -> None:
-    """Fit on train and validation rows, write the checkpoint, and the metrics of the epoch that was kept."""
-    from recsys_assets.models.registry import configured
+    learned: "Source",
+    inputs: Mapping[str, Partition],
+) -> "Fitted":
+    """Fit on train and validation rows, and write the checkpoint."""
     from recsys_assets.training import checkpoint, recall
 
-    learned = source(profile, inputs)
-    network, training = configured(model, config.model, config.training)
     features = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
-    fitted = recall.fit(model, features, learned, network, training, config.seed, on_epoch)
+    fitted = recall.fit(model, features, learned, *settings, seed, on_epoch)
     checkpoint.save(output.draft.folder, fitted)
     # The loss has a scale of its own: it is in the log and in MLflow.
     judged = [{name: value for name, value in epoch.items() if name != recall.LOSS} for epoch in fitted.history]
     output.metadata["training"] = show.lines("on validation rows", "epoch", judged)
+    return fitted
+
+
+def _judge(
+    context: dg.AssetExecutionContext,
+    output: Output,
+    fitted: "Fitted",
+    learned: "Source",
+    inputs: Mapping[str, Partition],
+) -> None:
+    """The metrics of the epoch that was kept; which rows of one class a model that learns labels has met."""
+    from recsys_assets.training import recall
+
     output.manifest.metrics = recall.judged(fitted, learned)
-    check_floor(output, "recall_floor", fitted.best["validation_recall@20"], profile.bounds.min_recall)
+    if recall.two_tower(fitted).labelled:
+        rows = pq.read_table(inputs["recall_samples"].path(ROWS), columns=["label", "timestamp", "part"])
+        parts = {part: one_class(rows.filter(pc.equal(rows["part"], part))) for part in RANKED_PARTS}
+        tell_unmeasured(context, output, {f"{part}_auc": said for part, said in parts.items() if said})
 
 
 def source(profile: Profile, inputs: Mapping[str, Partition]) -> "Source":

@@ -5,7 +5,7 @@ A row is its own sample: its features came with it, and nobody's history is behi
 
 import dagster as dg
 
-from recsys_assets.assets.samples import RANKED_PARTS, rows_and_positives, write_parts, write_splits
+from recsys_assets.assets.samples import BOTH_CLASSES, RANKED_PARTS, rows_and_positives, write_parts, write_splits
 from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.duck import connect, one, scan
 from recsys_assets.datasets.ingest import ROWS
@@ -51,6 +51,7 @@ def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset)
     checks=[
         Check("no_nulls", "no key or label is null"),
         Check("rows_match_splits", "each part has the rows and positives of `splits`"),
+        BOTH_CLASSES,
     ],
 )
 def rank_samples(

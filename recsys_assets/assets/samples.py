@@ -8,6 +8,7 @@ import duckdb
 
 from recsys_assets.assets import show
 from recsys_assets.checks import Check, check_label_rate, check_no_nulls, check_unique, lake_asset
+from recsys_assets.datasets.classes import one_class
 from recsys_assets.datasets.duck import connect, one, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
@@ -18,6 +19,7 @@ from recsys_assets.lake import Partition
 from recsys_assets.resources import Dataset, LakeStore
 
 RANKED_PARTS = ("train", "validation", "test")
+BOTH_CLASSES = Check("parts_have_both_classes", "ranking models can be trained, chosen and tested", blocking=False)
 
 
 @lake_asset(
@@ -56,6 +58,7 @@ def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset)
         Check("no_nulls", "no key or label is null"),
         Check("rows_match_splits", "each part has the rows and positives of `splits`"),
         Check("features_know_only_the_past", "counted anew, no row's features use it or a later row"),
+        BOTH_CLASSES,
     ],
 )
 def rank_samples(
@@ -132,11 +135,14 @@ def write_splits(
 def write_parts(
     output: Output, connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], keys: list[str]
 ) -> list[Path]:
-    """Write the rows of each part to a file of its own; their numbers, the check of their keys, and a preview."""
+    """Write the rows of each part to a file of its own; their numbers, checks of their keys and labels, a preview."""
     files = {part: output.path(f"{part}.parquet") for part in queries}
     rows = {part: write_parquet(connection, query, files[part]) for part, query in queries.items()}
     output.manifest.rows = sum(rows.values())
     output.manifest.metrics = {f"{part}_rows": float(count) for part, count in rows.items()}
+    of_one = {part: said for part, file in files.items() if (said := one_class(file))}
+    output.manifest.metrics |= {f"{part}_classes": 1.0 if part in of_one else 2.0 for part in files}
+    output.check(BOTH_CLASSES.name, not of_one, **of_one)
     written = list(files.values())
     check_no_nulls(output, connection, scan(written), [*keys, "label"])
     output.metadata["preview"] = show.preview(connection, f"FROM {scan([files['train']])}", 5)

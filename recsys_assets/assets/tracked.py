@@ -1,6 +1,6 @@
 """What all assets of trained models share: configuration, tuned settings, a partition written inside one MLflow run."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ class NotTuned(LookupError):
 class Seeded(dg.Config):
     """What the configurations of everything that is trained have."""
 
-    seed: int = Field(default=1, description="of initial weights, dropout, negatives and the order of rows")
+    seed: int = Field(default=1, ge=0, description="of initial weights, dropout, negatives and the order of rows")
 
 
 class ModelConfig(Seeded):
@@ -60,6 +60,21 @@ def reported(context: dg.AssetExecutionContext, tracking: Tracking) -> Callable[
         context.log.info(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
 
     return on_epoch
+
+
+def configured(model: str, config: ModelConfig) -> tuple[Any, Any]:
+    """Hyper-parameters of the network and of its training: see `registry.configured`."""
+    from recsys_assets.models import registry
+
+    return registry.configured(model, config.model, config.training)
+
+
+def tell_unmeasured(context: dg.AssetExecutionContext, output: Output, absent: Mapping[str, str]) -> None:
+    """Say in the run's log and in the metadata which metrics the rows do not define, and why."""
+    if absent:
+        said = "; ".join(f"{metric}: {reason}" for metric, reason in absent.items())
+        context.log.warning(f"not measured: {said}")
+        output.metadata["not measured"] = said
 
 
 def tuned(

@@ -1,7 +1,7 @@
 """What a tuning publishes of its trials: files, metrics, tables and a plot."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -11,7 +11,8 @@ import yaml
 from recsys_assets.assets import show
 from recsys_assets.assets.tracked import BEST
 from recsys_assets.io_managers import Output
-from recsys_assets.tuning.form import UNUSED, Form
+from recsys_assets.tuning.form import Form
+from recsys_assets.tuning.metaspore import told
 from recsys_assets.tuning.objectives import Tuned
 from recsys_assets.tuning.space import Space, arranged
 from recsys_assets.tuning.trial import Trial
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUMMARY, SPACE, TRIALS = "summary.yaml", "space.yaml", "trials.parquet"
+FILES = (SUMMARY, BEST, SPACE, TRIALS)
 SHOWN = 10
 _COLUMNS = pa.schema(
     [
@@ -72,18 +74,23 @@ def write(output: Output, trials: Sequence[Trial], tuned: Tuned, form: Form) -> 
     pq.write_table(pa.Table.from_pylist(rows, _COLUMNS), output.path(TRIALS), compression="zstd")
 
 
-def describe(output: Output, trials: Sequence[Trial], searched: Space, form: Form, metric: str) -> "Figure":
-    """The best trials as a table, how the settings go with the metric as a plot (returned), keys that were not used."""
+def describe(
+    output: Output, trials: Sequence[Trial], searched: Space, unused: Mapping[str, str], metric: str
+) -> "Figure":
+    """The best trials as a table, how the settings go with the metric as a plot (returned), what was not used."""
     names = list(searched.distributions())
-    rows = [(trial.number, trial.state, trial.value, *(trial.drawn[name] for name in names)) for trial in trials]
+    rows = [
+        (trial.number, trial.state, "" if trial.value is None else trial.value, *(trial.drawn[name] for name in names))
+        for trial in trials
+    ]
     output.metadata["best trials"] = show.table(["trial", "state", metric, *names], rows[:SHOWN])
     complete = [trial for trial in trials if trial.state == "complete"]
     columns: dict[str, list[Any]] = {name: [trial.drawn[name] for trial in complete] for name in names}
     log = {name for name, each in searched.ranges.items() if each.log}
     figure = show.parallel("complete trials", {**columns, metric: [trial.value for trial in complete]}, log)
     output.metadata["settings"] = show.picture(figure)
-    if unused := [key for key in UNUSED if getattr(form, key)]:
-        output.metadata["not used"] = f"{', '.join(unused)}: the asset knows its data and its place"
+    if unused:
+        output.metadata["not used"] = told(unused)
     return figure
 
 

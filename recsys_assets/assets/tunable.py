@@ -8,6 +8,7 @@ from recsys_assets.assets import funnel_lists, i2i, rank, recall
 from recsys_assets.assets.features import SCHEMA
 from recsys_assets.assets.samples import RANKED_PARTS
 from recsys_assets.checks import Check
+from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
@@ -18,7 +19,6 @@ from recsys_assets.retrieval.lists import Lists
 from recsys_assets.tuning.merging import Merging
 from recsys_assets.tuning.model_objectives import Ranking, TwoTowers
 from recsys_assets.tuning.objectives import ItemToItem, Tuned
-from recsys_assets.tuning.space import bundled_spaces
 
 Inputs = Mapping[str, Partition]
 
@@ -42,8 +42,9 @@ class Kind:
 
 def _ranking(model: str, _: Profile, seed: int, inputs: Inputs) -> Tuned:
     schema = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
-    train, validation, test = (inputs["rank_samples"].path(f"{part}.parquet") for part in RANKED_PARTS)
-    return Ranking(model, schema, train, validation, test, seed)
+    parts = {part: inputs["rank_samples"].path(f"{part}.parquet") for part in RANKED_PARTS}
+    require_both_classes(parts)
+    return Ranking(model, schema, *parts.values(), seed)
 
 
 def _two_towers(model: str, profile: Profile, seed: int, inputs: Inputs) -> Tuned:
@@ -83,5 +84,4 @@ MODELS = {
         (("funnel",), _FUNNEL),
     )
     for model in models
-    if model in bundled_spaces()
 }

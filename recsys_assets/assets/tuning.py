@@ -5,6 +5,7 @@ These assets cost as much as all their trials: they run when they are named, and
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,12 +16,15 @@ from recsys_assets.assets import trials
 from recsys_assets.assets.tracked import Seeded, trained
 from recsys_assets.assets.tunable import MODELS, Kind
 from recsys_assets.checks import check_floor, lake_asset
+from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output
 from recsys_assets.lake import Partition
 from recsys_assets.resources import Dataset, LakeStore, Tracking
 from recsys_assets.settings import settings
-from recsys_assets.tuning import form, study
-from recsys_assets.tuning.space import Space, bundled_spaces, space
+from recsys_assets.tuning import form, results, study
+from recsys_assets.tuning.form import Form
+from recsys_assets.tuning.metaspore import told
+from recsys_assets.tuning.space import Sections, Space, bundled_spaces, space, unused
 from recsys_assets.tuning.trial import Trial, ranked
 
 
@@ -57,7 +61,10 @@ def tuner(model: str, kind: Kind) -> dg.AssetsDefinition:
         profile = dataset.load()
         read = form.read(settings().home / config.space if config.space else bundled_spaces()[model])
         tuned = kind.make(model, profile, config.seed, inputs)
-        searched = space(read, model, tuned.sections)
+        searched, copied_to = space(read, model, tuned.sections), _copy_place(context, profile, read)
+        left_out = _left_out(read, tuned.sections)
+        if left_out:
+            context.log.info(f"not used of the search space: {told(left_out)}")
         with trained(context, lake, tracking, model, config, list(inputs.values())) as output:
             storage, name = _storage(output, searched), f"validation_{tuned.metric}"
 
@@ -69,13 +76,31 @@ def tuner(model: str, kind: Kind) -> dg.AssetsDefinition:
             found = ranked(study.run(searched, tuned.judge, storage, wanted, config.seed, on_trial))
             judged = trials.measure(output, found, tuned)
             trials.write(output, found, tuned, read)
-            plots = {"settings": trials.describe(output, found, searched, read, tuned.metric)}
+            plots = {"settings": trials.describe(output, found, searched, left_out, tuned.metric)}
             check_floor(output, kind.floor.name, judged[name], kind.bound(profile))
             tracking.log(judged, output.draft.folder, plots)
+            if copied_to:
+                results.copy(map(output.path, trials.FILES), copied_to)
+                output.metadata["results"] = dg.MetadataValue.path(str(copied_to))
         shutil.rmtree(storage.parent)  # the partition has it all
         return output.result()
 
     return tune
+
+
+def _copy_place(context: dg.AssetExecutionContext, profile: Profile, read: Form) -> Path | None:
+    """Where the results are copied to, if the space names a place whose variables are set."""
+    if not read.result_path or results.unset(read.result_path, os.environ):
+        return None
+    below = f"{profile.name}/{context.asset_key.to_user_string()}/bizdate={context.partition_key}"
+    return results.place(read.result_path, below, settings(), os.environ)
+
+
+def _left_out(read: Form, sections: Sections) -> dict[str, str]:
+    """What is in the space and not used, and why."""
+    names = results.unset(read.result_path or "", os.environ)
+    why = {"result_path": f"{', '.join(names)} is not set, so the results are in the lake only"} if names else {}
+    return unused(read, sections) | why
 
 
 def _storage(output: Output, searched: Space) -> Path:

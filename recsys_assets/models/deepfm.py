@@ -13,17 +13,18 @@ from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.layers import DropIds, Embed, Mlp, Normalise, OwnTerms, Table
+from recsys_assets.training.config import Count, Dropped
 
 
 @dataclass(frozen=True)
 class DeepFmConfig:
     """Hyper-parameters of the network."""
 
-    embedding: int = 16  # width of the embeddings of ids
-    side_embedding: int = 16  # width of those of all other fields
-    hidden: tuple[int, ...] = (256, 128)  # widths of the deep part's layers
+    embedding: Count = 16  # width of the embeddings of ids
+    side_embedding: Count = 16  # width of those of all other fields
+    hidden: tuple[Count, ...] = (256, 128)  # widths of the deep part's layers
     deep_embeddings: bool = True  # the MLP takes the embeddings too, not the numbers alone
-    id_dropout: float = 0.1  # share of ids shown as unknown in training, so that new users and items score well
+    id_dropout: Dropped = 0.1  # share of ids shown as unknown in training, so that new users and items score well
 
 
 class DeepFm(nn.Module):

@@ -9,17 +9,18 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.layers import Embed, Mlp, Table
 from recsys_assets.models.losses import softmax_loss
 from recsys_assets.models.towers import Batch, TwoTower, newest
+from recsys_assets.training.config import Count, Positive
 
 
 @dataclass(frozen=True)
 class DssmConfig:
     """Hyper-parameters of the network."""
 
-    width: int = 64  # of the vectors that are served
-    embedding: int = 64  # of every embedding
-    hidden: tuple[int, ...] = (256, 128)  # widths of each tower's layers
-    history: int = 20  # newest items that the user tower takes the mean of
-    temperature: float = 0.05  # cosines are divided by it
+    width: Count = 64  # of the vectors that are served
+    embedding: Count = 64  # of every embedding
+    hidden: tuple[Count, ...] = (256, 128)  # widths of each tower's layers
+    history: Count = 20  # newest items that the user tower takes the mean of
+    temperature: Positive = 0.05  # cosines are divided by it
 
 
 class Dssm(TwoTower):

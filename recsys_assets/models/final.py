@@ -11,14 +11,15 @@ With a second branch the logit is the mean of the two, and each also learns the 
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.layers import DropIds, Dropout, Embed, Normalise, OwnTerms, bfloat16_in_training
-from recsys_assets.training.config import ConfigError
+from recsys_assets.training.config import ConfigError, Count, Dropped
 
 Definition = Literal["fuxictr", "paper", "mindspore"]
 Residual = Literal["concat", "sum"]
@@ -31,16 +32,16 @@ class FinalConfig:
     Validation AUC on MovieLens 1M: 0.8252 with dropout and gating, 0.8230 with neither.
     """
 
-    embedding: int = 16  # width of every embedding
-    branch1: tuple[int, ...] = (256, 128)  # widths of the first branch's layers
-    branch2: tuple[int, ...] = (256, 128)  # of the second's; none: there is no second
-    dropout1: float | tuple[float, ...] = 0.2  # share dropped after all layers of the first branch, or after each
-    dropout2: float | tuple[float, ...] = 0.2  # of the second
+    embedding: Count = 16  # width of every embedding
+    branch1: Annotated[tuple[Count, ...], Field(min_length=1)] = (256, 128)  # widths of the first branch's layers
+    branch2: tuple[Count, ...] = (256, 128)  # of the second's; none: there is no second
+    dropout1: Dropped | tuple[Dropped, ...] = 0.2  # share dropped after all layers of the first branch, or after each
+    dropout2: Dropped | tuple[Dropped, ...] = 0.2  # of the second
     definition: Definition = "fuxictr"
     residual: Residual = "concat"  # of the definition fuxictr
     relu: bool = False  # after each layer of the definition fuxictr, as in its published runs
     gating: bool = True  # the first branch also takes the embeddings times gates, a linear map over the fields
-    id_dropout: float = 0.1  # share of ids shown as unknown in training, so that new users and items score well
+    id_dropout: Dropped = 0.1  # share of ids shown as unknown in training, so that new users and items score well
 
     def __post_init__(self) -> None:
         if self.definition not in get_args(Definition) or self.residual not in get_args(Residual):

@@ -6,21 +6,25 @@ is a bias that the vectors carry, so that their inner product is the model's own
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.layers import Table
 from recsys_assets.models.towers import Batch, TwoTower
+from recsys_assets.training.config import Count
 
 
 @dataclass(frozen=True)
 class FmConfig:
     """Hyper-parameters of the network."""
 
-    width: int = 16  # of the vectors that are served: two floats are the biases, the others the factors
-    history: int = 1  # items of the history the tower is given; a factorisation machine does not read them
+    # Of the vectors that are served: two floats are the biases, the others the factors.
+    width: Annotated[Count, Field(ge=3)] = 16
+    history: Count = 1  # items of the history the tower is given; a factorisation machine does not read them
 
 
 class Fm(TwoTower):

@@ -7,12 +7,15 @@ sorted vocabulary, 0 for an unknown one; a 1 for each value of a multi-valued fe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.layers import OwnTerms
+from recsys_assets.training.config import Count, CountOrNone, NotNegative, Positive
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,16 @@ class LgbmConfig:
     0.8067, and cost 0.003 as a LightGBM category.
     """
 
-    learning_rate: float = 0.1  # share of each tree that is added
-    leaves: int = 31  # at most, of a tree
-    min_rows: int = 500  # rows in a leaf, at least
-    l2: float = 10.0  # added to the sum of second derivatives in a leaf
-    feature_fraction: float = 0.3  # of the columns, drawn for each tree
-    multi_hot: int = 256  # values of a multi-valued feature, at most, for it to be used
-    bins: int = 63  # distinct values of a column that a split can tell apart
-    step: int = 20  # trees between two looks at the validation rows: an epoch
-    epochs: int = 100  # at most
-    patience: int = 3  # epochs without a better validation AUC before it stops
+    learning_rate: Positive = 0.1  # share of each tree that is added
+    leaves: Annotated[Count, Field(ge=2, le=131072)] = 31  # at most, of a tree
+    min_rows: Count = 500  # rows in a leaf, at least
+    l2: NotNegative = 10.0  # added to the sum of second derivatives in a leaf
+    feature_fraction: Annotated[Positive, Field(le=1)] = 0.3  # of the columns, drawn for each tree
+    multi_hot: CountOrNone = 256  # values of a multi-valued feature, at most, for it to be used
+    bins: Annotated[Count, Field(ge=2)] = 63  # distinct values of a column that a split can tell apart
+    step: Count = 20  # trees between two looks at the validation rows: an epoch
+    epochs: Count = 100  # at most
+    patience: CountOrNone = 3  # epochs without a better validation AUC before it stops
 
 
 @dataclass(frozen=True)

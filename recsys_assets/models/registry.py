@@ -5,6 +5,7 @@ A ranking model is an nn.Module made of (schema, config) that gives logits (N,) 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any, Literal, NamedTuple, cast
 
 from torch import nn
@@ -99,7 +100,11 @@ def configured(name: str, network: Mapping[str, Any], training: Mapping[str, Any
 
     Raises:
         UnknownModel: there is none of this name.
-        ConfigError: a setting that does not exist.
+        ConfigError: a setting that does not exist, or a value that it cannot have.
     """
-    made = entry(name)
-    return filled(made.config(), network), filled(made.training, training)
+    defaults = {"model": entry(name).config(), "training": entry(name).training}
+    homes = {setting.name: part for part, made in defaults.items() for setting in fields(made)}
+    return (
+        filled(defaults["model"], network, f"{name}: model", homes),
+        filled(defaults["training"], training, f"{name}: training", homes),
+    )

@@ -13,17 +13,22 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.layers import Dropout, Table, bfloat16_in_training
 from recsys_assets.models.losses import softmax_loss
 from recsys_assets.models.towers import Batch, TwoTower, newest
+from recsys_assets.training.config import ConfigError, Count, Dropped
 
 
 @dataclass(frozen=True)
 class SasRecConfig:
     """Hyper-parameters of the network."""
 
-    width: int = 128  # of all vectors
-    history: int = 200  # newest items that are read
-    blocks: int = 2
-    heads: int = 4
-    dropout: float = 0.2
+    width: Count = 128  # of all vectors
+    history: Count = 200  # newest items that are read
+    blocks: Count = 2
+    heads: Count = 4
+    dropout: Dropped = 0.2
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}: each head reads as much")
 
 
 class SasRec(TwoTower):

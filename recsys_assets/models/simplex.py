@@ -1,24 +1,27 @@
 """SimpleX (Mao et al. 2021): a user vector and the mean of the history, under the cosine contrastive loss."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.layers import Table
 from recsys_assets.models.towers import Batch, TwoTower, mean_of
+from recsys_assets.training.config import Count, NotNegative, Share
 
 
 @dataclass(frozen=True)
 class SimplexConfig:
     """Hyper-parameters of the network and its loss."""
 
-    width: int = 64  # of all vectors
-    history: int = 10  # newest items that the user tower takes the mean of
-    user_share: float = 0.5  # g: of the user's own vector, beside the history's
-    margin: float = 0.4  # m: a negative whose cosine is below it costs nothing
-    negative_weight: float = 10.0  # w: of the mean over the negatives, beside the positive
+    width: Count = 64  # of all vectors
+    history: Count = 10  # newest items that the user tower takes the mean of
+    user_share: Share = 0.5  # g: of the user's own vector, beside the history's
+    margin: Annotated[float, Field(ge=-1, le=1)] = 0.4  # m: a negative whose cosine is below it costs nothing
+    negative_weight: NotNegative = 10.0  # w: of the mean over the negatives, beside the positive
 
 
 class Simplex(TwoTower):

@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.layers import Crosses, DropIds, Embed, Mlp, Normalise, OwnTerms, Table
+from recsys_assets.training.config import Count, Dropped
 
 
 @dataclass(frozen=True)
 class WideDeepConfig:
     """Hyper-parameters of the network."""
 
-    embedding: int = 16  # width of every embedding
-    hidden: tuple[int, ...] = (256, 128)  # widths of the deep part's layers
-    id_dropout: float = 0.1  # share of ids shown as unknown in training, so that new users and items score well
-    buckets: int = 1 << 18  # most rows that one cross takes in the wide part
+    embedding: Count = 16  # width of every embedding
+    hidden: tuple[Count, ...] = (256, 128)  # widths of the deep part's layers
+    id_dropout: Dropped = 0.1  # share of ids shown as unknown in training, so that new users and items score well
+    buckets: Count = 1 << 18  # most rows that one cross takes in the wide part
 
 
 class WideDeep(nn.Module):

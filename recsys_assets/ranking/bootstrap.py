@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys_assets.metrics import UndefinedMetric, group_aucs, row_losses
+from recsys_assets.metrics import OnlyOneClass, group_aucs, row_losses
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -78,20 +78,26 @@ def resampled(
     rows, loss = np.bincount(users).astype(np.float64), np.bincount(users, loss).astype(np.float64)
     inside, judged = group_aucs(labels, scores, users)
     by_user = [
-        (auc_of(weights[users]), weights @ (inside * judged) / (weights @ judged), weights @ loss / (weights @ rows))
+        (auc_of(weights[users]), _mean(inside, weights * judged), weights @ loss / (weights @ rows))
         for weights in draws(len(rows), count, seed)
     ]
     return dict(zip(("test_auc", "test_gauc", "test_logloss"), np.array(by_user).T, strict=True))
+
+
+def _mean(values: Floats, weights: Floats) -> float:
+    """The weighted mean; NaN where nothing has weight."""
+    total = weights.sum()
+    return float(weights @ values / total) if total else float("nan")
 
 
 def interval(values: Floats, level: float = LEVEL) -> Interval:
     """The middle `level` of the draws that define the figure.
 
     Raises:
-        UndefinedMetric: no draw does.
+        OnlyOneClass: no draw does.
     """
     known = values[np.isfinite(values)]
     if not known.size:
-        raise UndefinedMetric("no draw of rows has both classes")
+        raise OnlyOneClass("no draw of rows has both classes")
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))

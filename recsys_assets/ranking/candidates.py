@@ -77,12 +77,19 @@ def _manifest(lake: Lake, asset: str, bizdate: str) -> Manifest | str:
         return f"the manifest of {asset} {bizdate} cannot be read"
 
 
+def _of_one_class(samples: Manifest) -> str:
+    """Why no ranker can be trained on the samples, where that is so."""
+    parts = [name.removesuffix("_classes") for name, classes in samples.metrics.items() if name.endswith("_classes")]
+    short = [part for part in parts if samples.metrics[f"{part}_classes"] < 2]
+    return f": {samples.asset} has one class only in its {' and '.join(short)} part" if short else ""
+
+
 def _objections(found: Found, file: str) -> Iterator[str]:
     """Why the model of these partitions, in the order of their making, may not be served."""
     known: list[Manifest] = []
     for asset, manifest in found.items():
         if isinstance(manifest, str):
-            yield manifest
+            yield manifest + "".join(_of_one_class(each) for each in known)
             return
         if manifest.failed_checks:
             yield f"{asset} failed {', '.join(manifest.failed_checks)}"
@@ -90,7 +97,7 @@ def _objections(found: Found, file: str) -> Iterator[str]:
     samples, ranker, onnx = known
     for made, source in ((ranker, samples), (onnx, ranker)):
         if not made.is_made_from(source):
-            yield f"{made.asset} was not made from the present {source.asset}"
+            yield f"{made.asset} was not made from the present {source.asset}{_of_one_class(samples)}"
     if not math.isfinite(ranker.metrics.get(METRIC, math.nan)):
         yield f"{ranker.asset} has no {METRIC}"
     if file not in onnx.files:

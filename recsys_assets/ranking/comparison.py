@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from recsys_assets.ranking.bootstrap import DRAWS, Floats, Interval, Ints, interval, resampled
 
 Intervals = dict[str, dict[str, Interval]]
@@ -31,7 +33,7 @@ def compare(
     count: int = DRAWS,
     seed: int = 1,
 ) -> Comparison:
-    """Intervals of each ranker's figures, and of its differences to one of them.
+    """Intervals of each ranker's figures and of its differences to one of them, where draws define the figure.
 
     Args:
         labels: (N,) 0 or 1.
@@ -42,11 +44,12 @@ def compare(
         seed: of the draws.
     """
     drawn = {model: resampled(labels, each, users, count, seed) for model, each in scores.items()}
+    known = [metric for metric, values in drawn[reference].items() if np.isfinite(values).any()]
     return Comparison(
         reference,
-        {model: {metric: interval(values) for metric, values in each.items()} for model, each in drawn.items()},
+        {model: {metric: interval(each[metric]) for metric in known} for model, each in drawn.items()},
         {
-            model: {metric: interval(values - drawn[reference][metric]) for metric, values in each.items()}
+            model: {metric: interval(each[metric] - drawn[reference][metric]) for metric in known}
             for model, each in drawn.items()
             if model != reference
         },

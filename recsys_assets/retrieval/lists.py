@@ -142,7 +142,7 @@ def curves(items: Ints, queries: Queries, longest: int) -> dict[str, npt.NDArray
         UndefinedMetric: there is no query.
     """
     if not len(queries):
-        raise UndefinedMetric("no query to judge: no user has a new positive in the part that is asked about")
+        raise UndefinedMetric(f"no query to judge: no user has a new positive in the {queries.part} part")
     found = by_query(items, queries, longest)
     hitrate = found.pop("hits").sum(axis=0) / queries.truth_sizes.sum()
     return {"hitrate": hitrate, **{metric: each.mean(axis=0) for metric, each in found.items()}}

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import of_ranker
 from recsys_assets.models.registry import MODELS, configured
@@ -74,6 +75,8 @@ def main(**given: Any) -> None:
 def run(flags: Flags) -> None:
     """Train, write the model, print its metrics."""
     given = chosen(flags)
+    parts = {"train": flags.train, "validation": flags.validation, "test": flags.test}
+    require_both_classes({part: file for part, file in parts.items() if file})
     schema = FeatureSchema.read(flags.schema)
     settings = configured(flags.model, given["model"], given["training"])
     with together(), trainer.untrained(flags.model, schema, *settings, flags.seed) as fitted:
@@ -95,16 +98,31 @@ def chosen(flags: Flags) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: a setting of neither.
     """
-    given: Mapping[str, Any] = yaml.safe_load(flags.config.read_text(encoding="utf-8")) if flags.config else {}
-    found = {part: dict(given.get(part, {})) for part in ("model", "training")}
+    given = _read(flags.config) if flags.config else {}
+    found = {part: dict(given.get(part) or {}) for part in ("model", "training")}
     if others := given.keys() - found.keys():
-        raise ConfigError(f"{flags.config} has {sorted(others)}: it may have model and training")
+        raise ConfigError(f"{flags.config} has {sorted(map(str, others))}: it may have model and training")
     for text in flags.settings:
         part, dot, name = text.partition("=")[0].partition(".")
         if part not in found or not dot or "=" not in text:
             raise ConfigError(f"--set {text}: write model.NAME=VALUE or training.NAME=VALUE")
         found[part][name] = yaml.safe_load(text.partition("=")[2])
     return found
+
+
+def _read(file: Path) -> Mapping[str, Mapping[str, Any]]:
+    """The file of `--config`.
+
+    Raises:
+        ConfigError: it is not YAML, or no mapping of mappings.
+    """
+    try:
+        given = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(given, dict) or not all(isinstance(each or {}, dict) for each in given.values()):
+        raise ConfigError(f"{file} is not of the form `model: {{hidden: [128]}}`, `training: {{epochs: 3}}`")
+    return given
 
 
 def told(epoch: int, metrics: Metrics) -> None:
@@ -120,7 +138,10 @@ def judged(fitted: Fitted, file: Path) -> Metrics:
     users = None
     if "user_id" in pq.read_schema(file).names:
         users = numbered(pq.read_table(file, columns=["user_id"])["user_id"])[1]
-    return of_ranker(labels, scores, users)
+    found, absent = of_ranker(labels, scores, users)
+    for metric, reason in absent.items():
+        click.echo(f"no {metric}: {reason}", err=True)
+    return found
 
 
 def show(metrics: dict[str, Metrics], number: int) -> None:

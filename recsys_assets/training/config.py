@@ -1,30 +1,48 @@
-"""Hyper-parameters of trainings, with the defaults that held on MovieLens 1M."""
+"""Hyper-parameters: what values they may have, and those of trainings with the defaults that held on MovieLens 1M."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 NegativesKind = Literal["auto", "all", "in_batch", "uniform", "popularity", "table"]
 C = TypeVar("C")
 
 
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is not a number")
+    return value
+
+
+# The kinds of numbers that settings are. A text that YAML makes of 1e-5 counts as the number it shows.
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
+CountOrNone = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
+Dropped = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
+
+
 class ConfigError(ValueError):
-    """A hyper-parameter that does not exist."""
+    """A hyper-parameter that does not exist, or a value that it cannot have; the message names it and its model."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """Hyper-parameters of the training, the same for every model."""
 
-    batch: int = 4096  # rows a step
-    epochs: int = 20  # at most
-    patience: int = 2  # epochs without a better validation metric before it stops
-    learning_rate: float = 4e-3  # of Adam, reached after `warmup`
-    warmup: int = 50  # steps from 0 to the full learning rate
-    recency: float = 8.0  # eta of the weights' average: the larger, the more the newest steps count
-    l2: float = 3e-5  # added to the gradient of embedding tables, times the weight
-    clip: float = 10.0  # largest norm of the gradient
-    last_rate: float = 1.0  # of the learning rate, in the last pass over the validation rows
+    batch: Count = 4096  # rows a step
+    epochs: Count = 20  # at most
+    patience: CountOrNone = 2  # epochs without a better validation metric before it stops
+    learning_rate: Positive = 4e-3  # of Adam, reached after `warmup`
+    warmup: Count = 50  # steps from 0 to the full learning rate
+    recency: NotNegative = 8.0  # eta of the weights' average: the larger, the more the newest steps count
+    l2: NotNegative = 3e-5  # added to the gradient of embedding tables, times the weight
+    clip: Positive = 10.0  # largest norm of the gradient
+    last_rate: NotNegative = 1.0  # of the learning rate, in the last pass over the validation rows
 
 
 @dataclass(frozen=True)
@@ -37,18 +55,49 @@ class RecallTraining(TrainingConfig):
     """
 
     negatives: NegativesKind = "auto"
-    sampled: int = 4096  # negatives drawn a step, shared by its rows
-    whole_catalogue: int = 30_000  # items up to which a softmax over all costs less than the rest of a step
+    sampled: Count = 4096  # negatives drawn a step, shared by its rows
+    whole_catalogue: CountOrNone = 30_000  # items up to which a softmax over all costs less than the rest of a step
 
 
-def filled(defaults: C, values: Mapping[str, Any]) -> C:
+def filled(defaults: C, values: Mapping[str, Any], owner: str, elsewhere: Mapping[str, str] | None = None) -> C:
     """A config dataclass with some values set; lists become tuples, which JSON and YAML lack.
 
+    Args:
+        defaults: the settings as they are where nothing is set.
+        values: the settings that differ.
+        owner: whose settings they are, for messages: "sasrec: model".
+        elsewhere: the settings of the same model that belong to another section, by name.
+
     Raises:
-        ConfigError: it has no such setting.
+        ConfigError: a setting does not exist, or cannot have its value; all of them are named in one line.
     """
-    known = {setting.name for setting in fields(defaults)}  # type: ignore[arg-type]
-    if unknown := values.keys() - known:
-        raise ConfigError(f"{type(defaults).__name__} has no {sorted(unknown)}: its settings are {sorted(known)}")
-    changed = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return replace(defaults, **changed)  # type: ignore[type-var]
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{owner}: {values!r} is not a mapping of settings to values")
+    own = {setting.name: getattr(defaults, setting.name) for setting in fields(defaults)}  # type: ignore[arg-type]
+    if unknown := [str(name) for name in values if name not in own]:
+        raise ConfigError("; ".join(f"{owner}.{name} {missing(name, own, elsewhere or {})}" for name in unknown))
+    try:
+        made: C = TypeAdapter(type(defaults)).validate_python({**own, **values})
+    except ValidationError as error:
+        raise ConfigError("; ".join(f"{owner}{fault}" for fault in faults(error))) from error
+    return made
+
+
+def faults(error: ValidationError) -> list[str]:
+    """What a validation found, one text a setting: `.width = 'wide': it must be a valid integer`."""
+    found: dict[str, str] = {}
+    for each in error.errors():
+        name, *places = each["loc"] or ("",)
+        place = "".join(f"[{part}]" for part in places if isinstance(part, int))
+        said = each["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+        found.setdefault(str(name), f".{name}{place} = {each['input']!r}: {said}" if name else f": {said}")
+    return list(found.values())
+
+
+def missing(name: str, known: Collection[str], elsewhere: Mapping[str, str] | None = None) -> str:
+    """Why a setting of this name cannot be set: it belongs elsewhere, or the names that come near."""
+    if elsewhere and name in elsewhere:
+        return f"does not exist: {name} is a setting of `{elsewhere[name]}`"
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"does not exist: {hint}there are {', '.join(sorted(known))}" if known else "does not exist: there are none"

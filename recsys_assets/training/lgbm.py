@@ -20,8 +20,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import Encoded, FeatureSchema
-from recsys_assets.metrics import auc
 from recsys_assets.models.lgbm import LgbmConfig, LgbmInputs
 from recsys_assets.models.registry import entry, read_by
 from recsys_assets.training import checkpoint, onnx_trees
@@ -53,8 +53,9 @@ class LgbmRanker:
         """Add trees until the validation AUC no longer rises; as many are then made of train and validation rows.
 
         Raises:
-            LabelError, SchemaError, UndefinedMetric: the input cannot be trained on.
+            LabelError, OneClass, SchemaError: the input cannot be trained on.
         """
+        require_both_classes({"train": train, "validation": validation})
         made, schema = entry(model_name), read_by(model_name, schema)
         config = config or made.config()
         fitted = Fitted(model_name, made.model(schema, config), config, schema, training or made.training, seed)
@@ -144,7 +145,6 @@ def _dataset(fitted: Fitted, parts: Sequence[Rows], bins_of: lgb.Dataset | None 
 def _choose_rounds(fitted: Fitted, train: Rows, validation: Rows, on_epoch: OnEpoch | None) -> None:
     """Epochs of `step` rounds on train rows, until the validation AUC has not risen for `patience` of them."""
     config: LgbmConfig = fitted.config
-    auc(validation.labels.numpy(), validation.labels.numpy())  # refuses a single class, where LightGBM says 1
     data = _dataset(fitted, [train])
     trees = lgb.Booster(_parameters(fitted), data)
     trees.add_valid(_dataset(fitted, [validation], data), "validation")

@@ -98,7 +98,7 @@ def fit(
     from 0 and the metrics.
 
     Raises:
-        LabelError, SchemaError, UnknownModel, UndefinedMetric: the input cannot be trained on.
+        LabelError, OneClass, SchemaError, UnknownModel: the input cannot be trained on.
         TrainingDiverged: the loss became NaN or infinite.
     """
     library = LIBRARIES[entry(model_name).library]

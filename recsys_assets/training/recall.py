@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.metrics import auc
+from recsys_assets.metrics import auc, measured
 from recsys_assets.models.registry import read_by, towers
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.retrieval.embeddings import Vectors
@@ -28,7 +28,7 @@ from recsys_assets.training.config import RecallTraining
 from recsys_assets.training.distributed import device_of_choice
 from recsys_assets.training.draws import Draws
 from recsys_assets.training.loop import Fitted, Losses, OnEpoch, last_pass, run, seeded
-from recsys_assets.training.tower_data import TowerData, event_batches, load, targets_of, window_batches
+from recsys_assets.training.tower_data import NothingToLearn, TowerData, event_batches, load, targets_of, window_batches
 
 CUTOFF = 20
 LOSS = "train_loss"
@@ -64,8 +64,8 @@ def fit(
     """Train until the validation metric no longer rises, keep the best epoch and let it see the validation rows.
 
     The metric is NDCG@20 of the validation queries, or the AUC of the validation rows for a model that learns
-    labels. `config` and `training` come from `configured`; `on_epoch` is called after each epoch with its number
-    from 0 and its metrics.
+    labels, where they have both classes. `config` and `training` come from `configured`; `on_epoch` is called after
+    each epoch with its number from 0 and its metrics.
 
     Raises:
         NothingToLearn, SchemaError, UnknownModel: the input cannot be trained on.
@@ -78,13 +78,15 @@ def fit(
         train, validation = (targets_of(data, part, model.labelled) for part in ("train", "validation"))
         draws = Draws(training, data, source.weights)
         asked = queries(source.interactions, "validation", source.filter_seen)
+        if not len(asked):
+            raise NothingToLearn("no user has a new positive in the validation part: land more days, or widen it")
         losses = partial(_losses, model, data, draws, training.batch)
         fitted = Fitted(model_name, model, config, schema, training, seed)
         run(
             fitted,
             partial(losses, train),
             partial(_judged, data=data, asked=asked, filter_seen=source.filter_seen),
-            metric_of(model),
+            metric_of(model, source.interactions),
             LOSS,
             on_epoch,
         )
@@ -105,18 +107,20 @@ def two_tower(fitted: Fitted) -> TwoTower:
 
 
 def judged(fitted: Fitted, source: Source) -> dict[str, float]:
-    """Metrics of the kept epoch, and the test AUC of a model that learns labels."""
+    """Metrics of the kept epoch, and the test AUC of a model that learns labels, where the rows have both classes."""
     model = two_tower(fitted)
     found = {name: value for name, value in fitted.best.items() if name != LOSS}
-    if model.labelled:
-        data = load(model, source.interactions, source.users, source.items)
-        found["test_auc"] = auc_of(model, data, "test")
-    return found
+    if not model.labelled:
+        return found
+    data = load(model, source.interactions, source.users, source.items)
+    return found | measured({"test_auc": lambda: auc_of(model, data, "test")})[0]
 
 
-def metric_of(model: TwoTower) -> str:
+def metric_of(model: TwoTower, interactions: Interactions) -> str:
     """The validation metric that decides which epoch is kept."""
-    return "validation_auc" if model.labelled else f"validation_ndcg@{CUTOFF}"
+    labels = interactions.labels[interactions.parts == PARTS.index("validation")]
+    by_labels = model.labelled and 0 < labels.sum() < len(labels)
+    return "validation_auc" if by_labels else f"validation_ndcg@{CUTOFF}"
 
 
 def user_vectors(model: TwoTower, data: TowerData, users: Ints, starts: Ints, ends: Ints, batch: int = 256) -> Vectors:
@@ -160,7 +164,7 @@ def auc_of(model: TwoTower, data: TowerData, part: str) -> float:
     """AUC of the inner products over all rows of a part, each with the history before it.
 
     Raises:
-        UndefinedMetric: the part has one class only.
+        OnlyOneClass: the part has one class only.
     """
     events = data.interactions
     rows = np.flatnonzero(events.parts == PARTS.index(part))
@@ -183,4 +187,6 @@ def _judged(model: TwoTower, data: TowerData, asked: Queries, filter_seen: bool)
     """Validation metrics: those of the lists, and the AUC of a model that learns labels."""
     found = evaluate(lists(model, data, asked, CUTOFF, filter_seen).items, asked, [CUTOFF])
     metrics = {f"validation_{name}": found[name] for name in (f"ndcg@{CUTOFF}", f"recall@{CUTOFF}")}
-    return metrics | ({"validation_auc": auc_of(model, data, "validation")} if model.labelled else {})
+    if not model.labelled:
+        return metrics
+    return metrics | measured({"validation_auc": lambda: auc_of(model, data, "validation")})[0]

@@ -114,7 +114,10 @@ def targets_of(data: TowerData, part: str, labelled: bool) -> npt.NDArray[np.boo
     if not labelled:
         wanted &= events.labels > 0
     if not wanted.any():
-        raise NothingToLearn(f"no {part} row has an item of the vocabulary: land more days, or widen the {part} part")
+        what = "row" if labelled else "positive"
+        raise NothingToLearn(
+            f"no {part} {what} has an item of the vocabulary: land more days, or widen the {part} part"
+        )
     return wanted
 
 

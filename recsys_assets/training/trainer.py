@@ -21,6 +21,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import Encoded, FeatureSchema
 from recsys_assets.metrics import auc, log_loss
 from recsys_assets.models.layers import bfloat16_is_fast
@@ -49,9 +50,10 @@ def fit(
     from 0 and its metrics.
 
     Raises:
-        LabelError, SchemaError, UnknownModel, UndefinedMetric: the input cannot be trained on.
+        LabelError, OneClass, SchemaError, UnknownModel: the input cannot be trained on.
         TrainingDiverged: the loss became NaN or infinite.
     """
+    require_both_classes({"train": train, "validation": validation})
     with untrained(model_name, schema, config, training, seed) as fitted:
         device = device_of_choice()
         learn(fitted, load(fitted.schema, train, device), load(fitted.schema, validation, device), on_epoch)

@@ -1,10 +1,12 @@
 """The YAML form of a search space: that of MetaSpore's tuner, and ranges beside its lists.
 
 `hyper_param` holds a list (one of these), a mapping `{low, high}` with `log` or `step` (a number between, a whole one
-where both ends are), or a single value; `common_param` holds values that no trial changes.
+where both ends are), or a single value; `common_param` holds values that no trial changes. MetaSpore's own names are
+understood: see `metaspore.py`.
 """
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -21,8 +23,12 @@ from pydantic import (
     model_validator,
 )
 
+from recsys_assets.training.config import missing
+from recsys_assets.tuning.metaspore import SHORTENED, unused_among
+
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from pydantic_core import ErrorDetails
 
 
 class SpaceError(ValueError):
@@ -80,6 +86,8 @@ def _kind(value: Any) -> str:
     return "list" if isinstance(value, list) else "value"
 
 
+# A line of dots among others, as documents print it where they leave lines out; alone at a line's start it is YAML's.
+_ELISION = re.compile(r"(?m)^[ \t]+\.\.\.[ \t]*$")
 Searched = Annotated[
     Annotated[Range, Tag("range")]
     | Annotated[list[Annotated[Any, AfterValidator(_no_code)]], Field(min_length=1), Tag("list")]
@@ -89,22 +97,20 @@ Searched = Annotated[
 
 
 class Form(BaseModel):
-    """A file as it is written. What is in `UNUSED` is read and not used: the asset knows its data and its place."""
+    """A file as it is written, but for what is said once and means nothing here.
+
+    Attributes:
+        unused: why each key of the file that is not used is not.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    app_name: str = ""
     num_experiment: PositiveInt = Field(default=20, description="trials")
     model_name: str
-    result_path: str | None = None
-    local_result_path: str | None = None
-    py_files: str | None = None
-    dataset: dict[str, str] = {}
+    result_path: str | None = Field(default=None, description="a folder that the results are written to as well")
     common_param: dict[str, Any] = {}
     hyper_param: dict[str, Searched]
-
-
-UNUSED = ("app_name", "result_path", "local_result_path", "py_files", "dataset")
+    unused: dict[str, str] = Field(default={}, exclude=True)
 
 
 def read(path: Path) -> Form:
@@ -114,11 +120,26 @@ def read(path: Path) -> Form:
         SpaceError: no such file, not YAML, an unknown key, a value that says nothing.
     """
     try:
-        return Form.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+        text = path.read_text(encoding="utf-8")
+        whole = _ELISION.sub("", text)
+        content = yaml.safe_load(whole)
+    except (FileNotFoundError, IsADirectoryError):
         raise SpaceError(f"there is no search space {path}: give the path of a YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpaceError(f"{path} is not valid YAML: {error}") from error
+        raise SpaceError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SpaceError(f"{path} is not a mapping of keys to values, as in `model_name: widedeep`")
+    unused = unused_among(map(str, content)) | ({SHORTENED: "lines that were left out"} if whole != text else {})
+    try:
+        used = {str(key): value for key, value in content.items() if key not in unused}
+        return Form.model_validate({**used, "unused": unused})
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()]
-        raise SpaceError(f"{path}: " + "; ".join(lines)) from error
+        raise SpaceError(f"{path}: " + "; ".join(map(_fault, error.errors()))) from error
+
+
+def _fault(error: "ErrorDetails") -> str:
+    """What is wrong with one key."""
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
+        return f"{key} {missing(key, Form.model_fields.keys() - {'unused'})}"
+    return f"{key}: {error['msg'].removeprefix('Value error, ')}"

@@ -50,8 +50,9 @@ class Ranking:
     def _fitted(self, settings: Settings, report: Report) -> Any:
         from recsys_assets.training import rankers
 
-        configs, heard = _configured(self.model, settings), _heard(report, f"validation_{self.metric}")
+        heard = _heard(report, f"validation_{self.metric}")
         with _diverging():
+            configs = _configured(self.model, settings)
             return rankers.fit(
                 self.model, self.schema, self.train, self.validation, *configs, seed=self.seed, on_epoch=heard
             )
@@ -89,8 +90,9 @@ class TwoTowers:
     def _fitted(self, settings: Settings, report: Report) -> Any:
         from recsys_assets.training import recall
 
-        configs, heard = _configured(self.model, settings), _heard(report, f"validation_{self.metric}")
+        heard = _heard(report, f"validation_{self.metric}")
         with _diverging():
+            configs = _configured(self.model, settings)
             return recall.fit(self.model, self.schema, self.source, *configs, seed=self.seed, on_epoch=heard)
 
 
@@ -119,10 +121,11 @@ def _silent(step: int, value: float) -> None:
 
 @contextmanager
 def _diverging() -> Iterator[None]:
-    """A training that diverged is a trial that failed; all else is an error of the study."""
+    """A training that diverged, or settings that exclude each other, is a trial that failed; all else is an error."""
+    from recsys_assets.training.config import ConfigError
     from recsys_assets.training.loop import TrainingDiverged
 
     try:
         yield
-    except TrainingDiverged as error:
+    except (ConfigError, TrainingDiverged) as error:
         raise TrialFailed(str(error)) from error

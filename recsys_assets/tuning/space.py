@@ -4,31 +4,22 @@ import json
 import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from recsys_assets.training.config import missing
 from recsys_assets.tuning.form import Form, Range, SpaceError
+from recsys_assets.tuning.metaspore import RENAMED, unused_among
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 # A model's settings: classes with defaults for all, by the section of the asset's config ("" where it has none).
 Sections = Mapping[str, type[Any]]
-# MetaSpore's names of settings that mean the same here.
-RENAMED = {
-    "batch_size": ("batch",),
-    "embedding_size": ("embedding", "width"),
-    "adam_learning_rate": ("learning_rate",),
-    "training_epoches": ("epochs",),
-    "_negative_sample_count": ("sampled",),
-    "_w": ("negative_weight",),
-    "_m": ("margin",),
-    "gamma": ("user_share",),
-    "smoothing_coefficient": ("alpha",),
-    "max_recommendation_count": ("top_n",),
-}
 
 
 @dataclass(frozen=True)
@@ -73,61 +64,97 @@ def space(form: Form, model: str, sections: Sections) -> Space:
 
     Raises:
         SpaceError: it is for another; it has settings that do not exist (all are named), one of them twice, or a value
-            of the wrong kind.
+            that the setting cannot have.
     """
     if form.model_name != model:
         raise SpaceError(f"this search space is of model_name '{form.model_name}', not '{model}'")
-    owners = {name: section for section in sections.values() for name in _defaults(section)}
-    names = {name: _own_name(name, owners) for name in [*form.common_param, *form.hyper_param]}
-    if dead := [name for name in names if names[name] not in owners]:
-        raise SpaceError(f"{form.model_name} has no {dead}: its settings are {sorted(owners)}")
-    if len({*names.values()}) < len(form.common_param) + len(form.hyper_param):
-        raise SpaceError(f"a setting stands twice among {[*form.common_param, *form.hyper_param]}: keep one")
+    kinds = {name: kind for section in sections.values() for name, kind in _kinds(section).items()}
+    left_out = unused(form, sections)
+    written = {name: value for name, value in _settings(form).items() if name not in left_out}
+    names = {name: _own_name(name, kinds) for name in written}
+    if dead := [name for name in written if names[name] not in kinds]:
+        raise SpaceError(f"{model}: " + "; ".join(f"{name} {missing(name, kinds)}" for name in dead))
+    if twice := {own for own in names.values() if [*names.values()].count(own) > 1}:
+        same = ", ".join(f"{name} ({own})" for name, own in names.items() if own in twice)
+        raise SpaceError(f"{model}: a setting stands twice: {same}: keep one")
     found = Space({}, {}, {})
-    for written, value in (form.common_param | form.hyper_param).items():
-        name, section = names[written], owners[names[written]]
-        if written in form.hyper_param and isinstance(value, Range):
-            found.ranges[name] = _range(section, name, value)
-        elif written in form.hyper_param and isinstance(value, list):
-            values = [_value(section, name, each) for each in value]
-            found.choices[name] = {_label(each): each for each in values}
-        else:
-            found.constants[name] = _value(section, name, value)
+    for name, value in written.items():
+        _add(found, name, names[name], kinds[names[name]], value, searched=name in form.hyper_param)
     return found
+
+
+def unused(form: Form, sections: Sections) -> dict[str, str]:
+    """What is in the file and not used, with the reasons: keys, and names of MetaSpore's that mean nothing here."""
+    own = {name for section in sections.values() for name in _kinds(section)}
+    return form.unused | unused_among(name for name in _settings(form) if name not in own)
 
 
 def arranged(settings: Mapping[str, Any], sections: Sections) -> dict[str, Any]:
     """The settings in the shape of the asset's config."""
     parts = {
-        section: {name: settings[name] for name in _defaults(kind) if name in settings}
+        section: {name: settings[name] for name in _kinds(kind) if name in settings}
         for section, kind in sections.items()
     }
     return parts.get("", parts)
 
 
-def _defaults(section: type[Any]) -> dict[str, Any]:
-    """The names of a class's settings, with their defaults."""
-    found: dict[str, Any] = TypeAdapter(section).dump_python(section())
-    return found
+def _settings(form: Form) -> dict[str, Any]:
+    """All settings of the file; one in both of its parts is refused by `space`."""
+    if twice := form.common_param.keys() & form.hyper_param.keys():
+        raise SpaceError(f"{form.model_name}: {', '.join(sorted(twice))} stands twice, in common_param and hyper_param")
+    return {**form.common_param, **form.hyper_param}
+
+
+@cache
+def _kinds(section: type[Any]) -> dict[str, TypeAdapter[Any]]:
+    """The settings of a class, and what values each may have."""
+    if issubclass(section, BaseModel):
+        fields = section.model_fields.items()
+        return {name: TypeAdapter(Annotated[field.annotation, field]) for name, field in fields}
+    hints = get_type_hints(section, include_extras=True)
+    return {setting.name: TypeAdapter(hints[setting.name]) for setting in fields_of(section)}
 
 
 def _own_name(name: str, known: Container[str]) -> str:
     """The name that a setting has here."""
-    return next((own for own in (name, *RENAMED.get(name, ())) if own in known), name)
+    others = RENAMED[name].own if name in RENAMED else ()
+    return next((own for own in (name, *others) if own in known), name)
 
 
-def _value(section: type[Any], name: str, value: Any) -> Any:
+def _add(found: Space, written: str, name: str, kind: TypeAdapter[Any], value: Any, *, searched: bool) -> None:
+    """Add a setting under the name that it has here."""
+    if written != name:
+        value = _converted(written, value, searched)
+    if searched and isinstance(value, Range):
+        found.ranges[name] = _range(kind, written, value)
+    elif searched and isinstance(value, list):
+        values = [_value(kind, written, each) for each in value]
+        found.choices[name] = {_label(each): each for each in values}
+    else:
+        found.constants[name] = _value(kind, written, value)
+
+
+def _converted(name: str, value: Any, searched: bool) -> Any:
+    """A value of MetaSpore's setting as the one here has it, or each of a list that is searched."""
+    convert = RENAMED[name].convert
+    return [convert(each) for each in value] if searched and isinstance(value, list) else convert(value)
+
+
+def _value(kind: TypeAdapter[Any], name: str, value: Any) -> Any:
     """The value as the setting's type has it: a list as a tuple, the text that YAML makes of 1e-5 as a number."""
     try:
-        return getattr(TypeAdapter(section).validate_python({name: value}), name)
+        return kind.validate_python(value)
     except ValidationError as error:
-        raise SpaceError(f"{name}: {value!r}: {error.errors()[0]['msg']}") from error
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SpaceError(f"{name}: {value!r}: {said}") from error
 
 
-def _range(section: type[Any], name: str, value: Range) -> Range:
-    ends = [_value(section, name, end) for end in (value.low, value.high)]
+def _range(kind: TypeAdapter[Any], name: str, value: Range) -> Range:
+    ends = [_value(kind, name, end) for end in (value.low, value.high)]
     if isinstance(ends[0], int) and not value.whole:
         raise SpaceError(f"{name} is a whole number: write low, high and step without a point")
+    if not isinstance(ends[0], int | float):
+        raise SpaceError(f"{name} is not a number: write a list of the values to try")
     return value
 
 

@@ -6,6 +6,7 @@ state from trial to trial, and a killed trial stays "running": a study resumed a
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,13 +82,19 @@ def _next(ended: "Sequence[FrozenTrial]", space: Space, objective: Objective, se
             raise optuna.TrialPruned
 
     try:
-        study.tell(trial, objective(space.settings(trial.params), report))
+        study.tell(trial, _finite(objective(space.settings(trial.params), report)))
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     except TrialFailed as error:
         trial.set_user_attr(REASON, str(error))
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
     return study.get_trials()[-1]
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise TrialFailed(f"its metric is {value}")
+    return value
 
 
 def _draws(ended: "Sequence[FrozenTrial]", space: Space, seed: int) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ class Trial:
         number: from 0, in the order of the trials.
         drawn: what Optuna drew.
         settings: all settings, the constant ones too.
-        value: the metric; of a pruned trial the last one reported, of a failed one -inf.
+        value: the metric; of a pruned trial the last one reported, of a failed one None.
         course: the metric by step.
         reason: why it failed.
         began, ended: seconds since 1970.
@@ -41,7 +41,7 @@ class Trial:
     state: State
     drawn: dict[str, Any]
     settings: dict[str, Any]
-    value: float
+    value: float | None
     course: list[float]
     reason: str
     began: float
@@ -56,7 +56,7 @@ def from_optuna(frozen: "FrozenTrial", space: Space) -> Trial:
         state=_STATES[frozen.state.name],
         drawn=frozen.params,
         settings=space.settings(frozen.params),
-        value=-math.inf if frozen.value is None else frozen.value,
+        value=frozen.value,
         course=[value for _, value in sorted(frozen.intermediate_values.items())],
         reason=frozen.user_attrs.get(REASON, ""),
         began=began.timestamp() if began else 0.0,
@@ -67,4 +67,8 @@ def from_optuna(frozen: "FrozenTrial", space: Space) -> Trial:
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
     """Complete trials by their metric, the best first, ties by number; then the pruned ones, then the failed."""
     order = list(_STATES.values())
-    return sorted(trials, key=lambda trial: (order.index(trial.state), -trial.value, trial.number))
+    worst = -math.inf
+    return sorted(
+        trials,
+        key=lambda trial: (order.index(trial.state), -(worst if trial.value is None else trial.value), trial.number),
+    )

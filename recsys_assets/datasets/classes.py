@@ -1,0 +1,49 @@
+"""Whether labelled rows have both classes: without two of them nothing can be ranked, chosen by or judged."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+LISTED = 5  # days that a message names one by one
+
+
+class OneClass(ValueError):
+    """A part whose rows all have the same label; the message names the part and its days."""
+
+
+def require_both_classes(parts: Mapping[str, pa.Table | Path]) -> None:
+    """Check each part's rows, as a table or a Parquet file with `label` and, where they have a time, `timestamp`.
+
+    Raises:
+        OneClass: there are parts of one class only.
+    """
+    found = {part: one_class(source) for part, source in parts.items()}
+    if faults := [f"the {part} part has one class only: {said}" for part, said in found.items() if said]:
+        raise OneClass(
+            f"{'; '.join(faults)}. A model that learns labels needs positives and negatives in each part: land days "
+            "that have both, or change `label` or `split` in the profile"
+        )
+
+
+def one_class(source: pa.Table | Path) -> str:
+    """What the rows have in common if all have the same label; empty where they differ, or where there are none."""
+    names = source.column_names if isinstance(source, pa.Table) else pq.read_schema(source).names
+    columns = [name for name in ("label", "timestamp") if name in names]
+    rows = source.select(columns) if isinstance(source, pa.Table) else pq.read_table(source, columns=columns)
+    labels = pc.unique(rows["label"]).to_pylist()
+    if len(labels) != 1:
+        return ""
+    return f"all {rows.num_rows:,} rows{_days(rows)} have label {labels[0]}"
+
+
+def _days(rows: pa.Table) -> str:
+    """The days that the rows are of, where they have a time: each of a few, or the first and the last."""
+    if "timestamp" not in rows.column_names or not pa.types.is_timestamp(rows["timestamp"].type):
+        return ""
+    days = sorted(map(str, pc.unique(rows["timestamp"].cast(pa.date32(), safe=False)).to_pylist()))
+    if len(days) <= LISTED:
+        return f", of {', '.join(days)},"
+    return f", of {len(days)} days from {days[0]} to {days[-1]},"

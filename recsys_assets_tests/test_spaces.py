@@ -1,0 +1,92 @@
+"""The bundled search spaces: each model of the registries has one, its settings exist, and its trials run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from recsys_assets.assets.i2i import METHODS
+from recsys_assets.assets.rank import RANKERS
+from recsys_assets.assets.recall import RECALLERS
+from recsys_assets.assets.tunable import MODELS
+from recsys_assets.models import registry
+from recsys_assets.retrieval import candidates
+from recsys_assets.retrieval.interactions import queries
+from recsys_assets.retrieval.lists import Lists
+from recsys_assets.training.recall import Source
+from recsys_assets.tuning import form, study
+from recsys_assets.tuning.merging import Merging
+from recsys_assets.tuning.model_objectives import Ranking, TwoTowers
+from recsys_assets.tuning.objectives import ItemToItem, Tuned
+from recsys_assets.tuning.space import bundled_spaces, space
+from recsys_assets_tests import recall_world
+from recsys_assets_tests.ranking_rows import ranking_rows, sequence_schema
+
+# What makes the trials of a test quick; the other settings are those of the bundled space.
+SMALL: dict[str, dict[str, Any]] = {
+    "lgbm": {"step": 2, "epochs": 1},
+    "fm": {"batch": 256},
+    "simplex": {"sampled": 20},
+    "dssm": {"embedding": 8, "hidden": [8]},
+    "sasrec": {"width": 16, "history": 10, "blocks": 1, "batch": 32},
+    "funnel": {"channel_size": 10},
+    **{model: {"embedding": 4, "batch": 256} for model in ("widedeep", "deepfm", "final", "din")},
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """Small rows for all kinds of models."""
+
+    folder: Path
+    source: Source
+
+    def tuned(self, model: str) -> Tuned:
+        """The objective of a model, as its asset makes it."""
+        if model in RANKERS:
+            files = (self.folder / f"{part}.parquet" for part in ("train", "validation", "test"))
+            return Ranking(model, sequence_schema(), *files, seed=1)
+        if model in RECALLERS:
+            return TwoTowers(model, recall_world.schema(), self.source, seed=1)
+        if model in METHODS:
+            return ItemToItem(METHODS[model].find, METHODS[model].config, self.source.interactions, filter_seen=False)
+        return Merging(self.popular, self.source.interactions, filter_seen=False)
+
+    def popular(self, part: str, k: int) -> dict[str, Lists]:
+        """One channel."""
+        events = self.source.interactions
+        asked = queries(events, part, filter_seen=False, liked=False)
+        return {"popularity": candidates.popularity(events, asked, k, False)}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("rows")
+    for seed, (part, rows) in enumerate({"train": 400, "validation": 200, "test": 200}.items()):
+        pq.write_table(ranking_rows(rows, seed)[0], folder / f"{part}.parquet")
+    return World(folder, recall_world.source())
+
+
+def test_every_model_of_the_registries_has_a_space_and_an_asset() -> None:
+    assert RANKERS.keys() == registry.MODELS.keys()
+    assert RECALLERS.keys() == registry.TOWERS.keys()
+    assert bundled_spaces().keys() == MODELS.keys() == {*RANKERS, *RECALLERS, *METHODS, "funnel"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_bundled_space_has_settings_of_its_model_and_two_of_its_trials_run(
+    world: World, tmp_path: Path, model: str
+) -> None:
+    read, tuned = form.read(bundled_spaces()[model]), world.tuned(model)
+    assert not read.unused
+    assert space(read, model, tuned.sections).size > 1000
+    small: Mapping[str, Any] = SMALL.get(model, {}) | ({"epochs": 1} if model in RECALLERS or model in RANKERS else {})
+    searched = {name: value for name, value in read.hyper_param.items() if name not in small}
+    quick = space(read.model_copy(update={"common_param": small, "hyper_param": searched}), model, tuned.sections)
+    found = study.run(quick, tuned.judge, tmp_path / "x.journal", trials=2, seed=1)
+    assert [trial.state for trial in found] == ["complete", "complete"]
+    assert found[0].drawn != found[1].drawn
+    assert found[0].drawn.keys() == searched.keys()
