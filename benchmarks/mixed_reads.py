@@ -18,7 +18,8 @@ from collections.abc import Callable
 from multiprocessing.queues import Queue
 from pathlib import Path
 
-from recsys_assets.lake import Lake, Partition
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Partition
 
 DAY, SOURCE, MADE = "2026-01-05", "source", "made"
 FILES = [f"part-{number}.txt" for number in range(4)]

@@ -16,7 +16,8 @@ import duckdb
 
 from recsys_assets.datasets.duck import name, one
 from recsys_assets.io_managers import Output
-from recsys_assets.lake import Lake, describe_outdated
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import describe_outdated
 from recsys_assets.partitions import bizdate
 
 

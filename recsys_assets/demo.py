@@ -17,7 +17,8 @@ from recsys_assets.cli.materialize import run as materialize
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.landing import land
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.lake import Lake, PartitionDamaged, PartitionMissing
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.settings import settings
 
 # Of each report: what it is about, the metrics that are shown, and of them the one that orders the rows.

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 
-from recsys_assets.lake import Draft, Manifest, Partition, PartitionReplaced
+from recsys_assets.manifest import Draft, Manifest, Partition, PartitionReplaced
 from recsys_assets.resources import LakeStore
 
 

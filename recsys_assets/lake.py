@@ -13,197 +13,25 @@ asset's folder is synced; only then is the old partition removed.
 import contextlib
 import datetime as dt
 import functools
-import hashlib
-import json
-import os
-import re
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import fsspec
 
+from recsys_assets import remote
 from recsys_assets.datasets.disk import Place, own_folder, private_folder, sync, sync_all, sync_tree, written_to
-from recsys_assets.datasets.folders import (
-    clear_leftovers,
-    file_hash,
-    identity,
-    is_inside,
-    move_in,
-    new_folder,
-    replacing,
-)
-from recsys_assets.datasets.identity import Identity, check_same, identify
+from recsys_assets.datasets.folders import clear_leftovers, file_hash, identity, move_in, new_folder, replacing
+from recsys_assets.datasets.identity import Identity, OtherDataset, check_same, identify
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.manifest import DAILY, MANIFEST, Draft, Manifest, Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.uris import naming, shown
 
-MANIFEST = "manifest.json"
 DATASET = "dataset.json"
-# Assets whose partition D holds day D alone. The other assets hold the state as of the end of D, and read these of
-# every day up to D.
-DAILY = frozenset({"interactions"})
-_APART = ("mlflow_run_id", "fingerprint")  # differ between two equal runs, or are made from the other fields
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
-_FETCHED = ".fetched"  # begins the names of copies that are being fetched
-
-
-class PartitionMissing(FileNotFoundError):
-    """A partition that was asked for is not in the lake; the message says how to make it."""
 
 
 class LakeUnavailable(RuntimeError):
     """The lake's place cannot be used; the message names it without credentials."""
-
-
-class PartitionDamaged(RuntimeError):
-    """A partition's files are not those its manifest lists."""
-
-
-class PartitionOutdated(RuntimeError):
-    """A partition was made from other partitions that have been materialized again since."""
-
-
-class PartitionReplaced(RuntimeError):
-    """A partition was materialized again while it was being read: what was made of it may mix both."""
-
-
-class GateNotPassed(RuntimeError):
-    """A partition failed a blocking check, so nothing may be built on it."""
-
-
-@dataclass
-class Manifest:
-    """The description of a partition.
-
-    `fingerprint` covers everything that decides the content (files, config, seed, code, upstream
-    fingerprints) and nothing that differs between two equal runs (the MLflow run id).
-
-    `upstream` has the fingerprint of every partition that it was made from, by `asset/bizdate`.
-    """
-
-    asset: str
-    profile: str
-    bizdate: str
-    rows: int | None = None
-    schema: dict[str, dict[str, str]] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
-    seed: int | None = None
-    code_version: str = "1"
-    upstream: dict[str, str] = field(default_factory=dict)
-    failed_checks: list[str] = field(default_factory=list)
-    mlflow_run_id: str | None = None
-    fingerprint: str = ""
-
-    @classmethod
-    def from_json(cls, text: bytes) -> "Manifest":
-        """Read a `manifest.json`.
-
-        Raises:
-            ValueError, TypeError: it is not a manifest, or was changed after it was written.
-        """
-        content = json.loads(text)
-        manifest = cls(**content)
-        # By the fields that the text has: later versions of the code know more of them.
-        if manifest.fingerprint != _fingerprint(content):
-            raise ValueError("it does not fit its own fingerprint: it was edited, or only half of it was copied")
-        return manifest
-
-    @property
-    def name(self) -> str:
-        """`asset/bizdate`, the form in which other manifests name it."""
-        return f"{self.asset}/{self.bizdate}"
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        """The upstream partitions whose change makes this one outdated: those of its bizdate, and days of events.
-
-        A model that was taken over from another day, or yesterday's figures in a report, are lineage only.
-        """
-        return {
-            name: fingerprint
-            for name, fingerprint in self.upstream.items()
-            if name.partition("/")[0] in DAILY or name.partition("/")[2] == self.bizdate
-        }
-
-    def sealed(self) -> "Manifest":
-        """Set the fingerprint from the other fields."""
-        self.fingerprint = _fingerprint(asdict(self))
-        return self
-
-    def is_made_from(self, other: "Manifest") -> bool:
-        """Whether the other partition, as it is now, is among those that this one was made from."""
-        return self.upstream.get(other.name) == other.fingerprint
-
-    def reads(self, name: str) -> bool:
-        """Whether the partition was made from another one (`asset/bizdate`), or would be if it were made now."""
-        asset, _, day = name.partition("/")
-        return name in self.inputs or (day <= self.bizdate and asset in self.histories)
-
-    @property
-    def histories(self) -> set[str]:
-        """Assets of which it reads every day up to its own."""
-        return {asset for name in self.upstream if (asset := name.partition("/")[0]) in DAILY}
-
-    def to_json(self) -> str:
-        """The text of `manifest.json`."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-@dataclass(frozen=True)
-class Partition:
-    """A published partition: a local folder to read from, its manifest, and which of all at its place it is.
-
-    Its fingerprint does not say the last: one of the same content may come back after another one.
-    """
-
-    folder: Path
-    manifest: Manifest
-    identity: tuple[int, int, int] | None = None
-
-    def path(self, file: str) -> Path:
-        """Path of one of its files.
-
-        Raises:
-            PartitionDamaged: the manifest does not list the file, or it lies outside the folder.
-        """
-        if file not in self.manifest.files:
-            raise PartitionDamaged(f"{self.manifest.asset} {self.manifest.bizdate} has no file {file}: {self.folder}")
-        if not is_inside(self.folder, file):
-            raise PartitionDamaged(
-                f"{self.folder}/{MANIFEST} lists {file!r}, which is not a file inside the partition: "
-                f"materialize {self.manifest.asset} {self.manifest.bizdate} again"
-            )
-        return self.folder / file
-
-    def verify(self) -> None:
-        """Read all files and compare them with the manifest (about 1.5 GB a second).
-
-        Raises:
-            PartitionDamaged: a file is missing, has other bytes, or lies outside the folder.
-        """
-        for file, expected in self.manifest.files.items():
-            if file_hash(self.path(file)) != expected:
-                raise PartitionDamaged(
-                    f"{self.folder / file} is missing or not as its manifest says: "
-                    f"run `recsys materialize {self.manifest.asset} --bizdate {self.manifest.bizdate}`"
-                )
-
-
-@dataclass
-class Draft:
-    """A partition being written: put files into `folder`, fill in `manifest`."""
-
-    folder: Path
-    manifest: Manifest
-
-    def path(self, file: str) -> Path:
-        """Where to write one of its files."""
-        return self.folder / file
 
 
 class Lake:
@@ -247,15 +75,18 @@ class Lake:
     def adopt(self, profile: Profile) -> Identity:
         """Take the profile for a new description of the data set that the lake holds; that data set."""
         described = identify(profile, Path(self._base) if self._local else None)
-        held = self._held()
-        self.dataset = held.adopted_by(described) if held else described
+        try:
+            held = self._held() or described
+        except OtherDataset:  # nobody can read which one it is: the user says that it is this one
+            held = described
+        self.dataset = held.adopted_by(described)
         self._mark(self.dataset)
         return self.dataset
 
     def _held(self) -> Identity | None:
         """The data set that the lake holds, once a partition was written."""
-        with contextlib.suppress(FileNotFoundError):
-            return Identity.from_json(self._fs.cat_file(f"{self._base}/{DATASET}"))
+        with self._named(), contextlib.suppress(FileNotFoundError):
+            return Identity.read(f"{self.folder}/{DATASET}", self._fs.cat_file(f"{self._base}/{DATASET}"))
         return None
 
     def _mark(self, dataset: Identity) -> None:
@@ -286,20 +117,30 @@ class Lake:
         """Bizdates of the asset's published partitions, in order."""
         folder = f"{self._base}/{asset}"
         with self._named():
-            self._fs.invalidate_cache()
-            # No pattern: the lake's own name may look like one.
-            found = [str(path).rsplit("/", 2)[1:] for path in self._fs.find(folder, maxdepth=2)]
-        return sorted(
-            place.removeprefix("bizdate=") for place, file in found if file == MANIFEST and place.startswith("bizdate=")
-        )
+            if self._local:
+                found = [place.parent.name for place in Path(folder).glob(f"bizdate=*/{MANIFEST}")]
+            else:
+                self._fs.invalidate_cache()
+                # No pattern: the lake's own name may look like one.
+                files = [str(path).rsplit("/", 2)[1:] for path in self._fs.find(folder, maxdepth=2)]
+                found = [place for place, file in files if file == MANIFEST]
+        return sorted(name.removeprefix("bizdate=") for name in found if name.startswith("bizdate="))
 
     def partitions(self) -> list[tuple[str, str]]:
         """Asset and bizdate of every folder of a partition, in order, also of one that has lost its manifest."""
+        folders = [(asset, name) for asset in self.assets() for name in self._folders(f"{self._base}/{asset}")]
+        return [(asset, name.removeprefix("bizdate=")) for asset, name in folders if name.startswith("bizdate=")]
+
+    def assets(self) -> list[str]:
+        """Names of the assets that have a folder in the lake, in order."""
+        return [name for name in self._folders(self._base) if not name.startswith(".")]
+
+    def _folders(self, path: str) -> list[str]:
+        """Names of the folders in a folder of the lake, in order."""
         with self._named():
             self._fs.invalidate_cache()
-            found = self._fs.glob(f"{self._base}/*/bizdate=*") if self._fs.exists(self._base) else []
-        parts = (str(path).rstrip("/").rsplit("/", 2)[1:] for path in found)
-        return sorted((asset, day.removeprefix("bizdate=")) for asset, day in parts)
+            entries = self._fs.ls(path, detail=True) if self._fs.exists(path) else []
+        return sorted(str(each["name"]).rsplit("/", 1)[1] for each in entries if each["type"] == "directory")
 
     def manifest(self, asset: str, bizdate: str) -> Manifest:
         """What the partition says of itself, without a look at its files.
@@ -337,7 +178,7 @@ class Lake:
         while True:
             manifest = self.manifest(asset, bizdate)
             try:
-                return self._in_place(place, manifest) if self._local else self._fetched(place, manifest)
+                return self._in_place(place, manifest) if self._local else self._fetch(place, manifest)
             except PartitionDamaged:
                 if self._is_current(manifest):
                     raise  # otherwise it was replaced meanwhile: read the new one
@@ -399,19 +240,12 @@ class Lake:
             found |= readers
         return [found[name] for name in sorted(found)]
 
-    def assets(self) -> list[str]:
-        """Names of the assets that have a folder in the lake, in order."""
-        self._fs.invalidate_cache()
-        folders = self._fs.ls(self._base, detail=True) if self._fs.exists(self._base) else []
-        names = [str(each["name"]).rsplit("/", 1)[1] for each in folders if each["type"] == "directory"]
-        return sorted(name for name in names if not name.startswith("."))
-
     def _manifests(self, names: Iterable[str]) -> dict[str, Manifest]:
         """Manifests by `asset/bizdate`, read together; what is missing or damaged is left out."""
         wanted = {name: name.partition("/") for name in names}
         paths = [f"{self._place(asset, bizdate)}/{MANIFEST}" for asset, _, bizdate in wanted.values()]
-        # Not `cat`, which would take a bracket in a path for a pattern.
-        texts = self._fs.cat_ranges(paths, None, None, on_error="return") if paths else []
+        with self._named():  # not `cat`, which would take a bracket in a path for a pattern
+            texts = self._fs.cat_ranges(paths, None, None, on_error="return") if paths else []
         found = {}
         for name, text in zip(wanted, texts, strict=True):
             if isinstance(text, FileNotFoundError):
@@ -446,7 +280,7 @@ class Lake:
         """Where drafts are written: on the lake's own file system, for an object store on this machine."""
         if self._local:
             return Place("the lake", Path(f"{self._base}/{asset}"), "RECSYS_LAKE")
-        return Place("the temporary folder", _cache(), "TMPDIR")
+        return Place("the temporary folder", remote.cache(), "TMPDIR")
 
     def _draft_folder(self, asset: str, bizdate: str) -> Path:
         """A new empty folder for a partition that is being written."""
@@ -471,7 +305,7 @@ class Lake:
             sync(Path(place).parent)
         else:
             with self._named():
-                self._upload(draft, place)
+                remote.upload(self._fs, draft, place)
 
     def _holds(self, manifest: Manifest) -> bool:
         """Whether the same partition is there, undamaged: it stays, and who reads it is not disturbed."""
@@ -480,75 +314,20 @@ class Lake:
             return there.to_json() == manifest.to_json() and bool(self.read(manifest.asset, manifest.bizdate))
         return False
 
-    def _upload(self, draft: Draft, place: str) -> None:
-        if self._fs.exists(f"{place}/{MANIFEST}"):
-            self._fs.rm_file(f"{place}/{MANIFEST}")
-        for file in self._fs.find(place):  # `rm` would take `[` and `*` in a name for a pattern
-            self._fs.rm_file(file)
-        for file in [*draft.manifest.files, MANIFEST]:
-            self._fs.put_file(str(draft.folder / file), f"{place}/{file}")
+    def _fetch(self, place: str, manifest: Manifest) -> Partition:
+        with self._named():
+            return remote.fetch(self._fs, place, manifest)
 
     def _in_place(self, place: str, manifest: Manifest) -> Partition:
         partition = Partition(Path(place), manifest, identity(Path(place) / MANIFEST))
         partition.verify()
         return partition
 
-    def _fetched(self, place: str, manifest: Manifest) -> Partition:
-        """A local copy of a remote partition, kept by its fingerprint."""
-        if not _FINGERPRINT.fullmatch(manifest.fingerprint):
-            raise PartitionDamaged(f"{place}/{MANIFEST} has no fingerprint that could be one: materialize it again")
-        home = own_folder(_cache())
-        partition = Partition(home / manifest.fingerprint, manifest)
-        with contextlib.suppress(PartitionDamaged):
-            partition.verify()
-            return partition
-        temporary = Place("the temporary folder", home, "TMPDIR")
-        with written_to(temporary):
-            clear_leftovers(home, _FETCHED)
-            coming = Partition(new_folder(home, _FETCHED, manifest.fingerprint), manifest)
-        try:
-            with written_to(temporary):
-                self._fetch(place, coming)
-                move_in(coming.folder, partition.folder)
-        finally:
-            shutil.rmtree(coming.folder, ignore_errors=True)
-        return partition
-
-    def _fetch(self, place: str, coming: Partition) -> None:
-        """Copy a remote partition's files into a folder, and verify them there."""
-        for file in coming.manifest.files:
-            target = coming.path(file)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with self._named(), contextlib.suppress(FileNotFoundError):  # `verify` names it
-                self._fs.get_file(f"{place}/{file}", str(target))
-        coming.verify()
-
-
-def _cache() -> Path:
-    """Where copies and drafts of an object store's partitions lie on this machine."""
-    return Path(tempfile.gettempdir()) / f"recsys_assets-{os.getuid()}"
-
 
 @functools.lru_cache(maxsize=10_000)
 def _parse(text: bytes) -> Manifest:
     """The manifest in a text, kept: each look at the inputs of an asset reads the manifests of all days of events."""
     return Manifest.from_json(text)
-
-
-def _fingerprint(content: Mapping[str, Any]) -> str:
-    """SHA-256 of all fields of a manifest that decide the content."""
-    fields = {name: value for name, value in content.items() if name not in _APART}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
-def describe_outdated(manifest: Manifest, outdated: Sequence[str]) -> str:
-    """One line for people: which partition is outdated, because of what, and the command that rebuilds it."""
-    more = f" and {len(outdated) - 3} more" if len(outdated) > 3 else ""
-    named = ", ".join(name.replace("/", " ") for name in outdated[:3])
-    return (
-        f"{manifest.asset} {manifest.bizdate} is outdated: {named}{more} changed after it was made: "
-        f"run `recsys refresh --bizdate {manifest.bizdate}`"
-    )
 
 
 def days(first: dt.date, last: dt.date) -> list[str]:

@@ -20,14 +20,13 @@ from filelock import FileLock
 
 from recsys_assets.datasets.disk import Place, PlaceUnwritable, private_folder, written_to
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.lake import (
+from recsys_assets.lake import Lake, days
+from recsys_assets.manifest import (
     GateNotPassed,
-    Lake,
     Partition,
     PartitionMissing,
     PartitionOutdated,
     PartitionReplaced,
-    days,
     describe_outdated,
 )
 from recsys_assets.settings import settings, sqlite_file

@@ -18,7 +18,8 @@ from recsys_assets.datasets.landing import fingerprint, hashes, landed_bizdates,
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.instance import end_dead_runs
 from recsys_assets.jobs import PRIORITY, TURN, champion, everything, in_turn, ingest
-from recsys_assets.lake import Lake, PartitionDamaged, PartitionMissing
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.partitions import span_tags, stretches
 from recsys_assets.resources import Dataset, LakeStore
 

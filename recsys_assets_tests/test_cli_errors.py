@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from recsys_assets.cli import Commands
 from recsys_assets.cli.errors import LOG
-from recsys_assets.lake import PartitionMissing
+from recsys_assets.manifest import PartitionMissing
 
 ERRORS = {
     "no room": (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x/y"), "No space left on device.*make room"),

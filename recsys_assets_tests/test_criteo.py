@@ -28,7 +28,8 @@ from recsys_assets.datasets.profile import Profile, ProfileError, bundled_profil
 from recsys_assets.datasets.splits import sample_rows
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.schema import FeatureSchema, SchemaError, encode
-from recsys_assets.lake import Lake, Partition
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Partition
 from recsys_assets.models.layers import Normalise
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.training import data

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from recsys_assets.cli import main
-from recsys_assets.lake import MANIFEST, Lake
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import MANIFEST
 from recsys_assets_tests.conftest import PROJECT
 
 DAY, NEXT = "2026-06-29", "2026-06-30"

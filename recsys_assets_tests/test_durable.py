@@ -12,7 +12,8 @@ from recsys_assets.datasets import folders
 from recsys_assets.datasets.disk import sync_all
 from recsys_assets.datasets.landing import land, landing_files
 from recsys_assets.datasets.profile import load_profile
-from recsys_assets.lake import MANIFEST, Lake
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import MANIFEST
 
 ASSET, DAY, TODAY = "users", "2026-01-05", dt.date(2026, 1, 11)
 Step = tuple[str, str]

@@ -32,7 +32,8 @@ from recsys_assets.funnel.evaluation import NAMES
 from recsys_assets.funnel.merge import Funnel
 from recsys_assets.funnel.scoring import NotTheChampion, served
 from recsys_assets.funnel.stopwatch import Stopwatch
-from recsys_assets.lake import Lake, Partition
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Partition
 from recsys_assets.ranking.champion import CHAMPION, Candidate, read_champion, record
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.candidates import BEFORE_TEST

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys_assets.lake import GateNotPassed, Lake, Manifest
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import GateNotPassed, Manifest
 from recsys_assets.ranking.champion import CHAMPION, Candidate, record
 from recsys_assets.stores.gate import pass_gate
 

@@ -20,7 +20,8 @@ from recsys_assets.i2i import neighbours
 from recsys_assets.i2i.itemcf import ItemCF, itemcf
 from recsys_assets.i2i.swing import Swing, swing
 from recsys_assets.io_managers import LakeIOManager
-from recsys_assets.lake import Lake, Partition
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Partition
 from recsys_assets.resources import resources
 from recsys_assets.retrieval.interactions import Interactions, read
 

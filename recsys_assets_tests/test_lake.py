@@ -16,7 +16,8 @@ import pytest
 
 from recsys_assets.datasets import folders
 from recsys_assets.datasets.folders import exchange, file_hash
-from recsys_assets.lake import MANIFEST, Lake, Manifest, Partition, PartitionDamaged, PartitionMissing
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import MANIFEST, Manifest, Partition, PartitionDamaged, PartitionMissing
 
 ASSET, DAY = "users", "2026-01-05"
 

@@ -12,7 +12,8 @@ from recsys_assets.checks import UP_TO_DATE
 from recsys_assets.cli import main
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.definitions import build_defs
-from recsys_assets.lake import MANIFEST, Lake, PartitionDamaged, _fingerprint
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import MANIFEST, PartitionDamaged, fingerprint_of
 from recsys_assets_tests.in_process import failures, materialize
 from recsys_assets_tests.test_bad_input import DAY, GOOD, PARQUET, frame, put, put_days, shop
 
@@ -139,7 +140,7 @@ def test_a_manifest_of_an_older_version_of_the_code_is_still_read(graph: Graph) 
     content = json.loads(place.read_text())
     assert graph.lake.manifest("model", THIRD).to_json() == place.read_text()
     older = {name: value for name, value in content.items() if name not in ("seed", "fingerprint")}
-    place.write_text(json.dumps(older | {"fingerprint": _fingerprint(older)}))
+    place.write_text(json.dumps(older | {"fingerprint": fingerprint_of(older)}))
     assert graph.lake.manifest("model", THIRD).seed is None
 
 

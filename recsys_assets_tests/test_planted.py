@@ -18,7 +18,8 @@ from recsys_assets.datasets.disk import PlaceUnwritable
 from recsys_assets.datasets.folders import is_inside, replacing
 from recsys_assets.datasets.landing import land, landing_files
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.lake import MANIFEST, Lake, Manifest, PartitionDamaged
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import MANIFEST, Manifest, PartitionDamaged
 
 ASSET, DAY, TODAY = "users", "2026-01-05", dt.date(2026, 1, 11)
 OUTSIDE = ["../x", "a/../../x", "/etc/x", "a\\..\\x", "a\0b", "", ".", "./a", "a//b", "..", "~/x/../../y", "\ud800"]

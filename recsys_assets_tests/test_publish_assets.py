@@ -22,7 +22,8 @@ from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profile
-from recsys_assets.lake import Lake, Partition
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Partition
 from recsys_assets.retrieval import embeddings
 from recsys_assets.stores import collections
 from recsys_assets.stores.compare import differing

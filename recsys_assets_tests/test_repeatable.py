@@ -12,7 +12,7 @@ import pytest
 from recsys_assets.datasets.landing import land, landing_files
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.profile_parts import TableName
-from recsys_assets.lake import MANIFEST
+from recsys_assets.manifest import MANIFEST
 from recsys_assets_tests.in_process import failures, materialize
 
 FIRST, DAY, NEXT = "2026-01-01", "2026-01-08", "2026-01-09"

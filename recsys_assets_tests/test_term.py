@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import csr_array
 
-from recsys_assets.lake import Manifest, Partition
+from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.retrieval import candidates, term
 from recsys_assets.retrieval.interactions import Interactions, from_table, histories, queries
 from recsys_assets.retrieval.scored_lists import strongest, to_lists, to_matrix

@@ -9,7 +9,8 @@ from recsys_assets.assets.rank import RANKERS
 from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Lake, PartitionDamaged, PartitionMissing
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.ranking.candidates import METRIC, SAMPLES, candidate, champion_before
 from recsys_assets.ranking.champion import CHAMPION, Candidate, Champion, choose, record
 from recsys_assets.resources import LakeStore, Tracking

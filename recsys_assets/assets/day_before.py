@@ -4,7 +4,8 @@ import contextlib
 import datetime as dt
 from collections.abc import Mapping, Sequence
 
-from recsys_assets.lake import Lake, Manifest, PartitionMissing
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Manifest, PartitionMissing
 
 Figures = dict[str, dict[str, float]]  # by method or model, then metric
 

@@ -8,7 +8,7 @@ from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.resources import LakeStore
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.candidates import BEFORE_TEST

@@ -12,7 +12,7 @@ from recsys_assets.assets.rank import IMPORTANCE, RANKERS
 from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration
 from recsys_assets.ranking.bootstrap import Floats
 from recsys_assets.ranking.comparison import Comparison, compare

@@ -16,7 +16,7 @@ from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, user_query
 from recsys_assets.io_managers import writing
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
 
 SCHEMA = "schema.json"

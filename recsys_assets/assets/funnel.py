@@ -15,7 +15,7 @@ from recsys_assets.funnel import evaluation, merge, recommendations
 from recsys_assets.funnel.scoring import served
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.candidates import catalogue

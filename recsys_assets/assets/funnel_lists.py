@@ -12,7 +12,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.funnel.merge import Funnel, Ranked, merge, rank
 from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.funnel.stopwatch import Stopwatch
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.retrieval.interactions import Interactions, Queries, find, read
 from recsys_assets.retrieval.lists import Lists, Scores
 

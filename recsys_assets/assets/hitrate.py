@@ -16,7 +16,7 @@ from recsys_assets.checks import Check, check_unique, lake_asset
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval import candidates
 from recsys_assets.retrieval.comparison import by_chance

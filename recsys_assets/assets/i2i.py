@@ -17,7 +17,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.i2i import itemcf, neighbours, swing
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.interactions import Ids, Interactions, find, read
 from recsys_assets.retrieval.lists import Lists

@@ -12,7 +12,7 @@ from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval import interactions, negatives, node_ids, weighted_items
 from recsys_assets.retrieval.weighted_items import WeightedItems

@@ -14,7 +14,7 @@ from recsys_assets.assets.samples import RANKED_PARTS
 from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import writing
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.resources import LakeStore
 from recsys_assets.retrieval.interactions import histories, read
 

@@ -21,7 +21,8 @@ from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.checks import lake_asset
 from recsys_assets.datasets.profile import ProfileError, load_profile
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import GateNotPassed, Lake, Partition, PartitionDamaged, PartitionMissing
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import GateNotPassed, Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.resources import Dataset, LakeStore, Stores
 from recsys_assets.settings import settings
 from recsys_assets.stores.collections import Collection

@@ -19,7 +19,7 @@ from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration, of_ranker
 from recsys_assets.resources import Dataset, LakeStore, Tracking
 from recsys_assets.retrieval.interactions import numbered

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from recsys_assets.assets.day_before import Figures
 from recsys_assets.assets.rank import PREDICTIONS
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.lake import Manifest, Partition
+from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.metrics import auc, log_loss
 from recsys_assets.ranking.bootstrap import Floats, Ints
 from recsys_assets.ranking.slices import COUNTS

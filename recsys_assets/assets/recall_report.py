@@ -10,7 +10,7 @@ from recsys_assets.assets.hitrate import METHODS
 from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Manifest, Partition
+from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.comparison import additions
 from recsys_assets.retrieval.details import DETAILS, listed_items

@@ -12,7 +12,7 @@ from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.funnel.scoring import served
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore, Stores
 from recsys_assets.stores.consistency import TOLERANCE, USERS, Pinned, differences
 from recsys_assets.stores.gate import CHAMPION, pass_gate

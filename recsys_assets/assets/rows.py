@@ -11,7 +11,7 @@ from recsys_assets.datasets.duck import connect, one, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import sample_rows, split_rows
 from recsys_assets.io_managers import writing
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
 
 

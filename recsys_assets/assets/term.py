@@ -15,7 +15,7 @@ from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval import term
 from recsys_assets.retrieval.candidates import BEFORE_TEST, TERM_ITEMS, USER_TERMS

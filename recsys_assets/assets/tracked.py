@@ -10,7 +10,7 @@ from pydantic import Field
 
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output, writing
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.resources import LakeStore, Tracking
 from recsys_assets.tuning.space import bundled_spaces
 

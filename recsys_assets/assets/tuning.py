@@ -18,7 +18,7 @@ from recsys_assets.assets.tunable import MODELS, Kind
 from recsys_assets.checks import check_floor, lake_asset
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore, Tracking
 from recsys_assets.settings import settings
 from recsys_assets.tuning import form, results, study

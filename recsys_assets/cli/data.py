@@ -12,7 +12,8 @@ from recsys_assets.cli.days import Day, NothingLanded, check_landed, latest_bizd
 
 if TYPE_CHECKING:
     from recsys_assets.datasets.profile import Profile
-    from recsys_assets.lake import Lake, Manifest
+    from recsys_assets.lake import Lake
+    from recsys_assets.manifest import Manifest
 
 SHOWN_FILES = 20
 
@@ -69,7 +70,8 @@ def bizdate() -> None:
 def show(asset: str, day: dt.date | None, named: dt.date | None, as_json: bool) -> None:
     """Say what is in a partition of ASSET (default: its latest): rows, schema, metrics, files."""
     from recsys_assets.datasets.profile import load_profile
-    from recsys_assets.lake import Lake, describe_outdated
+    from recsys_assets.lake import Lake
+    from recsys_assets.manifest import describe_outdated
     from recsys_assets.settings import settings
 
     if day and named and day != named:
@@ -92,7 +94,7 @@ def show(asset: str, day: dt.date | None, named: dt.date | None, as_json: bool) 
 
 def _manifest(lake: "Lake", profile: "Profile", asset: str, day: str) -> "Manifest":
     """The partition's manifest; where there is none, an error that says whether asset and day can have one."""
-    from recsys_assets.lake import PartitionMissing
+    from recsys_assets.manifest import PartitionMissing
 
     try:
         return lake.manifest(asset, day)

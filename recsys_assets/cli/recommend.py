@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from recsys_assets.datasets.profile import Profile
-    from recsys_assets.lake import Partition
+    from recsys_assets.manifest import Partition
     from recsys_assets.resources import LakeStore
     from recsys_assets.retrieval.interactions import Interactions
 

@@ -54,7 +54,7 @@ def outdated_assets(lake: "Lake", bizdate: str) -> list[str]:
 
 def needs_rebuild(lake: "Lake", asset: str, bizdate: str) -> bool:
     """Whether the partition's manifest is missing or damaged, or an input changed since it was made."""
-    from recsys_assets.lake import PartitionDamaged, PartitionMissing
+    from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 
     try:
         return bool(lake.outdated(lake.manifest(asset, bizdate)))

@@ -8,7 +8,7 @@ from recsys_assets.cli.finding import Finding
 from recsys_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from recsys_assets.lake import Partition
+    from recsys_assets.manifest import Partition
 
 
 def findings(place: Settings) -> Iterator[Finding]:
@@ -17,7 +17,8 @@ def findings(place: Settings) -> Iterator[Finding]:
     from rich.progress import track
 
     from recsys_assets.datasets.profile import ProfileError, load_profile
-    from recsys_assets.lake import Lake, LakeUnavailable, PartitionDamaged, PartitionMissing
+    from recsys_assets.lake import Lake, LakeUnavailable
+    from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 
     try:
         lake = Lake(place.lake, load_profile(place=place).name)
@@ -42,7 +43,7 @@ def _bytes(partition: "Partition") -> int:
 
 
 def _damaged(asset: str, day: str, error: Exception) -> Finding:
-    from recsys_assets.lake import PartitionMissing
+    from recsys_assets.manifest import PartitionMissing
 
     why = "it has no manifest" if isinstance(error, PartitionMissing) else str(error).partition(": run `")[0]
     return Finding("partition", "fix", f"{asset} {day}: {why}", f"recsys materialize {asset} --bizdate {day}")

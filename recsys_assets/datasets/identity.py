@@ -41,10 +41,19 @@ class Identity:
         return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> "Identity":
-        """Read a `dataset.json`."""
-        content = json.loads(text)
-        return cls(content["name"], content["key"], tuple(content["landing"]), content["tables"])
+    def read(cls, place: str, text: bytes) -> "Identity":
+        """Read a `dataset.json`, which lies at `place`.
+
+        Raises:
+            OtherDataset: it cannot be read.
+        """
+        try:
+            content = json.loads(text)
+            return cls(content["name"], content["key"], tuple(content["landing"]), content["tables"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise OtherDataset(
+                f"{place} cannot be read ({error}): if it is of the data set that the profile describes, run `{ADOPT}`"
+            ) from error
 
     def adopted_by(self, other: "Identity") -> "Identity":
         """The same data set as another profile describes it: its tables, and its landing folder as a further one."""

@@ -18,7 +18,8 @@ from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.features.serving import candidate_rows
-from recsys_assets.lake import Lake, Partition
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Partition
 from recsys_assets.ranking.champion import Champion
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from recsys_assets.lake import Lake, Manifest, PartitionDamaged, PartitionMissing
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Manifest, PartitionDamaged, PartitionMissing
 from recsys_assets.ranking.champion import Candidate, read_champion
 
 SAMPLES = "rank_samples"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 
 CHAMPION = "champion.json"
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.i2i import neighbours
 from recsys_assets.i2i.triggers import trigger_scores
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.retrieval import embeddings, lists, term
 from recsys_assets.retrieval.interactions import Ids, Interactions, Queries, find
 from recsys_assets.retrieval.lists import Bools, Lists, Scores

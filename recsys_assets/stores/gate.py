@@ -6,7 +6,8 @@ partition that was materialized again, stops the publishing of everything that w
 
 from collections.abc import Mapping, Sequence
 
-from recsys_assets.lake import GateNotPassed, Lake, Manifest, PartitionDamaged, PartitionMissing
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import GateNotPassed, Manifest, PartitionDamaged, PartitionMissing
 from recsys_assets.ranking.champion import Champion, read_champion
 
 CHAMPION = "rank_champion"

@@ -1,0 +1,184 @@
+"""What the lake holds of one asset and bizdate: a manifest that describes the files, and the folder that has them."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recsys_assets.datasets.folders import file_hash, is_inside
+
+MANIFEST = "manifest.json"
+# Assets whose partition D holds day D alone. The other assets hold the state as of the end of D, and read these of
+# every day up to D.
+DAILY = frozenset({"interactions"})
+_APART = ("mlflow_run_id", "fingerprint")  # differ between two equal runs, or are made from the other fields
+
+
+class PartitionMissing(FileNotFoundError):
+    """A partition that was asked for is not in the lake; the message says how to make it."""
+
+
+class PartitionDamaged(RuntimeError):
+    """A partition's files are not those its manifest lists."""
+
+
+class PartitionOutdated(RuntimeError):
+    """A partition was made from other partitions that have been materialized again since."""
+
+
+class PartitionReplaced(RuntimeError):
+    """A partition was materialized again while it was being read: what was made of it may mix both."""
+
+
+class GateNotPassed(RuntimeError):
+    """A partition failed a blocking check, so nothing may be built on it."""
+
+
+@dataclass
+class Manifest:
+    """The description of a partition.
+
+    `fingerprint` covers everything that decides the content (files, config, seed, code, upstream
+    fingerprints) and nothing that differs between two equal runs (the MLflow run id).
+
+    `upstream` has the fingerprint of every partition that it was made from, by `asset/bizdate`.
+    """
+
+    asset: str
+    profile: str
+    bizdate: str
+    rows: int | None = None
+    schema: dict[str, dict[str, str]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    code_version: str = "1"
+    upstream: dict[str, str] = field(default_factory=dict)
+    failed_checks: list[str] = field(default_factory=list)
+    mlflow_run_id: str | None = None
+    fingerprint: str = ""
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Manifest":
+        """Read a `manifest.json`.
+
+        Raises:
+            ValueError, TypeError: it is not a manifest, or was changed after it was written.
+        """
+        content = json.loads(text)
+        manifest = cls(**content)
+        # By the fields that the text has: later versions of the code know more of them.
+        if manifest.fingerprint != fingerprint_of(content):
+            raise ValueError("it does not fit its own fingerprint: it was edited, or only half of it was copied")
+        return manifest
+
+    @property
+    def name(self) -> str:
+        """`asset/bizdate`, the form in which other manifests name it."""
+        return f"{self.asset}/{self.bizdate}"
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The upstream partitions whose change makes this one outdated: those of its bizdate, and days of events.
+
+        A model that was taken over from another day, or yesterday's figures in a report, are lineage only.
+        """
+        return {
+            name: fingerprint
+            for name, fingerprint in self.upstream.items()
+            if name.partition("/")[0] in DAILY or name.partition("/")[2] == self.bizdate
+        }
+
+    def sealed(self) -> "Manifest":
+        """Set the fingerprint from the other fields."""
+        self.fingerprint = fingerprint_of(asdict(self))
+        return self
+
+    def is_made_from(self, other: "Manifest") -> bool:
+        """Whether the other partition, as it is now, is among those that this one was made from."""
+        return self.upstream.get(other.name) == other.fingerprint
+
+    def reads(self, name: str) -> bool:
+        """Whether the partition was made from another one (`asset/bizdate`), or would be if it were made now."""
+        asset, _, day = name.partition("/")
+        return name in self.inputs or (day <= self.bizdate and asset in self.histories)
+
+    @property
+    def histories(self) -> set[str]:
+        """Assets of which it reads every day up to its own."""
+        return {asset for name in self.upstream if (asset := name.partition("/")[0]) in DAILY}
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A published partition: a local folder to read from, its manifest, and which of all at its place it is.
+
+    Its fingerprint does not say the last: one of the same content may come back after another one.
+    """
+
+    folder: Path
+    manifest: Manifest
+    identity: tuple[int, int, int] | None = None
+
+    def path(self, file: str) -> Path:
+        """Path of one of its files.
+
+        Raises:
+            PartitionDamaged: the manifest does not list the file, or it lies outside the folder.
+        """
+        if file not in self.manifest.files:
+            raise PartitionDamaged(f"{self.manifest.asset} {self.manifest.bizdate} has no file {file}: {self.folder}")
+        if not is_inside(self.folder, file):
+            raise PartitionDamaged(
+                f"{self.folder}/{MANIFEST} lists {file!r}, which is not a file inside the partition: "
+                f"materialize {self.manifest.asset} {self.manifest.bizdate} again"
+            )
+        return self.folder / file
+
+    def verify(self) -> None:
+        """Read all files and compare them with the manifest (about 1.5 GB a second).
+
+        Raises:
+            PartitionDamaged: a file is missing, has other bytes, or lies outside the folder.
+        """
+        for file, expected in self.manifest.files.items():
+            if file_hash(self.path(file)) != expected:
+                raise PartitionDamaged(
+                    f"{self.folder / file} is missing or not as its manifest says: "
+                    f"run `recsys materialize {self.manifest.asset} --bizdate {self.manifest.bizdate}`"
+                )
+
+
+@dataclass
+class Draft:
+    """A partition being written: put files into `folder`, fill in `manifest`."""
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, file: str) -> Path:
+        """Where to write one of its files."""
+        return self.folder / file
+
+
+def describe_outdated(manifest: Manifest, outdated: Sequence[str]) -> str:
+    """One line for people: which partition is outdated, because of what, and the command that rebuilds it."""
+    more = f" and {len(outdated) - 3} more" if len(outdated) > 3 else ""
+    named = ", ".join(name.replace("/", " ") for name in outdated[:3])
+    return (
+        f"{manifest.asset} {manifest.bizdate} is outdated: {named}{more} changed after it was made: "
+        f"run `recsys refresh --bizdate {manifest.bizdate}`"
+    )
+
+
+def fingerprint_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of all fields of a manifest that decide the content."""
+    fields = {name: value for name, value in content.items() if name not in _APART}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,67 @@
+"""Partitions on an object store: uploaded with the manifest last, and fetched whole to this machine to be read."""
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from recsys_assets.datasets.disk import Place, own_folder, written_to
+from recsys_assets.datasets.folders import clear_leftovers, move_in, new_folder
+from recsys_assets.manifest import MANIFEST, Draft, Manifest, Partition, PartitionDamaged
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_FETCHED = ".fetched"  # begins the names of copies that are being fetched
+
+
+def cache() -> Path:
+    """The folder of this machine for copies and drafts of an object store's partitions."""
+    return Path(tempfile.gettempdir()) / f"recsys_assets-{os.getuid()}"
+
+
+def upload(store: Any, draft: Draft, place: str) -> None:
+    """Put a partition at its place in a store (fsspec's file system); until the manifest is there, nobody reads it."""
+    if store.exists(f"{place}/{MANIFEST}"):
+        store.rm_file(f"{place}/{MANIFEST}")
+    for file in store.find(place):  # `rm` would take `[` and `*` in a name for a pattern
+        store.rm_file(file)
+    for file in [*draft.manifest.files, MANIFEST]:
+        store.put_file(str(draft.folder / file), f"{place}/{file}")
+
+
+def fetch(store: Any, place: str, manifest: Manifest) -> Partition:
+    """A local copy of a partition, kept by its fingerprint.
+
+    Raises:
+        PartitionDamaged: its files are not those its manifest lists.
+    """
+    if not _FINGERPRINT.fullmatch(manifest.fingerprint):
+        raise PartitionDamaged(f"{place}/{MANIFEST} has no fingerprint that could be one: materialize it again")
+    home = own_folder(cache())
+    partition = Partition(home / manifest.fingerprint, manifest)
+    with contextlib.suppress(PartitionDamaged):
+        partition.verify()
+        return partition
+    temporary = Place("the temporary folder", home, "TMPDIR")
+    with written_to(temporary):
+        clear_leftovers(home, _FETCHED)
+        coming = Partition(new_folder(home, _FETCHED, manifest.fingerprint), manifest)
+    try:
+        with written_to(temporary):
+            _copy(store, place, coming)
+            move_in(coming.folder, partition.folder)
+    finally:
+        shutil.rmtree(coming.folder, ignore_errors=True)
+    return partition
+
+
+def _copy(store: Any, place: str, coming: Partition) -> None:
+    """Copy a partition's files into a folder, and verify them there."""
+    for file in coming.manifest.files:
+        target = coming.path(file)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # `verify` names it
+            store.get_file(f"{place}/{file}", str(target))
+    coming.verify()
