@@ -17,7 +17,6 @@ from recsys_assets.datasets.ingest import (
     left_out,
     load_known_ids,
 )
-from recsys_assets.datasets.landing import hashes
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.tables import LandedFileError
@@ -105,9 +104,8 @@ def _ingest_day(
     profile: Profile,
     day: str,
 ) -> Output:
-    # Known ids come from users and items. Before the files are read: a change meanwhile must show as one.
-    landed = {"landed": hashes(profile, day)}
-    with writing(context, lake, config=_tables(profile, "interactions") | landed, bizdate=day) as output:
+    config = _decides(profile, "interactions", day)
+    with writing(context, lake, config=config, bizdate=day) as output:
         counts = ingest_events(connection, profile, day, output.draft.folder)
         _describe(output, connection, profile, "interactions", counts)
     return output
@@ -116,8 +114,8 @@ def _ingest_day(
 def _entities(
     context: dg.AssetExecutionContext, lake: LakeStore, profile: Profile, table: TableName
 ) -> dg.MaterializeResult:
-    landed = {"landed": hashes(profile, None, [table]) | hashes(profile, context.partition_key, [table])}
-    with writing(context, lake, config=_tables(profile, table) | landed) as output, connect() as connection:
+    config = _decides(profile, table, context.partition_key)
+    with writing(context, lake, config=config) as output, connect() as connection:
         counts = ingest_entities(connection, profile, table, context.partition_key, output.draft.folder)
         _describe(output, connection, profile, table, counts)
         output.metadata["preview"] = show.preview(connection, f"FROM {scan([output.path(ROWS)])}")
@@ -151,10 +149,14 @@ def _check_files(output: Output, unread: dict[str, str]) -> None:
         output.metadata["left out"] = show.table(["file", "why"], list(some.items()))
 
 
-def _tables(profile: Profile, table: TableName) -> dict[str, object]:
-    """What of the profile decides the content of an ingested table."""
+def _decides(profile: Profile, table: TableName, day: str) -> dict[str, object]:
+    """The profile's settings and the landed files that decide the content of an ingested table.
+
+    To be asked before the files are read: a change that comes meanwhile must show as one.
+    """
     columns = {name: column.model_dump() for name, column in profile.tables[table].items()}
-    return {"columns": columns, "label": profile.label} if table == "interactions" else {"columns": columns}
+    rule = {"label": profile.label} if table == "interactions" else {}
+    return {"columns": columns, **rule, "landed": landed_content(profile, table, day)}
 
 
 def _summed(outputs: list[Output]) -> list[dg.AssetCheckResult]:

@@ -41,6 +41,7 @@ def run(selection: str, bizdate: str | None = None) -> None:
     Raises:
         MaterializeFailed: a step or a blocking check failed.
         NothingLanded: the bizdate has not landed, or none was given and there is none.
+        PartitionOutdated: an asset that the selection reads and does not build was made from something older.
     """
     from rich.console import Console
 
@@ -51,18 +52,33 @@ def run(selection: str, bizdate: str | None = None) -> None:
     from recsys_assets.lake import Lake
     from recsys_assets.settings import settings
 
-    profile, console = load_profile(), Console(stderr=True)
+    profile = load_profile()
     keys, day = assets.select(selection), bizdate or latest_bizdate(profile)
     assets.check_bizdate(day)
     lake = Lake.of(settings().lake, profile)
     check_landed(profile, lake, day)
-    runs = [*running.missing_days(keys, complete_bizdates(profile), lake, day), running.Run(keys, day, day)]
-    seconds: dict[str, float] = {}
-    with running.open_instance() as instance:
-        for each in runs:
-            seconds |= _execute(instance, each, console)
+    seconds = execute(running.missing_days(keys, complete_bizdates(profile), lake, day))
+    running.refuse_outdated(keys, lake, day)
+    seconds |= execute([running.Run(keys, day, day)])
     names = [name for name in assets.asset_names() if name in {key.to_user_string() for key in keys}]
     Console().print(summary(lake, names, day, seconds))
+
+
+def execute(runs: "Sequence[Run]") -> dict[str, float]:
+    """Execute runs one after another, with progress on stderr; seconds by step.
+
+    Raises:
+        MaterializeFailed: a step or a blocking check failed.
+    """
+    from rich.console import Console
+
+    from recsys_assets.cli.running import open_instance
+
+    seconds: dict[str, float] = {}
+    with open_instance() as instance:
+        for each in runs:
+            seconds |= _execute(instance, each, Console(stderr=True))
+    return seconds
 
 
 def _execute(instance: "dg.DagsterInstance", run: "Run", console: "Console") -> dict[str, float]:

@@ -1,7 +1,6 @@
 """`recsys refresh`: rebuild what is outdated, so that a bizdate holds the events as they are now."""
 
 import datetime as dt
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +8,8 @@ import click
 from recsys_assets.cli.days import Day
 
 if TYPE_CHECKING:
+    from recsys_assets.cli.running import Run
+    from recsys_assets.datasets.profile import Profile
     from recsys_assets.lake import Lake
 
 
@@ -20,8 +21,8 @@ def refresh(day: dt.date | None) -> None:
     Days whose landing files are new or changed are ingested; then every partition of the bizdate that was made from
     something older is rebuilt. What was never built for the bizdate stays unbuilt.
     """
-    from recsys_assets.cli.days import complete_bizdates, latest_bizdate
-    from recsys_assets.cli.materialize import run
+    from recsys_assets.cli.days import latest_bizdate
+    from recsys_assets.cli.materialize import execute, run
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.lake import Lake
     from recsys_assets.settings import settings
@@ -29,34 +30,47 @@ def refresh(day: dt.date | None) -> None:
     profile = load_profile()
     when = day.isoformat() if day else latest_bizdate(profile)
     lake = Lake.of(settings().lake, profile)
-    for changed in changed_days(lake, [each for each in complete_bizdates(profile) if each <= when]):
-        run("interactions", changed)
-    if names := outdated_assets(lake, when):
+    execute(ingestion(profile, lake, when))
+    if names := outdated_assets(profile, lake, when):
         run(",".join(names), when)
     else:
         click.echo(f"{profile.name} {when} is up to date")
 
 
-def changed_days(lake: "Lake", landed: Sequence[str]) -> list[str]:
-    """Landed days whose partition of `interactions` is missing, damaged or of other landing files."""
-    return [day for day in landed if needs_rebuild(lake, "interactions", day)]
+def ingestion(profile: "Profile", lake: "Lake", bizdate: str) -> "list[Run]":
+    """Runs that ingest the landed days up to the bizdate that are missing, damaged or of other landing files."""
+    from recsys_assets.cli.days import complete_bizdates
+    from recsys_assets.cli.running import DAILY, Run
+    from recsys_assets.partitions import stretches
+
+    landed = [day for day in complete_bizdates(profile) if day <= bizdate]
+    changed = [dt.date.fromisoformat(day) for day in landed if needs_rebuild(profile, lake, "interactions", day)]
+    return [Run(frozenset({DAILY}), first.isoformat(), last.isoformat()) for first, last in stretches(changed)]
 
 
-def outdated_assets(lake: "Lake", bizdate: str) -> list[str]:
-    """Assets of the graph whose partition is outdated or damaged, and what they need and is missing; by name."""
-    from recsys_assets.cli.selection import ancestors, select
+def outdated_assets(profile: "Profile", lake: "Lake", bizdate: str) -> list[str]:
+    """Assets of the bizdate to build again, what was made from them, and what these need and is missing; by name.
+
+    What was never built for the bizdate and nothing needs stays unbuilt, and so does a search of hyper-parameters.
+    """
+    from recsys_assets.cli.selection import ancestors, descendants, select
 
     daily = {key.to_user_string() for key in select("*")}
     there = {asset for asset in daily if bizdate in lake.bizdates(asset)}
-    outdated = {asset for asset in there if needs_rebuild(lake, asset, bizdate)}
-    return sorted(outdated | ((ancestors(outdated) & daily) - there))
+    changed = {asset for asset in there if needs_rebuild(profile, lake, asset, bizdate)}
+    again = changed | (descendants(changed) & there)
+    return sorted(again | ((ancestors(again) & daily) - there))
 
 
-def needs_rebuild(lake: "Lake", asset: str, bizdate: str) -> bool:
-    """Whether the partition's manifest is missing or damaged, or an input changed since it was made."""
+def needs_rebuild(profile: "Profile", lake: "Lake", asset: str, bizdate: str) -> bool:
+    """Whether the partition is missing or damaged, or what it was made from has changed: landing files or partitions."""
+    from recsys_assets.datasets.ingest import landed_content
+    from recsys_assets.datasets.profile import KEYS
     from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 
     try:
-        return bool(lake.outdated(lake.manifest(asset, bizdate)))
+        manifest = lake.manifest(asset, bizdate)
     except (PartitionMissing, PartitionDamaged):
         return True
+    landed = {table: landed_content(profile, table, bizdate) for table in KEYS if table == asset}
+    return manifest.config.get("landed", {}) != landed[asset] if landed else bool(lake.outdated(manifest))

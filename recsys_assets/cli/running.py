@@ -3,6 +3,7 @@
 Imports Dagster and the definitions: only inside commands that need them.
 """
 
+import contextlib
 import datetime as dt
 import os
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from dagster._core.instance.ref import InstanceRef
 from recsys_assets.datasets.disk import Place, written_to
 from recsys_assets.instance import HISTORY
 from recsys_assets.lake import Lake
+from recsys_assets.manifest import PartitionDamaged, PartitionMissing, PartitionOutdated, describe_outdated
 from recsys_assets.partitions import span_tags, stretches
 from recsys_assets.settings import settings
 
@@ -50,6 +52,23 @@ def missing_days(keys: frozenset[dg.AssetKey], landed: Sequence[str], lake: Lake
     there = set(lake.bizdates(DAILY.to_user_string())) | ({bizdate} if DAILY in keys else set())
     days = [dt.date.fromisoformat(day) for day in landed if day <= bizdate and day not in there]
     return [Run(frozenset({DAILY}), first.isoformat(), last.isoformat()) for first, last in stretches(days)]
+
+
+def refuse_outdated(keys: frozenset[dg.AssetKey], lake: Lake, bizdate: str) -> None:
+    """Check what the assets read and do not build themselves, before a run is started that would fail.
+
+    Raises:
+        PartitionOutdated: such a partition was made from something that has changed since.
+    """
+    from recsys_assets.definitions import defs
+
+    graph = defs.resolve_asset_graph()
+    read = {parent.to_user_string() for key in keys for parent in graph.get(key).parent_keys - keys}
+    for asset in sorted(read - {DAILY.to_user_string()}):
+        with contextlib.suppress(PartitionMissing, PartitionDamaged):  # the step that reads it says so
+            manifest = lake.manifest(asset, bizdate)
+            if outdated := lake.outdated(manifest):
+                raise PartitionOutdated(describe_outdated(manifest, outdated))
 
 
 def open_instance() -> dg.DagsterInstance:

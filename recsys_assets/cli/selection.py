@@ -73,8 +73,19 @@ def ancestors(names: Iterable[str]) -> set[str]:
     from recsys_assets.definitions import defs
 
     graph = defs.resolve_asset_graph()
-    above = (graph.get_ancestor_asset_keys(dg.AssetKey(name)) for name in names)
-    return {key.to_user_string() for keys in above for key in keys}
+    found = (graph.get_ancestor_asset_keys(dg.AssetKey(name)) for name in names)
+    return {key.to_user_string() for keys in found for key in keys}
+
+
+def descendants(names: Iterable[str]) -> set[str]:
+    """All assets that are made from the named ones, directly or not."""
+    from recsys_assets.definitions import defs
+
+    graph, keys = defs.resolve_asset_graph(), {dg.AssetKey(name) for name in names}
+    found: set[dg.AssetKey] = set()
+    while keys := {child for key in keys for child in graph.get(key).child_keys} - found:
+        found |= keys
+    return {key.to_user_string() for key in found}
 
 
 def _parse(keyed: Sequence[str], plain: Sequence[str]) -> dg.AssetSelection:

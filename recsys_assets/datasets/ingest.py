@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from recsys_assets.datasets.duck import name, one, quoted, write_parquet
 from recsys_assets.datasets.label import SQL_TYPES, label_rule
-from recsys_assets.datasets.landing import contents, landed_bizdates, landing_files
+from recsys_assets.datasets.landing import contents, hashes, landed_bizdates, landing_files
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import Column, TableName
 from recsys_assets.datasets.tables import Landed, LandedFileError, read_landed
@@ -117,6 +117,17 @@ def load_known_ids(connection: duckdb.DuckDBPyConnection, profile: Profile, last
             f"CREATE OR REPLACE TEMP TABLE known_{table[:-1]} AS "
             f"SELECT {KEYS[table][0]} AS id, min(day) AS since FROM landed WHERE reason IS NULL GROUP BY ALL"
         )
+
+
+def landed_content(profile: Profile, table: TableName, bizdate: str) -> dict[str, str]:
+    """SHA-256 by path of all landing files that decide a partition: another content makes another partition.
+
+    Of `interactions` these are the files of the day, of users and items too, whose ids are known from then on.
+    """
+    if table == "interactions":
+        return hashes(profile, bizdate)
+    found = (hashes(profile, day, [table]) for day in (None, *_days(profile, table, bizdate)))
+    return {path: content for each in found for path, content in each.items()}
 
 
 def left_out(profile: Profile, table: TableName, bizdate: str) -> dict[str, str]:
