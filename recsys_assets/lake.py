@@ -22,7 +22,7 @@ import fsspec
 from recsys_assets import remote
 from recsys_assets.datasets.disk import Place, own_folder, private_folder, sync, sync_all, sync_tree, written_to
 from recsys_assets.datasets.folders import clear_leftovers, file_hash, identity, move_in, new_folder, replacing
-from recsys_assets.datasets.identity import Identity, OtherDataset, check_same, identify
+from recsys_assets.datasets.identity import Identity, OtherDataset, check_same, identify, mark
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.manifest import DAILY, MANIFEST, Draft, Manifest, Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.uris import naming, shown
@@ -38,10 +38,11 @@ class Lake:
     """Partitions of one profile under a root folder or fsspec URL.
 
     `dataset` says which data set they are of, where the lake was opened with `of`; it is written down with the first
-    partition.
+    partition. `owner` is its mark on stores and experiments.
     """
 
     dataset: Identity | None = None
+    owner: str = ""
 
     def __init__(self, root: str, profile: str) -> None:
         self.profile = profile
@@ -65,6 +66,7 @@ class Lake:
         if held := lake._held():
             check_same(lake.folder, held, lake.dataset)
             lake.dataset = held
+        lake.owner = mark(lake.dataset, profile)
         return lake
 
     @property
@@ -80,6 +82,7 @@ class Lake:
         except OtherDataset:  # nobody can read which one it is: the user says that it is this one
             held = described
         self.dataset = held.adopted_by(described)
+        self.owner = mark(self.dataset, profile)
         self._mark(self.dataset)
         return self.dataset
 

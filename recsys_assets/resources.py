@@ -5,20 +5,13 @@ Put here what an asset reaches outside itself. Keep out hyper-parameters (assets
 """
 
 import datetime as dt
-import logging
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import dagster as dg
-from filelock import FileLock
 
-from recsys_assets.datasets.disk import Place, PlaceUnwritable, private_folder, written_to
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import Lake, days
 from recsys_assets.manifest import (
@@ -29,17 +22,11 @@ from recsys_assets.manifest import (
     PartitionReplaced,
     describe_outdated,
 )
-from recsys_assets.settings import settings, sqlite_file
-from recsys_assets.uris import naming, shown
+from recsys_assets.settings import settings
+from recsys_assets.tracking import Tracking
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
-    import mlflow
-    from matplotlib.figure import Figure
-
     from recsys_assets.stores.store import Store
-    from recsys_assets.tuning.trial import Trial
 
 
 class Dataset(dg.ConfigurableResource[Profile]):
@@ -119,176 +106,28 @@ class Stores(dg.ConfigurableResource[None]):
 
     profile: str
 
-    def open(self, name: str) -> AbstractContextManager["Store"]:
-        """A store by its name in the registry, for the collections of the profile."""
-        from recsys_assets.stores.registry import opened
-
-        return opened(name, self.profile)
-
-
-class TrackingError(RuntimeError):
-    """MLflow cannot be used; the message names its place without credentials."""
-
-
-class Tracking(dg.ConfigurableResource[None]):
-    """MLflow: one run for each training, tagged with the bizdate and the Dagster run."""
-
-    experiment: str
-
     @contextmanager
-    def run(self, context: dg.AssetExecutionContext, params: Mapping[str, Any]) -> Iterator["mlflow.ActiveRun"]:
-        """An MLflow run around a training; it ends FAILED when the block raises.
+    def open(self, name: str) -> "Iterator[Store]":
+        """A store by its name in the registry, to publish collections of the profile's data set.
 
         Raises:
-            PlaceUnwritable: there is no room for MLflow's database.
-            TrackingError: MLflow cannot be used.
+            OtherDataset: it has collections of another data set of that name.
         """
-        asset = context.asset_key.to_user_string()
-        tags = {
-            "bizdate": context.partition_key,
-            "dagster.asset": asset,
-            "dagster.run_id": context.run.run_id,
-            "dagster.run_url": f"{settings().dagster_ui}/runs/{context.run.run_id}",
-        }
-        with _mlflow() as mlflow:
-            self._prepare()
-            mlflow.set_experiment(self.experiment)
-            active = mlflow.start_run(run_name=f"{asset}/{context.partition_key}", tags=tags)
-        status = "FAILED"
-        try:
-            with _mlflow() as mlflow:
-                mlflow.log_params(dict(params))
-            yield active
-            status = "FINISHED"
-        finally:
-            with _mlflow() as mlflow:
-                mlflow.end_run(status)
+        from recsys_assets.stores.owner import opened_by
 
-    def log(self, metrics: Mapping[str, float], folder: Path, plots: Mapping[str, "Figure"]) -> None:
-        """Log final metrics, the model's folder and plots in the current run.
-
-        Metrics that were logged by epoch keep their course: of these the final one is logged as `best_…`.
-
-        Raises:
-            PlaceUnwritable: there is no room; no part of the model and the plots is kept.
-        """
-        final = {name if name.startswith("test_") else f"best_{name}": value for name, value in metrics.items()}
-        with _mlflow() as mlflow:
-            mlflow.log_metrics(_metric_names(final))
-        artifacts = Place("the folder of MLflow's artifacts", settings().data / "mlflow", "RECSYS_DATA")
-        try:
-            with _mlflow(artifacts) as mlflow:
-                mlflow.log_artifacts(str(folder), "model")
-                for name, figure in plots.items():
-                    mlflow.log_figure(figure, f"{name}.png")
-        except PlaceUnwritable:
-            if _is_local():
-                shutil.rmtree(url2pathname(urlsplit(mlflow.get_artifact_uri()).path), ignore_errors=True)
-            raise
-
-    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Log an epoch's metrics in the current run."""
-        with _mlflow() as mlflow:
-            mlflow.log_metrics(_metric_names(metrics), step=epoch)
-
-    def log_trial(self, parent: str, trial: "Trial", metric: str) -> None:
-        """Log a trial that has ended as a run nested in another, with the times at which it ran.
-
-        One that was pruned ends KILLED.
-        """
-        from mlflow.entities import Metric, Param
-
-        tags = {"mlflow.parentRunId": parent, "mlflow.runName": f"trial {trial.number}", "reason": trial.reason}
-        began, ended = int(trial.began * 1000), int(trial.ended * 1000)
-        (name,) = _metric_names({metric: 0.0})
-        course = [Metric(name, value, ended, step) for step, value in enumerate(trial.course)]
-        measured = trial.state == "complete" and trial.value is not None
-        best = [Metric(f"best_{name}", trial.value, ended, 0)] if measured else []
-        settings = [Param(key, str(value)) for key, value in trial.settings.items()]
-        status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[trial.state]
-        with _mlflow() as mlflow:
-            client = mlflow.MlflowClient()
-            experiment = client.get_run(parent).info.experiment_id
-            run = client.create_run(experiment, began, tags).info.run_id
-            client.log_batch(run, [*course, *best], settings)
-            client.set_terminated(run, status, ended)
-
-    def promote(self, run_id: str, kind: str, alias: str, tags: Mapping[str, str]) -> str:
-        """Give an alias to the model of a run, as a version of the registered model `<experiment>-<kind>`.
-
-        A run has one version, however often it is promoted. Returns where people see it.
-        """
-        with _mlflow() as mlflow:
-            self._prepare()
-            client, name = mlflow.MlflowClient(), f"{self.experiment}-{kind}"
-            with FileLock(settings().data / ".mlflow.lock"):
-                if not client.search_registered_models(f"name = '{name}'"):
-                    client.create_registered_model(name)
-                known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-                source = f"{client.get_run(run_id).info.artifact_uri}/model"
-                version = (known[0] if known else client.create_model_version(name, source, run_id)).version
-            for key, value in tags.items():
-                client.set_model_version_tag(name, version, key, value)
-            client.set_registered_model_alias(name, alias, version)
-        return f"{settings().tracking_ui}/#/models/{name}/versions/{version}"
-
-    def url(self, run: "mlflow.ActiveRun") -> str:
-        """Where people see the run."""
-        return f"{settings().tracking_ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-
-    def _prepare(self) -> None:
-        """Create database and experiment once: two processes that do it at once break the database."""
-        import mlflow
-
-        for chatty in ("mlflow.store.db.utils", "alembic"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
-
-        place = settings()
-        private_folder(place.data)
-        with FileLock(place.data / ".mlflow.lock"):
-            if mlflow.get_experiment_by_name(self.experiment) is None:
-                artifacts = Path(place.data / "mlflow").absolute().as_uri() if _is_local() else None
-                # Without the tag MLflow 3 opens the experiment as one of language models.
-                kind = {"mlflow.experimentKind": "custom_model_development"}
-                mlflow.create_experiment(self.experiment, artifact_location=artifacts, tags=kind)
-
-
-@contextmanager
-def _mlflow(place: Place | None = None) -> "Iterator[ModuleType]":
-    """MLflow as the settings have it, for a block that writes to its database, or to another place.
-
-    When it fails the error names the place, and none of its secrets.
-    """
-    import mlflow
-
-    uri = settings().tracking_uri
-    what = f"MLflow at {shown(uri)} cannot be used (MLFLOW_TRACKING_URI)"
-    with naming(TrackingError, what, uri), written_to(place or _database()):
-        mlflow.set_tracking_uri(uri)
-        yield mlflow
-
-
-def _database() -> Place:
-    file = sqlite_file(settings().tracking_uri)
-    return Place("MLflow's database", file.parent if file else settings().data, "MLFLOW_TRACKING_URI")
-
-
-def _is_local() -> bool:
-    return sqlite_file(settings().tracking_uri) is not None
-
-
-def _metric_names(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics under names that MLflow takes: it refuses the `@` of `recall@20`."""
-    return {name.replace("@", "_at_"): value for name, value in metrics.items()}
+        lake = Lake.of(settings().lake, load_profile(self.profile))
+        with opened_by(name, lake.profile, lake.owner) as store:
+            if store.owner() is None:
+                store.claim(lake.owner)
+            yield store
 
 
 def resources() -> dict[str, Any]:
     """The resources of this code location, from the settings."""
     place = settings()
-    profile = load_profile(place=place)
     return {
         "dataset": Dataset(profile=place.profile),
         "lake": LakeStore(profile=place.profile),
-        "stores": Stores(profile=profile.name),
-        "tracking": Tracking(experiment=profile.name),
+        "stores": Stores(profile=place.profile),
+        "tracking": Tracking(profile=place.profile),
     }

@@ -67,6 +67,14 @@ class StoreContract:
         with pytest.raises(VersionMissing):
             store.read("user", ["7"])
 
+    def test_it_says_which_data_set_it_holds(self, store: Store) -> None:
+        assert store.owner() is None
+        for mark in ("0123 /a folder", "4567 /another"):
+            store.claim(mark)
+            assert store.owner() == mark
+        store.write("user", NEW, self.table())
+        assert (store.collections(), store.owner()) == (["user"], "4567 /another")
+
     def test_writing_twice_changes_nothing(self, store: Store) -> None:
         for _ in range(2):
             store.write("user", NEW, self.table())

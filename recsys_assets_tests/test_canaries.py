@@ -18,9 +18,10 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from recsys_assets.cli import main
 from recsys_assets.definitions import build_defs
 from recsys_assets.lake import Lake, LakeUnavailable
-from recsys_assets.resources import Tracking, TrackingError, _mlflow
+from recsys_assets.resources import _mlflow
 from recsys_assets.stores.registry import STORES, opened
 from recsys_assets.stores.store import StoreError
+from recsys_assets.tracking import Tracking, TrackingError
 from recsys_assets.uris import NotAFolder, guard_logs, reveals, shown, told, without_secrets
 from recsys_assets_tests.canaries import CANARY, DAY, FORMS, IMPATIENT, SETTINGS, found_in, sings
 from recsys_assets_tests.conftest import PROJECT
@@ -183,7 +184,7 @@ def test_mlflow_that_fails_shows_no_secret(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", SETTINGS["MLFLOW_TRACKING_URI"][form].format(http=http))
     with pytest.raises(TrackingError) as refused, _mlflow():
-        Tracking(experiment="sample")._prepare()
+        Tracking(profile="sample")._prepare()
     assert "MLFLOW_TRACKING_URI" in str(refused.value)
     assert not sings(everything_of(refused.value))
     assert not sings(caplog.text.encode())

@@ -24,7 +24,7 @@ from recsys_assets.datasets.disk import PlaceUnwritable, own_folder, places
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
-from recsys_assets.resources import Tracking
+from recsys_assets.tracking import Tracking
 from recsys_assets_tests.conftest import PROJECT
 
 DAY, TODAY = "2026-01-05", dt.date(2026, 1, 11)
@@ -213,8 +213,8 @@ def test_full_disks_of_mlflow_are_named_and_nothing_of_the_model_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "small"))
-    database = f"sqlite:///{tmp_path}/small/mlflow.db"
-    tracking = Tracking(uri=database, ui="http://ui", dagster_ui="http://ui", experiment="shop")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking = Tracking(profile="sample")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_bytes(bytes(3_000_000))
 

@@ -13,7 +13,8 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.ranking.candidates import METRIC, SAMPLES, candidate, champion_before
 from recsys_assets.ranking.champion import CHAMPION, Candidate, Champion, choose, record
-from recsys_assets.resources import LakeStore, Tracking
+from recsys_assets.resources import LakeStore
+from recsys_assets.tracking import Tracking
 
 
 class ChampionConfig(dg.Config):

@@ -14,6 +14,7 @@ from recsys_assets.datasets.ingest import (
     NotLanded,
     ingest_entities,
     ingest_events,
+    landed_content,
     left_out,
     load_known_ids,
 )

@@ -21,8 +21,9 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration, of_ranker
-from recsys_assets.resources import Dataset, LakeStore, Tracking
+from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.interactions import numbered
+from recsys_assets.tracking import Tracking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

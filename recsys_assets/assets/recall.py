@@ -20,9 +20,10 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.resources import Dataset, LakeStore, Tracking
+from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval import weighted_items
 from recsys_assets.retrieval.interactions import read
+from recsys_assets.tracking import Tracking
 
 if TYPE_CHECKING:
     from recsys_assets.training.loop import Fitted

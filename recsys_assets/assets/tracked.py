@@ -11,7 +11,8 @@ from pydantic import Field
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output, writing
 from recsys_assets.manifest import Partition
-from recsys_assets.resources import LakeStore, Tracking
+from recsys_assets.resources import LakeStore
+from recsys_assets.tracking import Tracking
 from recsys_assets.tuning.space import bundled_spaces
 
 BEST = "best.yaml"

@@ -19,8 +19,9 @@ from recsys_assets.checks import check_floor, lake_asset
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.resources import Dataset, LakeStore, Tracking
+from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.settings import settings
+from recsys_assets.tracking import Tracking
 from recsys_assets.tuning import form, results, study
 from recsys_assets.tuning.form import Form
 from recsys_assets.tuning.metaspore import told

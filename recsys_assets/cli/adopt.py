@@ -13,8 +13,18 @@ def adopt() -> None:
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.lake import Lake
     from recsys_assets.settings import settings
+    from recsys_assets.stores.registry import configured, opened
+    from recsys_assets.tracking import Tracking
+    from recsys_assets.uris import shown
 
     profile = load_profile()
     lake = Lake(settings().lake, profile.name)
-    dataset = lake.adopt(profile)
-    click.echo(f"{lake.folder}: the data set '{dataset.name}' is now as the profile describes it")
+    lake.adopt(profile)
+    for name in configured():
+        with opened(name, profile.name) as store:
+            if store.collections():
+                store.claim(lake.owner)
+    Tracking(profile=settings().profile).adopt(lake.owner)
+    click.echo(
+        f"{shown(lake.folder)}, stores and tracking hold the data set that the profile '{profile.name}' describes"
+    )

@@ -24,13 +24,11 @@ def published() -> None:
     """List the versions of every collection in every store and which is live; name what is a mixture of bizdates."""
     from rich.console import Console
 
-    from recsys_assets.datasets.profile import load_profile
-    from recsys_assets.stores.registry import configured, opened
+    from recsys_assets.stores.registry import configured
     from recsys_assets.stores.remarks import remarks
 
-    profile = load_profile().name
     for name in configured():
-        with opened(name, profile) as store:
+        with _opened(name) as store:
             Console().print(_listed(name, store))
             for remark in remarks(name, store):
                 click.echo(remark)
@@ -46,16 +44,15 @@ def rollback(collection: str | None, everything: bool, to: dt.date | None) -> No
     With --all every store goes back to the same bizdate, or none does where one lacks it. A release of a later
     bizdate that is made afterwards goes live as usual. MongoDB's record of the way back is a release of its own.
     """
-    from recsys_assets.datasets.profile import load_profile
     from recsys_assets.stores.publish import roll_back, roll_back_all
-    from recsys_assets.stores.registry import configured, opened
+    from recsys_assets.stores.registry import configured
     from recsys_assets.stores.remarks import remarks
 
     if everything == bool(collection):
         raise click.UsageError("name a collection, or give --all")
-    profile, day = load_profile().name, to.isoformat() if to else None
+    day = to.isoformat() if to else None
     with contextlib.ExitStack() as stack:
-        stores = {name: stack.enter_context(opened(name, profile)) for name in configured()}
+        stores = {name: stack.enter_context(_opened(name)) for name in configured()}
         if everything:
             done = dict(zip(stores, roll_back_all(list(stores.values()), day), strict=True))
         else:
@@ -65,6 +62,17 @@ def rollback(collection: str | None, everything: bool, to: dt.date | None) -> No
             _say(name, stores[name], versions)
             for remark in remarks(name, stores[name]) if versions else ():
                 click.echo(remark)
+
+
+def _opened(name: str) -> "contextlib.AbstractContextManager[Store]":
+    """A store with the collections of the profile's data set, or none."""
+    from recsys_assets.datasets.profile import load_profile
+    from recsys_assets.lake import Lake
+    from recsys_assets.settings import settings
+    from recsys_assets.stores.owner import opened_by
+
+    lake = Lake.of(settings().lake, load_profile())
+    return opened_by(name, lake.profile, lake.owner)
 
 
 def _found(collection: str, stores: "Mapping[str, Store]") -> tuple[str, str]:

@@ -72,6 +72,11 @@ def identify(profile: Profile, lake: Path | None) -> Identity:
     return Identity(profile.name, key, (landing,), tables)
 
 
+def mark(dataset: Identity, profile: Profile) -> str:
+    """The mark of a data set on stores and experiments: its key, and where it lands, for people to read."""
+    return f"{dataset.key} {profile.landing}"
+
+
 def check_same(place: str, held: Identity, described: Identity) -> None:
     """Refuse a data set that is not the one that a place holds.
 
@@ -82,6 +87,20 @@ def check_same(place: str, held: Identity, described: Identity) -> None:
         raise OtherDataset(
             f"{place} holds another data set named '{held.name}' than the profile describes: {'; '.join(differences)}. "
             f"Give the profile another name; or, if it is the same data set, run `{ADOPT}`"
+        )
+
+
+def refuse_other(what: str, held: str | None, owner: str) -> None:
+    """Refuse what carries the mark of another data set.
+
+    Raises:
+        OtherDataset: the marks are of two data sets.
+    """
+    (theirs, _, there), (ours, _, here) = (held or owner).partition(" "), owner.partition(" ")
+    if theirs != ours:
+        raise OtherDataset(
+            f"{what} belong to another data set, which landed in {there}, not to the one in {here}: give this profile "
+            f"another name; or, if it is the same data set, run `{ADOPT}`"
         )
 
 

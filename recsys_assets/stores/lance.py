@@ -3,6 +3,7 @@
 Under the URI, in a folder of the prefix, lie
 
 * `<collection>.<version>`, the rows, written in one commit, with the vectors as Arrow's lists of a fixed size;
+* `owner`, whose only row says which data set all this belongs to;
 * `versions`, a row for each version that is wholly written: collection, version, live. A single commit switches
   one collection, or several together, so that a reader in any language finds one live set in it at any time. Its
   history is kept: 3 small files a change, and 1,500 changes do not slow its readers.
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from lancedb import DBConnection
     from lancedb.table import Table
 
-_REGISTRY = "versions"
+_REGISTRY, _OWNER = "versions", "owner"
 _ENTRIES = pa.schema({"collection": pa.string(), "version": pa.string(), "live": pa.bool_()})
 _SCHEMA = b"arrow_schema"
 
@@ -128,6 +129,18 @@ class LanceStore:
         whose = f"collection IN ({hybrid.sql_texts(list(versions))})"
         with self._lance() as lance:
             lance.open_table(_REGISTRY).update(where=whose, values_sql={"live": " OR ".join(live)})
+
+    def owner(self) -> str | None:
+        """See `Store.owner`."""
+        with self._lance() as lance:
+            if _OWNER not in _names(lance):
+                return None
+            return str(lance.open_table(_OWNER).to_arrow()["mark"][0])
+
+    def claim(self, owner: str) -> None:
+        """See `Store.claim`."""
+        with self._lance() as lance:
+            lance.create_table(_OWNER, pa.table({"mark": [owner]}), mode="overwrite")
 
     def drop(self, collection: str, version: str) -> None:
         """See `Store.drop`: first the entry, so that nobody takes what is left for the whole."""

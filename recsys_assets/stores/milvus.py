@@ -4,6 +4,7 @@ Of the prefix `movielens-1m`, the collection `widedeep_item` and the version `20
 
 * `widedeep_item__movielens_1m__2003_02_28_0c1f0ab1ce5b`: Milvus takes letters, digits and underscores only;
 * the same with `__unfinished` at its end while it is being written: one renaming makes it whole;
+* `owner__movielens_1m`, without rows, whose property `owner` says which data set all this belongs to;
 * the alias `widedeep_item__movielens_1m`, by which services search; it is switched in one step, the
   aliases of several collections one after another in the order of their names.
 
@@ -28,7 +29,7 @@ from recsys_assets.stores.store import KEY, StoreUnavailable
 from recsys_assets.stores.vectors import VECTOR, Vectors, with_fixed_vectors
 
 _BATCH = 1000  # rows sent, or asked for, at a time: Milvus takes 64 MB and gives 16,384 rows
-_SCHEMA, _UNFINISHED = "arrow_schema", "__unfinished"
+_SCHEMA, _UNFINISHED, _OWNER = "arrow_schema", "__unfinished", "owner"
 T = TypeVar("T")
 
 
@@ -138,6 +139,19 @@ class MilvusStore:
             alias = self._alias(collection)
             change = "alter_alias" if alias in known else "create_alias"
             self._milvus.ask(change, self._physical(collection, version), alias)
+
+    def owner(self) -> str | None:
+        """See `Store.owner`."""
+        if self._alias(_OWNER) not in self._milvus.ask("list_collections"):
+            return None
+        return str(self._milvus.ask("describe_collection", self._alias(_OWNER))["properties"][_OWNER])
+
+    def claim(self, owner: str) -> None:
+        """See `Store.claim`."""
+        no_rows = with_fixed_vectors(pa.table({KEY: [""], VECTOR: pa.array([[0.0, 0.0]], pa.list_(pa.float32()))}))
+        self._milvus.ask("drop_collection", self._alias(_OWNER))
+        options = {"schema": collection_schema(no_rows), "properties": {_OWNER: owner}}
+        self._milvus.ask("create_collection", self._alias(_OWNER), **options)
 
     def drop(self, collection: str, version: str) -> None:
         """See `Store.drop`."""

@@ -5,6 +5,7 @@ In the database lie
 * `<collection>.<version>`, the rows, with an index on `queryid`;
 * `_versions`, a document for each version that is wholly written: its schema, rows and collection;
 * `_releases`, whose document `current` names the live version of every collection: see `mongo_releases.py`;
+* `_owner`, whose only document says which data set all this belongs to;
 * `<collection>`, a view of the live version, for services that look rows up under the plain name.
 
 What is atomic: the update of `current`, and the change of one view. So a reader that takes versions from `current`
@@ -57,7 +58,8 @@ class MongoStore:
         self._client, self._place = connect(uri, database)
         self._database = self._client[database]
         with named(self._place):
-            self._versions, self._releases = (journaled(self._database, name) for name in ("_versions", "_releases"))
+            kept = (journaled(self._database, name) for name in ("_versions", "_releases", "_owner"))
+            self._versions, self._releases, self._owner = kept
 
     def __repr__(self) -> str:
         return f"MongoStore({self._place})"
@@ -140,6 +142,17 @@ class MongoStore:
                 return self.follow()
             if self.put_release(content, current):
                 return None
+
+    def owner(self) -> str | None:
+        """See `Store.owner`."""
+        with named(self._place):
+            found = self._owner.find_one({"_id": "owner"})
+        return str(found["mark"]) if found else None
+
+    def claim(self, owner: str) -> None:
+        """See `Store.claim`."""
+        with named(self._place):
+            self._owner.replace_one({"_id": "owner"}, {"_id": "owner", "mark": owner}, upsert=True)
 
     def drop(self, collection: str, version: str) -> None:
         """See `Store.drop`. An interrupted switch is completed first: a plain name may still show the version."""

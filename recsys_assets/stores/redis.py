@@ -4,6 +4,7 @@ With the prefix `recsys`, the collection `redis_user` and the version V there ar
 
 * `recsys:redis_user:V:<queryid>`: a hash with a field for each column that is not null, as `texts.py` writes it;
 * `recsys:redis_user:live`: the text V, of the live version; a single MSET switches it, or several collections together;
+* `recsys:owner`: which data set all this belongs to;
 * `recsys:versions`: a hash with the Arrow schema of each whole version, its field `redis_user/V`.
 
 A service in any language reads a user's terms, vector and seen items in two steps, and once again from the start
@@ -124,6 +125,17 @@ class RedisStore:
                 if not server.hexists(self._registry, f"{collection}/{version}"):
                     raise missing(self, collection, version)
             server.mset({self._key(collection, "live"): version for collection, version in versions.items()})
+
+    def owner(self) -> str | None:
+        """See `Store.owner`."""
+        with self._redis() as server:
+            found = server.get(self._key("owner"))
+        return None if found is None else str(found)
+
+    def claim(self, owner: str) -> None:
+        """See `Store.claim`."""
+        with self._redis() as server:
+            server.set(self._key("owner"), owner)
 
     def drop(self, collection: str, version: str) -> None:
         """See `Store.drop`: first the entry, so that nobody takes what is left for the whole.

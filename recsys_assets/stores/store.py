@@ -102,5 +102,11 @@ class Store(Protocol):
             VersionMissing: one is not there. Then nothing has changed.
         """
 
+    def owner(self) -> str | None:
+        """The mark of the data set that the collections belong to, as `claim` set it; None before that."""
+
+    def claim(self, owner: str) -> None:
+        """Write down which data set the collections belong to."""
+
     def drop(self, collection: str, version: str) -> None:
         """Remove a version, or what an interrupted write left of one; nothing happens where there is none."""

@@ -1,0 +1,208 @@
+"""MLflow as Dagster sees it: one run for each training, the models' registry, and the data set they belong to.
+
+Put here what is asked of MLflow. There is no dagster-mlflow for the present versions.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import dagster as dg
+from filelock import FileLock
+
+from recsys_assets.datasets.disk import Place, PlaceUnwritable, private_folder, written_to
+from recsys_assets.datasets.identity import refuse_other
+from recsys_assets.datasets.profile import load_profile
+from recsys_assets.lake import Lake
+from recsys_assets.settings import settings, sqlite_file
+from recsys_assets.uris import naming, shown
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import mlflow
+    from matplotlib.figure import Figure
+
+    from recsys_assets.tuning.trial import Trial
+
+OWNER = "recsys.dataset"  # the tag of an experiment that says which data set it is of
+
+
+class TrackingError(RuntimeError):
+    """MLflow cannot be used; the message names its place without credentials."""
+
+
+class Tracking(dg.ConfigurableResource[None]):
+    """MLflow: one run for each training, tagged with the bizdate and the Dagster run.
+
+    The experiment has the profile's name and is of one data set. Every method raises `TrackingError` when MLflow cannot
+    be used, and `OtherDataset` when the experiment is of another data set.
+    """
+
+    profile: str
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's name."""
+        return load_profile(self.profile).name
+
+    @contextmanager
+    def run(self, context: dg.AssetExecutionContext, params: Mapping[str, Any]) -> Iterator["mlflow.ActiveRun"]:
+        """An MLflow run around a training; it ends FAILED when the block raises.
+
+        Raises:
+            PlaceUnwritable: there is no room for MLflow's database.
+            TrackingError: MLflow cannot be used.
+        """
+        asset = context.asset_key.to_user_string()
+        tags = {
+            "bizdate": context.partition_key,
+            "dagster.asset": asset,
+            "dagster.run_id": context.run.run_id,
+            "dagster.run_url": f"{settings().dagster_ui}/runs/{context.run.run_id}",
+        }
+        with _mlflow() as mlflow:
+            self._prepare()
+            mlflow.set_experiment(self.experiment)
+            active = mlflow.start_run(run_name=f"{asset}/{context.partition_key}", tags=tags)
+        status = "FAILED"
+        try:
+            with _mlflow() as mlflow:
+                mlflow.log_params(dict(params))
+            yield active
+            status = "FINISHED"
+        finally:
+            with _mlflow() as mlflow:
+                mlflow.end_run(status)
+
+    def log(self, metrics: Mapping[str, float], folder: Path, plots: Mapping[str, "Figure"]) -> None:
+        """Log final metrics, the model's folder and plots in the current run.
+
+        Metrics that were logged by epoch keep their course: of these the final one is logged as `best_…`.
+
+        Raises:
+            PlaceUnwritable: there is no room; no part of the model and the plots is kept.
+        """
+        final = {name if name.startswith("test_") else f"best_{name}": value for name, value in metrics.items()}
+        with _mlflow() as mlflow:
+            mlflow.log_metrics(_metric_names(final))
+        artifacts = Place("the folder of MLflow's artifacts", settings().data / "mlflow", "RECSYS_DATA")
+        try:
+            with _mlflow(artifacts) as mlflow:
+                mlflow.log_artifacts(str(folder), "model")
+                for name, figure in plots.items():
+                    mlflow.log_figure(figure, f"{name}.png")
+        except PlaceUnwritable:
+            if _is_local():
+                shutil.rmtree(url2pathname(urlsplit(mlflow.get_artifact_uri()).path), ignore_errors=True)
+            raise
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Log an epoch's metrics in the current run."""
+        with _mlflow() as mlflow:
+            mlflow.log_metrics(_metric_names(metrics), step=epoch)
+
+    def log_trial(self, parent: str, trial: "Trial", metric: str) -> None:
+        """Log a trial that has ended as a run nested in another, with the times at which it ran.
+
+        One that was pruned ends KILLED.
+        """
+        from mlflow.entities import Metric, Param
+
+        tags = {"mlflow.parentRunId": parent, "mlflow.runName": f"trial {trial.number}", "reason": trial.reason}
+        began, ended = int(trial.began * 1000), int(trial.ended * 1000)
+        (name,) = _metric_names({metric: 0.0})
+        course = [Metric(name, value, ended, step) for step, value in enumerate(trial.course)]
+        measured = trial.state == "complete" and trial.value is not None
+        best = [Metric(f"best_{name}", trial.value, ended, 0)] if measured else []
+        settings = [Param(key, str(value)) for key, value in trial.settings.items()]
+        status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[trial.state]
+        with _mlflow() as mlflow:
+            client = mlflow.MlflowClient()
+            experiment = client.get_run(parent).info.experiment_id
+            run = client.create_run(experiment, began, tags).info.run_id
+            client.log_batch(run, [*course, *best], settings)
+            client.set_terminated(run, status, ended)
+
+    def promote(self, run_id: str, kind: str, alias: str, tags: Mapping[str, str]) -> str:
+        """Give an alias to the model of a run, as a version of the registered model `<experiment>-<kind>`.
+
+        A run has one version, however often it is promoted. Returns where people see it.
+        """
+        with _mlflow() as mlflow:
+            self._prepare()
+            client, name = mlflow.MlflowClient(), f"{self.experiment}-{kind}"
+            with FileLock(settings().data / ".mlflow.lock"):
+                if not client.search_registered_models(f"name = '{name}'"):
+                    client.create_registered_model(name)
+                known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+                source = f"{client.get_run(run_id).info.artifact_uri}/model"
+                version = (known[0] if known else client.create_model_version(name, source, run_id)).version
+            for key, value in tags.items():
+                client.set_model_version_tag(name, version, key, value)
+            client.set_registered_model_alias(name, alias, version)
+        return f"{settings().tracking_ui}/#/models/{name}/versions/{version}"
+
+    def url(self, run: "mlflow.ActiveRun") -> str:
+        """Where people see the run."""
+        return f"{settings().tracking_ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+
+    def adopt(self, owner: str) -> None:
+        """Mark the experiment, where there is one, as one of this data set."""
+        with _mlflow() as mlflow:
+            if found := mlflow.get_experiment_by_name(self.experiment):
+                mlflow.MlflowClient().set_experiment_tag(found.experiment_id, OWNER, owner)
+
+    def _prepare(self) -> None:
+        """Create database and experiment once: two processes that do it at once break the database."""
+        import mlflow
+
+        for chatty in ("mlflow.store.db.utils", "alembic"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+
+        place = settings()
+        private_folder(place.data)
+        with FileLock(place.data / ".mlflow.lock"):
+            lake = Lake.of(place.lake, load_profile(self.profile))
+            found = mlflow.get_experiment_by_name(lake.profile)
+            if found is None:
+                artifacts = Path(place.data / "mlflow").absolute().as_uri() if _is_local() else None
+                # Without the tag MLflow 3 opens the experiment as one of language models.
+                tags = {"mlflow.experimentKind": "custom_model_development", OWNER: lake.owner}
+                mlflow.create_experiment(lake.profile, artifact_location=artifacts, tags=tags)
+            else:
+                refuse_other(f"MLflow's experiment '{lake.profile}'", found.tags.get(OWNER), lake.owner)
+
+
+@contextmanager
+def _mlflow(place: Place | None = None) -> "Iterator[ModuleType]":
+    """MLflow as the settings have it, for a block that writes to its database, or to another place.
+
+    When it fails the error names the place, and none of its secrets.
+    """
+    import mlflow
+
+    uri = settings().tracking_uri
+    what = f"MLflow at {shown(uri)} cannot be used (MLFLOW_TRACKING_URI)"
+    with naming(TrackingError, what, uri), written_to(place or _database()):
+        mlflow.set_tracking_uri(uri)
+        yield mlflow
+
+
+def _database() -> Place:
+    file = sqlite_file(settings().tracking_uri)
+    return Place("MLflow's database", file.parent if file else settings().data, "MLFLOW_TRACKING_URI")
+
+
+def _is_local() -> bool:
+    return sqlite_file(settings().tracking_uri) is not None
+
+
+def _metric_names(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics under names that MLflow takes: it refuses the `@` of `recall@20`."""
+    return {name.replace("@", "_at_"): value for name, value in metrics.items()}
