@@ -3,6 +3,7 @@
 `python -m recsys_assets_tests.profile_fuzz 2000` tries that many and prints what is wrong; a test tries a few.
 """
 
+import contextlib
 import copy
 import random
 import sys
@@ -149,7 +150,10 @@ def mutated(draw: random.Random) -> tuple[dict[str, Any], list[str]]:
     for _ in range(draw.choice([1, 1, 1, 2, 2, 3])):
         change = draw.choice(CHANGES)
         done.append(change.__name__)
-        change(draw, profile)
+        with contextlib.suppress(
+            AttributeError, KeyError, TypeError, IndexError
+        ):  # an earlier one left nothing to change
+            change(draw, profile)
     return profile, done
 
 

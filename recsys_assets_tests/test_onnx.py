@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 
 import onnx
 import pytest
 
+from recsys_assets.datasets import names
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import MISSING, FeatureSchema
 from recsys_assets.models.registry import MODELS, read_by
@@ -38,6 +40,14 @@ def test_parity_notices_another_model(exported: Path, tmp_path: Path) -> None:
     name, (rows, _) = checkpoint.description(exported)["model"], ranking_rows(1000, 2)
     rankers.fit(name, SCHEMA, rows, rows, *quick_settings(name, epochs=1)).save(tmp_path)
     assert rankers.parity(tmp_path, exported / "model.onnx", rows)["max_difference"] > 1e-3
+
+
+def test_a_feature_may_have_any_name_that_a_profile_takes(exported: Path) -> None:
+    """The tensors inside have names that no column can have, or that profiles refuse."""
+    graph = onnx.load(exported / "model.onnx").graph
+    features = {node.name for node in graph.input}
+    inside = {name for node in graph.node for name in (*node.input, *node.output)} - features
+    assert {name for name in inside if re.fullmatch(r"\w+", name)} <= names.OF_MODELS
 
 
 def test_the_file_takes_raw_features_of_any_batch_size(exported: Path) -> None:

@@ -29,7 +29,7 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
     Raises:
         SplitError: a part that the models need is empty.
     """
-    extra = "".join(f", {name(column)}" for column in (profile.rating, profile.oracle) if column)
+    extra = "".join(f", {name(column)}" for column in dict.fromkeys((profile.rating, profile.oracle)) if column)
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE splits AS
         WITH placed AS (
