@@ -22,7 +22,7 @@ from recsys_assets.datasets.names import (
 from recsys_assets.features.affinity import Pairs, pairs, served
 from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
 from recsys_assets.features.factors import DRIFT, LEVEL_DRIFT, NOISE, Events, fit_items, follow
-from recsys_assets.features.nearby import History, Past
+from recsys_assets.features.nearby import History, Nearby, Past, Recent
 from recsys_assets_tests.test_history import Log, write_log
 
 USER_COUNT, ITEM_COUNT, WIDTH, FOLDS, RECENT = 60, 30, 2, 3, 6
@@ -130,6 +130,57 @@ def test_no_row_knows_its_own_value_a_later_one_of_its_user_or_one_of_a_held_out
     changed = of_fold & ~untouched
     assert (after.affinity[changed] != before.affinity[changed]).any(axis=1).all()
     assert (after.nearby[changed] != before.nearby[changed]).any()
+
+
+def test_events_without_a_value_are_as_if_they_were_not_there() -> None:
+    """But for the affinity of the events themselves, and for what drifts with every event that a user has."""
+    events = world()
+    valued = np.random.default_rng(5).random(len(events.users)) < 0.5
+    gaps = Events(events.users, events.items, np.where(valued, events.values, np.nan).astype(np.float32), events.train)
+    without = events.take(valued)
+    fitted = fit_items(gaps.take(gaps.valued), USER_COUNT, ITEM_COUNT, WIDTH)
+    assert np.array_equal(fitted, fit_items(without, USER_COUNT, ITEM_COUNT, WIDTH))
+    affinity, last = follow(fitted, gaps, np.arange(USER_COUNT))
+    assert np.isfinite(affinity).all()
+    known, known_last = follow(fitted, without, np.arange(USER_COUNT))
+    assert np.corrcoef(affinity[valued], known)[0, 1] > 0.999
+    assert np.corrcoef(last[:, 1:].ravel(), known_last[:, 1:].ravel())[0, 1] > 0.999
+
+
+def test_what_is_nearby_is_valued_by_the_rated_items_alone() -> None:
+    events = world()
+    items = fit_items(events, USER_COUNT, ITEM_COUNT, WIDTH)
+    values = np.array([[1.5, np.nan, -0.5, np.nan]], np.float32)
+    recent = Recent(np.array([[3, 4, 5, -1]]), values, np.array([[1, 0, 0, 0]], np.float32))
+    rated = Recent(np.array([[3, 5]]), values[:, [0, 2]], np.array([[1, 0]], np.float32))
+    candidate = np.array([4])  # the one without a rating
+    found, expected = Nearby(items)(candidate, recent), Nearby(items)(candidate, rated)
+    assert found[0, 3:] == pytest.approx(expected[0, 3:], abs=1e-6)
+    assert found[0, :3] != pytest.approx(expected[0, :3], abs=1e-6), "a view without a rating has a label all the same"
+
+
+def test_gaps_in_the_ratings_are_served_as_they_were_learned() -> None:
+    events = world()
+    values = np.where(np.random.default_rng(5).random(len(events.users)) < 0.5, events.values, np.nan)
+    gaps = Events(events.users, events.items, values.astype(np.float32), events.train)
+    labels = labels_of(events)
+
+    def described_with_gaps(rows: np.ndarray) -> Pairs:
+        of, liked = gaps.take(rows), labels[rows]
+        labelled = Events(of.users, of.items, liked.astype(np.float32), of.train)
+        recent = History(Past(of.users, liked >= 0, RECENT), of.items, of.values, liked)
+        return pairs([of, labelled], recent, (USER_COUNT, ITEM_COUNT), WIDTH, FOLDS)
+
+    last = np.arange(len(events.users)) % 40 == 39
+    known, before = described_with_gaps(~last), gaps.take(~last)
+    recent = History(Past(before.users, labels[~last] >= 0, RECENT), before.items, before.values, labels[~last])
+    users = np.arange(USER_COUNT)
+    affinity, near = served(known.users, known.items, users, events.items[last], recent.latest(users))
+    found = described_with_gaps(np.ones(len(last), bool))
+    for numbers in (found.affinity, found.nearby, found.users, found.items):
+        assert np.isfinite(numbers).all()
+    assert affinity == pytest.approx(found.affinity[last], abs=1e-5)
+    assert near == pytest.approx(found.nearby[last], abs=1e-5)
 
 
 def test_users_without_events_get_what_everyone_gets(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import AFFINITY, NEARBY
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
+from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import (
     ITEM_PRIOR,
+    TERM_STATISTICS,
     USER_PRIOR,
     build_history,
     item_columns,
@@ -145,7 +147,7 @@ def common(log: Log, side: str, rows: list[Row], everyone: list[Row]) -> Row:
     """Statistics that users and items both have, over their earlier rows."""
     other = "item" if side == "user" else "user"
     rate, count = rates_before(log, other), counts_before(log, other)
-    ratings = [row["rating"] for row in rows]
+    ratings = [row["rating"] for row in rows if row["rating"] is not None]
     return {
         f"{side}_count": math.log(1 + len(rows)),
         f"{side}_positive_rate": positive_rate(rows, everyone, PRIOR[side]),
@@ -260,6 +262,80 @@ def test_no_row_changes_with_its_own_label_or_a_later_one(log: Log, tmp_path: Pa
 
 def ordered(log: Log) -> Iterator[Row]:
     yield from queried(log, sample_query(log.profile, log.users, log.items, log.factors / ROWS, "train"))
+
+
+def rerated(folder: Path, rating: Callable[[Row], float | None]) -> Log:
+    """The log with other ratings, and the labels that it had."""
+    log = write_log(folder, seed=7)
+    for row in log.rows:
+        row["rating"] = None if (value := rating(row)) is None else float(np.float32(value))
+    return Log(log.profile, *write_files(folder, log.rows), log.rows)
+
+
+def rating_statistics(log: Log) -> tuple[list[Row], list[Row]]:
+    """Means and deviations of the snapshots of users and items, and what they should be."""
+    found: list[Row] = []
+    expected: list[Row] = []
+    factors = log.factors
+    snapshots = {
+        "user": user_query(log.profile, log.users, factors / USERS),
+        "item": item_query(log.profile, log.items, factors / ITEMS),
+    }
+    for side, query in snapshots.items():
+        for row in queried(log, query):
+            ratings = [r["rating"] for r in log.offline if r[f"{side}_id"] == row[f"{side}_id"]]
+            known = [value for value in ratings if value is not None]
+            found.append({"mean": row[f"{side}_rating_mean"], "std": row[f"{side}_rating_std"]})
+            expected.append({"mean": mean(known), "std": float(np.std(known)) if known else None})
+    return found, expected
+
+
+RATINGS: dict[str, Callable[[Row], float | None]] = {
+    "half of them missing": lambda row: row["rating"] if row["seq"] % 2 else None,
+    "those of one user missing": lambda row: row["rating"] if row["user_id"] != 2 else None,
+    "one alone": lambda row: 4.0 if row["seq"] == 3 else None,
+    "none": lambda _: None,
+    "zero": lambda _: 0.0,
+    "plays, up to 400,000": lambda row: math.floor(math.exp((row["seq"] * 7919 % 130) / 10.08)),
+    "plays, up to 10^10": lambda row: math.floor(math.exp((row["seq"] * 7919 % 130) / 5.6)),
+    "far from zero and close together": lambda row: 10_000_000 + row["seq"] % 7,
+    "tiny": lambda row: row["rating"] * 1e-9,
+    "below zero": lambda row: -1000 * row["rating"],
+    "as large as floats are": lambda row: row["rating"] * 6e37,
+}
+
+
+@pytest.mark.parametrize("what", RATINGS)
+def test_means_and_deviations_are_of_the_rows_that_have_a_rating(tmp_path: Path, what: str) -> None:
+    found, expected = rating_statistics(rerated(tmp_path, RATINGS[what]))
+    for one, other in zip(found, expected, strict=True):
+        for name, value in other.items():
+            assert one[name] == (None if value is None else pytest.approx(value, rel=1e-4)), (name, one, other)
+
+
+def test_rows_without_a_rating_leave_the_statistics_of_labels_as_they_are(log: Log, tmp_path: Path) -> None:
+    (tmp_path / "gaps").mkdir()
+    gaps = rerated(tmp_path / "gaps", RATINGS["half of them missing"])
+    for one, other in zip(ordered(gaps), ordered(log), strict=True):
+        for name, value in other.items():
+            if "rating_" not in name and name not in (AFFINITY, NEARBY):
+                assert one[name] == value, name
+
+
+def test_where_no_item_has_a_term_there_is_nothing_to_count(log: Log, tmp_path: Path) -> None:
+    with connect() as connection:
+        empty = f"SELECT item_id, year, []::VARCHAR[] AS genres FROM '{log.items}'"
+        connection.execute(f"COPY ({empty}) TO '{tmp_path}/empty.parquet' (FORMAT parquet)")
+    bare = Log(log.profile, log.splits, log.users, tmp_path / "empty.parquet", log.rows)
+    with connect() as connection:
+        assert build_history(connection, bare.profile, bare.splits, bare.users, bare.items) == []
+        query = sample_query(bare.profile, bare.users, bare.items, bare.factors / ROWS, "train")
+        connection.execute(f"COPY ({query}) TO '{tmp_path}/train.parquet' (FORMAT parquet)")
+        schema = fit_schema(connection, bare.profile, tmp_path / "train.parquet", [])
+    assert not {feature.name for feature in schema.features} & {*TERM_STATISTICS}
+    for row, other in zip(ordered(bare), ordered(log), strict=True):
+        assert all(row[name] == [] for name in TERM_STATISTICS)
+        assert all(row[name] == other[name] for name in row if "term" not in name and name != "genres")
 
 
 def test_the_check_finds_rows_that_know_too_much(log: Log, tmp_path: Path) -> None:

@@ -68,6 +68,12 @@ def test_without_a_column_all_items_carry_one_term() -> None:
     assert found.weights.toarray().tolist() == [[1], [1], [1]]
 
 
+def test_where_no_item_has_a_term_all_carry_one() -> None:
+    empty = pa.table({"item_id": [1, 2, 3], "tags": pa.array([[], None, [""]], pa.list_(pa.string()))})
+    found = term.carried(empty, "tags", np.array([1, 2, 3]))
+    assert (found.terms.tolist(), found.weights.toarray().tolist()) == (["any"], [[1]] * 3)
+
+
 def test_an_item_scores_the_root_of_its_positives_in_its_terms() -> None:
     events = interactions([(1, 1, 1), (2, 1, 1), (2, 2, 1), (3, 2, 1), (3, 4, 0), (4, 1, 0)])
     found = term.item_scores(events, carried(events))

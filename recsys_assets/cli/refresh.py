@@ -63,7 +63,7 @@ def outdated_assets(profile: "Profile", lake: "Lake", bizdate: str) -> list[str]
 
 
 def needs_rebuild(profile: "Profile", lake: "Lake", asset: str, bizdate: str) -> bool:
-    """Whether the partition is missing or damaged, or was made from other landing files or partitions than there are."""
+    """Whether the partition is missing or damaged, or was made from other files or partitions than there are now."""
     from recsys_assets.datasets.ingest import landed_content
     from recsys_assets.datasets.profile import KEYS
     from recsys_assets.manifest import PartitionDamaged, PartitionMissing
