@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recsys_assets.datasets import names
+from recsys_assets.datasets.label import label_rule
 from recsys_assets.datasets.profile import ProfileError, load_profile
 
 OWN = """\
@@ -202,6 +203,16 @@ def test_other_names_stay_free(own: Path) -> None:
         .replace("log: [year]", "log: []")
     )
     assert {"id", "timestamp", "Ünïcode_7"} <= load_profile(str(own)).columns("users").keys()
+
+
+def test_a_rule_may_run_over_lines_and_a_separator_be_a_tab(own: Path) -> None:
+    text = OWN.replace("label: rating > 3", "label: |\n  rating > 3\n  AND user_id > 0").replace(
+        "genres: strings", 'genres: {type: strings, separator: "\\t"}'
+    )
+    own.write_text(text)
+    profile = load_profile(str(own))
+    assert profile.columns("items")["genres"].separator == "\t"
+    assert label_rule(profile).sql == 'TRY("rating" > 3 AND "user_id" > 0)'
 
 
 def test_many_faults_are_told_at_once_and_the_rest_is_counted(own: Path) -> None:

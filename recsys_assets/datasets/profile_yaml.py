@@ -176,7 +176,7 @@ class _Values:
 
     def _clean(self, text: str, place: Place, line: int) -> str:
         """The text, if it is one: an escape in quotes can hold any code."""
-        bad = next((sign for sign in text if unicodedata.category(sign) in _NO_TEXT and sign != "\n"), "")
+        bad = next((sign for sign in text if unicodedata.category(sign) in _NO_TEXT and sign not in "\n\t"), "")
         if bad:
             raise Fault(place, f"holds the code {ord(bad):#06x}, which is not a letter or sign: take it out", line)
         return text
