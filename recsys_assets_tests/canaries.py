@@ -154,14 +154,21 @@ def heard_from(command: list[str], folder: Path, environment: Mapping[str, str],
     return [*dict.fromkeys(heard), *lines, *(f"file: {name}" for name in found_in(folder))]
 
 
-def _drive() -> None:
-    """Run the quick commands one after the other in this process; what they print is searched by who started it."""
+def _drive(port: str) -> None:
+    """Run the quick commands with every setting in every form in this process, which saves the time to start others.
+
+    What they print is searched by who started it.
+    """
     from recsys_assets.cli import main
 
-    for arguments in CHEAP:
-        print(f"$ recsys {' '.join(arguments)}", flush=True)  # noqa: T201
-        with contextlib.suppress(SystemExit):
-            main(arguments, prog_name="recsys")
+    for name, forms in SETTINGS.items():
+        for form, uri in zip(FORMS, forms, strict=True):
+            os.environ[name] = uri.format(http=port)
+            for arguments in CHEAP:
+                print(f"{name} {form}: recsys {' '.join(arguments)}", flush=True)  # noqa: T201
+                with contextlib.suppress(SystemExit):
+                    main(arguments, prog_name="recsys")
+            del os.environ[name]
 
 
 def _runs(assets: str) -> dict[str, tuple[list[str], float]]:
@@ -169,8 +176,8 @@ def _runs(assets: str) -> dict[str, tuple[list[str], float]]:
     python = [sys.executable, "-W", "ignore", "-m"]
     made = ["-m", "recsys_assets.definitions", "--select", assets, "--partition", DAY]
     return {
-        "recsys materialize": ([*python, "recsys_assets.cli", "materialize", assets, "--bizdate", DAY], 300),
-        "dagster asset materialize": ([*python, "dagster", "asset", "materialize", *made], 300),
+        "recsys materialize": ([*python, "recsys_assets.cli", "materialize", assets, "--bizdate", DAY], 900),
+        "dagster asset materialize": ([*python, "dagster", "asset", "materialize", *made], 900),
         "recsys.ui": ([*python, "recsys_assets.ui"], 60),
     }
 
@@ -178,12 +185,11 @@ def _runs(assets: str) -> dict[str, tuple[list[str], float]]:
 def main() -> None:
     """Run the matrix and print a line a cell."""
     base = Path(sys.argv[1]).resolve()
-    quick = [sys.executable, "-W", "ignore", "-m", "recsys_assets_tests.canaries", "drive"]
     with _http() as port:
+        quick = [sys.executable, "-W", "ignore", "-m", "recsys_assets_tests.canaries", "drive", port]
+        _cell(base, "all settings, all forms, quick commands", {}, quick, 3600)
         uris = {name: [uri.format(http=port) for uri in forms] for name, forms in SETTINGS.items()}
         for number, form in enumerate(FORMS):
-            for name in SETTINGS:
-                _cell(base, f"{name} {form}, quick commands", {name: uris[name][number]}, quick, 300)
             for names, assets in TOGETHER.items():
                 for what, (command, seconds) in _runs(assets).items():
                     chosen = {name: uris[name][number] for name in names}
@@ -220,4 +226,4 @@ def _cell(base: Path, what: str, uris: Mapping[str, str], command: list[str], se
 
 
 if __name__ == "__main__":
-    _drive() if sys.argv[1:] == ["drive"] else main()
+    _drive(sys.argv[2]) if sys.argv[1:2] == ["drive"] else main()
