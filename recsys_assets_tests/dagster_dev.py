@@ -87,7 +87,7 @@ class DagsterDev:
                 preexec_fn=heed_interrupts,  # noqa: PLW1509 -- it takes no lock that a thread could hold
             )
         try:
-            self.until("the definitions are loaded", 60, self._loaded)
+            self.until("the definitions are loaded", 180, self._loaded)
             yield
         finally:
             stop(process)

