@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from recsys_assets.datasets import archives
+from recsys_assets.datasets.disk import Place, PlaceUnwritable, private_folder, written_to
 from recsys_assets.datasets.feed import Feed, LandingError
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
@@ -102,7 +103,11 @@ def _downloaded(url: str) -> Path:
     """Fetch the zip once and keep it; what came before is used again while its checksum is right."""
     folder = settings().data / "downloads"
     try:
-        return Path(pooch.retrieve(url, CHECKSUM, fname="ml-1m.zip", path=folder, progressbar=True))
+        with written_to(Place("the data folder", folder, "RECSYS_DATA")):
+            private_folder(folder)
+            return Path(pooch.retrieve(url, CHECKSUM, fname="ml-1m.zip", path=folder, progressbar=True))
+    except PlaceUnwritable:
+        raise
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
         raise LandingError(f"{url} could not be fetched: {error}. Get ml-1m.zip another way: --source ZIP") from error
 
