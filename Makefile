@@ -38,7 +38,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): about a minute"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@chmod 700 data # what will lie there is of whoever works here; git keeps no such mode
+	@chmod 700 data # git keeps no mode of a folder, and what is written here is for this user alone
 	@touch $@
 
 demo: setup

@@ -1,4 +1,6 @@
-"""`python -m benchmarks.mixed_reads [--seconds 600]`: writers and readers on the same partitions, for a while.
+"""Writers and readers on the same partitions, for a while: no read that counts may mix two versions.
+
+    python benchmarks/mixed_reads.py [--seconds 600]
 
 Each writer publishes the partition `source` again and again, as one of a few versions that come back, and derives
 `made` from it as assets do: read, compute, ask `is_current`, publish. Readers read both, a file at a time. A read that

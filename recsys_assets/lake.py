@@ -1,4 +1,4 @@
-"""The lake: one folder a partition, written beside its place and moved in whole.
+"""The lake: one folder for each partition, written under a hidden name next to its place and moved in whole.
 
 `{lake}/{profile}/{asset}/bizdate=YYYY-MM-DD/` holds data files and a `manifest.json` that describes them.
 A reader sees the old partition or the new one, never a half. On a local file system the new folder is

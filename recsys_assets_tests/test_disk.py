@@ -26,6 +26,7 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.tracking import Tracking
 from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.small_disk import mounted
 
 DAY, TODAY = "2026-01-05", dt.date(2026, 1, 11)
 BALLAST = "ballast"
@@ -39,21 +40,6 @@ with dg.DagsterInstance.get() as instance:
     assert materialize(["interactions"], "2026-01-05", instance=instance).success
 """
 NOISE = np.random.default_rng(20260105).random(2_000_000)
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A file system of its own in a new folder; skips where this user may not mount one."""
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=False, capture_output=True, text=True
-    )  # noqa: S607
-    if made.returncode:
-        pytest.skip(f"mounting a small file system is not allowed here: {made.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)  # noqa: S607
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from recsys_assets.datasets import folders
 from recsys_assets.datasets.folders import exchange, file_hash
 from recsys_assets.lake import Lake, LakeUnavailable
 from recsys_assets.manifest import MANIFEST, Manifest, Partition, PartitionDamaged, PartitionMissing
+from recsys_assets_tests.conftest import PROJECT
 
 ASSET, DAY = "users", "2026-01-05"
 
@@ -221,6 +222,38 @@ def test_a_reader_can_tell_that_its_partition_was_replaced(lake: Lake) -> None:
     assert lake.is_current(partition)
     publish(lake, a="two")
     assert not lake.is_current(partition)
+
+
+def test_a_version_that_came_back_does_not_hide_the_one_between(lake: Lake) -> None:
+    publish(lake, a="one")
+    partition = lake.read(ASSET, DAY)
+    for text in ("two", "one"):  # who reads two files meanwhile may have one of each
+        publish(lake, a=text)
+    assert lake.manifest(ASSET, DAY) == partition.manifest
+    assert not lake.is_current(partition)
+    assert lake.is_current(lake.read(ASSET, DAY))
+
+
+def test_the_same_partition_stays_at_its_place_unless_it_is_damaged(lake: Lake, home: Path) -> None:
+    publish(lake, a="one")
+    partition, file = lake.read(ASSET, DAY), home / f"bizdate={DAY}" / "a.txt"
+    number = file.stat().st_ino
+    publish(lake, a="one")
+    assert file.stat().st_ino == number
+    file.write_text("onf")
+    publish(lake, a="one")
+    assert file.read_text() == "one"
+    publish(lake, a="one", run_id="of another training")
+    assert lake.manifest(ASSET, DAY).mlflow_run_id == "of another training"
+    assert not lake.is_current(partition)
+
+
+def test_no_read_next_to_two_writers_mixes_versions() -> None:
+    command = [sys.executable, "benchmarks/mixed_reads.py", "--seconds", "3"]
+    ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    counts = dict(line.strip().rsplit(maxsplit=1) for line in ended.stdout.splitlines())
+    assert (ended.returncode, counts["mixed"], counts["left over"]) == (0, "0", "0"), ended.stderr
+    assert int(counts["accepted"].replace(",", "")) > 10
 
 
 def test_readers_of_a_partition_that_is_overwritten_200_times_never_see_a_half(lake: Lake, home: Path) -> None:

@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.datasets import archives, movielens
+from recsys_assets.datasets.disk import PlaceUnwritable
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.landing import land, landed_bizdates, landing_files
 from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets_tests.small_disk import mounted
 
 DAY = 956_707_200 // 86_400 * 86_400  # 2000-04-26 00:00 UTC
 FILES = {
@@ -229,6 +231,17 @@ def test_without_a_source_the_zip_is_downloaded_once(
     assert land(profile).rows == 4
     zipped.unlink()
     assert land(profile).rows == 4
+
+
+def test_a_disk_that_is_too_small_for_the_download_is_named(
+    profile: Profile, served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large.zip").write_bytes(bytes(8_000_000))
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "small"))
+    with mounted(tmp_path / "small", "size=4m") as small:
+        with pytest.raises(PlaceUnwritable, match=r"^the data folder is full: .* set RECSYS_DATA to another place"):
+            land(profile, served.replace("ml-1m.zip", "large.zip"))
+        assert [path for path in small.rglob("*") if path.is_file()] == []
 
 
 def test_a_download_of_other_content_is_refused(profile: Profile, served: str) -> None:

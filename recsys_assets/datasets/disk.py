@@ -136,7 +136,7 @@ def written_to(place: Place) -> Iterator[None]:
             code = errno.ENOSPC
         if code is None:
             raise
-        raise PlaceUnwritable(_told(code, fullest if code in _FULL else place, error)) from error
+        raise PlaceUnwritable(_told(code, fullest if code == errno.ENOSPC else place, error)) from error
 
 
 def places() -> list[Place]:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from recsys_assets.datasets import archives
+from recsys_assets.datasets.disk import Place, PlaceUnwritable, private_folder, written_to
 from recsys_assets.datasets.feed import Feed, LandingError
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
@@ -105,7 +106,8 @@ def _downloaded(url: str) -> Path:
     folder = settings().data / "downloads"
     pooch.get_logger().setLevel("WARNING")  # it would log the URL, with the password in it
     what = f"{shown(url)} could not be fetched, get ml-1m.zip another way (--source ZIP)"
-    with naming(LandingError, what, url):
+    with naming(LandingError, what, url), written_to(Place("the data folder", folder, "RECSYS_DATA")):
+        private_folder(folder)
         return Path(pooch.retrieve(url, CHECKSUM, fname="ml-1m.zip", path=folder, progressbar=True))
 
 
