@@ -1,7 +1,9 @@
-"""SIGKILLs at random moments, and what is left 10 s later: `python -m recsys_assets_tests.kill_parents FOLDER 60`.
+"""SIGKILLs at random moments, and what is left 10 s later.
 
-Three quarters of the kills hit a process of `make ui` while its sensor runs days; the others hit a command that
-materializes, or torchrun. A process is left over when neither `make ui` nor the command is among its ancestors.
+    python -m recsys_assets_tests.kill_parents FOLDER ui 45        processes of `make ui` while its sensor runs days
+    python -m recsys_assets_tests.kill_parents FOLDER commands 15  `recsys materialize`, `dagster asset materialize`
+
+A process is left over when neither `make ui` nor the command is among its ancestors.
 """
 
 import random
@@ -122,12 +124,13 @@ def kill_command(killing: Killing, words: list[str], is_at_work: Callable[[], bo
     assert killing.family.left() == []
 
 
-def main(folder: Path, times: int) -> None:
+def main(folder: Path, what: str, times: int) -> None:
     """Kill, and say how often what was hit, and what was left over."""
     folder.mkdir(parents=True)
     killing = Killing(folder)
-    kill_ui(killing, times * 3 // 4)
-    for number in range(times - times * 3 // 4):
+    if what == "ui":
+        kill_ui(killing, times)
+    for number in range(times if what == "commands" else 0):
         words = COMMANDS[number % 2]
         if words[0] == "dagster":
             words = [*words, "-m", "recsys_assets.definitions", "--select", "users", "--partition", "2026-11-20"]
@@ -137,4 +140,4 @@ def main(folder: Path, times: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

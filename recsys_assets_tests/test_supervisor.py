@@ -38,7 +38,7 @@ def supervised(tmp_path: Path, family: Family) -> Iterator[Supervisor]:
 def test_a_server_that_ends_soon_after_its_start_is_named_with_its_end_and_its_log(supervised: Supervisor) -> None:
     supervised.start(CLOCK)
     supervised.running[0].process.kill()
-    with pytest.raises(ServerEnded, match=r"^clock was killed by SIGKILL.* \(log: .*/logs/clock\.log\)$"):
+    with pytest.raises(ServerEnded, match=r"^clock was killed by SIGKILL \(log: .*/logs/clock\.log\)$"):
         supervised.keep_running()
 
 
@@ -60,7 +60,7 @@ def test_a_server_that_ran_for_a_while_is_started_again_with_a_note(
     supervised.look_after()
     assert supervised.running[0].process.pid != first.pid
     assert supervised.running[0].process.poll() is None
-    assert re.match(r"\d\d:\d\d:\d\d clock was killed by SIGTERM.*; it is started again\n", capsys.readouterr().out)
+    assert re.match(r"\d\d:\d\d:\d\d clock was ended by SIGTERM.*; it is started again\n", capsys.readouterr().out)
 
 
 def test_a_code_server_is_started_again_when_only_its_inner_process_died(

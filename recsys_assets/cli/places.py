@@ -114,7 +114,9 @@ def _ui(what: str, url: str, probe: str, port_variable: str) -> Finding:
     from requests.exceptions import RequestException
 
     try:
-        requests.get(url + probe, timeout=2).raise_for_status()
+        answer = requests.get(url + probe, timeout=2)
+        if answer.status_code != requests.codes.unauthorized:  # it asks for RECSYS_UI_TOKEN
+            answer.raise_for_status()
     except RequestException:
         address = urlsplit(url)
         with socket.socket() as probing:

@@ -118,9 +118,11 @@ class Supervisor:
         return self.logs / f"{server.name.replace(' ', '-')}.log"
 
     def _why(self, ended: Running) -> str:
-        """One line: which server ended, how, its last words, and where to read the others."""
+        """One line: which server ended, how, its last words where it had time for them, and where to read the rest."""
         status, log = ended.process.returncode, self._log(ended.server)
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        if status == -signal.SIGKILL:
+            return f"{ended.server.name} was killed by SIGKILL (log: {log})"
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         lines = COLOURS.sub("", log.read_bytes()[-TAIL:].decode(errors="replace")).split("\n")
         said = [line.strip() for line in lines if line.strip()]
         return f"{ended.server.name} {how}" + (f", saying: {said[-1][:300]}" if said else "") + f" (log: {log})"

@@ -1,0 +1,178 @@
+"""Every command of the README, in its order, in one shell: `python -m recsys_assets_tests.readme FOLDER bash [FIRST]`.
+
+The shell works in a copy of the checkout at FOLDER, which is made unless it is there, on small data. FIRST is typed
+before the first line, `. ./activate` for example. A command that runs until Ctrl-C is stopped when its pages answer.
+"""
+
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import requests
+
+from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.dagster_dev import free_port
+
+SMALL = "--users 200 --items 150 --events 12000 --days 12"
+STOPPED = f"{sys.executable} -m recsys_assets_tests.readme until-up"
+# What is typed in place of a line, for its size, its network or its placeholder; the rest is typed as it stands.
+INSTEAD = {
+    r"^make ui$": f"{STOPPED} make ui",
+    r"^(dagster|dg) dev$": rf"{STOPPED} \1 dev -p $DAGSTER_PORT",
+    r"^recsys (materialize|rollback --all)$": r"recsys \1 --help",  # the name of a command
+    r"^RECSYS_PROFILE=movielens-1m \. \./activate$": r"\g<0> && RECSYS_PROFILE=sample . ./activate",
+    r"^recsys land sample$": f"recsys land sample {SMALL}",
+    r"--events 1000000 --days 60": SMALL,
+    r"^recsys land movielens-1m$": "recsys land movielens-1m --source ml-1m",
+    r"'interactions\+'": "interactions",  # all that follows it was built by the lines before
+    r"^make test$": "make test PYTEST_ARGS='-k comparison'",
+    r"-k splits": "-k floors",
+    r"2026-11-19|\bD$": "$(date -u -d '3 days ago' +%F)",
+    r"A\.\.\.B": "$(date -u -d '5 days ago' +%F)...$(date -u -d '4 days ago' +%F)",
+    r"\bUSER$": "7",
+}
+COMMAND = re.compile(r"(\w+=\S* )*(\. \./activate|(recsys|dagster|dg|python|make) [^…]+)")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a line."""
+
+    line: str
+    status: int
+    seconds: float
+    said: str
+
+
+def commands(text: str) -> list[str]:
+    """The lines of code blocks and the commands within sentences and tables, in the order of the text."""
+    found: list[str] = []
+    fence = None
+    for line in text.replace("\\\n", " ").splitlines():
+        if line.startswith("```"):
+            fence = line if fence is None else None
+        elif fence is None:
+            found += [span for span in re.findall(r"`([^`]+)`", line) if COMMAND.fullmatch(span)]
+        elif fence == "```":  # one with a language is no shell's
+            found.append(re.sub(r"\s+#\s.*", "", line).strip())
+    return [" ".join(line.split()) for line in found if line and not line.startswith("data/")]
+
+
+def typed(line: str) -> str:
+    """The line as it is typed here."""
+    for pattern, instead in INSTEAD.items():
+        line = re.sub(pattern, instead, line)
+    return line
+
+
+def copy_checkout(folder: Path) -> None:
+    """A checkout with the installed environment of this one, and the files that the lines name."""
+    left = shutil.ignore_patterns(".git", ".venv", "data", ".dagster", "__pycache__", ".*_cache", "build", "dist")
+    shutil.copytree(PROJECT, folder, ignore=left)
+    (folder / ".venv").symlink_to(PROJECT / ".venv")
+    for file in ("pyproject.toml", "constraints.txt"):
+        os.utime(folder / file, (0, 0))  # make would install into the environment again
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)  # for pre-commit
+    chance = random.Random(20261128)
+    _write_movielens(folder / "ml-1m", chance)
+    with (folder / "train.txt").open("w") as criteo:
+        for _ in range(700):
+            numbers = [str(chance.randrange(20)) for _ in range(13)]
+            values = [f"{chance.randrange(9):08x}" for _ in range(26)]
+            criteo.write("\t".join([str(chance.randrange(2)), *numbers, *values]) + "\n")
+    vectors = [[chance.random() for _ in range(8)] for _ in range(300)]
+    items = {"item_id": list(range(300)), "item_tower_emb": vectors}
+    users = {"request_id": list(range(50)), "gt_items": [[n] for n in range(50)], "user_tower_emb": vectors[:50]}
+    pq.write_table(pa.table(items), folder / "items.parquet")
+    pq.write_table(pa.table(users), folder / "users.parquet")
+
+
+def _write_movielens(folder: Path, chance: random.Random) -> None:
+    """Sixty users' ratings of eighty films on twenty days, in the files of MovieLens 1M."""
+    start, genres = 956_707_200, ["Comedy", "Drama", "Thriller", "Action"]  # 2000-04-26, the data set's second day
+    ratings = [
+        f"{user}::{item}::{chance.randint(1, 5)}::{start + chance.randrange(20 * 86_400)}\n"
+        for user in range(1, 61)
+        for item in chance.sample(range(1, 81), 60)
+    ]
+    users = [f"{user}::{chance.choice('FM')}::25::{user % 20}::48067\n" for user in range(1, 61)]
+    films = [f"{item}::Film {item} ({1950 + item % 50})::{chance.choice(genres)}\n" for item in range(1, 81)]
+    folder.mkdir()
+    for name, lines in {"ratings.dat": ratings, "users.dat": users, "movies.dat": films}.items():
+        (folder / name).write_text("".join(lines))
+
+
+def run(folder: Path, shell: str, lines: Sequence[str]) -> list[Outcome]:
+    """Type the lines into one shell; what became of each."""
+    script = "".join(f"{line} >.said.{n} 2>&1 </dev/null; echo {n} $? $SECONDS\n" for n, line in enumerate(lines))
+    told = subprocess.run(
+        [shell, "-c", script], cwd=folder, env=_clean(folder), check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.splitlines()
+    found, before = [], 0
+    for line, (number, status, seconds) in zip(lines, map(str.split, told), strict=True):
+        said = (folder / f".said.{number}").read_text(encoding="utf-8", errors="replace").strip()
+        found.append(Outcome(line, int(status), int(seconds) - before, said))
+        before = int(seconds)
+    return found
+
+
+def _clean(folder: Path) -> dict[str, str]:
+    """The environment of somebody who has just opened a terminal; the code is the copy's."""
+    ours = ("RECSYS_", "DAGSTER_", "MLFLOW_", "MONGO_URI", "VIRTUAL_ENV", "PYTEST_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    paths = [place for place in kept["PATH"].split(os.pathsep) if ".venv" not in place]
+    ports = {"DAGSTER_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
+    return {**kept, **ports, "PATH": os.pathsep.join(paths), "PYTHONPATH": str(folder)}
+
+
+def until_up(words: Sequence[str]) -> None:
+    """Run a command until Dagster's page answers, and MLflow's with `make ui`; then press Ctrl-C."""
+    pages = [f"http://127.0.0.1:{os.environ['DAGSTER_PORT']}/server_info"]
+    if words[0] == "make":
+        pages.append(f"http://127.0.0.1:{os.environ['MLFLOW_PORT']}/health")
+    started = subprocess.Popen(words, start_new_session=True)
+    while not all(map(_answers, pages)):
+        if started.poll() is not None:
+            sys.exit(f"{shlex.join(words)} ended with status {started.returncode} before its pages answered")
+        time.sleep(1)
+    os.killpg(started.pid, signal.SIGINT)
+    started.wait(120)
+
+
+def _answers(page: str) -> bool:
+    try:
+        return requests.get(page, timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def main() -> None:
+    """Type all lines, and print what became of them."""
+    if sys.argv[1] == "until-up":
+        until_up(sys.argv[2:])
+        return
+    folder, shell, first = Path(sys.argv[1]).resolve(), sys.argv[2], sys.argv[3:]
+    if not folder.exists():
+        copy_checkout(folder)
+        small = f"{PROJECT}/.venv/bin/recsys land sample {SMALL}"  # so that `make demo` is small
+        first = [small, *first]
+    outcomes = run(folder, shell, [*first, *map(typed, commands((folder / "README.md").read_text(encoding="utf-8")))])
+    for each in outcomes:
+        last = each.said.rpartition("\n")[2] if each.status else ""
+        print(f"{'ok  ' if each.status == 0 else 'FAIL'} {each.seconds:5.0f} s  {each.line}  {last}")  # noqa: T201
+    sys.exit(any(each.status for each in outcomes))
+
+
+if __name__ == "__main__":
+    main()
