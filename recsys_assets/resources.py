@@ -152,11 +152,8 @@ class Tracking(dg.ConfigurableResource[None]):
         run = client.create_run(experiment, began, tags).info.run_id
         (name,) = _metric_names({metric: 0.0})
         course = [Metric(name, value, ended, step) for step, value in enumerate(trial.course)]
-        best = (
-            [Metric(f"best_{name}", trial.value, ended, 0)]
-            if trial.state == "complete" and trial.value is not None
-            else []
-        )
+        reached = trial.value if trial.state == "complete" else None
+        best = [] if reached is None else [Metric(f"best_{name}", reached, ended, 0)]
         client.log_batch(run, [*course, *best], [Param(key, str(value)) for key, value in trial.settings.items()])
         client.set_terminated(run, {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[trial.state], ended)
 
