@@ -56,8 +56,13 @@ def write(schema: FeatureSchema, parquet: Path, folder: Path) -> None:
 
 
 def ask(python: Path, environment: Mapping[str, str] | None = None, **job: object) -> dict[str, Any]:
-    """Run a job of `fuxictr_side` and return what it found."""
+    """Run a job of `fuxictr_side` and return what it found; the benchmark ends where that environment lacks FuxiCTR."""
     command = [str(python), str(SIDE), json.dumps(job, default=str)]
-    said = subprocess.check_output(command, text=True, env=environment or os.environ)
+    try:
+        said = subprocess.check_output(command, text=True, env=environment or os.environ)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(
+            f"--fuxictr {python}: {error}: the top of {__file__} says how to make its environment"
+        ) from error
     found: dict[str, Any] = json.loads(said.splitlines()[-1])
     return found

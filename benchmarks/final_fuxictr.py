@@ -1,12 +1,12 @@
 """FINAL beside FuxiCTR's FinalNet: the same numbers from the same weights, the same AUC from the same training.
 
-    python benchmarks/final_fuxictr.py --fuxictr PYTHON --source FOLDER
+    python benchmarks/final_fuxictr.py --source FOLDER [--fuxictr PYTHON]
 
 FOLDER holds train, validation and test.parquet of `rank_samples` and schema.json; the fields are its categorical
 and multi-valued features. First FuxiCTR's weights, drawn at random, are copied into ours, in several forms of the
 network; then both are trained with the same settings: Adam at 1e-3, batch 4,096, L2 of the embeddings, patience 2,
 no averaged weights, no pass over validation rows. `--fuxictr` is the interpreter of an environment that
-`beside_fuxictr` says how to make.
+`beside_fuxictr` says how to make; without it our side runs alone.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 import torch
 from beside_fuxictr import ask, sparse_only, write
@@ -110,23 +111,46 @@ def compare_training(job: dict[str, Any], schema: FeatureSchema, source: Path, t
         found = ask(**job, settings=settings(PLAIN), seed=seed, epochs=TRAINING.epochs)
         with np.load(job["out"]) as arrays:
             theirs = auc(labels, arrays["logits"])
-        parts = (source / f"{part}.parquet" for part in ("train", "validation"))
-        fitted = trainer.fit("final", schema, *parts, PLAIN, TRAINING, seed)
-        pairs.append((auc(labels, trainer.predict(fitted.model, test)), theirs))
-        print(f"{seed:<8}{pairs[-1][0]:9.5f}{len(fitted.history):8}{theirs:14.5f}{found['epochs']:8}", flush=True)
+        own, epochs = trained(schema, source, test, labels, seed)
+        pairs.append((own, theirs))
+        print(f"{seed:<8}{own:9.5f}{epochs:8}{theirs:14.5f}{found['epochs']:8}", flush=True)
     ours, other = (statistics.mean(column) for column in zip(*pairs, strict=True))
     print(f"{'mean':<8}{ours:9.5f}{other:22.5f}    difference {ours - other:+.5f}")
+
+
+def trained(
+    schema: FeatureSchema, source: Path, test: Encoded, labels: npt.NDArray[np.generic], seed: int
+) -> tuple[float, int]:
+    """Test AUC and epochs of our model."""
+    parts = (source / f"{part}.parquet" for part in ("train", "validation"))
+    fitted = trainer.fit("final", schema, *parts, PLAIN, TRAINING, seed)
+    return auc(labels, trainer.predict(fitted.model, test)), len(fitted.history)
+
+
+def ours_alone(schema: FeatureSchema, source: Path, test: Encoded, seeds: int) -> None:
+    """Print our parameters in each form of the network, and test AUC and epochs of our side for each seed."""
+    print("without --fuxictr: our side alone")
+    for form, config in FORMS.items():
+        print(f"{form:28}{parameters(Final(schema, config)):11,} parameters")
+    labels = pq.read_table(source / "test.parquet", columns=["label"])["label"].to_numpy()
+    print(f"\n{'seed':<8}{'AUC':>9}{'epochs':>8}")
+    for seed in range(1, seeds + 1):
+        own, epochs = trained(schema, source, test, labels, seed)
+        print(f"{seed:<8}{own:9.5f}{epochs:8}", flush=True)
 
 
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fuxictr", type=Path, metavar="PYTHON", required=True)
+    parser.add_argument("--fuxictr", type=Path, metavar="PYTHON", help="interpreter of FuxiCTR's environment")
     parser.add_argument("--source", type=Path, required=True, help="folder with three Parquet files and schema.json")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     schema = sparse_only(FeatureSchema.read(args.source / "schema.json"))
     test = encode(schema, pq.read_table(args.source / "test.parquet"))
+    if not args.fuxictr:
+        ours_alone(schema, args.source, test, args.seeds)
+        return
     with tempfile.TemporaryDirectory() as folder:
         for part in ("train", "validation", "test"):
             write(schema, args.source / f"{part}.parquet", Path(folder))

@@ -141,7 +141,7 @@ def main() -> None:
     grew = growth(given.events)
     if grew:
         show(f"Growth over {ITEMS:,} items", grew)
-    finish(figures | grew, given.json)
+    finish(figures | grew, as_json=given.json)
 
 
 if __name__ == "__main__":

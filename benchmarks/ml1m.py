@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.movielens import feed
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.features.schema import Feature, FeatureSchema
@@ -43,7 +44,10 @@ class Ratings:
 
 def read(source: Path) -> Ratings:
     """The data set of an unpacked folder."""
-    opened = feed(load_profile("movielens-1m"), source)
+    try:
+        opened = feed(load_profile("movielens-1m"), source)
+    except LandingError as error:
+        raise SystemExit(f"--source: {error}") from error
     events = pa.concat_tables(table for day in opened.bizdates for _, table in opened.day(day))
     users, times = events["user_id"].to_numpy(), events["timestamp"].to_numpy()
     order = np.lexsort((times, users))  # stable: ties keep the order of the file
@@ -88,7 +92,8 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def finish(figures: Mapping[str, Mapping[str, float]], metrics: Sequence[str], as_json: bool) -> None:
-    """The last line, where it was asked for: these metrics of each method."""
+def finish(figures: Mapping[str, Mapping[str, float]], *, as_json: bool, metrics: Sequence[str] | None = None) -> None:
+    """The last line, where it was asked for: these metrics of each method, or all that it has."""
     if as_json:
-        print(json.dumps({method: {name: row[name] for name in metrics} for method, row in figures.items()}))
+        chosen = {method: {name: row[name] for name in metrics or row} for method, row in figures.items()}
+        print(json.dumps(chosen))

@@ -31,7 +31,7 @@ from recsys_assets.features.serving import candidate_rows
 LAST_DAY = "2003-02-28"
 HELD_OUT = ("validation", "test")
 LEAVE_ONE_OUT = Split(strategy="leave_last_n", test_last_n=1, validation_ratio=0.1)
-EASYREC_TRAIN = 665_110  # rows, as its script cuts them; the other 73,902 test
+EASYREC_TRAIN = 0.9  # of the rows: 665,110, as its script cuts them; the other 73,902 test
 VALIDATION = 0.1  # of the train rows of the random split
 
 
@@ -102,8 +102,9 @@ def _random_parts(drawn: np.ndarray) -> np.ndarray:
     """The part of each row; those that are not drawn train, as far as histories are concerned."""
     parts, places = np.full(len(drawn), "train", object), np.flatnonzero(drawn)
     places = np.random.default_rng(1).permutation(places)
-    parts[places[EASYREC_TRAIN:]] = "test"
-    parts[places[: int(VALIDATION * EASYREC_TRAIN)]] = "validation"
+    train = int(EASYREC_TRAIN * len(places))
+    parts[places[train:]] = "test"
+    parts[places[: int(VALIDATION * train)]] = "validation"
     return parts
 
 

@@ -2,6 +2,7 @@
 
     python benchmarks/publish_speed.py --bizdate 2003-02-28                    # the lake of the settings
     python benchmarks/publish_speed.py --bizdate 2003-02-28 --lake LAKE --profile movielens-1m
+    python benchmarks/publish_speed.py --rows 10000                            # generated rows, without a lake
 
 The tables are made of the lake's partitions as the assets make them. Four contenders take turns on each collection:
 
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import bson
+import numpy as np
 import pyarrow as pa
 from pymongo import MongoClient, ReplaceOne
 from pymongo.collection import Collection
@@ -51,6 +53,22 @@ def tables(lake: str, profile_name: str, bizdate: str) -> dict[str, pa.Table]:
     return {
         name: collection.table(profile, {asset: made_of.read(asset, bizdate) for asset in collection.reads})
         for name, collection in collections.items()
+    }
+
+
+def generated(rows: int, seed: int = 1) -> dict[str, pa.Table]:
+    """A collection of vectors and one of neighbours, of so many rows each."""
+    rng = np.random.default_rng(seed)
+    key = pa.array(map(str, range(rows)), pa.string())
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.random(rows * 64, np.float32)), 64)
+    near = pa.StructArray.from_arrays(
+        [pa.array(rng.integers(0, rows, rows * 20)), pa.array(rng.random(rows * 20, np.float32))], ["item_id", "score"]
+    )
+    lists = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * 20), near)
+    numbers = pa.array(range(rows), pa.int64())
+    return {
+        "emb_user": pa.table({KEY: key, "user_id": numbers, "vector": vectors.cast(pa.list_(pa.float32()))}),
+        "itemcf": pa.table({KEY: key, "value": lists}),
     }
 
 
@@ -113,15 +131,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lake", default=place.lake)
     parser.add_argument("--profile", default=place.profile)
-    parser.add_argument("--bizdate", required=True)
+    made_of = parser.add_mutually_exclusive_group(required=True)
+    made_of.add_argument("--bizdate", help="of the lake's partitions")
+    made_of.add_argument("--rows", type=int, help="generated ones of two collections, in place of a lake's")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    made = tables(given.lake, given.profile, given.bizdate)
+    bizdate = given.bizdate or "2026-01-01"
+    made = generated(given.rows) if given.rows else tables(given.lake, given.profile, bizdate)
     if uri := os.environ.get("MONGO_URI"):
-        compare(uri, made, given.bizdate, given.rounds)
+        compare(uri, made, bizdate, given.rounds)
         return
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as own:
-        compare(own, made, given.bizdate, given.rounds)
+        compare(own, made, bizdate, given.rounds)
 
 
 if __name__ == "__main__":

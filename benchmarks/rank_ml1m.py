@@ -139,7 +139,7 @@ def main() -> None:
             published = {method: {"AUC": figure} for method, figure in PUBLISHED[protocol].items()}
             show(f"{protocol}: what was published, and ours", {**published, **ours})
             figures |= {f"{protocol}.{model}": row for model, row in ours.items()}
-    finish(figures, METRICS, given.json)
+    finish(figures, as_json=given.json, metrics=METRICS)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def main() -> None:
     mean = {name: statistics.mean(run[name] for run in runs.values()) for name in METRICS}
     figures = {"popularity": popularity(interactions), **PUBLISHED, **runs, "sasrec": mean}
     show("leave-one-out, full ranking over all items", figures)
-    finish(figures, METRICS, given.json)
+    finish(figures, as_json=given.json, metrics=METRICS)
 
 
 if __name__ == "__main__":

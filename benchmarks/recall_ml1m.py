@@ -107,7 +107,7 @@ def main() -> None:
         show(name, {name: figures[name]})
     published = {name: dict(zip(METRICS, row, strict=True)) for name, row in PUBLISHED.items()}
     show("MetaSpore's protocol: the published table, and ours", {**published, **figures})
-    finish(figures, METRICS, given.json)
+    finish(figures, as_json=given.json, metrics=METRICS)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Milliseconds a training step spends on an embedding table: all rows updated, or those that the batch touched.
 
-    python benchmarks/table_updates.py
+    python benchmarks/table_updates.py             # 10^4 to 10^7 rows: a minute, 3 GB
 
 A step is what `training.loop` does for 4,096 rows of 26 values each (Criteo's): look up, gradient, clipping, Adam,
 average of the weights. Values follow Zipf's law. Both ways take turns on tables of 16 numbers a row.
@@ -61,13 +61,15 @@ def measure(rows: int, rounds: int) -> tuple[float, float, int]:
 def main() -> None:
     """Read the command line and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sizes = [10**4, 10**5, LARGE // WIDTH, 10**6, 10**7]
+    parser.add_argument("--rows", type=int, nargs="+", default=sizes, help="of the tables")
     parser.add_argument("--rounds", type=int, default=5, help="of five steps by each; the first step is not counted")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.manual_seed(1)
     torch.set_num_threads(args.threads)
     print(f"{'rows':>12}{'touched a step':>16}{'all rows, ms':>14}{'by rows, ms':>13}   chosen")
-    for rows in (10**4, 10**5, LARGE // WIDTH, 10**6, 10**7):
+    for rows in args.rows:
         dense, by_rows, touched = measure(rows, args.rounds)
         chosen = "by rows" if rows * WIDTH >= LARGE else "all rows"
         print(f"{rows:12,}{touched:16,}{dense:14.1f}{by_rows:13.1f}   {chosen}")

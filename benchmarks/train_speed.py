@@ -166,10 +166,10 @@ def asked(network: str, contender: str, folder: Path, passes: int, python: Path 
     return found
 
 
-def compare(folder: Path, rounds: int, passes: int, python: Path | None) -> None:
+def compare(folder: Path, networks: list[str], rounds: int, passes: int, python: Path | None) -> None:
     """Let the contenders take turns and print a table for each network."""
     contenders = [*CONTENDERS, *(FUXICTR if python else ())]
-    for network in NETWORKS:
+    for network in networks:
         runs: dict[str, list[dict[str, Any]]] = {contender: [] for contender in contenders}
         for _ in range(rounds):
             for contender, done in runs.items():
@@ -188,6 +188,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, help="folder with train.parquet and schema.json")
     parser.add_argument("--fuxictr", type=Path, metavar="PYTHON", help="interpreter of FuxiCTR's environment")
     parser.add_argument("--rows", type=int, default=400_000, help="generated rows")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--passes", type=int, default=2, help="measured passes over the rows in a round")
     parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
@@ -204,7 +205,7 @@ def main() -> None:
         else:
             pq.write_table(generated_rows(schema, args.rows), folder / "train.parquet")
         write(sparse_only(schema), folder / "train.parquet", folder)
-        compare(folder, args.rounds, args.passes, args.fuxictr)
+        compare(folder, args.networks, args.rounds, args.passes, args.fuxictr)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,10 @@ class OnlyOneClass(UndefinedMetric):
     """The metric compares positives with negatives, and the rows have one of the two only."""
 
 
+class NotNumbers(UndefinedMetric):
+    """There are scores that are not numbers (NaN): what gave them is broken."""
+
+
 def auc(labels: Array, scores: Array) -> float:
     """Area under the ROC curve: how often a positive is scored above a negative (Mann-Whitney U).
 
@@ -171,5 +175,5 @@ def _checked(labels: Array, scores: Array) -> tuple[npt.NDArray[np.float64], npt
         raise UndefinedMetric("no rows to judge")
     numbers: npt.NDArray[np.float64] = np.asarray(scores, np.float64)
     if np.isnan(numbers).any():
-        raise UndefinedMetric(f"{np.isnan(numbers).sum()} of {len(numbers)} scores are no numbers (NaN)")
+        raise NotNumbers(f"{np.isnan(numbers).sum()} of {len(numbers)} scores are no numbers (NaN)")
     return np.asarray(labels, np.float64), numbers

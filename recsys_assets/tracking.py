@@ -118,8 +118,8 @@ class Tracking(dg.ConfigurableResource[None]):
         began, ended = int(trial.began * 1000), int(trial.ended * 1000)
         (name,) = _metric_names({metric: 0.0})
         course = [Metric(name, value, ended, step) for step, value in enumerate(trial.course)]
-        measured = trial.state == "complete" and trial.value is not None
-        best = [Metric(f"best_{name}", trial.value, ended, 0)] if measured else []
+        reached = trial.value if trial.state == "complete" else None
+        best = [] if reached is None else [Metric(f"best_{name}", reached, ended, 0)]
         settings = [Param(key, str(value)) for key, value in trial.settings.items()]
         status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[trial.state]
         with _mlflow() as mlflow:

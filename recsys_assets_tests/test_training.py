@@ -1,5 +1,6 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -147,6 +148,38 @@ def test_settings_are_given_by_name_and_unknown_ones_refused() -> None:
         configured("widedeep", {"hiden": [8]}, {})
     with pytest.raises(UnknownModel, match="widedeep"):
         configured("deepwide", {}, {})
+
+
+@pytest.mark.parametrize(
+    ("model", "network", "training", "says"),
+    [
+        ("sasrec", {"widht": 64}, {}, "sasrec: model.widht does not exist: did you mean 'width'"),
+        ("sasrec", {"width": 62}, {}, "width 62 is not a multiple of heads 4"),
+        ("sasrec", {"width": 64.5, "heads": True}, {}, "model.width = 64.5: .*; sasrec: model.heads = True"),
+        ("widedeep", {"epochs": 3}, {}, "widedeep: model.epochs does not exist: epochs is a setting of `training`"),
+        ("lgbm", {}, {"epochs": 3}, "lgbm: training.epochs does not exist: epochs is a setting of `model`"),
+        ("lgbm", {"leaves": 1}, {}, "lgbm: model.leaves = 1: it must be greater than or equal to 2"),
+        ("final", {"branch1": []}, {}, "final: model.branch1"),
+        ("final", {"dropout1": [0.1]}, {}, "final: model: dropout .* has not one share"),
+        ("widedeep", {"hidden": 256}, {}, "widedeep: model.hidden = 256: it must be a valid tuple"),
+        ("deepfm", {"hidden": [256, 0]}, {}, r"deepfm: model.hidden\[1\] = 0"),
+        ("din", {"id_dropout": 1}, {}, "din: model.id_dropout = 1: it must be less than 1"),
+        ("fm", {"width": 2}, {}, "fm: model.width = 2"),
+        ("fm", {}, {"negatives": "non"}, "fm: training.negatives = 'non': it must be 'auto'"),
+        ("dssm", {"temperature": float("nan")}, {}, "dssm: model.temperature = nan"),
+        ("simplex", {"user_share": 1.5}, {}, "simplex: model.user_share = 1.5"),
+        ("widedeep", {}, {"warmup": 0}, "widedeep: training.warmup = 0"),
+        ("widedeep", {}, {"learning_rate": "fast"}, "widedeep: training.learning_rate = 'fast'"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_in_one_line(model: str, network: Any, training: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as refused:
+        configured(model, network, training)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_number_may_be_the_text_that_yaml_makes_of_it() -> None:
+    assert configured("widedeep", {}, {"learning_rate": "1e-3"})[1].learning_rate == 1e-3
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from recsys_assets.datasets import archives
-from recsys_assets.datasets.disk import Place, PlaceUnwritable, private_folder, written_to
+from recsys_assets.datasets.disk import Place, private_folder, written_to
 from recsys_assets.datasets.feed import Feed, LandingError
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName

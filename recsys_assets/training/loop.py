@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.metrics import NotNumbers
 from recsys_assets.training.average import Average
 from recsys_assets.training.config import TrainingConfig
 from recsys_assets.training.distributed import decided, mean_of_all, rank
@@ -160,7 +161,7 @@ def run(
         course.warm = epoch if average.steps < training.warmup else course.warm
         loss = train_epoch(model, course.adam, losses(epoch), training, count(average.steps + 1), average)
         judged = average.settled()
-        metrics = {loss_name: loss, **decided(partial(judge, judged))}
+        metrics = {loss_name: loss, **_judgement(judge, judged)}
         fitted.history.append(metrics)
         if epoch == 0 or metrics[metric] > fitted.best[metric]:
             fitted.best_epoch, course.best = epoch, copy.deepcopy(judged.state_dict())
@@ -169,6 +170,14 @@ def run(
         if keeper:
             keeper.save(fitted, course)
     model.load_state_dict(course.best)
+
+
+def _judgement(judge: Callable[[nn.Module], dict[str, float]], model: nn.Module) -> dict[str, float]:
+    """The validation metrics; weights that are finite, but so large that the scores are not, have diverged too."""
+    try:
+        return decided(partial(judge, model))
+    except NotNumbers as error:
+        raise TrainingDiverged(f"{error}: lower learning_rate or look for huge values") from error
 
 
 def last_pass(fitted: Fitted, losses: Losses) -> None:

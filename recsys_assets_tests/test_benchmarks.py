@@ -1,0 +1,194 @@
+"""The scripts of `benchmarks/`, each from its command line to its table, at the smallest size; their documented flags.
+
+They run in this process, and start processes of their own where they measure these. Figures are not looked at.
+MovieLens is generated: its files with 60 users.
+"""
+
+import argparse
+import json
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
+
+FOLDER = PROJECT / "benchmarks"
+SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+DAY = 86_400
+Runner = Callable[..., str]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Runner:
+    """Runs a script as `python benchmarks/…` does, and gives what it printed."""
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.delenv("MONGO_URI", raising=False)
+
+    def ran(script: str, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [str(FOLDER / script), *map(str, arguments)])
+        threads = torch.get_num_threads()
+        try:
+            runpy.run_path(str(FOLDER / script), run_name="__main__")
+        finally:
+            torch.set_num_threads(threads)
+        return capfd.readouterr().out
+
+    return ran
+
+
+@pytest.fixture(scope="module")
+def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in MovieLens 1M's form: 60 users with 30 ratings each of 80 movies."""
+    folder, rng = tmp_path_factory.mktemp("ml-1m"), np.random.default_rng(1)
+    users, movies, each = 60, 80, 30
+    genres = ["Action", "Comedy", "Drama", "War"]
+    ratings = [
+        f"{user}::{movie}::{rng.integers(1, 6)}::{960_000_000 + DAY * place}"
+        for user in range(1, users + 1)
+        for place, movie in enumerate(rng.choice(np.arange(1, movies + 1), each, replace=False))
+    ]
+    lines = {
+        "ratings.dat": ratings,
+        "users.dat": [f"{user}::{'MF'[user % 2]}::25::{user % 21}::55117" for user in range(1, users + 1)],
+        "movies.dat": [f"{movie}::Film {movie} (1999)::{genres[movie % 4]}" for movie in range(1, movies + 1)],
+    }
+    for file, content in lines.items():
+        (folder / file).write_text("\n".join(content) + "\n", encoding="latin-1")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rank_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the rows of the three parts and their schema."""
+    folder = tmp_path_factory.mktemp("rank_samples")
+    for seed, part in enumerate(("train", "validation", "test")):
+        pq.write_table(ranking_rows(300, seed)[0], folder / f"{part}.parquet")
+    (folder / "schema.json").write_text(ranking_schema().to_json(), encoding="utf-8")
+    return folder
+
+
+def last_line(printed: str) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = json.loads(printed.splitlines()[-1])
+    return found
+
+
+def test_i2i_speed(run: Runner, movielens: Path) -> None:
+    printed = run("i2i_speed.py", "--source", movielens, "--events", 1000, "--rounds", 1, "--json")
+    assert "swing, plain dense" in printed
+    figures = last_line(printed)
+    assert figures["itemcf, 1,000 events"]["peak_gb"] > 0
+    assert figures["swing"].keys() == {"seconds"}
+
+
+def test_recall_ml1m(run: Runner, movielens: Path) -> None:
+    figures = last_line(run("recall_ml1m.py", "--source", movielens, "--epochs", 1, "--json"))
+    assert {"popularity", "itemcf", "swing_ours", "sasrec", "fm"} <= figures.keys()
+    assert all(row.keys() == {"precision@20", "recall@20", "map@20", "ndcg@20"} for row in figures.values())
+
+
+def test_recall_loo_ml1m(run: Runner, movielens: Path) -> None:
+    figures = last_line(run("recall_loo_ml1m.py", "--source", movielens, "--epochs", 1, "--seeds", 1, "--json"))
+    assert {"popularity", "sasrec"} <= figures.keys()
+
+
+def test_rank_ml1m(run: Runner, movielens: Path, tmp_path: Path) -> None:
+    few = ["--models", "lgbm", "deepfm_own", "--epochs", 1, "--seeds", 1, "--work", tmp_path]
+    figures = last_line(run("rank_ml1m.py", "--source", movielens, *few, "--json"))
+    protocols = ("recsys_pipeline", "metaspore_ctr", "easyrec_random")
+    assert figures.keys() == {*(f"{each}.lgbm" for each in protocols), "recsys_pipeline.deepfm_own"}
+
+
+def test_splits_to_samples(run: Runner) -> None:
+    assert re.search(r"sample +2,\d\d\d", run("splits_to_samples.py", "--sizes", 2000))
+
+
+def test_criteo_rows(run: Runner) -> None:
+    assert re.search(r" 400 ", run("criteo_rows.py", "--sizes", 400))
+
+
+def test_hitrate_speed(run: Runner) -> None:
+    figures = last_line(run("hitrate_speed.py", "--users", 10, "--items", 1500, "--top-k", 5, "--json"))
+    assert figures["recsys_assets, exact"]["hitrate"] == figures["faiss FlatIP"]["hitrate"] > 0
+
+
+def test_negative_sampling(run: Runner) -> None:
+    assert '"sampler": "alias table"' in run("negative_sampling.py", "--items", 100, "--draws", 100, "--json")
+
+
+def test_table_updates(run: Runner) -> None:
+    assert re.search(r" 1,000 .* all rows", run("table_updates.py", "--rows", 1000, "--rounds", 1))
+
+
+def test_publish_speed(run: Runner) -> None:
+    assert re.search(r"\ntotal +60 ", run("publish_speed.py", "--rows", 30, "--rounds", 1))
+
+
+def test_train_speed(run: Runner) -> None:
+    printed = run("train_speed.py", "--networks", "widedeep", "--rows", 500, "--rounds", 1, "--passes", 1)
+    assert re.search(r"recsys_assets +\d", printed)
+
+
+def test_final_beside_fuxictr(run: Runner, rank_samples: Path) -> None:
+    printed = run("final_fuxictr.py", "--source", rank_samples, "--seeds", 1)
+    assert "without --fuxictr: our side alone" in printed
+    assert re.search(r"\n1 +0\.\d{5}", printed)
+
+
+def test_an_environment_without_fuxictr_and_a_folder_without_movielens_are_named(
+    run: Runner, rank_samples: Path
+) -> None:
+    with pytest.raises(SystemExit, match="says how to make its environment"):
+        run("final_fuxictr.py", "--source", rank_samples, "--fuxictr", "/nowhere/python")
+    with pytest.raises(SystemExit, match=r"--source: .*ratings.dat"):
+        run("recall_ml1m.py", "--source", rank_samples)
+
+
+def test_every_script_is_run_here() -> None:
+    tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8"))) | {"final_fuxictr.py"}
+    assert {*SCRIPTS} - {"fuxictr_side.py"} == tested  # that one is for another environment
+
+
+class Parsed(Exception):
+    """The command line was understood."""
+
+
+def commands() -> list[str]:
+    """The commands that the README and the scripts' own descriptions give."""
+    texts = {"": (PROJECT / "README.md").read_text(encoding="utf-8")}
+    texts |= {name: (FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS}
+    found = [each for text in texts.values() for each in re.findall(r"benchmarks/(\w+\.py[^`\n#;)]*)", text)]
+    return sorted({re.sub(r"\[.*|…", "", each).strip() for each in found})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_commands_of_the_documents_are_understood(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    script, *arguments = shlex.split(command)
+    parse = argparse.ArgumentParser.parse_args
+
+    def parsed(self: argparse.ArgumentParser, *given: object) -> None:
+        parse(self, *given)  # type: ignore[arg-type]
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+    needed = [] if arguments or script not in NEEDY else NEEDY[script]
+    with pytest.raises(Parsed):
+        run(script, *arguments, *needed)
+
+
+# What a document that names the script alone takes for granted.
+_SOURCE = ["--source", "FOLDER"]
+NEEDY = {
+    "publish_speed.py": ["--bizdate", "2003-02-28"],
+    **dict.fromkeys(("i2i_speed.py", "rank_ml1m.py", "final_fuxictr.py", "recall_ml1m.py"), _SOURCE),
+}
