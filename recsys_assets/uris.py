@@ -103,8 +103,9 @@ def guard_logs() -> None:
         record = make(*args, **kwargs)
         if reveals(f"{record.msg} {record.args}"):
             record.msg, record.args = _LEFT_OUT, ()
-        if record.exc_info and reveals(logging.Formatter().formatException(record.exc_info)):
-            record.exc_info, record.exc_text = None, f"{record.exc_info[0]}: {_LEFT_OUT}"
+        kept = record.exc_info
+        if kept and reveals(logging.Formatter().formatException(kept)):
+            record.exc_info, record.exc_text = None, f"{kept[0]}: {_LEFT_OUT}"
         return record
 
     guarded.guards = True  # type: ignore[attr-defined]

@@ -6,13 +6,13 @@
 A process is left over when neither `make ui` nor the command is among its ancestors.
 """
 
+import datetime as dt
 import random
 import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -22,7 +22,6 @@ from recsys_assets_tests.dagster_dev import free_port
 from recsys_assets_tests.leftovers import Family, command, until
 
 DAYS, WORLD = 6, ["--users", "100", "--items", "100", "--events", "3000"]
-COMMANDS = [["recsys_assets.cli", "materialize", "+splits"], ["dagster", "asset", "materialize"]]
 ROLES = {
     "recsys_assets.ui.webserver": "webserver",
     "dagster._daemon": "daemon",
@@ -109,32 +108,30 @@ def kill_ui(killing: Killing, times: int) -> None:
         killing.kill([psutil.Process(ui.pid)])
 
 
-def kill_command(killing: Killing, words: list[str], is_at_work: Callable[[], bool]) -> None:
-    """Kill a command, or one of its processes, some time after it began to work."""
-    started = killing.start(*words)
-    until(lambda: is_at_work() or started.poll() is not None, 300)
-    time.sleep(killing.chance.uniform(0, 3))
-    victims = [each for each in killing.family.alive() if role(each) != "tracker"]
-    if killing.chance.random() < 0.5:
-        victims = [each for each in victims if each.pid == started.pid]
-    if victims:
-        killing.kill(victims)
-    started.kill()
-    started.wait()
-    assert killing.family.left() == []
+def kill_commands(killing: Killing, times: int) -> None:
+    """Kill commands, or one of their processes, some time after they began to work."""
+    yesterday = (dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)).isoformat()
+    dagster = ["dagster", "asset", "materialize", "-m", "recsys_assets.definitions", "--select", "users"]
+    for number in range(times):
+        words = ["recsys_assets.cli", "materialize", "+splits"] if number % 2 else [*dagster, "--partition", yesterday]
+        started = killing.start(*words)
+        until(lambda started=started: killing.family.steps() or started.poll() is not None, 300)  # type: ignore[misc]
+        time.sleep(killing.chance.uniform(0, 3))
+        victims = [each for each in killing.family.alive() if role(each) != "tracker"]
+        if killing.chance.random() < 0.5:
+            victims = [each for each in victims if each.pid == started.pid]
+        if victims:
+            killing.kill(victims)
+        started.kill()
+        started.wait()
+        assert killing.family.left() == []
 
 
 def main(folder: Path, what: str, times: int) -> None:
     """Kill, and say how often what was hit, and what was left over."""
     folder.mkdir(parents=True)
     killing = Killing(folder)
-    if what == "ui":
-        kill_ui(killing, times)
-    for number in range(times if what == "commands" else 0):
-        words = COMMANDS[number % 2]
-        if words[0] == "dagster":
-            words = [*words, "-m", "recsys_assets.definitions", "--select", "users", "--partition", "2026-11-20"]
-        kill_command(killing, words, lambda: bool(killing.family.steps()))
+    {"ui": kill_ui, "commands": kill_commands}[what](killing, times)
     for line, count in sorted(killing.counts.items()):
         print(f"{count:3d} {line}")  # noqa: T201
 

@@ -14,10 +14,21 @@ from recsys_assets_tests.conftest import PROJECT
 
 PACKAGE = PROJECT / "recsys_assets"
 FLOORS = {
-    1: ["datasets", "metrics", "lake", "settings", "uris", "processes", "guard"],
+    1: ["datasets", "metrics", "lake", "manifest", "remote", "settings", "uris", "processes", "guard"],
     2: ["i2i", "models", "training", "retrieval", "features", "tuning", "ranking", "funnel"],
     3: ["stores"],
-    4: ["assets", "checks", "jobs", "schedules", "sensors", "partitions", "resources", "io_managers", "instance"],
+    4: [
+        "assets",
+        "checks",
+        "jobs",
+        "schedules",
+        "sensors",
+        "partitions",
+        "resources",
+        "tracking",
+        "io_managers",
+        "instance",
+    ],
     5: ["definitions", "cli", "serving", "demo", "tzrec", "ui"],
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

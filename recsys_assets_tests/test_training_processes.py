@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from recsys_assets.models.registry import configured
 from recsys_assets.training import checkpoint, trainer
 from recsys_assets.training.__main__ import main
 from recsys_assets.training.resume import FILE
+from recsys_assets_tests.leftovers import Family
 from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
 
 PARTS = {"train": ranking_rows(20_000, 1)[0], "validation": ranking_rows(4_000, 2)[0]}
@@ -50,8 +52,8 @@ def command(folder: Path, schema: FeatureSchema, *more: str) -> list[str]:
     return ["-m", "recsys_assets.training", "--model", "widedeep", "--test", str(files["validation"]), *given, *more]
 
 
-def start(words: list[str], processes: int = 1) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads() if processes == 1 else 1)}
+def start(words: list[str], processes: int = 1, mark: Mapping[str, str] = os.environ) -> subprocess.Popen[str]:
+    environment = {**mark, "OMP_NUM_THREADS": str(torch.get_num_threads() if processes == 1 else 1)}
     together = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return subprocess.Popen(
         [sys.executable, *(together if processes > 1 else []), *words],
@@ -95,6 +97,17 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) 
     )
     for file in (checkpoint.WEIGHTS, checkpoint.DESCRIPTION):
         assert (tmp_path / "model" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_a_killed_torchrun_leaves_no_training_at_work(tmp_path: Path) -> None:
+    family = Family()
+    words = command(tmp_path, ranking_schema(), "--set", "training.epochs=1000")
+    killed = start(words, processes=2, mark=family.environment)
+    wait_for(tmp_path / "model" / FILE, killed)
+    assert len(family.alive()) >= 3
+    killed.kill()
+    killed.communicate()
+    assert family.left() == []
 
 
 def test_two_processes_train_the_model_of_one_even_if_one_of_them_is_killed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # sqlglot takes 0.2 s to import, so only a text that needs it pays for it
     from sqlglot import Dialect
-    from sqlglot.expressions import Expression as Tree
+    from sqlglot.expressions import Expr as Tree
 
 # The kinds of nodes that an expression over one row may be made of, by sqlglot's names.
 SCALARS = frozenset(
@@ -140,7 +140,7 @@ def _refuse(node: "Tree", known: dict[str, str], allowed: frozenset[str]) -> Non
 
 
 def _resolve(column: "Tree", known: dict[str, str]) -> None:
-    if len(column.parts) > 1:
+    if len(column.parts) > 1:  # type: ignore[attr-defined]  (a Column has them)
         raise ExpressionError(f"a name has a dot: {column.sql()}; columns are named without a table")
     name = column.name.lower()
     if name not in known:

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -113,9 +113,9 @@ def _refuse_events(text: str) -> None:
     """Refuse tags, and nesting that would have the parser call itself without end; the events come one by one."""
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
-        line = event.start_mark.line + 1
-        if getattr(event, "tag", None) is not None:
-            raise Fault((), f"the tag {event.tag} is not for profiles: write the plain value", line)
+        line = event.start_mark.line + 1 if event.start_mark else None
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise Fault((), f"the tag {tag} is not for profiles: write the plain value", line)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         if isinstance(event, yaml.CollectionEndEvent):
@@ -143,7 +143,7 @@ class _Values:
             return dict(self._entries(node, place))
         if isinstance(node, yaml.SequenceNode):
             return [self.of(each, (*place, number)) for number, each in enumerate(node.value)]
-        return self._scalar(node, place)
+        return self._scalar(cast(yaml.ScalarNode, node), place)
 
     def _entries(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, Any]]:
         """The keys and values of a mapping, each key once."""
