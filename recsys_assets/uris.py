@@ -48,27 +48,33 @@ def shown(uri: str) -> str:
 
 
 def told(said: object, *uris: str) -> str:
-    """What a library said, on one line, unless it shows a secret of these URIs or of those in the environment."""
+    """What a library said, on one line, unless it may show a piece of user, password or options.
+
+    The URIs are those that it was given; those of the environment are always looked at too.
+    """
     kind = f"{type(said).__name__}: " if isinstance(said, BaseException) else ""
-    return kind + without_secrets(" ".join(str(said).split()), *uris)[:_LONGEST]
-
-
-def without_secrets(text: str, *uris: str) -> str:
-    """A text, its lines left out that show a secret of these URIs or of those in the environment."""
-    if not reveals(text, *uris):
-        return text
-    return "\n".join(_LEFT_OUT if reveals(line, *uris) else line for line in text.split("\n"))
+    text = " ".join(str(said).split())
+    folded = f"{text}\n{unquote(text)}".casefold()
+    pieces = frozenset[str]().union(*(_words(uri) for uri in _places(uris)))
+    whole = not pieces.isdisjoint(re.findall(r"\w+", folded))
+    hides = whole or any(len(piece) > 3 and piece in folded for piece in pieces)
+    return kind + (_LEFT_OUT if hides else text[:_LONGEST])
 
 
 def reveals(text: str, *uris: str) -> bool:
-    """Whether a text shows a piece of what `shown` hides of these URIs, or of those in the environment."""
-    places = [*uris, *(value for name, value in os.environ.items() if _PLACES.fullmatch(name))]
-    pieces = frozenset[str]().union(*map(_secrets, places))
-    if not pieces:
-        return False
-    folded = f"{text}\n{unquote(text)}".casefold()
-    long = any(len(piece) > 3 and piece in folded for piece in pieces)
-    return long or not pieces.isdisjoint(re.findall(r"\w+", folded))
+    """Whether a word of a text is one of a password, token or signature of these URIs, or of the environment's.
+
+    Names of users do not count, nor words within others: `recsys` and `test` are all over our own texts.
+    """
+    words = frozenset[str]().union(*(_words(uri, names=False) for uri in _places(uris)))
+    return bool(words) and not words.isdisjoint(re.findall(r"\w+", f"{text}\n{unquote(text)}".casefold()))
+
+
+def without_secrets(text: str, *uris: str) -> str:
+    """A text, those of its lines left out that `reveals`."""
+    if not reveals(text, *uris):
+        return text
+    return "\n".join(_LEFT_OUT if reveals(line, *uris) else line for line in text.split("\n"))
 
 
 def check_folder(name: str, value: str) -> None:
@@ -77,7 +83,7 @@ def check_folder(name: str, value: str) -> None:
     Raises:
         NotAFolder: it is an address.
     """
-    if _SCHEME.match(value) or shown(value) != value:
+    if _SCHEME.match(value) or shown(value) != value.strip():
         raise NotAFolder(f"{name} is {shown(value)}, an address: give the path of a folder of this machine")
 
 
@@ -103,9 +109,8 @@ def guard_logs() -> None:
         record = make(*args, **kwargs)
         if reveals(f"{record.msg} {record.args}"):
             record.msg, record.args = _LEFT_OUT, ()
-        kept = record.exc_info
-        if kept and reveals(logging.Formatter().formatException(kept)):
-            record.exc_info, record.exc_text = None, f"{kept[0]}: {_LEFT_OUT}"
+        if record.exc_info and reveals(logging.Formatter().formatException(record.exc_info)):
+            record.exc_info, record.exc_text = None, _LEFT_OUT
         return record
 
     guarded.guards = True  # type: ignore[attr-defined]
@@ -129,23 +134,26 @@ def _is_path(scheme: str, rest: str) -> bool:
     return bool(absolute) and not _NO_FOLDER.search(rest) and not _NAMED_SECRET.search(rest)
 
 
+def _places(uris: tuple[str, ...]) -> list[str]:
+    return [*uris, *(value for name, value in os.environ.items() if _PLACES.fullmatch(name))]
+
+
 @functools.lru_cache
-def _secrets(uri: str) -> frozenset[str]:
-    """The words of what is hidden, as they stand and without %-escapes, in small letters.
+def _words(uri: str, names: bool = True) -> frozenset[str]:
+    """The words of what `shown` hides, as they stand and without %-escapes, in small letters.
 
     Where a URI is malformed that is all of it, but for what follows its last `@`, which is the host if anything is.
+    Where a user has a password, the user's name is left out unless names are asked for.
     """
     scheme, rest = _split(uri)
     if shown(uri) == scheme + rest:
         return frozenset()
     parts = _REST.fullmatch(rest)
-    if parts is None and "@" in rest and not _NAMED_SECRET.search(rest):
-        hidden = rest.rpartition("@")[0]
-    elif parts is None or _NAMED_SECRET.search(parts["path"] or ""):
-        hidden = rest
+    if parts is None or _NAMED_SECRET.search(parts["path"] or ""):
+        hidden = rest if _NAMED_SECRET.search(rest) else rest.rpartition("@")[0] or rest
     else:
         options = re.split(r"[?&;#]", (parts["query"] or "") + (parts["fragment"] or ""))
-        values = [each.partition("=")[2] for each in options if _NAMED_SECRET.search(each)]
-        nameless = [each for each in options if "=" not in each]
-        hidden = " ".join([parts["user"] or "", *values, *nameless])
+        values = [each.rpartition("=")[2] for each in options if _NAMED_SECRET.search(each) or "=" not in each]
+        user, _, word = (parts["user"] or "").partition(":")
+        hidden = " ".join([user if names or not word else "", word, *values])
     return frozenset(re.findall(r"\w+", f"{hidden} {unquote(hidden)}".casefold()))

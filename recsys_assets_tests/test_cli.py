@@ -107,7 +107,7 @@ def test_bizdate_says_what_to_do_when_nothing_has_landed() -> None:
         (["show", "splits", "2999-01-01"], "2999-01-01 is not over yet (UTC): bizdates run from 2026-01-01 to"),
         (["materialize", "rank_wide"], "no asset 'rank_wide': did you mean rank_widedeep"),
         (["materialize", "rank_lgbm", "--bizdate", "2026-03-01"], "no events of 2026-03-01 have landed"),
-        (["--profile", "sampel", "bizdate"], "no profile 'sampel': did you mean sample?"),
+        (["--profile", "samples", "bizdate"], "no profile 'samples': did you mean sample?"),
         (["materialise"], "Did you mean 'materialize'?"),
         (["show", "splits"], "splits was never materialized for 'sample': recsys materialize '+splits'"),
         (["show", "split"], "no asset 'split': did you mean splits"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from recsys_assets.stores.store import StoreError, StoreFull, StoreUnavailable, Unrepresentable
-from recsys_assets.uris import reveals, shown, told
+from recsys_assets.uris import shown, told
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
@@ -54,7 +54,7 @@ def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], Plac
         kind = type(error).__name__
     else:
         hosts = ",".join(f"{host}:{port}" for host, port in parsed["nodelist"])
-        return client, Place(f"{shown(uri) if reveals(hosts, uri) else hosts}/{database}", uri)
+        return client, Place(f"{shown(uri) if told(hosts, uri) != hosts else hosts}/{database}", uri)
     # Raised out here, so that pymongo's error does not hang on to this one.
     raise StoreError(
         f"the MongoDB URI or the database's name cannot be used ({kind}): a URI is "
