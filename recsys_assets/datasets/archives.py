@@ -8,7 +8,7 @@ import stat
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 from recsys_assets.datasets.feed import LandingError
 
@@ -54,7 +54,7 @@ def read(member: zipfile.Path) -> bytes:
         raise LandingError(f"{name} cannot be unpacked: {error}. Get the zip again") from error
 
 
-def read_bounded(stream: BinaryIO, packed: int, name: str) -> bytes:
+def read_bounded(stream: IO[bytes], packed: int, name: str) -> bytes:
     """All of an unpacking stream.
 
     Args:

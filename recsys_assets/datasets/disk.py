@@ -184,7 +184,11 @@ def _fault(error: BaseException | None, folder: Path) -> int | None:
 def _names(error: BaseException, folder: Path) -> bool:
     """Whether an error is about the folder, what is in it or one that it lies in; SQLite's names no file."""
     file = getattr(error, "filename", None)
-    return "database" in str(error) or str(folder) in f"{error} {file}" or (bool(file) and Path(file) in folder.parents)
+    return (
+        "database" in str(error)
+        or str(folder) in f"{error} {file}"
+        or (file is not None and Path(file) in folder.parents)
+    )
 
 
 def _usage(folder: Path) -> os.statvfs_result:
