@@ -103,7 +103,7 @@ def _land_undated(profile: Profile, feed: Feed) -> None:
     """Land the notes, and the tables that are known from the start."""
     for name, text in feed.notes.items():
         place = profile.landing / name
-        _settle(profile.landing, [_Staged(stage(place, lambda file, text=text: file.write(text.encode())), place)])
+        _settle(profile.landing, [_Staged(stage(place, partial(_write_bytes, text.encode())), place)])
     for table, content in feed.undated.items():
         place = profile.landing / table / f"{table}.parquet"
         _settle(profile.landing, [_staged(profile, table, content, place)])
@@ -135,7 +135,7 @@ def _staged(profile: Profile, table: TableName, content: Content, place: Path) -
     """Stage lines as they are, a table as a Parquet file with the columns, column names and types of the profile."""
     private_folder(place.parent)
     if isinstance(content, bytes):
-        return _Staged(stage(place, lambda file: file.write(content)), place)
+        return _Staged(stage(place, partial(_write_bytes, content)), place)
     columns = profile.columns(table)
     if missing := [name for name in columns if name not in content.column_names]:
         raise LandingError(
@@ -144,6 +144,10 @@ def _staged(profile: Profile, table: TableName, content: Content, place: Path) -
         )
     landed = pa.table({spec.column or name: content[name].cast(_TYPES[spec.type]) for name, spec in columns.items()})
     return _Staged(stage(place, partial(_write_parquet, landed)), place)
+
+
+def _write_bytes(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 def _write_parquet(table: pa.Table, file: BinaryIO) -> None:
