@@ -37,10 +37,11 @@ def timed(done: dict[str, float], step: str, work: Callable[[], Any]) -> None:
     done[step] = time.perf_counter() - start
 
 
-def prepare(profile: Profile, source: str | None, events: int, home: Path) -> dict[str, float]:
+def prepare(profile: Profile, source: str | None, events: int, days: int, home: Path) -> dict[str, float]:
     """Land and ingest a log under `home`; returns seconds by step."""
     done: dict[str, float] = {}
-    world = {} if source else {"events": events, "users": max(600, events // 150), "items": max(400, events // 1000)}
+    sizes = {"events": events, "users": max(600, events // 150), "items": max(400, events // 1000), "days": days}
+    world = {} if source else sizes
     last = None if source else SAMPLE_LAST
     timed(done, "land", lambda: land(profile, source, last=last, **world))
     timed(done, "ingest", lambda: ingest(profile, home))
@@ -105,9 +106,10 @@ def measure(profile: Profile, home: Path) -> dict[str, float]:
     return done
 
 
-def in_a_process(source: str | None, events: int, home: Path, step: str) -> dict[str, float]:
+def in_a_process(source: str | None, events: int, days: int, home: Path, step: str) -> dict[str, float]:
     """Run one step in a process of its own."""
-    command = [sys.executable, __file__, "--step", step, "--home", str(home), "--sizes", str(events)]
+    command = [sys.executable, __file__, "--step", step, "--home", str(home)]
+    command += ["--sizes", str(events), "--days", str(days)]
     printed = subprocess.run([*command, *(["--source", source] if source else [])], check=True, stdout=subprocess.PIPE)
     return dict(json.loads(printed.stdout.splitlines()[-1]))
 
@@ -117,21 +119,23 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--source", help="unpacked MovieLens 1M folder")
     arguments.add_argument("--sizes", type=int, nargs="*", default=[10**5, 10**6, 10**7])
+    arguments.add_argument("--days", type=int, default=30, help="of a generated log")
     arguments.add_argument("--step", choices=["prepare", "measure"], help=argparse.SUPPRESS)
     arguments.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     given = arguments.parse_args()
     if given.step:
         profile = load_profile("movielens-1m" if given.source else "sample")
         profile = profile.model_copy(update={"landing": given.home / "landing"})
-        work = prepare(profile, given.source, given.sizes[0], given.home) if given.step == "prepare" else None
+        prepared = given.step == "prepare"
+        work = prepare(profile, given.source, given.sizes[0], given.days, given.home) if prepared else {}
         print(json.dumps(work or measure(profile, given.home)))
         return
     columns = ["events", "land", "ingest", "splits", "rank_samples", "snapshots", "peak GB"]
     print("log".ljust(14) + "".join(column.rjust(14) for column in columns) + "   (seconds)")
     for source, events in [*([(given.source, 0)] if given.source else []), *((None, size) for size in given.sizes)]:
         with tempfile.TemporaryDirectory() as home:
-            row = in_a_process(source, events, Path(home), "prepare")
-            row |= in_a_process(source, events, Path(home), "measure")
+            row = in_a_process(source, events, given.days, Path(home), "prepare")
+            row |= in_a_process(source, events, given.days, Path(home), "measure")
         figures = "".join(f"{row[column]:14,.2f}" for column in columns[1:])
         print(f"{'ML-1M' if source else 'sample':14}{row['events']:14,.0f}{figures}", flush=True)
 

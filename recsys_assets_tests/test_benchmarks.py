@@ -108,7 +108,7 @@ def test_rank_ml1m(run: Runner, movielens: Path, tmp_path: Path) -> None:
 
 
 def test_splits_to_samples(run: Runner) -> None:
-    assert re.search(r"sample +2,\d\d\d", run("splits_to_samples.py", "--sizes", 2000))
+    assert re.search(r"sample +\d+,?\d+ +\d+\.\d\d", run("splits_to_samples.py", "--sizes", 2000, "--days", 6))
 
 
 def test_criteo_rows(run: Runner) -> None:

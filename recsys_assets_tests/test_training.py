@@ -153,7 +153,7 @@ def test_settings_are_given_by_name_and_unknown_ones_refused() -> None:
 @pytest.mark.parametrize(
     ("model", "network", "training", "says"),
     [
-        ("sasrec", {"widht": 64}, {}, "sasrec: model.widht does not exist: did you mean 'width'"),
+        ("sasrec", {"widt": 64}, {}, "sasrec: model.widt does not exist: did you mean 'width'"),
         ("sasrec", {"width": 62}, {}, "width 62 is not a multiple of heads 4"),
         ("sasrec", {"width": 64.5, "heads": True}, {}, "model.width = 64.5: .*; sasrec: model.heads = True"),
         ("widedeep", {"epochs": 3}, {}, "widedeep: model.epochs does not exist: epochs is a setting of `training`"),

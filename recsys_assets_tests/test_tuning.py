@@ -198,7 +198,7 @@ def test_the_form_of_metaspore_is_read_and_its_names_mean_what_they_mean_there(t
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("hyper_param: {embeding: [8]}", "widedeep: embeding does not exist: did you mean 'embedding'"),
+        ("hyper_param: {embed: [8]}", "widedeep: embed does not exist: did you mean 'embedding'"),
         ("common_param: {margin: 1, _w: 3}\nhyper_param: {}", "margin does not exist: .*; _w does not exist"),
         ("num_experiments: 3\nhyper_param: {}", "num_experiments does not exist: did you mean 'num_experiment'"),
         ("hyper_param: {learning_rate: {low: -1, high: 1}}", "learning_rate: -1: Input should be greater than 0"),
