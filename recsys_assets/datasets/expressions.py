@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # sqlglot takes 0.2 s to import, so only a text that needs it pays for it
     from sqlglot import Dialect
+    from sqlglot.expressions import Column
     from sqlglot.expressions import Expr as Tree
 
 # The kinds of nodes that an expression over one row may be made of, by sqlglot's names.
@@ -103,9 +104,9 @@ def _tree(text: str) -> "Tree":
         raise ExpressionError("a quotation mark is left open, or a sign in it is none of SQL's") from None
     except ParseError as error:
         raise ExpressionError(f"it is not one SQL expression{_where(error)}") from None
-    if len(trees) != 1 or trees[0] is None:
+    tree = trees[0] if len(trees) == 1 else None
+    if tree is None:
         raise ExpressionError("it is empty, or has a semicolon too many")
-    (tree,) = trees
     if _depth(tree) > DEEPEST:
         raise ExpressionError("it is nested too deeply")
     return tree
@@ -127,10 +128,12 @@ def _depth(tree: "Tree") -> int:
 
 def _refuse(node: "Tree", known: dict[str, str], allowed: frozenset[str]) -> None:
     """Refuse a node that is not allowed; a column gets its own name, in quotation marks."""
+    from sqlglot.expressions import Column
+
     kind = type(node).__name__
     if kind not in allowed:
         raise ExpressionError(f"it uses what is not allowed: {_shown(node)}; there are comparisons and plain functions")
-    if kind == "Column":
+    if isinstance(node, Column):
         _resolve(node, known)
     if kind == "DataType" and (node.this.name not in _TYPES or node.expressions):
         plain = ", ".join(sorted(TYPES))
@@ -139,8 +142,8 @@ def _refuse(node: "Tree", known: dict[str, str], allowed: frozenset[str]) -> Non
         raise ExpressionError("a pattern (LIKE, regexp_matches) must be a text in single quotes")
 
 
-def _resolve(column: "Tree", known: dict[str, str]) -> None:
-    if len(column.parts) > 1:  # type: ignore[attr-defined]  (a Column has them)
+def _resolve(column: "Column", known: dict[str, str]) -> None:
+    if len(column.parts) > 1:
         raise ExpressionError(f"a name has a dot: {column.sql()}; columns are named without a table")
     name = column.name.lower()
     if name not in known:
