@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
+import pyarrow.parquet as pq
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import ScheduleInstigatorData
 from dagster._core.test_utils import create_run_for_test
 
 from recsys_assets import sensors
-from recsys_assets.datasets.landing import hashes, landing_files
+from recsys_assets.datasets.landing import hashes, landed_bizdates, landing_files
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.definitions import defs
 from recsys_assets.lake import Lake, days
@@ -343,21 +345,21 @@ def sensor_on(dev: DagsterDev) -> Iterator[None]:
         dev.ask("mutation ($id: String) { stopSensor(id: $id) { __typename } }", id=started["id"])
 
 
-def ticks(dev: DagsterDev) -> list[dict[str, Any]]:
-    """Ended ticks of the sensor, newest first."""
+def ticks(dev: DagsterDev, sensor: str = "new_data_sensor") -> list[dict[str, Any]]:
+    """Ended ticks of a sensor, newest first."""
     state = dev.ask(
         """query ($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor {
             sensorState { ticks(limit: 50) { tickId status runIds runKeys error { message } } } } } }""",
-        selector=SENSOR,
+        selector={**REPOSITORY, "sensorName": sensor},
     )["sensorState"]
     return [tick for tick in state["ticks"] if tick["status"] != "STARTED"]
 
 
-def next_tick(dev: DagsterDev, before: list[dict[str, Any]]) -> dict[str, Any]:
+def next_tick(dev: DagsterDev, before: list[dict[str, Any]], sensor: str = "new_data_sensor") -> dict[str, Any]:
     """The first tick after those."""
     known = {tick["tickId"] for tick in before}
     new = dev.until(
-        "the sensor ticks", 90, lambda: [tick for tick in ticks(dev) if tick["tickId"] not in known] or None
+        "the sensor ticks", 90, lambda: [tick for tick in ticks(dev, sensor) if tick["tickId"] not in known] or None
     )
     assert new[-1]["error"] is None, new[-1]
     return new[-1]
@@ -409,17 +411,50 @@ def test_a_new_day_starts_one_run_of_just_that_day_once_its_files_are_whole(plat
     assert {asset.partition("_")[0] for asset in missing} == {"tune"}, "what runs only when it is named"
 
 
-def test_changed_days_are_run_again_one_after_another_oldest_first(platform: Backfilled) -> None:
-    dev, days = platform.dev, platform.ingested[-2:]
+def test_corrected_days_wait_for_the_newest_whose_run_is_retried_when_it_is_killed(
+    platform: Backfilled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dev, corrected, newest = platform.dev, platform.ingested[-2:], landed_bizdates(platform.dev.profile)[-1]
+    monkeypatch.setenv("DAGSTER_HOME", str(dev.home))
     with sensor_on(dev):
-        before, made = sensor_runs(dev), made_at(dev, days[0])
-        for day in reversed(days):
+        known, made = len(sensor_runs(dev)), made_at(dev, corrected[0])
+        for day in corrected:
             (file,) = landing_files(dev.profile, "interactions", day)
-            file.touch()
-        dev.until("the older day is made again", 180, lambda: made_at(dev, days[0]) != made or None)
-        runs = sensor_runs(dev)[len(before) :]
-    dev.cancel(runs[::-1])
-    assert [(run["days"], run["status"]) for run in runs] == [([days[0]], "STARTED"), ([days[1]], "QUEUED")]
+            pq.write_table(pq.read_table(file).slice(1), file)
+        (run,) = dev.until("the newest day is built", 240, lambda: in_progress(dev, known, newest))
+        assert made_at(dev, corrected[0]) != made
+        kill(run["runId"])
+        (retry,) = dev.until("the run is retried", 120, lambda: in_progress(dev, known, newest, run["runId"]))
+        dev.cancel([retry])
+        older = dev.until("the older days follow", 120, lambda: all_of(dev, known, corrected))
+        before = ticks(dev, "champion_sensor")
+        next_tick(dev, before, "champion_sensor")
+    dev.cancel(older[::-1])
+    assert [run["days"] for run in older] == [[day] for day in reversed(corrected)]
+    assert {run["tags"]["recsys/turn"] for run in older} == {"later"}
+    assert dev.runs("dagster/sensor_name", "champion_sensor") == []
+
+
+def in_progress(dev: DagsterDev, known: int, day: str, retried: str | None = None) -> list[dict[str, Any]] | None:
+    """The sensor's run of everything of a day once it is executed; with `retried` the one that retries a run."""
+    new = [run for run in sensor_runs(dev)[known:] if (run["jobName"], run["status"]) == ("everything", "STARTED")]
+    return [run for run in new if run["days"] == [day] and run["tags"].get("dagster/parent_run_id") == retried] or None
+
+
+def all_of(dev: DagsterDev, known: int, days: list[str]) -> list[dict[str, Any]] | None:
+    """The sensor's runs of everything of some days, once there are all."""
+    new = [run for run in sensor_runs(dev)[known:] if run["jobName"] == "everything" and run["days"][0] in days]
+    return new if len(new) == len(days) and all(run["status"] in ("QUEUED", "STARTED") for run in new) else None
+
+
+def kill(run_id: str) -> None:
+    """SIGKILL the process that executes a run, and its steps."""
+    with dg.DagsterInstance.get() as instance:
+        events = instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    told = [event.dagster_event.engine_event_data.metadata for event in events if event.dagster_event]
+    process = psutil.Process(next(int(str(each["pid"].value)) for each in told if "pid" in each))
+    for each in (*process.children(recursive=True), process):
+        each.kill()
 
 
 def test_the_schedule_catches_up_on_the_night_in_which_the_machine_was_off(
