@@ -216,6 +216,21 @@ class Lake:
             due = {entry for each in unchanged for entry in each.inputs.items()}
         return sorted(found)
 
+    def outdated_of(self, bizdate: str) -> list[str]:
+        """Assets whose partition of a bizdate is outdated, by name."""
+        made = self._manifests(f"{asset}/{bizdate}" for asset in self.assets())
+        now = made | self._manifests({name for each in made.values() for name in each.inputs} - made.keys())
+
+        def is_outdated(manifest: Manifest) -> bool:
+            inputs = manifest.inputs.items()
+            changed = any(name not in now or now[name].fingerprint != before for name, before in inputs)
+            return changed or bool(self._later_days(manifest))
+
+        found = {name for name, each in made.items() if is_outdated(each)}
+        while more := {name for name, each in made.items() if found & each.inputs.keys()} - found:
+            found |= more
+        return sorted(made[name].asset for name in found)
+
     def _later_days(self, manifest: Manifest) -> set[str]:
         """Days of events up to the partition's own that came into the lake after it was made."""
         days_now = {f"{asset}/{day}" for asset in manifest.histories for day in self.bizdates(asset)}

@@ -123,6 +123,7 @@ def test_after_any_rebuilds_exactly_what_has_an_older_ancestor_is_outdated(graph
 
         for each in needs:
             assert bool(graph.outdated(each.split("/")[0])) == old(each), (step, each)
+        assert graph.lake.outdated_of(THIRD) == sorted(each.split("/")[0] for each in needs if old(each))
 
 
 @pytest.mark.parametrize("field", ["metrics", "rows", "files", "upstream", "failed_checks", "fingerprint"])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import click
 
-from recsys_assets.cli import dataset, installation, places, stores, tracking, verify
+from recsys_assets.cli import dataset, installation, outdated, places, stores, tracking, verify
 from recsys_assets.cli.finding import Finding
 from recsys_assets.settings import Settings, settings
 from recsys_assets.uris import NotAFolder, without_secrets
@@ -47,6 +47,7 @@ def _of_places(place: Settings) -> Iterator[Finding]:
     yield dataset.profile(place)
     yield dataset.landing(place)
     yield places.lake(place)
+    yield outdated.outdated(place)
     yield places.data(place)
     yield places.disk(place)
     yield places.history(place)

@@ -1,7 +1,7 @@
 """`recsys refresh`: rebuild what is outdated, so that a bizdate holds the events as they are now."""
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -10,6 +10,7 @@ from recsys_assets.cli.days import Day
 if TYPE_CHECKING:
     from recsys_assets.cli.running import Run
     from recsys_assets.datasets.profile import Profile
+    from recsys_assets.datasets.profile_parts import TableName
     from recsys_assets.lake import Lake
 
 
@@ -44,7 +45,7 @@ def ingestion(profile: "Profile", lake: "Lake", bizdate: str) -> "list[Run]":
     from recsys_assets.partitions import stretches
 
     landed = [day for day in complete_bizdates(profile) if day <= bizdate]
-    changed = [dt.date.fromisoformat(day) for day in landed if needs_rebuild(profile, lake, "interactions", day)]
+    changed = [dt.date.fromisoformat(day) for day in landed if has_new_files(profile, lake, "interactions", day)]
     return [Run(frozenset({DAILY}), first.isoformat(), last.isoformat()) for first, last in stretches(changed)]
 
 
@@ -54,23 +55,24 @@ def outdated_assets(profile: "Profile", lake: "Lake", bizdate: str) -> list[str]
     What was never built for the bizdate and nothing needs stays unbuilt, and so does a search of hyper-parameters.
     """
     from recsys_assets.cli.selection import ancestors, descendants, select
+    from recsys_assets.datasets.profile import KEYS
 
     daily = {key.to_user_string() for key in select("*")}
-    there = {asset for asset in daily if bizdate in lake.bizdates(asset)}
-    changed = {asset for asset in there if needs_rebuild(profile, lake, asset, bizdate)}
+    there = {asset for asset, day in lake.partitions() if day == bizdate} & daily
+    changed = {asset for asset in there & KEYS.keys() if has_new_files(profile, lake, asset, bizdate)}
+    changed |= there & set(lake.outdated_of(bizdate))
+    changed |= {asset for asset in there if not lake.fingerprints(asset, [bizdate])}  # their manifests are damaged
     again = changed | (descendants(changed) & there)
     return sorted(again | ((ancestors(again) & daily) - there))
 
 
-def needs_rebuild(profile: "Profile", lake: "Lake", asset: str, bizdate: str) -> bool:
-    """Whether the partition is missing or damaged, or was made from other files or partitions than there are now."""
+def has_new_files(profile: "Profile", lake: "Lake", table: str, bizdate: str) -> bool:
+    """Whether an ingested table is missing, or was made from other landing files than there are now."""
     from recsys_assets.datasets.ingest import landed_content
-    from recsys_assets.datasets.profile import KEYS
     from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 
     try:
-        manifest = lake.manifest(asset, bizdate)
+        made_from = lake.manifest(table, bizdate).config.get("landed")
     except (PartitionMissing, PartitionDamaged):
         return True
-    landed = {table: landed_content(profile, table, bizdate) for table in KEYS if table == asset}
-    return manifest.config.get("landed", {}) != landed[asset] if landed else bool(lake.outdated(manifest))
+    return bool(made_from != landed_content(profile, cast("TableName", table), bizdate))

@@ -1,0 +1,31 @@
+"""`recsys doctor` on the newest bizdate: which of its partitions were made from something that has changed since."""
+
+from recsys_assets.cli.finding import Finding
+from recsys_assets.settings import Settings
+
+SHOWN = 3  # names, at most
+
+
+def outdated(place: Settings) -> Finding:
+    """Partitions of the newest bizdate in the lake that are outdated, by other partitions or by landing files."""
+    from recsys_assets.datasets.feed import LandingError
+    from recsys_assets.datasets.identity import OtherDataset
+    from recsys_assets.datasets.profile import ProfileError, load_profile
+    from recsys_assets.lake import Lake, LakeUnavailable
+
+    try:
+        profile = load_profile(place=place)
+        lake = Lake.of(place.lake, profile)
+        newest = max((day for _, day in lake.partitions()), default=None)
+        found = lake.outdated_of(newest) if newest else []
+    except OtherDataset as error:
+        return Finding("partitions", "fix", str(error))
+    except (ProfileError, LandingError, LakeUnavailable):
+        return Finding("partitions", "note", "unknown without a profile and a lake")
+    if not newest:
+        return Finding("partitions", "ok", "nothing was built yet")
+    if found:
+        names = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+        what = f"{names} of {newest} are outdated: what they were made from has changed"
+        return Finding("partitions", "fix", what, f"recsys refresh --bizdate {newest}")
+    return Finding("partitions", "ok", f"those of {newest}, the newest bizdate, are up to date")

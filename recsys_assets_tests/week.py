@@ -1,0 +1,244 @@
+"""A week of an operator, replayed with the real servers: `python -m recsys_assets_tests.week FOLDER` (an empty folder).
+
+Forty days land, a day is added, one is corrected and copied, the daemon is killed, an earlier day is released,
+services are rolled back, and a partition is damaged. Meanwhile the live set of MongoDB is looked at five times a
+second: it must be of one bizdate at every moment. Takes about half an hour on two quiet cores.
+"""
+
+import datetime as dt
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+
+from recsys_assets.lake import Lake
+from recsys_assets.stores.embedded import serving
+from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.dagster_dev import ENDED, free_port
+from recsys_assets_tests.leftovers import Family, command
+
+TODAY = dt.datetime.now(dt.UTC).date()
+FIRST, CORRECTED, START, ADDED, LAST = (str(TODAY - dt.timedelta(days=n)) for n in (42, 7, 3, 2, 1))
+WORLD = ["--users", "200", "--items", "150", "--events", "12000"]
+PATIENCE = 3600.0  # seconds
+
+
+class Week:
+    """The platform under `folder`, and what was seen of it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is started."""
+        self.home, self.data = folder / "home", folder / "data"
+        self.home.mkdir(parents=True)
+        shutil.copy(PROJECT / "dagster.yaml", self.home)
+        ports = {"DAGSTER_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
+        module = {"DAGSTER_MODULE_NAME": "recsys_assets.definitions", "RECSYS_HOME": str(PROJECT)}
+        self.family = Family(DAGSTER_HOME=str(self.home), RECSYS_DATA=str(self.data), **ports, **module)
+        self.lake = Lake(str(self.data / "lake"), "sample")
+        self.faults: list[str] = []
+
+    def run(self, *arguments: str, fails: bool = False) -> str:
+        """What a command says; it must succeed, or fail."""
+        done = subprocess.run(arguments, env=self.family.environment, capture_output=True, text=True, check=False)
+        assert (done.returncode != 0) == fails, f"{arguments}: {done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def recsys(self, *arguments: str, fails: bool = False) -> str:
+        """What `recsys` says."""
+        return self.run("recsys", *arguments, fails=fails)
+
+    @contextmanager
+    def ui(self) -> Iterator[None]:
+        """`make ui` for the block."""
+        with (self.home / "terminal").open("wb") as terminal:
+            started = [sys.executable, "-m", "recsys_assets.ui"]
+            process = subprocess.Popen(started, env=self.family.environment, stdout=terminal, stderr=terminal)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(120)
+
+    def runs(self, **filters: Any) -> list[Any]:
+        """Dagster's runs, newest first."""
+        import dagster as dg
+
+        with dg.DagsterInstance.from_config(str(self.home)) as instance:
+            return list(instance.get_runs(dg.RunsFilter(**filters)))
+
+    def quiet(self) -> bool:
+        """Whether no run waits or goes on."""
+        return all(run.status.value in ENDED for run in self.runs())
+
+    def live(self) -> str | None:
+        """The bizdate that services see; a mixture is a fault."""
+        days = live_days(self.data)
+        if len(days) > 1:
+            self.faults.append(f"a mixture of {days}")
+        return days[0] if days else None
+
+    def until(self, what: str, found: Callable[[], bool]) -> None:
+        """Wait for something."""
+        began = time.monotonic()
+        while not found():
+            assert time.monotonic() - began < PATIENCE, f"not within {PATIENCE:.0f} s: {what}"
+            time.sleep(2)
+        say(f"{what}, after {time.monotonic() - began:.0f} s")
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look at what is live five times a second, for the block."""
+        done = threading.Event()
+
+        def look() -> None:
+            while not done.wait(0.2):
+                self.live()
+
+        watcher = threading.Thread(target=look, daemon=True)
+        watcher.start()
+        yield
+        done.set()
+        watcher.join()
+
+
+def live_days(data: Path) -> list[str]:
+    """Bizdates of the versions that are live in MongoDB, in order."""
+    from pymongo import MongoClient
+
+    with serving(data / "mongo") as uri, MongoClient(uri) as client:
+        current = client["sample"]["_releases"].find_one({"_id": "current"}) or {}
+    named = current.get("collections", {}).values()
+    return sorted({each["version"].partition(".")[0] for each in named})
+
+
+def say(text: str) -> None:
+    """One line of the report."""
+    print(f"{dt.datetime.now(dt.UTC):%H:%M:%S}  {text}", flush=True)  # noqa: T201
+
+
+def correct(week: Week, day: str) -> None:
+    """Land a day again with three rows less."""
+    (file,) = (week.data / "landing" / "sample" / "interactions" / f"bizdate={day}").glob("*.parquet")
+    rows = pq.read_table(file).slice(3)
+    pq.write_table(rows, file.with_name(".coming"))
+    file.with_name(".coming").rename(file)
+
+
+def replay(week: Week) -> None:
+    """The week, each event followed by what must be so."""
+    week.recsys("land", "sample", *WORLD, "--from", FIRST, "--to", START)
+    week.recsys("materialize", "*", "--bizdate", START)
+    assert week.live() == START
+    say(f"40 days landed, {START} built and released")
+    with week.ui(), week.watched():
+        week.run("dagster", "sensor", "start", "new_data_sensor")
+        added(week)
+        corrected(week)
+        touched(week)
+        killed(week)
+    rolled_back(week)
+    damaged(week)
+    assert not week.faults, week.faults
+    say("no mixture was seen at any moment")
+
+
+def added(week: Week) -> None:
+    """A day lands; the sensor of the UI is the one that the command started."""
+    week.recsys("land", "sample", *WORLD, "--from", ADDED, "--to", ADDED)
+    week.until(f"{ADDED} is live", lambda: week.live() == ADDED)
+    week.until("all runs have ended", week.quiet)
+
+
+def corrected(week: Week) -> None:
+    """An earlier day is corrected: the newest one is outdated until it is built again, and stays live throughout."""
+    correct(week, CORRECTED)
+    week.until("the newest day is outdated", lambda: "splits" in week.lake.outdated_of(ADDED))
+    shown = week.recsys("show", "splits", "--bizdate", ADDED)
+    assert f"recsys refresh --bizdate {ADDED}" in shown, shown
+    doctor = subprocess.run(["recsys", "doctor"], env=week.family.environment, capture_output=True, text=True)
+    assert f"recsys refresh --bizdate {ADDED}" in doctor.stdout, doctor.stdout
+    week.until("the newest day is up to date", lambda: not week.lake.outdated_of(ADDED))
+    week.until(f"{CORRECTED} was built too", lambda: "mongo_release" in built(week, CORRECTED) and week.quiet())
+    assert week.live() == ADDED
+
+
+def built(week: Week, day: str) -> set[str]:
+    """Assets that have a partition of the day."""
+    return {asset for asset, each in week.lake.partitions() if each == day}
+
+
+def touched(week: Week) -> None:
+    """The same bytes again are no news, whatever their times say."""
+    before = len(week.runs())
+    for file in (week.data / "landing" / "sample" / "interactions" / f"bizdate={CORRECTED}").glob("*.parquet"):
+        shutil.copyfile(file, file.with_name(".copy"))
+        file.with_name(".copy").rename(file)
+        os.utime(file)
+    time.sleep(100)
+    assert len(week.runs()) == before
+    say("touched and copied files started nothing in three ticks")
+
+
+def killed(week: Week) -> None:
+    """The daemon and the run are killed in the middle of the newest day, which is built and released all the same."""
+    week.recsys("land", "sample", *WORLD, "--from", LAST, "--to", LAST)
+    week.until("the run has begun to train", lambda: "rank_samples" in built(week, LAST))
+    for process in week.family.alive():
+        if "dagster._daemon" in command(process) or process in week.family.steps():
+            with_children(process)
+    say("the daemon and all steps were killed")
+    week.until(f"{LAST} is live", lambda: week.live() == LAST)
+    week.until("all runs have ended", week.quiet)
+    assert "daemon was killed by SIGKILL" in (week.home / "terminal").read_text(encoding="utf-8")
+    assert not week.lake.outdated_of(LAST)
+
+
+def with_children(process: psutil.Process) -> None:
+    """Kill a process."""
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return
+
+
+def rolled_back(week: Week) -> None:
+    """All stores go back and forth as sets; a single collection that goes back is named as a mixture."""
+    week.recsys("rollback", "--all", "--to", ADDED)
+    assert week.live() == ADDED
+    week.recsys("rollback", "--all", "--to", LAST)
+    assert week.live() == LAST
+    said = week.recsys("rollback", "mongo_item", "--to", ADDED)
+    assert "mixture" in said and "mixture" in week.recsys("published"), said
+    assert live_days(week.data) == [ADDED, LAST]
+    week.recsys("rollback", "--all", "--to", LAST)
+    assert week.live() == LAST
+    assert "mixture" not in week.recsys("published")
+    say("rollbacks: whole sets, and a mixture is named")
+
+
+def damaged(week: Week) -> None:
+    """A flipped byte is found on request, refused by what reads it, and gone after the command that is named."""
+    file = Path(week.lake.location("splits", LAST)) / "data.parquet"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    rebuild = f"recsys materialize splits --bizdate {LAST}"
+    assert rebuild in week.recsys("doctor", "--verify", fails=True)
+    assert rebuild in week.recsys("materialize", "recall_samples", "--bizdate", LAST, fails=True)
+    week.run(*rebuild.split())
+    week.recsys("materialize", "recall_samples", "--bizdate", LAST)
+    say("damage: found, refused, repaired by the command that was named")
+
+
+if __name__ == "__main__":
+    replay(Week(Path(sys.argv[1]).resolve()))
