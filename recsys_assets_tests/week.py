@@ -5,6 +5,7 @@ services are rolled back, and a partition is damaged. Meanwhile the live set of 
 second: it must be of one bizdate at every moment. Takes about half an hour on two quiet cores.
 """
 
+import contextlib
 import datetime as dt
 import os
 import shutil
@@ -165,8 +166,7 @@ def corrected(week: Week) -> None:
     week.until("the newest day is outdated", lambda: "splits" in week.lake.outdated_of(ADDED))
     shown = week.recsys("show", "splits", "--bizdate", ADDED)
     assert f"recsys refresh --bizdate {ADDED}" in shown, shown
-    doctor = subprocess.run(["recsys", "doctor"], env=week.family.environment, capture_output=True, text=True)
-    assert f"recsys refresh --bizdate {ADDED}" in doctor.stdout, doctor.stdout
+    assert f"recsys refresh --bizdate {ADDED}" in week.recsys("doctor", fails=True)
     week.until("the newest day is up to date", lambda: not week.lake.outdated_of(ADDED))
     week.until(f"{CORRECTED} was built too", lambda: "mongo_release" in built(week, CORRECTED) and week.quiet())
     assert week.live() == ADDED
@@ -195,20 +195,13 @@ def killed(week: Week) -> None:
     week.until("the run has begun to train", lambda: "rank_samples" in built(week, LAST))
     for process in week.family.alive():
         if "dagster._daemon" in command(process) or process in week.family.steps():
-            with_children(process)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
     say("the daemon and all steps were killed")
     week.until(f"{LAST} is live", lambda: week.live() == LAST)
     week.until("all runs have ended", week.quiet)
     assert "daemon was killed by SIGKILL" in (week.home / "terminal").read_text(encoding="utf-8")
     assert not week.lake.outdated_of(LAST)
-
-
-def with_children(process: psutil.Process) -> None:
-    """Kill a process."""
-    try:
-        process.kill()
-    except psutil.NoSuchProcess:
-        return
 
 
 def rolled_back(week: Week) -> None:
