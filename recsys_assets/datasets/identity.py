@@ -65,7 +65,7 @@ def identify(profile: Profile, lake: Path | None) -> Identity:
     place = str(profile.landing.resolve())
     key = hashlib.sha256(f"{profile.name}\n{place}".encode()).hexdigest()[:16]
     landing = os.path.relpath(place, lake.resolve()) if lake else place
-    tables = {
+    tables: dict[str, dict[str, str]] = {
         table: {name: f"{spec.type} {spec.column or name}" for name, spec in columns.items()}
         for table, columns in profile.tables.items()
     }

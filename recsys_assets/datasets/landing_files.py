@@ -39,7 +39,7 @@ def look(folder: Path, landing: Path, *, undated: bool = False) -> Found:
     if why := _strays(folder, root, ()):
         found.left_out[folder] = why
         return found
-    # Each with the folders that lead to it, to see a link that goes round.
+    # Each folder with those that lead to it, to see a link that goes round.
     waiting: list[tuple[Path, tuple[Path, ...]]] = [(folder, (folder.resolve(),))]
     while waiting:
         place, around = waiting.pop()

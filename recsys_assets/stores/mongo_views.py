@@ -28,7 +28,7 @@ def show_only(database: "Database[dict[str, Any]]", versions: Mapping[str, str])
         database.drop_collection(name)
 
 
-def refuse_collections(database: "Database[dict[str, Any]]", names: Mapping[str, str], place: str) -> None:
+def refuse_collections(database: "Database[dict[str, Any]]", names: Mapping[str, str], place: object) -> None:
     """Raise a `StoreError` where a name is that of a collection with rows of its own."""
     theirs = [each["name"] for each in database.list_collections() if each.get("type", "view") != "view"]
     if taken := sorted(names.keys() & set(theirs)):
