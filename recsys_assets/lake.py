@@ -52,7 +52,7 @@ class Lake:
         self._base = f"{base.rstrip('/')}/{profile}"
         self._local = "file" in self._fs.protocol
         if self._local and shown(root) != root:
-            raise LakeUnavailable(f"the lake {shown(root)} is no path of a folder, and no URL that fsspec knows")
+            raise LakeUnavailable(f"the lake {shown(root)} is neither the path of a folder nor a URL (RECSYS_LAKE)")
 
     @classmethod
     def of(cls, root: str, profile: Profile) -> "Lake":

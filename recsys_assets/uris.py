@@ -47,6 +47,15 @@ def shown(uri: str) -> str:
     return f"{scheme}{HIDDEN + '@' if end > start else ''}{rest[end:options]}{after}"
 
 
+def is_malformed(uri: str) -> bool:
+    """Whether user and password cannot be told from the rest, or have no scheme before them.
+
+    A library may take such a URI for a path, and make a folder of that name.
+    """
+    seen = shown(uri)
+    return seen.endswith(HIDDEN) and not re.search(r"[?#]\*+$", seen) or ("://" not in uri and seen != uri)
+
+
 def told(said: object, *uris: str) -> str:
     """What a library said, on one line, unless it may show a piece of user, password or options.
 

@@ -161,8 +161,9 @@ def test_nothing_that_is_logged_shows_a_secret(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("form", range(len(FORMS)), ids=FORMS)
 @pytest.mark.parametrize("setting", STORE_SETTINGS)
 def test_a_store_that_fails_shows_no_secret(
-    setting: str, form: int, http: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    setting: str, form: int, http: int, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(home)
     monkeypatch.setenv(setting, SETTINGS[setting][form].format(http=http))
     monkeypatch.setattr("recsys_assets.stores.milvus_client._PATIENCE", 1)
     (name,) = [name for name, store in STORES.items() if store.variable == setting]
@@ -173,6 +174,7 @@ def test_a_store_that_fails_shows_no_secret(
     except StoreError as error:
         assert not sings(everything_of(error))
     assert not sings("".join(capfd.readouterr()).encode())
+    assert [path for path in home.rglob("*") if sings(str(path.relative_to(home)).encode())] == []
 
 
 @pytest.mark.parametrize("form", range(len(FORMS)), ids=FORMS)

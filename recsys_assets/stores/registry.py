@@ -17,7 +17,7 @@ from recsys_assets.stores.milvus import MilvusStore
 from recsys_assets.stores.mongo import MongoStore
 from recsys_assets.stores.redis import RedisStore
 from recsys_assets.stores.store import Store, StoreError
-from recsys_assets.uris import shown
+from recsys_assets.uris import is_malformed, shown
 
 Collections = Mapping[str, Collection]
 
@@ -114,8 +114,8 @@ def opened(name: str, profile: str, place: Settings | None = None) -> Iterator[S
     uri = place.stores.get(store.variable)
     if uri is None and name != "mongo":
         raise StoreNotConfigured(f"{store.variable} is not set: give the URI of the {name} store")
-    if uri and "://" not in uri and shown(uri) != uri:
-        raise StoreError(f"{store.variable} is {shown(uri)}: a URI begins with its scheme, as in {name}://HOST")
+    if uri and is_malformed(uri):
+        raise StoreError(f"{store.variable} is {shown(uri)}: write SCHEME://HOST, with %-escapes in user and password")
     served = contextlib.nullcontext(uri) if uri else embedded.serving(place.data / "mongo")
     with served as found, store.open(found, profile) as made:
         yield made
