@@ -1,6 +1,6 @@
 """What it costs to survive a power cut: times with and without syncing, in turn, as medians.
 
-    python benchmarks/durability.py [--rounds 5] [--days 400] [--assets splits i2i_itemcf …]
+    python benchmarks/durability.py [--rounds 5] [--days 400] [--assets interactions splits …]
 
 Without: `os.fsync` does nothing, all else is the same. Dagster's and MLflow's databases sync by themselves either way.
 The folder of `--folder` decides which disk is measured (default: the temporary one).
@@ -18,8 +18,6 @@ from pathlib import Path
 from unittest import mock
 
 import dagster as dg
-from rich.console import Console
-from rich.table import Table
 
 from recsys_assets.datasets.landing import land
 from recsys_assets.datasets.profile import Profile, load_profile
@@ -100,11 +98,10 @@ def main() -> None:
             f"landing of {asked.days} days": lambda: landing(folder, asked.days),
             f"ten days and {len(asked.assets)} assets": lambda: materialization(folder, asked.assets),
         }
-        table = Table("seconds, medians", "synced", "not synced", "difference", "syncs")
+        print(f"{'seconds, medians':36}{'synced':>10}{'not synced':>12}{'difference':>12}{'syncs':>8}")
         for what, run in contenders.items():
             synced, unsynced, count = measure(run, asked.rounds)
-            table.add_row(what, f"{synced:.3f}", f"{unsynced:.3f}", f"{synced - unsynced:+.3f}", str(count))
-    Console().print(table)
+            print(f"{what:36}{synced:10.3f}{unsynced:12.3f}{synced - unsynced:+12.3f}{count:8}", flush=True)
 
 
 if __name__ == "__main__":
