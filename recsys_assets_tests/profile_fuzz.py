@@ -150,9 +150,8 @@ def mutated(draw: random.Random) -> tuple[dict[str, Any], list[str]]:
     for _ in range(draw.choice([1, 1, 1, 2, 2, 3])):
         change = draw.choice(CHANGES)
         done.append(change.__name__)
-        with contextlib.suppress(
-            AttributeError, KeyError, TypeError, IndexError
-        ):  # an earlier one left nothing to change
+        # An earlier change may have left nothing to this one.
+        with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError):
             change(draw, profile)
     return profile, done
 
