@@ -18,8 +18,9 @@ from recsys_assets.schedules import daily_schedule
 from recsys_assets.sensors import champion_sensor, new_data_sensor
 
 # Two steps at a time: each may hold a few GB, and training uses all cores by itself.
+PRELOADED = ["recsys_assets.step_processes", "recsys_assets.definitions"]
 EXECUTOR = dg.multiprocess_executor.configured(
-    {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": ["recsys_assets.definitions"]}}}
+    {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": PRELOADED}}}
 )
 
 
@@ -36,5 +37,5 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     )
 
 
-end_with_parent()  # runs and steps, which are processes that load this module
+end_with_parent()  # a run, which is a process that loads this module; for its steps see step_processes.py
 defs = build_defs()

@@ -14,7 +14,7 @@ from recsys_assets_tests.conftest import PROJECT
 
 PACKAGE = PROJECT / "recsys_assets"
 FLOORS = {
-    1: ["datasets", "metrics", "lake", "settings", "processes", "guard"],
+    1: ["datasets", "metrics", "lake", "settings", "processes", "step_processes", "guard"],
     2: ["i2i", "models", "training", "retrieval", "features", "tuning", "ranking", "funnel"],
     3: ["stores"],
     4: ["assets", "checks", "jobs", "schedules", "sensors", "partitions", "resources", "io_managers", "instance"],
