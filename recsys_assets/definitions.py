@@ -20,8 +20,9 @@ from recsys_assets.sensors import champion_sensor, new_data_sensor
 from recsys_assets.uris import guard_logs
 
 # Two steps at a time: each may hold a few GB, and training uses all cores by itself.
+PRELOADED = ["recsys_assets.step_processes", "recsys_assets.definitions"]
 EXECUTOR = dg.multiprocess_executor.configured(
-    {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": ["recsys_assets.definitions"]}}}
+    {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": PRELOADED}}}
 )
 
 
@@ -41,5 +42,5 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
 # Here, because every process of Dagster that runs something of ours imports this module.
 keep_private()
 guard_logs()
-end_with_parent()  # runs and steps
+end_with_parent()  # a run; for its steps see step_processes.py
 defs = build_defs()

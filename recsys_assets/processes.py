@@ -10,7 +10,6 @@ when that has ended, the server ends with all processes of its process group, wh
 
 import contextlib
 import multiprocessing
-import multiprocessing.util
 import os
 import runpy
 import signal
@@ -29,16 +28,7 @@ def end_with(pid: int, *, group: bool = False) -> None:
 
 
 def end_with_parent() -> None:
-    """Make processes of `multiprocessing` end with the process that asked for them.
-
-    That is this process, if it is one, and those that are forked from it later: Dagster's runs are spawned, and their
-    steps are forked by a fork server, which waits for its forks and so does not end with the run either.
-    """
-    multiprocessing.util.register_after_fork(_follow_parent, lambda follow: follow())
-    _follow_parent()
-
-
-def _follow_parent() -> None:
+    """Make this process end with the one that started it, if it is one of `multiprocessing`, as Dagster's runs are."""
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None:
         end_with(parent.pid)

@@ -172,7 +172,7 @@ def _will_be_retried(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     said = run.tags.get(WILL_RETRY)
     if said is None and instance.run_retries_enabled:
         reason = run.tags.get(REASON)
-        return auto_reexecution_should_retry_run(instance, run, RunFailureReason(reason) if reason else None)
+        return bool(auto_reexecution_should_retry_run(instance, run, RunFailureReason(reason) if reason else None))
     return said == "true"
 
 

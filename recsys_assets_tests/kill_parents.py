@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from recsys_assets.processes import is_alive
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.dagster_dev import free_port
 from recsys_assets_tests.leftovers import Family, command, until
@@ -77,6 +78,7 @@ class Killing:
         victim = self.chance.choice(candidates)
         name = role(victim)
         victim.kill()
+        until(lambda: not is_alive(victim))  # until then it has children
         end = time.monotonic() + 10
         while (left := self.left_over()) and time.monotonic() < end:
             time.sleep(0.2)

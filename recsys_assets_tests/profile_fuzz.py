@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from recsys_assets.cli import plain_errors
+from recsys_assets.cli.errors import plain_errors
 from recsys_assets.datasets.duck import connect, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS, ingest_entities, ingest_events, load_known_ids
 from recsys_assets.datasets.profile import Profile, load_profile
@@ -150,9 +150,8 @@ def mutated(draw: random.Random) -> tuple[dict[str, Any], list[str]]:
     for _ in range(draw.choice([1, 1, 1, 2, 2, 3])):
         change = draw.choice(CHANGES)
         done.append(change.__name__)
-        with contextlib.suppress(
-            AttributeError, KeyError, TypeError, IndexError
-        ):  # an earlier one left nothing to change
+        # An earlier change may have left nothing to this one.
+        with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError):
             change(draw, profile)
     return profile, done
 
@@ -303,13 +302,13 @@ def use(profile: Profile, folder: Path) -> str:
             write_parquet(connection, sample_rows(profile, events, DAYS[-1], "test"), folder / "test.parquet")
             return "rows"
         split(connection, profile, events, DAYS[-1])
-        splits, tables = folder / "splits.parquet", [folder / "users" / ROWS, folder / "items" / ROWS]
+        splits, users, items = folder / "splits.parquet", folder / "users" / ROWS, folder / "items" / ROWS
         write_parquet(connection, "SELECT * FROM splits ORDER BY user_id, position", splits)
-        described(connection, profile, splits, *tables, folder)
+        write_samples(connection, profile, splits, users, items, folder)
     return "samples"
 
 
-def described(connection: Any, profile: Profile, splits: Path, users: Path, items: Path, folder: Path) -> None:
+def write_samples(connection: Any, profile: Profile, splits: Path, users: Path, items: Path, folder: Path) -> None:
     """The samples, and the check that they know only the past."""
     from recsys_assets.features.factor_tables import write_factors
 
@@ -347,7 +346,7 @@ def _unnamed(error: Exception, path: Path) -> str:
     import click
 
     try:
-        with plain_errors():
+        with plain_errors(lambda: "a try"):
             raise error
     except click.ClickException as named:
         said = str(named)

@@ -36,13 +36,13 @@ def leaves(command: click.Command, context: click.Context) -> Iterator[click.Con
 
 
 def of_dagster() -> list[click.Context]:
-    group = create_dagster_cli()
+    group = create_dagster_cli()  # type: ignore[no-untyped-call]
     context = click.Context(group, info_name="dagster", auto_envvar_prefix="DAGSTER_CLI")
     return [leaf for leaf in leaves(group, context) if leaf.command_path not in SERVERS]
 
 
 def of_dg() -> list[click.Context]:
-    group = create_dg_cli()
+    group = create_dg_cli()  # type: ignore[no-untyped-call]
     context = click.Context(group, info_name="dg", auto_envvar_prefix="DAGSTER_DG")
     commands = {name: group.get_command(context, name) for name in ("dev", "launch")}
     return [click.Context(found, parent=context, info_name=name) for name, found in commands.items() if found]

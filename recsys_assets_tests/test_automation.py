@@ -197,7 +197,7 @@ def test_the_same_bytes_again_are_no_news(built: Watched, tmp_path: Path, again:
     elif again == "copied over":
         shutil.copy(shutil.copy(file, tmp_path / "copy"), file)
     elif again == "replaced by a copy":
-        shutil.copy(file, tmp_path / "copy").replace(file)
+        Path(shutil.copy(file, tmp_path / "copy")).replace(file)
     else:
         file.chmod(0o600)
     assert built.tick() == []

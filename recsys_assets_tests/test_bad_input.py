@@ -394,16 +394,16 @@ def test_too_many_rejected_rows_close_the_gate_for_later_runs_too(shop: Profile,
     assert materialize(["interactions"], DAY, last).success
     assert materialize(["splits"], last).success
 
-    unknown = [(50 + n, *row[1:]) for n, row in enumerate(GOOD[:4])]
-    put(shop, PARQUET, frame(*GOOD[4:], *unknown))
+    unknown = [(50 + n, *row[1:]) for n, row in enumerate(GOOD[:8])]
+    put(shop, PARQUET, frame(*GOOD[8:], *unknown))
     result = materialize(["interactions"], DAY)
     checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
     assert [name for name, check in checks.items() if not check.passed] == ["rejected_rows_are_few"]
-    assert checks["rejected_rows_are_few"].metadata["rejected"].value == 4
+    assert checks["rejected_rows_are_few"].metadata["rejected"].value == 8
     manifest = lake.manifest("interactions", DAY)
     assert (manifest.failed_checks, manifest.metrics) == (
         ["rejected_rows_are_few"],
-        {"files_left_out": 0.0, "rejected_rows": 4.0},
+        {"files_left_out": 0.0, "rejected_rows": 8.0},
     )
 
     later = materialize(["splits"], last)

@@ -177,7 +177,7 @@ def test_the_commands_of_the_documents_are_understood(
     parse = argparse.ArgumentParser.parse_args
 
     def parsed(self: argparse.ArgumentParser, *given: object) -> None:
-        parse(self, *given)  # type: ignore[arg-type]
+        parse(self, *given)  # type: ignore[call-overload]
         raise Parsed
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)

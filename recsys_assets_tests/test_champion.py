@@ -122,7 +122,7 @@ class World:
         settings = {"enabled": retries, "max_retries": 1, "retry_on_asset_or_op_failure": False}
         resources = {
             "dataset": Dataset(profile="sample"),
-            "lake": LakeStore(root=str(Path(self.lake.location("x", "y")).parents[2]), profile="sample"),
+            "lake": LakeStore(profile="sample"),
         }
         with instance_for_test(overrides={"run_retries": settings}) as instance:
             given = {"dagster/partition": DAYS[4], **in_turn("later", DAYS[4]), **(tags or {})}

@@ -19,7 +19,8 @@ import pytest
 from click import ClickException
 from click.testing import CliRunner
 
-from recsys_assets.cli import main, plain_errors
+from recsys_assets.cli import main
+from recsys_assets.cli.errors import plain_errors
 from recsys_assets.datasets.disk import PlaceUnwritable, own_folder, places
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import load_profile
@@ -245,7 +246,8 @@ def test_a_history_of_dagster_that_fills_up_in_a_run_is_named(small: Path, histo
         if context.run.tags["fills"] == "yes":
             fill(small)
 
-    with pytest.raises(ClickException, match=r"^Dagster's history is full: .* set DAGSTER_HOME"), plain_errors():
+    said = r"^Dagster's history is full: .* set DAGSTER_HOME"
+    with pytest.raises(ClickException, match=said), plain_errors(lambda: "a run"):
         dg.materialize([something], instance=history, tags={"fills": "yes"})
     (small / BALLAST).unlink()
     assert dg.materialize([something], instance=history, tags={"fills": "no"}).success

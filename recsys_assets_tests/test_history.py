@@ -14,13 +14,12 @@ import pytest
 
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.names import AFFINITY, NEARBY
+from recsys_assets.datasets.names import AFFINITY, NEARBY, TERM_STATISTICS
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import (
     ITEM_PRIOR,
-    TERM_STATISTICS,
     USER_PRIOR,
     build_history,
     item_columns,

@@ -14,7 +14,8 @@ import pytest
 
 from recsys_assets.datasets.classes import OneClass, one_class, require_both_classes
 from recsys_assets.datasets.splits import PARTS
-from recsys_assets.lake import Lake, PartitionMissing
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import PartitionMissing
 from recsys_assets.metrics import UndefinedMetric, of_ranker
 from recsys_assets.models.registry import MODELS, configured
 from recsys_assets.ranking.candidates import candidate
@@ -69,11 +70,10 @@ def test_parts_of_one_class_are_named_with_their_days(tmp_path: Path) -> None:
 def test_no_ranker_trains_on_or_chooses_by_one_class(model: str, part: str) -> None:
     tables = {name: ranking_rows(300, seed)[0] for seed, name in enumerate(("train", "validation"))}
     tables[part] = tables[part].filter(pc.equal(tables[part]["label"], 1))
+    train, validation, settings = tables["train"], tables["validation"], quick_settings(model, 1)
     epochs: list[int] = []
     with pytest.raises(OneClass, match=f"the {part} part has one class only"):
-        rankers.fit(
-            model, sequence_schema(), *tables.values(), *quick_settings(model, 1), 1, lambda n, _: epochs.append(n)
-        )
+        rankers.fit(model, sequence_schema(), train, validation, *settings, 1, lambda n, _: epochs.append(n))
     assert not epochs
 
 
@@ -117,7 +117,7 @@ def test_a_metric_that_rows_do_not_define_is_absent_with_its_reason_and_broken_s
     assert found.keys() == {"auc", "logloss", "calibration_error"}
     assert absent == {"gauc": "no group has both classes"}
     found, absent = of_ranker(np.ones(4), scores)
-    assert (found.keys(), absent) == ({"logloss", "calibration_error"}, {"auc": "every row has the same label"})
+    assert (set(found), absent) == ({"logloss", "calibration_error"}, {"auc": "every row has the same label"})
     with pytest.raises(UndefinedMetric, match="no numbers"):
         of_ranker(labels, np.array([0.9, np.nan, 0.8, 0.3]))
 
@@ -190,5 +190,5 @@ def test_ranking_assets_name_part_and_days_and_the_rest_of_the_day_is_built(
 
 def test_the_champion_tells_why_there_is_no_ranker(world: Lake, result: dg.ExecuteInProcessResult) -> None:
     assert not result.success
-    why = candidate(world, "lgbm", DAYS[-1], "model.onnx").why_not
+    why = candidate(world, "lgbm", DAYS[-1], "model.onnx", DAYS[-1]).why_not
     assert why == f"there is no rank_lgbm of {DAYS[-1]}: rank_samples has one class only in its test part"

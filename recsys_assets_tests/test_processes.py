@@ -60,7 +60,7 @@ def test_a_killed_materialization_leaves_no_step_at_work(tmp_path: Path) -> None
     with (tmp_path / "log").open("wb") as log:
         started = [sys.executable, "-m", "dagster", *words]
         running = subprocess.Popen(started, env=family.environment, stdout=log, stderr=log)
-    until(family.steps)
+    until(family.steps, 300)
     running.kill()
     running.wait()
     assert family.left() == []

@@ -14,7 +14,18 @@ from recsys_assets_tests.conftest import PROJECT
 
 PACKAGE = PROJECT / "recsys_assets"
 FLOORS = {
-    1: ["datasets", "metrics", "lake", "manifest", "remote", "settings", "uris", "processes", "guard"],
+    1: [
+        "datasets",
+        "metrics",
+        "lake",
+        "manifest",
+        "remote",
+        "settings",
+        "uris",
+        "processes",
+        "step_processes",
+        "guard",
+    ],
     2: ["i2i", "models", "training", "retrieval", "features", "tuning", "ranking", "funnel"],
     3: ["stores"],
     4: [

@@ -89,6 +89,12 @@ def test_an_empty_part_is_refused_by_name(events: WriteEvents) -> None:
         parts_of(profile_with(Split(strategy="by_day")), path, "2001-01-01")
 
 
+def test_a_train_part_that_is_all_validation_is_refused_by_name(events: WriteEvents) -> None:
+    path = events([(1, 24 * day, 5) for day in range(5)])
+    with pytest.raises(SplitError, match=r"the train part is empty at 2001-01-05 .* by_day"):
+        parts_of(profile_with(Split(strategy="by_day", validation_days=100)), path, "2001-01-05")
+
+
 def test_ml_1m_is_split_as_recsys_pipeline_splits_it(ml1m: Path) -> None:
     """Sizes verified in the reference; the last 10 of each user are those of a stable sort of the file."""
     ratings = (

@@ -16,6 +16,7 @@ import pytest
 import requests
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from recsys_assets.ui.__main__ import taken
 from recsys_assets.ui.webserver import HOST
@@ -184,7 +185,9 @@ def websocket(ui: Started, **headers: str) -> Any:
     """A connection as a page opens it, with the headers of others where they are given."""
     sent, port = {**BEARER, **headers}, int(ui.dagster.rpartition(":")[2])
     address = f"ws://{sent.pop('Host', HOST)}:{port}/graphql"
-    return connect(address, address=(HOST, port), proxy=None, additional_headers=sent, subprotocols=["graphql-ws"])
+    return connect(
+        address, address=(HOST, port), proxy=None, additional_headers=sent, subprotocols=[Subprotocol("graphql-ws")]
+    )
 
 
 @pytest.mark.parametrize("variable", ["DAGSTER_PORT", "MLFLOW_PORT"])

@@ -116,7 +116,7 @@ def live_days(data: Path) -> list[str]:
     """Bizdates of the versions that are live in MongoDB, in order."""
     from pymongo import MongoClient
 
-    with serving(data / "mongo") as uri, MongoClient(uri) as client:
+    with serving(data / "mongo") as uri, MongoClient[Any](uri) as client:
         current = client["sample"]["_releases"].find_one({"_id": "current"}) or {}
     named = current.get("collections", {}).values()
     return sorted({each["version"].partition(".")[0] for each in named})

@@ -3,6 +3,8 @@
 `interactions[D]` holds the events of day D; `users[D]` and `items[D]` the tables as of the end of D.
 """
 
+import math
+
 import dagster as dg
 import duckdb
 
@@ -26,7 +28,7 @@ from recsys_assets.resources import Dataset, LakeStore
 
 NOT_NULL = "no key column is null"
 UNIQUE = "no two rows have the same key"
-FEW_REJECTED = "rejected rows are at most bounds.max_rejected_rate of what landed"
+FEW_REJECTED = "rejected rows are at most bounds.max_rejected_rate of what landed, within three standard errors"
 ALL_READ = "nothing that landed was left out"
 
 
@@ -134,8 +136,10 @@ def _describe(
     output.manifest.metrics["rejected_rows"] = float(rejected)
     check_no_nulls(output, connection, rows, keys)
     check_unique(output, connection, rows, keys)
-    rate = rejected / max(1, rejected + counts["rows"])
-    output.check("rejected_rows_are_few", rate <= profile.bounds.max_rejected_rate, rejected=rejected, rate=rate)
+    bound, landed = profile.bounds.max_rejected_rate, max(1, rejected + counts["rows"])
+    # As for the label rate: two bad rows of a day of ten are no reason to refuse the others.
+    allowed, rate = bound + 3 * math.sqrt(bound * (1 - bound) / landed), rejected / landed
+    output.check("rejected_rows_are_few", rate <= allowed, rejected=rejected, rate=rate, allowed=allowed)
     reasons = [(reason, count) for reason, count in counts.items() if reason != "rows"]
     if reasons:
         output.metadata["rejected"] = show.table(["reason", "rows"], reasons)

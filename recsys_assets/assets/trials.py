@@ -40,7 +40,7 @@ def measure(output: Output, trials: Sequence[Trial], tuned: Tuned) -> dict[str, 
     states = [trial.state for trial in trials]
     counts = {state: float(states.count(state)) for state in ("complete", "pruned", "failed")}
     judged = {
-        f"validation_{tuned.metric}": trials[0].value,
+        f"validation_{tuned.metric}": float(trials[0].value or 0.0),
         f"test_{tuned.metric}": tuned.test(trials[0].settings),
     }
     output.manifest.rows = len(trials)

@@ -7,7 +7,7 @@ without this record, a second profile of the same name would replace the first o
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class Identity:
     name: str
     key: str
     landing: tuple[str, ...]
-    tables: Mapping[str, Mapping[str, str]]
+    tables: dict[str, dict[str, str]]
 
     def to_json(self) -> str:
         """The text of `dataset.json`."""

@@ -72,6 +72,7 @@ def sample_rows(profile: Profile, rows: Sequence[Path], bizdate: str, part: str)
 
 def _refuse_empty_parts(connection: duckdb.DuckDBPyConnection, profile: Profile, bizdate: str) -> None:
     sizes = split_sizes(connection)
+    sizes["train_rows"] -= sizes["validation_rows"]  # which `split_sizes` counts in
     empty = [part for part in ("train", "validation", "test") if not sizes[f"{part}_rows"]]
     if empty:
         raise SplitError(

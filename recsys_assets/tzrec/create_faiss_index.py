@@ -52,10 +52,10 @@ class Flags:
 @options.of_tables
 def create_faiss_index(**given: Any) -> None:
     """Write `faiss_index` and `id_mapping` into --index_output_dir."""
-    from recsys_assets.cli import plain_errors
+    from recsys_assets.cli.errors import plain_errors
 
     given.pop("batch_size")  # files are read whole
-    with plain_errors():
+    with plain_errors(lambda: "create_faiss_index"):
         run(Flags(**given))
 
 

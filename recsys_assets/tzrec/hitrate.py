@@ -92,12 +92,12 @@ class Flags:
 @options.of_tables
 def hitrate(**given: Any) -> None:
     """Print the share of the right items that are among the top k found, over all requests (micro average)."""
-    from recsys_assets.cli import plain_errors
+    from recsys_assets.cli.errors import plain_errors
 
     flags = Flags(**given)
     if flags.total_hitrate_output and flags.total_hitrate_output == flags.hitrate_details_output:
         raise click.UsageError("--total_hitrate_output and --hitrate_details_output are the same place")
-    with plain_errors():
+    with plain_errors(lambda: "hitrate"):
         click.echo(f"Total hitrate: {run(flags):.8f}")
 
 
