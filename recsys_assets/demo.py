@@ -54,7 +54,8 @@ def _demonstrate(console: Console) -> None:
     profile = load_profile("sample")
     day, lake = _landed(profile), Lake.of(settings().lake, profile)
     wanted = sorted(key.to_user_string() for key in select("*"))
-    if missing := [name for name in wanted if not _is_there(lake, name, day)]:
+    outdated = lake.outdated_of(day)
+    if missing := [name for name in wanted if name in outdated or not _is_there(lake, name, day)]:
         console.print(f"{len(missing)} assets to build for {day}", highlight=False)
         materialize(",".join(f"{name}+" for name in missing), day)  # and what was made of an older one
     else:
