@@ -36,10 +36,9 @@ def recommend(user: str, day: dt.date | None) -> None:
     from recsys_assets.assets.funnel_lists import READS, events_of
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.resources import LakeStore
-    from recsys_assets.settings import settings
 
     profile = load_profile()
-    lake = LakeStore(root=settings().lake, profile=profile.name)
+    lake = LakeStore(profile=profile.name)
     when = day.isoformat() if day else latest(lake.lake, "rank_champion")
     inputs = {asset: lake.read(asset, when) for asset in (*READS, "items")}
     events = events_of(inputs)
