@@ -72,7 +72,13 @@ def test_no_ranker_trains_on_or_chooses_by_one_class(model: str, part: str) -> N
     epochs: list[int] = []
     with pytest.raises(OneClass, match=f"the {part} part has one class only"):
         rankers.fit(
-            model, sequence_schema(), *tables.values(), *quick_settings(model, 1), 1, lambda n, _: epochs.append(n)
+            model,
+            sequence_schema(),
+            tables["train"],
+            tables["validation"],
+            *quick_settings(model, 1),
+            seed=1,
+            on_epoch=lambda n, _: epochs.append(n),
         )
     assert not epochs
 
@@ -117,7 +123,8 @@ def test_a_metric_that_rows_do_not_define_is_absent_with_its_reason_and_broken_s
     assert found.keys() == {"auc", "logloss", "calibration_error"}
     assert absent == {"gauc": "no group has both classes"}
     found, absent = of_ranker(np.ones(4), scores)
-    assert (found.keys(), absent) == ({"logloss", "calibration_error"}, {"auc": "every row has the same label"})
+    assert found.keys() == {"logloss", "calibration_error"}
+    assert absent == {"auc": "every row has the same label"}
     with pytest.raises(UndefinedMetric, match="no numbers"):
         of_ranker(labels, np.array([0.9, np.nan, 0.8, 0.3]))
 

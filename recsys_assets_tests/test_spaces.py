@@ -47,8 +47,8 @@ class World:
     def tuned(self, model: str) -> Tuned:
         """The objective of a model, as its asset makes it."""
         if model in RANKERS:
-            files = (self.folder / f"{part}.parquet" for part in ("train", "validation", "test"))
-            return Ranking(model, sequence_schema(), *files, seed=1)
+            train, validation, test = (self.folder / f"{part}.parquet" for part in ("train", "validation", "test"))
+            return Ranking(model, sequence_schema(), train, validation, test, seed=1)
         if model in RECALLERS:
             return TwoTowers(model, recall_world.schema(), self.source, seed=1)
         if model in METHODS:

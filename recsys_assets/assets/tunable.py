@@ -44,7 +44,8 @@ def _ranking(model: str, _: Profile, seed: int, inputs: Inputs) -> Tuned:
     schema = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
     parts = {part: inputs["rank_samples"].path(f"{part}.parquet") for part in RANKED_PARTS}
     require_both_classes(parts)
-    return Ranking(model, schema, *parts.values(), seed)
+    train, validation, test = parts.values()
+    return Ranking(model, schema, train, validation, test, seed)
 
 
 def _two_towers(model: str, profile: Profile, seed: int, inputs: Inputs) -> Tuned:

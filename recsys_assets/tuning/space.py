@@ -5,7 +5,6 @@ import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -105,12 +104,11 @@ def _settings(form: Form) -> dict[str, Any]:
     return {**form.common_param, **form.hyper_param}
 
 
-@cache
 def _kinds(section: type[Any]) -> dict[str, TypeAdapter[Any]]:
     """The settings of a class, and what values each may have."""
     if issubclass(section, BaseModel):
         fields = section.model_fields.items()
-        return {name: TypeAdapter(Annotated[field.annotation, field]) for name, field in fields}
+        return {name: TypeAdapter[Any](Annotated[field.annotation, field]) for name, field in fields}  # type: ignore[arg-type]
     hints = get_type_hints(section, include_extras=True)
     return {setting.name: TypeAdapter(hints[setting.name]) for setting in fields_of(section)}
 
