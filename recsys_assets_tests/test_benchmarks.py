@@ -176,8 +176,8 @@ def test_the_commands_of_the_documents_are_understood(
     script, *arguments = shlex.split(command)
     parse = argparse.ArgumentParser.parse_args
 
-    def parsed(self: argparse.ArgumentParser, *given: object) -> None:
-        parse(self, *given)  # type: ignore[call-overload]
+    def parsed(self: argparse.ArgumentParser) -> None:
+        parse(self)
         raise Parsed
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)

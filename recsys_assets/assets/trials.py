@@ -37,10 +37,13 @@ _COLUMNS = pa.schema(
 
 def measure(output: Output, trials: Sequence[Trial], tuned: Tuned) -> dict[str, float]:
     """The best trial's metric on validation and on test rows (returned), and how many trials ended how."""
+    best = trials[0].value
+    if best is None:
+        raise ValueError("the best trial has no value")  # `study.run` gives at least one that is complete
     states = [trial.state for trial in trials]
     counts = {state: float(states.count(state)) for state in ("complete", "pruned", "failed")}
     judged = {
-        f"validation_{tuned.metric}": float(trials[0].value or 0.0),
+        f"validation_{tuned.metric}": best,
         f"test_{tuned.metric}": tuned.test(trials[0].settings),
     }
     output.manifest.rows = len(trials)

@@ -13,7 +13,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel.stopwatch import Stopwatch
-from recsys_assets.manifest import Partition
+from recsys_assets.lake import Partition
 from recsys_assets.retrieval.interactions import queries, read
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.tuning.merging import Merging
@@ -42,8 +42,9 @@ class Kind:
 
 def _ranking(model: str, _: Profile, seed: int, inputs: Inputs) -> Tuned:
     schema = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
-    train, validation, test = (inputs["rank_samples"].path(f"{part}.parquet") for part in RANKED_PARTS)
-    require_both_classes({"train": train, "validation": validation, "test": test})
+    parts = {part: inputs["rank_samples"].path(f"{part}.parquet") for part in RANKED_PARTS}
+    require_both_classes(parts)
+    train, validation, test = parts.values()
     return Ranking(model, schema, train, validation, test, seed)
 
 

@@ -108,7 +108,7 @@ def _kinds(section: type[Any]) -> dict[str, TypeAdapter[Any]]:
     """The settings of a class, and what values each may have."""
     if issubclass(section, BaseModel):
         fields = section.model_fields.items()
-        return {name: TypeAdapter(Annotated[field.annotation, field]) for name, field in fields}  # type: ignore[arg-type]
+        return {name: TypeAdapter[Any](Annotated[field.annotation, field]) for name, field in fields}  # type: ignore[arg-type]
     hints = get_type_hints(section, include_extras=True)
     return {setting.name: TypeAdapter(hints[setting.name]) for setting in fields_of(section)}
 
