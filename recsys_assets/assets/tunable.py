@@ -13,7 +13,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel.stopwatch import Stopwatch
-from recsys_assets.lake import Partition
+from recsys_assets.manifest import Partition
 from recsys_assets.retrieval.interactions import queries, read
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.tuning.merging import Merging
