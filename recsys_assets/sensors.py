@@ -16,7 +16,6 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from recsys_assets.assets.publish import lacking
 from recsys_assets.datasets.landing import fingerprint, hashes, landed_bizdates, newest_change
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.instance import end_dead_runs
 from recsys_assets.jobs import PRIORITY, TURN, champion, everything, in_turn, ingest
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import PartitionDamaged, PartitionMissing
@@ -149,6 +148,8 @@ def _is_made_of(lake: Lake, day: str, landed: Mapping[str, str], *, first: bool)
 
 def _due(instance: dg.DagsterInstance, waiting: Sequence[str], newest: str) -> Sequence[str]:
     """Those of the days that wait whose turn it is: the newest once what it is made of is ingested, then the others."""
+    from recsys_assets.instance import end_dead_runs  # loads what only the daemon needs
+
     if not waiting:
         return []
     end_dead_runs(instance)

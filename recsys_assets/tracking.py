@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import dagster as dg
 from filelock import FileLock
@@ -98,6 +96,9 @@ class Tracking(dg.ConfigurableResource[None]):
                 for name, figure in plots.items():
                     mlflow.log_figure(figure, f"{name}.png")
         except PlaceUnwritable:
+            from urllib.parse import urlsplit
+            from urllib.request import url2pathname
+
             if _is_local():
                 shutil.rmtree(url2pathname(urlsplit(mlflow.get_artifact_uri()).path), ignore_errors=True)
             raise

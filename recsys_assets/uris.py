@@ -86,13 +86,18 @@ def without_secrets(text: str, *uris: str) -> str:
     return "\n".join(_LEFT_OUT if reveals(line, *uris) else line for line in text.split("\n"))
 
 
+def is_folder(value: str) -> bool:
+    """Whether a setting is the path of a folder, which may be shown, and not an address."""
+    return not _SCHEME.match(value) and shown(value) == value.strip()
+
+
 def check_folder(name: str, value: str) -> None:
     """Check that a setting is the path of a folder, which may be shown, and no address.
 
     Raises:
         NotAFolder: it is an address.
     """
-    if _SCHEME.match(value) or shown(value) != value.strip():
+    if not is_folder(value):
         raise NotAFolder(f"{name} is {shown(value)}, an address: give the path of a folder of this machine")
 
 

@@ -35,7 +35,8 @@ def test_each_automation_starts_the_job_of_all_that_does_not_run_on_demand_only(
     daily = repository.get_job("everything").asset_layer.executable_asset_keys
     assert daily == {key for key in ASSETS if GRAPH.get(key).group_name != ON_DEMAND} < set(ASSETS)
     assert repository.get_schedule_def("daily_schedule").job_name == "everything"
-    assert repository.get_sensor_def("new_data_sensor").job_name == "everything"
+    jobs = repository.get_sensor_def("new_data_sensor").jobs
+    assert [job.name for job in jobs] == ["everything", "ingest"]
     assert repository.get_sensor_def("champion_sensor").job_name == "champion"
 
 

@@ -42,7 +42,7 @@ def taken(folder: Path, declared: str, table: pa.Table | str, first: str = "2026
         (users / "u.csv").write_text(table)
     else:
         pq.write_table(table, users / "u.parquet")
-    with connect() as connection:
+    with connect(folder) as connection:
         ingest_entities(connection, profile, "users", "2026-01-05", folder)
     return {row["user_id"]: row["value"] for row in pq.read_table(folder / ROWS).to_pylist()}
 

@@ -45,8 +45,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Profile:
 
 
 @pytest.fixture
-def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with connect() as connection:
+def connection(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with connect(tmp_path) as connection:
         for table, ids in {"user": "range(-10, 130)", "item": "(VALUES ('a'), ('b'), ('c'), ('日本'))"}.items():
             connection.execute(f"CREATE TABLE known_{table} AS SELECT id, '' AS since FROM {ids} AS known(id)")
         yield connection

@@ -26,7 +26,7 @@ from recsys_assets.datasets.profile_parts import (
 from recsys_assets.datasets.profile_rules import KEYS, LabelFault, faults
 from recsys_assets.datasets.profile_yaml import Content, Fault, Place, environment, read, shown
 from recsys_assets.settings import Settings, settings
-from recsys_assets.uris import NotAFolder, check_folder
+from recsys_assets.uris import is_folder
 
 __all__ = ["KEYS", "Profile", "ProfileError", "bundled_profiles", "load_profile"]
 
@@ -119,10 +119,10 @@ def load_profile(name_or_path: str | None = None, place: Settings | None = None)
         raise _refused(path, content, _of_form(content, error)) from None
     if found := list(faults(profile)):
         raise _refused(path, content, found)
-    try:
-        check_folder(f"{path}: landing", str(profile.landing))
-    except NotAFolder as error:
-        raise ProfileError(str(error)) from None
+    if not is_folder(str(profile.landing)):
+        written = content.written.get(("landing",), uris.shown(str(profile.landing)))
+        what = f"{shown(written)} is an address: give the path of a folder of this machine"
+        raise _refused(path, content, [Fault(("landing",), what)])
     return profile.model_copy(update={"landing": place.home / profile.landing.expanduser()})
 
 
