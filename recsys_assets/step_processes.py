@@ -10,4 +10,10 @@ from recsys_assets.processes import end_with
 
 RUN = os.getppid()  # of the fork server, which the run has started
 
-os.register_at_fork(after_in_child=lambda: end_with(RUN))
+
+def _follow() -> None:
+    end_with(RUN)
+    end_with(os.getppid())  # without the fork server the run takes the step for crashed
+
+
+os.register_at_fork(after_in_child=_follow)
