@@ -16,7 +16,7 @@ import pytest
 
 from recsys_assets.datasets import folders
 from recsys_assets.datasets.folders import exchange, file_hash
-from recsys_assets.lake import MANIFEST, Lake, Manifest, Partition, PartitionDamaged, PartitionMissing
+from recsys_assets.lake import MANIFEST, Lake, LakeUnavailable, Manifest, Partition, PartitionDamaged, PartitionMissing
 
 ASSET, DAY = "users", "2026-01-05"
 
@@ -292,7 +292,7 @@ def test_an_upload_that_fails_leaves_a_folder_without_manifest_which_is_refused(
 
     with monkeypatch.context() as patch:
         patch.setattr(type(store), "put_file", put_file)
-        with pytest.raises(ConnectionError):
+        with pytest.raises(LakeUnavailable, match="cannot be used .*the store is gone"):
             publish(remote, a="one", b="two")
     assert store.exists(f"{remote.location(ASSET, DAY)}/a.txt")
     with pytest.raises(PartitionMissing):
