@@ -2,6 +2,9 @@
 
 import json
 import random
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +17,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import MANIFEST, PartitionDamaged, fingerprint_of
+from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.in_process import failures, materialize
 from recsys_assets_tests.test_bad_input import DAY, GOOD, PARQUET, frame, put, put_days, shop
 
@@ -182,6 +186,28 @@ def test_a_corrected_day_fails_the_check_of_later_days_and_refresh_brings_them_u
     assert materialize(["splits", "recall_samples"], last, instance=instance).success
     assert passes("splits") and passes("recall_samples")
     assert "outdated" not in CliRunner().invoke(main, ["show", "recall_samples"]).output
+
+
+def test_refresh_ingests_what_changed_and_builds_what_is_outdated(
+    shop: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    shutil.copy(PROJECT / "dagster.yaml", tmp_path)
+    *_, last = put_days(shop, 0, 3)
+    assert materialize(["interactions"], DAY, last).success
+    assert materialize(["splits", "recall_samples"], last).success
+    put(shop, PARQUET, frame(*GOOD[1:]))
+    lake = Lake(str(tmp_path / "lake"), "shop")
+    before = lake.manifest("recall_samples", last).rows
+
+    def refresh() -> str:
+        command = [sys.executable, "-m", "recsys_assets.cli", "refresh"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    refresh()
+    assert lake.outdated_of(last) == []
+    assert lake.manifest("recall_samples", last).rows == (before or 0) - 1
+    assert f"shop {last} is up to date" in refresh()
 
 
 def test_every_asset_that_is_made_from_others_has_the_check() -> None:
