@@ -115,7 +115,9 @@ def _write_movielens(folder: Path, chance: random.Random) -> None:
 
 def run(folder: Path, shell: str, lines: Sequence[str]) -> list[Outcome]:
     """Type the lines into one shell; what became of each."""
-    script = "".join(f"{line} >.said.{n} 2>&1 </dev/null; echo {n} $? $SECONDS\n" for n, line in enumerate(lines))
+    script = "".join(
+        f"{{ {line}; }} >.said.{n} 2>&1 </dev/null; echo {n} $? $SECONDS\n" for n, line in enumerate(lines)
+    )
     told = subprocess.run(
         [shell, "-c", script], cwd=folder, env=_clean(folder), check=True, stdout=subprocess.PIPE, text=True
     ).stdout.splitlines()
