@@ -88,7 +88,7 @@ def build_history(
 
 def sample_query(profile: Profile, users: Path, items: Path, affinities: Path, part: str) -> str:
     """SQL for the rows of one part with all their features, ordered by user_id and time."""
-    oracle = ", history.oracle" if profile.oracle else ""
+    oracle = f", history.oracle AS {name(profile.oracle)}" if profile.oracle else ""
     return (
         f"SELECT history.user_id, history.item_id, history.timestamp, history.label, {_of_user(profile)}, "
         f"{_of_item(profile)}, {_named('affinities', (AFFINITY, NEARBY, LIKED, DISLIKED))}{oracle} "
