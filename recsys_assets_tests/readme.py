@@ -148,7 +148,7 @@ def until_up(words: Sequence[str]) -> None:
         if started.poll() is not None:
             sys.exit(f"{shlex.join(words)} ended with status {started.returncode} before its pages answered")
         time.sleep(1)
-    os.killpg(started.pid, signal.SIGINT)
+    os.killpg(started.pid, signal.SIGTERM)  # a shell starts background commands deaf to SIGINT
     started.wait(120)
 
 

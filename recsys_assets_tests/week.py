@@ -9,7 +9,6 @@ import contextlib
 import datetime as dt
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -67,7 +66,7 @@ class Week:
         try:
             yield
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # a shell starts background commands deaf to Ctrl-C
             process.wait(120)
 
     def runs(self, **filters: Any) -> list[Any]:
