@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from recsys_assets.cli import Commands
 from recsys_assets.cli.errors import LOG
 from recsys_assets.manifest import PartitionMissing
+from recsys_assets_tests.dagster_dev import heed_interrupts
 
 ERRORS = {
     "no room": (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x/y"), "No space left on device.*make room"),
@@ -94,7 +95,12 @@ def test_ctrl_c_in_a_run_ends_in_one_line(tmp_path: Path) -> None:
         "@main.command()\ndef wait(): print('here', flush=True); time.sleep(60)\nmain()"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        [sys.executable, "-c", code, "wait"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 -- it takes no lock that a thread could hold
     )
     assert process.stdout
     assert process.stdout.readline() == "here\n"

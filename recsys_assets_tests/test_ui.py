@@ -21,7 +21,7 @@ from websockets.typing import Subprotocol
 from recsys_assets.ui.__main__ import taken
 from recsys_assets.ui.webserver import HOST
 from recsys_assets_tests.conftest import PROJECT
-from recsys_assets_tests.dagster_dev import REPOSITORY, free_port
+from recsys_assets_tests.dagster_dev import REPOSITORY, free_port, heed_interrupts
 from recsys_assets_tests.leftovers import Family, command, until
 
 TOKEN, PASSWORD = "open-sesame", "canary-of-the-database"  # noqa: S105 -- made up
@@ -74,7 +74,11 @@ def start(home: Path, dagster: int, mlflow: int) -> Started:
     }
     with (home / "terminal").open("wb") as terminal:
         process = subprocess.Popen(
-            [sys.executable, "-m", "recsys_assets.ui"], env=family.environment, stdout=terminal, stderr=terminal
+            [sys.executable, "-m", "recsys_assets.ui"],
+            env=family.environment,
+            stdout=terminal,
+            stderr=terminal,
+            preexec_fn=heed_interrupts,  # noqa: PLW1509 -- it takes no lock that a thread could hold
         )
     return Started(family, process, home, f"http://{HOST}:{dagster}", f"http://{HOST}:{mlflow}")
 
