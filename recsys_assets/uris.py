@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from urllib.parse import unquote
 
 HIDDEN = "***"
-_LEFT_OUT = "what was said here shows a part of an address that is secret, so it is left out"
+_LEFT_OUT = "what was said here shows a part of an address that stays hidden, so it is left out"
 _LONGEST = 300  # characters of what a library says: of a row that was sent, some say all of it
 # The variables that name places; further ones in profiles are paths.
 _PLACES = re.compile(r"MONGO_URI|RECSYS_\w+_URI|RECSYS_(LANDING|LAKE|SOURCE)|MLFLOW_TRACKING_URI")
