@@ -17,7 +17,7 @@ import yaml
 from recsys_assets.settings import STORE_VARIABLE
 
 Place = tuple[str | int, ...]  # the keys, and places in lists, that lead to a value
-LARGEST, DEEPEST, MOST = 1_000_000, 12, 50_000  # bytes, levels, values with those of aliases
+LARGEST, DEEPEST, MOST = 1_000_000, 12, 20_000  # bytes, levels, values with those of aliases
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^${}]*))?\}")
 _SECRET = re.compile(rf"{STORE_VARIABLE.pattern}|MLFLOW_TRACKING_URI")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's takes a tenth of the time
