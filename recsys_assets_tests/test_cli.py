@@ -21,7 +21,7 @@ from recsys_assets.partitions import stretches
 from recsys_assets_tests.conftest import PROJECT
 
 SMALL = ["--users", "60", "--items", "120", "--events", "3000", "--days", "8", "--seed", "7", "--to", "2026-06-30"]
-KEYS = ["asset", "profile", "bizdate", "path", "rows", "metrics", "manifest"]
+KEYS = ["asset", "profile", "bizdate", "path", "rows", "metrics", "manifest", "outdated"]
 
 
 @pytest.fixture(autouse=True)

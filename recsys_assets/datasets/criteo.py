@@ -47,14 +47,12 @@ def feed(profile: Profile, source: str | Path | None, first: dt.date | None, las
 def _file(source: str | Path | None) -> Path:
     if source is None:
         raise LandingError(f"criteo needs --source: the original {FILE}, or the folder that holds it")
-    path = Path(source).expanduser()
-    path = path / FILE if path.is_dir() else path
+    given = Path(source).expanduser()
+    path, where = (given / FILE, str(given / FILE)) if given.is_dir() else (given, shown(str(source)))
     if not path.is_file():
-        where = shown(str(source))
         raise LandingError(f"--source {where} does not exist: give Criteo's {FILE}, or the folder that holds it")
     with path.open("rb") as file:
         if file.read(8).startswith(_PACKED):
-            where = shown(str(source))
             raise LandingError(f"--source {where} is packed: unpack it (tar -xzf, gunzip, unzip) and give its {FILE}")
     return path
 
