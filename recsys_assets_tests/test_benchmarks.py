@@ -152,6 +152,14 @@ def test_an_environment_without_fuxictr_and_a_folder_without_movielens_are_named
         run("recall_ml1m.py", "--source", rank_samples)
 
 
+def test_mixed_reads(run: Runner) -> None:
+    assert re.search(r"mixed +0$", run("mixed_reads.py", "--seconds", 1), flags=re.MULTILINE)
+
+
+def test_durability(run: Runner) -> None:
+    assert "not synced" in run("durability.py", "--rounds", 1, "--days", 2, "--assets", "interactions", "users")
+
+
 def test_every_script_is_run_here() -> None:
     tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8"))) | {"final_fuxictr.py"}
     assert {*SCRIPTS} - {"fuxictr_side.py"} == tested  # that one is for another environment
