@@ -287,7 +287,7 @@ def test_dagsters_own_commands_work_as_typed(landed: Path, monkeypatch: pytest.M
     for typed, asset, day in [
         ("dagster asset materialize --select rank_widedeep", "rank_widedeep", "2026-06-30"),
         ("dagster asset materialize --select splits --partition 2026-06-28", "splits", "2026-06-28"),
-        ("dg launch --assets splits --partition 2026-06-27", "splits", "2026-06-27"),
+        ("dg launch --assets splits --partition 2026-06-29", "splits", "2026-06-29"),
         ("dg launch --assets items", "items", "2026-06-30"),
     ]:
         shutil.rmtree(lake.location(asset, day), ignore_errors=True)
