@@ -322,11 +322,11 @@ def test_rows_without_a_rating_leave_the_statistics_of_labels_as_they_are(log: L
 
 
 def test_where_no_item_has_a_term_there_is_nothing_to_count(log: Log, tmp_path: Path) -> None:
-    with connect() as connection:
+    with connect(tmp_path) as connection:
         empty = f"SELECT item_id, year, []::VARCHAR[] AS genres FROM '{log.items}'"
         connection.execute(f"COPY ({empty}) TO '{tmp_path}/empty.parquet' (FORMAT parquet)")
     bare = Log(log.profile, log.splits, log.users, tmp_path / "empty.parquet", log.rows)
-    with connect() as connection:
+    with connect(tmp_path) as connection:
         assert build_history(connection, bare.profile, bare.splits, bare.users, bare.items) == []
         query = sample_query(bare.profile, bare.users, bare.items, bare.factors / ROWS, "train")
         connection.execute(f"COPY ({query}) TO '{tmp_path}/train.parquet' (FORMAT parquet)")
