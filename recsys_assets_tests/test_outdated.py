@@ -136,7 +136,9 @@ def test_an_edited_manifest_counts_as_damaged(graph: Graph, field: str) -> None:
     content = json.loads(place.read_text())
     edited = {"metrics": {"validation_auc": 0.9999}, "rows": 7, "files": {}, "upstream": {}, "failed_checks": ["x"]}
     place.write_text(json.dumps(content | {field: edited.get(field, "0" * 64)}))
-    with pytest.raises(PartitionDamaged, match="does not fit its own fingerprint.*run `recsys materialize model --bizdate"):
+    with pytest.raises(
+        PartitionDamaged, match="does not fit its own fingerprint.*run `recsys materialize model --bizdate"
+    ):
         graph.lake.manifest("model", THIRD)
 
 
