@@ -1,7 +1,6 @@
 """A command that goes wrong ends with one line; a traceback that nobody expected is kept in a file."""
 
 import errno
-import os
 import re
 import signal
 import stat
@@ -21,7 +20,6 @@ from recsys_assets.manifest import PartitionMissing
 from recsys_assets_tests.dagster_dev import heed_interrupts
 
 ERRORS = {
-    "no room": (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x/y"), "No space left on device.*make room"),
     "no right": (
         PermissionError(errno.EACCES, "Permission denied", "/x"),
         "Permission denied.*give yourself the right",

@@ -263,6 +263,7 @@ def test_a_method_worse_than_chance_is_said_to_be_so_and_blocks_nothing(
 ) -> None:
     interactions, _ = world.asked()
     shutil.copytree(world.read("recall_samples").folder.parents[2], tmp_path / "lake")
+    (tmp_path / "lake" / "sample" / "dataset.json").unlink()  # it says where the landing folder is, from its own place
     monkeypatch.setenv("RECSYS_LAKE", str(tmp_path / "lake"))
     lake = Lake(str(tmp_path / "lake"), "sample")
     counts = interactions.item_counts.astype(np.float32)[:, None]

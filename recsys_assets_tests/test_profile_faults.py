@@ -136,7 +136,6 @@ FAULTS = [
     ("entries", "bounds:", "publishing: {entries: [a.b, c]}\nbounds:", 23, r"publishing.entries: \['a.b', 'c'\]: give two names"),
     ("tables of nothing", "  users: {user_id", "  users:\n  others: {user_id", 11, "tables.users: Input should be a valid dictionary"),
     ("a list of tables", "  users: {user_id", "  users: [a]\n  others: {user_id", 11, "tables.users: Input should be a valid dictionary"),
-    ("label without a column", "label: rating > 3", "label: 1 = 1", 13, "label: '1 = 1': it reads no column"),
     ("label of another column", "label: rating > 3", "label: stars > 3", 13, "label: 'stars > 3': it names a column that is not there: stars; there are user_id"),
     ("label that is a list", "label: rating > 3", "label: [rating]", 13, "label: Input should be a valid string"),
 ]  # fmt: skip

@@ -19,13 +19,13 @@ def outdated(place: Settings) -> Finding:
         newest = max((day for _, day in lake.partitions()), default=None)
         found = lake.outdated_of(newest) if newest else []
     except OtherDataset as error:
-        return Finding("partitions", "fix", str(error))
+        return Finding("freshness", "fix", str(error))
     except (ProfileError, LandingError, LakeUnavailable):
-        return Finding("partitions", "note", "unknown without a profile and a lake")
+        return Finding("freshness", "note", "unknown without a profile and a lake")
     if not newest:
-        return Finding("partitions", "ok", "nothing was built yet")
+        return Finding("freshness", "ok", "nothing was built yet")
     if found:
         names = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
         what = f"{names} of {newest} are outdated: what they were made from has changed"
-        return Finding("partitions", "fix", what, f"recsys refresh --bizdate {newest}")
-    return Finding("partitions", "ok", f"those of {newest}, the newest bizdate, are up to date")
+        return Finding("freshness", "fix", what, f"recsys refresh --bizdate {newest}")
+    return Finding("freshness", "ok", f"those of {newest}, the newest bizdate, are up to date")

@@ -41,8 +41,6 @@ def condition(text: str, columns: tuple[tuple[str, ColumnType], ...]) -> Express
     if found and dict(columns).get(found[1]) in ("int64", "float32"):
         return Expression(f'"{found[1]}" {found[2]} {found[3]}', frozenset({found[1]}))
     rule = parse(text, dict(columns))
-    if not rule.columns:
-        raise ExpressionError("it reads no column, so that all rows have one label")
     _refuse_types(rule.sql, columns)
     return Expression(f"TRY({rule.sql})", rule.columns)
 
