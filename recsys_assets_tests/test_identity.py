@@ -58,8 +58,9 @@ def test_a_landing_folder_that_moved_is_adopted_by_the_command_that_the_refusal_
 
 
 def test_one_more_column_is_named_and_adopted(home: Path) -> None:
-    describe_again(home, "gender: string,", "gender: string, city: {type: string, column: gender},")
-    with pytest.raises(OtherDataset, match="users.city is absent there and string gender here"):
+    describe_again(home, "gender: string,", "gender: string, city: string,")
+    put(load_profile(), "users/users.csv", "user_id,gender,age,city\n1,F,25,Ulm\n2,M,35,\n3,F,,Bonn\n")
+    with pytest.raises(OtherDataset, match="users.city is absent there and string city here"):
         Lake.of(str(home / "lake"), load_profile())
     assert recsys("adopt").exit_code == 0
     assert materialize(["users"], DAY).success

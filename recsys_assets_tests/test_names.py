@@ -48,7 +48,7 @@ def test_every_name_that_ingest_and_splits_make_is_reserved(built: tuple[Profile
 
 def test_every_name_that_the_features_make_is_reserved(built: tuple[Profile, Path]) -> None:
     profile, folder = built
-    own = {*profile.features.columns, *KEYS}
+    own = {*profile.features.columns, *KEYS, profile.oracle}
     files = [folder / ROWS for ROWS in ("train.parquet", "factors/data.parquet", "factors/users.parquet")]
     made = set.union(*map(columns, files), columns(folder / "factors" / ITEMS)) - own
     users, items = (folder / table / ROWS for table in ("users", "items"))
