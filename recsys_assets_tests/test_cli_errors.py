@@ -1,6 +1,7 @@
 """A command that goes wrong ends with one line; a traceback that nobody expected is kept in a file."""
 
 import errno
+import os
 import re
 import signal
 import stat
@@ -37,6 +38,13 @@ def failing(error: BaseException) -> Result:
         raise error
 
     return CliRunner().invoke(Commands("recsys", commands={"work": work}), ["work"])
+
+
+def test_a_full_disk_is_one_line_that_says_to_make_room() -> None:
+    result = failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x/y"))
+    (line,) = result.output.splitlines()
+    assert result.exit_code == 1
+    assert re.search("is full: .*make room.*No space left on device", line)
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator
 import click
 
 LOG = "recsys.log"
-_ADVICE = {
-    errno.ENOSPC: "make room on the disk, then run it again",
-    errno.EDQUOT: "make room on the disk, then run it again",
+_ADVICE = {  # a full disk is named by `written_to`
     errno.EACCES: "give yourself the right to, then run it again",
     errno.EROFS: "that disk takes no writes: set RECSYS_DATA to another one",
 }
