@@ -30,6 +30,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the automation come last: they correct days that the other tests of the platform read."""
+    items.sort(key=lambda item: item.path.name == "test_automation.py")
+
+
 @pytest.fixture(scope="session")
 def ml1m() -> Path:
     """Folder of the MovieLens 1M files."""

@@ -207,7 +207,6 @@ ATTACKS = [
     "rating",
     "action",
     "3",
-    "true",
     "NULL",
     "'rating > 3'",
     "rating >",
