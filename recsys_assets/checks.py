@@ -17,6 +17,7 @@ import duckdb
 from recsys_assets.datasets.duck import name, one
 from recsys_assets.io_managers import Output
 from recsys_assets.lake import Lake
+from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import describe_outdated
 from recsys_assets.partitions import bizdate
 
@@ -76,9 +77,9 @@ def lake_asset(
 
 def report_outdated(instance: dg.DagsterInstance, lake: Lake, changed: Iterable[str]) -> None:
     """Fail `up_to_date` of every partition that was made from one of the changed ones (`asset/bizdate`)."""
-    names = sorted(changed)
-    for made in lake.dependents(names) if names else []:
-        because = describe_outdated(made, lake.outdated(made))
+    names, lineage = sorted(changed), Lineage(lake)
+    for made in lineage.dependents(names) if names else []:
+        because = describe_outdated(made, lineage.outdated(made))
         instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(
                 asset_key=dg.AssetKey(made.asset),

@@ -18,6 +18,7 @@ from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.landing import land
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import Lake
+from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.settings import settings
 
@@ -54,7 +55,7 @@ def _demonstrate(console: Console) -> None:
     profile = load_profile("sample")
     day, lake = _landed(profile), Lake.of(settings().lake, profile)
     wanted = sorted(key.to_user_string() for key in select("*"))
-    outdated = lake.outdated_of(day)
+    outdated = Lineage(lake).outdated_of(day)
     if missing := [name for name in wanted if name in outdated or not _is_there(lake, name, day)]:
         console.print(f"{len(missing)} assets to build for {day}", highlight=False)
         materialize(",".join(f"{name}+" for name in missing), day)  # and what was made of an older one

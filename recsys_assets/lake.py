@@ -24,7 +24,8 @@ from recsys_assets.datasets.disk import Place, own_folder, private_folder, sync,
 from recsys_assets.datasets.folders import clear_leftovers, file_hash, identity, move_in, new_folder, replacing
 from recsys_assets.datasets.identity import Identity, OtherDataset, check_same, identify, mark
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.manifest import DAILY, MANIFEST, Draft, Manifest, Partition, PartitionDamaged, PartitionMissing
+from recsys_assets.lineage import Lineage
+from recsys_assets.manifest import MANIFEST, Draft, Manifest, Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.uris import naming, shown
 
 DATASET = "dataset.json"
@@ -199,66 +200,20 @@ class Lake:
         return not self.changed({manifest.name: manifest.fingerprint})
 
     def outdated(self, manifest: Manifest) -> list[str]:
-        """Inputs, direct or not, that are no longer those that the partition was made from: `asset/bizdate`, in order.
-
-        They were materialized again, removed or damaged since, or are days of events that came later. What lies
-        behind such an input is not looked at.
-        """
-        found = self._later_days(manifest)
-        seen: set[tuple[str, str]] = set()
-        due = set(manifest.inputs.items())
-        while due := due - seen:
-            seen |= due
-            current = self._manifests(name for name, _ in due)
-            changed = {name for name, expected in due if name not in current or current[name].fingerprint != expected}
-            unchanged = [current[name] for name, _ in due if name not in changed]
-            found = found.union(changed, *map(self._later_days, unchanged))
-            due = {entry for each in unchanged for entry in each.inputs.items()}
-        return sorted(found)
-
-    def outdated_of(self, bizdate: str) -> list[str]:
-        """Assets whose partition of a bizdate is outdated, by name."""
-        made = self._manifests(f"{asset}/{bizdate}" for asset in self.assets())
-        now = made | self._manifests({name for each in made.values() for name in each.inputs} - made.keys())
-
-        def is_outdated(manifest: Manifest) -> bool:
-            inputs = manifest.inputs.items()
-            changed = any(name not in now or now[name].fingerprint != before for name, before in inputs)
-            return changed or bool(self._later_days(manifest))
-
-        found = {name for name, each in made.items() if is_outdated(each)}
-        while more := {name for name, each in made.items() if found & each.inputs.keys()} - found:
-            found |= more
-        return sorted(made[name].asset for name in found)
-
-    def _later_days(self, manifest: Manifest) -> set[str]:
-        """Days of events up to the partition's own that came into the lake after it was made."""
-        days_now = {f"{asset}/{day}" for asset in manifest.histories for day in self.bizdates(asset)}
-        return {name for name in days_now - manifest.upstream.keys() if manifest.reads(name)}
+        """Inputs, direct or not, that changed since the partition was made (`Lineage.outdated`)."""
+        return Lineage(self).outdated(manifest)
 
     def fingerprints(self, asset: str, bizdates: Iterable[str]) -> dict[str, str]:
         """Fingerprints of the asset's partitions that are there, by `asset/bizdate`."""
-        found = self._manifests(f"{asset}/{day}" for day in bizdates)
+        found = self.manifests(f"{asset}/{day}" for day in bizdates)
         return {name: manifest.fingerprint for name, manifest in found.items()}
 
     def changed(self, upstream: Mapping[str, str]) -> list[str]:
         """Names of partitions whose fingerprint is not the given one any more."""
-        now = self._manifests(upstream)
+        now = self.manifests(upstream)
         return [name for name, before in upstream.items() if name not in now or now[name].fingerprint != before]
 
-    def dependents(self, changed: Iterable[str]) -> list[Manifest]:
-        """Manifests of all partitions that were made from one of the named ones, directly or not, ordered by name."""
-        names = set(changed)
-        states = [asset for asset in self.assets() if asset not in DAILY]
-        made = self._manifests(f"{asset}/{day}" for asset in states for day in self.bizdates(asset))
-        found: dict[str, Manifest] = {}
-        while names:
-            readers = {name: each for name, each in made.items() if any(map(each.reads, names))}
-            names = readers.keys() - found.keys()
-            found |= readers
-        return [found[name] for name in sorted(found)]
-
-    def _manifests(self, names: Iterable[str]) -> dict[str, Manifest]:
+    def manifests(self, names: Iterable[str]) -> dict[str, Manifest]:
         """Manifests by `asset/bizdate`, read together; what is missing or damaged is left out."""
         wanted = {name: name.partition("/") for name in names}
         paths = [f"{self._place(asset, bizdate)}/{MANIFEST}" for asset, _, bizdate in wanted.values()]

@@ -13,12 +13,12 @@ from dagster._core.events import RunFailureReason
 from dagster._core.execution.retries import auto_reexecution_should_retry_run
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
+from recsys_assets.assets.ingest import has_new_files
 from recsys_assets.assets.publish import lacking
-from recsys_assets.datasets.landing import fingerprint, hashes, landed_bizdates, newest_change
+from recsys_assets.datasets.landing import fingerprint, landed_bizdates, newest_change
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.jobs import PRIORITY, TURN, champion, everything, in_turn, ingest
 from recsys_assets.lake import Lake
-from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.partitions import span_tags, stretches
 from recsys_assets.resources import Dataset, LakeStore
 
@@ -130,20 +130,12 @@ def _look(
         if when <= seen.until and day not in seen.asked:
             continue
         content, last = fingerprint(profile, day), seen.asked.get(day)
-        if _is_made_of(lake, day, hashes(profile, day), first=not seen.until):
+        if not has_new_files(profile, lake, "interactions", day):
             if last == content:
                 del asked[day]
         elif last != content:
             news[day] = asked[day] = content
     return news, asked
-
-
-def _is_made_of(lake: Lake, day: str, landed: Mapping[str, str], *, first: bool) -> bool:
-    """Whether `interactions` of the day was made of these files; one that does not say is, on a first tick."""
-    try:
-        return bool(lake.manifest("interactions", day).config.get("landed", landed if first else None) == landed)
-    except (PartitionMissing, PartitionDamaged):
-        return False
 
 
 def _due(instance: dg.DagsterInstance, waiting: Sequence[str], newest: str) -> Sequence[str]:

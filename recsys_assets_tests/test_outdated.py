@@ -16,6 +16,7 @@ from recsys_assets.cli import main
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.lake import Lake
+from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import MANIFEST, PartitionDamaged, fingerprint_of
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.in_process import failures, materialize
@@ -64,7 +65,7 @@ def test_a_corrected_day_makes_everything_outdated_that_was_made_from_it(graph: 
     graph.write("interactions", FIRST, text="corrected")
     changed = [f"interactions/{FIRST}"]
     assert [graph.outdated(asset) for asset in ("splits", "features", "model")] == [changed] * 3
-    found = [made.name for made in graph.lake.dependents(changed)]
+    found = [made.name for made in Lineage(graph.lake).dependents(changed)]
     assert found == [f"features/{THIRD}", f"model/{THIRD}", f"splits/{THIRD}"]
     partition = graph.lake.read("model", THIRD)
     assert not graph.lake.is_current(partition)
@@ -73,7 +74,7 @@ def test_a_corrected_day_makes_everything_outdated_that_was_made_from_it(graph: 
 def test_a_day_that_lands_late_makes_later_days_outdated(graph: Graph) -> None:
     graph.write("interactions", "2026-01-04")
     assert graph.outdated("model") == ["interactions/2026-01-04"]
-    assert [made.asset for made in graph.lake.dependents(["interactions/2026-01-04"])] == [
+    assert [made.asset for made in Lineage(graph.lake).dependents(["interactions/2026-01-04"])] == [
         "features",
         "model",
         "splits",
@@ -127,7 +128,7 @@ def test_after_any_rebuilds_exactly_what_has_an_older_ancestor_is_outdated(graph
 
         for each in needs:
             assert bool(graph.outdated(each.split("/")[0])) == old(each), (step, each)
-        assert graph.lake.outdated_of(THIRD) == sorted(each.split("/")[0] for each in needs if old(each))
+        assert Lineage(graph.lake).outdated_of(THIRD) == sorted(each.split("/")[0] for each in needs if old(each))
 
 
 @pytest.mark.parametrize("field", ["metrics", "rows", "files", "upstream", "failed_checks", "fingerprint"])
@@ -207,7 +208,7 @@ def test_refresh_ingests_what_changed_and_builds_what_is_outdated(
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     refresh()
-    assert lake.outdated_of(last) == []
+    assert Lineage(lake).outdated_of(last) == []
     assert lake.manifest("recall_samples", last).rows == (before or 0) - 1
     assert f"shop {last} is up to date" in refresh()
 

@@ -22,6 +22,7 @@ import psutil
 import pyarrow.parquet as pq
 
 from recsys_assets.lake import Lake
+from recsys_assets.lineage import Lineage
 from recsys_assets.stores.embedded import serving
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.dagster_dev import ENDED, free_port
@@ -162,11 +163,11 @@ def added(week: Week) -> None:
 def corrected(week: Week) -> None:
     """An earlier day is corrected: the newest one is outdated until it is built again, and stays live throughout."""
     correct(week, CORRECTED)
-    week.until("the newest day is outdated", lambda: "splits" in week.lake.outdated_of(ADDED))
+    week.until("the newest day is outdated", lambda: "splits" in Lineage(week.lake).outdated_of(ADDED))
     shown = week.recsys("show", "splits", "--bizdate", ADDED)
     assert f"recsys refresh --bizdate {ADDED}" in shown, shown
     assert f"recsys refresh --bizdate {ADDED}" in week.recsys("doctor", fails=True)
-    week.until("the newest day is up to date", lambda: not week.lake.outdated_of(ADDED))
+    week.until("the newest day is up to date", lambda: not Lineage(week.lake).outdated_of(ADDED))
     week.until(f"{CORRECTED} was built too", lambda: "mongo_release" in built(week, CORRECTED) and week.quiet())
     assert week.live() == ADDED
 
@@ -200,7 +201,7 @@ def killed(week: Week) -> None:
     week.until(f"{LAST} is live", lambda: week.live() == LAST)
     week.until("all runs have ended", week.quiet)
     assert "daemon was killed by SIGKILL" in (week.home / "terminal").read_text(encoding="utf-8")
-    assert not week.lake.outdated_of(LAST)
+    assert not Lineage(week.lake).outdated_of(LAST)
 
 
 def rolled_back(week: Week) -> None:

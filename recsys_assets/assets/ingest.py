@@ -24,6 +24,8 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.tables import LandedFileError
 from recsys_assets.io_managers import Output, writing
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.resources import Dataset, LakeStore
 
 NOT_NULL = "no key column is null"
@@ -189,3 +191,12 @@ def _report(context: dg.AssetExecutionContext, done: dict[str, Output]) -> None:
 def _some_failed(failed: dict[str, Exception], days: int) -> LandedFileError:
     first = "; ".join(f"{day}: {error}" for day, error in list(failed.items())[:5])
     return LandedFileError(f"{len(failed)} of {days} days could not be ingested, the others were. {first}")
+
+
+def has_new_files(profile: Profile, lake: Lake, table: TableName, bizdate: str) -> bool:
+    """Whether an ingested table is missing or damaged, or was made from other landing files than there are now."""
+    try:
+        made_from = lake.manifest(table, bizdate).config.get("landed")
+    except (PartitionMissing, PartitionDamaged):
+        return True
+    return bool(made_from != landed_content(profile, table, bizdate))

@@ -12,12 +12,13 @@ def outdated(place: Settings) -> Finding:
     from recsys_assets.datasets.identity import OtherDataset
     from recsys_assets.datasets.profile import ProfileError, load_profile
     from recsys_assets.lake import Lake, LakeUnavailable
+    from recsys_assets.lineage import Lineage
 
     try:
         profile = load_profile(place=place)
         lake = Lake.of(place.lake, profile)
         newest = max((day for _, day in lake.partitions()), default=None)
-        found = lake.outdated_of(newest) if newest else []
+        found = Lineage(lake).outdated_of(newest) if newest else []
     except OtherDataset as error:
         return Finding("freshness", "fix", str(error))
     except (ProfileError, LandingError, LakeUnavailable):

@@ -1,7 +1,7 @@
 """`recsys refresh`: rebuild what is outdated, so that a bizdate holds the events as they are now."""
 
 import datetime as dt
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +10,6 @@ from recsys_assets.cli.days import Day
 if TYPE_CHECKING:
     from recsys_assets.cli.running import Run
     from recsys_assets.datasets.profile import Profile
-    from recsys_assets.datasets.profile_parts import TableName
     from recsys_assets.lake import Lake
 
 
@@ -40,6 +39,7 @@ def refresh(day: dt.date | None) -> None:
 
 def ingestion(profile: "Profile", lake: "Lake", bizdate: str) -> "list[Run]":
     """Runs that ingest the landed days up to the bizdate that are missing, damaged or of other landing files."""
+    from recsys_assets.assets.ingest import has_new_files
     from recsys_assets.cli.days import complete_bizdates
     from recsys_assets.cli.running import DAILY, Run
     from recsys_assets.partitions import stretches
@@ -54,25 +54,15 @@ def outdated_assets(profile: "Profile", lake: "Lake", bizdate: str) -> list[str]
 
     What was never built for the bizdate and nothing needs stays unbuilt, and so does a search of hyper-parameters.
     """
+    from recsys_assets.assets.ingest import has_new_files
     from recsys_assets.cli.selection import ancestors, descendants, select
     from recsys_assets.datasets.profile import KEYS
+    from recsys_assets.lineage import Lineage
 
     daily = {key.to_user_string() for key in select("*")}
     there = {asset for asset, day in lake.partitions() if day == bizdate} & daily
-    changed = {asset for asset in there & KEYS.keys() if has_new_files(profile, lake, asset, bizdate)}
-    changed |= there & set(lake.outdated_of(bizdate))
+    changed: set[str] = {table for table in KEYS if table in there and has_new_files(profile, lake, table, bizdate)}
+    changed |= there & set(Lineage(lake).outdated_of(bizdate))
     changed |= {asset for asset in there if not lake.fingerprints(asset, [bizdate])}  # their manifests are damaged
     again = changed | (descendants(changed) & there)
     return sorted(again | ((ancestors(again) & daily) - there))
-
-
-def has_new_files(profile: "Profile", lake: "Lake", table: str, bizdate: str) -> bool:
-    """Whether an ingested table is missing, or was made from other landing files than there are now."""
-    from recsys_assets.datasets.ingest import landed_content
-    from recsys_assets.manifest import PartitionDamaged, PartitionMissing
-
-    try:
-        made_from = lake.manifest(table, bizdate).config.get("landed")
-    except (PartitionMissing, PartitionDamaged):
-        return True
-    return bool(made_from != landed_content(profile, cast("TableName", table), bizdate))

@@ -1,0 +1,84 @@
+"""Lineage: which partitions were made from which, and which are outdated because something behind them changed."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from recsys_assets.manifest import DAILY, Manifest
+
+if TYPE_CHECKING:
+    from recsys_assets.lake import Lake
+
+
+class Lineage:
+    """One look at the manifests of a lake, each of which is read once: after a change, take a new look."""
+
+    def __init__(self, lake: "Lake") -> None:
+        self._lake = lake
+        self._manifests: dict[str, Manifest] = {}
+        self._looked_for: set[str] = set()
+        self._days: dict[str, list[str]] = {}
+        self._split: dict[str, tuple[set[str], set[str]]] = {}
+
+    def outdated(self, manifest: Manifest) -> list[str]:
+        """Inputs, direct or not, that are no longer those that the partition was made from: `asset/bizdate`, in order.
+
+        They were materialized again, removed or damaged since, or are days of events that came later. The inputs of
+        a changed input are not looked at.
+        """
+        found, unchanged = self._inputs(manifest)
+        seen, due = set[str](), unchanged
+        while due:
+            seen |= due
+            self._read({name for each in due for name in self._manifests[each].inputs})
+            behind = [self._behind(name) for name in due]
+            found = found.union(*(changed for changed, _ in behind))
+            due = set[str]().union(*(unchanged for _, unchanged in behind)) - seen
+        return sorted(found)
+
+    def outdated_of(self, bizdate: str) -> list[str]:
+        """Assets whose partition of a bizdate is outdated, by name."""
+        names = [f"{asset}/{bizdate}" for asset in self._lake.assets()]
+        self._read(names)
+        there = [self._manifests[name] for name in names if name in self._manifests]
+        return [manifest.asset for manifest in there if self.outdated(manifest)]
+
+    def dependents(self, changed: Iterable[str]) -> list[Manifest]:
+        """Manifests of all partitions that were made from one of the named ones, directly or not, ordered by name."""
+        states = [asset for asset in self._lake.assets() if asset not in DAILY]
+        self._read(f"{asset}/{day}" for asset in states for day in self._lake.bizdates(asset))
+        names, found = set(changed), dict[str, Manifest]()
+        while names:
+            readers = {name: each for name, each in self._manifests.items() if any(map(each.reads, names))}
+            names = readers.keys() - found.keys()
+            found |= readers
+        return [found[name] for name in sorted(found)]
+
+    def _read(self, names: Iterable[str]) -> None:
+        """Read the manifests that were not read yet; those that are missing or damaged stay unknown."""
+        new = set(names) - self._looked_for
+        self._looked_for |= new
+        self._manifests |= self._lake.manifests(sorted(new))
+
+    def _behind(self, name: str) -> tuple[set[str], set[str]]:
+        """What `_inputs` says of a partition of the lake, computed once."""
+        if name not in self._split:
+            self._split[name] = self._inputs(self._manifests[name])
+        return self._split[name]
+
+    def _inputs(self, manifest: Manifest) -> tuple[set[str], set[str]]:
+        """Names of a partition's direct inputs: those that changed after it was made, and those that did not.
+
+        Days of events up to its own that came later count as changed.
+        """
+        inputs = manifest.inputs
+        self._read(inputs)
+        now = {name: self._manifests[name].fingerprint for name in inputs if name in self._manifests}
+        unchanged = {name for name, expected in inputs.items() if now.get(name) == expected}
+        days = {f"{asset}/{day}" for asset in manifest.histories for day in self._bizdates(asset)}
+        later = {name for name in days - manifest.upstream.keys() if manifest.reads(name)}
+        return (inputs.keys() - unchanged) | later, unchanged
+
+    def _bizdates(self, asset: str) -> list[str]:
+        if asset not in self._days:
+            self._days[asset] = self._lake.bizdates(asset)
+        return self._days[asset]
