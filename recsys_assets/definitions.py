@@ -11,6 +11,7 @@ import dagster as dg
 from recsys_assets.assets import assets_of
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.profile import load_profile
+from recsys_assets.executor import step_executor
 from recsys_assets.io_managers import LakeIOManager
 from recsys_assets.jobs import champion, everything, ingest
 from recsys_assets.processes import end_with_parent
@@ -18,12 +19,6 @@ from recsys_assets.resources import resources
 from recsys_assets.schedules import daily_schedule
 from recsys_assets.sensors import champion_sensor, new_data_sensor
 from recsys_assets.uris import guard_logs
-
-# Two steps at a time: each may hold a few GB, and training uses all cores by itself.
-PRELOADED = ["recsys_assets.step_processes", "recsys_assets.definitions"]
-EXECUTOR = dg.multiprocess_executor.configured(
-    {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": PRELOADED}}}
-)
 
 
 def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -35,7 +30,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
         schedules=[daily_schedule],
         sensors=[new_data_sensor, champion_sensor],
         resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])},
-        executor=EXECUTOR,
+        executor=step_executor,
     )
 
 

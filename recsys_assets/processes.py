@@ -55,6 +55,8 @@ def _watch(pid: int, group: bool) -> None:
 def main() -> None:
     """Run the module that the command line names."""
     pid, module, *arguments = sys.argv[1:]
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a parent that ignores signals hands that on
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     end_with(int(pid), group=True)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

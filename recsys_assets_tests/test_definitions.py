@@ -7,6 +7,7 @@ and read the difference before it is committed.
 import os
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +15,7 @@ import pytest
 
 from recsys_assets.assets import GROUPS
 from recsys_assets.definitions import defs
+from recsys_assets.executor import LIBRARIES, shared_libraries
 from recsys_assets.jobs import ON_DEMAND
 from recsys_assets.partitions import bizdate
 from recsys_assets_tests.conftest import PROJECT
@@ -87,6 +89,16 @@ def test_the_graph_is_the_one_in_the_snapshot() -> None:
     assert graph_text() == SNAPSHOT.read_text(encoding="utf-8"), (
         "the graph changed: if that was the intention, renew the snapshot as this file's first lines say"
     )
+
+
+def test_a_run_loads_once_what_several_of_its_assets_import_and_nothing_else() -> None:
+    repository = defs.get_repository_def()
+    assert shared_libraries(repository.get_job("everything")) == sorted({*chain(*LIBRARIES.values())})
+    assert shared_libraries(repository.get_job("ingest")) == []
+    embeddings = [dg.AssetKey(f"emb_dssm_{side}") for side in ("user", "item")]
+    job = repository.get_job("everything")
+    assert shared_libraries(job.get_subset(asset_selection=set(embeddings))) == ["torch"]
+    assert shared_libraries(job.get_subset(asset_selection=set(embeddings[:1]))) == []
 
 
 def test_loading_everything_warns_of_nothing() -> None:

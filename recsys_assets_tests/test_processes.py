@@ -22,13 +22,13 @@ time.sleep(600)
 SLEEPING = """
 import time
 import dagster as dg
-from recsys_assets.definitions import EXECUTOR
+from recsys_assets.executor import step_executor
 
 @dg.asset
 def sleeper() -> None:
     time.sleep(600)
 
-defs = dg.Definitions(assets=[sleeper], executor=EXECUTOR)
+defs = dg.Definitions(assets=[sleeper], executor=step_executor)
 """
 
 

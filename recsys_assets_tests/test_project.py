@@ -18,6 +18,7 @@ FLOORS = {
         "datasets",
         "metrics",
         "lake",
+        "lineage",
         "manifest",
         "remote",
         "settings",
@@ -39,8 +40,9 @@ FLOORS = {
         "tracking",
         "io_managers",
         "instance",
+        "executor",
     ],
-    5: ["definitions", "cli", "serving", "demo", "tzrec", "ui"],
+    5: ["definitions", "step_imports", "cli", "demo", "tzrec", "ui"],
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from recsys_assets.ui import supervisor
@@ -55,8 +56,9 @@ def test_a_server_that_ran_for_a_while_is_started_again_with_a_note(
     monkeypatch.setattr(supervisor, "STEADY", 0.0)
     supervised.start(CLOCK)
     first = supervised.running[0].process
+    assert until(lambda: psutil.Process(first.pid).net_connections())  # it has started, and so heeds signals
     first.send_signal(signal.SIGTERM)
-    first.wait()
+    first.wait(timeout=30)
     supervised.look_after()
     assert supervised.running[0].process.pid != first.pid
     assert supervised.running[0].process.poll() is None

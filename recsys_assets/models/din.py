@@ -34,7 +34,7 @@ class Attention(nn.Module):
         """Of queries (N, width), vectors (N, L, width), and which of them are there (N, L)."""
         scores = torch.einsum("nlw,nw->nl", vectors, self.closeness(query))
         scores = torch.where(there, scores, float("-inf"))
-        weights = torch.cat([scores, self.nothing.expand(len(query), 1)], 1).softmax(1)[:, :-1]
+        weights = torch.cat([scores, self.nothing.expand(query.shape[0], 1)], 1).softmax(1)[:, :-1]
         mean = torch.einsum("nl,nlw->nw", weights, vectors)
         return torch.cat([mean, mean * query], 1)
 

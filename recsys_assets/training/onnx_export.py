@@ -10,7 +10,7 @@ feature. Inputs, for a batch of N:
 Output of a ranking model: `score`, (N,) probability of a positive.
 """
 
-import logging
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,24 +83,25 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 def network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelProto:
     """The module on `indices`, and `numeric` if any, its output named `given`, without any trace of this machine."""
     rows = 2  # torch takes an example of one row for a constant
-    example = {"indices": torch.zeros(rows, schema.index_columns, dtype=torch.int64)}
+    first = [schema.first_row[feature.name] for feature in schema.indexed for _ in range(feature.length)]
+    example = {"indices": torch.tensor([first] * rows, dtype=torch.int64).clamp(max=schema.index_rows - 1)}
     if schema.floats:
         example["numeric"] = torch.zeros(rows, schema.floats)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision is not installed
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
+    # The newer exporter (dynamo=True) takes 9 s for Wide & Deep on 38 features where this one takes 0.4 s.
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that the other one is newer
+        file = Path(folder) / "network.onnx"
+        torch.onnx.export(
             module.eval(),
             tuple(example.values()),
+            file,
             input_names=list(example),
             output_names=[given],
-            dynamo=True,
-            dynamic_shapes=tuple({0: "batch"} for _ in example),
+            dynamo=False,
+            dynamic_axes={name: {0: "batch"} for name in (*example, given)},
             opset_version=OPSET,
-            external_data=False,
-            verbose=False,
         )
-    made: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]
+        made = onnx.load(file)
     for part in (made, made.graph, *made.graph.node, *made.graph.value_info, *made.graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")

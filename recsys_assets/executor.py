@@ -1,0 +1,46 @@
+"""The executor: two steps at a time, each in a process that is forked from one which has loaded what they import."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import dagster as dg
+
+# Two steps at a time: each may hold a few GB, and training uses all cores by itself.
+CONCURRENT = 2
+# What the assets of a kind import, and what that takes on one core: torch 1.9 s, LightGBM with scikit-learn 1.3 s,
+# MLflow 1.3 s, matplotlib 0.6 s. onnxruntime is not among them: it starts a thread, which a fork would lose.
+LIBRARIES = {
+    "lightgbm": ["lightgbm"],
+    "markdown": ["matplotlib.pyplot"],
+    "mlflow": ["mlflow", "matplotlib.pyplot"],
+    "numpy": ["matplotlib.pyplot"],
+    "onnx": ["torch", "lightgbm", "onnx"],
+    "pytorch": ["torch"],
+}
+
+
+@dg.executor(name="multiprocess", requirements=dg.multiple_process_executor_requirements())
+def step_executor(context: dg.InitExecutorContext) -> dg.Executor:
+    """Dagster's multiprocess executor with a fork server that fits the assets of the run."""
+    preloaded = [
+        "recsys_assets.step_processes",
+        "recsys_assets.step_imports",
+        *shared_libraries(context.job.get_definition()),
+    ]
+    config = {
+        "max_concurrent": CONCURRENT,
+        "start_method": {"forkserver": {"preload_modules": preloaded}},
+        "retries": {"enabled": {}},
+    }
+    create: Callable[[dg.InitExecutorContext], dg.Executor] = dg.multiprocess_executor.executor_creation_fn  # type: ignore[assignment]
+    return create(context._replace(executor_config=config))
+
+
+def shared_libraries(job: dg.JobDefinition) -> list[str]:
+    """Libraries that at least two of the job's assets import: loaded once, not once for each."""
+    layer = job.asset_layer
+    imports = [
+        {name for kind in layer.get(key).kinds for name in LIBRARIES.get(kind, [])} for key in layer.selected_asset_keys
+    ]
+    count = Counter(name for names in imports for name in names)
+    return sorted(name for name, assets in count.items() if assets > 1)
