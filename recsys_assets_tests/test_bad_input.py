@@ -155,7 +155,7 @@ FILES_THAT_FAIL: list[tuple[str, str, str | bytes | pd.DataFrame | None, type[Ex
     ("milliseconds", PARQUET, frame(*GOOD).assign(timestamp=lambda f: f.timestamp * 1000), LandedFileError, "'timestamp' looks like milliseconds since 1970: write seconds"),
     ("nanoseconds in csv", CSV, csv(*(line + "0" * 9 for line in LINES)), LandedFileError, "'timestamp' looks like nanoseconds since 1970: write seconds"),
     ("days", PARQUET, frame(*GOOD).assign(timestamp=lambda f: f.timestamp // 86_400), LandedFileError, "'timestamp' looks like days since 1970: write seconds"),
-    ("ids that doubles round", PARQUET, frame(*GOOD, (1e18, 10, 4.0, T)), LandedFileError, r"column 'user_id' holds integers as double, which rounds those of the size of 1e\+18"),
+    ("ids that doubles round", PARQUET, frame(*GOOD, (1e18, 10, 4.0, T)), LandedFileError, r"column 'user_id' holds integers as double, which rounds integers as large as 1e\+18"),
     ("ids as whole floats in csv", CSV, csv(*(f"{u}.0,{i},{r},{t}" for u, i, r, t in GOOD)), LandedFileError, r"'user_id' is not of type int64 in any row \(it holds '1.0'\): write digits"),
     ("day not landed", "interactions/bizdate=2026-01-04/events.csv", WHOLE, NotLanded, f"{DAY} has not landed: put its events under .*bizdate={DAY}"),
     ("only an unfinished file", f"interactions/bizdate={DAY}/.events.csv", WHOLE, NotLanded, f"{DAY} has not landed"),

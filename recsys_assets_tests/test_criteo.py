@@ -243,7 +243,7 @@ REFUSED = [
     ("no columns", "  interactions:", "  users: {}\n  gone:", "tables.gone"),
     ("split by user", "strategy: by_day", "strategy: per_user_tail", "split.strategy per_user_tail needs tables.users and tables"),
     ("rating", "label: clicked", "rating: I1\nlabel: clicked", "rating needs tables.users and tables.items"),
-    ("the label as a feature", "&dense [I1", "&dense [clicked, I1", "'clicked' is what the label is made of"),
+    ("the label as a feature", "&dense [I1", "&dense [clicked, I1", "'clicked' is part of the label"),
     ("feature that is none", "[C1,", "[C0, C1,", "features.categorical.0: 'C0' is not a column of interactions"),
     ("logarithm of text", "log: *dense", "log: [C1]", "features.log: 'C1' is not among features.numeric"),
 ]  # fmt: skip

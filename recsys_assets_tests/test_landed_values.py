@@ -152,9 +152,9 @@ def test_a_parquet_column_is_read_as_the_declared_type(
 
 
 REFUSED: list[tuple[str, str, pa.Array, str]] = [
-    ("ids that a double rounds", "int64", pa.array([1.0, 2.0**53]), "holds integers as double, which rounds those of the size of 9007199254740992: write it as int64 or text"),
-    ("ids that a float rounds", "int64", pa.array([-(2.0**24)], pa.float32()), "holds integers as float, .* of the size of 16777216"),
-    ("ids that half a float rounds", "int64", pa.array([2048.0], pa.float16()), "holds integers as halffloat, .* of the size of 2048"),
+    ("ids that a double rounds", "int64", pa.array([1.0, 2.0**53]), "holds integers as double, which rounds integers as large as 9007199254740992: write it as int64 or text"),
+    ("ids that a float rounds", "int64", pa.array([-(2.0**24)], pa.float32()), "holds integers as float, .* as large as 16777216"),
+    ("ids that half a float rounds", "int64", pa.array([2048.0], pa.float16()), "holds integers as halffloat, .* as large as 2048"),
     ("times that a float rounds", "timestamp", pa.array([float(T)], pa.float32()), "holds integers as float"),
     ("truth where numbers belong", "int64", pa.array([True]), "is bool, where the profile says int64: write digits"),
     ("truth where floats belong", "float32", pa.array([True]), "is bool, where the profile says float32"),

@@ -205,7 +205,7 @@ def test_events_in_no_days_folder_are_an_error(shop: Profile) -> None:
     put(shop, PARQUET, frame(*GOOD))
     put(shop, "interactions/all.csv", WHOLE)
     with pytest.raises(
-        LandingError, match=r"interactions/all.csv lies in no day's folder: move it to .*bizdate=YYYY-MM-DD"
+        LandingError, match=r"interactions/all.csv is not in a day's folder: move it to .*bizdate=YYYY-MM-DD"
     ):
         landed_bizdates(shop)
 

@@ -1,7 +1,7 @@
-"""Archives that someone else made: nothing in one may fill the memory, or lie outside it.
+"""Safe reading of archives from outside: no member may fill the memory, or have a path that leads out of the archive.
 
-A zip of 4 MB can hold 4 GB of one byte. So a member is read in pieces up to a bound, which is far above any real data
-set of this project: text and tables pack to a tenth, seldom to a fiftieth.
+A zip of 4 MB can hold 4 GB of one repeated byte. A member is therefore read in pieces up to a bound, which is far above
+any real data set of this project: text and tables compress to a tenth of their size, seldom to a fiftieth.
 """
 
 import stat
@@ -13,16 +13,16 @@ from typing import IO
 from recsys_assets.datasets.feed import LandingError
 
 LARGEST = 2**30  # bytes that a member may unpack to
-RATIO = 100  # how many times its packed size; smaller members than `SMALL` may have any
+RATIO = 100  # a member may unpack to this many times its packed size, and up to `SMALL` in any case
 SMALL = 2**20
 PIECE = 2**20
 
 
 def open_zip(path: Path) -> zipfile.Path:
-    """The root of a zip whose members all lie inside it.
+    """The root of a zip whose members are all inside it.
 
     Raises:
-        LandingError: it is no zip, or a member has a path that leads out of it or is a link.
+        LandingError: it is not a zip, or a member is a link or has a path that leads out of it.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -33,7 +33,7 @@ def open_zip(path: Path) -> zipfile.Path:
         if name.is_absolute() or ".." in name.parts or stat.S_ISLNK(member.external_attr >> 16):
             archive.close()
             raise LandingError(
-                f"{path} has a member that does not lie inside it, {member.filename!r}: get the zip again"
+                f"{path} has a member that is a link or leads out of it, {member.filename!r}: get the zip again"
             )
     return zipfile.Path(archive)
 
@@ -55,15 +55,15 @@ def read(member: zipfile.Path) -> bytes:
 
 
 def read_bounded(stream: IO[bytes], packed: int, name: str) -> bytes:
-    """All of an unpacking stream.
+    """Read a stream of unpacked bytes to its end.
 
     Args:
         stream: gives unpacked bytes.
-        packed: the size of what it unpacks.
+        packed: the packed size of the content.
         name: for the message.
 
     Raises:
-        LandingError: more comes out than `LARGEST` or `RATIO` allow; no more than that is ever held.
+        LandingError: more comes out than `LARGEST` or `RATIO` allow; no more than that is ever held in memory.
     """
     content = bytearray()
     while piece := stream.read(PIECE):
@@ -79,6 +79,6 @@ def _bound(packed: int) -> int:
 
 def _too_large(name: str, packed: int) -> LandingError:
     return LandingError(
-        f"{name} is packed into {packed:,} bytes and unpacks to more than {_bound(packed):,}, the most that is read "
-        f"({RATIO} times its size, {LARGEST / 2**30:.0f} GiB): unpack it yourself, and land what it holds"
+        f"{name} is packed into {packed:,} bytes and unpacks to more than {_bound(packed):,}, the limit "
+        f"({RATIO} times its size, {LARGEST / 2**30:.0f} GiB): unpack it yourself, and land its content"
     )

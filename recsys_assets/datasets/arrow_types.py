@@ -1,4 +1,4 @@
-"""Which Arrow types can hold which of the platform's, and how they become the few that DuckDB reads without loss."""
+"""Arrow types: which of them can hold each of the platform's types, and casts to the few that DuckDB reads exactly."""
 
 import numpy as np
 import pyarrow as pa
@@ -7,7 +7,7 @@ from pyarrow import types
 
 from recsys_assets.datasets.profile_parts import ColumnType
 
-# From here on not every integer has a float of its own: the value may stand for its neighbour.
+# From these sizes on, not every integer has a float of its own: a value may be a rounded neighbour.
 _EXACT_BELOW = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
 
 
@@ -27,12 +27,12 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether a column is of numbers."""
+    """Whether a column holds numbers."""
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
 
 
 def is_listed(kind: pa.DataType) -> bool:
-    """Whether a column is of lists, however they are laid out."""
+    """Whether a column holds lists, in any layout."""
     return any(
         test(kind)
         for test in (
@@ -46,7 +46,7 @@ def is_listed(kind: pa.DataType) -> bool:
 
 
 def holds(kind: pa.DataType, declared: ColumnType) -> bool:
-    """Whether a Parquet column of a type can hold values of a declared one."""
+    """Whether a Parquet column of type `kind` can hold values of the declared type."""
     kind = _inner(kind)
     if types.is_null(kind):
         return True
@@ -65,7 +65,7 @@ def plain(values: pa.ChunkedArray, declared: ColumnType) -> pa.ChunkedArray:
     """The same values as text, lists of text, numbers or timestamps that DuckDB reads as they are.
 
     Raises:
-        pa.ArrowException: bytes that are not text, or a timestamp that no microsecond can tell.
+        pa.ArrowException: bytes are not text, or a timestamp is out of the range of microseconds.
     """
     kind = _inner(values.type)
     if isinstance(values.type, pa.BaseExtensionType):
@@ -88,7 +88,7 @@ def plain(values: pa.ChunkedArray, declared: ColumnType) -> pa.ChunkedArray:
 
 
 def rounded(values: pa.ChunkedArray) -> float | None:
-    """The largest value of a column of floats that may stand for another integer, as floats of its size do."""
+    """The largest value of a column of floats, if floats of its size cannot hold every integer."""
     if not types.is_floating(values.type) or not len(values):
         return None
     numbers = values.cast(pa.float64())
@@ -97,19 +97,19 @@ def rounded(values: pa.ChunkedArray) -> float | None:
 
 
 def _inner(kind: pa.DataType) -> pa.DataType:
-    """The type of the values themselves: of a dictionary's entries, of an extension's storage."""
+    """The type of the values themselves: that of a dictionary's entries or of an extension's storage."""
     if isinstance(kind, pa.BaseExtensionType):
         return _inner(kind.storage_type)
     return _inner(kind.value_type) if types.is_dictionary(kind) else kind
 
 
 def _empty(kind: pa.DataType) -> bool:
-    """Whether no list can hold a value: so a column of empty lists may be written."""
+    """Whether the lists can hold only nulls; a column of empty lists may be written with such a type."""
     return bool(types.is_null(kind.value_type))
 
 
 def _listed(lists: pa.Array) -> pa.Array:
-    """Lists of any layout as lists of text. Arrow's own cast from a view of lists loses values."""
+    """Convert lists of any layout to lists of text. Arrow's own cast from a list view loses values."""
     lengths = pc.list_value_length(lists)
     ends = np.cumsum(pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False), dtype=np.int64)
     flat = plain(pa.chunked_array([pc.list_flatten(lists)]), "string").combine_chunks()
@@ -118,7 +118,7 @@ def _listed(lists: pa.Array) -> pa.Array:
 
 
 def _digits(decimals: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Decimals as text, without the places after the point where these are all zero."""
+    """Decimals as text, without decimal places that are all zero."""
     wide = decimals.cast(pa.decimal256(76, decimals.type.scale))
     whole = pc.trunc(wide)
     return pc.if_else(pc.equal(whole, wide), whole.cast(pa.decimal256(76, 0)).cast(pa.string()), wide.cast(pa.string()))

@@ -1,4 +1,4 @@
-"""Whether labelled rows have both classes: without two of them nothing can be ranked, chosen by or judged."""
+"""Check that labelled rows have both classes: rows of one class can neither train, choose nor evaluate a ranker."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-LISTED = 5  # days that a message names one by one
+LISTED = 5  # a message names up to this many days one by one
 
 
 class OneClass(ValueError):
@@ -15,10 +15,13 @@ class OneClass(ValueError):
 
 
 def require_both_classes(parts: Mapping[str, pa.Table | Path]) -> None:
-    """Check each part's rows, as a table or a Parquet file with `label` and, where they have a time, `timestamp`.
+    """Check that every part has both classes.
+
+    Args:
+        parts: tables or Parquet files with `label` and, if their rows have a time, `timestamp`.
 
     Raises:
-        OneClass: there are parts of one class only.
+        OneClass: at least one part has rows of one class only.
     """
     found = {part: one_class(source) for part, source in parts.items()}
     if faults := [f"the {part} part has one class only: {said}" for part, said in found.items() if said]:
@@ -29,7 +32,7 @@ def require_both_classes(parts: Mapping[str, pa.Table | Path]) -> None:
 
 
 def one_class(source: pa.Table | Path) -> str:
-    """What the rows have in common if all have the same label; empty where they differ, or where there are none."""
+    """A text on the label that all rows share; empty if their labels differ or there are no rows."""
     names = source.column_names if isinstance(source, pa.Table) else pq.read_schema(source).names
     columns = [name for name in ("label", "timestamp") if name in names]
     rows = source.select(columns) if isinstance(source, pa.Table) else pq.read_table(source, columns=columns)
@@ -40,7 +43,7 @@ def one_class(source: pa.Table | Path) -> str:
 
 
 def _days(rows: pa.Table) -> str:
-    """The days that the rows are of, where they have a time: each of a few, or the first and the last."""
+    """A text on the days of rows that have a time: all days if they are few, else the first and the last."""
     if "timestamp" not in rows.column_names or not pa.types.is_timestamp(rows["timestamp"].type):
         return ""
     days = sorted(map(str, pc.unique(rows["timestamp"].cast(pa.date32(), safe=False)).to_pylist()))

@@ -1,9 +1,9 @@
 """Criteo's display advertising data (Kaggle 2014) as a source of landing files.
 
-The file is the original `train.txt`: a line a row, tab-separated, without a header, empty where a value is
-missing: the label, 13 integers, 26 hashed categories. Its rows are in the order of time and cover 7 days, but
-carry no times: each bizdate of the profile takes as many rows as the others (one more or less). Lines land as
-they are, the malformed ones too: ingest reads them, and keeps those aside with their reasons.
+The file is the original `train.txt`: one tab-separated line per row, without a header, with empty fields for missing
+values. The columns are the label, 13 integers and 26 hashed categories. Rows are in time order and cover 7 days, but
+have no timestamps, so they are spread evenly over the bizdates of the profile (to within one row). Lines land
+unchanged, the malformed ones too: ingest rejects those with their reasons.
 """
 
 import datetime as dt
@@ -19,19 +19,19 @@ from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.uris import shown
 
 FILE = "train.txt"
-# Of a landing file, about 130,000 rows: ingest holds one at a time, which takes 0.4 GB.
+# Bytes of a landing file, about 130,000 rows: ingest holds one file at a time, which takes 0.4 GB.
 PART = 32 * 2**20
 LINE = 2**20  # bytes that a line may have; Criteo's have 250
 _PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, zip, bzip2, xz, zstd
 
 
 def feed(profile: Profile, source: str | Path | None, first: dt.date | None, last: dt.date | None) -> Feed:
-    """Open `train.txt`, given itself or by its folder.
+    """Open `train.txt`; `source` is the file or its folder.
 
-    It is read in parts, twice: once to count its lines, then as the days ask for them.
+    The file is read twice, in parts: once to count its lines, then day by day.
 
     Raises:
-        LandingError: no such file, the profile has no last bizdate, or there are fewer lines than days.
+        LandingError: there is no such file, the profile has no last bizdate, or the file has fewer lines than days.
     """
     file, days = _file(source), _days(profile)
     starts = dict(zip(days, _starts(file, len(days)), strict=True))
@@ -59,25 +59,25 @@ def _file(source: str | Path | None) -> Path:
 
 def _days(profile: Profile) -> list[dt.date]:
     if profile.last_bizdate is None:
-        raise LandingError(f"profile '{profile.name}' has no last_bizdate: over its days the rows are spread")
+        raise LandingError(f"profile '{profile.name}' has no last_bizdate: the rows are spread over the days up to it")
     count = (profile.last_bizdate - profile.first_bizdate).days + 1
     return [profile.first_bizdate + dt.timedelta(days=number) for number in range(count)]
 
 
 def _starts(file: Path, days: int) -> list[int]:
-    """Where each day's first line starts, in bytes."""
+    """The byte offset of each day's first line."""
     with file.open("rb") as handle:
         ends, last = [], b"\n"
         for content in iter(partial(handle.read, PART), b""):
             ends.append(content.count(b"\n"))
             last = content[-1:]
-        lines = sum(ends) + (last != b"\n")  # the last line may lack its end
+        lines = sum(ends) + (last != b"\n")  # the last line may lack a line break
         if lines < days:
             raise LandingError(f"{file} has {lines} lines: too few for the {days} days of the profile")
         before = np.cumsum([0, *ends])
         starts = [0]
         for line in (lines * day // days for day in range(1, days)):
-            part = int(np.searchsorted(before, line)) - 1  # holds the end of the line before
+            part = int(np.searchsorted(before, line)) - 1  # the part with the end of the previous line
             handle.seek(part * PART)
             breaks = np.flatnonzero(np.frombuffer(handle.read(PART), np.uint8) == ord("\n"))
             starts.append(part * PART + int(breaks[line - before[part] - 1]) + 1)

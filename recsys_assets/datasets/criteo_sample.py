@@ -1,8 +1,8 @@
-"""Lines in the form of Criteo's, generated, for benchmarks and tests: as many as wanted, with a known signal.
+"""Generated lines in Criteo's format, for benchmarks and tests: any number of rows, with a known signal.
 
-Each slot has as many values as in the Kaggle set, the k-th most frequent one about 1/k as often as the first, and
-the set's share of missing values; integers are log-normal. The log-odds of a click add up from a weight of each
-value of some slots and the logarithm of some integers.
+Each slot has as many distinct values as in the Kaggle set, the k-th most frequent one about 1/k as often as the first,
+and the same share of missing values; integers are log-normal. The log-odds of a click are a sum: a weight for each
+value of some slots, and the logarithms of some integers.
 """
 
 from pathlib import Path
@@ -13,14 +13,15 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
 
-# Of the Kaggle set, by column. Values of C1 to C26, and shares of rows in which I1 to I13 and C1 to C26 are missing.
+# From the Kaggle set, by column: the numbers of distinct values of C1 to C26, and the shares of rows in which
+# I1 to I13 and C1 to C26 are missing.
 SIZES = [1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194]
 SIZES += [27, 14992, 5461306, 10, 5652, 2173, 4, 7046547, 18, 15, 286181, 105, 142572]
 MISSING = [0.45, 0, 0.21, 0.22, 0.03, 0.22, 0.04, 0, 0.04, 0.45, 0.04, 0.76, 0.22]
 MISSING_SLOTS = [0, 0, 0.03, 0.03, 0, 0.12, 0, 0, 0, 0, 0, 0.03, 0]
 MISSING_SLOTS += [0, 0, 0.03, 0, 0, 0.44, 0.44, 0.03, 0.76, 0, 0.03, 0.44, 0.44]
 SIGNAL_SLOTS, SIGNAL_INTEGERS = (1, 5, 7, 10, 16, 25), (2, 4, 10)  # counted from 0
-CHUNK = 2**18  # rows made at a time
+CHUNK = 2**18  # rows generated at a time
 HEX = np.array([f"{byte:02x}".encode() for byte in range(256)])
 
 Hashes = npt.NDArray[np.uint32]
@@ -54,7 +55,7 @@ def _integers(rng: np.random.Generator, rows: int, column: int) -> npt.NDArray[n
 
 
 def _hashes(rng: np.random.Generator, rows: int, slot: int) -> Hashes:
-    """Values of a slot: the k-th most frequent one is k, mixed over 32 bits by odd factors (distinct k stay so)."""
+    """Values of a slot: frequency ranks, mixed over 32 bits by odd factors, which keep distinct ranks distinct."""
     place = np.floor(SIZES[slot] ** rng.random(rows)).astype(np.uint32)
     mixed = (place + np.uint32(slot * 97_003)) * np.uint32(2_654_435_761)
     mixed = (mixed ^ (mixed >> np.uint32(15))) * np.uint32(2_246_822_519)
@@ -62,7 +63,7 @@ def _hashes(rng: np.random.Generator, rows: int, slot: int) -> Hashes:
 
 
 def _text(hashes: Hashes) -> pa.Array:
-    """Eight hexadecimal digits each."""
+    """Each hash as eight hexadecimal digits."""
     digits = HEX[hashes.astype(">u4").view(np.uint8)]
     offsets = np.arange(0, 8 * len(hashes) + 1, 8, dtype=np.int32)
     return pa.StringArray.from_buffers(len(hashes), pa.py_buffer(offsets), pa.py_buffer(digits))

@@ -1,8 +1,8 @@
-"""The disk: places for this user alone, content that survives a power cut, and faults of a disk by their names.
+"""The disk: private folders, content that survives a power cut, and errors that name the place that cannot be written.
 
-Whatever this project writes lies in folders of mode 0700: they are made so here, and the programs that people start
-set a umask of 077 (`keep_private`), because SQLite, WiredTiger, DuckDB and the like take no mode. A folder that is
-there already keeps its mode: whoever wants to share one opens it once with chmod.
+Whatever this project writes is in folders of mode 0700. They are created with that mode here, and the programs that
+people start set a umask of 077 (`keep_private`), because SQLite, WiredTiger, DuckDB and the like accept no mode. A
+folder that exists already keeps its mode: to share one, run chmod on it once.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from recsys_assets.settings import settings
 
 PRIVATE = 0o700
-_FAULTS = {  # what is said of the place, and what to do
+_FAULTS = {  # what is wrong with the place, and what to do
     errno.ENOSPC: ("is full", "make room"),
     errno.EDQUOT: ("is over this user's quota", "make room"),
     errno.EROFS: ("is on a read-only file system", "make it writable"),
@@ -27,17 +27,17 @@ _FAULTS = {  # what is said of the place, and what to do
     errno.ELOOP: ("has a link where a file of the project belongs", "remove the link"),
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# How SQLite says it, and libraries that do not pass the system's number on.
+# The words of SQLite, and of libraries that do not pass on the system's error number.
 _SAID = {
     "database or disk is full": errno.ENOSPC,
     "attempt to write a readonly database": errno.EACCES,
     "unable to open database file": errno.EACCES,
-    "'max_temp_directory_size' setting": errno.ENOSPC,  # DuckDB's limit is the room that there is
+    "'max_temp_directory_size' setting": errno.ENOSPC,  # DuckDB's limit is the free space
     **{os.strerror(code): code for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)},
 }
-# So says SQLite where there is no room for its write-ahead log, even when it reads; and where a disk is broken.
+# SQLite reports this if there is no room for its write-ahead log, even on a read, and if a disk is broken.
 _IO_ERROR, _NOTHING = "disk I/O error", 2**20
-# Some file systems cannot sync a folder, and a folder that may be entered and not listed cannot be opened.
+# Some file systems cannot sync a folder, and a folder that may be entered but not listed cannot be opened.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 _AT_ONCE = 16  # syncs that wait together share one commit of the file system's journal
 
@@ -51,8 +51,8 @@ class Place:
     """A folder that is written to.
 
     Attributes:
-        what: what people call it.
-        folder: where it lies.
+        what: its name in messages.
+        folder: its path.
         variable: the setting that moves it.
     """
 
@@ -62,12 +62,12 @@ class Place:
 
 
 def keep_private() -> None:
-    """Let what this process and its children write be read by this user only."""
+    """Make files that this process and its children write readable by this user only."""
     os.umask(0o077)
 
 
 def private_folder(folder: Path) -> list[Path]:
-    """Make a folder and its missing parents for this user alone; returns the folders that got a new entry by it."""
+    """Make a folder and its missing parents for this user alone; returns the folders that got a new entry."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(mode=PRIVATE, exist_ok=True)  # another process may make it too
@@ -75,7 +75,7 @@ def private_folder(folder: Path) -> list[Path]:
 
 
 def own_folder(folder: Path) -> Path:
-    """A folder at a name that others can guess, as in /tmp: made for this user, and refused where it is not theirs.
+    """Make a folder for this user alone under a name that others can guess, as in /tmp; refuse one of someone else.
 
     Raises:
         PlaceUnwritable: it is a link, belongs to someone else, or others can write to it.
@@ -106,7 +106,7 @@ def sync(path: Path) -> None:
 
 
 def sync_all(paths: Iterable[Path]) -> None:
-    """Sync several files or folders, in no order."""
+    """Sync several files or folders, in any order."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(sync, paths))
 
@@ -120,12 +120,12 @@ def sync_tree(folder: Path) -> None:
 
 @contextlib.contextmanager
 def written_to(place: Place) -> Iterator[None]:
-    """Name the place where the block fails because it is full or may not be written.
+    """Name the place if the block fails because the place is full or not writable.
 
-    Where there is no room the fullest of all places that are written to is named: many libraries do not say which.
+    If there is no room, the error names the fullest of all places that are written to: many libraries do not say which.
 
     Raises:
-        PlaceUnwritable: that was the reason. Any other error passes, also one that the package has named already.
+        PlaceUnwritable: that was the reason. Any other error passes unchanged, as does an error of this package.
     """
     try:
         yield
@@ -140,7 +140,7 @@ def written_to(place: Place) -> Iterator[None]:
 
 
 def places() -> list[Place]:
-    """Where this installation writes on this machine."""
+    """The places on this machine that this installation writes to."""
     place = settings()
     lake = [] if "://" in place.lake else [Place("the lake", Path(place.lake), "RECSYS_LAKE")]
     return [
@@ -153,7 +153,7 @@ def places() -> list[Place]:
 
 
 def history() -> Place:
-    """Where Dagster writes what it did, runs and their logs."""
+    """The folder of Dagster's history: its runs and their logs."""
     return Place(
         "Dagster's history", Path(os.environ.get("DAGSTER_HOME") or settings().home) / ".dagster", "DAGSTER_HOME"
     )
@@ -171,7 +171,7 @@ def _told(code: int, place: Place, error: Exception) -> str:
 
 
 def _fault(error: BaseException | None, folder: Path) -> int | None:
-    """The system's number of the fault that an error, or one that it comes from, tells of the folder."""
+    """The system's error number, if the error or one of its causes is about the folder."""
     if error is None:
         return None
     number = error.errno if isinstance(error, OSError) and error.errno in _FAULTS else None
@@ -182,7 +182,7 @@ def _fault(error: BaseException | None, folder: Path) -> int | None:
 
 
 def _names(error: BaseException, folder: Path) -> bool:
-    """Whether an error is about the folder, what is in it or one that it lies in; SQLite's names no file."""
+    """Whether an error is about the folder, its content or a parent of it; SQLite's errors name no file."""
     file = getattr(error, "filename", None)
     return (
         "database" in str(error)
@@ -192,7 +192,7 @@ def _names(error: BaseException, folder: Path) -> bool:
 
 
 def _usage(folder: Path) -> os.statvfs_result:
-    """The room of the file system of a folder, or of the nearest one above it that is there and may be looked at."""
+    """Sizes of the folder's file system; if the folder is not accessible, of its nearest accessible parent."""
     try:
         return os.statvfs(folder)
     except OSError:

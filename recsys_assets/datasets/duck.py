@@ -1,7 +1,7 @@
-"""DuckDB in process: one short-lived in-memory connection a piece of work, never a shared database file.
+"""DuckDB in process: one short-lived in-memory connection per piece of work, never a shared database file.
 
-A connection sees the lake, its own spill folder and the folders that it is given, and nothing else: no other file, no
-network, no extension. So a text that becomes SQL can do no harm that its author could not do without it.
+A connection can reach the lake, its own spill folder and the folders that it is given, but no other file, no network
+and no extension. Text that becomes SQL can therefore do no harm that its author could not do without it.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ class MemoryLimitInvalid(ValueError):
 
 
 class UnreadableName(ValueError):
-    """A file whose name DuckDB cannot be told."""
+    """A file whose name cannot be given to DuckDB."""
 
 
 @contextlib.contextmanager
@@ -33,7 +33,7 @@ def connect(*folders: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in UTC that keeps row order and spills to disk past the memory limit (`RECSYS_MEMORY`).
 
     Args:
-        folders: what it may read and write besides the lake; landing files are read by Arrow.
+        folders: what it may read and write in addition to the lake; landing files are read by Arrow.
 
     Raises:
         MemoryLimitInvalid: the limit is not a size.
@@ -60,7 +60,7 @@ def connect(*folders: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _of_the_lake(place: Settings) -> list[Path]:
-    """Where partitions are read and written; those of an object store pass through this machine's temporary folder."""
+    """The folder in which partitions are read and written; for an object store, this machine's temporary folder."""
     protocol, _ = fsspec.core.split_protocol(place.lake)
     local = protocol in (None, "file", "local")
     return [Path(LocalFileSystem._strip_protocol(place.lake) if local else tempfile.gettempdir())]
@@ -77,17 +77,17 @@ def name(identifier: str) -> str:
 
 
 def scan(files: Sequence[Path]) -> str:
-    """SQL for the rows of Parquet files, in the files' order; each is read by its name, whatever that contains.
+    """SQL for the rows of Parquet files, in the files' order; names are taken literally.
 
     Raises:
-        UnreadableName: a name has a backslash as well as a sign of patterns, which DuckDB cannot keep apart.
+        UnreadableName: a name has both a backslash and a pattern character, which DuckDB cannot take literally.
     """
-    # DuckDB would make a column of each folder named like `bizdate=...`, of a draft's folder too.
+    # With partitioning on, DuckDB would add a column for each folder named like `bizdate=...`, even a draft's folder.
     return f"read_parquet([{', '.join(map(_to_read, files))}], hive_partitioning = false)"
 
 
 def _pattern(path: str) -> str:
-    """The pattern that matches this path alone: DuckDB takes the names of files to read for patterns."""
+    """The pattern that matches this path alone: DuckDB takes the names of files to read as patterns."""
     return _MAGIC.sub(r"[\1]", path)
 
 

@@ -1,7 +1,7 @@
-"""Expressions that people write into a profile: parsed, held against a list of what they may use, and written again.
+"""SQL expressions of a profile: parsed, checked against an allow-list, and generated again for DuckDB.
 
-What runs in DuckDB is made from the parsed tree, never the text itself. Everything on the list gives the same value for
-the same row, today and tomorrow, and reads nothing but the row. What is not on the list is refused, whatever it is.
+DuckDB runs SQL generated from the parsed tree, never the text itself. Everything on the allow-list gives the same value
+for the same row on any day, and reads nothing but the row. Anything else is refused.
 """
 
 import logging
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # sqlglot takes 0.2 s to import, so only a text that needs it
     from sqlglot.expressions import Column
     from sqlglot.expressions import Expr as Tree
 
-# The kinds of nodes that an expression over one row may be made of, by sqlglot's names.
+# Kinds of nodes, by sqlglot's names, that an expression over one row may contain.
 SCALARS = frozenset(
     """
     Column Identifier Literal Boolean Null Paren
@@ -25,24 +25,24 @@ SCALARS = frozenset(
     DPipe Lower Upper Trim Length Substring Left Right StartsWith EndsWith Contains Like ILike RegexpLike
     ArrayContains ArraySize
     Year Month Day Hour Minute DayOfWeek
-    """.split()  # noqa: SIM905 (a word a line would be fifty lines)
+    """.split()  # noqa: SIM905 (one word per line would be fifty lines)
 )
-# The types of casts. sqlglot has another name for DuckDB's TIMESTAMP, which knows no time zone.
+# Types that a cast may have. sqlglot has a different name for DuckDB's TIMESTAMP, which has no time zone.
 TYPES = frozenset({"BOOLEAN", "INT", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR", "TEXT", "DATE", "TIMESTAMP"})
 _TYPES = TYPES | {"TIMESTAMPNTZ"}
-_PATTERNS = frozenset({"Like", "ILike", "RegexpLike"})  # whose pattern has to be known beforehand
+_PATTERNS = frozenset({"Like", "ILike", "RegexpLike"})  # their pattern must be a literal
 LONGEST, DEEPEST = 4000, 60  # characters, and levels of nesting
 
 
 class ExpressionError(ValueError):
-    """An expression that is not one of those that are allowed.
+    """An expression that is not allowed.
 
-    The message says what is wrong in general, then, after a colon, quotes what it is about.
+    The message says in general what is wrong and, after a colon, quotes the part that is.
     """
 
     @property
     def general(self) -> str:
-        """The message without anything that the expression holds, which may come from a secret variable."""
+        """The message without any part of the expression, which may come from a secret variable."""
         return str(self).partition(":")[0]
 
 
@@ -58,12 +58,12 @@ def parse(text: str, columns: Collection[str], allowed: frozenset[str] = SCALARS
     """Parse one expression over columns, whose names may be written in any case, as in SQL.
 
     Args:
-        text: what somebody wrote.
-        columns: those that there are.
-        allowed: the kinds of nodes that it may be made of; the ones for rows by default.
+        text: the expression as written.
+        columns: the columns that exist.
+        allowed: the kinds of nodes that it may contain; by default those for single rows.
 
     Raises:
-        ExpressionError: it is anything else than one expression of allowed nodes over these columns.
+        ExpressionError: it is not one expression of allowed nodes over these columns.
     """
     if len(text) > LONGEST:
         raise ExpressionError(f"it has {len(text):,} characters: at most {LONGEST:,} are read")
@@ -84,12 +84,12 @@ def parse(text: str, columns: Collection[str], allowed: frozenset[str] = SCALARS
 def _dialect() -> "Dialect":
     from sqlglot import Dialect
 
-    logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of what is refused here in any case
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of nodes that are refused here anyway
     return Dialect.get_or_raise("duckdb")
 
 
 def _tree(text: str) -> "Tree":
-    """The tree of a text that is one expression and nothing more."""
+    """Parse a text that is one expression and nothing more."""
     from sqlglot import ErrorLevel
     from sqlglot.errors import ParseError, TokenError
     from sqlglot.expressions import Condition
@@ -101,7 +101,7 @@ def _tree(text: str) -> "Tree":
         parser = _dialect().parser(error_level=ErrorLevel.IMMEDIATE)
         trees = parser.parse_into(Condition, tokens, text)
     except TokenError:
-        raise ExpressionError("a quotation mark is left open, or a sign in it is none of SQL's") from None
+        raise ExpressionError("a quotation mark is left open, or a character in it is not part of SQL") from None
     except ParseError as error:
         raise ExpressionError(f"it is not one SQL expression{_where(error)}") from None
     tree = trees[0] if len(trees) == 1 else None
@@ -113,13 +113,13 @@ def _tree(text: str) -> "Tree":
 
 
 def _where(error: Exception) -> str:
-    """Where parsing stopped: the place alone, for the text may hold what nobody is to see."""
+    """Where parsing stopped: the position alone, as the text may hold a secret."""
     found = getattr(error, "errors", None) or [{}]
     return f": see character {found[0]['col']}" if found[0].get("col") else ""
 
 
 def _depth(tree: "Tree") -> int:
-    """Levels of a tree, without recursion."""
+    """The depth of a tree, without recursion."""
     levels, row = 0, [tree]
     while row and levels <= DEEPEST:
         levels, row = levels + 1, [child for node in row for child in node.iter_expressions()]
@@ -127,17 +127,17 @@ def _depth(tree: "Tree") -> int:
 
 
 def _refuse(node: "Tree", known: dict[str, str], allowed: frozenset[str]) -> None:
-    """Refuse a node that is not allowed; a column gets its own name, in quotation marks."""
+    """Refuse a node that is not allowed; a column gets its name as the table spells it, in quotation marks."""
     from sqlglot.expressions import Column
 
     kind = type(node).__name__
     if kind not in allowed:
-        raise ExpressionError(f"it uses what is not allowed: {_shown(node)}; there are comparisons and plain functions")
+        raise ExpressionError(f"it uses what is not allowed: {_shown(node)}; use comparisons and plain functions")
     if isinstance(node, Column):
         _resolve(node, known)
     if kind == "DataType" and (node.this.name not in _TYPES or node.expressions):
         plain = ", ".join(sorted(TYPES))
-        raise ExpressionError(f"a cast is not to a plain type: {node.this.name}; there are {plain}")
+        raise ExpressionError(f"a cast is not to a plain type: {node.this.name}; the plain types are {plain}")
     if kind in _PATTERNS and type(node.expression).__name__ != "Literal":
         raise ExpressionError("a pattern (LIKE, regexp_matches) must be a text in single quotes")
 
@@ -148,13 +148,13 @@ def _resolve(column: "Column", known: dict[str, str]) -> None:
     name = column.name.lower()
     if name not in known:
         there = ", ".join(known.values())
-        raise ExpressionError(f"it names a column that is not there: {column.name}; there are {there}")
+        raise ExpressionError(f"it names a column that does not exist: {column.name}; the columns are {there}")
     column.this.set("this", known[name])
     column.this.set("quoted", True)
 
 
 def _shown(node: "Tree") -> str:
-    """How a node is called in a message."""
+    """The name of a node in a message."""
     kind = type(node).__name__
     if kind == "Anonymous":
         return f"the function {node.name}"

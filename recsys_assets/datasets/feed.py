@@ -1,4 +1,4 @@
-"""What a source hands to the landing: tables, or lines of text, by day.
+"""The interface between a source and the landing: tables, or lines of text, by day.
 
 A source (`movielens.py`, `sample.py`, `criteo.py`) writes nothing; `landing_write.py` writes what it gives.
 """
@@ -21,15 +21,15 @@ class LandingError(ValueError):
 
 @dataclass(frozen=True)
 class Feed:
-    """A source, opened.
+    """An opened source.
 
     Attributes:
         bizdates: the days it will land, in order.
-        day: gives a day's tables by the platform's column names, or bytes: whole lines of a TSV as they are.
+        day: gives a day's tables with the platform's column names, or bytes: whole lines of a TSV, unchanged.
             A table may come in several parts, so that a large day need not fit into memory; the parts are
-            read in the order they come.
+            read in the order in which they come.
         undated: user and item tables that are known from the start.
-        notes: text files of the landing folder itself, by name.
+        notes: text files for the landing folder itself, by name.
     """
 
     bizdates: list[dt.date]

@@ -1,7 +1,7 @@
-"""Files and folders that are written under a hidden name in their place's folder and moved in whole.
+"""Atomic replacement: files and folders are written under a hidden name next to their place, then moved in.
 
-The hidden names cannot be guessed and are made with O_EXCL, so nobody can plant a link there. They say which process
-of which machine they belong to: what a killed process left is removed by the next one that writes there.
+The hidden names cannot be guessed and are created with O_EXCL, so nobody can plant a link there. They name the process
+and machine that they belong to: the next process that writes there removes what a killed process left.
 """
 
 import contextlib
@@ -23,18 +23,18 @@ from recsys_assets.datasets.disk import sync
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100  # linux/fcntl.h
-_OLD = "-old"  # ends the name of a folder that is being replaced without an exchange
+_OLD = "-old"  # suffix of a folder that is being replaced without an exchange
 _MACHINE = re.sub(r"[^\w-]", "-", platform.node())
 _HIDDEN = re.compile(rf"\.(?P<place>.+)\.(?P<pid>\d{{1,7}})@(?P<machine>[\w-]*)\.\w{{8}}(?P<old>{_OLD})?")
 
 
 def new_folder(home: Path, prefix: str, place: str) -> Path:
-    """A new empty folder in `home` for what will become `home/place`; its hidden name says whose it is."""
+    """A new empty folder in `home` that will become `home/place`; its hidden name says which process owns it."""
     return Path(tempfile.mkdtemp(prefix=f"{prefix}.{place}.{_owner()}.", dir=home))
 
 
 def stage(place: Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Write a file next to its place, under a hidden name that readers pass over."""
+    """Write a file next to its place, under a hidden name that readers skip."""
     descriptor, name = tempfile.mkstemp(prefix=f".{place.name}.{_owner()}.", dir=place.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -47,7 +47,7 @@ def stage(place: Path, write: Callable[[BinaryIO], object]) -> Path:
 
 @contextlib.contextmanager
 def replacing(place: Path) -> Iterator[Path]:
-    """A hidden file next to `place` that takes its place, on the disk, when the block ends well."""
+    """Yield a hidden file next to `place`, which is synced and replaces `place` if the block ends without an error."""
     clear_leftovers(place.parent, "")
     hidden = stage(place, lambda _: None)
     try:
@@ -64,9 +64,9 @@ def _owner() -> str:
 
 
 def clear_leftovers(home: Path, prefix: str) -> None:
-    """Remove what killed processes of this machine left in `home` under the hidden names of this file.
+    """Remove what killed processes of this machine left in `home` under the hidden names of this module.
 
-    A folder that one of them had taken from its place, and not replaced, is put back. Any other name is left alone.
+    A folder that one of them had moved away but not replaced is put back. Any other name is left alone.
     """
     for left in list(home.iterdir()):
         found = _HIDDEN.fullmatch(left.name.removeprefix(prefix)) if left.name.startswith(prefix) else None
@@ -75,13 +75,13 @@ def clear_leftovers(home: Path, prefix: str) -> None:
         if found["old"] and not (home / found["place"]).exists():
             left.rename(home / found["place"])
         elif left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)  # another process may be at it too
+            shutil.rmtree(left, ignore_errors=True)  # another process may be removing it too
         else:
             left.unlink(missing_ok=True)
 
 
 def move_in(new: Path, place: Path) -> None:
-    """Put folder `new` at `place` in one step; what was there ends up at `new`, for the caller to remove."""
+    """Put folder `new` at `place` in one step; the folder that was there ends up at `new`, for the caller to remove."""
     try:
         new.rename(place)  # nothing there yet
         return
@@ -97,7 +97,7 @@ def move_in(new: Path, place: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two folders atomically (renameat2 of Linux); False where that is not to be had."""
+    """Swap two folders atomically (renameat2 of Linux); False if the system cannot."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
         return False
@@ -110,9 +110,9 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def identity(file: Path) -> tuple[int, int, int]:
-    """Tells a file from every other one that ever was at its place, of the same bytes too; zeros where there is none.
+    """Distinguish a file from all others that ever were at its path, even of the same bytes; zeros if there is none.
 
-    The number of a file that is gone is given again, but not within the same tick of the clock.
+    The inode number of a deleted file is used again, but not within the same tick of the clock.
     """
     with contextlib.suppress(FileNotFoundError):
         found = file.stat()
@@ -121,18 +121,18 @@ def identity(file: Path) -> tuple[int, int, int]:
 
 
 def is_inside(folder: Path, name: str) -> bool:
-    """Whether a name, as someone else gives it, is that of a file below the folder, and no link leads out of it."""
+    """Whether a name from outside is the path of a file below the folder, and no link leads out of the folder."""
     plain = PurePosixPath(name)
     if not plain.parts or str(plain) != name or plain.is_absolute() or ".." in plain.parts or "\\" in name:
         return False
     try:
         return Path(os.path.realpath(folder / name)) == Path(os.path.realpath(folder)) / name
-    except ValueError:  # NUL, or no text
+    except ValueError:  # NUL, or not text
         return False
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal; empty where there is no file."""
+    """SHA-256 of a file's bytes, in hexadecimal; empty if there is no file."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

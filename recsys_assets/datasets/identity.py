@@ -1,7 +1,7 @@
-"""Which data set a lake, a store or an experiment holds, so that another one of the same name is refused.
+"""The identity of the data set in a lake, a store or an experiment, so that a different one of its name is refused.
 
 Put here how a data set is recognised. Everything that is kept under a profile's `name` belongs to one data set:
-without this record, a second profile of the same name would replace the first one's rows without a word.
+without this record, a second profile of the same name would silently replace the first one's rows.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ ADOPT = "recsys adopt"
 
 
 class OtherDataset(RuntimeError):
-    """A place holds another data set of the same name; the message names both and says how to go on."""
+    """A place holds a different data set of the same name; the message names both and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Identity:
     """How a data set is recognised.
 
     Attributes:
-        name: the profile's.
+        name: the profile's name.
         key: made once, when the first partition is written; stores and experiments are marked with it.
         landing: folders that the data set landed in, relative to a local lake so that both can move together.
         tables: the type and landed name of every column, by table and column.
@@ -42,7 +42,7 @@ class Identity:
 
     @classmethod
     def read(cls, place: str, text: bytes) -> "Identity":
-        """Read a `dataset.json`, which lies at `place`.
+        """Read a `dataset.json`; `place` is its path, for messages.
 
         Raises:
             OtherDataset: it cannot be read.
@@ -56,7 +56,7 @@ class Identity:
             ) from error
 
     def adopted_by(self, other: "Identity") -> "Identity":
-        """The same data set as another profile describes it: its tables, and its landing folder as a further one."""
+        """The same data set with the tables of another profile, and with that profile's landing folder added."""
         return Identity(self.name, self.key, tuple(dict.fromkeys((*self.landing, *other.landing))), other.tables)
 
 
@@ -73,12 +73,12 @@ def identify(profile: Profile, lake: Path | None) -> Identity:
 
 
 def mark(dataset: Identity, profile: Profile) -> str:
-    """The mark of a data set on stores and experiments: its key, and where it lands, for people to read."""
+    """The mark of a data set on stores and experiments: its key and, for people to read, its landing folder."""
     return f"{dataset.key} {profile.landing}"
 
 
 def check_same(place: str, held: Identity, described: Identity) -> None:
-    """Refuse a data set that is not the one that a place holds.
+    """Refuse a data set other than the one that a place holds.
 
     Raises:
         OtherDataset: the landing folder or the tables differ.
@@ -91,10 +91,10 @@ def check_same(place: str, held: Identity, described: Identity) -> None:
 
 
 def refuse_other(what: str, held: str | None, owner: str) -> None:
-    """Refuse what carries the mark of another data set.
+    """Refuse something that has the mark of another data set.
 
     Raises:
-        OtherDataset: the marks are of two data sets.
+        OtherDataset: the marks belong to two data sets.
     """
     (theirs, _, there), (ours, _, here) = (held or owner).partition(" "), owner.partition(" ")
     if theirs != ours:

@@ -1,6 +1,6 @@
-"""Ingest: from landing files to valid rows and rejected rows, each rejected one with its reason.
+"""Ingest: landing files become valid rows, and rejected rows with their reasons.
 
-Rows keep the order of the landing files; `seq` is a row's place in its day, which breaks ties in time.
+Rows keep the order of the landing files; `seq`, a row's position in its day, is the tie-break for equal times.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from recsys_assets.datasets.tables import Landed, LandedFileError, read_landed
 from recsys_assets.datasets.values import WRITE_AS, looks_like, missing, typed
 
 ROWS, REJECTED = "data.parquet", "rejected.parquet"
-_FIRST_YEAR = 1970  # with events of then, a small number of seconds may be meant
+_FIRST_YEAR = 1970  # in a profile with events of this year, small numbers may well be seconds
 _MALFORMED = pa.schema({"row": pa.int64(), "reason": pa.string(), "text": pa.string()})
 
 
@@ -32,10 +32,10 @@ def ingest_events(
 ) -> dict[str, int]:
     """Validate a day's events and write `data.parquet` and, if there are any, `rejected.parquet`.
 
-    `load_known_ids` must have run on the connection. Rejected are rows with a missing or unreadable value,
-    a timestamp outside the (UTC) day, a value out of bounds, an id that the users or items table does not
-    know by that day, no answer to the label rule, and repeats of user, item and time. Without users and
-    items, rows that are alike are still different rows.
+    `load_known_ids` must have run on the connection. A row is rejected if a value is missing, unreadable or out
+    of bounds, if its timestamp is outside the (UTC) day, if the users or items table does not have its id by that
+    day, if the label rule gives no answer, or if it repeats user, item and time. Without users and items, equal
+    rows are still different rows.
 
     Returns:
         Rows kept, and rows rejected by reason.
@@ -59,7 +59,7 @@ def ingest_events(
         reasons |= {f"{key}_id is unknown": _unknown(key, bizdate) for key in ("user", "item")}
     reasons["the label rule gives no answer"] = f"({label_rule(profile).sql}) IS NULL"
     cases = " ".join(f"WHEN {condition} THEN {quoted(reason)}" for reason, condition in reasons.items())
-    connection.execute(  # of the rejected rows only: an update of all rows would hold them all in memory
+    connection.execute(  # updates only rejected rows: an update of all rows would hold them all in memory
         f"UPDATE landed SET reason = found.why FROM (SELECT seq AS place, CASE {cases} END AS why FROM landed "
         "WHERE reason IS NULL) AS found WHERE landed.seq = found.place AND found.why IS NOT NULL"
     )
@@ -74,10 +74,10 @@ def ingest_events(
 def ingest_entities(
     connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, bizdate: str, folder: Path
 ) -> dict[str, int]:
-    """Write the users or items as of the end of `bizdate`: of each id the newest row, ordered by id.
+    """Write the users or items as of the end of `bizdate`: the newest row of each id, ordered by id.
 
-    Undated files are known from the start; a file in a dated folder replaces rows as of its day. The same
-    id twice on one day is rejected but for its last row.
+    Undated files are known from the start; a file in a dated folder replaces rows as of its day. If an id
+    occurs several times on one day, all its rows but the last are rejected.
 
     Returns:
         Rows kept, and rows rejected by reason.
@@ -105,7 +105,7 @@ def ingest_entities(
 
 
 def load_known_ids(connection: duckdb.DuckDBPyConnection, profile: Profile, last: str) -> None:
-    """Create `known_user` and `known_item`: each id with a valid row by `last`, and the first day of one.
+    """Create `known_user` and `known_item`: the ids with a valid row by `last`, and the day of their first one.
 
     Raises:
         LandedFileError: a file cannot be used.
@@ -120,9 +120,10 @@ def load_known_ids(connection: duckdb.DuckDBPyConnection, profile: Profile, last
 
 
 def landed_content(profile: Profile, table: TableName, bizdate: str) -> dict[str, str]:
-    """SHA-256 by path of all landing files that decide a partition: another content makes another partition.
+    """SHA-256 by path of all landing files that determine a partition: if they change, the partition does.
 
-    Of `interactions` these are the files of the day, of users and items too, whose ids are known from then on.
+    For `interactions` these are all files of the day, including those of users and items: their ids are known
+    from then on.
     """
     if table == "interactions":
         return hashes(profile, bizdate)
@@ -131,7 +132,7 @@ def landed_content(profile: Profile, table: TableName, bizdate: str) -> dict[str
 
 
 def left_out(profile: Profile, table: TableName, bizdate: str) -> dict[str, str]:
-    """What lies among a day's events, or among the users or items known by then, and is not read: its path and why."""
+    """Files among a day's events, or among the users or items known by then, that are not read: their paths and why."""
     days = [bizdate] if table == "interactions" else [None, *_days(profile, table, bizdate)]
     found = [contents(profile, table, day).left_out for day in days]
     return {str(path.relative_to(profile.landing)): why for each in found for path, why in each.items()}
@@ -152,9 +153,9 @@ def _days(profile: Profile, table: TableName, bizdate: str) -> list[str]:
 def _load(
     connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, files: Sequence[tuple[str, Path]]
 ) -> None:
-    """Create `landed` from (day, file): typed columns, their place, and the first reason to reject the row.
+    """Create `landed` from (day, file): typed columns, each row's origin, and the first reason to reject it.
 
-    `raw_…` is what a column held where it could not be read; `file` is relative to the landing folder.
+    `raw_…` is the original value of a column where it could not be read; `file` is relative to the landing folder.
     """
     columns = profile.tables[table]
     shape = "".join(f", {name(c)} {SQL_TYPES[spec.type]}, {name('raw_' + c)} VARCHAR" for c, spec in columns.items())
@@ -198,7 +199,7 @@ def _insert_rows(
 
 
 def _row_reasons(table: TableName, columns: dict[str, Column]) -> list[str]:
-    """SQL CASE branches that need only the row itself."""
+    """SQL CASE branches of the reasons that depend on the row alone."""
     unfit = [
         f"WHEN {name('raw_' + c)} IS NOT NULL THEN {quoted(f'{c} is not of type {spec.type}')}"
         for c, spec in columns.items()
@@ -214,7 +215,7 @@ def _row_reasons(table: TableName, columns: dict[str, Column]) -> list[str]:
 
 
 def _refuse_units(profile: Profile, columns: dict[str, Column], file: Path, landed: Landed) -> None:
-    """Refuse a column of timestamps that counts something else than seconds."""
+    """Refuse a column of timestamps in a unit other than seconds."""
     days = profile.first_bizdate.year > _FIRST_YEAR
     for column, spec in columns.items():
         if spec.type == "timestamp" and (unit := looks_like(landed.table[column], days=days)):
@@ -224,7 +225,7 @@ def _refuse_units(profile: Profile, columns: dict[str, Column], file: Path, land
 
 
 def _refuse_wrong_type(connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], file: Path, seq: int) -> None:
-    """A column of which no value at all can be read is of another type: the file fails, not each row."""
+    """Refuse a file with a column in which no value can be read: the column has a wrong type, not each row a fault."""
     found = "".join(
         f", count({name('raw_' + c)}), min({name('raw_' + c)}), count({name('raw_' + c)}) + count({name(c)})"
         for c in columns
@@ -240,10 +241,10 @@ def _refuse_wrong_type(connection: duckdb.DuckDBPyConnection, columns: dict[str,
 
 
 def _write(connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, folder: Path) -> dict[str, int]:
-    """Write good rows in order and rejected rows as they came; rows kept, and rows rejected by reason."""
+    """Write good rows in order and rejected rows as they came; returns rows kept, and rows rejected by reason."""
     columns = profile.tables[table]
     good = f"SELECT {', '.join(map(name, columns))} FROM landed WHERE reason IS NULL ORDER BY {KEYS[table][0]}"
-    if table == "interactions":  # good rows lie in `landed` in their order: a sort would hold a whole day
+    if table == "interactions":  # good rows are in order in `landed`: a sort would hold a whole day in memory
         time = "" if "timestamp" in columns else ", CAST(day AS TIMESTAMP) AS timestamp"
         good = f"SELECT {', '.join(map(name, columns))}{time}, seq FROM landed WHERE reason IS NULL"
     counts = {"rows": write_parquet(connection, good, folder / ROWS)}

@@ -17,7 +17,7 @@ SQL_TYPES: dict[ColumnType, str] = {
     "strings": "VARCHAR[]",
     "timestamp": "TIMESTAMP",
 }
-# A rule like `rating > 3` is its own proof: no parser is needed to know what it does.
+# A rule like `rating > 3` is plainly safe: no parser is needed to check it.
 _COMPARISON = re.compile(r"([a-z]\w*) (=|<>|<|<=|>|>=) (-?\d{1,15}(?:\.\d{1,15})?)", re.ASCII)
 
 
@@ -32,7 +32,7 @@ def label_rule(profile: "Profile") -> Expression:
 
 @cache
 def condition(text: str, columns: tuple[tuple[str, ColumnType], ...]) -> Expression:
-    """A condition over columns of these types; a row on which it fails gets no answer.
+    """A condition over columns of these types; a row on which its evaluation fails gets no answer.
 
     Raises:
         ExpressionError: it is not a condition over the columns.
@@ -46,7 +46,7 @@ def condition(text: str, columns: tuple[tuple[str, ColumnType], ...]) -> Express
 
 
 def _refuse_types(sql: str, columns: tuple[tuple[str, ColumnType], ...]) -> None:
-    """Refuse what DuckDB cannot compute of such columns, and what is not true or false."""
+    """Refuse SQL that DuckDB cannot compute from such columns, or that is not true or false."""
     import duckdb
 
     from recsys_assets.datasets.duck import connect, name
@@ -54,7 +54,7 @@ def _refuse_types(sql: str, columns: tuple[tuple[str, ColumnType], ...]) -> None
     nulls = ", ".join(f"NULL::{SQL_TYPES[kind]} AS {name(column)}" for column, kind in columns)
     with connect() as connection:
         connection.execute(f"CREATE TEMP TABLE interactions AS SELECT {nulls}")
-        try:  # on a row, as a cast of a constant may fail only then
+        try:  # on a row, because a cast of a constant may fail only then
             found = connection.sql(f"SELECT {sql} FROM interactions")
             kind = found.types[0]
             found.fetchall()

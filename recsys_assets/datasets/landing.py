@@ -1,9 +1,9 @@
-"""Landing files: where each day's tables arrive, whoever brings them.
+"""Landing files: the folders in which each day's tables arrive, from any source.
 
-`{landing}/interactions/bizdate=YYYY-MM-DD/` holds the events of a UTC day; the order of its rows says what
-came first where times are equal. `{landing}/users/` and `{landing}/items/` hold tables known from the start,
-their `bizdate=` folders the rows that were new or changed on a day. Files are Parquet, CSV, or
-TSV without a header (`tables.py`); which ones are read, and in which order, stands in `landing_files.py`.
+`{landing}/interactions/bizdate=YYYY-MM-DD/` holds the events of a UTC day; the order of its rows is the
+tie-break for equal times. `{landing}/users/` and `{landing}/items/` hold tables known from the start, and
+their `bizdate=` folders hold the rows that were new or changed on a day. Files are Parquet, CSV, or TSV
+without a header (`tables.py`); `landing_files.py` decides which ones are read, and in which order.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ LOCK_TIMEOUT = 60.0  # seconds
 
 @dataclass(frozen=True)
 class LandingReport:
-    """What one landing did: `bizdates` were made, of which `changed` differ from what lay there before."""
+    """The result of one landing: the days that were written (`bizdates`), and those that it changed (`changed`)."""
 
     profile: str
     folder: Path
@@ -49,20 +49,20 @@ def land(
     today: dt.date | None = None,
     **world: int | None,
 ) -> LandingReport:
-    """Turn the profile's source into landing files, a folder a day.
+    """Turn the profile's source into landing files, one folder per day.
 
     Args:
         profile: names the source and the landing folder, and says under which columns the tables land.
         source: for movielens, the GroupLens zip, its unpacked folder, or a URL (default: GroupLens's); for
             criteo, `train.txt` or its folder.
-        first: the first day to land (default: the data's first; sample's `days` days up to `last`).
+        first: the first day to land (default: the data's first; for sample, `days` days up to `last`).
         last: the last day to land, itself included (default: the data's last; for sample, yesterday).
-        links: for movielens, a `links.csv` (default: one beside the ratings, if any).
+        links: for movielens, a `links.csv` (default: one next to the ratings, if any).
         today: the current UTC day, for sample.
-        world: for sample, `users`, `items`, `events`, `days` and `seed`; kept once they were used.
+        world: for sample, `users`, `items`, `events`, `days` and `seed`; the first landing fixes them for the folder.
 
     Raises:
-        LandingError: no source, a day out of range, a damaged source, options that do not fit.
+        LandingError: there is no source, a day is out of range, the source is damaged, or options do not fit.
         PlaceUnwritable: the landing folder is full, or may not be written.
     """
     _check_range(profile, first, last)
@@ -80,7 +80,7 @@ def land(
                 feed = criteo.feed(profile, source, first, last)
             case _:
                 raise LandingError(
-                    f"profile '{profile.name}' has no source: its files arrive by themselves: put them under "
+                    f"profile '{profile.name}' has no source, so you bring its files: put them under "
                     f"{profile.landing}/interactions/bizdate=YYYY-MM-DD/, {profile.landing}/users/ and "
                     f"{profile.landing}/items/ as .parquet, .csv or .tsv"
                 )
@@ -91,11 +91,11 @@ def land(
 def landed_bizdates(profile: Profile, table: TableName = "interactions") -> list[str]:
     """Days on which files of the table have landed, in order; days outside the profile's range are left out.
 
-    Users and items may well have been known before the first bizdate: of them the earlier days count too. A day whose
-    files cannot all be read has landed, so that it fails and does not go missing.
+    Users and items may have been known before the first bizdate, so their earlier days count too. A day whose files
+    cannot all be read counts as landed, so that it fails and does not go missing.
 
     Raises:
-        LandingError: a `bizdate=` folder is not named after a day, or events lie in no day's folder.
+        LandingError: a `bizdate=` folder is not named after a day, or events are not in a day's folder.
     """
     first = profile.first_bizdate if table == "interactions" else dt.date.min
     last = profile.last_bizdate or dt.date.max
@@ -112,7 +112,7 @@ def landing_files(profile: Profile, table: TableName, bizdate: str | None = None
 
 
 def contents(profile: Profile, table: TableName, bizdate: str | None = None) -> Found:
-    """What lies in the table's folder of a day, or with None its undated files, and which of it is not read."""
+    """The table's files of a day, or with None its undated ones, and those among them that are not read."""
     folder = profile.landing / table
     return look(folder / f"bizdate={bizdate}" if bizdate else folder, profile.landing, undated=bizdate is None)
 
@@ -120,15 +120,15 @@ def contents(profile: Profile, table: TableName, bizdate: str | None = None) -> 
 def hashes(profile: Profile, bizdate: str | None, tables: Iterable[TableName] = KEYS) -> dict[str, str]:
     """SHA-256 of every file of a day, or of the undated ones, by its path in the landing folder.
 
-    A process reads a file once for as long as its size, its times and its inode stay the same: thousands of days are
-    looked at every 30 seconds. That is safe for files that have stopped changing.
+    A process reads a file again only if its size, times or inode have changed, because thousands of days are looked at
+    every 30 seconds. That is safe for files that have stopped changing.
     """
     files = [path for table in tables for path in landing_files(profile, table, bizdate)]
     return {path.relative_to(profile.landing).as_posix(): _hash(path, _state(path)) for path in files}
 
 
 def fingerprint(profile: Profile, bizdate: str) -> str:
-    """One hash of the names and contents of all files of a day: copied or touched, they keep it."""
+    """One hash of the names and contents of all files of a day: copying or touching them does not change it."""
     lines = [f"{name} {content}" for name, content in hashes(profile, bizdate).items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -155,13 +155,13 @@ def _hash(path: Path, _: tuple[int, ...]) -> str:
 def _refuse_events_of_no_day(folder: Path) -> None:
     for path in sorted(folder.glob("*")):
         if form(path.name) and path.is_file() and not path.name.startswith((".", "_")):
-            raise LandingError(f"{path} lies in no day's folder: move it to {folder}/bizdate=YYYY-MM-DD/")
+            raise LandingError(f"{path} is not in a day's folder: move it to {folder}/bizdate=YYYY-MM-DD/")
 
 
 def _day_of(folder: Path) -> dt.date:
     with contextlib.suppress(ValueError):
         day = dt.date.fromisoformat(folder.name.removeprefix("bizdate="))
-        if folder.name == f"bizdate={day}":  # 20260105 is ISO, too, but nothing would find its files
+        if folder.name == f"bizdate={day}":  # 20260105 is ISO, too, but its files would not be found
             return day
     raise LandingError(f"{folder} is not named after a day: rename it to bizdate=YYYY-MM-DD")
 
@@ -183,7 +183,7 @@ def _refuse(profile: Profile, options: Mapping[str, object]) -> None:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the landing folder: of two writers each would remove the other's parts of a day."""
+    """Lock the landing folder: two writers would remove each other's parts of a day."""
     try:
         with written_to(place_of(folder)):
             sync_all(private_folder(folder))

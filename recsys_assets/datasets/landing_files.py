@@ -1,8 +1,8 @@
 """The files under a landing folder: those that are read, in their order, and those that are not, each with the reason.
 
-Read are Parquet, CSV and TSV files, the last two compressed or not, in sub-folders too; their order is that of their
-paths, part by part. Passed over are files and folders that somebody is still writing: `.x`, `_x`, `x.tmp` and the like.
-Nothing else may lie there: it would be missed in silence. A link is followed within the landing folder only.
+Parquet, CSV and TSV files are read, the last two compressed or not, in sub-folders too, in the order of their paths,
+part by part. Files and folders that somebody is still writing are skipped: `.x`, `_x`, `x.tmp` and the like. Nothing
+else may be there: it would be missed silently. A link is followed within the landing folder only.
 """
 
 import os
@@ -17,14 +17,14 @@ FORMS = "Parquet, CSV and TSV are read, the last two also as .gz, .bz2 or .zst"
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in a folder: the files to read, in order, and why each of the others is left out."""
+    """The content of a folder: the files to read, in order, and why each of the others is left out."""
 
     files: list[Path] = field(default_factory=list)
     left_out: dict[Path, str] = field(default_factory=dict)
 
 
 def form(name: str) -> tuple[str, str | None] | None:
-    """How a file of that name is read: its suffix and its compression, if any; None where it is not."""
+    """How a file of that name is read: its suffix and its compression, if any; None if it is not read."""
     *_, inner, suffix = ["", "", *Path(name.lower()).suffixes]
     if suffix in READ:
         return suffix, None
@@ -32,14 +32,14 @@ def form(name: str) -> tuple[str, str | None] | None:
 
 
 def look(folder: Path, landing: Path, *, undated: bool = False) -> Found:
-    """What lies in a folder of `landing` and below it; `undated`: without the `bizdate=` folders in it."""
+    """List a folder of `landing` and its sub-folders; with `undated`, without the `bizdate=` folders in it."""
     found, root = Found(), landing.resolve()
     if not folder.is_dir():
         return found
     if why := _strays(folder, root, ()):
         found.left_out[folder] = why
         return found
-    # Each folder with those that lead to it, to see a link that goes round.
+    # Each folder with its parents, so that a link back to one of them is noticed.
     waiting: list[tuple[Path, tuple[Path, ...]]] = [(folder, (folder.resolve(),))]
     while waiting:
         place, around = waiting.pop()
@@ -58,7 +58,7 @@ def look(folder: Path, landing: Path, *, undated: bool = False) -> Found:
 
 
 def _entries(folder: Path, found: Found) -> list[os.DirEntry[str]]:
-    """What a folder holds, without hidden and unfinished things."""
+    """The entries of a folder, without hidden and unfinished ones."""
     try:
         with os.scandir(folder) as entries:
             return [e for e in entries if not (e.name.startswith((".", "_")) or e.name.lower().endswith(_UNFINISHED))]
@@ -68,7 +68,7 @@ def _entries(folder: Path, found: Found) -> list[os.DirEntry[str]]:
 
 
 def _unreadable(entry: os.DirEntry[str], root: Path, around: tuple[Path, ...]) -> str:
-    """Why an entry is not read; empty where it is, or is a folder to look into."""
+    """Why an entry is not read; empty if it is read, or is a folder to look into."""
     if entry.name.encode(errors="replace").decode() != entry.name:
         return "has a name that is not UTF-8 text"
     if entry.is_symlink() and (why := _strays(Path(entry.path), root, around)):
@@ -81,7 +81,7 @@ def _unreadable(entry: os.DirEntry[str], root: Path, around: tuple[Path, ...]) -
 
 
 def _strays(path: Path, root: Path, around: tuple[Path, ...]) -> str:
-    """Why a link is not followed; empty where it leads to something else within the landing folder."""
+    """Why a link is not followed; empty if it leads to something else within the landing folder."""
     try:
         target = path.resolve(strict=True)
     except (OSError, RuntimeError):  # RuntimeError: it leads to itself

@@ -1,8 +1,8 @@
-"""Writes what a source hands over: each file under a hidden name next to its place, then moved in whole.
+"""Writing of landing files: each file is written under a hidden name next to its place, then moved in.
 
-A power cut leaves of each file the old one or the new one. The order: some days' files are written; each of them is
-synced; they are moved in, those of a day together, events last; what the day no longer has is removed; their folders
-are synced. Many files wait for the disk at once: one after the other would take longer than all else.
+After a power cut, each file is either the old one or the new one. The order: the files of some days are written; each
+of them is synced; they are moved in day by day, events last; files that a day no longer has are removed; the folders
+are synced. Many files are synced at once: one after the other would take longer than all other steps.
 """
 
 import datetime as dt
@@ -25,7 +25,7 @@ from recsys_assets.datasets.folders import clear_leftovers, stage
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import ColumnType, TableName
 
-FILES_AT_ONCE = 100  # are synced together, or a day's where it has more
+FILES_AT_ONCE = 100  # files that are synced together; a day's files are never separated
 _TYPES: dict[ColumnType, pa.DataType] = {
     "int64": pa.int64(),
     "float32": pa.float32(),
@@ -64,10 +64,10 @@ def place_of(landing: Path) -> Place:
 
 
 def write_feed(profile: Profile, feed: Feed) -> tuple[int, list[str]]:
-    """Land all that a source gives, with a progress bar where there is a terminal.
+    """Land all that a source gives, with a progress bar if there is a terminal.
 
     Returns:
-        The number of events, and the bizdates whose files differ from what lay there before.
+        The number of events, and the bizdates whose files differ from those before.
 
     Raises:
         LandingError: the profile wants a column that the source does not have.
@@ -94,7 +94,7 @@ def write_feed(profile: Profile, feed: Feed) -> tuple[int, list[str]]:
 
 
 def _clear(landing: Path) -> None:
-    """Remove what killed landings left."""
+    """Remove files that killed landings left."""
     for folder in {hidden.parent for hidden in landing.rglob(".*")}:
         clear_leftovers(folder, "")
 
@@ -110,7 +110,7 @@ def _land_undated(profile: Profile, feed: Feed) -> None:
 
 
 def _stage_day(profile: Profile, feed: Feed, day: _Day) -> None:
-    """Write all of a day's files. Events come last: who sees them finds their users and items."""
+    """Write all of a day's files. Events come last, so that a reader who sees them finds their users and items."""
     parts: Counter[TableName] = Counter()
     events = []
     for table, content in feed.day(day.date):
@@ -125,14 +125,14 @@ def _stage_day(profile: Profile, feed: Feed, day: _Day) -> None:
 
 
 def _rows(content: Content) -> int:
-    """Rows of a table or lines of a text, the last of which may lack its line end."""
+    """Rows of a table or lines of a text, the last of which may lack a line break."""
     if isinstance(content, bytes):
         return content.count(b"\n") + (not content.endswith(b"\n"))
     return int(content.num_rows)
 
 
 def _staged(profile: Profile, table: TableName, content: Content, place: Path) -> _Staged:
-    """Stage lines as they are, a table as a Parquet file with the columns, column names and types of the profile."""
+    """Stage lines unchanged, or a table as a Parquet file with the columns, column names and types of the profile."""
     private_folder(place.parent)
     if isinstance(content, bytes):
         return _Staged(stage(place, partial(_write_bytes, content)), place)
@@ -155,7 +155,7 @@ def _write_parquet(table: pa.Table, file: BinaryIO) -> None:
 
 
 def _settle_days(landing: Path, days: list[_Day]) -> list[str]:
-    """Move the files of some days in; the days that changed."""
+    """Move the files of some days in; returns the days that changed."""
     stale = {day.date: day.stale() for day in days}
     moved = _settle(
         landing,
@@ -166,7 +166,7 @@ def _settle_days(landing: Path, days: list[_Day]) -> list[str]:
 
 
 def _settle(landing: Path, files: list[_Staged], stale: Iterable[Path] = ()) -> set[Path]:
-    """Move staged files in; one of the same bytes is left as it is, with its time. Returns what changed."""
+    """Move staged files in; a file of the same bytes stays as it is, with its time. Returns the paths that changed."""
     new = [file for file in files if _differs(file)]
     sync_all(file.hidden for file in new)
     for file in files:

@@ -24,7 +24,7 @@ from recsys_assets.settings import settings
 from recsys_assets.uris import naming, shown
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
-CHECKSUM = "md5:c4d9eecfca2ab87c1945afe126590906"  # as GroupLens publishes it beside the zip
+CHECKSUM = "md5:c4d9eecfca2ab87c1945afe126590906"  # as GroupLens publishes it next to the zip
 SECONDS_A_DAY = 86_400
 EPOCH = dt.date(1970, 1, 1)
 _COLUMNS = {
@@ -56,7 +56,7 @@ def feed(
     Events land on the UTC day of their time, in the order of `ratings.dat`; users and items are undated.
 
     Raises:
-        LandingError: no such source, a file is missing, a line is malformed, an event lies outside the
+        LandingError: there is no such source, a file is missing, a line is malformed, or an event is outside the
             profile's bizdates.
     """
     folder = _opened(source or URL)
@@ -102,7 +102,7 @@ def _opened(source: str | Path) -> Folder:
 
 
 def _downloaded(url: str) -> Path:
-    """Fetch the zip once and keep it; what came before is used again while its checksum is right."""
+    """Fetch the zip once and keep it; a kept zip is used again if its checksum is right."""
     folder = settings().data / "downloads"
     pooch.get_logger().setLevel("WARNING")  # it would log the URL, with the password in it
     what = f"{shown(url)} could not be fetched, get ml-1m.zip another way (--source ZIP)"
@@ -116,7 +116,7 @@ def _read(file: Folder) -> pa.Table:
         raise LandingError(f"{file} is missing: --source is the ml-1m zip or the folder of its .dat files")
     columns = _COLUMNS[file.name]
     content = _bytes(file)
-    if b"\t" in content:  # about to become the separator: pyarrow takes a single character
+    if b"\t" in content:  # a tab becomes the separator below: pyarrow takes a single character
         line = content[: content.index(b"\t")].count(b"\n") + 1
         raise LandingError(f"{file}, line {line}: a tab, where fields are separated by '::'")
     reading = pa.csv.ReadOptions(column_names=list(columns), use_threads=False, encoding="latin-1")
@@ -134,7 +134,7 @@ def _parsed(
     parsing: pa.csv.ParseOptions,
     columns: dict[str, pa.DataType],
 ) -> pa.Table:
-    """Parse CSV of exactly these columns; one thread, because only then errors name their row."""
+    """Parse CSV of exactly these columns; in one thread, because errors name their row only then."""
     converting = pa.csv.ConvertOptions(column_types=columns, include_columns=list(columns), null_values=[])
     try:
         return pa.csv.read_csv(pa.BufferReader(content), reading, parsing, converting)
@@ -144,7 +144,7 @@ def _parsed(
 
 
 def _links(folder: Folder, links: Path | None) -> pa.Table | None:
-    """Columns movieId and imdbId of a links file: the one that was named, else the one beside the ratings, if any."""
+    """Columns movieId and imdbId of a links file: the one that was named, else the one next to the ratings, if any."""
     if links and not links.is_file():
         raise LandingError(f"--links {links} does not exist")
     file: Folder = links or folder / "links.csv"
@@ -155,7 +155,7 @@ def _links(folder: Folder, links: Path | None) -> pa.Table | None:
 
 
 def _items(movies: pa.Table, links: pa.Table | None) -> pa.Table:
-    """`Toy Story (1995)` has year 1995; `imdb_url` is null for movies that the links do not have."""
+    """`Toy Story (1995)` has year 1995; `imdb_url` is null for movies that the links lack."""
     year = pc.struct_field(pc.extract_regex(movies["title"], r"\((?P<year>\d{4})\)\s*$"), "year")
     found: pa.ChunkedArray = pa.nulls(movies.num_rows, pa.string())
     if links is not None:

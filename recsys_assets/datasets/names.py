@@ -33,12 +33,12 @@ ITEM_STATISTICS = (
 )
 TERM_STATISTICS = ("recent_term_imp", "recent_term_clk", "user_term_imp", "user_term_clk", "user_term_bias")
 
-# What is known of a user and an item together (`features/factor_tables.py`).
+# User-item features (`features/factor_tables.py`).
 AFFINITY, NEARBY = "user_item_affinity", "user_item_nearby"
 LIKED, DISLIKED = "recent_liked", "recent_disliked"
 RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS = "recent_items", "recent_values", "recent_labels"
 USER_FACTORS, ITEM_FACTORS = "user_factors", "item_factors"
-SERVED = (USER_FACTORS, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS)  # of a user
+SERVED = (USER_FACTORS, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS)  # columns of a user
 
 # Fields of published rows (`stores/collections.py`) and of documents (`stores/documents.py`).
 QUERY_ID, TERMS, VECTOR, SEEN_ITEMS = "queryid", "terms", "vector", "seen_items"
@@ -47,7 +47,7 @@ ID, BIZDATE = "_id", "bizdate"
 # Tensors of the ONNX files next to the features, which are their inputs (`training/onnx_export.py` and its like).
 TENSORS = ("indices", "numeric", "columns", "score", "history", VECTOR)
 
-# What no column may be called: of `interactions`, of what feeds models, of `users` and `items`.
+# Names that no column may have: in `interactions`, among the inputs of models, in `users` and `items`.
 OF_EVENTS = frozenset({*INGESTED, *SPLIT})
 OF_MODELS = frozenset(TENSORS)
 OF_ENTITIES = frozenset(

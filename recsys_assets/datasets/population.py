@@ -1,4 +1,4 @@
-"""Users and items of the generated world (`sample.py`): what is seen of them, and what is hidden.
+"""Users and items of the generated world (`sample.py`): their visible columns and their hidden traits.
 
 A day's users and items are made from the uniforms of `world.py`, each trait from its own column.
 """
@@ -42,7 +42,7 @@ Bools = npt.NDArray[np.bool_]
 
 class _Taken:
     def take(self, places: Ints) -> Self:
-        """Those at the given places."""
+        """The users or items at the given positions."""
         return replace(self, **{part.name: getattr(self, part.name)[places] for part in fields(self)})  # type: ignore[type-var, arg-type]
 
 
@@ -85,7 +85,7 @@ class Items(_Taken):
     taste: Floats
 
     def table(self) -> pa.Table:
-        """The columns that land; `imdb_url` is null, for the films do not exist."""
+        """The columns that land; `imdb_url` is null, as the films do not exist."""
         first, second = (pa.array(words.split()) for words in (FIRST_WORDS, SECOND_WORDS))
         year = pa.array(self.year)
         name = pc.binary_join_element_wise(
@@ -128,7 +128,7 @@ def users_on(world: World, since: dt.date, day: dt.date) -> Users:
 
 
 def items_on(world: World, since: dt.date, day: dt.date) -> Items:
-    """Items that are in the catalogue on a day, as popular as they are then."""
+    """Items that are in the catalogue on a day, with their popularity on that day."""
     rate = ITEMS.rate(world.items, world.days)
     number, u = ITEMS.living(world.seed, rate, (day - since).days)
     born = np.floor(number / rate).astype(np.int64) - ITEMS.life * 3 // 2
@@ -150,16 +150,16 @@ def items_on(world: World, since: dt.date, day: dt.date) -> Items:
 
 
 def _popularity(u: Doubles, quality: Doubles, age: Ints) -> Doubles:
-    """Zipf-like weights; better items are seen more, old ones less, and each swings in its own rhythm."""
+    """Zipf-like weights; better items are seen more, old ones less, and each item has a cycle of its own."""
     fame = ndtri(u[:, 5]) * np.sqrt(1 - 0.4**2) + 0.4 * quality
-    rank = ndtr(-fame) + 0.01  # share of items that are better known; no single one takes all
+    rank = ndtr(-fame) + 0.01  # share of items that are better known; 0.01 keeps one item from taking all
     swing = u[:, 6] * np.sin(2 * np.pi * (age / (20 + 40 * u[:, 7]) + u[:, 8]))
     weight: Doubles = rank**-0.7 * np.exp(swing - age / ITEMS.life)
     return weight
 
 
 def _genres(several: Doubles, draws: npt.NDArray[np.float64]) -> Bools:
-    """(N, genres): one to three genres each, drawn by weight without return (Efraimidis and Spirakis, 2006)."""
+    """(N, genres): one to three per item, drawn by weight without replacement (Efraimidis and Spirakis, 2006)."""
     key = -np.log(draws) / np.array(list(GENRES.values()))
     count = 1 + (several > 0.45).astype(np.int64) + (several > 0.8)
     chosen: Bools = key.argsort(axis=1).argsort(axis=1) < count[:, None]

@@ -31,7 +31,7 @@ from recsys_assets.uris import is_folder
 __all__ = ["KEYS", "Profile", "ProfileError", "bundled_profiles", "load_profile"]
 
 Day = Annotated[dt.date, Field(ge=dt.date(1970, 1, 1), lt=dt.date(2200, 1, 1))]
-_SHOWN = 5  # faults, at most, in one message
+_SHOWN = 5  # one message names at most this many faults
 
 
 class ProfileError(ValueError):
@@ -42,8 +42,8 @@ class Profile(Part):
     """One dataset: see the bundled profiles for commented examples.
 
     `tables` holds `interactions` and, together, `users` and `items`. A dataset of labelled rows has
-    `interactions` alone, with the features among its columns: no ids are needed then, and rows without a
-    `timestamp` are of the start of the day they landed on, in the order of the landing files.
+    `interactions` alone, with the features among its columns: it needs no ids, and rows without a `timestamp`
+    get the start of the day on which they landed, in the order of the landing files.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=48)
@@ -79,7 +79,7 @@ class Profile(Part):
 
     @property
     def has_entities(self) -> bool:
-        """Whether users and items have tables; without them the dataset is labelled rows and nothing else."""
+        """Whether users and items have tables; without them the dataset is only labelled rows."""
         return "users" in self.tables or "items" in self.tables
 
     @property
@@ -88,7 +88,7 @@ class Profile(Part):
         return ("users", "items") if self.has_entities else ("interactions",)
 
     def keys(self, table: TableName) -> tuple[str, ...]:
-        """Columns of an ingested table that tell its rows apart."""
+        """Columns that identify the rows of an ingested table."""
         return KEYS[table] if self.has_entities else ("timestamp", "seq")
 
     def columns(self, table: TableName) -> dict[str, Column]:
@@ -102,10 +102,10 @@ def bundled_profiles() -> dict[str, Path]:
 
 
 def load_profile(name_or_path: str | None = None, place: Settings | None = None) -> Profile:
-    """Read a bundled profile by name or a user's own by path (default: what `RECSYS_PROFILE` says).
+    """Read a bundled profile by name or a user's own by path (default: `RECSYS_PROFILE`).
 
     Raises:
-        ProfileError: no such profile, or one with faults: each is named by its line and key.
+        ProfileError: there is no such profile, or it has faults, each named by its line and key.
     """
     place = place or settings()
     path = _path(name_or_path or place.profile, place.home)
@@ -141,7 +141,7 @@ def _path(wanted: str, home: Path) -> Path:
 
 
 def _of_form(content: Content, error: ValidationError) -> list[Fault]:
-    """What pydantic found: at most one fault a place, told without the value."""
+    """The faults that pydantic found: at most one per place, without the value."""
     found: dict[Place, Fault] = {}
     for each in error.errors(include_input=False, include_url=False):
         place, _ = content.line(each["loc"])
@@ -155,7 +155,7 @@ def _of_form(content: Content, error: ValidationError) -> list[Fault]:
 
 
 def _refused(path: Path, content: Content, found: Sequence[Fault]) -> ProfileError:
-    """The error that tells of some faults, in one line; of many, the first ones."""
+    """One error for all faults, in one line; if they are many, it names the first ones."""
     told = []
     for fault in found[:_SHOWN]:
         _, line = content.line(fault.place)
@@ -166,13 +166,13 @@ def _refused(path: Path, content: Content, found: Sequence[Fault]) -> ProfileErr
 
 
 def _of_label(content: Content, fault: LabelFault) -> str:
-    """What is wrong with a label rule: with variables in it, without anything that they may have filled in."""
+    """The fault of a label rule; if the rule has variables, without any text that they may have filled in."""
     written = content.written.get(fault.place)
     return f"{shown(written or content.values['label'])}: {fault.general if written else fault}"
 
 
 def _told(place: Place, what: str, line: int | None) -> str:
-    """A fault with its line and key, to be put behind the file's name."""
+    """A fault with its line and key, to be put after the file's name."""
     where = f", line {line}:" if line else ""
     key = f" {'.'.join(shown(part)[1:-1] for part in place)}:" if place else ""
     return f"{where}{key} {what}"

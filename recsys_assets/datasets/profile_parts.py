@@ -1,4 +1,4 @@
-"""The parts of a dataset's profile: what columns, features, split and bounds may say. See `profile.py`."""
+"""The parts of a dataset's profile: columns, features, split, recall, publishing and bounds. See `profile.py`."""
 
 import re
 from typing import Annotated, Literal
@@ -12,7 +12,7 @@ Bound = Annotated[int | float, Field(ge=-1e38, le=1e38)]  # what a float32 holds
 
 
 class Part(BaseModel):
-    """Settings that do not change once they are read; a name that is none of theirs is an error."""
+    """Immutable settings; an unknown name is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -25,7 +25,7 @@ class Column(Part):
     """
 
     type: ColumnType
-    column: str | None = Field(default=None, min_length=1, description="its name in the landing file, when another")
+    column: str | None = Field(default=None, min_length=1, description="its name in the landing file, if different")
     separator: str = Field(default="|", min_length=1)
     min: Bound | None = None
     max: Bound | None = None
@@ -43,22 +43,22 @@ class Term(Part):
     """The multi-valued item column whose terms (genres, tags) are counted over a user's recent rows."""
 
     column: str
-    window: Count = Field(default=10, description="rows of the user before the row")
-    max_terms: Count = Field(default=64, description="the most frequent terms are kept")
+    window: Count = Field(default=10, description="how many of the user's rows before a row count")
+    max_terms: Count = Field(default=64, description="how many of the most frequent terms are kept")
 
 
 class Affinity(Part):
-    """What is told of a user and an item together, by a factor model and by what the user touched last."""
+    """User-item features, from a factor model and from the items that the user touched last."""
 
-    width: Count = Field(default=16, description="numbers a side of the factor model")
-    folds: Count = Field(default=5, ge=2, description="of users: each is described by what was fitted without them")
-    recent: Count = Field(default=50, description="items that are kept of those a user liked, and did not like")
+    width: Count = Field(default=16, description="dimensions of the factor model")
+    folds: Count = Field(default=5, ge=2, description="folds of users; items are fitted without the user's fold")
+    recent: Count = Field(default=50, description="how many of a user's latest liked, and disliked, items are kept")
 
 
 class Features(Part):
     """Which columns of `users` and `items`, or without these of `interactions`, feed the models, and how.
 
-    `min_count`: a value seen in fewer train rows is treated as unknown, a known one has at least as many.
+    `min_count`: a value seen in fewer train rows than this is treated as unknown.
     """
 
     categorical: list[str] = []
@@ -77,12 +77,12 @@ class Features(Part):
 
 
 class Split(Part):
-    """How events become train, validation, test and online parts.
+    """How events are split into train, validation, test and online parts.
 
-    * `per_user_tail` (recsys_pipeline): each user's last `online_last_n` rows are online; of the rest, the
-      first `1 - test_ratio` train, the others test.
+    * `per_user_tail` (recsys_pipeline): each user's last `online_last_n` rows are online; the first
+      `1 - test_ratio` of the rest are train, the others test.
     * `leave_last_n`: each user's last `online_last_n` rows are online, the `test_last_n` before them test.
-    * `by_day`: the last `test_days` days test, no online part.
+    * `by_day`: the last `test_days` days are test; there is no online part.
 
     The validation part is the tail of train: the last `validation_ratio` of each user's train rows, or with
     `by_day` the `validation_days` days before the test days.
@@ -103,9 +103,9 @@ class Split(Part):
 
 
 class Recall(Part):
-    """How lists of candidates are judged: the positives of the test rows are right, the history is all before.
+    """How candidate lists are evaluated: the positives of the test rows are relevant, all rows before are history.
 
-    `filter_seen`: no list holds an item of the user's history. Turn it off where people come back to items.
+    `filter_seen`: no list holds an item of the user's history. Turn it off if people come back to items.
     """
 
     filter_seen: bool = True
@@ -114,12 +114,12 @@ class Recall(Part):
 class Publishing(Part):
     """How collections are written for services.
 
-    `entries`: the names of an item and its score in lists of items; MetaSpore's first release reads `_1` and `_2`.
+    `entries`: the field names of item and score in lists of items; MetaSpore's first release reads `_1` and `_2`.
     """
 
     entries: tuple[str, str] = ("item_id", "score")
-    vectors: str = Field(default="sasrec", description="two-tower model of the stores that hold one vector an entity")
-    keep: Count = Field(default=3, description="versions of a collection that stay")
+    vectors: str = Field(default="sasrec", description="two-tower model of stores with one vector per entity")
+    keep: Count = Field(default=3, description="versions of a collection that are kept")
 
     @field_validator("entries")
     @classmethod
@@ -130,7 +130,7 @@ class Publishing(Part):
 
 
 class Bounds(Part):
-    """What a day's artefacts must satisfy before anything is built on them."""
+    """Limits that a day's artefacts must meet before anything is built on them."""
 
     max_rejected_rate: float = Field(default=0.05, ge=0, le=1, description="of a day's landed rows")
     max_label_rate_change: float = Field(default=0.10, gt=0, le=1, description="against the day before")

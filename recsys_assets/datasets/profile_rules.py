@@ -1,4 +1,4 @@
-"""What the parts of a profile owe each other: each broken rule is a fault with its place and what to do."""
+"""Rules across the parts of a profile: each broken rule is a fault with its place and what to do."""
 
 import contextlib
 import re
@@ -32,7 +32,7 @@ _LONGEST = 64  # letters of a column's name
 
 
 def faults(profile: "Profile") -> Iterator[Fault]:
-    """All rules that the profile breaks; those of the label and the features once its tables are in order."""
+    """All rules that the profile breaks; label and features are checked only if its tables are in order."""
     found = [*_places(profile), *_tables(profile)]
     yield from found
     if not found:
@@ -75,7 +75,7 @@ def _tables(profile: "Profile") -> Iterator[Fault]:
 
 
 def _names(profile: "Profile", table: TableName) -> Iterator[Fault]:
-    """Names of a table's columns that cannot be used, or not together; their landed names may be any."""
+    """Names of a table's columns that cannot be used, or not together; names in landing files are free."""
     columns = profile.tables.get(table, {})
     taken = reserved(profile, table) | {f"raw_{name.casefold()}" for name in columns}
     first: dict[str, str] = {}
@@ -100,20 +100,20 @@ def _names(profile: "Profile", table: TableName) -> Iterator[Fault]:
 
 
 def _another(name: str) -> str:
-    """How to give a landed column another name."""
+    """Advice on how to give a landed column a different name."""
     mine = re.sub(r"\W", "_", name)[:40] or "name"
     return f"give it another, as in `my_{mine}: {{type: …, column: {shown(name)}}}`"
 
 
 def reserved(profile: "Profile", table: TableName) -> frozenset[str]:
-    """Names that no column of a table may have, in small letters."""
+    """Names that no column of a table may have, in lower case."""
     if table == "interactions":
         return names.OF_EVENTS if profile.has_entities else names.OF_EVENTS | names.OF_MODELS
     return names.OF_ENTITIES | {"item_id" if table == "users" else "user_id"}
 
 
 def _roles(profile: "Profile") -> Iterator[Fault]:
-    """The columns of `interactions` with a part to play."""
+    """Check the columns of `interactions` that have a role, and the keys that need users and items."""
     columns = profile.tables["interactions"]
     for role, name in (("rating", profile.rating), ("oracle", profile.oracle)):
         if name is not None and (name not in columns or columns[name].type not in _NUMBERS):
@@ -134,7 +134,7 @@ def _label(profile: "Profile") -> Iterator[Fault]:
     if not profile.has_entities:
         for name in profile.features.columns:
             if name in rule.columns:
-                what = f"{shown(name)} is what the label is made of, which nobody knows beforehand"
+                what = f"{shown(name)} is part of the label, so as a feature it would be leakage"
                 yield Fault(("features",), what)
 
 

@@ -1,7 +1,7 @@
-"""Reads a profile's YAML: plain values, and the line of each, so that a fault can be shown where it is.
+"""Reading of a profile's YAML: plain values, and the line of each, so that a fault can name its line.
 
-A profile is a short text that people write. What no person writes is refused before it costs anything: files of
-megabytes, deep nesting, aliases that multiply, tags.
+A profile is a short text that people write. What no person would write is refused before it costs time or memory:
+files of megabytes, deep nesting, aliases that multiply, tags.
 """
 
 import os
@@ -16,13 +16,13 @@ import yaml
 
 from recsys_assets.settings import STORE_VARIABLE
 
-Place = tuple[str | int, ...]  # the keys, and places in lists, that lead to a value
-LARGEST, DEEPEST, MOST = 1_000_000, 12, 20_000  # bytes, levels, values with those of aliases
+Place = tuple[str | int, ...]  # the keys and list indices that lead to a value
+LARGEST, DEEPEST, MOST = 1_000_000, 12, 20_000  # bytes, levels, values including those of aliases
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^${}]*))?\}")
 _SECRET = re.compile(rf"{STORE_VARIABLE.pattern}|MLFLOW_TRACKING_URI")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's takes a tenth of the time
 _TEXT = "tag:yaml.org,2002:str"
-_NO_TEXT = ("Cc", "Cs", "Cn")  # Unicode's categories of control characters, half characters, and codes that are none
+_NO_TEXT = ("Cc", "Cs", "Cn")  # Unicode's categories of control characters, surrogates and unassigned codes
 
 
 class Fault(ValueError):
@@ -35,12 +35,12 @@ class Fault(ValueError):
 
 @dataclass
 class Content:
-    """What a profile holds.
+    """The content of a profile.
 
     Attributes:
-        values: with variables filled in.
-        lines: by place, counted from 1.
-        written: texts that hold variables, by place, as they stand in the file.
+        values: the values, with variables filled in.
+        lines: line numbers by place, counted from 1.
+        written: texts that hold variables, by place, as they are in the file.
         filled: the values of the variables that were used, by the text that they replace.
     """
 
@@ -50,13 +50,13 @@ class Content:
     filled: dict[str, str] = field(default_factory=dict)
 
     def line(self, place: Place) -> tuple[Place, int | None]:
-        """The part of a place that is in the file, and its line."""
+        """The longest leading part of a place that is in the file, and its line."""
         while place and place not in self.lines:
             place = place[:-1]
         return place, self.lines.get(place)
 
     def masked(self, message: str) -> str:
-        """A message that shows variables as they are written, and not their values (but for a digit or two)."""
+        """A message with variables as they are written, not their values (except values of one or two characters)."""
         for written, value in sorted(self.filled.items(), key=lambda each: -len(each[1])):
             message = message.replace(value, written) if len(value) > 2 else message
         return message
@@ -66,7 +66,7 @@ def read(path: Path, variables: Mapping[str, str]) -> Content:
     """Read a profile.
 
     Raises:
-        Fault: it is no YAML mapping, or holds what no profile holds.
+        Fault: it is not a YAML mapping, or holds something that no profile may hold.
     """
     text = _text(path)
     try:
@@ -85,7 +85,7 @@ def read(path: Path, variables: Mapping[str, str]) -> Content:
 
 
 def _text(path: Path) -> str:
-    """The text of a file, if it is one.
+    """The content of a text file.
 
     Raises:
         Fault: it cannot be read, is too large, or is not UTF-8.
@@ -110,12 +110,12 @@ def _text(path: Path) -> str:
 
 
 def _refuse_events(text: str) -> None:
-    """Refuse tags, and nesting that would have the parser call itself without end; the events come one by one."""
+    """Refuse tags, and nesting so deep that the parser would recurse without end; the events come one by one."""
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         line = event.start_mark.line + 1 if event.start_mark else None
         if (tag := getattr(event, "tag", None)) is not None:
-            raise Fault((), f"the tag {tag} is not for profiles: write the plain value", line)
+            raise Fault((), f"the tag {tag} is not allowed in a profile: write the plain value", line)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         if isinstance(event, yaml.CollectionEndEvent):
@@ -162,7 +162,7 @@ class _Values:
         if not isinstance(key, yaml.ScalarNode):
             raise Fault(place, "a key is a list or a mapping: write a plain word", line)
         if key.tag != _TEXT:
-            raise Fault(place, f"the key {shown(key.value)} is not a text for YAML: put it in quotes", line)
+            raise Fault(place, f"the key {shown(key.value)} is not text to YAML: put it in quotes", line)
         return self._clean(str(key.value), place, line)
 
     def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
@@ -175,7 +175,7 @@ class _Values:
         return self._filled(self._clean(str(node.value), place, line), place, line)
 
     def _clean(self, text: str, place: Place, line: int) -> str:
-        """The text, if it is one: an escape in quotes can hold any code."""
+        """The text itself, after a check: an escape in quotes can hold any code."""
         bad = next((sign for sign in text if unicodedata.category(sign) in _NO_TEXT and sign not in "\n\t"), "")
         if bad:
             raise Fault(place, f"holds the code {ord(bad):#06x}, which is not a letter or sign: take it out", line)
@@ -206,7 +206,7 @@ class _Values:
 
 
 def shown(name: object) -> str:
-    """A text of the profile as messages quote it: in signs that can be printed, and not too long."""
+    """A text of the profile as messages quote it: in printable characters, and not too long."""
     text = str(name)
     safe = text if text.isprintable() else ascii(text)[1:-1]
     return f"'{safe[:60]}…'" if len(safe) > 60 else f"'{safe}'"

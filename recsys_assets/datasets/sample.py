@@ -1,8 +1,8 @@
-"""A generated world as a source of landing files: users with tastes, items that come and go, a known truth.
+"""A generated world as a source of landing files: users with tastes, items that come and go, known probabilities.
 
-Every user and item has hidden traits, drawn from a counter-based generator at the place of its number, so
-that any day can be made alone: a day depends on the world's settings and its date, never on the range that
-is made. Users and items are born at a steady rate and live for a while, so one month is like another.
+Every user and item has hidden traits, drawn from a counter-based generator at the position of its number. Any day can
+therefore be generated alone: it depends on the world's settings and its date, never on the range of days that is
+generated. Users and items are born at a steady rate and live for a while, so one month is like another.
 """
 
 import datetime as dt
@@ -23,11 +23,13 @@ from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.world import World
 
 WORLD_FILE = "world.json"
-EVENTS_A_FILE = 2**19  # about 300 MB while they are made
-SESSION = 6.0  # mean events of one
-GAP = 40.0  # mean seconds between events of a session; 1 in 40 comes in the second of the one before
+EVENTS_A_FILE = 2**19  # about 300 MB of memory while they are generated
+SESSION = 6.0  # mean events of a session
+GAP = 40.0  # mean seconds between events of a session; 1 in 40 is in the same second as the previous one
 CANDIDATES = 8  # items a user looks at before touching one
-REDRAWS = 3  # of items a user would touch twice in a day; what is left then is dropped: under 1 %, 4 % at World's limit
+# Redraws of items that a user would touch twice in a day; repeats left after them are dropped: under 1 %, or 4 % at
+# World's limit.
+REDRAWS = 3
 EPOCH = dt.date(1970, 1, 1)
 
 Floats = npt.NDArray[np.float32]
@@ -45,7 +47,7 @@ def feed(
     """The world of the profile's landing folder, or a new one; from `first` to `last`.
 
     Raises:
-        LandingError: `last` is not over yet, options other than those the folder was made with.
+        LandingError: `last` is not over yet, or the options differ from those that the folder was made with.
     """
     yesterday = (today or dt.datetime.now(dt.UTC).date()) - dt.timedelta(days=1)
     last = last or min(yesterday, profile.last_bizdate or yesterday)
@@ -64,7 +66,7 @@ def feed(
 
 
 def _first(profile: Profile, world: World, last: dt.date) -> dt.date:
-    """The world's number of days up to `last`; earlier where that would leave a gap after what has landed."""
+    """The first of the world's number of days up to `last`; earlier if that would leave a gap after the landed days."""
     window = max(profile.first_bizdate, last - dt.timedelta(days=world.days - 1))
     folders = (profile.landing / "interactions").glob("bizdate=*")
     landed = [dt.date.fromisoformat(folder.name.removeprefix("bizdate=")) for folder in folders]
@@ -73,7 +75,7 @@ def _first(profile: Profile, world: World, last: dt.date) -> dt.date:
 
 
 def day_of(world: World, since: dt.date, day: dt.date) -> Iterator[tuple[TableName, pa.Table]]:
-    """Tables of one day: the living items, and in slices of the users, those who are active and their events.
+    """Tables of one day: the living items, then for each slice of the users, the active ones and their events.
 
     `since` is the first day of the world; a slice's events are in the order of time.
     """
@@ -89,7 +91,7 @@ def day_of(world: World, since: dt.date, day: dt.date) -> Iterator[tuple[TableNa
 
 
 def _world(profile: Profile, options: dict[str, int], last: dt.date) -> World:
-    """The world that the landing folder was made with; options may repeat its settings, not change them."""
+    """The world that the landing folder was made with; options may repeat its settings but not change them."""
     path = profile.landing / WORLD_FILE
     if unknown := sorted(options.keys() - asdict(World()).keys()):
         raise LandingError(f"a sample world has no setting {', '.join(unknown)}")
@@ -114,7 +116,7 @@ def _world(profile: Profile, options: dict[str, int], last: dt.date) -> World:
 
 
 def _events(world: World, rng: np.random.Generator, users: Users, items: Items, midnight: int) -> tuple[Ints, pa.Table]:
-    """Events of some users on a day: the places of their users in `users`, and the rows."""
+    """Events of some users on a day: the index in `users` of each event's user, and the rows."""
     who, time = _sessions(world, rng, users)
     what, kept = _choices(rng, users, items, who)
     order = np.argsort(time, kind="stable")
@@ -133,7 +135,7 @@ def _events(world: World, rng: np.random.Generator, users: Users, items: Items, 
 
 
 def _sessions(world: World, rng: np.random.Generator, users: Users) -> tuple[Ints, Ints]:
-    """Place of the user and second of the day of each event, by user, session and time."""
+    """The user's index and the second of the day of each event, ordered by user, session and time."""
     sessions = rng.poisson(users.activity * world.events_a_user_day / SESSION)
     lengths = rng.geometric(1 / SESSION, sessions.sum())
     start = 86_400 * rng.beta(2.5, 1.7, len(lengths))  # mostly in the evening
@@ -146,7 +148,7 @@ def _sessions(world: World, rng: np.random.Generator, users: Users) -> tuple[Int
 
 
 def _choices(rng: np.random.Generator, users: Users, items: Items, who: Ints) -> tuple[Ints, Bools]:
-    """Place of each event's item, and which events to keep: an item comes once in a user's day."""
+    """The index of each event's item, and which events to keep: an item occurs once in a user's day."""
     what = _looked_at(rng, users, items, who)
     for _ in range(REDRAWS):
         again = np.flatnonzero(_repeated(who, what, len(items.id)))
@@ -155,24 +157,24 @@ def _choices(rng: np.random.Generator, users: Users, items: Items, who: Ints) ->
 
 
 def _looked_at(rng: np.random.Generator, users: Users, items: Items, who: Ints) -> Ints:
-    """Of a few items, drawn by popularity, the one that suits best, with Gumbel noise (a softmax choice)."""
+    """The best fit among a few items drawn by popularity, with Gumbel noise (a softmax choice)."""
     popularity = np.cumsum(items.popularity)
     draws = rng.random((CANDIDATES, len(who))) * popularity[-1]
-    places = np.minimum(np.searchsorted(popularity, draws, side="right"), len(items.id) - 1)
+    places = np.minimum(np.searchsorted(popularity, draws, side="right"), len(items.id) - 1)  # (candidates, events)
     fit = np.stack([_fit(users, items, who, row) for row in places]) + rng.gumbel(size=places.shape)
     chosen: Ints = places[fit.argmax(axis=0), np.arange(len(who))]
     return chosen
 
 
 def _repeated(who: Ints, what: Ints, items: int) -> Bools:
-    """Rows whose user and item stand in an earlier row already."""
+    """Rows whose user and item occur in an earlier row."""
     repeated = np.ones(len(who), bool)
     repeated[np.unique(who * items + what, return_index=True)[1]] = False
     return repeated
 
 
 def _fit(users: Users, items: Items, who: Ints, what: Ints) -> Floats:
-    """How well the item suits the user's tastes, apart from who rates high and what is rated high."""
+    """How well the item suits the user's tastes, without the user's bias and the item's quality."""
     fit: Floats = np.einsum("ij,ij->i", users.taste[who], items.taste[what])
     return fit
 

@@ -1,4 +1,4 @@
-"""Splits: which event trains, validates, tests, or is kept for the online evaluation."""
+"""Splits: whether an event is for training, validation or test, or is kept for the online evaluation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +21,8 @@ class SplitError(ValueError):
 def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Sequence[Path], bizdate: str) -> None:
     """Create the table `splits` from ingested events up to `bizdate`.
 
-    Order in time is (timestamp, seq): `seq` is the row's place in its day's landing files, so events of
-    one second keep the order in which they arrived. Columns: user_id, item_id, timestamp, seq, label
+    Time order is (timestamp, seq): `seq` is the row's position in its day's landing files, so events of
+    the same second keep the order in which they arrived. Columns: user_id, item_id, timestamp, seq, label
     (0 or 1), position (of the row in its user's history, from 0), part, and rating and oracle where the
     profile has them. Rows are ordered by user_id and position.
 
@@ -72,7 +72,7 @@ def sample_rows(profile: Profile, rows: Sequence[Path], bizdate: str, part: str)
 
 def _refuse_empty_parts(connection: duckdb.DuckDBPyConnection, profile: Profile, bizdate: str) -> None:
     sizes = split_sizes(connection)
-    sizes["train_rows"] -= sizes["validation_rows"]  # which `split_sizes` counts in
+    sizes["train_rows"] -= sizes["validation_rows"]  # `split_sizes` counts validation as train
     empty = [part for part in ("train", "validation", "test") if not sizes[f"{part}_rows"]]
     if empty:
         raise SplitError(
@@ -82,7 +82,7 @@ def _refuse_empty_parts(connection: duckdb.DuckDBPyConnection, profile: Profile,
 
 
 def split_sizes(connection: duckdb.DuckDBPyConnection) -> dict[str, float]:
-    """Rows of each part of the table `splits`, and its positives and negatives; train counts validation in."""
+    """Rows of each part of the table `splits`, and its positives and negatives; train includes validation."""
     rows = dict(connection.execute("SELECT part, count(*) FROM splits GROUP BY part").fetchall())
     labels = dict(connection.execute("SELECT label, count(*) FROM splits GROUP BY label").fetchall())
     sizes = {f"{part}_rows": float(rows.get(part, 0)) for part in PARTS}

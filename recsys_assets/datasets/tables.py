@@ -1,9 +1,9 @@
-"""Landed tables: read a file as it came (CSV, TSV or Parquet), give its columns the platform's names and plain types.
+"""Reading of landed tables: a file (CSV, TSV or Parquet) becomes columns with the platform's names and plain types.
 
 A TSV has no header and no quotation marks: its columns are those of the profile, in their order. A file that
-cannot be read, lacks a column or holds another type fails as a whole, by name. A single bad row never does:
-its reason is found here or in `ingest.py`, and it is kept aside. The one exception are integers that came as floats
-too large to be sure of: nobody can tell which rows they have spoiled.
+cannot be read, lacks a column or has a wrong type fails as a whole, with an error that names it. A single bad row
+never fails a file: it is set aside with its reason, here or in `ingest.py`. The one exception is a column of integers
+stored as floats too large to be exact: nobody can say which rows are wrong.
 """
 
 import codecs
@@ -22,7 +22,8 @@ from recsys_assets.datasets.landing_files import form
 from recsys_assets.datasets.profile_parts import Column
 from recsys_assets.datasets.values import WRITE_AS
 
-# Stands for bytes that are not UTF-8 or NUL, where pyarrow would refuse the file: a code point that is no character.
+# Replaces NUL and bytes that are not UTF-8, for which pyarrow would refuse the file: a code point that is not a
+# character.
 _NO_TEXT, _MARKED = "\ufffe", "recsys_assets_marked"
 codecs.register_error(_MARKED, lambda error: (_NO_TEXT, error.end))  # type: ignore[attr-defined]
 _BLOCK = 2**20  # bytes that the CSV reader takes at once; a longer row needs a larger block
@@ -34,7 +35,7 @@ class LandedFileError(ValueError):
 
 @dataclass(frozen=True)
 class Malformed:
-    """A line that is no row of the table: another number of fields than columns, or no text."""
+    """A line that is not a row of the table: its number of fields is wrong, or it is not text."""
 
     row: int
     reason: str
@@ -43,11 +44,11 @@ class Malformed:
 
 @dataclass(frozen=True)
 class Landed:
-    """Rows of one file under the platform's column names, values as they came.
+    """Rows of one file under the platform's column names, with their original values.
 
     Attributes:
-        table: a column for each column of the profile, text in a CSV or TSV; and `row`, which counts from 1.
-        malformed: what could not be put into the table, counted by the same `row`.
+        table: the columns of the profile, as text if from a CSV or TSV; and `row`, which counts from 1.
+        malformed: lines that could not be put into the table, numbered by the same `row`.
     """
 
     table: pa.Table
@@ -58,7 +59,7 @@ def read_landed(file: Path, columns: dict[str, Column]) -> Landed:
     """Read one landing file.
 
     Raises:
-        LandedFileError: unreadable, a column is missing or there twice, or a column is of another type.
+        LandedFileError: the file is unreadable, or a column is missing, occurs twice or has a wrong type.
     """
     kind, codec = form(file.name) or ("", None)
     try:
@@ -93,7 +94,7 @@ def _read_parquet(file: Path, columns: dict[str, Column]) -> Landed:
 def _read_csv(file: Path, codec: str | None, columns: dict[str, Column]) -> Landed:
     """A CSV with a header, the named columns as text; lines with too many or too few fields are set aside."""
     names, content = _landed_names(columns), _content(file, codec)
-    if b"\0" in content:  # behind one, pyarrow overlooks the ends of fields and lines
+    if b"\0" in content:  # after a NUL, pyarrow misses the ends of fields and lines
         raise LandedFileError(f"{file} cannot be read (it holds NUL bytes, so it is not text): land it again as UTF-8")
     table, malformed = _parsed(content, names)
     _refuse_columns(file, names, table.column_names)
@@ -107,12 +108,12 @@ def _read_csv(file: Path, codec: str | None, columns: dict[str, Column]) -> Land
 
 
 def _parsed(content: bytes, names: list[str], block: int = _BLOCK) -> tuple[pa.Table, list[Malformed]]:
-    """The columns of a CSV, and the lines that are none of its rows."""
+    """The columns of a CSV, and its malformed lines."""
     malformed: list[Malformed] = []
     try:
         table = pv.read_csv(
             pa.BufferReader(content),
-            read_options=pv.ReadOptions(use_threads=False, block_size=block),  # with threads, lines have no number
+            read_options=pv.ReadOptions(use_threads=False, block_size=block),  # threads lose the line numbers
             parse_options=pv.ParseOptions(invalid_row_handler=_aside(malformed, header=1), newlines_in_values=True),
             convert_options=_as_text(names),
         )
@@ -132,7 +133,7 @@ def _read_tsv(file: Path, codec: str | None, columns: dict[str, Column]) -> Land
         return _numbered(pa.table({name: pa.array([], pa.string()) for name in names}), [])
     table = pv.read_csv(
         pa.BufferReader(content),
-        # In one block, so that no line, however long, lies across two; with threads, lines have no number.
+        # One block, so that no line, however long, spans two; one thread, as threads lose the line numbers.
         read_options=pv.ReadOptions(column_names=names, use_threads=False, block_size=_whole(content)),
         parse_options=pv.ParseOptions(
             delimiter="\t",
@@ -153,7 +154,7 @@ def _content(file: Path, codec: str | None) -> bytes:
 
 
 def _whole(content: bytes) -> int:
-    """A block that holds all of it, as far as one can be that large."""
+    """The block size that holds the whole content, or the largest block there can be."""
     return min(len(content), 2**31 - 1)
 
 
@@ -163,7 +164,7 @@ def _landed_names(columns: dict[str, Column]) -> list[str]:
 
 
 def _aside(malformed: list[Malformed], header: int) -> Callable[[pv.InvalidRow], str]:
-    """What pyarrow calls with each line of a wrong number of fields; rows are counted from 1 after the header."""
+    """The callback for each line with a wrong number of fields; rows are counted from 1 after the header."""
 
     def set_aside(line: pv.InvalidRow) -> str:
         reason = f"the line has {line.actual_columns} fields, not {line.expected_columns}"
@@ -191,7 +192,7 @@ def _without_marked(landed: Landed) -> Landed:
 
 
 def _numbered(table: pa.Table, malformed: list[Malformed]) -> Landed:
-    """The rows with their numbers in the file, from 1, which malformed lines take up too."""
+    """The rows with their numbers in the file, from 1; malformed lines are counted too."""
     count = table.num_rows + len(malformed)
     row = np.delete(np.arange(1, count + 1), np.array([line.row for line in malformed], int) - 1)
     return Landed(table.add_column(0, "row", pa.array(row)), malformed)
@@ -218,7 +219,7 @@ def _refuse_open_quote(file: Path, column: str, spec: Column, rows: pa.ChunkedAr
 
 
 def _refuse_type(file: Path, column: str, spec: Column, values: pa.ChunkedArray) -> None:
-    """Refuse a Parquet column whose type cannot hold what the profile declares, or has rounded it."""
+    """Refuse a Parquet column whose type cannot hold the declared type, or has rounded its values."""
     if not holds(values.type, spec.type):
         raise LandedFileError(
             f"{file}: column '{column}' is {values.type}, where the profile says {spec.type}: {WRITE_AS[spec.type]}, "
@@ -227,6 +228,6 @@ def _refuse_type(file: Path, column: str, spec: Column, values: pa.ChunkedArray)
     whole = spec.type == "int64" or (spec.type == "timestamp" and values.type in (pa.float16(), pa.float32()))
     if whole and (size := rounded(values)) is not None:
         raise LandedFileError(
-            f"{file}: column '{column}' holds integers as {values.type}, which rounds those of the size of "
+            f"{file}: column '{column}' holds integers as {values.type}, which rounds integers as large as "
             f"{size:.17g}: write it as int64 or text (pandas turns a column with a gap into floats: use its Int64)"
         )

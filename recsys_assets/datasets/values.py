@@ -1,7 +1,7 @@
-"""What counts as an integer, a number, a moment: SQL that turns landed values into the platform's types.
+"""Conversion of landed values: SQL that turns them into the platform's integers, numbers, timestamps and texts.
 
-In text an integer is digits with an optional sign, a number may have a point and an exponent, a moment is seconds since
-1970 without an exponent, or a date as ISO 8601 writes it. Blanks, underscores and other bases are none of these.
+As text, an integer is digits with an optional sign; a number may have a decimal point and an exponent; a timestamp is
+seconds since 1970 without an exponent, or an ISO 8601 date. Blanks, underscores and other bases are not accepted.
 """
 
 import pyarrow as pa
@@ -15,8 +15,8 @@ from recsys_assets.datasets.profile_parts import Column
 _INTEGER = "[+-]?[0-9]+"
 _SECONDS = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)"
 _NUMBER = _SECONDS + "([eE][+-]?[0-9]+)?"
-_LAST_SECOND = 253_402_300_799  # of the year 9999, the last that Python and most databases know
-# Seconds of the years 1980 to 2100 are larger than their days and smaller than their milliseconds.
+_LAST_SECOND = 253_402_300_799  # of the year 9999, the last that Python and most databases support
+# The years 1980 and 2100 in days. In between, seconds are larger than days and smaller than milliseconds.
 _DAYS = (3_653, 47_482)
 _UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 
@@ -30,7 +30,7 @@ WRITE_AS = {
 
 
 def typed(column: str, spec: Column, landed: pa.DataType) -> str:
-    """SQL that turns a landed value into its platform type, NULL where it cannot be."""
+    """SQL that turns a landed value into its platform type, or NULL if it cannot be read."""
     value = name(column)
     match spec.type:
         case "int64":
@@ -61,9 +61,9 @@ def missing(column: str, landed: pa.DataType) -> str:
 
 
 def looks_like(values: pa.ChunkedArray, *, days: bool) -> str:
-    """What the numbers of a column of timestamps count, going by their median, where that is not seconds; or nothing.
+    """The unit of a column of timestamps, judged by the median of its numbers; empty if that is seconds or unknown.
 
-    `days`: whether small numbers are days, because no event is of the first day of 1970.
+    `days`: whether small numbers are days, because no event is from the first day of 1970.
     """
     numbers = _numbers(values)
     typical = pc.quantile(pc.abs(numbers), 0.5, interpolation="lower")[0].as_py() if len(numbers) else None
@@ -77,7 +77,7 @@ def looks_like(values: pa.ChunkedArray, *, days: bool) -> str:
 
 
 def _numbers(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column's numbers; none where more than half of a text are something else."""
+    """A column's numbers; none if half of a text column or more is something else."""
     if is_text(values.type):
         numeric = pc.match_substring_regex(values, f"^{_SECONDS}$")
         values = values.filter(numeric)
@@ -92,8 +92,8 @@ def _matching(value: str, pattern: str, converted: str) -> str:
 
 
 def _moment(value: str, landed: pa.DataType) -> str:
-    """SQL for a TIMESTAMP of UTC."""
-    # By way of TIMESTAMPTZ, in UTC: a cast of text to TIMESTAMP drops its offset without a word.
+    """SQL for a TIMESTAMP in UTC."""
+    # By way of TIMESTAMPTZ, in UTC: a cast of text to TIMESTAMP silently drops its offset.
     moment = f"TRY_CAST({value} AS TIMESTAMPTZ)"
     seconds = f"TRY(to_timestamp(TRY_CAST({value} AS DOUBLE)))"
     if is_text(landed):

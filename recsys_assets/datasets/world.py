@@ -1,7 +1,7 @@
-"""Settings of the generated world (`sample.py`), and who is alive in it on a day.
+"""Settings of the generated world (`sample.py`), and the users and items that are alive in it on a day.
 
-User (or item) number k is born on day k / rate, so those alive on a day are a run of numbers, and their
-traits a run of the Philox generator's counter (Salmon et al., Parallel Random Numbers, 2011).
+User (or item) number k is born on day k / rate, so those alive on a day come from one range of numbers, and their
+traits from one range of the Philox generator's counter (Salmon et al., Parallel Random Numbers, 2011).
 """
 
 import math
@@ -20,14 +20,20 @@ MIN_ITEMS = 20  # on a day; with fewer there is nothing to choose from
 
 @dataclass(frozen=True)
 class Kind:
-    """Users or items: days that one lives on average (half to one and a half times that), uniforms it takes."""
+    """Users or items.
+
+    Attributes:
+        number: tells the generators of the kinds apart.
+        life: the mean days that one lives; each lives half to one and a half times that.
+        width: the uniforms that one takes.
+    """
 
     number: int
     life: int
     width: int
 
     def rate(self, total: int, days: int) -> float:
-        """Births a day, so that `total` are alive at some time in `days` days."""
+        """Births per day such that `total` are alive at some time in `days` days."""
         return total / (days + self.life)
 
     def alive(self, total: int, days: int) -> float:
@@ -36,7 +42,7 @@ class Kind:
 
     def living(self, seed: int, rate: float, age: int) -> tuple[Ints, Doubles]:
         """Numbers of those alive `age` days after the world's first day, and their (n, width) uniforms."""
-        longest = self.life * 3 // 2  # the first are born that long before, so the world starts full
+        longest = self.life * 3 // 2  # the first are born this long before, so that the world starts full
         numbers = np.arange(max(0, int(age * rate)), int((age + longest + 1) * rate) + 2)
         uniforms = self._uniforms(seed, numbers[0], len(numbers))
         born = np.floor(numbers / rate).astype(np.int64) - longest
@@ -45,9 +51,9 @@ class Kind:
         return numbers[alive], uniforms[alive]
 
     def _uniforms(self, seed: int, first: int, count: int) -> Doubles:
-        """Rows `first` and on of an endless table of uniforms in (0, 1)."""
+        """Rows of an endless table of uniforms in (0, 1), from row `first` on."""
         key = np.random.SeedSequence([seed, self.number]).generate_state(2, np.uint64)
-        counter = [int(first) * self.width // 4, 0, 0, 0]  # Philox makes 4 numbers a step
+        counter = [int(first) * self.width // 4, 0, 0, 0]  # Philox makes 4 numbers per step
         draws = np.random.Generator(np.random.Philox(key=key, counter=counter)).random((count, self.width))
         return np.maximum(draws, 2.0**-53)
 
@@ -84,7 +90,7 @@ class World:
 
     @staticmethod
     def of(options: dict[str, int]) -> "World":
-        """A world as lively as the default one: what is not given follows from the days and the events.
+        """A world as active as the default one: settings that are not given follow from the days and the events.
 
         Each user is as active as by default, and items grow with the square root of a day's events,
         down to an eighth of the default.
