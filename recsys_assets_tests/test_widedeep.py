@@ -80,7 +80,7 @@ def test_a_schema_that_no_model_can_use_is_refused() -> None:
         FeatureSchema([NUMBER])
     with pytest.raises(SchemaError, match="stands for a missing one"):
         FeatureSchema([Feature("name", "categorical", "user", "string", "side", ["", "a"]), NUMBER])
-    with pytest.raises(SchemaError, match="not one a value"):
+    with pytest.raises(SchemaError, match="not one per value"):
         FeatureSchema([*PAIR, Feature("bias", "numeric", "user", "float32", length=3, terms_of="one")])
     with pytest.raises(SchemaError, match="colour"):
         FeatureSchema(PAIR, [["one", "colour"]])

@@ -1,14 +1,13 @@
-"""What is known of a user and an item together, as numbers.
+"""User-item features: the preference that the factor model predicts, and the user's opinion of the nearest items.
 
-The affinity is what the factor model expects, of ratings and of labels; beside it stands what the user thought of the
-items nearest to the item.
+The affinity is the factor model's prediction, one for ratings and one for labels.
 
-Users are dealt into folds, and each is described by items that were fitted without their rows: a train row would else
-know its own label through its item. More folds leave out fewer rows: ten in place of five raised the validation AUC of
-the affinity from 0.8245 to 0.8263. Fitted on all users, the affinity had an AUC of 0.827 on train rows of MovieLens 1M
-and 0.817 on test rows; out of fold 0.801 and 0.819.
+Users are split into folds, and each user is scored with items that were fitted on the other folds: otherwise a train
+row would leak its own label through its item. More folds leave out fewer rows: ten instead of five raised the
+validation AUC of the affinity from 0.8245 to 0.8263. Fitted on all users, the affinity had an AUC of 0.827 on train
+rows of MovieLens 1M and 0.817 on test rows; out of fold, 0.801 and 0.819.
 
-A row knows of its own user what lies strictly before it, and of the others what their train rows say.
+A row sees the events of its own user that are strictly before it, and the train rows of the other users.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,19 +18,19 @@ import numpy as np
 from recsys_assets.features.factors import Events, Floats, Ints, fit_items, follow
 from recsys_assets.features.nearby import NUMBERS, History, Nearby, Recent
 
-ROWS_AT_ONCE = 4096  # bounds the memory of their histories' vectors: 50 MB at width 32 and 100 items
+ROWS_AT_ONCE = 4096  # bounds the memory of the vectors of their histories: 50 MB at width 32 and 100 items
 USERS_AT_ONCE = 10_000  # bounds the memory of their covariances: 45 MB at width 32
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Of M events and of users and items, for V kinds of values, D numbers a kind and fold.
+    """Features of M events, and factors of users and items: V kinds of values, and D numbers per kind and fold.
 
     Attributes:
-        affinity: (M, V) of each event, of what was known of its user before it.
-        nearby: (M, 6) see `Nearby`, likewise.
+        affinity: (M, V) the affinity of each event, from what was known of its user before it.
+        nearby: (M, 6) see `Nearby`, also from what was known before the event.
         users: (U, V, folds, D) factors after the last event, zero in the folds that are not the user's.
-        items: (I, V, folds, D) factors: a kind's affinity is its part of the user times that of the item.
+        items: (I, V, folds, D) factors; the affinity of a kind is the inner product of its user and item factors.
     """
 
     affinity: Floats
@@ -41,10 +40,10 @@ class Pairs:
 
 
 def pairs(valued: Sequence[Events], recent: History, shape: tuple[int, int], width: int, folds: int) -> Pairs:
-    """Fit the items once a kind of values and fold, and follow each user with the items of their fold.
+    """Fit the items for each kind of values and fold, and follow each user with the items of their fold.
 
-    `valued` are the same events with their V kinds of values, `recent` tells the rows before each, `shape` is the
-    number of users and of items. What is nearby goes by the first kind.
+    `valued` are the same events with their V kinds of values, `recent` gives the rows before each event, `shape` is
+    the number of users and of items. `nearby` uses the first kind.
     """
     users, items = shape
     rows, size = len(valued[0].users), width + 2
@@ -72,14 +71,14 @@ def pairs(valued: Sequence[Events], recent: History, shape: tuple[int, int], wid
 
 
 def served(users: Floats, items: Floats, user: Ints, item: Ints, recent: Recent) -> tuple[Floats, Floats]:
-    """Affinity (N, V) and nearby (N, 6) of pairs, from the snapshots' columns alone: what serving computes.
+    """Affinity (N, V) and nearby (N, 6) of pairs from the snapshots' columns alone, as serving computes them.
 
     Args:
         users: (U, V, folds, D) `user_factors` of the users.
         items: (I, V, folds, D) `item_factors` of all items.
-        user: (N,) place of each pair's user in `users`.
+        user: (N,) index of each pair's user in `users`.
         item: (N,) number of each pair's item.
-        recent: of the users.
+        recent: the newest events of the users.
     """
     fold = (users[:, 0, :, 0] != 0).argmax(axis=1)[user]  # a user's numbers begin with a 1 in their own fold
     affinity = np.zeros((len(user), users.shape[1]), np.float32)
@@ -94,5 +93,5 @@ def served(users: Floats, items: Floats, user: Ints, item: Ints, recent: Recent)
 
 
 def _blocks(numbers: Ints, size: int) -> Iterator[Ints]:
-    """The numbers in blocks; none where there is none."""
+    """The numbers in blocks; no block if there are no numbers."""
     return (numbers[start : start + size] for start in range(0, len(numbers), size))

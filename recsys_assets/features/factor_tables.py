@@ -1,4 +1,4 @@
-"""The features of user and item together in files: of each offline event, and of every user and item for serving."""
+"""Files of user-item features: one row per offline event, and the factors of every user and item for serving."""
 
 from pathlib import Path
 
@@ -37,8 +37,8 @@ def write_factors(
 ) -> dict[str, int]:
     """Write the features of the events, and the factors of users and of items; returns the rows of each file.
 
-    Values are the profile's rating, if it has one, and the label; online rows are left out, items are fitted on train
-    rows. A row without a rating has no value of that kind, NaN among the recent ones.
+    Values are the profile's rating, if it has one, and the label. Online rows are left out; items are fitted on train
+    rows. A row without a rating has no value of that kind; it is NaN among the recent values.
     """
     ids = {side: _ids(connection, side, path) for side, path in {"user": users, "item": items}.items()}
     rows, rule = _offline(connection, profile, splits), profile.features.affinity
@@ -49,7 +49,7 @@ def write_factors(
     found = pairs(valued, history, (len(ids["user"]), len(ids["item"])), rule.width, rule.folds)
 
     def listed(numbers: dict[str, Ints]) -> dict[str, pa.Array]:
-        """Events of each kind as lists of their items' ids."""
+        """The events of each kind as lists of item ids."""
         return {column: _lists(ids["item"].take(items_of[n[n >= 0]]), n >= 0) for column, n in numbers.items()}
 
     with pq.ParquetWriter(folder / ROWS, _schema(rows, len(valued)), compression="zstd") as file:
@@ -76,7 +76,7 @@ def vectors(numbers: Floats) -> pa.Array:
 
 
 def _ids(connection: duckdb.DuckDBPyConnection, side: str, path: Path) -> pa.Array:
-    """The ids of a table in ascending order: what the model's numbers stand for."""
+    """The ids of a table in ascending order; the model's numbers are positions in it."""
     query = f"SELECT {side}_id FROM {scan([path])} ORDER BY {side}_id"
     return connection.sql(query).to_arrow_table()[f"{side}_id"].combine_chunks()
 
@@ -92,7 +92,7 @@ def _offline(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Pa
 
 
 def _events(rows: pa.Table, ids: dict[str, pa.Array]) -> list[Events]:
-    """The events once for each kind of values, these in units of the train rows' deviation from their mean."""
+    """The events, once for each kind of values; values are centred and scaled by the train rows' mean and deviation."""
     user, item = (pc.index_in(rows[f"{side}_id"], value_set=known).to_numpy() for side, known in ids.items())
     train, valued = rows["train"].to_numpy(), []
     for column in [column for column in rows.column_names if column.startswith("value_")]:
@@ -112,7 +112,7 @@ def _schema(rows: pa.Table, kinds: int) -> pa.Schema:
 
 
 def _recent(ids: pa.Array, recent: Recent) -> dict[str, pa.Array]:
-    """Users' newest events as lists: their items' ids, their values, their labels."""
+    """The newest events of users as lists of item ids, of values and of labels."""
     there = recent.items >= 0
     parts = {RECENT_ITEMS: ids.take(recent.items[there])}
     parts |= {RECENT_VALUES: pa.array(recent.values[there]), RECENT_LABELS: pa.array(recent.labels[there])}
@@ -120,5 +120,5 @@ def _recent(ids: pa.Array, recent: Recent) -> dict[str, pa.Array]:
 
 
 def _lists(flat: pa.Array, there: npt.NDArray[np.bool_]) -> pa.Array:
-    """N lists of the values that are there (N, L), these in their order."""
+    """N lists of the flat values, row by row; `there` (N, L) marks how many a row has."""
     return pa.ListArray.from_arrays(np.append(0, np.cumsum(there.sum(axis=1))).astype(np.int32), flat)

@@ -1,8 +1,8 @@
-"""Affinity: how much a user is expected to like an item, by what the users who rated it have in common.
+"""The factor model behind the affinity of a user and an item: EM fits the items, a Kalman filter follows the users.
 
-A factor model with missing values, probabilistic PCA (Tipping & Bishop 1999, Roweis 1998): the value that user u gives
-item i is b_i + w_i · x_u + noise with x_u ~ N(0, I). EM fits the items on the train rows of users; a user's x is its
-mean given the rows strictly before a row, newer ones telling more of it.
+The model is probabilistic PCA with missing values (Tipping & Bishop 1999, Roweis 1998): the value that user u gives
+item i is b_i + w_i · x_u + noise with x_u ~ N(0, I). EM fits the items on the train rows of users. A user's x is its
+posterior mean given the rows strictly before a row; newer rows weigh more.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 # Chosen on the validation rows of MovieLens 1M, in units of the values' variance and of rows.
-NOISE = 0.8  # of the variance: EM's own estimate in-sample is too low, and trusts few rows too much
+NOISE = 0.8  # share of the variance: EM's own in-sample estimate is too low, and trusts few rows too much
 ROUNDS = 10
 BIAS_ROWS, LEVEL_ROWS, FACTOR_ROWS = 1.5, 6.0, 50.0  # how many rows of an item weigh as much as its prior
-# Variance that each event adds to what is not known of its user: tastes change, and the level that they rate at changes
-# faster. Without it the affinity of one fold had a validation AUC of 0.817 in place of 0.823.
+# Variance that each event adds to the uncertainty about its user: tastes change, and a user's rating level changes
+# faster. Without it the affinity of one fold had a validation AUC of 0.817 instead of 0.823.
 DRIFT, LEVEL_DRIFT = 0.002, 0.01
-LEVEL = 0.5  # how strongly a user's own level shows in an item's values, at the start
+LEVEL = 0.5  # start value of how strongly a user's own level affects an item's values
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Events:
 
     Attributes:
         users, items: (M,) numbers from 0 on.
-        values: (M,) ratings or labels, in units of the train rows' deviation from their mean; NaN where there is none.
+        values: (M,) ratings or labels, centred and scaled by the train rows' mean and deviation; NaN if there is none.
         train: (M,) whether items may be fitted on the row.
     """
 
@@ -45,12 +45,12 @@ class Events:
         return ~np.isnan(self.values)
 
     def take(self, rows: Ints | npt.NDArray[np.bool_]) -> "Events":
-        """The rows at the places, or where the mask is set."""
+        """The rows at the given positions, or where the mask is set."""
         return Events(self.users[rows], self.items[rows], self.values[rows], self.train[rows])
 
 
 def fit_items(events: Events, users: int, items: int, width: int) -> Floats:
-    """(I, width + 2) b and w of each item by EM, on events with values; an item without one has the prior's."""
+    """(I, width + 2) b and w of each item by EM, on events with values; an item without events has the prior's."""
     places = (events.users, events.items)
     count = csr_array((np.ones_like(events.values), places), (users, items))
     total = csr_array((events.values, places), (users, items))
@@ -63,14 +63,14 @@ def fit_items(events: Events, users: int, items: int, width: int) -> Floats:
 
 
 def follow(items: Floats, events: Events, users: Ints) -> tuple[Floats, Floats]:
-    """Affinity of each event (M,) before it is known, and (users, D) what is known of the users after their last.
+    """(M,) the affinity of each event before it is known, and (users, D) the state of the users after their last event.
 
-    A Kalman filter (Kalman 1960) whose state is a random walk, one event of every user a step. `users` are ascending;
-    those without events are at the prior's mean. An event without a value tells nothing but that time has passed.
+    A Kalman filter (Kalman 1960) whose state is a random walk; each step takes one event of every user. `users` are
+    ascending; those without events are at the prior's mean. An event without a value only adds drift.
     """
     valued = events.valued
     counts = np.bincount(np.searchsorted(users, events.users), minlength=len(users))
-    order = np.argsort(-counts, kind="stable")  # the users who have an event at a step are the first ones
+    order = np.argsort(-counts, kind="stable")  # users with an event at a step come first
     starts, counts = (np.cumsum(counts) - counts)[order], counts[order]
     affinity = np.zeros(len(events.users), np.float32)
     state = np.eye(1, items.shape[1], dtype=np.float32).repeat(len(users), axis=0)
@@ -82,7 +82,7 @@ def follow(items: Floats, events: Events, users: Ints) -> tuple[Floats, Floats]:
         item = items[events.items[rows]]
         covariance[active] += drift
         affinity[rows] = (state[active] * item).sum(axis=1)
-        spread = np.einsum("nij,nj->ni", covariance[active], item[:, 1:])
+        spread = np.einsum("nij,nj->ni", covariance[active], item[:, 1:])  # (active users, D - 1)
         gain = spread / (NOISE + (spread * item[:, 1:]).sum(axis=1, keepdims=True)) * valued[rows, None]
         surprise = np.where(valued[rows], events.values[rows] - affinity[rows], 0)
         state[active, 1:] += gain * surprise[:, None]
@@ -91,7 +91,7 @@ def follow(items: Floats, events: Events, users: Ints) -> tuple[Floats, Floats]:
 
 
 def _posterior(count: csr_array, total: csr_array, items: Floats) -> tuple[Floats, Floats]:
-    """Of each user the mean of (1, x) and its second moment, given all their values."""
+    """(U, D) the mean of (1, x) for each user and (U, D, D) its second moment, given all values of the user."""
     bias, weights = items[:, :1], items[:, 1:]
     precision = _square(count @ _triangle(weights)) / NOISE + np.eye(weights.shape[1], dtype=np.float32)
     covariance = np.linalg.inv(precision)
@@ -104,7 +104,7 @@ def _posterior(count: csr_array, total: csr_array, items: Floats) -> tuple[Float
 
 
 def _regress(count: csr_array, total: csr_array, mean: Floats, second: Floats, level: np.floating) -> Floats:
-    """(I, D) the items' b and w that fit the users' values best, drawn to their prior."""
+    """(I, D) the b and w of the items that fit the users' values best, shrunk towards their prior."""
     size = mean.shape[1]
     rows = np.full(size, FACTOR_ROWS, np.float32)
     rows[0], rows[1] = BIAS_ROWS, LEVEL_ROWS
@@ -117,7 +117,7 @@ def _regress(count: csr_array, total: csr_array, mean: Floats, second: Floats, l
 
 
 def _triangle(vectors: Floats) -> Floats:
-    """(N, D (D + 1) / 2) products of each vector with itself, each pair once."""
+    """(N, D (D + 1) / 2) products of the entries of each vector, each pair once."""
     row, column = np.triu_indices(vectors.shape[1])
     return vectors[:, row] * vectors[:, column]
 

@@ -1,6 +1,7 @@
-"""Fit the feature schema: vocabularies and normalisation statistics, from train rows only.
+"""Fitting of the feature schema: vocabularies and normalisation statistics, from train rows only.
 
-Vocabularies are counted by DuckDB, which spills to disk, statistics by batches: memory does not grow with the rows.
+DuckDB counts the vocabularies and spills to disk; statistics are summed batch by batch. So memory does not grow with
+the rows.
 """
 
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ class Train:
     path: Path
 
     def vocabulary(self, column: str, min_count: int) -> list[int] | list[str]:
-        """Values (of lists, their values) of at least `min_count` rows (values), in ascending order."""
+        """Values that occur at least `min_count` times, in ascending order; those in lists are counted one by one."""
         found = self.connection.execute(
             f"SELECT value FROM (SELECT {column} AS value FROM {scan([self.path])}) WHERE value IS NOT NULL "
             f"GROUP BY value HAVING count(*) >= {min_count} ORDER BY value"
@@ -54,9 +55,9 @@ class Train:
         return int(length or 1)
 
     def moments(self, feature: Feature) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each float as the model sees it, missing ones left out.
+        """Mean and standard deviation of each float as the model sees it, without missing ones.
 
-        The deviation of a constant is 1. Batches are summed in their order, so that the result repeats.
+        The deviation of a constant is 1. Batches are summed in their order, so that the result is reproducible.
         """
         known, total = np.zeros(feature.length), np.zeros(feature.length)
         for values in self._floats(feature):
@@ -77,10 +78,10 @@ class Train:
 
 
 def fit_schema(connection: duckdb.DuckDBPyConnection, profile: Profile, train: Path, terms: list[str]) -> FeatureSchema:
-    """Schema of the columns of `rank_samples`, fitted on the rows of its train part (validation left out).
+    """Schema of the columns of `rank_samples`, fitted on the rows of its train part (without validation).
 
-    `terms` are the counted terms, in the order of the term counts: they are their column's vocabulary. Where no item
-    has one, there is nothing to count.
+    `terms` are the counted terms, in the order of the term counts, and the vocabulary of their column. If no item has
+    a term, the schema has no term statistics.
     """
     rows = Train(connection, train)
     columns = [(name, side) for name, side in _columns(profile) if terms or name not in TERM_STATISTICS]
@@ -89,7 +90,7 @@ def fit_schema(connection: duckdb.DuckDBPyConnection, profile: Profile, train: P
 
 
 def _columns(profile: Profile) -> list[tuple[str, Side]]:
-    """The columns of `rank_samples` that feed models, and what serves each."""
+    """The columns of `rank_samples` that feed models, and the side that serves each."""
     if not profile.has_entities:
         return [(column, "row") for column in profile.features.columns]
     return [

@@ -1,9 +1,9 @@
-"""Point-in-time features: what was known of user and item just before each event, in SQL on DuckDB.
+"""Point-in-time features: statistics of user and item just before each event, in SQL on DuckDB.
 
-One statement (`sql/history.sql`) serves training and serving: the snapshot of a user or item is the
-history of the row that would come next, so the two cannot drift apart. The features are those of
-recsys_pipeline (user and item ids, side features, genres, impressions and clicks by genre over the user's
-last 10 rows) and running statistics of user and item.
+Training and serving share one statement (`sql/history.sql`): the snapshot of a user or item is the history
+of the row that would come next, so the two cannot drift apart. The features are those of recsys_pipeline
+(user and item ids, side features, genres, impressions and clicks by genre over the user's last 10 rows) and
+running statistics of user and item.
 """
 
 import math
@@ -27,8 +27,8 @@ from recsys_assets.datasets.names import (
 )
 from recsys_assets.datasets.profile import Profile
 
-# Rates and biases are shrunk as if this many more rows had been like all others: the first rows of an item
-# say less of it than those of a user.
+# Rates and biases are shrunk towards those of all rows, as if there were this many more average rows: the first rows
+# of an item say less about it than those of a user.
 USER_PRIOR, ITEM_PRIOR = 5, 10
 
 
@@ -63,7 +63,7 @@ def build_history(
 ) -> list[str]:
     """Create the table `history`: a row for each offline event, and the next row of each user and each item.
 
-    The next rows have no item or no user, and no label. Online rows are left out: nothing may know them.
+    The next rows have no item or no user, and no label. Online rows are left out: no feature may use them.
 
     Returns:
         The terms that were counted, in the order of the term statistics.
@@ -120,7 +120,7 @@ def item_query(profile: Profile, items: Path, factors: Path) -> str:
 
 
 def _of_user(profile: Profile) -> str:
-    """SQL for `user_columns`, each by the table it comes from: the other tables may use its name too."""
+    """SQL for `user_columns`, each with its table: other tables may have columns of the same name."""
     own = _static(profile, "users")
     return ", ".join(f"{'users' if column in own else 'history'}.{name(column)}" for column in user_columns(profile))
 
@@ -143,7 +143,7 @@ def _static(profile: Profile, table: str) -> list[str]:
 
 
 def _served(profile: Profile, statistics: tuple[str, ...]) -> list[str]:
-    """The running statistics; those of ratings only where the profile has a rating."""
+    """The running statistics; those of ratings only if the profile has a rating."""
     return [column for column in statistics if profile.rating or "_rating_" not in column]
 
 
@@ -160,7 +160,7 @@ def _create_item_terms(
 
 
 def _rating_unit(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path) -> float:
-    """What ratings are multiplied by to become whole numbers: as much as lets 128 bits hold their sums' squares."""
+    """The factor that turns ratings into whole numbers: as large as 128 bits allow for the squares of their sums."""
     if not profile.rating:
         return 1.0
     rating = f"{name(profile.rating)}::DOUBLE"
@@ -187,10 +187,10 @@ def _create_events(
 
 
 def _term_counts(number: int) -> str:
-    """SQL for the lists of `number` statistics, one a term, over the user's rows that carried it.
+    """SQL for the lists of `number` statistics, one per term, over the user's rows with that term.
 
-    Impressions (rows) and clicks (positive rows), recent and of all time, and how far in sum the labels were
-    above the items' rates. Where there is no term, the lists are empty.
+    The lists are impressions (rows) and clicks (positive rows), recent and of all time, and the sum of the labels'
+    differences from the items' rates. If there are no terms, the lists are empty.
     """
     parts = {"recent_term": "user_recent", "user_term": "user_past"}
     lists = []
@@ -204,10 +204,11 @@ def _term_counts(number: int) -> str:
 
 
 def rows_that_know_too_much(connection: duckdb.DuckDBPyConnection, splits: Path, samples: str, users: int = 50) -> int:
-    """Rows of a few users whose user or item statistics are not those of the rows strictly before them.
+    """Count rows with leakage: rows whose user or item statistics are not those of the rows strictly before them.
 
-    Counted anew with plain joins, not with the window frames that made the features: of each row of `users`
-    users (spread over the ids), the earlier offline rows of the user and of the item, and the positives among them.
+    The statistics are counted again with plain joins, not with the window frames that made the features. For each row
+    of `users` users (spread over the ids), these are the earlier offline rows of the user and of the item, and the
+    positives among them.
     """
     expected = f"""
         WITH offline AS (
@@ -237,7 +238,7 @@ def rows_that_know_too_much(connection: duckdb.DuckDBPyConnection, splits: Path,
 
 
 def _counted_before(side: str) -> str:
-    """SQL: of each asked row, the earlier rows of its user or item, and the positives among them."""
+    """SQL that counts, for each row in `asked`, the earlier rows of its user or item, and the positives among them."""
     return f"""
         SELECT asked.user_id, asked.item_id, asked.timestamp, asked.base_rate,
             count(earlier.label) AS {side}_n, coalesce(sum(earlier.label), 0) AS {side}_p

@@ -1,4 +1,4 @@
-"""What a user touched of late, and what they thought of those items among them that are nearest to another."""
+"""Neighbour features: the recent items of a user, and the user's opinion of those nearest to a candidate item."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ import numpy.typing as npt
 from recsys_assets.features.factors import Floats, Ints
 
 SHARPNESS = (2, 4, 8)
-NUMBERS = 2 * len(SHARPNESS)  # a row
-EVEN = 0.02  # of close items, as many liked as not, that everyone starts with
+NUMBERS = 2 * len(SHARPNESS)  # numbers per row
+EVEN = 0.02  # prior weight of close items that everyone starts with, half of them liked
 
 
 class Past:
-    """The newest chosen events of a user, among M events ordered by user and time, as their numbers."""
+    """Numbers of the newest chosen events of a user, among M events ordered by user and time."""
 
     def __init__(self, users: Ints, chosen: npt.NDArray[np.bool_], length: int) -> None:
         self.users, self.length = users, length
@@ -21,15 +21,15 @@ class Past:
         self._counts = np.append(0, np.cumsum(chosen))
 
     def before(self, rows: Ints) -> Ints:
-        """(N, length) events before each of N events, newest first, then -1."""
+        """(N, length) the events before each of N events, newest first, padded with -1."""
         return self._newest(np.searchsorted(self.users, self.users[rows]), rows)
 
     def latest(self, users: Ints) -> Ints:
-        """(N, length) the last events of N users, newest first, then -1."""
+        """(N, length) the last events of N users, newest first, padded with -1."""
         return self._newest(np.searchsorted(self.users, users), np.searchsorted(self.users, users, side="right"))
 
     def _newest(self, first: Ints, end: Ints) -> Ints:
-        """Of the events from `first` to before `end`."""
+        """(N, length) the newest of the events from `first` up to, but not including, `end`."""
         places = self._counts[end, None] - 1 - np.arange(self.length)
         found: Ints = self._numbers[np.where(places >= self._counts[first, None], places, -1)]
         return found
@@ -37,9 +37,9 @@ class Past:
 
 @dataclass(frozen=True)
 class Recent:
-    """The newest events of N users: items (N, L), -1 where there are no more, their values and labels (N, L).
+    """The newest events of N users: items (N, L), padded with -1, and their values and labels (N, L).
 
-    A value is NaN where an event has none.
+    The value of an event without one is NaN.
     """
 
     items: Ints
@@ -47,13 +47,13 @@ class Recent:
     labels: Floats
 
     def take(self, rows: Ints | npt.NDArray[np.bool_]) -> "Recent":
-        """The rows at the places, or where the mask is set."""
+        """The rows at the given positions, or where the mask is set."""
         return Recent(self.items[rows], self.values[rows], self.labels[rows])
 
 
 @dataclass(frozen=True)
 class History:
-    """The newest events of users, with what they are described by: items, values and labels (M,)."""
+    """The newest events of users, with the items, values and labels (M,) of all events."""
 
     past: Past
     items: Ints
@@ -61,11 +61,11 @@ class History:
     labels: npt.NDArray[np.integer]
 
     def before(self, rows: Ints) -> Recent:
-        """Of the users of N events, before these."""
+        """The newest events of the users of N events, before these events."""
         return self._of(self.past.before(rows))
 
     def latest(self, users: Ints) -> Recent:
-        """Of N users, up to now."""
+        """The newest events of N users, up to now."""
         return self._of(self.past.latest(users))
 
     def _of(self, numbers: Ints) -> Recent:
@@ -77,14 +77,14 @@ class History:
 
 
 class Nearby:
-    """What a user thought of their recent items, those nearest to another item counting most.
+    """A user's opinion of their recent items, weighted by nearness to a candidate item.
 
-    An item counts by its cosine to the power of 2, 4 and 8. The affinity is linear in what a user has liked; this is a
-    kernel regression, and added 0.003 to the validation AUC of Wide & Deep on MovieLens 1M.
+    The weight of an item is its cosine with the candidate to the power of 2, 4 and 8. The affinity is linear in what
+    a user has liked; this is a kernel regression, and added 0.003 to the validation AUC of Wide & Deep on MovieLens 1M.
 
     Args:
-        items: (I, D) what `fit_items` gives. Of w without the user's level only the direction counts, and less of it
-            where little is known of an item.
+        items: (I, D) the result of `fit_items`. Item vectors, without the level term, are normalised; those of rarely
+            seen items are shrunk.
     """
 
     def __init__(self, items: Floats) -> None:
@@ -92,13 +92,13 @@ class Nearby:
         self.vectors = vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 0.05)
 
     def __call__(self, candidates: Ints, recent: Recent) -> Floats:
-        """(N, 6) of each sharpness the share of liked items, then of each by how much their values were above their b.
+        """(N, 6) the share of liked items for each sharpness, then for each sharpness the mean of value - b.
 
         Args:
             candidates: (N,) numbers of items.
             recent: the users' newest events.
         """
-        cosine = np.matmul(self.vectors[recent.items], self.vectors[candidates][:, :, None])[:, :, 0]
+        cosine = np.matmul(self.vectors[recent.items], self.vectors[candidates][:, :, None])[:, :, 0]  # (N, L)
         close = np.where(recent.items >= 0, cosine, 0).clip(0)
         known = ~np.isnan(recent.values)
         above = np.where(known, recent.values - self.bias[recent.items], 0)

@@ -14,7 +14,7 @@ def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, npt.NDArray[
 
 
 def widths(feature: Feature) -> list[int]:
-    """Shape of a raw feature after the batch."""
+    """Shape of a raw feature, without the batch dimension."""
     flat = feature.kind == "categorical" or (feature.kind == "numeric" and feature.length == 1)
     return [] if flat else [feature.length]
 

@@ -1,7 +1,7 @@
 """The feature schema: the one contract that training, the ONNX file and serving share.
 
-It lists the raw columns a ranking model takes, with the vocabularies and the normalisation statistics
-that were fitted on train rows, and turns raw columns into the two arrays a model computes on.
+It lists the raw columns that a ranking model takes, with the vocabularies and normalisation statistics that were
+fitted on train rows, and turns raw columns into the two arrays that a model computes with.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 Kind = Literal["categorical", "multi_valued", "sequence", "numeric"]
 Side = Literal["user", "item", "pair", "row"]
-# What stands for a missing value, and pads lists, where there is no null (the ONNX file's inputs).
+# Replaces a missing value, and pads lists, where there is no null (the ONNX file's inputs).
 MISSING = {"int64": -(2**63), "string": ""}
 
 
@@ -33,20 +33,20 @@ class Feature:
 
     Attributes:
         name: column of `rank_samples`, and input of the ONNX file.
-        kind: categorical (one value a row), multi_valued (a set of values a row), sequence (values of another
-            feature in their order, newest first), numeric (`length` floats a row: a number, or a fixed-size list).
+        kind: categorical (one value per row), multi_valued (a set of values per row), sequence (values of another
+            feature in order, newest first), numeric (`length` floats per row: a number, or a fixed-size list).
         side: the snapshot that serves it, `user_features` or `item_features`; `pair`: both together; or the row itself.
         type: float32 for numeric, int64 or string for the values of the other kinds.
         group: `id` for user_id and item_id, `side` for the rest (models may treat them differently).
         vocabulary: known values in ascending order.
-        length: floats a row (numeric), or the most values a row may have (multi_valued, sequence).
-        mean, std: of train rows, one for each float, after the transformation (numeric only).
+        length: floats per row (numeric), or the most values a row may have (multi_valued, sequence).
+        mean, std: over train rows, one for each float, after the transformation (numeric only).
         transform: `log` is sign(x) ln(1 + |x|), which the model applies to the raw floats (numeric only).
-        terms_of: the multi-valued feature whose vocabulary the floats follow, one float a value, so that
+        terms_of: the multi-valued feature whose vocabulary the floats follow, one float per value, so that
             a model can pick those of the row's own values (numeric only; empty for all others).
         values_of: the categorical feature whose vocabulary and rows the values have (sequence only).
-        product_of: of a pair's feature the vectors in the two snapshots; its floats are the inner products of as many
-            parts of theirs.
+        product_of: pair features only: the user and item vectors in the snapshots whose inner products, part by part,
+            give the floats.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Feature:
 
     @cached_property
     def keys(self) -> pa.Array:
-        """The vocabulary as Arrow looks values up in it."""
+        """The vocabulary as an Arrow array, for look-ups."""
         return pa.array(self.vocabulary, pa.int64() if self.type == "int64" else pa.string())
 
     @property
     def index_rows(self) -> int:
-        """Rows of the shared index space it takes; that of a categorical's unknown values counted in."""
+        """Rows of the shared index space that it takes, including that of a categorical's unknown values."""
         return len(self.vocabulary) + (self.kind == "categorical")
 
 
@@ -93,12 +93,12 @@ class FeatureSchema:
             raise SchemaError("a schema needs at least one categorical feature")
         for feature in self.of_kind("sequence"):
             if feature.values_of not in {known.name for known in self.of_kind("categorical")}:
-                raise SchemaError(f"the values of sequence '{feature.name}' are those of no categorical feature")
+                raise SchemaError(f"the values of sequence '{feature.name}' do not belong to a categorical feature")
         for feature in self.features:
             terms = sparse.get(feature.terms_of)
             if feature.terms_of and (terms is None or len(terms.vocabulary) != feature.length):
                 raise SchemaError(
-                    f"'{feature.name}' has {feature.length} floats: not one a value of '{feature.terms_of}'"
+                    f"'{feature.name}' has {feature.length} floats: not one per value of '{feature.terms_of}'"
                 )
             if MISSING.get(feature.type) in feature.vocabulary:
                 raise SchemaError(f"'{feature.name}' has the value that stands for a missing one in its vocabulary")
@@ -106,7 +106,7 @@ class FeatureSchema:
                 raise SchemaError(f"'{feature.name}' needs {feature.length} means and standard deviations")
         for cross in self.crosses:
             if len(cross) != 2 or not set(cross) <= sparse.keys():
-                raise SchemaError(f"cross {cross} is no pair of categorical or multi-valued features of this schema")
+                raise SchemaError(f"cross {cross} is not a pair of categorical or multi-valued features of this schema")
 
     def of_kind(self, kind: Kind) -> list[Feature]:
         """Features of one kind, in order."""
@@ -123,7 +123,7 @@ class FeatureSchema:
         return self.sparse + self.of_kind("sequence")
 
     def without_sequences(self) -> "FeatureSchema":
-        """What a model reads that does not look at sequences."""
+        """The schema of a model that does not use sequences."""
         return FeatureSchema([feature for feature in self.features if feature.kind != "sequence"], self.crosses)
 
     @cached_property
@@ -137,19 +137,19 @@ class FeatureSchema:
 
     @cached_property
     def first_row(self) -> dict[str, int]:
-        """Where the range of each feature but the numeric ones starts in the shared index space."""
+        """The start of the range of each feature, except numeric ones, in the shared index space."""
         ends = list(accumulate((feature.index_rows for feature in self.sparse), initial=1))
         first = {feature.name: start for feature, start in zip(self.sparse, ends[:-1], strict=True)}
         return first | {feature.name: first[feature.values_of] for feature in self.of_kind("sequence")}
 
     def keys(self, feature: Feature) -> pa.Array:
-        """The vocabulary of a feature that is not numeric, as Arrow looks values up in it."""
+        """The vocabulary of a feature that is not numeric, as an Arrow array for look-ups."""
         if feature.kind == "sequence":
             feature = next(known for known in self.sparse if known.name == feature.values_of)
         return feature.keys
 
     def rows_of(self, feature: Feature) -> tuple[int, int]:
-        """The row of the first value of a feature's vocabulary, and that of a value which it lacks."""
+        """The row of the first value of a feature's vocabulary, and the row of values that are not in it."""
         first = self.first_row[feature.name]
         return (first, 0) if feature.kind == "multi_valued" else (first + 1, first)
 
@@ -194,10 +194,9 @@ class Encoded:
     """Model inputs of N rows.
 
     Attributes:
-        indices: (N, one column a categorical, `length` columns a multi-valued feature or a sequence) int32 rows of
-            the schema's shared index space; see `FeatureSchema.columns`.
-        numeric: (N, floats of all numeric features) float32, raw and NaN where missing: the model
-            normalises.
+        indices: (N, index_columns) int32 rows of the schema's shared index space: one column per categorical, `length`
+            columns per multi-valued feature or sequence; see `FeatureSchema.columns`.
+        numeric: (N, floats of all numeric features) float32, raw, and NaN where missing; the model normalises.
     """
 
     indices: npt.NDArray[np.int32]
@@ -238,7 +237,7 @@ def _rows(schema: FeatureSchema, feature: Feature, values: pa.Array) -> npt.NDAr
 
 
 def ragged(feature: Feature, lists: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], pa.Array]:
-    """(row, place, value) of each value of N lists; those past the feature's length are dropped."""
+    """(row, position in the list, value) of each value of N lists; values past the feature's length are dropped."""
     lists = pc.fill_null(lists, pa.scalar([], lists.type))
     counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
     row = np.repeat(np.arange(len(lists)), counts)
@@ -248,7 +247,7 @@ def ragged(feature: Feature, lists: pa.Array) -> tuple[npt.NDArray[np.int64], np
 
 
 def _looked_up(schema: FeatureSchema, feature: Feature, values: pa.Array) -> npt.NDArray[np.int32]:
-    """Row of each value."""
+    """(N,) the row of each value in the shared index space."""
     keys, (known, unknown) = schema.keys(feature), schema.rows_of(feature)
     found = pc.index_in(values.cast(keys.type), value_set=keys)
     rows: npt.NDArray[np.int32] = pc.fill_null(pc.add(found, known), unknown).to_numpy(zero_copy_only=False)
@@ -259,7 +258,7 @@ def floats(feature: Feature, values: pa.Array) -> npt.NDArray[np.float32]:
     """(N, length) floats, NaN where one is missing."""
     rows = len(values)
     if pa.types.is_list(values.type):
-        values = values.cast(pa.list_(values.type.value_type, feature.length))  # fails on another length
+        values = values.cast(pa.list_(values.type.value_type, feature.length))  # fails on a different length
     if pa.types.is_fixed_size_list(values.type):
         missing = pa.scalar([None] * feature.length, values.type)
         values = pc.list_flatten(pc.fill_null(values, missing) if values.null_count else values)

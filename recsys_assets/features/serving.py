@@ -1,4 +1,4 @@
-"""Rows for ranking models from the two snapshots: what serving does with any pair of a user and an item."""
+"""Rows for ranking models from the two snapshots, as serving builds them for any pair of a user and an item."""
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +21,13 @@ from recsys_assets.features.nearby import Recent
 
 
 def candidate_rows(users: pa.Table, items: pa.Table, user: Ints, item: Ints, rule: Affinity) -> pa.Table:
-    """The raw features of N pairs, as `rank_samples` would have them of the users' next events.
+    """The raw features of N pairs, as `rank_samples` would have them for the users' next events.
 
     Args:
         users: `user_features`.
         items: `item_features`, of all items.
-        user: (N,) places among the rows of `users`.
-        item: (N,) places among the rows of `items`.
+        user: (N,) row numbers in `users`.
+        item: (N,) row numbers in `items`.
         rule: the profile's `features.affinity`.
     """
     of_users, of_items = _factors(users[USER_FACTORS], rule), _factors(items[ITEM_FACTORS], rule)
@@ -39,7 +39,7 @@ def candidate_rows(users: pa.Table, items: pa.Table, user: Ints, item: Ints, rul
 
 
 def _factors(column: pa.ChunkedArray, rule: Affinity) -> Floats:
-    """(N, V, folds, D) the numbers of a snapshot's column."""
+    """(N, V, folds, D) the factors in a snapshot's column."""
     flat: Floats = pc.list_flatten(column.combine_chunks()).to_numpy(zero_copy_only=False)
     return flat.reshape(len(column), -1, rule.folds, rule.width + 2)
 

@@ -1,1 +1,1 @@
-"""Methods: item-to-item similarity, one short file a formula."""
+"""Methods: item-to-item similarity, one short file per formula."""

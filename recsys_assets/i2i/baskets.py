@@ -1,4 +1,4 @@
-"""Who touched what, once each: the matrix that item-to-item methods start from."""
+"""The user-item matrix, without repetitions, that item-to-item methods start from."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ class Baskets:
     """U users' histories without repetitions, none longer than the cap.
 
     Attributes:
-        matrix: (U, I) of ones; the items of a row stand in time, oldest first, not in order of their numbers.
-        cuts: `users_cut`, users whose history was longer than the cap; `rows_cut`, the items cut off them.
+        matrix: (U, I) of ones; the items of a row are in time order, oldest first, not in order of their numbers.
+        cuts: `users_cut`, users whose history was longer than the cap; `rows_cut`, the items cut from them.
     """
 
     matrix: csr_array
@@ -35,13 +35,13 @@ class Baskets:
         return np.bincount(self.matrix.indices, minlength=self.matrix.shape[1])
 
     def columns(self) -> csc_array:
-        """(U, I) the same by item: its users in ascending order; the data are places in `matrix.indices`."""
+        """(U, I) the same by item, its users in ascending order; the data are positions in `matrix.indices`."""
         places = np.arange(self.matrix.nnz)
         return csr_array((places, self.matrix.indices, self.matrix.indptr), self.matrix.shape).tocsc()
 
 
 def baskets(interactions: Interactions, max_history: int) -> Baskets:
-    """Each user's newest `max_history` different items; of an item's repetitions the newest stays."""
+    """The newest `max_history` different items of each user; only the newest of an item's repetitions is kept."""
     shape = (len(interactions.user_ids), len(interactions.item_ids))
     users, items = interactions.users, interactions.items
     newest = _newest(csr_array((np.arange(len(users)), items, _starts(users, shape[0])), shape))
@@ -60,8 +60,8 @@ def _starts(users: Ints, count: int) -> Ints:
 
 
 def _newest(events: csr_array) -> npt.NDArray[np.bool_]:
-    """(M,) whether an event is its user's last with its item; the data are the events' numbers."""
-    # By columns an item's events stand user by user and in time: no sort is needed.
+    """(M,) whether an event is its user's last one with its item; the data of `events` are the events' numbers."""
+    # By columns an item's events are already ordered by user and time: no sort is needed.
     columns = events.tocsc()
     item = np.repeat(np.arange(events.shape[1]), np.diff(columns.indptr))
     last = np.ones(columns.nnz, bool)

@@ -9,18 +9,18 @@ from scipy.sparse import csr_array
 from recsys_assets.i2i.baskets import Floats
 from recsys_assets.i2i.parallel import cut, each
 
-# Share of the rows that a column must have to be multiplied by BLAS. On MovieLens 1M 3 % and 8 % are as fast.
+# A column is multiplied by BLAS if it has at least this share of the rows. On MovieLens 1M, 3 % and 8 % are as fast.
 _DENSE_COLUMN = 0.05
 
 
 def fits(matrix: csr_array, cells: int, memory: int) -> bool:
-    """Whether to take a matrix as a dense one: more than 1 % of it is filled, and memory holds so many floats."""
+    """Whether to treat a matrix as dense: more than 1 % of it is filled, and `cells` floats fit into memory."""
     rows, width = matrix.shape
     return bool(matrix.nnz > 0.01 * rows * width and 4 * cells <= memory)
 
 
 def gram(matrix: csr_array) -> Floats:
-    """(C, C) `matrix.T @ matrix` of a matrix (R, C): full columns by BLAS, the others as sparse."""
+    """(C, C) `matrix.T @ matrix` of a matrix (R, C): full columns by BLAS, the others as sparse ones."""
     rows, width = matrix.shape
     columns = matrix.T.tocsr()
     sizes = np.diff(columns.indptr)
@@ -34,7 +34,7 @@ def gram(matrix: csr_array) -> Floats:
         product[np.ix_(head, head)] = dense.T @ dense
 
     def fill(block: slice) -> None:
-        """A block of the tail beside the head, and beside the tail up to the block."""
+        """Fill in the products of a block of the tail with the head, and with the tail up to the block."""
         own, upto = sparse[block], slice(0, block.stop)
         for others, found in ((head, own @ dense), (tail[upto], (sparse[upto] @ own.T.tocsr()).toarray().T)):
             product[np.ix_(tail[block], others)] = found

@@ -1,14 +1,14 @@
-"""ItemCF: two items are alike when the same users touched both, and more so when one came soon after the other.
+"""ItemCF: two items are similar if the same users touched both, and more so if one came soon after the other.
 
     s(i, j) = sum over users u of both: w_u^2 * near(u, i, j) / (d_i * d_j)^popularity
 
-with w_u = |I_u|^-activity, and d_i the sum of w_u^2 over the users of i. With window 0 `near` is 1: MetaSpore's
-formula, a weighted cosine. With a window it is distance^-decay for an item j at most `window` places from i in
-the user's history, times `backward` where j came before i, and 0 beyond.
+with w_u = |I_u|^-activity, and d_i the sum of w_u^2 over the users of i. With window 0 `near` is 1, which is
+MetaSpore's formula, a weighted cosine. With a window, it is distance^-decay for an item j at most `window` places from
+i in the user's history, times `backward` if j came before i, and 0 for items further apart.
 
-Recall@20 on MovieLens 1M's validation rows, 50 triggers, seen items left out: 0.3145. MetaSpore's formula with lists
-as long 0.2593; both directions alike 0.2935; all distances alike 0.2842; learned from positives only 0.3114; lists
-of 100 0.3004, of 400 0.3150. By one trigger the very next item is another question: see `NEXT`.
+Recall@20 on MovieLens 1M's validation rows, with 50 triggers and without seen items, is 0.3145. Variants: MetaSpore's
+formula with lists as long 0.2593; both directions alike 0.2935; all distances alike 0.2842; learned from positives
+only 0.3114; lists of 100 0.3004, of 400 0.3150. To predict the very next item from one trigger, see `NEXT`.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ from recsys_assets.retrieval.interactions import Interactions, Ints
 from recsys_assets.retrieval.lists import Lists
 
 Doubles = npt.NDArray[np.float64]
-# For some items pairs of matrices (B, K) and (K, I); the sum of their products is that over the users.
+# Gives pairs of matrices (B, K) and (K, I) for some items; the sum of their products is the sum over the users.
 Factors = Callable[[Ints], Iterator[tuple[csr_array, csr_array]]]
 
 
@@ -39,23 +39,23 @@ class ItemCF(BaseModel):
 
     activity: float = Field(default=0.25, ge=0, description="damps active users: w_u = |I_u|^-activity")
     popularity: float = Field(default=0.5, ge=0, description="damps popular items; 0.5 is a cosine")
-    window: int = Field(default=50, ge=0, description="places that two items may be apart in a history; 0: any")
+    window: int = Field(default=50, ge=0, description="how far apart two items may be in a history; 0: any distance")
     decay: float = Field(default=0.5, ge=0, description="with a window, a pair counts distance^-decay")
-    backward: float = Field(default=0.3, ge=0, description="with a window, what a neighbour that came before counts")
+    backward: float = Field(default=0.3, ge=0, description="with a window, weight of a neighbour that came before")
     min_support: int = Field(default=1, ge=1, description="common users that two items must have")
-    max_history: int = Field(default=3000, ge=2, description="newest items of a user that count")
-    top_n: int = Field(default=200, ge=1, description="neighbours of an item")
+    max_history: int = Field(default=3000, ge=2, description="how many of a user's newest items count")
+    top_n: int = Field(default=200, ge=1, description="neighbours per item")
     memory: int = Field(default=2 << 30, ge=1 << 20, description="bytes of working memory")
 
 
 METASPORE = ItemCF(activity=0.5, window=0, top_n=20)
-# In MetaSpore's protocol (one trigger, any of the next three items), on the three ratings before its test ratings:
-# R@20 0.2897, the defaults 0.2513, its formula 0.1996. On the test ratings 0.2753, 0.2424 and 0.1920.
+# In MetaSpore's protocol (one trigger, any of the next three items), R@20 on the three ratings before its test ratings
+# is 0.2897; with the defaults 0.2513, with its formula 0.1996. On the test ratings: 0.2753, 0.2424 and 0.1920.
 NEXT = ItemCF(activity=0, popularity=0.1, decay=1.5, backward=0.1, top_n=20)
 
 
 def itemcf(interactions: Interactions, settings: ItemCF) -> Neighbours:
-    """The items most alike to each item; exact, but for histories that are cut.
+    """The most similar items of each item; exact, except for histories that are cut.
 
     Without a window, a matrix that fits into memory and is more than 1 % full is multiplied as a dense one.
     """
@@ -82,7 +82,7 @@ def _dense(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF)
 
 
 def _sparse(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF) -> Lists:
-    """Block by block, only the pairs that some user has."""
+    """Scores block by block, only of pairs that some user has."""
     factors, pairs = (_near if settings.window else _whole)(events, weights, settings)
 
     def rows(items: Ints) -> csr_array:
@@ -91,7 +91,7 @@ def _sparse(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF
         kept = scores.indices != items[row]
         if settings.min_support > 1:
             support = reduce(add, (left @ _ones(right) for left, right in factors(items)))
-            kept &= support.data >= settings.min_support  # the same pairs in the same order
+            kept &= support.data >= settings.min_support  # the support has the same pairs in the same order
         scores.data *= (scales[items][row] * scales[scores.indices]).astype(np.float32)
         return keep(scores, kept)
 
@@ -104,7 +104,7 @@ def _ones(matrix: csr_array) -> csr_array:
 
 
 def _whole(events: Baskets, weights: Doubles, _: ItemCF) -> tuple[Factors, Ints]:
-    """Any two items of a history are a pair: the factors are an item's users, and their histories."""
+    """Pair any two items of a history: the factors are an item's users, and their histories."""
     histories = events.matrix.copy()
     histories.data = np.repeat(weights, events.user_sizes).astype(np.float32)
     users = events.matrix.T.tocsr()
@@ -113,7 +113,7 @@ def _whole(events: Baskets, weights: Doubles, _: ItemCF) -> tuple[Factors, Ints]
 
 
 def _near(events: Baskets, weights: Doubles, settings: ItemCF) -> tuple[Factors, Ints]:
-    """Items at most `window` places apart are a pair: the factors are an item's events, and what is near them."""
+    """Pair items at most `window` places apart: the factors are an item's events, and the items near them."""
     steps = np.delete(np.arange(-settings.window, settings.window + 1), settings.window)
     counts = np.abs(steps) ** -settings.decay * np.where(steps < 0, settings.backward, 1)
     steps, counts = steps[counts > 0], counts[counts > 0].astype(np.float32)

@@ -19,11 +19,11 @@ _BLOCK = 1 << 25  # bytes: larger blocks leave the processor's cache; 10^6 event
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What an item-to-item method found.
+    """The result of an item-to-item method.
 
     Attributes:
-        lists: (I, N) the neighbours of each item by number, none of them itself; all scores are above 0.
-        cuts: how much each cap cut off, by name; 0 where it did not act.
+        lists: (I, N) the neighbours of each item by number, never the item itself; all scores are above 0.
+        cuts: how much each cap cut off, by name; 0 if it did not act.
     """
 
     lists: Lists
@@ -36,8 +36,8 @@ def best_by_block(rows: Callable[[Ints], csr_array], costs: Ints, memory: int, n
     Args:
         rows: gives the scores (B, I) of some items: an entry for each neighbour, none for the item itself.
         costs: (I,) bytes that an item needs while its row is computed.
-        memory: bytes that all blocks under way may need; an item that needs more has a block of its own.
-        n: neighbours of an item.
+        memory: bytes that all running blocks together may need; an item that needs more has a block of its own.
+        n: neighbours per item.
     """
     costs = np.maximum(costs, 64 * n)
     order = np.argsort(-costs, kind="stable")
@@ -46,7 +46,7 @@ def best_by_block(rows: Callable[[Ints], csr_array], costs: Ints, memory: int, n
     def fill(block: slice) -> None:
         _enter(lists, order[block], _candidates(rows(order[block]), n))
 
-    # Rows are padded to the longest of their block: each counts as much as the first.
+    # Rows are padded to the longest of their block, so each costs as much as the first.
     each(fill, _blocks(costs[order], min(_BLOCK, memory // threads())))
     return lists
 
@@ -67,7 +67,7 @@ def best_of_dense(scores: Scores, n: int) -> Lists:
 
 
 def _blocks(costs: Ints, limit: int) -> Iterator[slice]:
-    """Blocks of descending costs, each of which counts as much as the first of its block."""
+    """Blocks of descending costs; all items of a block are charged as much as its first."""
     first = 0
     while first < len(costs):
         size = max(1, limit // int(costs[first]))
@@ -87,7 +87,7 @@ def _enter(lists: Lists, items: Ints | slice, scores: csr_array) -> None:
 
 
 def _candidates(scores: csr_array, n: int) -> csr_array:
-    """Of each row of scores the entries that are no lower than its n-th highest."""
+    """The entries of each row of scores that are no lower than its n-th highest."""
     sizes = np.diff(scores.indptr)
     width = int(sizes.max(initial=0))
     padded = np.zeros((len(sizes), width), np.float32)
@@ -117,7 +117,7 @@ def from_sparse(matrix: csr_array, n: int) -> Lists:
 
 
 def to_sparse(lists: Lists, width: int) -> csr_array:
-    """(I, width) the lists as a matrix that holds a row's entries in the order of its list."""
+    """(I, width) the lists as a matrix whose rows keep their entries in the order of the lists."""
     taken = lists.items >= 0
     ends = np.append(0, np.cumsum(taken.sum(axis=1)))
     return csr_array((lists.scores[taken], lists.items[taken], ends), shape=(len(taken), width))
@@ -141,7 +141,7 @@ def read(path: Path, item_ids: Ids) -> Lists:
     """The lists of a file, (I, N) for the ascending `item_ids`; items and neighbours with other ids are left out."""
     table = pq.read_table(path)
     matrix = to_matrix(table["neighbours"], "item_id", item_ids)
-    matrix.resize(len(table) + 1, len(item_ids))  # an empty row, the last, for items that have none in the file
+    matrix.resize(len(table) + 1, len(item_ids))  # an empty last row for items that are not in the file
     matrix = matrix[find(table["item_id"].to_numpy(), item_ids)]
     return from_sparse(matrix, int(np.diff(matrix.indptr).max(initial=0)))
 

@@ -1,6 +1,6 @@
-"""Blocks of a computation side by side, one thread a core.
+"""Blocks of a computation in parallel, one thread per core.
 
-numpy and scipy let other threads run while they compute. BLAS is held to one thread meanwhile: its own threads
+numpy and scipy let other threads run while they compute. BLAS is limited to one thread meanwhile: its own threads
 wait for each other after every product, and here products are many and small.
 """
 
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 def threads() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 

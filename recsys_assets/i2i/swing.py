@@ -1,14 +1,14 @@
-"""Swing (Yang et al. 2020, arXiv 2010.05525): two items are alike when users who share little else share both.
+"""Swing (Yang et al. 2020, arXiv 2010.05525): two items are similar if users who share little else share both.
 
     s(i, j) = sum over unordered pairs of users u, v of both: w_u * w_v / (alpha + |I_u and I_v|)
               / (n_i * n_j)^popularity
 
-with w_u = |I_u|^-activity and n_i the users of i. Over ordered pairs all scores would be twice as high. With
+with w_u = |I_u|^-activity and n_i the number of users of i. Over ordered pairs all scores would be twice as high. With
 activity 0.5 and popularity 0 it is the reading of MetaSpore's Swing that gives its published figure.
 
-Recall@20 on MovieLens 1M's validation rows, 50 triggers, seen items left out: 0.2718. Popularity 0 0.1336, 0.5
-0.1586, 1 0.2264, 1.15 0.2550, 1.35 0.2733; activity 0.5 0.2425; learned from positives only 0.2640, and of these
-from at most 300 users of an item 0.2615, 100 users 0.2408.
+Recall@20 on MovieLens 1M's validation rows, with 50 triggers and without seen items, is 0.2718. Variants: popularity 0
+0.1336, 0.5 0.1586, 1 0.2264, 1.15 0.2550, 1.35 0.2733; activity 0.5 0.2425; learned from positives only 0.2640, and
+from positives of at most 300 users per item 0.2615, of 100 users 0.2408.
 """
 
 import numpy as np
@@ -33,9 +33,9 @@ class Swing(BaseModel):
     activity: float = Field(default=0.0, ge=0, description="damps active users: w_u = |I_u|^-activity")
     popularity: float = Field(default=1.3, ge=0, description="damps popular items")
     min_support: int = Field(default=2, ge=2, description="common users that two items must have")
-    max_history: int = Field(default=3000, ge=2, description="newest items of a user that count")
-    max_users: int = Field(default=2000, ge=2, description="users of an item that count on the sparse path")
-    top_n: int = Field(default=200, ge=1, description="neighbours of an item")
+    max_history: int = Field(default=3000, ge=2, description="how many of a user's newest items count")
+    max_users: int = Field(default=2000, ge=2, description="how many users of an item count on the sparse path")
+    top_n: int = Field(default=200, ge=1, description="neighbours per item")
     memory: int = Field(default=2 << 30, ge=1 << 20, description="bytes of working memory")
 
 
@@ -44,11 +44,11 @@ _ROWS = 512  # users of an item that are multiplied at once
 
 
 def swing(interactions: Interactions, settings: Swing) -> Neighbours:
-    """The items most alike to each item; exact, but for histories that are cut.
+    """The most similar items of each item; exact, except for histories that are cut.
 
-    Data of which matrices fit into memory are taken as dense when more than 1 % of (U, I) is filled: on generated
-    data both paths took as long at 1 %, the dense one a fifth at 2 %. On the sparse path, the list of an item with
-    more than `max_users` users comes from so many of them, evenly spaced, scaled up to all pairs of users.
+    The dense path is taken if its matrices fit into memory and more than 1 % of (U, I) is filled: on generated data
+    both paths took equally long at 1 %, and the dense one a fifth of the time at 2 %. On the sparse path, the list of
+    an item with more than `max_users` users comes from that many of them, evenly spaced, scaled up to all pairs.
     """
     events = baskets(interactions, settings.max_history)
     weights = (np.maximum(events.user_sizes, 1) ** -settings.activity).astype(np.float32)
@@ -65,10 +65,10 @@ def swing(interactions: Interactions, settings: Swing) -> Neighbours:
 
 
 def _dense(events: Baskets, weights: Scores, alpha: float) -> Scores:
-    """All scores (I, I), two users' share of a score being a cell of the matrix (U, U) of their weights.
+    """All scores (I, I); what two users add to a score is a cell of the matrix (U, U) of their weights.
 
-    An item is multiplied with the more popular ones only: with 2,853 users at the most popular item of MovieLens
-    1M's positives, this leaves 5 % of the products.
+    An item is multiplied only with more popular ones: the most popular item of MovieLens 1M's positives has 2,853
+    users, and this leaves 5 % of the products.
     """
     order = np.argsort(-events.item_sizes, kind="stable")
     matrix = events.matrix[:, order]
@@ -82,7 +82,7 @@ def _dense(events: Baskets, weights: Scores, alpha: float) -> Scores:
     def fill(item: int) -> None:
         users = holders.indices[holders.indptr[item] : holders.indptr[item + 1]]
         other = held[users, :item]
-        for first in range(0, len(users), _ROWS):  # pairs with a later user, and half of those within the rows
+        for first in range(0, len(users), _ROWS):  # pairs with a later user; pairs within the rows count half
             rows = slice(first, first + _ROWS)
             pairs = kernel[users[rows, None], users[first:]]
             pairs[:, :_ROWS] *= 0.5
@@ -95,12 +95,12 @@ def _dense(events: Baskets, weights: Scores, alpha: float) -> Scores:
 
 
 def _sparse(events: Baskets, weights: Scores, scales: Scores, settings: Swing) -> Neighbours:
-    """Block by block, pair of users by pair of users."""
+    """Scores block by block, one pair of users after the other."""
     users = events.matrix.T.tocsr()
     sizes = np.diff(users.indptr).astype(np.int64)
     users = _evenly(users, settings.max_users)
     counted = np.diff(users.indptr).astype(np.int64)
-    # As many pairs as there would be of all users.
+    # Scales the counted pairs up to the number of pairs of all users.
     factors = scales * (sizes * (sizes - 1) / np.maximum(counted * (counted - 1), 1)).astype(np.float32)
 
     def rows(items: Ints) -> csr_array:
@@ -114,7 +114,7 @@ def _sparse(events: Baskets, weights: Scores, scales: Scores, settings: Swing) -
 
 
 def _evenly(rows: csr_array, most: int) -> csr_array:
-    """At most so many entries of each row, evenly spaced."""
+    """At most `most` entries of each row, evenly spaced."""
     sizes = np.diff(rows.indptr).astype(np.int64)
     place = np.arange(rows.nnz) - np.repeat(rows.indptr[:-1], sizes)
     size, wanted = np.repeat(sizes, sizes), np.repeat(np.minimum(sizes, most), sizes)

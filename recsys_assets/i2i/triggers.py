@@ -1,8 +1,8 @@
-"""From neighbours of items to candidates of users: the newest items of a history are triggers.
+"""Candidates of users from neighbours of items: the newest items of a user's history are the triggers.
 
-Recall@20 of ItemCF on MovieLens 1M's validation rows: 0.3145 by the sum over 50 triggers, 0.2095 by their maximum,
-which MetaSpore's online service takes; 0.3089 with 20 triggers, 0.3153 with 100, 0.1984 with one; alpha 0.7 0.3073,
-1.3 0.2990.
+Recall@20 of ItemCF on MovieLens 1M's validation rows is 0.3145 with the sum over 50 triggers, and 0.2095 with their
+maximum, which MetaSpore's online service takes; 0.3089 with 20 triggers, 0.3153 with 100, 0.1984 with one; 0.3073 with
+alpha 0.7, 0.2990 with 1.3.
 """
 
 from collections.abc import Callable
@@ -22,14 +22,14 @@ def trigger_scores(
 
     Args:
         lists: (I, N) the neighbours of each item.
-        interactions: whose items the histories are slices of.
+        interactions: histories are slices of its items.
         queries: the users and their histories.
-        triggers: events that count, the newest of the history; 1 is MetaSpore's offline evaluation.
-        alpha: the trigger at place k from the newest, which is at 0, weighs (1 + k)^-alpha.
+        triggers: how many of the newest events count; 1 is MetaSpore's offline evaluation.
+        alpha: the trigger at place k, with the newest at 0, has the weight (1 + k)^-alpha.
 
     Returns:
         A function that gives scores (n, I) of the queries in a slice: the sum over triggers of weight times score,
-        -inf for an item that is no trigger's neighbour.
+        -inf for an item that is not a neighbour of a trigger.
     """
     width = len(interactions.item_ids)
     neighbours = to_sparse(lists, width)

@@ -1,8 +1,8 @@
-"""Swing for data too large or too sparse for a matrix (U, U): pair of users by pair of users.
+"""Swing for data too large or too sparse for a matrix (U, U): its sum is taken over single pairs of users.
 
-The histories of an item's users are laid side by side. Users who have another item in common are a group, and
-each two of a group are a pair of users for that item. All pairs are listed twice: to count what each two users
-share, and to add up the scores. What shares nothing costs nothing.
+The histories of an item's users are compared. Users who have another item in common are a group, and any two of a
+group are a pair of users for that item. All pairs are listed twice: first to count how many items two users share,
+then to add up the scores. Users who share nothing cost nothing.
 """
 
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ def pair_scores(
 
     Args:
         histories: (U, I) the items of all users.
-        users: (B, U) the users of the items that are asked about.
+        users: (B, U) the users of the items to score.
         items: (B,) numbers of these items.
-        weights: (U,) of the users.
+        weights: (U,) weights of the users.
         alpha: Swing's alpha.
-        min_support: users, at least 2, that two items must have in common.
+        min_support: number of users, at least 2, that two items must have in common.
 
     Returns:
         (B, I) an entry for each pair of items with that support.
@@ -36,7 +36,7 @@ def pair_scores(
     sizes = np.diff(users.indptr).astype(np.int64)
     owner = np.repeat(np.arange(len(items)), sizes)
     member, other, starts = _groups(histories[users.indices], owner, items)
-    # Each two users of an item have a cell; those of a user with the users before stand in a row.
+    # Any two users of an item have a cell; the cells of a user with all earlier users are consecutive.
     place = np.arange(len(owner)) - np.repeat(users.indptr[:-1], sizes)
     ends = np.cumsum(sizes * (sizes - 1) // 2)
     cells = np.append(0, ends)[owner] + place * (place - 1) // 2
@@ -58,20 +58,20 @@ def pair_scores(
 
 
 def _groups(histories: csr_array, owner: Ints, items: Ints) -> tuple[Ints, Ints, Ints]:
-    """The entries (E,) of the histories (R, I) of items' users that another user of the item has too.
+    """The entries (E,) of the histories (R, I) of the items' users that another user of the same item has too.
 
     Args:
         histories: (R, I) items of the users of each item, item by item.
-        owner: (R,) place of the item.
+        owner: (R,) index of the item in `items`.
         items: (B,) number of each item, which is left out of its users' histories.
 
     Returns:
-        (E,) each entry's row and its item, by which they are ordered; and where the entry's group begins.
+        (E,) row and item of the entries, ordered by item; and where each entry's group begins.
     """
     columns = histories.tocsc()
     row, other = columns.indices, np.repeat(np.arange(columns.shape[1]), np.diff(columns.indptr))
     item = owner[row]
-    follows, leads = np.zeros((2, len(row)), bool)  # the entry before, or the one after, is of the same group
+    follows, leads = np.zeros((2, len(row)), bool)  # the previous entry, or the next one, is of the same group
     follows[1:] = leads[:-1] = (other[1:] == other[:-1]) & (item[1:] == item[:-1])
     kept = (follows | leads) & (other != items[item])
     first = ~follows[kept]
@@ -82,7 +82,7 @@ def _pairs(starts: Ints, cells: Ints, place: Ints) -> Iterator[tuple[Ints, Ints,
     """All pairs of two entries of a group, part by part.
 
     Yields:
-        (L,) later entries; (P,) for each of them the earlier ones in turn; (P,) the pairs' cells; (L,) where the
+        (L,) later entries; (P,) the earlier entries of each of them in turn; (P,) the pairs' cells; (L,) where the
         pairs of each later entry begin.
     """
     before = np.arange(len(starts)) - starts

@@ -1,13 +1,13 @@
--- What was known of the user and of the item just before each row (point in time).
+-- Statistics of the user and of the item just before each row (point in time).
 --
 -- `events`: the offline rows (user_id, item_id, timestamp, seq, label, part, value, oracle), and for each user
 -- and each item one row at the end of time with no label, whose history is the snapshot that serving reads.
 -- "Before" is the order (timestamp, seq); every frame ends one row earlier, so no row sees its own label.
--- Sums are of whole numbers (labels; rates and residuals in millionths; ratings, `value`, in units of 1 / $unit), so they
--- are exact in any order. Means and deviations of ratings are over the rows that have one.
+-- Sums are over whole numbers (labels; rates and residuals in millionths; ratings, `value`, in units of 1 / $unit), so
+-- they are exact in any order. Means and deviations of ratings are over the rows that have one.
 
--- Counts, and positive rates drawn towards the rate of all rows so far, as if it had held on $item_prior more
--- rows of the item and $user_prior more of the user.
+-- Counts, and positive rates shrunk towards the rate of all rows so far, as if $item_prior more rows of the item and
+-- $user_prior more rows of the user had that rate.
 CREATE OR REPLACE TEMP TABLE counted AS
 SELECT *,
     count(label) OVER user_past AS user_n,
