@@ -113,7 +113,7 @@ def test_whole_numbers_as_ids_become_text(vectors: Vectors, tmp_path: Path) -> N
 
 
 def test_what_cannot_be_an_index_is_refused(vectors: Vectors, ids: pa.Array, tmp_path: Path) -> None:
-    with pytest.raises(UnusableIndex, match="1000 clusters of 40 vectors: set nlist to 40"):
+    with pytest.raises(UnusableIndex, match="1000 clusters for 40 vectors: set nlist to 40"):
         build(vectors[:40], ids[:40], IndexSettings())
     with pytest.raises(UnusableIndex, match="no vectors"):
         build(vectors[:0], ids[:0], IndexSettings("FlatIP"))

@@ -184,7 +184,7 @@ def test_the_k_best_are_those_of_a_full_sort(k: int) -> None:
 
 
 def test_a_score_that_is_no_number_is_refused() -> None:
-    with pytest.raises(ValueError, match="1 scores are no numbers"):
+    with pytest.raises(ValueError, match="1 scores are not numbers"):
         top_k(np.array([[1.0, np.nan, 2.0]], np.float32), 2)
 
 
@@ -267,7 +267,7 @@ def test_with_one_right_answer_a_query_hitrate_and_recall_are_the_same() -> None
 
 def test_without_a_query_there_is_no_metric() -> None:
     asked = queries(from_table(table(ROWS[:3])), "test", True)
-    with pytest.raises(UndefinedMetric, match="no query to judge"):
+    with pytest.raises(UndefinedMetric, match="no query to evaluate"):
         evaluate(np.empty((0, 5), np.int64), asked)
 
 
@@ -329,7 +329,7 @@ def test_lists_are_read_back_from_details_and_those_of_other_queries_refused(tmp
     for k in (5, 28):
         found = listed_items(tmp_path / "details.parquet", interactions, asked, k)
         np.testing.assert_array_equal(found, lists.items[:, :k])
-    with pytest.raises(ValueError, match="of other queries"):
+    with pytest.raises(ValueError, match="to other queries"):
         listed_items(tmp_path / "details.parquet", interactions, queries(interactions, "train", False), 5)
 
 

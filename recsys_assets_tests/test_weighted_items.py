@@ -78,9 +78,9 @@ def test_a_hundred_thousand_items_come_back(tmp_path: Path) -> None:
         ("1\t-2\ta\n", "line 2: the weight is -2.0"),
         ("1\tnan\ta\n", "line 2: the weight is nan"),
         ("1\tinf\ta\n", "line 2: the weight is inf"),
-        ("1\t2\ta\n1.5\t2\ta\n", "line 3: the id is '1.5', which is no int64"),
+        ("1\t2\ta\n1.5\t2\ta\n", "line 3: the id is '1.5', which is not int64"),
         ("99999999999999999999\t2\ta\n", "line 2: the id is '99999999999999999999'"),
-        ("1\t2\ta\n2\t2\ta\n1\t3\tb\n", "line 4: the id 1 was there before"),
+        ("1\t2\ta\n2\t2\ta\n1\t3\tb\n", "line 4: the id 1 occurs a second time"),
         ("1\t2\ta\n2\t2\ta\x02b\n", r"line 3: 2 attributes, not 1 \(name\)"),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_wrong_header_or_attribute_is_named(tmp_path: Path) -> None:
         read(table(tmp_path, "id\tweight\tattrs\n"), pa.schema([]))
     with pytest.raises(WeightedItemsError, match="line 1"):
         read(table(tmp_path, ""), pa.schema([]))
-    with pytest.raises(WeightedItemsError, match="line 3: year is '19x', which is no int64"):
+    with pytest.raises(WeightedItemsError, match="line 3: year is '19x', which is not int64"):
         read(table(tmp_path, HEADER + "1\t1\t7\n2\t1\t19x\n"), pa.schema([("year", pa.int64())]))
 
 

@@ -1,9 +1,9 @@
-"""Candidates: the lists of each recall method, from nothing but what the method published.
+"""Candidates: the lists of each recall method, from its published partitions alone.
 
-Every function takes the interactions, the queries, the length of the lists and whether seen items are left out; and
-then the partitions that the method reads. The queries are about the test part, or about the online part, and say which;
-the methods know what came before it, though they have learned from nothing newer than the rows before the test part.
-The catalogue are the items that had an event before the part that is asked about.
+Every function takes the interactions, the queries, the length of the lists and whether seen items are left out, and
+then the partitions that the method reads. `Queries.part` says whether the queries are about the test or the online
+part. Histories run up to that part; models are trained on rows before the test part only. The catalogue holds the items
+that had an event before the queries' part.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ from recsys_assets.retrieval.scored_lists import to_matrix
 
 BEFORE_TEST = "before_test.parquet"
 TERM_ITEMS, USER_TERMS = "term_items.parquet", "user_terms.parquet"
-# The file of what was known of users before the part that is asked about.
+# For each part, the file of the users' state before it.
 TERM_FILES = {"test": BEFORE_TEST, "online": USER_TERMS}
 VECTOR_FILES = {"test": BEFORE_TEST, "online": ROWS}
 _SEED = 1
@@ -44,7 +44,7 @@ def popularity(interactions: Interactions, queries: Queries, k: int, filter_seen
 
 
 def random(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-    """Items drawn at random, without replacement; the same ones each time."""
+    """Items drawn at random, without replacement; the same draws each time."""
     generator, absent = np.random.default_rng(_SEED), ~catalogue(interactions, queries.part)
 
     def score(block: slice) -> Scores:
@@ -56,18 +56,18 @@ def random(interactions: Interactions, queries: Queries, k: int, filter_seen: bo
 
 
 def by_item(interactions: Interactions, queries: Queries, k: int, filter_seen: bool, alike: Partition) -> Lists:
-    """The neighbours of the items that the user touched last, of a partition of `i2i_<method>`."""
+    """The neighbours of the items that the user touched last, from a partition of `i2i_<method>`."""
     found = neighbours.read(alike.path(ROWS), interactions.item_ids)
     return lists.recommend(trigger_scores(found, interactions, queries), interactions, queries, k, filter_seen)
 
 
 def by_term(interactions: Interactions, queries: Queries, k: int, filter_seen: bool, recalled: Partition) -> Lists:
-    """The items of the users' terms, of a partition of `recall_term`."""
+    """The items of the users' terms, from a partition of `recall_term`."""
     inverted = pq.read_table(recalled.path(TERM_ITEMS))
     preferred = pq.read_table(recalled.path(TERM_FILES[queries.part]))
     items = to_matrix(inverted["items"], "item_id", interactions.item_ids).T.tocsr()
     users = to_matrix(preferred["terms"], "term", inverted["term"].to_numpy())
-    users.resize(len(preferred) + 1, users.shape[1])  # for the -1 of a user who is not there
+    users.resize(len(preferred) + 1, users.shape[1])  # an empty last row, for the -1 of an unknown user
     rows = find(preferred["user_id"].to_numpy(), _users(interactions, queries))
     return term.match(users[rows], items, interactions, queries, k, filter_seen)
 

@@ -1,13 +1,13 @@
-"""Text to values of another type, with the place of the first that is none."""
+"""Casts of text to values of another type, with the position of the first value that cannot be cast."""
 
 import pyarrow as pa
 
 
 class Uncastable(ValueError):
-    """A value that does not stand for one of the type; `row` is its place in the array, from 0."""
+    """A value that cannot be cast to the type; `row` is its position in the array, from 0."""
 
     def __init__(self, row: int, value: object, kind: pa.DataType) -> None:
-        super().__init__(f"{value!r} is no {kind}")
+        super().__init__(f"{value!r} is not {kind}")
         self.row, self.value = row, value
 
 
@@ -15,7 +15,7 @@ def cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     """The values as another type.
 
     Raises:
-        Uncastable: one of them is none; found by halving.
+        Uncastable: one of them cannot be cast; it is found by bisection.
     """
     try:
         return values.cast(kind)
@@ -32,5 +32,5 @@ def cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether the type is one of lists: of offsets of either size, or of lists of one size."""
+    """Whether the type is a list type: with offsets of either size, or of fixed-size lists."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))

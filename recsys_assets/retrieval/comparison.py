@@ -1,4 +1,4 @@
-"""Recall methods beside chance and beside one another: what is found at random, and what by one method only."""
+"""Comparison of recall methods with chance and with one another: the recall of random lists, and unique hits."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from recsys_assets.retrieval.lists import Bools, history, reached
 
 
 def by_chance(interactions: Interactions, queries: Queries, catalogue: Bools, k: int, filter_seen: bool) -> float:
-    """The recall@k to be expected of lists drawn at random from the catalogue (I,)."""
+    """The expected recall@k of lists drawn at random from the catalogue (I,)."""
     row, item = history(interactions, queries, slice(0, len(queries)))
     known = np.unique((row * len(catalogue) + item)[catalogue[item]])
     seen = np.bincount(known // len(catalogue), minlength=len(queries)) if filter_seen else 0
@@ -18,7 +18,7 @@ def by_chance(interactions: Interactions, queries: Queries, catalogue: Bools, k:
 
 
 def additions(items: Mapping[str, Ints], queries: Queries) -> tuple[float, dict[str, float]]:
-    """The recall of several methods' lists (N, K) together, and how much of it the others would lack without each."""
+    """The recall of several methods' lists (N, K) together, and how much of it comes from each method alone."""
     answers = {method: reached(listed, queries) for method, listed in items.items()}
     count = np.sum(list(answers.values()), axis=0)
     lacked = {method: float(_shares(answer & (count == 1), queries).mean()) for method, answer in answers.items()}
@@ -26,5 +26,5 @@ def additions(items: Mapping[str, Ints], queries: Queries) -> tuple[float, dict[
 
 
 def _shares(chosen: Bools, queries: Queries) -> np.ndarray:
-    """(N,) share of each query's right answers that are among the chosen (T,)."""
+    """(N,) share of each query's right answers that are marked in `chosen` (T,)."""
     return np.add.reduceat(chosen.astype(np.int64), queries.truth_starts[:-1]) / queries.truth_sizes

@@ -33,14 +33,14 @@ def details(interactions: Interactions, queries: Queries, lists: Lists) -> pa.Ta
 
 
 def listed_items(path: Path, interactions: Interactions, queries: Queries, k: int) -> Ints:
-    """(N, k) numbers of the first items in the lists of a details file, -1 where a list is shorter.
+    """(N, k) numbers of the first items in the lists of a details file, padded with -1.
 
     Raises:
         ValueError: the file's rows are not those of the queries.
     """
     table = pq.read_table(path, columns=["id", "topk_ids"])
     if not np.array_equal(table["id"].to_numpy(), interactions.user_ids[queries.users]):
-        raise ValueError(f"{path} is of other queries: materialize it again")
+        raise ValueError(f"{path} belongs to other queries: materialize it again")
     column = table["topk_ids"].combine_chunks()
     lengths = pc.list_value_length(column).to_numpy()
     row = np.repeat(np.arange(len(lengths)), lengths)
@@ -52,7 +52,7 @@ def listed_items(path: Path, interactions: Interactions, queries: Queries, k: in
 
 
 def faults(interactions: Interactions, queries: Queries, lists: Lists, filter_seen: bool) -> dict[str, int]:
-    """What no lists may have: items listed twice, scores that rise, and with `filter_seen` items of the history."""
+    """Counts of faults: items listed twice, scores that rise, and with `filter_seen` items of the history."""
     width, listed = len(interactions.item_ids), lists.items >= 0
     keys = (np.arange(len(queries))[:, None] * width + lists.items)[listed]
     row, item = history(interactions, queries, slice(0, len(queries)))
@@ -62,6 +62,6 @@ def faults(interactions: Interactions, queries: Queries, lists: Lists, filter_se
 
 
 def _nested(values: npt.NDArray[np.generic], kept: Bools) -> pa.ListArray:
-    """A list of each row of `kept` (N, K), of the values in their order."""
+    """A list for each row of `kept` (N, K), with the values in their order."""
     ends = np.append(0, np.cumsum(kept.sum(axis=1)))
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values))

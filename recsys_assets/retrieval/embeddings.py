@@ -1,6 +1,6 @@
 """Vectors on disk: a Parquet file of ids and lists of float32, ordered by id.
 
-The lists are of Arrow's large kind: 10^8 users of 64 floats are more than 2^31 numbers.
+The lists are Arrow's large lists: 10^8 users with 64 floats have more than 2^31 numbers.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Hit rate of vectors: how many of the right items are among the nearest of each request (TorchEasyRec's measure).
 
-The total is hits over right items, both summed over all requests first (a micro average). A request may have
-several vectors, one for each interest; what any of them finds counts, and counts once.
+The total is hits over right items, both summed over all requests first (a micro average). A request may have several
+vectors, one for each interest; an item that any of them finds counts once.
 """
 
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ _PAIRS = 1 << 14  # looked up at once
 
 
 class NoTruth(ValueError):
-    """Requests without a single right item."""
+    """None of the requests has a right item."""
 
 
 class Searcher(Protocol):
-    """What finds vectors: a `search.Flat` or an `index.VectorIndex`."""
+    """The interface of vector search: a `search.Flat` or an `index.VectorIndex`."""
 
     def search(self, queries: Vectors, k: int) -> Lists:
         """The k best items of each query."""
@@ -40,7 +40,7 @@ class Requests:
 
     Attributes:
         ids: (N,) of any type.
-        truth: (N,) lists of the ids (text) of the right items; what is there twice counts once.
+        truth: (N,) lists of the ids (text) of the right items; an id that is there twice counts once.
         vectors: (N, M, D).
         used: (N, M) which vectors are searched for; the others are padding and find nothing.
     """
@@ -53,12 +53,12 @@ class Requests:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found for the requests from row `first` on.
+    """The results of a block of requests, from row `first` on.
 
     Attributes:
-        items: (n, L, K) places in the table of items, best first, -1 where a list is shorter.
-        scores: (n, L, K) their scores. L is the number of interests, or 1 where these were merged.
-        hits: (P,) which of the pairs of all requests are hits here.
+        items: (n, L, K) rows in the table of items, best first, padded with -1.
+        scores: (n, L, K) their scores. L is the number of interests, or 1 if these were merged.
+        hits: (P,) which of the pairs of all requests are hits in this block.
     """
 
     first: int
@@ -91,7 +91,7 @@ class Evaluation:
 
     @cached_property
     def _coded(self) -> pa.DictionaryArray:
-        """The items' ids, numbered by their first place."""
+        """The items' ids, numbered in order of first occurrence."""
         return self.item_ids.dictionary_encode()
 
     @cached_property
@@ -102,9 +102,9 @@ class Evaluation:
         return numbers
 
     def within_reach(self, flat: Flat, k: int) -> "Evaluation":
-        """The same, but vectors are used only in requests that may have a hit: faster, with the same hits."""
+        """The same evaluation without the vectors of requests that cannot have a hit: faster, with the same hits."""
         if len(self._coded.dictionary) < len(self.item_ids):
-            return self  # the number of an id is not the place of its only vector
+            return self  # with repeated ids, an id's number is not its vector's row
         row, hopeful = self.pairs[0], np.zeros(len(self.requests.ids), bool)
         for vectors, used in zip(self.requests.vectors.swapaxes(0, 1), self.requests.used.T, strict=True):
             place = np.cumsum(used) - 1
@@ -119,8 +119,8 @@ class Evaluation:
         Args:
             searcher: what finds the items.
             k: items that each vector finds.
-            size: requests at a time.
-            across: keep the k best of all interests of a request together, not those of each.
+            size: requests per block.
+            across: keep the k best of all interests of a request together, not the k best of each.
 
         Raises:
             NoTruth: no request has a right item, so there is no rate.
@@ -141,7 +141,7 @@ class Evaluation:
             yield Found(first, items, scores, hits)
 
     def _best(self, block: slice, searcher: Searcher, k: int) -> tuple[Ints, Scores]:
-        """(n, M, k) items and scores; -1 and -inf for a vector that is not used."""
+        """(n, M, k) items and scores, -1 and -inf for a vector that is not used."""
         used = self.requests.used[block]
         items, scores = np.full((*used.shape, k), -1, np.int64), np.full((*used.shape, k), -np.inf, np.float32)
         if used.any():
@@ -174,8 +174,8 @@ class Evaluation:
 def used(vectors: Vectors, interests: Ints, metric: Metric) -> Bools:
     """(N, M) which vectors of requests (N, M, D) to search for: the first `interests` (N,) that are not zero.
 
-    A vector of zeros pads interests, and its inner product with every item is the same. It stands for a place
-    only where it is the one vector of a request and distances are measured.
+    A vector of zeros is padding: its inner product with every item is the same. It is searched for only if it is
+    the single vector of a request and distances are measured.
     """
     count = vectors.shape[1]
     zeros = ~vectors.any(axis=2) if metric == "IP" or count > 1 else False
@@ -186,8 +186,8 @@ def used(vectors: Vectors, interests: Ints, metric: Metric) -> Bools:
 def merge(items: Ints, scores: Scores) -> tuple[Ints, Scores]:
     """(n, 1, K) best of (n, M, K): by score, then by item; the same item with the same score counts once.
 
-    An item that two interests find with different scores takes two places, as it does in TorchEasyRec. There
-    different items of one score are taken for the same one too; here they are not.
+    An item that two interests find with different scores takes two places, as in TorchEasyRec. TorchEasyRec also
+    takes different items with the same score for one item; this function does not.
     """
     rows, _, k = items.shape
     items, scores = items.reshape(rows, -1), scores.reshape(rows, -1)
@@ -205,7 +205,7 @@ def merge(items: Ints, scores: Scores) -> tuple[Ints, Scores]:
 
 
 def _nested(values: pa.Array, listed: Bools) -> pa.ListArray:
-    """(n,) lists of L lists of the values, in the places (n, L, K) that are listed."""
+    """(n,) lists of L lists of the values, in the places that `listed` (n, L, K) marks."""
     inner = _lists(values, listed.sum(axis=2).reshape(-1))
     return _lists(inner, np.full(len(listed), listed.shape[1]))
 

@@ -1,4 +1,4 @@
-"""The two tables that a hit rate is made of, from files: items with vectors, requests with vectors and right items."""
+"""The two input tables of a hit rate, from files: items with vectors, and requests with vectors and right items."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def items(place: str, kind: Format | None, id_column: str, vector_column: str) -
     """(I,) ids as text and (I, D) vectors of the files at a path.
 
     Raises:
-        UnreadableTable: there are no files or no rows, or a value is not what it should be.
+        UnreadableTable: there are no files or no rows, or a value is wrong.
     """
     found, kind = vector_tables.files(place, kind)
     ids, vectors = [], []
@@ -35,13 +35,13 @@ def requests(
     Args:
         place: file, folder or pattern.
         kind: their format, by default that of their names.
-        columns: of the request's id, the right items, and the vectors.
-        interests: vectors of each request.
-        count: column of the number of vectors that count; all do without it.
+        columns: names of the columns of the request's id, the right items and the vectors.
+        interests: number of vectors of each request.
+        count: name of the column with the number of vectors that count; without it, all count.
         metric: see `hitrate.used`.
 
     Raises:
-        UnreadableTable: there are no files or no rows, or a value is not what it should be.
+        UnreadableTable: there are no files or no rows, or a value is wrong.
     """
     found, kind = vector_tables.files(place, kind)
     id_column, truth_column, vector_column = columns
@@ -59,10 +59,10 @@ def requests(
 
 
 def _stacked(files: list[Path], vectors: list[Vectors]) -> Vectors:
-    """The vectors (N, M, D) of all files, which must be of one length."""
+    """The vectors (N, M, D) of all files, which must have the same length."""
     filled = [(file, each) for file, each in zip(files, vectors, strict=True) if len(each)]
     if not filled:
-        raise UnreadableTable(f"there are no rows in {files[0]}" + (" and the files beside it" if files[1:] else ""))
+        raise UnreadableTable(f"there are no rows in {files[0]}" + (" and the files next to it" if files[1:] else ""))
     first, width = filled[0][0], filled[0][1].shape[2]
     for file, each in filled:
         if each.shape[2] != width:

@@ -1,7 +1,7 @@
-"""Vector indexes of faiss: built, written as a `faiss_index` and an `id_mapping` (TorchEasyRec), read, searched.
+"""Vector indexes of faiss: build, write as `faiss_index` and `id_mapping` (TorchEasyRec), read and search them.
 
-Line n of `id_mapping` is the id of the vector at faiss's position n. A `Flat` index is exact; IVF looks into the
-`nprobe` of `nlist` clusters whose centres are nearest to the query, HNSW walks a graph of near neighbours.
+Line n of `id_mapping` is the id of the vector at faiss's position n. A `Flat` index is exact; IVF searches the
+`nprobe` of `nlist` clusters whose centres are nearest to the query; HNSW walks a graph of near neighbours.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from recsys_assets.retrieval.lists import Lists
 
 Kind = Literal["FlatIP", "FlatL2", "IVFFlatIP", "IVFFlatL2", "HNSWFlatIP", "HNSWFlatL2"]
 INDEX, IDS = "faiss_index", "id_mapping"
-POINTS_A_LIST = 39  # with fewer faiss warns that the clusters are not well trained
+POINTS_A_LIST = 39  # vectors per cluster; with fewer, faiss warns that the clusters are not well trained
 
 
 class UnusableIndex(ValueError):
@@ -28,11 +28,11 @@ class UnusableIndex(ValueError):
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """What kind of index, and how much work it does.
+    """The kind of an index, and its trade-off between speed and recall.
 
     Attributes:
         kind: structure and metric: inner product (highest first) or squared Euclidean distance (least first).
-        nlist: IVF: clusters.
+        nlist: IVF: number of clusters.
         nprobe: IVF: clusters that a search looks into.
         m: HNSW: neighbours of a vector in the graph.
         ef_construction: HNSW: candidates held while a vector is put into the graph.
@@ -45,7 +45,7 @@ class IndexSettings:
     ef_construction: int = 200
 
     def fitted(self, count: int) -> "IndexSettings":
-        """The settings with no more clusters than `count` vectors can train: one for 39 vectors, at least one."""
+        """The settings with no more clusters than `count` vectors can train: one per 39 vectors, at least one."""
         nlist = min(self.nlist, max(1, count // POINTS_A_LIST))
         return replace(self, nlist=nlist, nprobe=min(self.nprobe, nlist))
 
@@ -58,10 +58,10 @@ class VectorIndex:
     ids: pa.Array
 
     def search(self, queries: Vectors, k: int) -> Lists:
-        """The k best of what the index finds for queries (N, D).
+        """The k best items that the index finds for queries (N, D).
 
-        Scores are inner products, or squared distances times -1. Where an index finds fewer than k, its lists
-        are filled with -1 and -inf.
+        Scores are inner products, or squared distances times -1. If an index finds fewer than k items, the lists
+        are padded with -1 and -inf.
         """
         import faiss
 
@@ -79,7 +79,7 @@ class VectorIndex:
 
         broken = pc.index(pc.match_substring_regex(self.ids, "[\r\n]"), True).as_py()
         if broken >= 0:
-            raise UnusableIndex(f"id {self.ids[broken].as_py()!r} has a line break: {IDS} holds an id a line")
+            raise UnusableIndex(f"id {self.ids[broken].as_py()!r} has a line break: {IDS} holds one id per line")
         faiss.write_index(self.index, str(folder / INDEX))
         with (folder / IDS).open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{name}\n" for name in self.ids.to_pylist())
@@ -88,19 +88,19 @@ class VectorIndex:
 def build(vectors: Vectors, ids: pa.Array, settings: IndexSettings, repeatable: bool = True) -> VectorIndex:
     """Build an index of vectors (I, D) with their ids.
 
-    The clusters of IVF come from a seeded k-means. A graph depends on the order in which vectors enter it:
-    with `repeatable` a single core builds it, without, all cores do and no two graphs are the same.
+    The clusters of IVF come from a seeded k-means. A graph depends on the order in which vectors enter it: with
+    `repeatable` a single core builds it; otherwise all cores do, and no two graphs are the same.
 
     Raises:
-        UnusableIndex: there are no vectors, or fewer than clusters.
+        UnusableIndex: there are no vectors, or fewer vectors than clusters.
     """
     import faiss
 
     count, dimensions = vectors.shape
     if not vectors.size:
-        raise UnusableIndex("there are no vectors to build an index of")
+        raise UnusableIndex("there are no vectors to build an index from")
     if settings.kind.startswith("IVF") and settings.nlist > count:
-        raise UnusableIndex(f"{settings.nlist} clusters of {count} vectors: set nlist to {count} or less")
+        raise UnusableIndex(f"{settings.nlist} clusters for {count} vectors: set nlist to {count} or less")
     index = _empty(dimensions, settings)
     if not index.is_trained:
         index.train(vectors)
@@ -110,7 +110,7 @@ def build(vectors: Vectors, ids: pa.Array, settings: IndexSettings, repeatable: 
 
 
 def _empty(dimensions: int, settings: IndexSettings) -> Any:
-    """The index without vectors."""
+    """An index without vectors."""
     import faiss
 
     inner = settings.kind.endswith("IP")
@@ -128,10 +128,10 @@ def _empty(dimensions: int, settings: IndexSettings) -> Any:
 
 
 def read(folder: Path) -> VectorIndex:
-    """Read what `VectorIndex.write` wrote, or TorchEasyRec's `create_faiss_index`.
+    """Read an index that `VectorIndex.write` or TorchEasyRec's `create_faiss_index` wrote.
 
     Raises:
-        UnusableIndex: a file is missing, or the two are not of the same number of vectors.
+        UnusableIndex: a file is missing, or the two files differ in their number of vectors.
     """
     import faiss
 
@@ -147,7 +147,7 @@ def read(folder: Path) -> VectorIndex:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let faiss use so many threads."""
+    """Let faiss use `count` threads in the block."""
     import faiss
 
     before = faiss.omp_get_max_threads()

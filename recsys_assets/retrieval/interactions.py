@@ -1,7 +1,6 @@
-"""The rows of `recall_samples` as arrays: users and items by number, each user's events in a row, in time.
+"""The rows of `recall_samples` as arrays: users and items by number, each user's events together, in time order.
 
-A history is never copied: it is a slice of the array of items, from the user's first event to the moment
-that is asked about.
+A history is never copied: it is a slice of the array of items, from the user's first event to the moment of the query.
 """
 
 from dataclasses import dataclass
@@ -24,12 +23,12 @@ class Interactions:
     """M events of U users and I items, ordered by user and time.
 
     Attributes:
-        user_ids: (U,) in ascending order; a user's number is its place here.
-        item_ids: (I,) in ascending order; an item's number is its place here.
+        user_ids: (U,) in ascending order; a user's number is its index here.
+        item_ids: (I,) in ascending order; an item's number is its index here.
         users: (M,) number of each event's user, ascending.
         items: (M,) number of each event's item.
         labels: (M,) 1 for a positive, 0 for a negative.
-        parts: (M,) place of each event's part in `PARTS`, ascending within a user.
+        parts: (M,) index of each event's part in `PARTS`, ascending within a user.
     """
 
     user_ids: Ids
@@ -62,20 +61,20 @@ class Interactions:
 
     @property
     def item_counts(self) -> Ints:
-        """(I,) events of each item."""
+        """(I,) number of events of each item."""
         return np.bincount(self.items, minlength=len(self.item_ids))
 
 
 @dataclass(frozen=True)
 class Queries:
-    """N questions what comes next: a user, a history, and what turned out to be right.
+    """N queries for the next items: a user, a history, and the items that turned out to be right.
 
     Attributes:
         users: (N,) number of the user.
         starts, ends: (N,) the history is `interactions.items[start:end]`, oldest first; it may be empty.
         truth: (T,) numbers of the right items, distinct and ascending within a query.
-        truth_starts: (N + 1,) those of query n are `truth[truth_starts[n] : truth_starts[n + 1]]`.
-        part: what is asked about: nothing of it is known, and all that comes before.
+        truth_starts: (N + 1,) the right items of query n are `truth[truth_starts[n] : truth_starts[n + 1]]`.
+        part: the part to predict: methods may use everything before it, and nothing in it.
     """
 
     users: Ints
@@ -90,7 +89,7 @@ class Queries:
 
     @property
     def truth_sizes(self) -> Ints:
-        """(N,) right items of each query."""
+        """(N,) number of right items of each query."""
         return np.diff(self.truth_starts)
 
 
@@ -113,8 +112,8 @@ def from_table(table: pa.Table) -> Interactions:
 def queries(interactions: Interactions, part: str, filter_seen: bool, liked: bool = True) -> Queries:
     """One query for each user with a positive in `part`: the history is all events of the parts before.
 
-    With `filter_seen` an item of the history is no right answer, as no list may hold it. Unless only what was `liked`
-    is right, all that was touched is.
+    With `filter_seen` an item of the history is not a right answer, as no list may hold it. With `liked` only positive
+    items are right; otherwise all touched items are.
     """
     place = PARTS.index(part)
     starts, ends = histories(interactions, part)
@@ -130,27 +129,27 @@ def queries(interactions: Interactions, part: str, filter_seen: bool, liked: boo
 
 
 def of_users(interactions: Interactions, part: str, users: Ints) -> Queries:
-    """One query for each user (N,), of which nobody knows what is right."""
+    """One query for each user (N,), without right items."""
     starts, ends = histories(interactions, part)
     return Queries(users, starts[users], ends[users], users[:0], np.zeros(len(users) + 1, np.int64), part)
 
 
 def histories(interactions: Interactions, part: str) -> tuple[Ints, Ints]:
-    """(starts, ends), each (U,): where each user's events of the parts before `part` lie; "online": all events."""
+    """(starts, ends), each (U,), of the slice with each user's events of the parts before `part`."""
     users, known = np.arange(len(interactions.user_ids)), interactions.parts < PARTS.index(part)
     starts = np.searchsorted(interactions.users, users)
     return starts, starts + np.bincount(interactions.users[known], minlength=len(users))
 
 
 def rolling(interactions: Interactions, rows: Ints) -> Queries:
-    """One query for each of the given rows: the history is all before the row, its item the right answer."""
+    """One query for each of the given rows: its history is all the user's events before it, its item the answer."""
     users = interactions.users[rows]
     starts = np.searchsorted(interactions.users, users)
     return Queries(users, starts, rows, interactions.items[rows], np.arange(len(rows) + 1))
 
 
 def find(ids: Ids, wanted: Ids) -> Ints:
-    """(N,) place of each wanted id among the ascending ids, -1 where it is none of them."""
+    """(N,) index of each wanted id in the ascending ids, -1 if it is not among them."""
     if not len(ids):
         return np.full(len(wanted), -1)
     places = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
@@ -158,7 +157,7 @@ def find(ids: Ids, wanted: Ids) -> Ints:
 
 
 def numbered(column: pa.ChunkedArray) -> tuple[Ids, Ints]:
-    """The distinct values in ascending order, and the place of each value among them."""
+    """The distinct values in ascending order, and the index of each value among them."""
     encoded = column.dictionary_encode().combine_chunks()  # 3 * 10^6 texts: 0.15 s, and 3.8 s to sort them all
     values = encoded.dictionary.to_numpy(zero_copy_only=False)
     order = np.argsort(values)

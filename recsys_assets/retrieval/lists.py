@@ -1,4 +1,4 @@
-"""Lists of candidates: the best items of each query, and how good they are."""
+"""Lists of candidates: the best items of each query, and the metrics of such lists."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ _BLOCK = 1 << 24  # scores held at once: 64 MB
 
 @dataclass(frozen=True)
 class Lists:
-    """The top K items of N queries, best first; ties in ascending order of the item's number.
+    """The top K items of N queries, best first; the tie-break is the lower item number.
 
     Attributes:
-        items: (N, K) numbers of items, -1 where a query has fewer.
-        scores: (N, K) their scores, -inf where a query has fewer.
+        items: (N, K) numbers of items, padded with -1.
+        scores: (N, K) their scores, padded with -inf.
     """
 
     items: Ints
@@ -29,14 +29,14 @@ class Lists:
 
 
 def top_k(scores: Scores, k: int) -> Lists:
-    """The k highest of each row of scores (N, I); -inf is no candidate.
+    """The k highest of each row of scores (N, I); an item with -inf is not a candidate.
 
     Raises:
-        ValueError: a score is no number (NaN).
+        ValueError: a score is not a number (NaN).
     """
     rows, width = scores.shape
     if np.isnan(scores.max(initial=-np.inf)):
-        raise ValueError(f"{np.isnan(scores).sum()} scores are no numbers (NaN): look at the vectors they come from")
+        raise ValueError(f"{np.isnan(scores).sum()} scores are not numbers (NaN): look at the vectors they come from")
     kth = np.partition(scores, max(width - k, 0), axis=1)[:, max(width - k, 0)]
     row, item = np.nonzero((scores >= kth[:, None]) & (scores > -np.inf))
     found = scores[row, item]
@@ -55,7 +55,7 @@ def recommend(
 ) -> Lists:
     """The k best items of every query, block by block; with `filter_seen` without those of its history.
 
-    `score(block)` gives scores (n, I) of the queries in a slice, in an array of its own; -inf is no candidate.
+    `score(block)` gives scores (n, I) of the queries in a slice, in a new array; an item with -inf is not a candidate.
     """
     size = max(1, _BLOCK // len(interactions.item_ids))
     parts = []
@@ -72,7 +72,7 @@ def recommend(
 
 
 def spread(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
-    """(slice's place n, event) of every event in the slices `starts[n]:ends[n]`, slice by slice."""
+    """(number of the slice, event) of every event in the slices `starts[n]:ends[n]`, slice by slice."""
     lengths = ends - starts
     row = np.repeat(np.arange(len(starts)), lengths)
     offset = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -80,7 +80,7 @@ def spread(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
 
 
 def history(interactions: Interactions, queries: Queries, block: slice) -> tuple[Ints, Ints]:
-    """(query's place in the block, item) of every event in the histories of a block, oldest first."""
+    """(query's index in the block, item) of every event in the histories of a block, oldest first."""
     row, event = spread(queries.starts[block], queries.ends[block])
     return row, interactions.items[event]
 
@@ -98,9 +98,9 @@ def reached(items: Ints, queries: Queries) -> Bools:
 
 
 def among(wanted: Ints, known: Ints) -> Bools:
-    """Whether each of the wanted numbers is a known one: `np.isin` by a sort, where numpy 2.3 hashes.
+    """Whether each of the wanted numbers is a known one: `np.isin` by a sort, while numpy 2.3 hashes.
 
-    60,000 wanted among 1.2 * 10^6 known take 0.02 s so, and 0.5 s there.
+    60,000 wanted among 1.2 * 10^6 known numbers take 0.02 s this way, and 0.5 s in numpy.
     """
     if not known.size:
         return np.zeros(wanted.shape, bool)
@@ -112,7 +112,7 @@ def among(wanted: Ints, known: Ints) -> Bools:
 def by_query(items: Ints, queries: Queries, longest: int) -> dict[str, npt.NDArray[np.float64]]:
     """Metrics of each query's list (N, K) at every cutoff from 1 to `longest`, each (N, longest): see `curves`.
 
-    In place of the hit rate stand the hits, as that is a ratio of sums.
+    Instead of the hit rate, which is a ratio of sums, it has the hits.
     """
     hit = np.zeros((len(items), longest), bool)
     hit[:, : items.shape[1]] = hits(items[:, :longest], queries)
@@ -132,17 +132,17 @@ def curves(items: Ints, queries: Queries, longest: int) -> dict[str, npt.NDArray
     """Metrics of lists (N, K) at every cutoff from 1 to `longest`, each (longest,).
 
     * hitrate: hits over right answers, summed over all queries first (micro average; TorchEasyRec).
-    * recall, precision: hits over right answers, and over the cutoff, of each query; then the mean.
+    * recall, precision: hits of each query over its right answers, and over the cutoff; then the mean.
     * map: mean over queries of the average precision, divided by min(right answers, cutoff) (Spark mllib).
     * ndcg: binary gains, log2 discount, ideal over min(right answers, cutoff).
 
-    With one right answer a query, hitrate and recall are the same.
+    With one right answer per query, hitrate and recall are the same.
 
     Raises:
         UndefinedMetric: there is no query.
     """
     if not len(queries):
-        raise UndefinedMetric(f"no query to judge: no user has a new positive in the {queries.part} part")
+        raise UndefinedMetric(f"no query to evaluate: no user has a new positive in the {queries.part} part")
     found = by_query(items, queries, longest)
     hitrate = found.pop("hits").sum(axis=0) / queries.truth_sizes.sum()
     return {"hitrate": hitrate, **{metric: each.mean(axis=0) for metric, each in found.items()}}
@@ -162,7 +162,7 @@ def coverage(items: Ints, catalogue: Bools) -> float:
 
 
 def _pairs(items: Ints, queries: Queries) -> tuple[Ints, Ints]:
-    """(N, K) and (T,): a number for each pair of query and listed item, and of query and right answer."""
+    """(N, K) and (T,): a number for each pair of query and listed item, and for each pair of query and right answer."""
     width = 1 + max(int(items.max(initial=0)), int(queries.truth.max(initial=0)))
     row = np.arange(len(queries))
     return row[:, None] * width + items, np.repeat(row, queries.truth_sizes) * width + queries.truth

@@ -1,6 +1,6 @@
-"""Negative sampling: items drawn by weight with Walker's alias method, and what must be known of the draws.
+"""Negative sampling: items drawn by weight with Walker's alias method, and corrections for the draws.
 
-Weights are the user's: ones for uniform sampling, `popularity` for word2vec's counts to the power 0.75, or the
+The caller gives the weights: ones for uniform sampling, `popularity` for word2vec's counts to the power 0.75, or the
 weights of a table (`weighted_items`).
 """
 
@@ -18,9 +18,9 @@ POWER = 0.75  # Mikolov et al. 2013
 
 @dataclass(frozen=True)
 class AliasTable:
-    """Items 0 to I - 1, each to be drawn with a probability of its own at the same cost.
+    """Items 0 to I - 1, each with its own probability; every draw takes constant time.
 
-    A draw picks a column evenly, and then the column's own item or its alias:
+    A draw picks a column uniformly, and then the column's own item or its alias:
 
         column = torch.randint(I, shape)
         item = torch.where(torch.rand(shape) < keep[column], column, alias[column])
@@ -36,34 +36,34 @@ class AliasTable:
     log_probability: Doubles
 
     def draw(self, generator: np.random.Generator, shape: int | tuple[int, ...]) -> Ints:
-        """Items drawn with replacement, of any shape."""
+        """Items drawn with replacement, in an array of any shape."""
         points = generator.random(shape)
         points *= len(self.keep)
         column = points.astype(np.int64)
-        points -= column  # the fraction is as even as the column, and independent of it
+        points -= column  # the fraction is uniform, too, and independent of the column
         return np.where(points < self.keep[column], column, self.alias[column])
 
     def log_expected(self, items: Ints, draws: int) -> Doubles:
-        """Log of how often each of the items is expected among so many draws: what logQ correction subtracts.
+        """Log of how often each of the items is expected among `draws` draws, which the logQ correction subtracts.
 
-        A softmax over the positive and the draws estimates the one over all items without bias (as the draws
-        become many) when this is taken from the score of each draw (Bengio and Senécal 2008).
+        If this is subtracted from the score of each draw, a softmax over the positive and the draws estimates the
+        one over all items without bias (as the number of draws grows; Bengio and Senécal 2008).
         """
         expected: Doubles = self.log_probability[items] + np.log(draws)
         return expected
 
 
 def popularity(counts: Ints, power: float = POWER) -> Doubles:
-    """(I,) weights of items with so many events: counts to a power below one; zero stays zero."""
+    """(I,) weights of items from their numbers of events: counts to a power below one; zero stays zero."""
     weights: Doubles = np.power(counts, power, dtype=np.float64)
     return weights
 
 
 def alias_table(weights: npt.ArrayLike) -> AliasTable:
-    """The table for weights (I,), of which only the ratios matter.
+    """The table for weights (I,); only their ratios matter.
 
     Raises:
-        ValueError: a weight is negative or not finite, or none is above zero.
+        ValueError: a weight is negative or not finite, or no weight is above zero.
     """
     given = np.asarray(weights, np.float64)
     wrong = np.flatnonzero(~(np.isfinite(given) & (given >= 0)))
@@ -79,11 +79,11 @@ def alias_table(weights: npt.ArrayLike) -> AliasTable:
 
 
 def _columns(heights: Doubles) -> tuple[Doubles, Ints]:
-    """(keep, alias) of columns of height one, made of heights (I,) whose mean is one; no loop.
+    """(keep, alias) of columns of height one, made from heights (I,) whose mean is one; without a loop.
 
-    Vose fills each low column from a high one, and goes on to the next high one when that has become low
-    itself. In that order the low columns and the high ones lie along one line: what low columns lack and what
-    high columns have above one are sums from its start, so that searching finds who fills whom.
+    Vose's method fills each low column from a high one, and goes on to the next high one when that has become low
+    itself. In this order, what the low columns lack and what the high columns have above one are two cumulative sums
+    along the same line, so a binary search finds which high column fills which low one.
     """
     least = min(1.0, heights.max())  # rounding may leave all of them a little below one
     low, high = np.flatnonzero(heights < least), np.flatnonzero(heights >= least)
@@ -91,8 +91,8 @@ def _columns(heights: Doubles) -> tuple[Doubles, Ints]:
     starts = lacks - (1 - heights[low])
     keep, alias = heights.copy(), np.arange(len(heights))
     alias[low] = high[np.minimum(np.searchsorted(ends, starts, side="right"), len(high) - 1)]
-    # A high column is left with one, less what the last column that it fills takes beyond its own surplus;
-    # that is filled by the next high column.
+    # A high column ends at one, less what the last column that it fills takes beyond its surplus; the next high
+    # column fills that gap.
     taken = np.append(0.0, lacks)[np.searchsorted(starts, ends, side="left")]
     keep[high] = 1 - np.maximum(taken - ends, 0)
     alias[high[:-1]] = high[1:]
@@ -100,12 +100,12 @@ def _columns(heights: Doubles) -> tuple[Doubles, Ints]:
 
 
 def accidental_hits(positives: Ints, negatives: Ints, known: tuple[Ints, Ints] | None = None) -> Bools:
-    """(B, N) which of N negatives, shared by B rows, are no negatives of a row.
+    """(B, N) which of N negatives, shared by B rows, are accidental hits: right items of the row.
 
     Args:
         positives: (B,) the right item of each row.
         negatives: (N,) drawn items; an item may be there several times.
-        known: (row, item) pairs in any order: further items that are right for a row, as those of the user.
+        known: (row, item) pairs in any order: further items that are right for a row, such as the user's others.
     """
     drawn, place = np.unique(negatives, return_inverse=True)
     masked = positives[:, None] == drawn

@@ -1,4 +1,4 @@
-"""Ids as 64-bit integers, for formats that know no others."""
+"""Ids as 64-bit integers, for formats that take no others."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,11 +8,11 @@ from recsys_assets.retrieval.interactions import Ints
 
 
 class TextIds(ValueError):
-    """Ids are text where integers are needed, and are not to be hashed."""
+    """Ids are text where integers are needed, and hashing is off."""
 
 
 def integers(ids: pa.Array, hash_text: bool) -> Ints:
-    """(N,) integers as they are, and text hashed.
+    """(N,) ids as integers: integers unchanged, text hashed.
 
     Raises:
         TextIds: the ids are text, and `hash_text` is off.
@@ -28,8 +28,8 @@ def integers(ids: pa.Array, hash_text: bool) -> Ints:
 def hashed(ids: pa.Array) -> Ints:
     """(N,) text as 64 bits: the last eight bytes of its MD5, the first of them the lowest, as a signed integer.
 
-    The same on every machine and in every version. (GraphLearn hashes another way when TorchEasyRec is told to
-    with USE_HASH_NODE_ID=1; a table with these integers needs it not.)
+    It is the same on every machine and in every version. (With USE_HASH_NODE_ID=1 of TorchEasyRec, GraphLearn hashes
+    in a different way; a table with these integers does not need that.)
     """
     given = pa.table({"id": ids, "place": np.arange(len(ids))})
     with connect() as connection:

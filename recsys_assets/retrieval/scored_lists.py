@@ -1,6 +1,6 @@
 """Sparse matrices of scores as Parquet columns of lists, and back.
 
-A row of the matrix becomes a list of {id, score} in descending order, ties in ascending order of the id.
+A row of the matrix becomes a list of {id, score} in descending order of the score; the tie-break is the lower id.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from recsys_assets.retrieval.interactions import Ids, find
 
 
 def strongest(matrix: csr_array, most: int) -> csr_array:
-    """The `most` highest scores of each row as float32, highest first; ties in ascending order of the column."""
+    """The `most` highest scores of each row as float32, highest first; the tie-break is the lower column."""
     found = matrix.tocoo()
     row, column, score = found.row, found.col, found.data.astype(np.float32)
     order = np.lexsort((column, -score, row))
@@ -23,16 +23,16 @@ def strongest(matrix: csr_array, most: int) -> csr_array:
 
 
 def to_lists(matrix: csr_array, key: str, ids: Ids) -> pa.ListArray:
-    """A list<struct<key, score>> of each row, in the order in which the matrix holds its entries."""
+    """A list<struct<key, score>> for each row, in the order in which the matrix holds its entries."""
     scores = pa.array(matrix.data, pa.float32())
     entries = pa.StructArray.from_arrays([pa.array(ids[matrix.indices]), scores], names=[key, "score"])
     return pa.ListArray.from_arrays(pa.array(matrix.indptr, pa.int32()), entries)
 
 
 def to_matrix(lists: pa.ChunkedArray, key: str, ids: Ids) -> csr_array:
-    """(N, ids) scores of N lists, a column for each of the ascending ids; an entry of another id is left out.
+    """(N, ids) scores of N lists, with a column for each of the ascending ids; entries of unknown ids are left out.
 
-    A row of the matrix holds its entries in the order of the list.
+    A row of the matrix keeps its entries in the order of the list.
     """
     lists = lists.combine_chunks()
     entries = pc.list_flatten(lists)

@@ -1,12 +1,12 @@
-"""A screen for vector search: which of I items could score at least a threshold with each of N queries.
+"""A screen for vector search: it finds which of I items could reach a score threshold with each of N queries.
 
-Everything is multiplied in bfloat16 (float32 where that is not fast), and what the rounding may have taken is
-added within the same product. With x = x' + dx and q = q' + dq, primes for the rounded vectors,
+Everything is multiplied in bfloat16 (float32 where that is not fast), and a bound on the rounding error is
+added within the same product. With x = x' + dx and q = q' + dq, where primes mark the rounded vectors,
 
     q x <= q' x' + |q'| |dx| + |dq| |x|                     (Cauchy-Schwarz, twice)
 
 is again an inner product, of vectors with two more columns each; two further columns subtract the threshold.
-So an item passes where one product is above zero, and no item whose score reaches the threshold fails.
+So an item passes if one product is above zero, and no item whose score reaches the threshold fails.
 """
 
 from collections.abc import Iterator
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 Doubles = npt.NDArray[np.float64]
 
 EVERYTHING = -1e37  # a threshold that all items pass
-QUERIES = 2048  # at once: with ITEMS 4 MB of products a core; half and double are a tenth slower
+QUERIES = 2048  # per block; with ITEMS, 4 MB of products per core; half and double are a tenth slower
 ITEMS = 1024
-GROUP = 32  # neighbouring items: one of their products is looked at alone only where their highest is above zero
-GROUPS = 2048  # looked at in one go
+GROUP = 32  # neighbouring items: their products are looked at one by one only if the highest is above zero
+GROUPS = 2048  # groups looked at in one go
 SAMPLE = 1 << 16
-PARTS = 2048  # of the sample, at the least
+PARTS = 2048  # least number of parts of the sample
 _UP = 1 + 2**-6  # more than bfloat16 rounds down
 _DOWN = 2**-8  # as much as bfloat16 rounds up
-_TINY = 1e-24  # more than is lost where vectors of 10^9 meet numbers that are too small for float32
+_TINY = 1e-24  # more than is lost if vectors of length 10^9 meet numbers that are too small for float32
 
 
 def sample(count: int) -> Ints:
-    """The items, of so many, that thresholds are taken from; the same ones each time."""
+    """Numbers of the items, among `count`, that thresholds are estimated from; the same ones each time."""
     return np.random.default_rng(0).permutation(count)[:SAMPLE]
 
 
 class Screen:
-    """The items as the screen needs them: 2 (D + 4) bytes each."""
+    """The items in the form that the screen needs: 2 (D + 4) bytes per item."""
 
     def __init__(self, items: Vectors) -> None:
         """Round the items (I, D), which must be finite, and draw a sample of them."""
@@ -52,7 +52,7 @@ class Screen:
         fast = bfloat16_is_fast(torch.device("cpu"))
         self._kind, self._bits = (torch.bfloat16, torch.int16) if fast else (torch.float32, torch.int32)
         self._width = items.shape[1]
-        # What adding up D + 4 products in float32 may lose, as a share of |q| |x| and of the threshold; times four.
+        # Four times what a float32 sum of D + 4 products may lose, as a share of |q| |x| and of the threshold.
         self._sums = (self._width + 4) * 2.0**-22
         self._items = torch.zeros(-(-len(items) // ITEMS) * ITEMS, self._width + 4, dtype=self._kind)
         for first in range(0, len(items), SAMPLE):
@@ -63,9 +63,9 @@ class Screen:
         self._most_lost, self._longest = drawn[:, self._width : self._width + 2].float().amax(0).tolist()
 
     def thresholds(self, queries: Vectors, ranks: Ints) -> Doubles:
-        """(N,) about the score of rank `ranks` (1 the best) among the sample's, for queries (N, D).
+        """(N,) an estimate of the score at rank `ranks` (1 is the best) in the sample, for queries (N, D).
 
-        Too low where good items are neighbours in the sample, `EVERYTHING` where the sample has fewer.
+        It is too low if good items are neighbours in the sample, and `EVERYTHING` if the sample has fewer items.
         """
         import torch
 
@@ -81,7 +81,7 @@ class Screen:
         return np.where(ranks <= parts, found - np.abs(found) * _DOWN, EVERYTHING)
 
     def floors(self, queries: Vectors, k: int) -> Doubles:
-        """(N,) a score that at least k items reach, for queries (N, D); about that of the best k of the sample."""
+        """(N,) a score that at least k items reach, for queries (N, D); close to that of the sample's k best."""
         import torch
 
         rounded, lost = self._rounded(torch.from_numpy(queries))
@@ -92,7 +92,7 @@ class Screen:
     def passing(self, queries: Vectors, thresholds: Doubles) -> Iterator[tuple[Ints, Ints]]:
         """(query's row, item) of all pairs whose score may reach the query's threshold, and of some others.
 
-        The items of a row come in ascending order. An item passes if its score is the threshold.
+        The items of a row come in ascending order. An item whose score equals the threshold passes.
         """
         import torch
 
@@ -119,7 +119,7 @@ class Screen:
     def _query_side(self, queries: "torch.Tensor", thresholds: "torch.Tensor") -> "torch.Tensor":
         """(N, D + 4): the rounded queries, |q'|, |dq|, and minus the threshold in two parts.
 
-        2^-15 of the threshold is twice what the two parts leave out.
+        2^-15 of the threshold is twice the rounding error of the two parts.
         """
         import torch
 
@@ -130,6 +130,6 @@ class Screen:
         return torch.cat([rounded, torch.stack(more, 1)], 1).to(self._kind)
 
     def _rounded(self, queries: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
-        """The rounded queries, and (N,) |dq| with what sums lose."""
+        """The rounded queries, and (N,) |dq| plus the error of float32 sums."""
         rounded = queries.to(self._kind).float()
         return rounded, (queries - rounded).norm(dim=1) + self._sums * queries.norm(dim=1)

@@ -1,9 +1,9 @@
-"""Exact vector search: the k best of I items for each of N queries, ties in ascending order of the item's number.
+"""Exact vector search: the k best of I items for each of N queries; the tie-break is the lower item number.
 
-To be sure all N x I products are needed, but hardly any in full: a `Screen` finds in low precision those that
-could reach a threshold, and only they are scored in double precision. The threshold is that of about the right
-rank in a sample of the items. A list whose last score reaches it is the true one; where it was too high, the
-query is asked again with a lower one.
+An exact result needs all N x I products, but few of them in full precision: a `Screen` finds in low precision those
+that could reach a threshold, and only they are scored in double precision. The threshold is the score at about the
+right rank in a sample of the items. A list whose last score reaches it is exact; otherwise the threshold was too high,
+and the query is searched again with a lower one.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ from recsys_assets.retrieval.screen import EVERYTHING, QUERIES, SAMPLE, Doubles,
 Metric = Literal["IP", "L2"]
 Candidates = tuple[Ints, Ints, Scores]  # query's row, item, score
 Answer = TypeVar("Answer")
-_KEPT, _HELD = 1 << 19, 1 << 20  # candidates of a block of queries after they are thinned out, and before: see `_best`
-_LONGEST = 1e9  # norm of a vector, so that all that is computed of two stays among the float32
+_KEPT, _HELD = 1 << 19, 1 << 20  # candidates of a block of queries after and before they are thinned out: see `_best`
+_LONGEST = 1e9  # largest norm of a vector, so that everything computed from two vectors fits into float32
 
 
 class UnusableVectors(ValueError):
@@ -31,18 +31,18 @@ class UnusableVectors(ValueError):
 
 @dataclass(frozen=True)
 class _Asked:
-    """N queries (N, D) as they are multiplied with items; a score is factor x product + offset of the query (N,)."""
+    """N queries (N, D), ready to be multiplied with items; a score is factor x product + the query's offset (N,)."""
 
     queries: Vectors
     factor: int
     offsets: Doubles
 
     def scores(self, products: Doubles, rows: Ints) -> Scores:
-        """(P,) scores of products with the queries of some rows."""
+        """(P,) scores from the products with the queries in `rows`."""
         return (self.factor * products + self.offsets[rows]).astype(np.float32)
 
     def least_products(self, scores: Scores, rows: Ints) -> Doubles:
-        """(P,) a little less than the products that have such scores, which float32 has rounded."""
+        """(P,) slightly less than the products that have these scores, because float32 has rounded the scores."""
         exact = scores.astype(np.float64)
         return (exact - np.abs(exact) * 2**-22 - self.offsets[rows]) / self.factor
 
@@ -58,7 +58,7 @@ class Flat:
             metric: IP, the highest inner product is the best; L2, the least Euclidean distance.
 
         Raises:
-            UnusableVectors: there are none, or one is not finite.
+            UnusableVectors: there are no vectors, or one is not finite.
         """
         if items.ndim != 2 or not items.size:
             raise UnusableVectors(f"the items' vectors are an array of shape {items.shape}: there is nothing to search")
@@ -78,7 +78,7 @@ class Flat:
             Lists; scores are inner products, or with L2 squared distances times -1.
 
         Raises:
-            UnusableVectors: a query is not finite, or has not the items' number of dimensions.
+            UnusableVectors: a query is not finite, or does not have the items' number of dimensions.
             ValueError: k is above 524,288.
         """
         if k > _KEPT:
@@ -89,7 +89,7 @@ class Flat:
         lists = Lists(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
         expected = (k + np.bincount(hidden // width, minlength=count)) * min(1.0, SAMPLE / width)
         spread = np.sqrt(expected * max(0.0, 1 - SAMPLE / width))
-        ranks = np.ceil(expected + 2.5 * spread + 2).astype(np.int64)  # too high for three queries in a thousand
+        ranks = np.ceil(expected + 2.5 * spread + 2).astype(np.int64)  # threshold too high for 3 queries in 1,000
         rows = np.arange(count)
         while len(rows):
             again = _in_blocks(lambda block: self._fill(asked, block, ranks[block], hidden, lists), rows, k)
@@ -98,9 +98,9 @@ class Flat:
         return lists
 
     def out_of_reach(self, queries: Vectors, row: Ints, item: Ints, k: int) -> Bools:
-        """(P,) which pairs of a query's row and an item are, at a quick look, in no list of k.
+        """(P,) which pairs of a query's row and an item are certainly in no list of k, by a quick bound.
 
-        The others need not be in the lists either.
+        The other pairs need not be in the lists either.
         """
         asked, rows = self._asked(queries), np.arange(len(queries))
         floors = np.concatenate(_in_blocks(lambda block: self._screen.floors(asked.queries[block], k), rows, 1))
@@ -110,9 +110,9 @@ class Flat:
         return np.concatenate([*beyond, np.empty(0, bool)])
 
     def _fill(self, asked: _Asked, rows: Ints, ranks: Ints, hidden: Ints, lists: Lists) -> Ints:
-        """Fill in the lists of some queries; gives back the rows whose thresholds were too high.
+        """Fill in the lists of some queries; returns the rows whose thresholds were too high.
 
-        `hidden` are, ascending, query's row x I + item of what no list may hold.
+        `hidden` has, in ascending order, query's row x I + item of the pairs that no list may hold.
         """
         k, width = lists.items.shape[1], len(self._items)
         thresholds = self._screen.thresholds(asked.queries[rows], ranks)
@@ -133,7 +133,7 @@ class Flat:
         return rows[too_high]
 
     def _scores(self, asked: _Asked, row: Ints, item: Ints) -> Scores:
-        """(P,) scores of pairs, computed in double precision: the same wherever in whatever array the pair stands."""
+        """(P,) scores of pairs, computed in double precision: a score does not depend on the pair's place."""
         products = np.multiply(asked.queries.take(row, 0), self._items.take(item, 0), dtype=np.float64)
         return asked.scores(products.sum(1), row)
 
@@ -147,7 +147,7 @@ class Flat:
 
 
 def _in_blocks(work: Callable[[Ints], Answer], rows: Ints, k: int) -> list[Answer]:
-    """What the work makes of blocks of rows, on all cores: each has its own block, in its own cache."""
+    """Results of the work on blocks of rows, on all cores: each core has its own block, in its own cache."""
     import torch
 
     threads = torch.get_num_threads()
@@ -160,13 +160,13 @@ def _in_blocks(work: Callable[[Ints], Answer], rows: Ints, k: int) -> list[Answe
 
 
 def _best(found: list[Candidates], k: int) -> tuple[Ints, Ints, Scores, Ints]:
-    """(row, item, score, place in the list) of each row's k best; of equal scores the first found come first.
+    """(row, item, score, place in the list) of each row's k best; among equal scores the first in `found` come first.
 
-    Sorted are 64-bit integers of row (11 bits), score (32) and place in `found` (21): numpy does that ten times
-    as fast as it sorts by two keys.
+    The sort keys are 64-bit integers of row (11 bits), score (32) and place in `found` (21): numpy sorts them ten
+    times as fast as two separate keys.
     """
     row, item, score = (np.concatenate(columns) for columns in zip(*found, strict=True))
-    bits = (score + 0).view(np.uint32)  # ordered as the scores are, once those below zero are turned; -0 becomes 0
+    bits = (score + 0).view(np.uint32)  # in the scores' order, once negative ones are reversed; -0 becomes 0
     falling = np.where(score < 0, bits, 0x7FFFFFFF - bits)
     keys = row.astype(np.uint64) << 53 | falling.astype(np.uint64) << 21 | np.arange(len(row), dtype=np.uint64)
     keys.sort()
@@ -188,10 +188,10 @@ def _among(keys: Ints, known: Ints) -> Bools:
 
 
 def _lifted(items: Vectors, metric: Metric) -> Vectors:
-    """With L2 two more columns, so that the least distance is the highest product.
+    """The items; with L2 they get two more columns, so that the least distance is the highest product.
 
     |q - x|^2 = |q|^2 - 2 (q x - |x|^2 / 2), and the bracket is the product of (q, 1, 1) with (x, a, b) where
-    a + b = -|x|^2 / 2. As bfloat16 holds a, only b is rounded by the screen, and it is small.
+    a + b = -|x|^2 / 2. bfloat16 holds a exactly, so the screen rounds only b, which is small.
     """
     if metric == "IP":
         return items

@@ -1,7 +1,7 @@
 """Embedding tables of other systems: Parquet or CSV, vectors as lists of numbers or as text.
 
-In text a comma parts the numbers of a vector and a semicolon the vectors of a row. Ids are text here, whatever
-they are in the file, so that the 7 of one table is the "7" of another.
+In text, commas separate the numbers of a vector, and semicolons the vectors of a row. Ids become text, whatever they
+are in the file, so that the 7 of one table is the "7" of another.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def files(place: str, kind: Format | None = None) -> tuple[list[Path], Format]:
     """The files of a path (a file, a folder or a glob pattern) and their format, by default that of their names.
 
     Raises:
-        UnreadableTable: there are none, or their names do not say what they are.
+        UnreadableTable: there are no files, or their names do not show their format.
     """
     path = Path(place)
     if path.is_file():
@@ -51,7 +51,7 @@ def read(file: Path, kind: Format, columns: Sequence[str]) -> pa.Table:
     """The named columns of a file; those of CSV are text, under the names in its first line.
 
     Raises:
-        UnreadableTable: the file is not of the format, or lacks a column.
+        UnreadableTable: the file does not have the format, or lacks a column.
     """
     try:
         if kind == "parquet":
@@ -71,7 +71,7 @@ def ids(file: Path, table: pa.Table, column: str) -> pa.Array:
     """(N,) the column as text.
 
     Raises:
-        UnreadableTable: it holds neither integers nor text, or one is missing.
+        UnreadableTable: it holds neither integers nor text, or an id is missing.
     """
     values = text(file, column, table[column].combine_chunks())
     if values.null_count:
@@ -80,9 +80,9 @@ def ids(file: Path, table: pa.Table, column: str) -> pa.Array:
 
 
 def id_lists(file: Path, table: pa.Table, column: str) -> pa.Array:
-    """(N,) lists of text, of a column of lists, of text parted by commas, or of single ids.
+    """(N,) lists of text, from a column of lists, of text separated by commas, or of single ids.
 
-    An empty text, and what is missing, are no ids: an empty list.
+    An empty text or a missing value gives an empty list.
 
     Raises:
         UnreadableTable: the ids are neither integers nor text.
@@ -100,13 +100,13 @@ def integers(file: Path, table: pa.Table, column: str) -> Ints:
     """(N,) the column as integers.
 
     Raises:
-        UnreadableTable: one of them is not.
+        UnreadableTable: a value is not an integer, or is missing.
     """
     values = table[column].combine_chunks()
     try:
         whole = cast(values, pa.int64())
     except Uncastable as error:
-        raise UnreadableTable(f"{file}, row {error.row + 1}: {column} is {error.value!r}, no whole number") from error
+        raise UnreadableTable(f"{file}, row {error.row + 1}: {column} is {error.value!r}, not an integer") from error
     if whole.null_count:
         raise UnreadableTable(f"{file}, row {_first(pc.is_null(whole))}: {column} is missing")
     numbers: Ints = whole.to_numpy()
@@ -114,11 +114,11 @@ def integers(file: Path, table: pa.Table, column: str) -> Ints:
 
 
 def vectors(file: Path, table: pa.Table, column: str, each: int = 1) -> Vectors:
-    """(N, each, D) vectors of a column of text, of lists of numbers, or of lists of such lists.
+    """(N, each, D) vectors from a column of text, of lists of numbers, or of lists of such lists.
 
     Raises:
-        UnreadableTable: a row has not `each` vectors, a vector has not the length of the first, or holds what is
-            no finite number.
+        UnreadableTable: a row does not have `each` vectors, or a vector does not have the length of the first, or
+            holds something that is not a finite number.
     """
     values = table[column].combine_chunks()
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
@@ -129,7 +129,7 @@ def vectors(file: Path, table: pa.Table, column: str, each: int = 1) -> Vectors:
         _equal(file, column, values, each, "vectors")
         values = values.flatten()
     elif each > 1 or not is_list(values.type):
-        raise UnreadableTable(f"{file}: {column} is {values.type}, not {each} vectors a row")
+        raise UnreadableTable(f"{file}: {column} is {values.type}, not {each} vectors per row")
     if not len(values):
         return np.empty((0, each, 0), np.float32)
     width = len(values[0]) if values[0].is_valid else 0
@@ -138,16 +138,16 @@ def vectors(file: Path, table: pa.Table, column: str, each: int = 1) -> Vectors:
         numbers: Vectors = cast(values.flatten(), pa.float32()).to_numpy(zero_copy_only=False)
     except Uncastable as error:
         row = error.row // (each * width) + 1
-        raise UnreadableTable(f"{file}, row {row}: {column} holds {error.value!r}, which is no number") from error
+        raise UnreadableTable(f"{file}, row {row}: {column} holds {error.value!r}, which is not a number") from error
     found = numbers.reshape(-1, each, width)
     wrong = np.flatnonzero(~np.isfinite(found).all(axis=(1, 2)))
     if wrong.size:
-        raise UnreadableTable(f"{file}, row {wrong[0] + 1}: {column} holds what is no finite number")
+        raise UnreadableTable(f"{file}, row {wrong[0] + 1}: {column} holds a value that is not a finite number")
     return found
 
 
 def _equal(file: Path, column: str, lists: pa.Array, length: int, what: str, each: int = 1) -> None:
-    """Refuse lists, `each` of them a row, that have not `length` elements."""
+    """Refuse lists, `each` of them per row, that do not have `length` elements."""
     other = pc.fill_null(pc.not_equal(pc.list_value_length(lists), length), True)
     place = pc.index(other, True).as_py()
     if place >= 0 or not length:
@@ -159,7 +159,7 @@ def text(file: Path, column: str, values: pa.Array) -> pa.Array:
     """Integers or text as text.
 
     Raises:
-        UnreadableTable: they are neither.
+        UnreadableTable: the values are neither integers nor text.
     """
     kind = values.type
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
@@ -174,5 +174,5 @@ def _all_there(file: Path, columns: Sequence[str], there: Sequence[str]) -> list
 
 
 def _first(wrong: pa.Array) -> int:
-    """Row, from 1, of the first true."""
+    """The row, from 1, of the first true value."""
     return int(pc.index(wrong, True).as_py()) + 1

@@ -4,8 +4,8 @@ r"""TorchEasyRec's table for its negative sampler: items with weights and attrib
     42       <TAB> 3.5          <TAB> Toy Story \x02 1995 \x02 Animation \x1d Comedy
 
 The first line is the header, with tabs and no blanks. The attributes of an item follow the order of the
-sampler's `attr_fields`; a multi-valued one has \x1d between its values; a missing one is empty. The format knows
-no escaping, so no value may hold one of its marks, and an empty text is read as missing.
+sampler's `attr_fields`; a multi-valued one has \x1d between its values; a missing one is empty. The format has
+no escapes, so no value may hold one of its separators, and an empty text is read as missing.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class WeightedItems:
     Attributes:
         ids: (I,) distinct.
         weights: (I,) finite, not negative.
-        attributes: (I rows) a column each, of text, numbers, or lists of these.
+        attributes: a table of I rows; its columns hold text, numbers, or lists of these.
     """
 
     ids: Ints
@@ -51,7 +51,7 @@ def write(path: Path, items: WeightedItems) -> None:
 
     Raises:
         WeightedItemsError: an id is there twice, a weight is negative or not finite, or an attribute has one of
-            the format's marks in it.
+            the format's separators in it.
     """
     _check(items, f"{path}: item ", 0)
     columns = [
@@ -75,7 +75,7 @@ def read(path: Path, attributes: pa.Schema, hash_ids: bool = False) -> WeightedI
         hash_ids: the ids are text, to be hashed (`node_ids.hashed`).
 
     Raises:
-        WeightedItemsError: a line is not of the format, or a value not of its type.
+        WeightedItemsError: a line does not have the format, or a value does not have its type.
     """
     ids, weights, texts = _lines(path)
     columns = _attributes(path, texts, attributes)
@@ -89,16 +89,16 @@ def read(path: Path, attributes: pa.Schema, hash_ids: bool = False) -> WeightedI
 
 
 def _check(items: WeightedItems, where: str, first: int) -> None:
-    """Refuse weights that are none, and ids that are there twice."""
+    """Refuse invalid weights, and ids that are there twice."""
     wrong = np.flatnonzero(~(np.isfinite(items.weights) & (items.weights >= 0)))
     if wrong.size:
         place, weight = wrong[0], items.weights[wrong[0]]
-        raise WeightedItemsError(f"{where}{place + first}: the weight is {weight}, and must be finite and not negative")
+        raise WeightedItemsError(f"{where}{place + first}: the weight is {weight}, but must be finite and not negative")
     order = np.argsort(items.ids, kind="stable")
     again = order[1:][np.diff(items.ids[order]) == 0]
     if again.size:
         place = again.min()
-        raise WeightedItemsError(f"{where}{place + first}: the id {items.ids[place]} was there before")
+        raise WeightedItemsError(f"{where}{place + first}: the id {items.ids[place]} occurs a second time")
 
 
 def _lines(path: Path) -> list[pa.Array]:
@@ -114,7 +114,7 @@ def _lines(path: Path) -> list[pa.Array]:
     names, expected = header.split("\t"), HEADER.split("\t")
     if len(names) != len(expected) or names[:2] != expected[:2]:
         raise WeightedItemsError(f"{path}, line 1: the header is {header!r}, not {HEADER!r}")
-    reading = csv.ReadOptions(use_threads=False)  # with threads a wrong row has no number
+    reading = csv.ReadOptions(use_threads=False)  # threads lose the number of a wrong row
     parsing = csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False, invalid_row_handler=refuse)
     as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
     try:
@@ -129,7 +129,7 @@ def _lines(path: Path) -> list[pa.Array]:
 
 
 def _attributes(path: Path, texts: pa.Array, schema: pa.Schema) -> list[pa.Array]:
-    """The attributes of each line, of the types of the schema."""
+    """The attributes of each line, with the types of the schema."""
     if not len(schema):
         return []
     parts = pc.split_pattern(texts, BETWEEN_ATTRIBUTES)
@@ -153,19 +153,19 @@ def _cast(path: Path, what: str, values: pa.Array, kind: pa.DataType) -> pa.Arra
         return cast(values, kind)
     except Uncastable as error:
         raise WeightedItemsError(
-            f"{path}, line {error.row + 2}: {what} is {error.value!r}, which is no {kind}"
+            f"{path}, line {error.row + 2}: {what} is {error.value!r}, which is not {kind}"
         ) from error
 
 
 def _as_text(ids: Ints, name: str, column: pa.Array) -> pa.Array:
-    """An attribute in the format, empty where it is missing."""
+    """An attribute in the table's format, empty if it is missing."""
     is_list = pa.types.is_list(column.type)
     values = (column.flatten() if is_list else column).cast(pa.string())
     broken = pc.index(pc.match_substring_regex(values, _MARKS), True).as_py()
     if broken >= 0:
         place = pc.list_parent_indices(column)[broken].as_py() if is_list else broken
         found = f"item {ids[place]}: {name} is {values[broken].as_py()!r}"
-        raise WeightedItemsError(f"{found}: in this format tabs, line breaks, \\x02 and \\x1d part the values")
+        raise WeightedItemsError(f"{found}: in this format tabs, line breaks, \\x02 and \\x1d separate the values")
     if is_list:
         lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
         offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
