@@ -1,7 +1,7 @@
-"""How good a score is: ranking and probability metrics, as plain functions of arrays.
+"""Ranking and probability metrics, as plain functions of arrays.
 
-Put a metric here when it needs labels, scores and groups only. Ties are counted as half everywhere, and
-every function is one sort of its rows, never a loop over users.
+Put a metric here when it needs labels, scores and groups only. Ties count one half everywhere, and every function
+sorts its rows once and never loops over users.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,15 +13,15 @@ Array = npt.NDArray[np.generic]
 
 
 class UndefinedMetric(ValueError):
-    """The rows do not define the metric: none at all, only one class, or scores that are not numbers."""
+    """The rows do not define the metric: there are none, they have one class only, or scores are not numbers."""
 
 
 class OnlyOneClass(UndefinedMetric):
-    """The metric compares positives with negatives, and the rows have one of the two only."""
+    """The metric compares positives with negatives, and the rows have only one of the two."""
 
 
 class NotNumbers(UndefinedMetric):
-    """There are scores that are not numbers (NaN): what gave them is broken."""
+    """Some scores are not numbers (NaN): the model that gave them is broken."""
 
 
 def auc(labels: Array, scores: Array) -> float:
@@ -32,8 +32,8 @@ def auc(labels: Array, scores: Array) -> float:
         scores: (N,) any real numbers; equal scores count one half.
 
     Raises:
-        OnlyOneClass: one class only.
-        UndefinedMetric: no rows, or a score that is not a number.
+        OnlyOneClass: all rows have the same label.
+        UndefinedMetric: there are no rows, or a score is not a number.
     """
     values, rows = group_aucs(labels, scores, np.zeros(len(labels), np.int64))
     if not rows.any():
@@ -51,7 +51,7 @@ def gauc(labels: Array, scores: Array, groups: Array) -> float:
 
     Raises:
         OnlyOneClass: no group has both classes.
-        UndefinedMetric: no rows, or a score that is not a number.
+        UndefinedMetric: there are no rows, or a score is not a number.
     """
     values, rows = group_aucs(labels, scores, np.unique(groups, return_inverse=True)[1])
     if not rows.any():
@@ -60,19 +60,19 @@ def gauc(labels: Array, scores: Array, groups: Array) -> float:
 
 
 def log_loss(labels: Array, probabilities: Array) -> float:
-    """Mean negative log-likelihood in nats; probabilities are kept 1e-7 away from 0 and 1 (float32's reach).
+    """Mean negative log-likelihood in nats; probabilities are clipped to 1e-7 from 0 and 1 (float32's precision).
 
     Raises:
-        UndefinedMetric: no rows, or a probability that is no number.
+        UndefinedMetric: there are no rows, or a probability is not a number.
     """
     return float(np.mean(row_losses(labels, probabilities)))
 
 
 def row_losses(labels: Array, probabilities: Array) -> npt.NDArray[np.float64]:
-    """(N,) negative log-likelihood of each row, whose mean is `log_loss`.
+    """(N,) negative log-likelihood of each row; the mean is `log_loss`.
 
     Raises:
-        UndefinedMetric: no rows, or a probability that is no number.
+        UndefinedMetric: there are no rows, or a probability is not a number.
     """
     labels, p = _checked(labels, probabilities)
     p = np.clip(p, 1e-7, 1 - 1e-7)
@@ -83,7 +83,7 @@ def row_losses(labels: Array, probabilities: Array) -> npt.NDArray[np.float64]:
 def group_aucs(
     labels: Array, scores: Array, groups: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """AUC and number of rows of each group; both are 0 where a group has one class only.
+    """AUC and number of rows of each group; both are 0 if a group has one class only.
 
     AUC = (sum of the positives' ranks - p (p + 1) / 2) / (p n), with the mean rank for tied rows.
 
@@ -93,7 +93,7 @@ def group_aucs(
         groups: (N,) numbers from 0 on.
 
     Raises:
-        UndefinedMetric: no rows, or a score that is no number.
+        UndefinedMetric: there are no rows, or a score is not a number.
     """
     labels, scores = _checked(labels, scores)
     order = np.lexsort((scores, groups))
@@ -113,14 +113,14 @@ def group_aucs(
 
 
 def calibration(labels: Array, probabilities: Array, bins: int = 10) -> dict[str, npt.NDArray[np.float64]]:
-    """Predicted beside observed rate in bins of equal numbers of rows, from the lowest prediction up.
+    """Predicted and observed rates in bins with equal numbers of rows, from the lowest prediction up.
 
     Returns:
-        `rows`, `predicted` (mean probability) and `observed` (share of positives), each (bins,) or shorter
-        when there are fewer rows than bins.
+        `rows`, `predicted` (mean probability) and `observed` (share of positives), each (bins,), or shorter
+        if there are fewer rows than bins.
 
     Raises:
-        UndefinedMetric: no rows, or a probability that is no number.
+        UndefinedMetric: there are no rows, or a probability is not a number.
     """
     labels, p = _checked(labels, probabilities)
     order = np.argsort(p, kind="stable")
@@ -142,10 +142,10 @@ def calibration_error(labels: Array, probabilities: Array, bins: int = 10) -> fl
 def of_ranker(
     labels: Array, probabilities: Array, users: Array | None = None
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """`auc`, `logloss`, `calibration_error` and, where rows have users, `gauc` of a ranking model: see `measured`.
+    """`auc`, `logloss`, `calibration_error` and, if rows have users, `gauc` of a ranking model: see `measured`.
 
     Raises:
-        UndefinedMetric: no rows, or a probability that is not a number.
+        UndefinedMetric: there are no rows, or a probability is not a number.
     """
     measures: dict[str, Callable[[], float]] = {
         "auc": lambda: auc(labels, probabilities),
@@ -158,7 +158,7 @@ def of_ranker(
 
 
 def measured(measures: Mapping[str, Callable[[], float]]) -> tuple[dict[str, float], dict[str, str]]:
-    """The metrics that rows define, and of the others why they do not: those that need two classes have only one."""
+    """The metrics that the rows define, and for the others the reason: they need two classes, and there is one."""
     found, absent = {}, {}
     for name, measure in measures.items():
         try:
@@ -172,8 +172,8 @@ def _checked(labels: Array, scores: Array) -> tuple[npt.NDArray[np.float64], npt
     if len(labels) != len(scores):
         raise UndefinedMetric(f"{len(labels)} labels but {len(scores)} scores")
     if not len(labels):
-        raise UndefinedMetric("no rows to judge")
+        raise UndefinedMetric("no rows to evaluate")
     numbers: npt.NDArray[np.float64] = np.asarray(scores, np.float64)
     if np.isnan(numbers).any():
-        raise NotNumbers(f"{np.isnan(numbers).sum()} of {len(numbers)} scores are no numbers (NaN)")
+        raise NotNumbers(f"{np.isnan(numbers).sum()} of {len(numbers)} scores are not numbers (NaN)")
     return np.asarray(labels, np.float64), numbers

@@ -126,7 +126,7 @@ def test_a_metric_that_rows_do_not_define_is_absent_with_its_reason_and_broken_s
     found, absent = of_ranker(np.ones(4), scores)
     assert found.keys() == {"logloss", "calibration_error"}
     assert absent == {"auc": "every row has the same label"}
-    with pytest.raises(UndefinedMetric, match="no numbers"):
+    with pytest.raises(UndefinedMetric, match="not numbers"):
         of_ranker(labels, np.array([0.9, np.nan, 0.8, 0.3]))
 
 

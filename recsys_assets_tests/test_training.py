@@ -160,7 +160,7 @@ def test_settings_are_given_by_name_and_unknown_ones_refused() -> None:
         ("lgbm", {}, {"epochs": 3}, "lgbm: training.epochs does not exist: epochs is a setting of `model`"),
         ("lgbm", {"leaves": 1}, {}, "lgbm: model.leaves = 1: it must be greater than or equal to 2"),
         ("final", {"branch1": []}, {}, "final: model.branch1"),
-        ("final", {"dropout1": [0.1]}, {}, "final: model: dropout .* has not one share"),
+        ("final", {"dropout1": [0.1]}, {}, "final: model: dropout .* does not have one share"),
         ("widedeep", {"hidden": 256}, {}, "widedeep: model.hidden = 256: it must be a valid tuple"),
         ("deepfm", {"hidden": [256, 0]}, {}, r"deepfm: model.hidden\[1\] = 0"),
         ("din", {"id_dropout": 1}, {}, "din: model.id_dropout = 1: it must be less than 1"),

@@ -1,1 +1,1 @@
-"""Methods: one short file a model."""
+"""Methods: one short file per model."""

@@ -1,9 +1,9 @@
-"""DeepFM: a factorisation machine beside an MLP (Guo et al. 2017), with widths by group as in recsys_pipeline.
+"""DeepFM: a factorisation machine plus an MLP (Guo et al. 2017), with widths by group as in recsys_pipeline.
 
-The logit is the sum of a weight for each value and number, of the inner products of all pairs of fields of the
-same width, and of an MLP. With `side_embedding` equal to `embedding` all fields interact, as in Guo et al.; with
-another width ids interact with ids and side fields with side fields only. recsys_pipeline has 16 and 2, and an
-MLP over the numbers alone (`deep_embeddings` False).
+The logit is the sum of the weights of all values and numbers, of the inner products of all pairs of fields of the
+same width, and of an MLP. With `side_embedding` equal to `embedding` all fields interact, as in Guo et al.; with a
+different width, ids interact only with ids, and side fields only with side fields. recsys_pipeline has 16 and 2, and
+an MLP over the numbers alone (`deep_embeddings` False).
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class DeepFmConfig:
     embedding: Count = 16  # width of the embeddings of ids
     side_embedding: Count = 16  # width of those of all other fields
     hidden: tuple[Count, ...] = (256, 128)  # widths of the deep part's layers
-    deep_embeddings: bool = True  # the MLP takes the embeddings too, not the numbers alone
+    deep_embeddings: bool = True  # whether the MLP takes the embeddings as well as the numbers
     id_dropout: Dropped = 0.1  # share of ids shown as unknown in training, so that new users and items score well
 
 
@@ -65,7 +65,7 @@ def pairs(vectors: Tensor) -> Tensor:
 
 
 def _widths(schema: FeatureSchema, config: DeepFmConfig) -> dict[str, int]:
-    """Width of the embeddings of each group of fields that is there; the group "" is all of them."""
+    """Width of the embeddings of each group of fields in the schema; the group "" is all fields."""
     if config.embedding == config.side_embedding:
         return {"": config.embedding}
     there = {feature.group for feature in schema.sparse}

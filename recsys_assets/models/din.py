@@ -1,8 +1,8 @@
-"""DIN-like ranker: attention from the candidate to what the user liked and did not like of late (Zhou et al. 2018).
+"""DIN-like ranker: attention from the candidate to the items that the user liked and disliked recently (Zhou 2018).
 
-Beside Wide & Deep's parts it reads the sequences of the schema. Of each sequence the items count by how close they are
-to the candidate; the weighted mean, and its product with the candidate, join what the deep part sees. Two lists, of
-liked and of disliked items, stand in the place of DIN's one of clicks: what a user did not like tells as much.
+It has the parts of Wide & Deep, and also reads the sequences of the schema. The items of a sequence are weighted by
+their closeness to the candidate; the weighted mean, and its product with the candidate, are further inputs of the deep
+part. Two lists, of liked and of disliked items, replace DIN's list of clicks: dislikes are as informative as likes.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class DinConfig(WideDeepConfig):
 
 
 class Attention(nn.Module):
-    """(N, 2 width) of a sequence: the mean of its vectors weighted by closeness to a query, and its product with that.
+    """(N, 2 width) for a sequence: the mean of its vectors, weighted by closeness to a query, and mean times query.
 
-    The query may attend to nothing: one more place, whose vector is zero, has the closeness of a learned bias.
+    The query may attend to nothing: one more place, with a zero vector, has a learned bias as its closeness.
     """
 
     def __init__(self, width: int) -> None:
@@ -31,7 +31,7 @@ class Attention(nn.Module):
         self.nothing = nn.Parameter(torch.zeros(()))
 
     def forward(self, query: Tensor, vectors: Tensor, there: Tensor) -> Tensor:
-        """Of queries (N, width), vectors (N, L, width), and which of them are there (N, L)."""
+        """Attend from queries (N, width) to vectors (N, L, width); `there` (N, L) marks those that are not padding."""
         scores = torch.einsum("nlw,nw->nl", vectors, self.closeness(query))
         scores = torch.where(there, scores, float("-inf"))
         weights = torch.cat([scores, self.nothing.expand(query.shape[0], 1)], 1).softmax(1)[:, :-1]

@@ -1,4 +1,4 @@
-"""DSSM (Huang et al. 2013; TorchEasyRec, MetaSpore): an MLP a tower, softmax over sampled negatives."""
+"""DSSM (Huang et al. 2013; TorchEasyRec, MetaSpore): one MLP per tower, softmax over sampled negatives."""
 
 from dataclasses import dataclass
 
@@ -16,15 +16,15 @@ from recsys_assets.training.config import Count, Positive
 class DssmConfig:
     """Hyper-parameters of the network."""
 
-    width: Count = 64  # of the vectors that are served
-    embedding: Count = 64  # of every embedding
+    width: Count = 64  # width of the vectors that are served
+    embedding: Count = 64  # width of every embedding
     hidden: tuple[Count, ...] = (256, 128)  # widths of each tower's layers
     history: Count = 20  # newest items that the user tower takes the mean of
     temperature: Positive = 0.05  # cosines are divided by it
 
 
 class Dssm(TwoTower):
-    """Cosine of the towers, as the inner product of vectors of length 1."""
+    """Cosine of the two towers' vectors, as the inner product of vectors of length 1."""
 
     def __init__(self, schema: FeatureSchema, config: DssmConfig) -> None:
         super().__init__(schema, config.history)
@@ -47,5 +47,5 @@ class Dssm(TwoTower):
         return nn.functional.normalize(self.item_mlp(taken), dim=1)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Softmax cross-entropy of the items that were touched."""
+        """Softmax cross-entropy of the touched items."""
         return softmax_loss(self.user(batch.users), batch.targets, batch, self.item, self.temperature)

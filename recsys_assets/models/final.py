@@ -1,13 +1,14 @@
-"""FINAL: layers whose output holds products of their input, so that depth doubles the order (Zhu et al. 2023).
+"""FINAL: layers whose outputs contain products of their inputs, so that each layer doubles the order (Zhu et al. 2023).
 
-Three definitions go by this name; `definition` picks the layer. With a, b, c linear maps of the layer's input:
+Three definitions have this name; `definition` picks the layer. With a, b, c linear maps of the layer's input:
 
 * fuxictr (FuxiCTR's FinalNet, behind the published figures): [a, a * b] (`residual` concat, a plain linear
   layer's parameters) or a + a * b (sum), then batch normalisation.
 * paper: a + a * sigmoid(b).
 * mindspore: a * (1 + tanh(b)) * (1 + tanh(c)).
 
-With a second branch the logit is the mean of the two, and each also learns the mean's probability, held fixed.
+With a second branch, the logit is the mean of the two, and each branch also learns the mean's probability, which is
+held constant.
 """
 
 from dataclasses import dataclass
@@ -34,12 +35,12 @@ class FinalConfig:
 
     embedding: Count = 16  # width of every embedding
     branch1: Annotated[tuple[Count, ...], Field(min_length=1)] = (256, 128)  # widths of the first branch's layers
-    branch2: tuple[Count, ...] = (256, 128)  # of the second's; none: there is no second
-    dropout1: Dropped | tuple[Dropped, ...] = 0.2  # share dropped after all layers of the first branch, or after each
-    dropout2: Dropped | tuple[Dropped, ...] = 0.2  # of the second
+    branch2: tuple[Count, ...] = (256, 128)  # widths of the second branch's layers; empty: no second branch
+    dropout1: Dropped | tuple[Dropped, ...] = 0.2  # share dropped in the first branch: of all layers, or of each
+    dropout2: Dropped | tuple[Dropped, ...] = 0.2  # share dropped in the second branch
     definition: Definition = "fuxictr"
-    residual: Residual = "concat"  # of the definition fuxictr
-    relu: bool = False  # after each layer of the definition fuxictr, as in its published runs
+    residual: Residual = "concat"  # for the definition fuxictr
+    relu: bool = False  # ReLU after each layer of the definition fuxictr, as in its published runs
     gating: bool = True  # the first branch also takes the embeddings times gates, a linear map over the fields
     id_dropout: Dropped = 0.1  # share of ids shown as unknown in training, so that new users and items score well
 
@@ -49,7 +50,7 @@ class FinalConfig:
             raise ConfigError(f"FINAL has {known}: no '{self.definition}' with '{self.residual}'")
         for widths, shares in ((self.branch1, self.dropout1), (self.branch2, self.dropout2)):
             if isinstance(shares, tuple) and len(shares) != len(widths):
-                raise ConfigError(f"dropout {shares} has not one share for each of the layers {widths}")
+                raise ConfigError(f"dropout {shares} does not have one share for each of the layers {widths}")
             if self.definition == "fuxictr" and self.residual == "concat" and any(width % 2 for width in widths):
                 raise ConfigError(f"layers {widths}: residual 'concat' halves a layer, so its width must be even")
 
@@ -71,7 +72,7 @@ class Final(nn.Module):
             self.branches.append(Branch(taken, config.branch2, config.dropout2, config))
 
     def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
-        """Logits (N,), or in training those of the branches (N, 2) where there are two."""
+        """Logits (N,); in training, those of both branches (N, 2) if there are two."""
         indices = self.drop_ids(indices)
         numbers = self.normalise(numeric)
         embedded = self.embed(indices)
@@ -82,7 +83,7 @@ class Final(nn.Module):
         return logits if self.training and len(self.branches) > 1 else logits.mean(1)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Log loss of the labels (N,); with two branches, plus that of each under the mean's probability."""
+        """Log loss of the labels (N,); with two branches, plus that of each branch against the mean's probability."""
         log_loss = nn.functional.binary_cross_entropy_with_logits
         if logits.dim() == 1:
             return log_loss(logits, labels)
@@ -92,7 +93,7 @@ class Final(nn.Module):
 
 
 class Gate(nn.Module):
-    """(N, fields x width) embeddings times gates that a linear map over the fields gives; all are 1 at first."""
+    """(N, fields x width) embeddings times gates, which a linear map over the fields gives; all gates start at 1."""
 
     def __init__(self, fields: int) -> None:
         super().__init__()
@@ -102,14 +103,14 @@ class Gate(nn.Module):
         nn.init.ones_(self.linear.bias)
 
     def forward(self, embedded: Tensor) -> Tensor:
-        """Same shape."""
+        """Gated embeddings, of the same shape."""
         vectors = embedded.view(-1, self.fields, embedded.shape[1] // self.fields)
         gates: Tensor = self.linear(vectors.transpose(1, 2)).transpose(1, 2)
         return (vectors * gates).flatten(1)
 
 
 class Branch(nn.Module):
-    """(N, taken) floats to logits (N, 1): factorised interaction layers and one linear.
+    """(N, taken) floats to logits (N, 1): factorised interaction layers and one linear layer.
 
     In training the layers multiply in bfloat16 where that is fast, as in `Mlp`.
     """
@@ -136,7 +137,7 @@ class Branch(nn.Module):
 
 
 class Interaction(nn.Module):
-    """(N, taken) floats to (N, given), products of linear maps among them."""
+    """(N, taken) floats to (N, given), which include products of linear maps."""
 
     def __init__(self, taken: int, given: int, config: FinalConfig, dropout: float) -> None:
         super().__init__()

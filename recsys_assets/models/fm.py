@@ -1,8 +1,8 @@
 """Factorisation machine as two towers (Rendle 2010), trained on labels as in recsys_pipeline's vector recall.
 
 The score of a user and an item is the whole FM: the weights of all features, and the inner products of all
-pairs of feature vectors. Pairs across the sides are the product of the two sums; what concerns one side only
-is a bias that the vectors carry, so that their inner product is the model's own logit.
+pairs of feature vectors. Pairs across the sides are the product of the two sums; the terms of one side alone
+are a bias in that side's vector, so that the inner product of the two vectors is the model's logit.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from recsys_assets.training.config import Count
 class FmConfig:
     """Hyper-parameters of the network."""
 
-    # Of the vectors that are served: two floats are the biases, the others the factors.
+    # Width of the vectors that are served: two floats are the biases, the others the factors.
     width: Annotated[Count, Field(ge=3)] = 16
-    history: Count = 1  # items of the history the tower is given; a factorisation machine does not read them
+    history: Count = 1  # items of the history that the tower is given; a factorisation machine does not read them
 
 
 class Fm(TwoTower):
@@ -59,7 +59,7 @@ class Fm(TwoTower):
 
 
 def _one_side(factors: Table, weights: Table, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum of the factors (N, F), and weights and inner products of all pairs of one side (N, 1)."""
+    """(N, F) the sum of the factors, and (N, 1) the sum of the weights and of all pairs' inner products of one side."""
     vectors = factors(indices)
     total = vectors.sum(1)
     pairs = (total.square() - vectors.square().sum(1)).sum(1, keepdim=True) / 2

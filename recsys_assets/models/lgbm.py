@@ -1,8 +1,8 @@
-"""What LightGBM learns from: the columns that trees take of encoded features (Ke et al. 2017).
+"""Inputs of LightGBM: the columns for its trees, from encoded features (Ke et al. 2017).
 
-Trees compare one number with a threshold, so everything becomes a number: floats as they are, NaN where
-missing; what the floats of a vocabulary say of the row's own values; the place of a categorical value in its
-sorted vocabulary, 0 for an unknown one; a 1 for each value of a multi-valued feature. Ids are left out.
+Trees compare one number with a threshold, so everything becomes a number: floats unchanged, NaN where missing; the mean
+of a vocabulary's floats at the row's own values; the position of a categorical value in its sorted vocabulary, 0 for
+an unknown one; a 0/1 column for each value of a multi-valued feature. Ids are left out.
 """
 
 from collections.abc import Sequence
@@ -22,30 +22,30 @@ from recsys_assets.training.config import Count, CountOrNone, NotNegative, Posit
 class LgbmConfig:
     """Hyper-parameters of the trees and of their training.
 
-    On MovieLens 1M little depends on them: validation AUCs lay between 0.8093 (leaves of 200 rows, 255 bins) and
-    0.8099 (3,000 rows, 63 bins). On a third of its users the item's id as a column added nothing, 0.8069 instead of
-    0.8067, and cost 0.003 as a LightGBM category.
+    They matter little on MovieLens 1M: validation AUCs were between 0.8093 (leaves of 200 rows, 255 bins) and 0.8099
+    (3,000 rows, 63 bins). On a third of its users, the item id as a column added nothing, 0.8069 instead of 0.8067,
+    and as a LightGBM category it cost 0.003.
     """
 
     learning_rate: Positive = 0.1  # share of each tree that is added
-    leaves: Annotated[Count, Field(ge=2, le=131072)] = 31  # at most, of a tree
-    min_rows: Count = 500  # rows in a leaf, at least
+    leaves: Annotated[Count, Field(ge=2, le=131072)] = 31  # most leaves of a tree
+    min_rows: Count = 500  # least rows in a leaf
     l2: NotNegative = 10.0  # added to the sum of second derivatives in a leaf
-    feature_fraction: Annotated[Positive, Field(le=1)] = 0.3  # of the columns, drawn for each tree
-    multi_hot: CountOrNone = 256  # values of a multi-valued feature, at most, for it to be used
-    bins: Annotated[Count, Field(ge=2)] = 63  # distinct values of a column that a split can tell apart
-    step: Count = 20  # trees between two looks at the validation rows: an epoch
-    epochs: Count = 100  # at most
-    patience: CountOrNone = 3  # epochs without a better validation AUC before it stops
+    feature_fraction: Annotated[Positive, Field(le=1)] = 0.3  # share of the columns that is drawn for each tree
+    multi_hot: CountOrNone = 256  # a multi-valued feature with more values is not used
+    bins: Annotated[Count, Field(ge=2)] = 63  # distinct values of a column that a split can distinguish
+    step: Count = 20  # trees between two evaluations on the validation rows: an epoch
+    epochs: Count = 100  # most epochs
+    patience: CountOrNone = 3  # epochs without a better validation AUC before training stops
 
 
 @dataclass(frozen=True)
 class NoSettings:
-    """Of a trainer that has none beside the model's hyper-parameters."""
+    """The settings of a trainer that has none apart from the model's hyper-parameters."""
 
 
 class LgbmInputs(nn.Module):
-    """Columns (N, F) float32 of indices (N, K) and numeric (N, F'), the `Encoded` tensors; `names` are theirs."""
+    """Columns (N, F) float32, called `names`, from the `Encoded` tensors: indices (N, K) and numeric (N, F')."""
 
     def __init__(self, schema: FeatureSchema, config: LgbmConfig) -> None:
         super().__init__()
@@ -75,5 +75,5 @@ class LgbmInputs(nn.Module):
 
 
 def _named(feature: str, values: Sequence[int | str]) -> list[str]:
-    """Names of a feature's columns: its own if it has but one."""
+    """Names of a feature's columns: the feature's own name if it has only one."""
     return [feature] if len(values) == 1 else [f"{feature}:{value}" for value in values]

@@ -1,7 +1,7 @@
-"""The models by name: one line a model; trainer, checkpoint and ONNX export take any of them.
+"""The models by name, one line per model; trainer, checkpoint and ONNX export take any of them.
 
-A ranking model is an nn.Module made of (schema, config) that gives logits (N,) for indices (N, K) and numeric
-(N, F), or for LightGBM the columns that its trees take; a two-tower model is a `TwoTower` made of the same.
+A ranking model is an nn.Module built from (schema, config). It gives logits (N,) for indices (N, K) and numeric
+(N, F), or for LightGBM the columns of its trees. A two-tower model is a `TwoTower` built from the same arguments.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,13 +34,13 @@ class UnknownModel(KeyError):
 
 
 class Entry(NamedTuple):
-    """What makes a model of (schema, config), the dataclasses of its hyper-parameters and training, what trains it."""
+    """One model: its factory, called with (schema, config), hyper-parameter class, training defaults, and library."""
 
     model: Callable[[FeatureSchema, Any], nn.Module]
     config: type[Any]
     training: Any
     library: Library = "torch"
-    sequences: bool = False  # whether it looks at sequences; others are spared what they would not read
+    sequences: bool = False  # whether it reads sequences; other models are not given any
 
 
 MODELS: dict[str, Entry] = {
@@ -65,10 +65,10 @@ TOWERS: dict[str, Entry] = {
 
 
 def entry(name: str) -> Entry:
-    """The registry's line of a model.
+    """The registry's entry of a model.
 
     Raises:
-        UnknownModel: there is none of this name.
+        UnknownModel: there is no model of this name.
     """
     if name not in MODELS | TOWERS:
         raise UnknownModel(name)
@@ -79,16 +79,16 @@ def read_by(name: str, schema: FeatureSchema) -> FeatureSchema:
     """The features of a schema that a model reads.
 
     Raises:
-        UnknownModel: there is none of this name.
+        UnknownModel: there is no model of this name.
     """
     return schema if entry(name).sequences else schema.without_sequences()
 
 
 def towers(name: str) -> Callable[[FeatureSchema, Any], TwoTower]:
-    """What makes a two-tower model of (schema, config).
+    """The factory of a two-tower model, called with (schema, config).
 
     Raises:
-        UnknownModel: there is none of this name.
+        UnknownModel: there is no two-tower model of this name.
     """
     if name not in TOWERS:
         raise UnknownModel(name)
@@ -96,11 +96,11 @@ def towers(name: str) -> Callable[[FeatureSchema, Any], TwoTower]:
 
 
 def configured(name: str, network: Mapping[str, Any], training: Mapping[str, Any]) -> tuple[Any, Any]:
-    """A model's hyper-parameters and its training's, the defaults replaced by what is given.
+    """A model's hyper-parameters and training settings: the defaults, updated with the given values.
 
     Raises:
-        UnknownModel: there is none of this name.
-        ConfigError: a setting that does not exist, or a value that it cannot have.
+        UnknownModel: there is no model of this name.
+        ConfigError: a setting does not exist, or cannot have the given value.
     """
     defaults = {"model": entry(name).config(), "training": entry(name).training}
     homes = {setting.name: part for part, made in defaults.items() for setting in fields(made)}

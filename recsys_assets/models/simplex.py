@@ -17,15 +17,15 @@ from recsys_assets.training.config import Count, NotNegative, Share
 class SimplexConfig:
     """Hyper-parameters of the network and its loss."""
 
-    width: Count = 64  # of all vectors
+    width: Count = 64  # width of all vectors
     history: Count = 10  # newest items that the user tower takes the mean of
-    user_share: Share = 0.5  # g: of the user's own vector, beside the history's
+    user_share: Share = 0.5  # g: weight of the user's own vector; the history's is 1 - g
     margin: Annotated[float, Field(ge=-1, le=1)] = 0.4  # m: a negative whose cosine is below it costs nothing
-    negative_weight: NotNegative = 10.0  # w: of the mean over the negatives, beside the positive
+    negative_weight: NotNegative = 10.0  # w: weight of the mean over the negatives; the positive's is 1
 
 
 class Simplex(TwoTower):
-    """Cosine of the towers, as the inner product of vectors of length 1."""
+    """Cosine of the two towers' vectors, as the inner product of vectors of length 1."""
 
     def __init__(self, schema: FeatureSchema, config: SimplexConfig) -> None:
         super().__init__(schema, config.history)
@@ -47,7 +47,7 @@ class Simplex(TwoTower):
         return nn.functional.normalize(self.items(self.token(indices)), dim=1)
 
     def loss(self, batch: Batch) -> Tensor:
-        """1 - cosine of the positive, and w times the mean of what negatives exceed the margin by."""
+        """1 - cosine of the positive, plus w times the mean by which negatives exceed the margin."""
         users, items = self.user(batch.users), self.item(batch.catalogue)
         positive = (users * items[batch.targets - 1]).sum(1)
         tokens = batch.negatives.tokens if batch.negatives else torch.arange(1, len(items) + 1, device=items.device)

@@ -1,8 +1,8 @@
-"""What all two-tower models share: which features each tower takes, and what a batch of training holds.
+"""The common base of two-tower models: the features of each tower, and the content of a training batch.
 
-A two-tower model gives a user and an item each a vector of the same width; their inner product is the score,
-in training, in the index and in serving alike. A model whose similarity is the cosine normalises inside its
-towers; one with biases carries them in the vectors.
+A two-tower model gives users and items vectors of the same width; their inner product is the score in training, in the
+index and in serving. A model whose similarity is the cosine normalises inside its towers; one with biases keeps them
+in the vectors.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ HISTORY = "history"
 
 @dataclass(frozen=True)
 class Negatives:
-    """Items that a batch's positives are set against: C tokens, and the log of how often each is drawn.
+    """Negative samples of a batch: C tokens, and the log of how often each token is expected.
 
     Attributes:
         tokens: (C,) tokens of the drawn items; they may repeat.
@@ -31,15 +31,15 @@ class Negatives:
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows of training.
+    """B training rows.
 
     Attributes:
-        users: (B, user columns) indices of the user tower's features, the history last; it may be cut to the
-            longest of the batch.
-        targets: tokens of what came next: (B,) after the history, or (B, T) after each of its T places; 0 is none.
-        labels: same shape, 1.0 for a positive and 0.0 for a negative.
+        users: (B, user columns) indices of the user tower's features, with the history last; it may be cut to the
+            longest history of the batch.
+        targets: tokens of the next items: (B,) after the history, or (B, T) after each of its T places; 0 is none.
+        labels: the same shape, 1.0 for a positive and 0.0 for a negative.
         catalogue: (V, item columns) indices of every item of the vocabulary; row t - 1 is the item of token t.
-        negatives: None where the whole catalogue stands against the positives.
+        negatives: the sampled negatives; None if the whole catalogue is used.
     """
 
     users: Tensor
@@ -52,12 +52,12 @@ class Batch:
 class TwoTower(nn.Module, ABC):
     """A user tower and an item tower over the sparse features of a schema.
 
-    A token is an item's place in the schema's vocabulary, from 1; 0 is padding and an unknown item.
+    A token is an item's position in the schema's vocabulary, from 1; 0 is padding and an unknown item.
 
     Attributes:
-        sequential: whether a row of training is a window of a history with a target at each place (True), or
-            one event with the history before it.
-        labelled: whether it learns labels, from positives and negatives alike, and not what is touched next.
+        sequential: whether a training row is a window of a history with a target at each place (True), or one
+            event with the history before it.
+        labelled: whether it learns labels, from positives and negatives, and not the next touched item.
     """
 
     sequential = False
@@ -92,10 +92,10 @@ class TwoTower(nn.Module, ABC):
 
 
 def tower_schemas(schema: FeatureSchema, history: int) -> tuple[FeatureSchema, FeatureSchema]:
-    """The user tower's features and the item tower's: those of their side that are no numbers.
+    """The features of the user tower and of the item tower: those of their side that are not numeric.
 
-    Statistics are left out: they change with every event, and a vector must hold for the whole day. The user
-    tower takes the newest `history` items too, as a feature `history` with the vocabulary of `item_id`.
+    Statistics are left out: they change with every event, and a vector must be valid for the whole day. The user
+    tower also takes the newest `history` items, as a feature `history` with the vocabulary of `item_id`.
     """
     item_id = _item_id(schema)
     past = Feature(HISTORY, "multi_valued", "user", item_id.type, "id", item_id.vocabulary, length=history)
@@ -104,13 +104,13 @@ def tower_schemas(schema: FeatureSchema, history: int) -> tuple[FeatureSchema, F
 
 
 def mean_of(vectors: Tensor, tokens: Tensor) -> Tensor:
-    """(N, D) means of vectors (N, T, D) where the tokens (N, T) are not 0; zeros where all are."""
+    """(N, D) means of vectors (N, T, D) over the places whose token (N, T) is not 0; zeros if there are none."""
     there = (tokens > 0).to(vectors.dtype)
     return (vectors * there.unsqueeze(2)).sum(1) / there.sum(1, keepdim=True).clamp(min=1.0)
 
 
 def newest(values: Tensor, tokens: Tensor) -> Tensor:
-    """(N, …) of values (N, T, …) at the last place whose token (N, T) is not 0; at the first where all are."""
+    """(N, …) values (N, T, …) at the last place whose token (N, T) is not 0; at the first place if all are 0."""
     places = torch.arange(tokens.shape[1], device=tokens.device)
     last = (places * (tokens > 0)).amax(1).view(-1, *[1] * (values.dim() - 1))
     return values.gather(1, last.expand(-1, 1, *values.shape[2:])).squeeze(1)

@@ -1,4 +1,4 @@
-"""Wide & Deep: a linear model that memorises beside a deep one that generalises (Cheng et al. 2016).
+"""Wide & Deep: a linear model that memorises plus a deep one that generalises (Cheng et al. 2016).
 
 The wide part has one weight for each sparse value, each cross of two and each number; the deep part is an
 MLP over embeddings and normalised numbers. The sum of both is the logit.
@@ -21,13 +21,13 @@ class WideDeepConfig:
     embedding: Count = 16  # width of every embedding
     hidden: tuple[Count, ...] = (256, 128)  # widths of the deep part's layers
     id_dropout: Dropped = 0.1  # share of ids shown as unknown in training, so that new users and items score well
-    buckets: Count = 1 << 18  # most rows that one cross takes in the wide part
+    buckets: Count = 1 << 18  # most rows that one cross may take in the wide part
 
 
 class WideDeep(nn.Module):
     """Logits (N,) of indices (N, K) and numeric (N, F), the `Encoded` tensors of N rows.
 
-    `more` is how many floats a row the deep part takes beside these.
+    `more` is the number of further floats per row that the deep part takes.
     """
 
     def __init__(self, schema: FeatureSchema, config: WideDeepConfig, more: int = 0) -> None:
