@@ -1,9 +1,9 @@
-"""Who may talk to a server on this machine: a small ASGI middleware before any app.
+"""Access control for a server on this machine: a small ASGI middleware in front of any app.
 
-A page of any website can send requests to 127.0.0.1 from the browser of whoever looks at it, and with a domain name
-that it lets point to 127.0.0.1 it can even read the answers (DNS rebinding). So the guard lets through what is sent to
-a host name that the server is known by, and, where a page sent it, by a page of such a host. That holds for
-websockets too. A token, where there is one, is asked of everybody.
+A page of any website can send requests to 127.0.0.1 from its visitors' browsers, and with a domain name that points to
+127.0.0.1 it can even read the answers (DNS rebinding). So the guard passes only requests that are sent to one of the
+server's own host names and, if a page sent them, come from a page of such a host. The same holds for websockets. If
+there is a token, every request needs it.
 """
 
 import base64
@@ -21,11 +21,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 CHALLENGE = (b"www-authenticate", b'Basic realm="the token as password", charset="UTF-8"')
-NO_FRAMES = (b"x-frame-options", b"SAMEORIGIN")  # nobody is made to click in a page that they do not see
+NO_FRAMES = (b"x-frame-options", b"SAMEORIGIN")  # against clickjacking
 
 
 def hosts_of(port: int, further: Iterable[str] = ()) -> frozenset[str]:
-    """What a Host header may say for a server on this machine: its own names with the port, and further `host[:port]`.
+    """Allowed Host headers of a server on this machine: its own names with the port, and further `host[:port]`.
 
     A browser leaves out port 80.
     """
@@ -35,7 +35,7 @@ def hosts_of(port: int, further: Iterable[str] = ()) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer in place of the app's."""
+    """An answer instead of the app's."""
 
     status: int
     reason: str
@@ -44,13 +44,13 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Guard:
-    """The app, for those who may talk to it.
+    """The app, restricted to allowed clients.
 
     Attributes:
         app: the ASGI app behind the guard.
-        hosts: values of the Host header, and of the Origin header after its scheme, that are let through.
-        token: where it is not empty, what clients have to send: `Authorization: Bearer TOKEN`, or as the password of
-            `Basic`, for which browsers ask.
+        hosts: allowed values of the Host header, and of the Origin header after its scheme.
+        token: if not empty, clients must send it as `Authorization: Bearer TOKEN`, or as the password of `Basic`,
+            which browsers ask for.
     """
 
     app: App
@@ -58,7 +58,7 @@ class Guard:
     token: str = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on to the app."""
+        """Refuse the request, or pass it on to the app."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)  # the server's own start and end
         elif refusal := self._refusal(scope):
@@ -69,7 +69,9 @@ class Guard:
     def _refusal(self, scope: Scope) -> Refusal | None:
         hosts, origins = _headers(scope, b"host"), _headers(scope, b"origin")
         if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
-            return Refusal(403, f"this server is not known as {_shown(hosts)}; known are: {_shown(sorted(self.hosts))}")
+            return Refusal(
+                403, f"this server is not known as {_shown(hosts)}; its names are: {_shown(sorted(self.hosts))}"
+            )
         if any(not self._is_ours(origin) for origin in origins):
             return Refusal(403, f"a page of {_shown(origins)} may not talk to this server")
         if self.token and not any(self._is_token(given) for given in _headers(scope, b"authorization")):
@@ -87,7 +89,7 @@ class Guard:
 
 
 async def refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
-    """Answer a request, or close a websocket before it was accepted, which the client sees as status 403."""
+    """Answer a request, or close a websocket before it is accepted, which the client sees as status 403."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": refusal.reason[:100]})
         return

@@ -1,13 +1,13 @@
-"""The lake: one folder for each partition, written under a hidden name next to its place and moved in whole.
+"""The lake: one folder for each partition, written under a hidden name next to its place and then moved in.
 
 `{lake}/{profile}/{asset}/bizdate=YYYY-MM-DD/` holds data files and a `manifest.json` that describes them.
-A reader sees the old partition or the new one, never a half. On a local file system the new folder is
+A reader sees the old partition or the new one, never a partial one. On a local file system the new folder is
 exchanged with the old one in a single system call; on an object store the manifest is removed first and
 written last, and a folder without one is refused.
 
-A power cut leaves the old partition or the new one too. On a local file system this is the order: all files are
-written; each of them, the manifest too, is synced, then the folders that hold them; the folders are exchanged; the
-asset's folder is synced; only then is the old partition removed.
+A power cut also leaves either the old partition or the new one. On a local file system this is the order: all files are
+written; each of them, including the manifest, is synced, then the folders that hold them; the folders are exchanged;
+the asset's folder is synced; the old partition is removed last.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ DATASET = "dataset.json"
 
 
 class LakeUnavailable(RuntimeError):
-    """The lake's place cannot be used; the message names it without credentials."""
+    """The lake's location cannot be used; the message names it without credentials."""
 
 
 class Lake:
     """Partitions of one profile under a root folder or fsspec URL.
 
-    `dataset` says which data set they are of, where the lake was opened with `of`; it is written down with the first
-    partition. `owner` is its mark on stores and experiments.
+    `dataset` identifies their data set, if the lake was opened with `of`; it is recorded with the first partition.
+    `owner` is its mark on stores and experiments.
     """
 
     dataset: Identity | None = None
@@ -60,7 +60,7 @@ class Lake:
         """The lake of a profile.
 
         Raises:
-            OtherDataset: it holds another data set of that name.
+            OtherDataset: it holds a different data set of that name.
         """
         lake = cls(root, profile.name)
         lake.dataset = identify(profile, Path(lake._base) if lake._local else None)
@@ -76,11 +76,11 @@ class Lake:
         return self._base if self._local else str(self._fs.unstrip_protocol(self._base))
 
     def adopt(self, profile: Profile) -> Identity:
-        """Take the profile for a new description of the data set that the lake holds; that data set."""
+        """Accept the profile as a new description of the data set that the lake holds; returns that data set."""
         described = identify(profile, Path(self._base) if self._local else None)
         try:
             held = self._held() or described
-        except OtherDataset:  # nobody can read which one it is: the user says that it is this one
+        except OtherDataset:  # its record is unreadable: the user states that it is this data set
             held = described
         self.dataset = held.adopted_by(described)
         self.owner = mark(self.dataset, profile)
@@ -88,13 +88,13 @@ class Lake:
         return self.dataset
 
     def _held(self) -> Identity | None:
-        """The data set that the lake holds, once a partition was written."""
+        """The data set that the lake holds, if a partition has been written."""
         with self._named(), contextlib.suppress(FileNotFoundError):
             return Identity.read(f"{self.folder}/{DATASET}", self._fs.cat_file(f"{self._base}/{DATASET}"))
         return None
 
     def _mark(self, dataset: Identity) -> None:
-        """Write down which data set the lake holds."""
+        """Record which data set the lake holds."""
         text = dataset.to_json().encode()
         if self._local:
             private_folder(Path(self._base))
@@ -104,12 +104,12 @@ class Lake:
             self._fs.pipe_file(f"{self._base}/{DATASET}", text)
 
     def location(self, asset: str, bizdate: str) -> str:
-        """Folder or URL of a partition, whether it is there or not, for people to read."""
+        """Folder or URL of a partition for messages, whether it exists or not."""
         path = self._place(asset, bizdate)
         return path if self._local else shown(self._fs.unstrip_protocol(path))
 
     def _named(self) -> contextlib.AbstractContextManager[None]:
-        """Names the lake, and none of its secrets, when its file system fails in the block."""
+        """Turn failures of the lake's file system in the block into errors that name the lake, without its secrets."""
         what = f"the lake {shown(self._root)} cannot be used (RECSYS_LAKE)"
         return naming(LakeUnavailable, what, self._root)
 
@@ -125,13 +125,13 @@ class Lake:
                 found = [place.parent.name for place in Path(folder).glob(f"bizdate=*/{MANIFEST}")]
             else:
                 self._fs.invalidate_cache()
-                # No pattern: the lake's own name may look like one.
+                # Without a glob pattern: the lake's own name may look like one.
                 files = [str(path).rsplit("/", 2)[1:] for path in self._fs.find(folder, maxdepth=2)]
                 found = [place for place, file in files if file == MANIFEST]
         return sorted(name.removeprefix("bizdate=") for name in found if name.startswith("bizdate="))
 
     def partitions(self) -> list[tuple[str, str]]:
-        """Asset and bizdate of every folder of a partition, in order, also of one that has lost its manifest."""
+        """Asset and bizdate of every partition's folder, in order, including one that has lost its manifest."""
         folders = [(asset, name) for asset in self.assets() for name in self._folders(f"{self._base}/{asset}")]
         return [(asset, name.removeprefix("bizdate=")) for asset, name in folders if name.startswith("bizdate=")]
 
@@ -147,7 +147,7 @@ class Lake:
         return sorted(str(each["name"]).rsplit("/", 1)[1] for each in entries if each["type"] == "directory")
 
     def manifest(self, asset: str, bizdate: str) -> Manifest:
-        """What the partition says of itself, without a look at its files.
+        """The manifest of a partition; its files are not checked.
 
         Raises:
             PartitionMissing: it was never published.
@@ -170,13 +170,13 @@ class Lake:
             ) from error
 
     def read(self, asset: str, bizdate: str) -> Partition:
-        """The partition, whole and local to this machine (one on an object store is fetched first).
+        """The partition, verified and local to this machine (one on an object store is fetched first).
 
-        A run that overwrites it later does so under the reader: ask `is_current` when all is read.
+        A later run may overwrite it while it is being read: call `is_current` after reading.
 
         Raises:
             PartitionMissing: it was never published.
-            PartitionDamaged: its files are not those its manifest lists.
+            PartitionDamaged: its files are not those that its manifest lists.
         """
         place = self._place(asset, bizdate)
         while True:
@@ -185,14 +185,14 @@ class Lake:
                 return self._in_place(place, manifest) if self._local else self._fetch(place, manifest)
             except PartitionDamaged:
                 if self._is_current(manifest):
-                    raise  # otherwise it was replaced meanwhile: read the new one
+                    raise  # otherwise it has been replaced meanwhile: read the new one
 
     def is_current(self, partition: Partition) -> bool:
-        """Whether the partition was the same all the time since it was read, and so is all that it was made from."""
+        """Whether neither the partition nor anything that it was made from has changed since it was read."""
         return self.is_in_place(partition) and not self.outdated(partition.manifest)
 
     def is_in_place(self, partition: Partition) -> bool:
-        """Whether the partition still is what it was when it was read, and was all the time between."""
+        """Whether the partition is the one that was read, and was never replaced in between."""
         at_its_place = identity(partition.folder / MANIFEST) if partition.identity else None
         return at_its_place == partition.identity and self._is_current(partition.manifest)
 
@@ -200,24 +200,24 @@ class Lake:
         return not self.changed({manifest.name: manifest.fingerprint})
 
     def outdated(self, manifest: Manifest) -> list[str]:
-        """Inputs, direct or not, that changed since the partition was made (`Lineage.outdated`)."""
+        """Direct and indirect inputs that changed since the partition was made (`Lineage.outdated`)."""
         return Lineage(self).outdated(manifest)
 
     def fingerprints(self, asset: str, bizdates: Iterable[str]) -> dict[str, str]:
-        """Fingerprints of the asset's partitions that are there, by `asset/bizdate`."""
+        """Fingerprints of the asset's existing partitions, by `asset/bizdate`."""
         found = self.manifests(f"{asset}/{day}" for day in bizdates)
         return {name: manifest.fingerprint for name, manifest in found.items()}
 
     def changed(self, upstream: Mapping[str, str]) -> list[str]:
-        """Names of partitions whose fingerprint is not the given one any more."""
+        """Names of partitions whose fingerprint is no longer the given one."""
         now = self.manifests(upstream)
         return [name for name, before in upstream.items() if name not in now or now[name].fingerprint != before]
 
     def manifests(self, names: Iterable[str]) -> dict[str, Manifest]:
-        """Manifests by `asset/bizdate`, read together; what is missing or damaged is left out."""
+        """Manifests by `asset/bizdate`, read together; missing and damaged ones are left out."""
         wanted = {name: name.partition("/") for name in names}
         paths = [f"{self._place(asset, bizdate)}/{MANIFEST}" for asset, _, bizdate in wanted.values()]
-        with self._named():  # not `cat`, which would take a bracket in a path for a pattern
+        with self._named():  # not `cat`, which would read a bracket in a path as a pattern
             texts = self._fs.cat_ranges(paths, None, None, on_error="return") if paths else []
         found = {}
         for name, text in zip(wanted, texts, strict=True):
@@ -231,7 +231,7 @@ class Lake:
 
     @contextlib.contextmanager
     def draft(self, asset: str, bizdate: str) -> Iterator[Draft]:
-        """Write a partition: published when the block ends well, removed without a trace when it raises.
+        """Write a partition, which is published if the block succeeds, and removed without a trace if it raises.
 
         Raises:
             PlaceUnwritable: the disk is full, or may not be written.
@@ -250,7 +250,7 @@ class Lake:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _drafts(self, asset: str) -> Place:
-        """Where drafts are written: on the lake's own file system, for an object store on this machine."""
+        """The folder of drafts: on the lake's own file system; for an object store, on this machine."""
         if self._local:
             return Place("the lake", Path(f"{self._base}/{asset}"), "RECSYS_LAKE")
         return Place("the temporary folder", remote.cache(), "TMPDIR")
@@ -281,7 +281,7 @@ class Lake:
                 remote.upload(self._fs, draft, place)
 
     def _holds(self, manifest: Manifest) -> bool:
-        """Whether the same partition is there, undamaged: it stays, and who reads it is not disturbed."""
+        """Whether the same partition exists undamaged: then it stays, and its readers are not disturbed."""
         with contextlib.suppress(PartitionMissing, PartitionDamaged):
             there = self.manifest(manifest.asset, manifest.bizdate)
             return there.to_json() == manifest.to_json() and bool(self.read(manifest.asset, manifest.bizdate))
@@ -299,7 +299,7 @@ class Lake:
 
 @functools.lru_cache(maxsize=10_000)
 def _parse(text: bytes) -> Manifest:
-    """The manifest in a text, kept: each look at the inputs of an asset reads the manifests of all days of events."""
+    """Parse a manifest, with a cache: each check of an asset's inputs reads the manifests of all days of events."""
     return Manifest.from_json(text)
 
 

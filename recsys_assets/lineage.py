@@ -1,4 +1,4 @@
-"""Lineage: which partitions were made from which, and which are outdated because something behind them changed."""
+"""Lineage: which partitions were made from which, and which are outdated because one of their inputs changed."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Lineage:
-    """One look at the manifests of a lake, each of which is read once: after a change, take a new look."""
+    """A snapshot of the manifests of a lake, each of which is read once: after a change, make a new object."""
 
     def __init__(self, lake: "Lake") -> None:
         self._lake = lake
@@ -20,10 +20,10 @@ class Lineage:
         self._split: dict[str, tuple[set[str], set[str]]] = {}
 
     def outdated(self, manifest: Manifest) -> list[str]:
-        """Inputs, direct or not, that are no longer those that the partition was made from: `asset/bizdate`, in order.
+        """Direct and indirect inputs that changed since the partition was made: `asset/bizdate`, in order.
 
-        They were materialized again, removed or damaged since, or are days of events that came later. The inputs of
-        a changed input are not looked at.
+        They were materialized again, removed or damaged, or are days of events that landed later. The inputs of a
+        changed input are not checked.
         """
         found, unchanged = self._inputs(manifest)
         seen, due = set[str](), unchanged
@@ -43,7 +43,7 @@ class Lineage:
         return [manifest.asset for manifest in there if self.outdated(manifest)]
 
     def dependents(self, changed: Iterable[str]) -> list[Manifest]:
-        """Manifests of all partitions that were made from one of the named ones, directly or not, ordered by name."""
+        """Manifests of all partitions made from one of the named ones, directly or indirectly, ordered by name."""
         states = [asset for asset in self._lake.assets() if asset not in DAILY]
         self._read(f"{asset}/{day}" for asset in states for day in self._lake.bizdates(asset))
         names, found = set(changed), dict[str, Manifest]()
@@ -54,13 +54,13 @@ class Lineage:
         return [found[name] for name in sorted(found)]
 
     def _read(self, names: Iterable[str]) -> None:
-        """Read the manifests that were not read yet; those that are missing or damaged stay unknown."""
+        """Read the manifests that have not been read yet; those that are missing or damaged stay unknown."""
         new = set(names) - self._looked_for
         self._looked_for |= new
         self._manifests |= self._lake.manifests(sorted(new))
 
     def _behind(self, name: str) -> tuple[set[str], set[str]]:
-        """What `_inputs` says of a partition of the lake, computed once."""
+        """The result of `_inputs` for a partition of the lake, computed once."""
         if name not in self._split:
             self._split[name] = self._inputs(self._manifests[name])
         return self._split[name]
@@ -68,7 +68,7 @@ class Lineage:
     def _inputs(self, manifest: Manifest) -> tuple[set[str], set[str]]:
         """Names of a partition's direct inputs: those that changed after it was made, and those that did not.
 
-        Days of events up to its own that came later count as changed.
+        Days of events up to its own bizdate that landed later count as changed.
         """
         inputs = manifest.inputs
         self._read(inputs)

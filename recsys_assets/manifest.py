@@ -1,4 +1,4 @@
-"""What the lake holds of one asset and bizdate: a manifest that describes the files, and the folder that has them."""
+"""A partition, one asset's data of one bizdate: a manifest that describes the files, and the folder that has them."""
 
 import hashlib
 import json
@@ -10,18 +10,18 @@ from typing import Any
 from recsys_assets.datasets.folders import file_hash, is_inside
 
 MANIFEST = "manifest.json"
-# Assets whose partition D holds day D alone. The other assets hold the state as of the end of D, and read these of
-# every day up to D.
+# Assets whose partition D holds day D alone. The other assets hold the state as of the end of D, and read the daily
+# partitions of every day up to D.
 DAILY = frozenset({"interactions"})
-_APART = ("mlflow_run_id", "fingerprint")  # differ between two equal runs, or are made from the other fields
+_APART = ("mlflow_run_id", "fingerprint")  # not in the fingerprint: one differs between equal runs, one is itself
 
 
 class PartitionMissing(FileNotFoundError):
-    """A partition that was asked for is not in the lake; the message says how to make it."""
+    """A requested partition is not in the lake; the message says how to make it."""
 
 
 class PartitionDamaged(RuntimeError):
-    """A partition's files are not those its manifest lists."""
+    """A partition's files are not those that its manifest lists."""
 
 
 class PartitionOutdated(RuntimeError):
@@ -29,7 +29,7 @@ class PartitionOutdated(RuntimeError):
 
 
 class PartitionReplaced(RuntimeError):
-    """A partition was materialized again while it was being read: what was made of it may mix both."""
+    """A partition was materialized again while it was being read: results may mix both versions."""
 
 
 class GateNotPassed(RuntimeError):
@@ -40,7 +40,7 @@ class GateNotPassed(RuntimeError):
 class Manifest:
     """The description of a partition.
 
-    `fingerprint` covers everything that decides the content (files, config, seed, code, upstream
+    `fingerprint` covers everything that determines the content (files, config, seed, code, upstream
     fingerprints) and nothing that differs between two equal runs (the MLflow run id).
 
     `upstream` has the fingerprint of every partition that it was made from, by `asset/bizdate`.
@@ -70,7 +70,7 @@ class Manifest:
         """
         content = json.loads(text)
         manifest = cls(**content)
-        # By the fields that the text has: later versions of the code know more of them.
+        # From the fields of the text alone: later versions of the code have more fields.
         if manifest.fingerprint != fingerprint_of(content):
             raise ValueError("it does not fit its own fingerprint: it was edited, or only half of it was copied")
         return manifest
@@ -84,7 +84,7 @@ class Manifest:
     def inputs(self) -> dict[str, str]:
         """The upstream partitions whose change makes this one outdated: those of its bizdate, and days of events.
 
-        A model that was taken over from another day, or yesterday's figures in a report, are lineage only.
+        A model that was kept from another day, or yesterday's figures in a report, are only lineage.
         """
         return {
             name: fingerprint
@@ -98,17 +98,17 @@ class Manifest:
         return self
 
     def is_made_from(self, other: "Manifest") -> bool:
-        """Whether the other partition, as it is now, is among those that this one was made from."""
+        """Whether the other partition, in its present state, is among those that this one was made from."""
         return self.upstream.get(other.name) == other.fingerprint
 
     def reads(self, name: str) -> bool:
-        """Whether the partition was made from another one (`asset/bizdate`), or would be if it were made now."""
+        """Whether the partition was made from the named one (`asset/bizdate`), or would be if it were made now."""
         asset, _, day = name.partition("/")
         return name in self.inputs or (day <= self.bizdate and asset in self.histories)
 
     @property
     def histories(self) -> set[str]:
-        """Assets of which it reads every day up to its own."""
+        """Daily assets that it reads for every day up to its own."""
         return {asset for name in self.upstream if (asset := name.partition("/")[0]) in DAILY}
 
     def to_json(self) -> str:
@@ -118,9 +118,9 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Partition:
-    """A published partition: a local folder to read from, its manifest, and which of all at its place it is.
+    """A published partition: a local folder to read from, its manifest, and its identity among all at its place.
 
-    Its fingerprint does not say the last: one of the same content may come back after another one.
+    The fingerprint is not enough as identity: the same content may come back after a different one.
     """
 
     folder: Path
@@ -131,7 +131,7 @@ class Partition:
         """Path of one of its files.
 
         Raises:
-            PartitionDamaged: the manifest does not list the file, or it lies outside the folder.
+            PartitionDamaged: the manifest does not list the file, or the file is outside the folder.
         """
         if file not in self.manifest.files:
             raise PartitionDamaged(f"{self.manifest.asset} {self.manifest.bizdate} has no file {file}: {self.folder}")
@@ -143,10 +143,10 @@ class Partition:
         return self.folder / file
 
     def verify(self) -> None:
-        """Read all files and compare them with the manifest (about 1.5 GB a second).
+        """Read all files and compare them with the manifest (about 1.5 GB per second).
 
         Raises:
-            PartitionDamaged: a file is missing, has other bytes, or lies outside the folder.
+            PartitionDamaged: a file is missing, has different bytes, or is outside the folder.
         """
         for file, expected in self.manifest.files.items():
             if file_hash(self.path(file)) != expected:
@@ -179,6 +179,6 @@ def describe_outdated(manifest: Manifest, outdated: Sequence[str]) -> str:
 
 
 def fingerprint_of(content: Mapping[str, Any]) -> str:
-    """SHA-256 of all fields of a manifest that decide the content."""
+    """SHA-256 of all fields of a manifest that determine the content."""
     fields = {name: value for name, value in content.items() if name not in _APART}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

@@ -1,11 +1,11 @@
-"""A process ends with the one that it works for, however that one ended.
+"""Processes that end when the process that they work for ends, for whatever reason.
 
 SIGKILL leaves a process no time to end its children, and a training step without its run goes on for a quarter of an
-hour. So the children look for themselves: a thread looks every second whether the parent is still there. The kernel's
-own way, PR_SET_PDEATHSIG, follows the thread that made the child, not the process, and Dagster makes runs in threads.
+hour. So each child has a thread that checks every second whether the parent is still alive. The kernel's own way,
+PR_SET_PDEATHSIG, follows the thread that started the child, not the process, and Dagster starts runs in threads.
 
 `python -m recsys_assets.processes PID MODULE ARGUMENT...` runs a module like `python -m`, as a server of process PID:
-when that has ended, the server ends with all processes of its process group, which it must lead.
+when that process has ended, the server ends with all processes of its process group, which it must lead.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import time
 
 import psutil
 
-LOOK = 1.0  # seconds between two looks
+LOOK = 1.0  # seconds between two checks
 
 
 def end_with(pid: int, *, group: bool = False) -> None:
@@ -28,14 +28,14 @@ def end_with(pid: int, *, group: bool = False) -> None:
 
 
 def end_with_parent() -> None:
-    """Make this process end with the one that started it, if it is one of `multiprocessing`, as Dagster's runs are."""
+    """End this process with its parent, if `multiprocessing` started it, as it does Dagster's runs."""
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None:
         end_with(parent.pid)
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it runs; one that ended and that nobody waited for yet does not."""
+    """Whether a process runs; a zombie, which has ended but was not waited for, does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -44,7 +44,9 @@ def is_alive(process: psutil.Process) -> bool:
 
 def _watch(pid: int, group: bool) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
-        watched = psutil.Process(pid)  # knows when that began: another process with its number is not mistaken for it
+        watched = psutil.Process(
+            pid
+        )  # knows its start time, so a later process with the same id is not mistaken for it
         while is_alive(watched):
             time.sleep(LOOK)
     if group:
@@ -55,7 +57,7 @@ def _watch(pid: int, group: bool) -> None:
 def main() -> None:
     """Run the module that the command line names."""
     pid, module, *arguments = sys.argv[1:]
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a parent that ignores signals hands that on
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a child inherits ignored signals
     signal.signal(signal.SIGINT, signal.default_int_handler)
     end_with(int(pid), group=True)
     sys.argv = [module, *arguments]

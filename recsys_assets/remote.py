@@ -1,4 +1,4 @@
-"""Partitions on an object store: uploaded with the manifest last, and fetched whole to this machine to be read."""
+"""Partitions on an object store: they are uploaded with the manifest last, and copied to this machine to be read."""
 
 import contextlib
 import os
@@ -13,32 +13,32 @@ from recsys_assets.datasets.folders import clear_leftovers, move_in, new_folder
 from recsys_assets.manifest import MANIFEST, Draft, Manifest, Partition, PartitionDamaged
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
-_FETCHED = ".fetched"  # begins the names of copies that are being fetched
+_FETCHED = ".fetched"  # prefix of the names of copies that are being fetched
 
 
 def cache() -> Path:
-    """The folder of this machine for copies and drafts of an object store's partitions."""
+    """The folder on this machine for copies and drafts of an object store's partitions."""
     return Path(tempfile.gettempdir()) / f"recsys_assets-{os.getuid()}"
 
 
 def upload(store: Any, draft: Draft, place: str) -> None:
-    """Put a partition at its place in a store (fsspec's file system); until the manifest is there, nobody reads it."""
+    """Put a partition at its place in a store (fsspec's file system); nobody reads it until its manifest is there."""
     if store.exists(f"{place}/{MANIFEST}"):
         store.rm_file(f"{place}/{MANIFEST}")
-    for file in store.find(place):  # `rm` would take `[` and `*` in a name for a pattern
+    for file in store.find(place):  # `rm` would read `[` and `*` in a name as a pattern
         store.rm_file(file)
     for file in [*draft.manifest.files, MANIFEST]:
         store.put_file(str(draft.folder / file), f"{place}/{file}")
 
 
 def fetch(store: Any, place: str, manifest: Manifest) -> Partition:
-    """A local copy of a partition, kept by its fingerprint.
+    """A local copy of a partition, cached by its fingerprint.
 
     Raises:
-        PartitionDamaged: its files are not those its manifest lists.
+        PartitionDamaged: its files are not those that its manifest lists.
     """
     if not _FINGERPRINT.fullmatch(manifest.fingerprint):
-        raise PartitionDamaged(f"{place}/{MANIFEST} has no fingerprint that could be one: materialize it again")
+        raise PartitionDamaged(f"{place}/{MANIFEST} has no valid fingerprint: materialize it again")
     home = own_folder(cache())
     partition = Partition(home / manifest.fingerprint, manifest)
     with contextlib.suppress(PartitionDamaged):
@@ -62,6 +62,6 @@ def _copy(store: Any, place: str, coming: Partition) -> None:
     for file in coming.manifest.files:
         target = coming.path(file)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # `verify` names it
+        with contextlib.suppress(FileNotFoundError):  # `verify` reports it
             store.get_file(f"{place}/{file}", str(target))
     coming.verify()

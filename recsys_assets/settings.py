@@ -1,7 +1,7 @@
-"""Where things live: the settings that come from the environment, and nothing else.
+"""Places and endpoints: the settings that come from the environment, and nothing else.
 
-Put a setting here when it names a place or an endpoint. What describes the data belongs to the
-dataset's profile (`datasets/profile.py`); hyper-parameters belong to the assets' config.
+Put a setting here when it names a place or an endpoint. Descriptions of the data belong in the dataset's
+profile (`datasets/profile.py`); hyper-parameters belong in the assets' config.
 """
 
 import os
@@ -13,14 +13,14 @@ from urllib.parse import quote, unquote
 from recsys_assets.uris import check_folder, shown
 
 _SQLITE = "sqlite:///"
-# A store's variable (`stores/registry.py`). MILVUS_URI and the like are read by the stores' own libraries, which take
-# them for something else.
+# Variables of stores (`stores/registry.py`). MILVUS_URI and the like cannot be used: the stores' own libraries read
+# them with a different meaning.
 STORE_VARIABLE = re.compile(r"MONGO_URI|RECSYS_\w+_URI")
-PORTS = {"DAGSTER_PORT": 3000, "MLFLOW_PORT": 5000}  # where the UIs of `make ui` listen on this machine
+PORTS = {"DAGSTER_PORT": 3000, "MLFLOW_PORT": 5000}  # ports of the UIs of `make ui` on this machine
 
 
 class NoPort(ValueError):
-    """A variable that gives a port holds something else."""
+    """A variable for a port holds something else."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class Settings:
 
     Attributes:
         home: the project's folder (`RECSYS_HOME`); relative places start here.
-        data: home of everything that is written (`RECSYS_DATA`, default `<home>/data`).
-        landing: where landing files arrive (`RECSYS_LANDING`, default `<data>/landing`).
+        data: folder of everything that is written (`RECSYS_DATA`, default `<home>/data`).
+        landing: folder in which landing files arrive (`RECSYS_LANDING`, default `<data>/landing`).
         lake: fsspec URL or folder of the artefacts (`RECSYS_LAKE`, default `<data>/lake`).
         tracking_uri: MLflow's database or server (`MLFLOW_TRACKING_URI`, default `<data>/mlflow.db`).
-        tracking_ui: where people see MLflow, used in links (`RECSYS_MLFLOW_UI`, default: its port on this machine).
-        dagster_ui: where people see Dagster, used in links (`RECSYS_DAGSTER_UI`, default: its port on this machine).
+        tracking_ui: address of MLflow's UI in links (`RECSYS_MLFLOW_UI`, default: its port on this machine).
+        dagster_ui: address of Dagster's UI in links (`RECSYS_DAGSTER_UI`, default: its port on this machine).
         memory: what one DuckDB query may hold before it spills to disk (`RECSYS_MEMORY`, default 4GB).
         profile: name or path of the dataset profile (`RECSYS_PROFILE`, default `sample`).
-        stores: URIs of the stores that services read, by variable; one that is not set is not used, but
-            MongoDB: without a URI the project serves one of its own. They may hold passwords, so they are not shown.
+        stores: URIs of the stores that services read, by variable. A store without a URI is not used, except
+            MongoDB: for it, the project then runs its own server. URIs may hold passwords, so they are not shown.
     """
 
     home: Path
@@ -54,7 +54,7 @@ class Settings:
 
 
 def project_home() -> Path:
-    """The project's folder: `RECSYS_HOME`, else the checkout this package lies in, else the current folder."""
+    """The project's folder: `RECSYS_HOME`, else the checkout that this package is in, else the current folder."""
     if named := os.environ.get("RECSYS_HOME"):
         return Path(named).expanduser().resolve()
     checkout = Path(__file__).resolve().parents[1]
@@ -62,10 +62,10 @@ def project_home() -> Path:
 
 
 def settings() -> Settings:
-    """Read the settings from the environment as it is now.
+    """Read the settings from the present environment.
 
     Raises:
-        NotAFolder: a setting of a folder holds an address; its name would stand in many messages.
+        NotAFolder: the setting of a folder holds an address, which many messages would show.
     """
     home = project_home()
     for name in ("RECSYS_DATA", "RECSYS_LANDING"):
@@ -86,7 +86,7 @@ def settings() -> Settings:
 
 
 def port(variable: str) -> int:
-    """The port that the variable gives a UI of `make ui`, or the usual one.
+    """The port of a UI of `make ui` that the variable gives, or the default one.
 
     Raises:
         NoPort: it is not a port.
@@ -109,11 +109,11 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def _stores(home: Path) -> dict[str, str]:
-    """The stores' URIs by variable; a folder, as an embedded store has, starts at the project's like other places."""
+    """The stores' URIs by variable; the folder of an embedded store is relative to the project's, like other places."""
     given = {name: uri for name, uri in os.environ.items() if uri and STORE_VARIABLE.fullmatch(name)}
     return {name: str(home / uri) if _is_folder(uri) else uri for name, uri in given.items()}
 
 
 def _is_folder(uri: str) -> bool:
-    """Whether it reads as a path: no scheme, no `HOST:PORT`, nothing that may be a user and a password."""
+    """Whether it looks like a path: it has no scheme, no `HOST:PORT`, and nothing that may be a user and a password."""
     return "://" not in uri and shown(uri) == uri and not re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri)

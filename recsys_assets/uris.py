@@ -1,7 +1,7 @@
-"""Places as people may see them: whatever shows a URI, or quotes a library that was given one, asks here.
+"""URIs without their secrets: all code that shows a URI, or quotes a library that was given one, uses this module.
 
-A URI may hold a password, a token or a signature, and a malformed one may hold it anywhere. So only what reads as
-scheme, host and path is shown, and where that cannot be told apart everything after the scheme is hidden.
+A URI may hold a password, a token or a signature, and a malformed one may hold it anywhere. So only what looks like
+scheme, host and path is shown, and if these cannot be separated, everything after the scheme is hidden.
 """
 
 import contextlib
@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from urllib.parse import unquote
 
 HIDDEN = "***"
-_LEFT_OUT = "what was said here shows a part of an address that stays hidden, so it is left out"
-_LONGEST = 300  # characters of what a library says: of a row that was sent, some say all of it
-# The variables that name places; further ones in profiles are paths.
+_LEFT_OUT = "this text is left out, because it shows a hidden part of an address"
+_LONGEST = 300  # characters of a library's message: some quote a whole row that was sent
+# The variables that name places; other variables in profiles are paths.
 _PLACES = re.compile(r"MONGO_URI|RECSYS_\w+_URI|RECSYS_(LANDING|LAKE|SOURCE)|MLFLOW_TRACKING_URI")
 
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]*:/+")
@@ -23,18 +23,18 @@ _HOST = r"(\[[0-9A-Fa-f:.]+\]|[^@/?#\s:,;&=\[\]]+)(:\d+)?"
 _REST = re.compile(
     rf"(?P<user>[^@/?#\s]*@)?({_HOST}(,{_HOST})*)?(?P<path>/[^@?#;&]*)?(?P<query>\?[^@#]*)?(?P<fragment>#[^@]*)?"
 )
-# In a path, an address within it, `user:password@`, or options.
+# Parts that a path may not have: an address within it, `user:password@`, or options.
 _NO_FOLDER = re.compile(r"(^|/)[A-Za-z][\w+.-]*:/|:[^/]*@|[?;&].*=")
 _OPTIONS = r"pass|pwd|secret|token|sig|key|cred|auth|user|uid|login|session"
 _NAMED_SECRET = re.compile(rf"({_OPTIONS})[\w.-]*=", re.IGNORECASE)
 
 
 class NotAFolder(ValueError):
-    """A setting that names a folder of this machine holds an address; the message names the setting."""
+    """A setting for a folder on this machine holds an address; the message names the setting."""
 
 
 def shown(uri: str) -> str:
-    """The URI, or the path, without user, password and options; hidden from its scheme on where it is malformed."""
+    """The URI or path without user, password and options; if it is malformed, everything after the scheme is hidden."""
     scheme, rest = _split(uri)
     if _is_path(scheme, rest):
         return scheme + rest
@@ -48,18 +48,18 @@ def shown(uri: str) -> str:
 
 
 def is_malformed(uri: str) -> bool:
-    """Whether user and password cannot be told from the rest, or have no scheme before them.
+    """Whether user and password cannot be separated from the rest, or have no scheme before them.
 
-    A library may take such a URI for a path, and make a folder of that name.
+    A library may take such a URI for a path, and create a folder of that name.
     """
     seen = shown(uri)
     return seen.endswith(HIDDEN) and not re.search(r"[?#]\*+$", seen) or ("://" not in uri and seen != uri)
 
 
 def told(said: object, *uris: str) -> str:
-    """What a library said, on one line, unless it may show a piece of user, password or options.
+    """The message of a library, on one line, unless it may show a piece of user, password or options.
 
-    The URIs are those that it was given; those of the environment are always looked at too.
+    The URIs are those that the library was given; those of the environment are always checked too.
     """
     kind = f"{type(said).__name__}: " if isinstance(said, BaseException) else ""
     text = " ".join(str(said).split())
@@ -71,16 +71,16 @@ def told(said: object, *uris: str) -> str:
 
 
 def reveals(text: str, *uris: str) -> bool:
-    """Whether a word of a text is one of a password, token or signature of these URIs, or of the environment's.
+    """Whether a word of a text is part of a password, token or signature of these URIs, or of the environment's.
 
-    Names of users do not count, nor words within others: `recsys` and `test` are all over our own texts.
+    Names of users and parts of words do not count: `recsys` and `test` are all over our own texts.
     """
     words = frozenset[str]().union(*(_words(uri, names=False) for uri in _places(uris)))
     return bool(words) and not words.isdisjoint(re.findall(r"\w+", f"{text}\n{unquote(text)}".casefold()))
 
 
 def without_secrets(text: str, *uris: str) -> str:
-    """A text, those of its lines left out that `reveals`."""
+    """A text without the lines that reveal a secret (`reveals`)."""
     if not reveals(text, *uris):
         return text
     return "\n".join(_LEFT_OUT if reveals(line, *uris) else line for line in text.split("\n"))
@@ -92,7 +92,7 @@ def is_folder(value: str) -> bool:
 
 
 def check_folder(name: str, value: str) -> None:
-    """Check that a setting is the path of a folder, which may be shown, and no address.
+    """Check that a setting is the path of a folder, which may be shown, and not an address.
 
     Raises:
         NotAFolder: it is an address.
@@ -103,7 +103,7 @@ def check_folder(name: str, value: str) -> None:
 
 @contextlib.contextmanager
 def naming(kind: type[Exception], what: str, *uris: str) -> Iterator[None]:
-    """Turn errors of other libraries in the block into errors of this kind, which say what failed and no secret."""
+    """Turn errors of other libraries in the block into errors of this kind, which name what failed without secrets."""
     try:
         yield
     except Exception as error:
@@ -113,7 +113,7 @@ def naming(kind: type[Exception], what: str, *uris: str) -> Iterator[None]:
 
 
 def guard_logs() -> None:
-    """Keep the secrets of the environment's places out of everything that is logged in this process from now on."""
+    """From now on, keep the secrets of the environment's places out of everything that this process logs."""
     make = logging.getLogRecordFactory()
     if getattr(make, "guards", False):
         return
@@ -132,14 +132,14 @@ def guard_logs() -> None:
 
 
 def _split(uri: str) -> tuple[str, str]:
-    """The scheme with its slashes, and what follows."""
+    """The scheme with its slashes, and the rest."""
     text = uri.strip()
     scheme = _SCHEME.match(text)
     return (scheme[0], text[scheme.end() :]) if scheme else ("", text)
 
 
 def _is_path(scheme: str, rest: str) -> bool:
-    """Whether this is the path of a file or folder, also as `file:///…` or `sqlite:///…`, that hides nothing."""
+    """Whether this is the path of a file or folder without secrets; `file:///…` and `sqlite:///…` count as paths."""
     if scheme and not re.fullmatch(r"(file|sqlite|unix):///+", scheme):
         return False
     if not re.search(r"[@:?#;&=]", rest):
@@ -154,10 +154,10 @@ def _places(uris: tuple[str, ...]) -> list[str]:
 
 @functools.lru_cache
 def _words(uri: str, names: bool = True) -> frozenset[str]:
-    """The words of what `shown` hides, as they stand and without %-escapes, in small letters.
+    """The words that `shown` hides, both as written and without %-escapes, in lower case.
 
-    Where a URI is malformed that is all of it, but for what follows its last `@`, which is the host if anything is.
-    Where a user has a password, the user's name is left out unless names are asked for.
+    In a malformed URI these are all words, except those after its last `@`, which can only be the host. If a user has
+    a password, the user's name is left out unless `names` is set.
     """
     scheme, rest = _split(uri)
     if shown(uri) == scheme + rest:
