@@ -107,7 +107,7 @@ def test_values_with_the_marks_of_the_format_are_refused(mark: str, tmp_path: Pa
 
 
 def test_items_that_no_sampler_takes_are_refused(tmp_path: Path) -> None:
-    for ids, weights, message in (([7, 7], [1.0, 1.0], "id 7 was there"), ([7, 8], [1.0, -1.0], "weight is -1.0")):
+    for ids, weights, message in (([7, 7], [1.0, 1.0], "id 7 occurs"), ([7, 8], [1.0, -1.0], "weight is -1.0")):
         with pytest.raises(WeightedItemsError, match=message):
             write(tmp_path / "items.tsv", WeightedItems(np.array(ids), np.array(weights), pa.table({})))
 

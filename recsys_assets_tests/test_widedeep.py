@@ -78,7 +78,7 @@ def test_padding_takes_no_part_in_a_cross() -> None:
 def test_a_schema_that_no_model_can_use_is_refused() -> None:
     with pytest.raises(SchemaError, match="one categorical"):
         FeatureSchema([NUMBER])
-    with pytest.raises(SchemaError, match="stands for a missing one"):
+    with pytest.raises(SchemaError, match="placeholder of missing values"):
         FeatureSchema([Feature("name", "categorical", "user", "string", "side", ["", "a"]), NUMBER])
     with pytest.raises(SchemaError, match="not one per value"):
         FeatureSchema([*PAIR, Feature("bias", "numeric", "user", "float32", length=3, terms_of="one")])

@@ -61,7 +61,7 @@ def missing(column: str, landed: pa.DataType) -> str:
 
 
 def looks_like(values: pa.ChunkedArray, *, days: bool) -> str:
-    """The unit of a column of timestamps, judged by the median of its numbers; empty if that is seconds or unknown.
+    """The unit of a column of timestamps, by the median of its numbers; empty if that is seconds or unknown.
 
     `days`: whether small numbers are days, because no event is from the first day of 1970.
     """

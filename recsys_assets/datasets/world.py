@@ -23,7 +23,7 @@ class Kind:
     """Users or items.
 
     Attributes:
-        number: tells the generators of the kinds apart.
+        number: part of the seed, so that users and items have different traits.
         life: the mean days that one lives; each lives half to one and a half times that.
         width: the uniforms that one takes.
     """

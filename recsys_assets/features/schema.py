@@ -101,7 +101,7 @@ class FeatureSchema:
                     f"'{feature.name}' has {feature.length} floats: not one per value of '{feature.terms_of}'"
                 )
             if MISSING.get(feature.type) in feature.vocabulary:
-                raise SchemaError(f"'{feature.name}' has the value that stands for a missing one in its vocabulary")
+                raise SchemaError(f"'{feature.name}' has the placeholder of missing values in its vocabulary")
             if feature.kind == "numeric" and not len(feature.mean) == len(feature.std) == feature.length:
                 raise SchemaError(f"'{feature.name}' needs {feature.length} means and standard deviations")
         for cross in self.crosses:
