@@ -46,7 +46,7 @@ def test_the_right_password_works_and_is_not_shown(guarded: Daemon, caplog: pyte
     [
         (f"{USER}:{WRONG}@", "refused the user or the password"),
         (f"nobody:{WRONG}@", "refused the user or the password"),
-        ("", "may not do this"),
+        ("", "not authorized"),
     ],
 )
 def test_a_wrong_password_or_none_is_refused_and_not_shown(

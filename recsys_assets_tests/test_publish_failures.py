@@ -96,7 +96,7 @@ TROUBLES = {
     "no room": (lambda server: failing(server, "insert", errorCode=14031), StoreFull, "make room"),
     "no room for the index": (lambda server: failing(server, "createIndexes", errorCode=14031), StoreFull, "make room"),
     "gave up at the switch": (lambda server: failing(server, "update", errorCode=91), StoreUnavailable, "not answer"),
-    "not allowed": (lambda server: failing(server, "insert", errorCode=13), StoreUnavailable, "may not do this"),
+    "not allowed": (lambda server: failing(server, "insert", errorCode=13), StoreUnavailable, "not authorized"),
 }
 
 

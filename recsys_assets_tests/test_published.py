@@ -79,7 +79,7 @@ def test_one_collection_goes_back_and_what_is_live_is_called_a_mixture(store: Mo
     assert (release["bizdate"], release["mixture"]) == (NEW[:10], [OLD[:10], NEW[:10]])
     for shown in (done, recsys("published")):
         assert (
-            f"mongo: what is live is a mixture of bizdates, user of {OLD[:10]} and the rest of {NEW[:10]}"
+            f"mongo: the live set is a mixture of bizdates, user of {OLD[:10]} and the rest of {NEW[:10]}"
             in shown.stdout
         )
     assert f"release {release['number']} of {OLD[:10]} and {NEW[:10]}" in recsys("published").stdout

@@ -1,1 +1,1 @@
-"""Stores: what the services read, each destination one file behind the protocol of `store.py`."""
+"""Stores: what services read. Each kind of store is one module that implements the protocol of `store.py`."""

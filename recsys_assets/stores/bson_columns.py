@@ -1,8 +1,8 @@
-"""Arrow columns as BSON, without a look at single values: the numbers' own bytes are joined with names and lengths.
+"""Encode Arrow columns as BSON without looking at single values: the numbers' bytes are joined with names and lengths.
 
 BSON (bsonspec.org) writes a document as its length, its elements and a NUL; an element as its type, its name and its
 value; an array as a document whose names are 0, 1, 2 ... All of it is little-endian, as Arrow is on the machines that
-this runs on. pymongo wants a Python object for each number first: that takes ten times as long as a fast server needs.
+this runs on. pymongo needs a Python object for each number first, which takes ten times as long as a fast server needs.
 """
 
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ EARLIEST, LATEST = (np.datetime64(day, "ms").astype(np.int64) for day in ("0001-
 
 
 def document(fields: Sequence[tuple[str, pa.Array]]) -> pa.Array:
-    """(N,) one document a row, of columns (N,) under their names.
+    """(N,) one document per row, from columns (N,) and their names.
 
     Raises:
-        ValueError: a value has no place in BSON.
+        ValueError: BSON cannot hold a value.
     """
     return _framed(_join(*(_element(_scalar(name.encode() + b"\0"), column) for name, column in fields)))
 
 
 def _element(name: pa.Array | pa.Scalar, column: pa.Array) -> pa.Array:
-    """(N,) type, name and value; the name, with its NUL, is one for all or (N,)."""
+    """(N,) type, name and value; the name, with its NUL, is the same for all or (N,)."""
     kind, values = _values(column)
     return pc.coalesce(_join(_scalar(kind), name, values), _join(_scalar(NULL), name))
 
@@ -62,14 +62,14 @@ def _plain(column: pa.Array) -> tuple[bytes, pa.Array]:
 
 
 def _texts(column: pa.Array) -> pa.Array:
-    text = column.cast(BINARY).cast(pa.string()).cast(BINARY)  # the way back to text looks at every letter
+    text = column.cast(BINARY).cast(pa.string()).cast(BINARY)  # the cast back to text validates UTF-8
     return _join(_bytes(pc.add(pc.binary_length(text), 1).cast(pa.int32())), text, _scalar(b"\0"))
 
 
 def _dates(column: pa.Array) -> pa.Array:
     numbers = column.cast(pa.timestamp("ms", column.type.tz)).cast(pa.int64())
     if pc.any(pc.or_(pc.less(numbers, EARLIEST), pc.greater(numbers, LATEST))).as_py():
-        raise ValueError("a date has a year from 1 to 9999")
+        raise ValueError("the year of a date must be from 1 to 9999")
     return _bytes(numbers)
 
 
@@ -84,7 +84,7 @@ def _arrays(column: pa.Array) -> pa.Array:
 def _vectors(column: pa.Array) -> pa.Array:
     offsets, flat = _offsets(column) * np.int32(4), column.flatten()
     if flat.null_count:
-        raise ValueError("a vector has no place for null")
+        raise ValueError("a vector cannot hold null")
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(flat.to_numpy()))]
     numbers = pa.Array.from_buffers(BINARY, len(column), buffers)
     length = pc.add(pc.binary_length(numbers), 2).cast(pa.int32())
@@ -92,23 +92,23 @@ def _vectors(column: pa.Array) -> pa.Array:
 
 
 def _offsets(column: pa.Array) -> npt.NDArray[np.int32]:
-    """(N + 1,) where the lists begin and end in the flattened column."""
+    """(N + 1,) the offsets at which the lists begin and end in the flattened column."""
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
     return np.append(0, np.cumsum(lengths)).astype(np.int32)
 
 
 def _framed(body: pa.Array) -> pa.Array:
-    """Elements (N,) as documents: with their length, which counts itself, in front and a NUL behind."""
+    """Elements (N,) as documents: with the length, which counts itself, in front and a NUL at the end."""
     return _join(_bytes(pc.add(pc.binary_length(body), 5).cast(pa.int32())), body, _scalar(b"\0"))
 
 
 def _bytes(numbers: pa.Array) -> pa.Array:
-    """Numbers as they lie in memory."""
+    """The bytes of the numbers, as they are in memory."""
     return numbers.view(pa.binary(numbers.type.bit_width // 8)).cast(BINARY)
 
 
 def _where(column: pa.Array, values: pa.Array) -> pa.Array:
-    """The values, null where the column is."""
+    """The values, null where the column is null."""
     return pc.if_else(column.is_valid(), values, pa.scalar(None, BINARY)) if column.null_count else values
 
 

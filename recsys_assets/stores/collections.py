@@ -1,7 +1,7 @@
-"""Collections: what the stores hold, each as a table that is made of partitions of the lake.
+"""Collections: what the stores hold, each a table built from partitions of the lake.
 
-Put here what a service reads. `MetaSpore` stands for its demo's collections (`dump/write_mongo.py`), whose lookups are
-by the text `queryid`; `recsys_pipeline` for its Redis keys and its item index.
+Put here what a service reads. MetaSpore's demo looks its collections up by the text `queryid` (`dump/write_mongo.py`);
+recsys_pipeline has Redis keys and an item index.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,8 +27,8 @@ class Collection:
 
     Attributes:
         description: what a row holds.
-        reads: the assets whose partitions it is made of.
-        rows: makes it of the profile and these, its first column tells its rows apart.
+        reads: the assets whose partitions it is built from.
+        rows: builds it from the profile and these partitions; its first column identifies a row.
     """
 
     description: str
@@ -36,15 +36,15 @@ class Collection:
     rows: Callable[[Profile, Inputs], pa.Table]
 
     def table(self, profile: Profile, inputs: Inputs) -> pa.Table:
-        """The rows, with their key as text in front, and times in milliseconds: MongoDB counts no finer."""
+        """The rows, with their key as text in front and times in milliseconds, the finest that MongoDB holds."""
         rows = _in_milliseconds(self.rows(profile, inputs))
         return rows.add_column(0, KEY, rows[0].cast(pa.string()))
 
 
 def users(_: Profile, inputs: Inputs) -> pa.Table:
-    """Of each user the columns of `users`, the features that rankers read, liked terms, and all items seen.
+    """For each user, the columns of `users`, the features that rankers read, liked terms, and all items seen.
 
-    `seen_items` are in the order in which they were touched: the last ones are the triggers of item-to-item recall.
+    `seen_items` are in the order in which the user touched them; the last ones are the triggers of item-to-item recall.
     """
     table = _table(inputs["users"])
     for other in (_table(inputs["user_features"]), _liked(inputs), _seen(inputs)):
@@ -53,23 +53,23 @@ def users(_: Profile, inputs: Inputs) -> pa.Table:
 
 
 def items(_: Profile, inputs: Inputs) -> pa.Table:
-    """Of each item the columns of `items`: what people are shown."""
+    """The columns of `items` for each item: what people are shown."""
     return _table(inputs["items"])
 
 
 def item_features(_: Profile, inputs: Inputs) -> pa.Table:
-    """Of each item the features that rankers read."""
+    """The features of each item that rankers read."""
     return _table(inputs["item_features"])
 
 
 def neighbours(profile: Profile, inputs: Inputs) -> pa.Table:
-    """Of each item `key` its neighbours `value`, best first."""
+    """The neighbours `value` of each item `key`, best first."""
     (alike,) = inputs.values()
     return _listed(profile, _table(alike))
 
 
 def terms(profile: Profile, inputs: Inputs) -> pa.Table:
-    """Of each term `key` its best items `value`, best first."""
+    """The best items `value` of each term `key`, best first."""
     return _listed(profile, pq.read_table(inputs["recall_term"].path(TERM_ITEMS)))
 
 
@@ -80,7 +80,7 @@ def vectors(_: Profile, inputs: Inputs) -> pa.Table:
 
 
 def recall_state(profile: Profile, inputs: Inputs) -> pa.Table:
-    """Of each user what recall needs (recsys_pipeline): liked terms, best first, the vector, and the items seen."""
+    """For each user, what recall needs (recsys_pipeline): liked terms, best first, the vector, and the items seen."""
     table = _table(inputs[f"emb_{profile.publishing.vectors}_user"])
     for other in (_names(_liked(inputs)), _seen(inputs)):
         table = _beside(table, other)
@@ -90,7 +90,7 @@ def recall_state(profile: Profile, inputs: Inputs) -> pa.Table:
 
 
 def term_vectors(profile: Profile, inputs: Inputs) -> pa.Table:
-    """Of each item with a vector its terms and the vector: what recsys_pipeline keeps in its item index."""
+    """For each item with a vector, its terms and the vector: what recsys_pipeline keeps in its item index."""
     table = _beside(_table(inputs[f"emb_{profile.publishing.vectors}_item"]), _table(inputs["items"]))
     rule = profile.features.terms
     carried = table[rule.column] if rule else pa.array([[]] * len(table), pa.list_(pa.string()))
@@ -102,7 +102,7 @@ def _table(partition: Partition) -> pa.Table:
 
 
 def _in_milliseconds(table: pa.Table) -> pa.Table:
-    """The table with what is finer cut off its times."""
+    """The table with its times cut off at milliseconds."""
     fields = [
         field.with_type(pa.timestamp("ms", field.type.tz)) if pa.types.is_timestamp(field.type) else field
         for field in table.schema
@@ -111,7 +111,7 @@ def _in_milliseconds(table: pa.Table) -> pa.Table:
 
 
 def _beside(table: pa.Table, other: pa.Table) -> pa.Table:
-    """The columns of the other table that this one lacks, put beside it; both begin with the same key.
+    """The table joined with those columns of the other table that it lacks; both begin with the same key.
 
     Raises:
         ValueError: the other table lacks a row.
@@ -120,7 +120,7 @@ def _beside(table: pa.Table, other: pa.Table) -> pa.Table:
     order = np.argsort(other[key].to_numpy())
     places = find(other[key].to_numpy()[order], table[key].to_numpy())
     if (places < 0).any():
-        raise ValueError(f"{key} {table[key][int(np.argmin(places))]} has no row beside it: materialize both anew")
+        raise ValueError(f"{key} {table[key][int(np.argmin(places))]} is missing in one table: materialize both again")
     found = other.take(pa.array(order[places]))
     for name in found.column_names:
         if name not in table.column_names:
@@ -134,13 +134,13 @@ def _liked(inputs: Inputs) -> pa.Table:
 
 
 def _names(liked: pa.Table) -> pa.Table:
-    """The same with the terms alone."""
+    """The table of `_liked` without the scores."""
     lists = liked["terms"].combine_chunks()
     return liked.set_column(1, "terms", pa.ListArray.from_arrays(lists.offsets, lists.values.field("term")))
 
 
 def _seen(inputs: Inputs) -> pa.Table:
-    """user_id and seen_items of every user, oldest first; the online part is not among them."""
+    """user_id and seen_items of every user, oldest first, without the online part."""
     ids = np.sort(_table(inputs["users"])["user_id"].to_numpy())
     events = read(inputs["recall_samples"].path(ROWS)).with_users(ids)
     starts, ends = histories(events, "online")
@@ -151,7 +151,7 @@ def _seen(inputs: Inputs) -> pa.Table:
 
 
 def _listed(profile: Profile, table: pa.Table) -> pa.Table:
-    """A key and a list of {item_id, score} as `key` and `value`, the entries named as the profile says."""
+    """A key and a list of {item_id, score} as `key` and `value`; the profile gives the names of an entry's fields."""
     lists = table[1].combine_chunks()
     entries = lists.values.flatten()
     named = pa.StructArray.from_arrays(entries, names=list(profile.publishing.entries))

@@ -1,4 +1,4 @@
-"""Which rows of two tables differ: what a store gives back, beside what was written or should have been."""
+"""Count the rows in which two tables differ: what a store gives back, and what was or should have been written."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,9 @@ Bools = npt.NDArray[np.bool_]
 
 
 def differing(expected: pa.Table, found: pa.Table, tolerance: float = 0.0) -> int:
-    """Rows of the expected table that the found one lacks or holds otherwise, and rows that only it has.
+    """The number of rows that are missing, different or unexpected in `found`.
 
-    Floats may differ by `tolerance`; NaN is equal to NaN; all else must be the same, the columns and their types too.
+    Floats may differ by `tolerance`; NaN equals NaN; all else must be the same, the columns and their types too.
     """
     keys, others = (each[KEY].to_pylist() for each in (expected, found))
     if keys != others:
@@ -28,7 +28,7 @@ def differing(expected: pa.Table, found: pa.Table, tolerance: float = 0.0) -> in
 
 
 def _odd(expected: pa.Array, found: pa.Array, tolerance: float) -> Bools:
-    """(N,) which rows of two columns differ; lists by their lengths and what they hold."""
+    """(N,) whether the rows of two columns differ; lists are compared by their lengths and entries."""
     if expected.type != found.type:
         return np.ones(len(expected), bool)
     odd: Bools = pc.is_null(expected).to_numpy(zero_copy_only=False) != pc.is_null(found).to_numpy(zero_copy_only=False)
@@ -49,7 +49,7 @@ def _odd(expected: pa.Array, found: pa.Array, tolerance: float) -> Bools:
 def _odd_lists(expected: pa.Array, found: pa.Array, tolerance: float) -> Bools:
     lengths, others = (pc.fill_null(pc.list_value_length(each), 0).to_numpy() for each in (expected, found))
     odd: Bools = lengths != others
-    if odd.any():  # the entries of the other rows would not lie beside one another
+    if odd.any():  # the flattened entries of the other rows would not be aligned
         kept = pa.array(~odd)
         odd[~odd] |= _odd_lists(expected.filter(kept), found.filter(kept), tolerance)
         return odd

@@ -1,7 +1,7 @@
-"""The same online as offline: what a service reads from a store and computes of it, beside what the lake holds.
+"""Check that online equals offline: compare what a service reads and computes from a store with what the lake holds.
 
 recsys_pipeline compares two made-up rows and prints them. Here real users are drawn, their features and those of all
-items are read back from the store, and the champion's ONNX file scores pairs from them as it does from the artefacts.
+items are read back from the store, and the champion's ONNX file scores the same pairs from them and from the lake.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Pinned:
-    """The collections of a store at the versions of one set: nothing that is published meanwhile is seen."""
+    """The collections of a store at the versions of one set: a set that is published meanwhile is not seen."""
 
     store: Store
     versions: Mapping[str, str]
@@ -38,7 +38,7 @@ def differences(
 ) -> tuple[dict[str, int], dict[str, float]]:
     """Compare a store with the tables that were published.
 
-    Of collections of users the rows of `USERS` of them are compared, of all others every row.
+    In collections of users, the rows of `USERS` users are compared; in all others, every row.
 
     Args:
         pinned: the store.
@@ -71,7 +71,7 @@ def _drawn(keys: pa.ChunkedArray) -> pa.Array:
 def _scored(
     scorer: Scorer, rule: Affinity, offline: tuple[pa.Table, pa.Table], online: tuple[pa.Table, pa.Table]
 ) -> dict[str, float]:
-    """Score the same pairs both ways; infinite where a row is missing, for then nothing can be scored."""
+    """Score the same pairs both ways; the difference is infinite if a row is missing, since nothing can be scored."""
     users, items = offline
     if any(len(each) != len(other) for each, other in zip(offline, online, strict=True)):
         return {"scores": 0.0, "max_score_difference": float("inf")}

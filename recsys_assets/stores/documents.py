@@ -1,9 +1,9 @@
 """Rows of Arrow tables as MongoDB documents, and back with the same types.
 
-A document is the row under its column names, with the key as `_id` too, and the bizdate. Integers are 64-bit; floats
-doubles, which hold a float32 exactly. A list of float32 is a BSON vector (binary subtype 9: the numbers as they lie in
-memory, a third of the size of an array), other lists are arrays, structs sub-documents. Timestamps are UTC dates;
-as those count milliseconds, one that is finer is refused.
+A document holds the row under its column names, the key again as `_id`, and the bizdate. Integers are 64-bit; floats
+are doubles, which hold a float32 exactly. A list of float32 is a BSON vector (binary subtype 9: the numbers as they are
+in memory, a third of the size of an array), other lists are arrays, structs are sub-documents. Timestamps are UTC
+dates, which count milliseconds; a finer timestamp is refused.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from bson.codec_options import CodecOptions
     from bson.raw_bson import RawBSONDocument
 
-ID, BIZDATE = names.ID, names.BIZDATE  # what a document holds beside the columns
-BLOCK = 1000  # documents that are made at once
+ID, BIZDATE = names.ID, names.BIZDATE  # what a document holds in addition to the columns
+BLOCK = 1000  # documents that are encoded at once
 LARGEST = 16 * 1024 * 1024  # bytes of a document
 Fields = Sequence[tuple[str, pa.Array]]
 
 
 def check(collection: str, table: pa.Table) -> None:
-    """Look at the columns' names and types and at the keys, before anything is written.
+    """Check the columns' names and types, and the keys, before anything is written.
 
     Raises:
-        Unrepresentable: no document can hold them.
+        Unrepresentable: documents cannot hold them.
     """
     given = table.column_names
     for name in given:
         if name in (ID, BIZDATE) or given.count(name) > 1:
-            raise Unrepresentable(f"{collection}: a document has one field {name}: rename the column")
+            raise Unrepresentable(f"{collection}: a document has only one field {name}: rename the column")
     for field in table.schema:
         reason = _obstacle(field)
         if reason:
@@ -45,14 +45,14 @@ def check(collection: str, table: pa.Table) -> None:
     counted = pc.value_counts(table[KEY].combine_chunks())
     unfit = counted.filter(pc.or_(pc.greater(counted.field("counts"), 1), pc.is_null(counted.field("values"))))
     if len(unfit):
-        raise Unrepresentable(f"{collection}: column {KEY} must tell rows apart: {unfit[0].as_py()}")
+        raise Unrepresentable(f"{collection}: column {KEY} must be distinct and not null: {unfit[0].as_py()}")
 
 
 def documents(collection: str, bizdate: str, table: pa.Table) -> "Iterator[list[RawBSONDocument]]":
-    """The rows of a table that was checked, encoded, up to `BLOCK` at once.
+    """Encode the rows of a checked table, up to `BLOCK` at once.
 
     Raises:
-        Unrepresentable: a row cannot be a document; names column and key.
+        Unrepresentable: a row cannot be a document; the message names column and key.
     """
     from bson.raw_bson import RawBSONDocument
 
@@ -75,12 +75,12 @@ def documents(collection: str, bizdate: str, table: pa.Table) -> "Iterator[list[
 
 
 def to_table(found: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """(N rows) documents, read with `codec`, with the columns and types of the table that they were made of."""
+    """(N rows) the documents, read with `codec`, as a table with the columns and types that were written."""
     return pa.table([pa.array([each[field.name] for each in found], field.type) for field in schema], schema)
 
 
 def codec() -> "CodecOptions[dict[str, Any]]":
-    """How documents are read: vectors as float32 arrays."""
+    """The options for reading documents: vectors become float32 arrays."""
     from bson.binary import VECTOR_SUBTYPE, Binary
     from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 
@@ -95,7 +95,7 @@ def codec() -> "CodecOptions[dict[str, Any]]":
 
 
 def _unfit(collection: str, fields: Fields, keys: pa.Array) -> Unrepresentable | None:
-    """The error of the first value that has no place in BSON."""
+    """The error for the first value that BSON cannot hold."""
     for name, column in fields:
         for place in range(len(column)):
             try:
@@ -112,7 +112,7 @@ def _obstacle(field: pa.Field) -> str | None:
     """Why a field cannot be held, or None."""
     name, kind = field.name, field.type
     if not name or any(sign in name for sign in "$.\0"):
-        return "a field's name is not empty and has no dollar, dot or NUL"
+        return "a field's name must not be empty or contain a dollar, dot or NUL"
     inner = list(kind) if pa.types.is_struct(kind) else [kind.value_field] if is_list(kind) else []
     if inner:
         return next(filter(None, map(_obstacle, inner)), None)

@@ -1,21 +1,21 @@
-"""A MongoDB server of the project's own, for where `MONGO_URI` names none: SecantusDB, one daemon a folder.
+"""The project's own MongoDB server, used when `MONGO_URI` is not set: SecantusDB, one daemon per folder.
 
 SecantusDB lets one process open a folder, and several write here at once (Dagster's steps), so it runs as a daemon
-that all of them share. Its licence is GPL-2.0-only and it is a beta: nothing that must be installed, and no place for
-data that cannot be made again.
+that all of them share. Its licence is GPL-2.0-only and it is a beta: it must stay optional, and must not hold data that
+cannot be made again.
 
-It listens on 127.0.0.1 only, and lets in who knows the password, which it draws when it starts. The URI with it is in
+It listens on 127.0.0.1 only and asks for a password, which it draws at every start. The URI with the password is in
 the file `address`, in a folder that only this user may enter: whoever can read the data may connect, and nobody else.
-The password is in no argument and no environment, and a new start makes another one. (A socket file would do without;
-SecantusDB 0.7.0b3 has none.)
+The password is in no argument and no environment variable. (A socket file would make it unnecessary; SecantusDB 0.7.0b3
+has none.)
 
-Three locks, which the system lets go of when their process dies, keep it to one daemon:
+Three locks, which the system releases when their process dies, ensure that there is only one daemon:
 
-* `.users`: shared by those who use the server. The daemon ends when it had it for itself at every look in `IDLE`
-  seconds, and then keeps it to its end: who comes meanwhile waits, finds no server, and starts the next one.
-* `.server`: held by the daemon, from before it exists: it inherits the lock as its standard input. An address is
-  only as good as this lock; one that a killed daemon left is never used.
-* `.starting`: held by who looks for the server, or starts it.
+* `.users`: shared by the processes that use the server. The daemon exits after it could take this lock at every poll
+  for `IDLE` seconds. It keeps the lock while it exits, so a new process waits, finds no server, and starts the next.
+* `.server`: held by the daemon from its very start, because it inherits the lock as its standard input. An address is
+  valid only while this lock is held; one that a killed daemon left is never used.
+* `.starting`: held by a process that looks for the server or starts it.
 """
 
 import contextlib
@@ -42,22 +42,23 @@ if TYPE_CHECKING:
 
 IDLE = 10  # seconds without a user after which the server ends
 USER = "recsys"
-STARTING = 60  # seconds that it has to answer; 0.5 is usual, more where it was killed in the middle of much writing
+STARTING = 60  # seconds within which it must answer; 0.5 is usual, more if it was killed in the middle of much writing
 
 
 class NoServer(StoreError):
-    """There is neither a `MONGO_URI` nor SecantusDB."""
+    """`MONGO_URI` is not set and SecantusDB is not installed."""
 
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """The URI of the folder's server, which runs as long as the block, and serves others' blocks too.
+    """Give the URI of the folder's server, which runs at least as long as the block; other processes share it.
 
-    The data stay in the folder. What the server says goes to `server.log`.
+    The data stay in the folder. The server's output goes to `server.log`.
 
     Raises:
         NoServer: SecantusDB is not installed.
-        StoreUnavailable: the server does not start, with the end of its log; or the folder may not be written.
+        StoreUnavailable: the server does not start (the message quotes the end of its log), or the folder cannot be
+            written.
     """
     if importlib.util.find_spec("secantus") is None:
         raise NoServer("no MongoDB: set MONGO_URI to one, or install the extra `mongo-server` to run one here")
@@ -79,13 +80,13 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _address(folder: Path) -> str:
-    """The URI of the server, which is started unless it runs."""
+    """The URI of the server, which is started unless it is running."""
     address, deadline = folder / "address", time.monotonic() + STARTING
     with FileLock(folder / ".starting"):
         starts = int(_start(folder))
         while not address.exists():
             time.sleep(0.05)
-            starts += _start(folder)  # one that ran was about to end: not counted
+            starts += _start(folder)  # a server that ran before, and was about to exit, is not counted
             if starts > 1 or time.monotonic() > deadline:
                 said = (folder / "server.log").read_text(encoding="utf-8", errors="replace").strip()
                 last = said.rpartition("\n")[2]
@@ -94,7 +95,7 @@ def _address(folder: Path) -> str:
 
 
 def _start(folder: Path) -> bool:
-    """Start the server unless it runs; whether it was started."""
+    """Start the server unless it is running; return whether it was started."""
     with _opened(folder / ".server") as lock, _opened(folder / "server.log") as log:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,13 +108,13 @@ def _start(folder: Path) -> bool:
 
 
 def _serve(folder: Path) -> None:
-    """Be the server, until nobody uses it."""
+    """Run the server until nobody uses it."""
     from secantus import SecantusDBServer
 
     keep_private()
     mend()
     address, password = folder / "address", secrets.token_urlsafe(32)
-    # No replica set: its log of changes, which nobody follows here, holds all rows again; past 100,000 of them
+    # No replica set: its change log, which nobody reads here, would hold all rows again; past 100,000 of them
     # writing takes three times as long.
     server = SecantusDBServer(
         storage_path=str(folder / "data"), replica_set_name=None, enable_test_commands=False, require_auth=True
@@ -128,18 +129,18 @@ def _serve(folder: Path) -> None:
 
 
 def _let_in(server: "SecantusDBServer", password: str) -> None:
-    """Give the user this password, before the server listens: there is no moment at which it asks for none."""
+    """Give the user this password before the server listens, so that it asks for one from the first moment."""
     from secantus import commands
 
     server.storage.drop_user("admin", USER)
     context = commands.CommandContext(connection_id=0, storage=server.storage, cursors=server.cursors)
     reply = commands._HANDLERS["createUser"]({"createUser": USER, "pwd": password, "roles": ["root"]}, context)
     if not reply["ok"]:
-        raise StoreError(f"SecantusDB takes no user: {reply['errmsg']}")
+        raise StoreError(f"SecantusDB cannot create its user: {reply['errmsg']}")
 
 
 def mend() -> None:
-    """Make SecantusDB servers of this process move views: 0.7.0b3 says ok to that `collMod`, and does nothing."""
+    """Make `collMod` change views in this process's SecantusDB servers: 0.7.0b3 answers ok and changes nothing."""
     from secantus import commands
 
     unmended = commands._HANDLERS["collMod"]
@@ -155,7 +156,7 @@ def mend() -> None:
 
 
 def _wait_until_unused(users: int) -> None:
-    """Return when nobody held the lock at any look in `IDLE` seconds; then it is this process's."""
+    """Return once nobody held the lock at any poll for `IDLE` seconds; this process then holds it."""
     looks = 0
     while True:
         time.sleep(1)

@@ -18,9 +18,9 @@ def pass_gate(lake: Lake, bizdate: str, sources: Sequence[Manifest]) -> Champion
 
     Args:
         lake: where the partitions are.
-        bizdate: the day whose champion is asked for.
-        sources: the partitions that are to be published, as they were read. What they took over from other days
-            (`Manifest.inputs` says which) is not looked at again.
+        bizdate: the day whose champion is wanted.
+        sources: the partitions that are to be published, as they were read. The partitions of other days that they
+            used (see `Manifest.inputs`) are not checked again.
 
     Returns:
         The bizdate's champion.
@@ -36,7 +36,7 @@ def pass_gate(lake: Lake, bizdate: str, sources: Sequence[Manifest]) -> Champion
     model = _pass_one(lake, f"{champion.asset}/{champion.bizdate}", champion.fingerprint)
     for name, expected in model.inputs.items():
         ranker = _pass_one(lake, name, expected)
-        if champion.bizdate == bizdate:  # what a model of another day was trained on may have changed since
+        if champion.bizdate == bizdate:  # the training data of another day's model may have changed since
             _pass(lake, ranker.inputs, seen)
     return champion
 
@@ -50,7 +50,7 @@ def _pass(lake: Lake, due: Mapping[str, str], seen: set[tuple[str, str]]) -> Non
 
 
 def _pass_one(lake: Lake, name: str, expected: str) -> Manifest:
-    """Check one partition; its manifest."""
+    """Check one partition and return its manifest."""
     made = _manifest(lake, name)
     _refuse_failed(made, "nothing that was made from it is published")
     if made.fingerprint != expected:

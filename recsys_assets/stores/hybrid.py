@@ -1,13 +1,13 @@
-"""The hybrid query of recsys_pipeline on a Lance table: one score of the vector and the terms, without seen items.
+"""The hybrid query of recsys_pipeline on a Lance table: one score from the vector and the terms, without seen items.
 
-There one Elasticsearch request adds 0.9 times a similarity of the vectors, (1 + cosine) / 2, of the 200 nearest items
-and the constant 0.1 of those with any of the user's terms. Here the similarity is the inner product, which the models
-are trained by, and every item has both parts::
+In recsys_pipeline one Elasticsearch request adds 0.9 times a similarity of the vectors, (1 + cosine) / 2, for the 200
+nearest items, and the constant 0.1 for items with any of the user's terms. Here the similarity is the inner product,
+with which the models are trained, and every item gets both parts::
 
-    score = vector_weight * <user's vector, item's vector> + term_weight * (any of the user's terms is the item's)
+    score = vector_weight * <user's vector, item's vector> + term_weight * (the item has any of the user's terms)
 
-An item that is in neither the k nearest nor the k nearest of those with a term cannot be among the k best, so two
-exact searches find them all.
+An item that is neither among the k nearest items nor among the k nearest with a matching term cannot be among the k
+best, so two exact searches find them all.
 """
 
 from collections.abc import Sequence
@@ -39,19 +39,19 @@ def hybrid(
 
     Args:
         table: with the columns `queryid`, `vector` and `terms`.
-        vector: (D,) the user's.
-        terms: the user's.
+        vector: (D,) the user's vector.
+        terms: the user's terms.
         seen: keys of the items that are left out.
         k: how many items.
         weights: of the inner product, above 0, and of a match, not below 0.
 
     Raises:
-        ValueError: a weight is below that.
+        ValueError: a weight is outside these bounds.
     """
     of_vector, of_term = weights
     if of_vector <= 0 or of_term < 0:
         raise ValueError(
-            f"weights {weights}: the first must be above 0 and the second not below, or the best are not near"
+            f"weights {weights}: the first must be above 0 and the second at least 0, or the best are not near"
         )
     unseen = f"{KEY} NOT IN ({sql_texts(seen)})" if seen else "true"
     fitting = f"array_has_any({TERMS}, [{sql_texts(terms)}])" if terms else "false"
@@ -59,15 +59,15 @@ def hybrid(
     both = pa.concat_tables([matching, _nearest(table, vector, k, unseen)])
     keys, places = np.unique(both[KEY].to_numpy(), return_index=True)
     vectors = pc.list_flatten(both[VECTOR]).to_numpy().reshape(-1, len(vector))[places]
-    products = (vectors * vector.astype(np.float64)).sum(axis=1)  # alike for like rows, which BLAS does not promise
+    products = (vectors * vector.astype(np.float64)).sum(axis=1)  # equal for equal rows, which BLAS does not promise
     scores = of_vector * products + of_term * (places < len(matching))
     best = np.argsort(-scores, kind="stable")[:k]
     return pa.table({KEY: pa.array(keys[best], pa.string()), "score": scores[best]})
 
 
 def _nearest(table: "Table", vector: Vectors, k: int, where: str) -> pa.Table:
-    """Keys and vectors of the k fitting rows with the highest inner product, and of all that tie with the last."""
-    search: Any = table.search(vector, VECTOR)  # LanceDB's types do not say that it is one for vectors
+    """Keys and vectors of the k rows that fit `where` with the highest inner product, and of all ties with the last."""
+    search: Any = table.search(vector, VECTOR)  # LanceDB's type hints do not say that this is a vector search
     search = search.distance_type("dot").where(where, prefilter=True).select([KEY, VECTOR, "_distance"])
     limit = k + 1
     while True:
@@ -79,5 +79,5 @@ def _nearest(table: "Table", vector: Vectors, k: int, where: str) -> pa.Table:
 
 
 def sql_texts(values: Sequence[str]) -> str:
-    """Texts as SQL writes them, for a list."""
+    """Texts as a list of SQL literals, separated by commas."""
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)

@@ -1,15 +1,15 @@
-"""LanceDB: a table a version, in a folder or an object store, and one table that says which are whole and which live.
+"""LanceDB: one table per version, in a folder or object store, and a table that says which are whole and which live.
 
-Under the URI, in a folder of the prefix, lie
+Under the URI, the folder of the prefix holds
 
 * `<collection>.<version>`, the rows, written in one commit, with the vectors as Arrow's lists of a fixed size;
 * `owner`, whose only row says which data set all this belongs to;
-* `versions`, a row for each version that is wholly written: collection, version, live. A single commit switches
+* `versions`, one row for each version that is wholly written: collection, version, live. A single commit switches
   one collection, or several together, so that a reader in any language finds one live set in it at any time. Its
-  history is kept: 3 small files a change, and 1,500 changes do not slow its readers.
+  history is kept: 3 small files per change, and 1,500 changes do not slow its readers.
 
-It takes the place of recsys_pipeline's Elasticsearch index: see `hybrid.py`. A search looks at all rows, which is exact
-and needs no index: of 64 numbers a vector, 13 ms for 3,883 items and 38 ms for 100,000, on two cores of a busy machine.
+It replaces recsys_pipeline's Elasticsearch index: see `hybrid.py`. A search compares all rows, which is exact and needs
+no index: with 64 numbers per vector, 13 ms for 3,883 items and 38 ms for 100,000, on two cores of a busy machine.
 """
 
 import base64
@@ -40,7 +40,7 @@ class LanceStore:
     """Collections in a LanceDB; see `Store` for its methods.
 
     Args:
-        uri: a folder, or what LanceDB takes for an object store, whose credentials it finds in the environment.
+        uri: a folder, or an object store's URI as LanceDB takes it; it reads the credentials from the environment.
         prefix: the folder in it.
     """
 
@@ -58,11 +58,11 @@ class LanceStore:
         return f"{type(self).__name__}({shown(self._uri)})"
 
     def close(self) -> None:
-        """Let go of the folder's files."""
+        """Release the folder's files."""
         self._connection = None
 
     def write(self, collection: str, version: str, table: pa.Table) -> None:
-        """See `Store.write`: what an interrupted one left is removed first."""
+        """See `Store.write`: what an interrupted call left is removed first."""
         if version in self.versions(collection):
             return
         schema = {_SCHEMA: base64.b64encode(table.schema.serialize())}
@@ -143,7 +143,7 @@ class LanceStore:
             lance.create_table(_OWNER, pa.table({"mark": [owner]}), mode="overwrite")
 
     def drop(self, collection: str, version: str) -> None:
-        """See `Store.drop`: first the entry, so that nobody takes what is left for the whole."""
+        """See `Store.drop`: the entry goes first, so that nobody takes remaining rows for a whole version."""
         name = f"{collection}.{version}"
         with self._lance() as lance:
             if version in self.versions(collection):
@@ -160,7 +160,7 @@ class LanceStore:
         return found.take(places).cast(schema)
 
     def _registry(self, collection: str | None = None) -> pa.Table:
-        """Collection, version and live of all that is wholly written, or of a collection."""
+        """Collection, version and live of every wholly written version, or of those of one collection."""
         with self._lance() as lance:
             if _REGISTRY not in _names(lance):
                 return _ENTRIES.empty_table()
@@ -173,7 +173,7 @@ class LanceStore:
         try:
             with self._lance() as lance:
                 yield lance.open_table(f"{collection}.{version}")
-        except (StoreUnavailable, ValueError):  # LanceDB's error of a table that is not there is a plain ValueError
+        except (StoreUnavailable, ValueError):  # LanceDB raises a plain ValueError for a missing table
             if version in self.versions(collection):
                 raise
             raise missing(self, collection, version) from None
@@ -186,7 +186,7 @@ class LanceStore:
 
     @contextmanager
     def _lance(self) -> "Iterator[DBConnection]":
-        """The connection, made when it is first needed; what goes wrong goes by the names of `store.py`."""
+        """The connection, opened when it is first needed; its errors become those of `store.py`."""
         try:
             self._connection = self._connection or self._connect()
             yield self._connection
@@ -198,7 +198,7 @@ class LanceStore:
                 raise StoreFull(f"{self} has no room: drop versions (keep fewer), or make room: {said}") from None
             if "Unsupported data type" in said:
                 raise Unrepresentable(f"{self}: a column is of a type that Lance does not hold: {said}") from None
-            raise StoreUnavailable(f"{self}: {said}: is the folder there, and may it be read and written?") from None
+            raise StoreUnavailable(f"{self}: {said}: does the folder exist, and may it be read and written?") from None
 
 
 def _names(lance: "DBConnection") -> list[str]:

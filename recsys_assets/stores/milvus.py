@@ -1,14 +1,14 @@
-"""Milvus: a collection a version, searched by inner product, and an alias for the live one.
+"""Milvus: one Milvus collection per version, searched by inner product, and an alias for the live one.
 
-Of the prefix `movielens-1m`, the collection `widedeep_item` and the version `2003-02-28.0c1f0ab1ce5b` there are
+For the prefix `movielens-1m`, the collection `widedeep_item` and the version `2003-02-28.0c1f0ab1ce5b` there are
 
 * `widedeep_item__movielens_1m__2003_02_28_0c1f0ab1ce5b`: Milvus takes letters, digits and underscores only;
 * the same with `__unfinished` at its end while it is being written: one renaming makes it whole;
 * `owner__movielens_1m`, without rows, whose property `owner` says which data set all this belongs to;
-* the alias `widedeep_item__movielens_1m`, by which services search; it is switched in one step, the
+* the alias `widedeep_item__movielens_1m`, by which services search; one alias is switched in one step, the
   aliases of several collections one after another in the order of their names.
 
-The column `vector` is a FLOAT_VECTOR with a FLAT index, which is exact, and the metric IP, as the models are trained;
+The column `vector` is a FLOAT_VECTOR with a FLAT index, which is exact, and the metric IP, as in training;
 `queryid` is the primary key, the other columns are scalars and arrays. The Arrow schema is the collection's property
 `arrow_schema`.
 """
@@ -38,8 +38,8 @@ class Nearest:
     """The rows with the highest inner product with each of N vectors, best first, equal ones in the order of keys.
 
     Attributes:
-        keys: of each, K or fewer.
-        scores: of each, their inner products.
+        keys: for each vector, the keys of K or fewer rows.
+        scores: for each vector, the inner products of these rows.
     """
 
     keys: list[list[str]]
@@ -53,7 +53,7 @@ class MilvusStore:
         uri: `http[s]://[USER:PASSWORD@]HOST[:19530][/DATABASE]`; or a path that ends in `.db`, the folder of a Milvus
             Lite, which one process at a time can open, from its first call to `close` (`milvus-lite server` serves one
             to several). Nothing connects yet.
-        prefix: tells its collections from others; `-` and `_` in it are the same.
+        prefix: distinguishes its collections from others; `-` and `_` in it count as the same.
     """
 
     def __init__(self, uri: str, prefix: str) -> None:
@@ -69,11 +69,11 @@ class MilvusStore:
         return f"{type(self).__name__}({self._milvus}, {self._prefix})"
 
     def close(self) -> None:
-        """Disconnect, and let go of the folder of a Milvus Lite."""
+        """Disconnect, and release the folder of a Milvus Lite."""
         self._milvus.close()
 
     def write(self, collection: str, version: str, table: pa.Table) -> None:
-        """See `Store.write`: what an interrupted one left is removed first."""
+        """See `Store.write`: what an interrupted call left is removed first."""
         if version in self.versions(collection):
             return
         fixed, name = with_fixed_vectors(table), self._physical(collection, version)
@@ -81,14 +81,12 @@ class MilvusStore:
         fields = collection_schema(fixed)
         self._milvus.ask("drop_collection", unfinished)
         schema = {_SCHEMA: base64.b64encode(table.schema.serialize()).decode()}
-        options = {"consistency_level": "Strong", "properties": schema}  # what was written is read and counted at once
+        options = {"consistency_level": "Strong", "properties": schema}  # reads and counts see every write at once
         self._milvus.ask("create_collection", unfinished, schema=fields, **options)
         for batch in fixed.to_batches(max_chunksize=_BATCH):
             self._milvus.ask("insert", unfinished, batch.to_pylist())
         self._milvus.ask("flush", unfinished)
-        self._milvus.ask(
-            "create_index", unfinished, flat_index(), sync=False
-        )  # there is nothing to wait for in a flat one
+        self._milvus.ask("create_index", unfinished, flat_index(), sync=False)  # a flat index needs no waiting
         self._milvus.ask("rename_collection", unfinished, name)
 
     def read(self, collection: str, keys: Sequence[str], version: str | None = None) -> pa.Table:
@@ -96,7 +94,7 @@ class MilvusStore:
         return self._find(collection, version, lambda name: self._rows(name, keys))
 
     def search(self, collection: str, vectors: Vectors, k: int, version: str | None = None) -> Nearest:
-        """The k nearest rows of each of the vectors (N, D), of a version or the live one.
+        """The k nearest rows to each of the vectors (N, D), in a version or the live one.
 
         Raises:
             VersionMissing: there is no such version.
@@ -162,7 +160,7 @@ class MilvusStore:
             self._milvus.ask("drop_collection", each)
 
     def _rows(self, name: str, keys: Sequence[str]) -> pa.Table:
-        """The rows of the keys, of Milvus' collection."""
+        """The rows of the keys in the Milvus collection `name`."""
         properties = self._milvus.ask("describe_collection", name)["properties"]
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(properties[_SCHEMA])))
         found: dict[str, dict[str, Any]] = {}
@@ -183,7 +181,7 @@ class MilvusStore:
         return int(row["count(*)"])
 
     def _find(self, collection: str, version: str | None, find: Callable[[str], T]) -> T:
-        """What `find` makes of the loaded collection of a version, or of the live one."""
+        """The result of `find` for the loaded Milvus collection of a version, or of the live one."""
 
         def find_version(wanted: str) -> T:
             name = self._physical(collection, wanted)
@@ -205,10 +203,10 @@ class MilvusStore:
         return f"{self._alias(collection)}__{re.sub('[-.]', '_', version)}"
 
     def _parsed(self, name: str) -> tuple[str, str] | None:
-        """Collection and version of a name that `_physical` made; None of any other."""
+        """Collection and version of a name that `_physical` made; None for any other name."""
         parts = re.fullmatch(rf"(\w+)__{self._prefix}__(\d{{4}})_(\d\d)_(\d\d)_([0-9a-z]+)", name)
         return (parts[1], f"{parts[2]}-{parts[3]}-{parts[4]}.{parts[5]}") if parts else None
 
     def _whole(self) -> list[tuple[str, str]]:
-        """Collection and version of all that is wholly written."""
+        """Collection and version of every wholly written version."""
         return [found for name in self._milvus.ask("list_collections") if (found := self._parsed(name))]

@@ -1,4 +1,4 @@
-"""The connection to a Milvus server, or to the folder of a Milvus Lite, and the names of what goes wrong with it."""
+"""The connection to a Milvus server, or to the folder of a Milvus Lite; its errors become those of `store.py`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from recsys_assets.uris import shown, told
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-_PATIENCE = 60  # seconds; without, pymilvus tries 75 times
+_PATIENCE = 60  # seconds; without a limit pymilvus tries 75 times
 _FULL = (3, 7, 9)  # Milvus' codes: no memory, no disk, a quota used up
 _LITE = ".db"
 
@@ -51,7 +51,7 @@ class Milvus:
             raise StoreUnavailable(f"{self}: {method}: {told(error, self._uri)}") from None
 
     def close(self) -> None:
-        """Disconnect, and let go of the folder of a Milvus Lite."""
+        """Disconnect, and release the folder of a Milvus Lite."""
         if self._client:
             self._client.close()
             self._client = None
@@ -79,7 +79,7 @@ class Milvus:
                 self._turn.release()
             raise StoreUnavailable(
                 f"{self} cannot be opened, {said}: is it up, and is the URI right (http://USER:PASSWORD@HOST:19530)? "
-                "A Milvus Lite is a path that ends in .db, in a folder that is there"
+                "A Milvus Lite is a path that ends in .db, in a folder that exists"
             )
         return self._client
 

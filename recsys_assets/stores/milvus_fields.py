@@ -28,10 +28,10 @@ _TYPES = {
 
 
 def collection_schema(table: pa.Table) -> "CollectionSchema":
-    """The fields of a table whose column `vector` is of a fixed size, `KEY` the primary one.
+    """The fields of a table whose column `vector` is of a fixed size, with `KEY` as the primary key.
 
     Raises:
-        Unrepresentable: a column is of a type that Milvus does not hold, or a row exceeds its bounds.
+        Unrepresentable: Milvus cannot hold a column's type, or a row exceeds its bounds.
     """
     from pymilvus import CollectionSchema, FieldSchema
 
@@ -40,7 +40,7 @@ def collection_schema(table: pa.Table) -> "CollectionSchema":
 
 
 def flat_index() -> "IndexParams":
-    """An index that compares with all vectors, by inner product."""
+    """An index that compares a query with all vectors, by inner product."""
     from pymilvus.milvus_client import IndexParams
 
     index = IndexParams()
@@ -49,7 +49,7 @@ def flat_index() -> "IndexParams":
 
 
 def _field(column: pa.Field, table: pa.Table) -> dict[str, Any]:
-    """What Milvus is told of a column."""
+    """Milvus' options for a column."""
     from pymilvus import DataType
 
     kind, rows = column.type, table[column.name]
@@ -74,7 +74,7 @@ def _name(column: str, kind: pa.DataType) -> str:
 
 
 def _bytes(column: str, keys: pa.ChunkedArray, values: pa.ChunkedArray) -> dict[str, int]:
-    """The bound of texts, when the values are; `keys` are those of their rows."""
+    """The bound on the length of texts, if the values are texts; `keys` are the keys of their rows."""
     if _TYPES[values.type] != "VARCHAR":
         return {}
     _refuse_longer(column, keys, pc.binary_length(values), _BYTES, "bytes")

@@ -1,6 +1,6 @@
 """MongoDB: a version is a collection of its own, written once; the live versions of all collections are one document.
 
-In the database lie
+The database holds
 
 * `<collection>.<version>`, the rows, with an index on `queryid`;
 * `_versions`, a document for each version that is wholly written: its schema, rows and collection;
@@ -8,11 +8,11 @@ In the database lie
 * `_owner`, whose only document says which data set all this belongs to;
 * `<collection>`, a view of the live version, for services that look rows up under the plain name.
 
-What is atomic: the update of `current`, and the change of one view. So a reader that takes versions from `current`
+The update of `current` is atomic, and so is the change of one view. A reader that takes versions from `current`
 (`read`) sees one set, and never an earlier one again; a reader of one view sees the old version or the new one, whole.
-The views follow `current` one after another, in the order of their names, within a moment. Who reads several of them in
-that moment can find two releases: the field `bizdate` of every row tells the days apart. A process that is killed
-in that moment leaves the later names behind; `shown` tells, and the next `switch`, `follow` or `drop` completes it.
+The views follow `current` one after another, in the order of their names, within a moment. A reader of several views in
+that moment can find two releases; the field `bizdate` of every row says which day it is of. A process that is killed in
+that moment leaves the later views stale; `shown` reports them, and the next `switch`, `follow` or `drop` updates them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ from recsys_assets.stores.mongo_views import refuse_collections, show_only, show
 from recsys_assets.stores.pinned import find_in, missing
 from recsys_assets.stores.store import bizdate_of
 
-WHOLE = {"dropped": {"$exists": False}}  # of an entry in `_versions`: nobody has begun to drop the version
+WHOLE = {"dropped": {"$exists": False}}  # filters `_versions`: nobody has begun to drop the version
 
 
 class MongoStore:
@@ -47,8 +47,8 @@ class MongoStore:
     `mongo_client.TIMEOUTS`, which the URI may set.
 
     Args:
-        uri: as pymongo takes it, with user, password and TLS where they are needed; shown nowhere.
-        database: its name.
+        uri: as pymongo takes it, with user, password and TLS if they are needed; it is never shown.
+        database: the database's name.
 
     Raises:
         StoreError: the URI cannot be used.
@@ -75,7 +75,7 @@ class MongoStore:
         self._client.close()
 
     def write(self, collection: str, version: str, table: pa.Table) -> None:
-        """See `Store.write`. Rows that an interrupted call left are kept, and only the missing ones written."""
+        """See `Store.write`. Rows that an interrupted call left are kept, and only missing ones are written."""
         check(collection, table)
         physical, bizdate = f"{collection}.{version}", bizdate_of(version)
         with named(self._place):
@@ -91,7 +91,7 @@ class MongoStore:
         return find_in(self, collection, version, lambda each: self._rows(collection, each, keys))
 
     def count(self, collection: str, version: str) -> int:
-        """See `Store.count`. MongoDB's own counter, which a crash of the server can leave wrong, or else a scan."""
+        """See `Store.count`. MongoDB's own counter; a crash can leave it wrong, so a scan counts if they disagree."""
         with named(self._place):
             entry = self._entry(collection, version)
             rows = self._database[entry["physical"]]
@@ -123,13 +123,13 @@ class MongoStore:
         self.switch({collection: version})
 
     def switch(self, versions: Mapping[str, str]) -> None:
-        """See `Store.switch`, and above what is atomic: a release is made of the current one with these versions.
+        """See `Store.switch`, and above for what is atomic: the new release is the current one with these versions.
 
-        Where a release of just these versions was recorded its champion is taken too.
+        If a release of exactly these versions was recorded, its champion is taken too.
 
         Raises:
             VersionMissing: there is no such version.
-            StoreError: a collection's plain name is taken by something else than a view.
+            StoreError: something other than a view has a collection's plain name.
         """
         while True:
             current = self.release()
@@ -167,17 +167,17 @@ class MongoStore:
                 self._versions.delete_one(each | ours)
 
     def add_release(self, content: Mapping[str, Any]) -> int:
-        """Write a release record that is not to be the current one; its number."""
+        """Write a release record without making it the current one; return its number."""
         with named(self._place):
             return add_release(self._releases, content)
 
     def put_release(self, content: Mapping[str, Any], before: Mapping[str, Any] | None) -> int | None:
-        """Make a release the current one and show its versions; its number.
+        """Make a release the current one and show its versions; return its number.
 
         Args:
             content: from `release_of`.
-            before: the current release that the decision was made on. None is returned, and nothing is changed, where
-                another one has taken its place meanwhile.
+            before: the current release that the decision was based on. If another process has replaced it meanwhile,
+                nothing is changed and None is returned.
 
         Raises:
             VersionMissing, StoreError: see `switch`.
@@ -193,7 +193,7 @@ class MongoStore:
         return number
 
     def follow(self) -> None:
-        """Make the plain names show what the current release names, where an interrupted switch left them behind."""
+        """Make the plain names show the current release's versions, if an interrupted switch left them stale."""
         with named(self._place):
             while True:
                 current = release(self._releases)
@@ -202,17 +202,17 @@ class MongoStore:
                     return
 
     def release(self, number: int | None = None) -> dict[str, Any] | None:
-        """A release record by its number, or the current one; None where there is none."""
+        """A release record by its number, or the current one; None if there is none."""
         with named(self._place):
             return release(self._releases, number)
 
     def releases(self) -> list[dict[str, Any]]:
-        """Every release record, newest first, also those that were never the current one."""
+        """Every release record, newest first, including those that were never the current one."""
         with named(self._place):
             return all_releases(self._releases)
 
     def _rows(self, collection: str, version: str, keys: Sequence[str]) -> pa.Table:
-        """The rows; where some are missing the version may have been dropped meanwhile, and that is asked again."""
+        """The rows; if some are missing, the version may have been dropped meanwhile, so its entry is read again."""
         with named(self._place):
             entry = self._entry(collection, version)
             found = find(self._database[entry["physical"]], keys)
@@ -222,7 +222,7 @@ class MongoStore:
         return to_table([found[key] for key in keys if key in found], schema)
 
     def _entry(self, collection: str, version: str) -> dict[str, Any]:
-        """What `_versions` says of a version."""
+        """The entry of a version in `_versions`."""
         entry = self._versions.find_one({"_id": f"{collection}.{version}", **WHOLE})
         if entry is None:
             raise missing(self, collection, version)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TIMEOUTS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 60_000}
 _MAY_NOT = 13  # Unauthorized
-_NOT_LET_IN = "AuthenticationFailed"  # stands in the text, of the first answer and when trying again took too long
+_NOT_LET_IN = "AuthenticationFailed"  # in the error's text, of the first answer and after retries timed out
 _NO_SPACE = "No space left on device"  # strerror(ENOSPC), which WiredTiger passes on
 _OUT_OF_SPACE = 14031  # OutOfDiskSpace
 # InternalError (SecantusDB says no more on a full disk), and: stopping, timed out, not primary.
@@ -37,10 +37,10 @@ class Place:
 def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], Place]":
     """A client, which connects when it is first asked, and its place for messages.
 
-    Waits are those of `TIMEOUTS` where the URI does not set them.
+    The timeouts are those of `TIMEOUTS` unless the URI sets them.
 
     Raises:
-        StoreError: the URI cannot be used. The message tells the kind of error only: pymongo's own quotes the URI.
+        StoreError: the URI cannot be used. The message names only the kind of error: pymongo's own quotes the URI.
     """
     from pymongo import MongoClient
     from pymongo.uri_parser import parse_uri
@@ -55,7 +55,7 @@ def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], Plac
     else:
         hosts = ",".join(f"{host}:{port}" for host, port in parsed["nodelist"])
         return client, Place(f"{shown(uri) if told(hosts, uri) != hosts else hosts}/{database}", uri)
-    # Raised out here, so that pymongo's error does not hang on to this one.
+    # Raised outside the `except` block, so that pymongo's error is not attached to this one.
     raise StoreError(
         f"the MongoDB URI or the database's name cannot be used ({kind}): a URI is "
         "mongodb://[user:password@]host[:port][/?options], with %-escapes in user and password"
@@ -63,10 +63,10 @@ def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], Plac
 
 
 def journaled(database: "Database[dict[str, Any]]", name: str) -> "Collection[dict[str, Any]]":
-    """A collection whose writes are answered when they, and all before them, are in the server's log on disk.
+    """A collection whose writes are answered when they, and all earlier ones, are in the server's log on disk.
 
-    So a crash takes nothing back that was said to be whole, or live. Where all writes wait SecantusDB takes a tenth
-    longer.
+    A crash therefore undoes nothing that was reported as whole or live. If all writes waited, SecantusDB would take a
+    tenth longer.
     """
     from pymongo import WriteConcern
 
@@ -97,14 +97,12 @@ def _named(place: Place, error: Exception) -> StoreError:
     if _NOT_LET_IN in str(error):
         return StoreUnavailable(f"MongoDB at {place} refused the user or the password: correct MONGO_URI")
     if code == _MAY_NOT:
-        return StoreUnavailable(f"MongoDB at {place}: the user, or who gives none, may not do this: correct MONGO_URI")
+        return StoreUnavailable(f"MongoDB at {place}: not authorized: check the user in MONGO_URI")
     if not isinstance(error, OperationFailure):
-        said = told(
-            re.split(r" \(configured|, Timeout:", str(error))[0], place.uri
-        )  # what follows is pages of topology
+        said = told(re.split(r" \(configured|, Timeout:", str(error))[0], place.uri)  # pages of topology follow
         return StoreUnavailable(
             f"MongoDB at {place} does not answer ({type(error).__name__}: {said}): "
-            "see that it runs and that MONGO_URI is right"
+            "check that it is running and that MONGO_URI is right"
         )
     if code == _OUT_OF_SPACE or _NO_SPACE in said:
         return StoreFull(f"MongoDB at {place} has no room on its disk: make room, then publish again")

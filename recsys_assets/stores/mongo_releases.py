@@ -1,8 +1,8 @@
 """Release records: which version of every collection belongs together, so that a reader can pin one consistent set.
 
 A release is a document under its number that never changes. The document `current` is a copy of the one that services
-see. It is replaced in one update, and only if it still is what the writer had looked at: so a reader that reads it
-once, and then only the versions that it names, sees one release, and of two writers one decides after the other.
+see. It is replaced in one update, and only if it is still the one that the writer read. A reader that reads it once,
+and then only the versions that it names, therefore sees one release, and two writers decide one after the other.
 Numbers only grow; a process that is killed between the two documents leaves a number that was never current.
 """
 
@@ -19,7 +19,7 @@ Release = dict[str, Any]
 
 
 def release_of(collections: Mapping[str, Mapping[str, Any]], champion: Mapping[str, Any] | None) -> Release:
-    """What a release of these versions says: its bizdate is the newest of theirs, and a mixture names all of them.
+    """The content of a release of these versions: its bizdate is their newest one, and a mixture lists all of them.
 
     Args:
         collections: version and rows of each collection, by name.
@@ -41,7 +41,7 @@ def versions_of(release: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def add_release(releases: "Collection[Release]", content: Mapping[str, Any]) -> int:
-    """Write a release under the next free number, without making it the current one; its number."""
+    """Write a release under the next free number, without making it the current one; return its number."""
     from pymongo.errors import DuplicateKeyError
 
     while True:
@@ -57,7 +57,7 @@ def add_release(releases: "Collection[Release]", content: Mapping[str, Any]) -> 
 def put_release(
     releases: "Collection[Release]", content: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> int | None:
-    """Write a release and make it the current one in place of `before`; its number, or None if another one is."""
+    """Write a release, current in place of `before`; return its number, or None if `before` is no longer current."""
     number = add_release(releases, content)
     if _replace(releases, {**content, "_id": CURRENT, "number": number}, before):
         return number
@@ -66,12 +66,12 @@ def put_release(
 
 
 def release(releases: "Collection[Release]", number: int | None = None) -> Release | None:
-    """A release, with its `number`: by that, or the current one."""
+    """The release of this number, by default the current one; its number is in it as `number`."""
     return releases.find_one({"_id": CURRENT if number is None else number}, {"_id": 0})
 
 
 def all_releases(releases: "Collection[Release]") -> list[Release]:
-    """Every release that was written, newest first, also those that were never current."""
+    """Every release that was written, newest first, including those that were never current."""
     return list(releases.find({"_id": {"$ne": CURRENT}}, {"_id": 0}, sort=[("_id", -1)]))
 
 

@@ -19,7 +19,7 @@ def shown(database: "Database[dict[str, Any]]") -> dict[str, str]:
 
 
 def show_only(database: "Database[dict[str, Any]]", versions: Mapping[str, str]) -> None:
-    """Make the plain names show these versions, one after another in their order, and take away all others."""
+    """Make the plain names show these versions, one after another in their order, and drop all others."""
     before = shown(database)
     for name, version in sorted(versions.items()):
         if before.get(name) != version:
@@ -39,10 +39,10 @@ def refuse_collections(database: "Database[dict[str, Any]]", names: Mapping[str,
 
 
 def _show(database: "Database[dict[str, Any]]", name: str, physical: str) -> None:
-    """Make `name` a view of the collection `physical`; one that there is changes in one step.
+    """Make `name` a view of the collection `physical`; an existing view changes in one step.
 
-    SecantusDB 0.7.0b3 cannot change a view: where it was not mended by `embedded.mend` the view is made again, and
-    its readers find nothing for a moment.
+    SecantusDB 0.7.0b3 cannot change a view unless `embedded.mend` has fixed that: the view is then dropped and made
+    again, and its readers find nothing for a moment.
     """
     from pymongo.errors import OperationFailure
 

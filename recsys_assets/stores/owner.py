@@ -1,4 +1,4 @@
-"""Which data set a store's collections belong to: another one of the same name is refused, never mixed in."""
+"""The owner of a store's collections: a different data set of the same name is refused, never mixed in."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ def opened_by(name: str, profile: str, owner: str, place: Settings | None = None
     """A store of this installation whose collections belong to a data set, or to none yet.
 
     Args:
-        name: the store's, in the registry.
+        name: the store's name in the registry.
         profile: the name of the data set's profile.
         owner: the data set's mark, from `identity.mark`.
         place: the settings, by default those of the environment.

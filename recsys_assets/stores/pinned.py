@@ -1,4 +1,4 @@
-"""Reading a version that may be dropped meanwhile, and saying that one is not there: the same for several stores."""
+"""Shared by the stores: reading a version that may be dropped meanwhile, and the error for a missing version."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 def find_in(store: Store, collection: str, version: str | None, find: Callable[[str], T]) -> T:
-    """What `find(version)` finds; of the live version, the one that is live when it has been found.
+    """The result of `find(version)`, by default for the live version.
 
     `find` raises `VersionMissing` when the version is not there, or is dropped before all of it is found. A reader of
-    the live version then starts anew with the one that took its place.
+    the live version then starts again with the version that replaced it.
 
     Raises:
         VersionMissing: the version is not there, or none is live.
@@ -29,6 +29,6 @@ def find_in(store: Store, collection: str, version: str | None, find: Callable[[
 
 
 def missing(store: Store, collection: str, version: str) -> VersionMissing:
-    """The error that says which versions there are instead."""
+    """The error for a missing version; it lists the versions that are kept."""
     kept = ", ".join(store.versions(collection)) or "none"
     return VersionMissing(f"{collection} has no version {version} in {store}: it has {kept}")

@@ -1,7 +1,7 @@
-"""Publishing: versions are written beside the live ones and looked at; a whole set of them is then shown to readers.
+"""Publishing: versions are written next to the live ones and verified; a whole set of them is then shown to readers.
 
-One way for all stores. The gate is asked before anything is written, and once more before a set is shown: it may have
-closed meanwhile. Nothing here deletes what a reader may still have pinned but the versions that are no longer kept.
+All stores publish in this way. The gate is checked before anything is written, and once more before a set is shown: it
+may have closed meanwhile. A reader's pinned version is deleted only when it is no longer among those that are kept.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ SAMPLE = 100  # rows that are read back and compared
 
 
 class VerificationFailed(StoreError):
-    """What the store holds is not what was written; the version was removed."""
+    """The store does not hold what was written; the version was removed unless it is live."""
 
 
 class NothingToRollBackTo(StoreError):
@@ -28,12 +28,12 @@ class NothingToRollBackTo(StoreError):
 
 @dataclass(frozen=True)
 class Publication:
-    """What came of publishing a version.
+    """The result of publishing a version.
 
     Attributes:
         collection, version: what was published.
-        rows: of the version.
-        live: the version that readers see now; None where they see none.
+        rows: the number of rows of the version.
+        live: the version that readers see now; None if they see none.
         dropped: versions that are no longer kept.
     """
 
@@ -45,28 +45,28 @@ class Publication:
 
 
 def version_name(bizdate: str, *parts: str) -> str:
-    """The name of the version that is made of these parts (fingerprints): the same parts give the same name."""
+    """The name of the version that is built from these parts (fingerprints): the same parts give the same name."""
     return f"{bizdate}.{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:12]}"
 
 
 def stage(
     store: Store, collection: str, version: str, table: pa.Table, gate: Callable[[], None], keep: int
 ) -> Publication:
-    """Write a table as a version of a collection and compare it; readers see what they saw before.
+    """Write a table as a version of a collection and verify it; readers see what they saw before.
 
-    Doing so again changes nothing.
+    A second call changes nothing.
 
     Args:
-        store: where to.
+        store: the store to write to.
         collection: its name.
         version: from `version_name`.
         table: (N rows) with the column `KEY` first.
         gate: raises when the version must not be written.
-        keep: how many versions stay, the newest ones; so do the live one and this one.
+        keep: how many of the newest versions stay; the live one and this one always stay.
 
     Raises:
         VerificationFailed: the store does not give back what was written.
-        StoreError: see `Store.write`. And whatever the gate raises.
+        StoreError: see `Store.write`. Errors that the gate raises pass through.
     """
     gate()
     store.write(collection, version, table)
@@ -92,7 +92,7 @@ def show_set(store: Store, versions: Mapping[str, str]) -> str:
     """Show readers a set of versions, unless the live version of one of its collections is of a later bizdate.
 
     Args:
-        store: where.
+        store: the store.
         versions: of one bizdate, by collection.
 
     Returns:
@@ -117,7 +117,7 @@ def verify(store: Store, collection: str, version: str, table: pa.Table) -> None
     if counted != len(table):
         found = f"holds {counted} rows of {len(table)}"
     elif differing(sample, store.read(collection, sample[KEY].to_pylist(), version)):
-        found = f"holds other rows than the {len(sample)} that were compared"
+        found = f"differs in the {len(sample)} rows that were compared"
     else:
         return
     if store.live(collection) == version:
@@ -129,12 +129,12 @@ def verify(store: Store, collection: str, version: str, table: pa.Table) -> None
 
 
 def roll_back(store: Store, collection: str, to: str | None = None) -> str:
-    """Show readers the version before the live one, or the newest one of the bizdate `to`; its name.
+    """Show readers the version before the live one, or the newest one of the bizdate `to`; return its name.
 
-    The other collections stay as they are: where they are of another bizdate the live set is a mixture.
+    The other collections stay as they are: if they are of a different bizdate, the live set is then a mixture.
 
     Raises:
-        NothingToRollBackTo: it is not among those that are kept.
+        NothingToRollBackTo: there is no such version among those that are kept.
     """
     live, kept = store.live(collection), store.versions(collection)
     if live is None:
@@ -147,14 +147,14 @@ def roll_back(store: Store, collection: str, to: str | None = None) -> str:
 
 
 def roll_back_all(stores: Sequence[Store], to: str | None = None) -> list[dict[str, str]]:
-    """Show readers of all stores the set of one bizdate; the versions' names, store by store.
+    """Show readers of all stores the set of one bizdate; return the versions' names, store by store.
 
     Args:
-        stores: those that are used; one in which nothing is live is left alone.
-        to: the bizdate; by default the newest before the live ones of which every store has a set.
+        stores: the stores in use; one in which nothing is live is left alone.
+        to: the bizdate; by default the newest one, earlier than all live ones, for which every store has a set.
 
     Raises:
-        NothingToRollBackTo: a store has no set of it. Then nothing was changed.
+        NothingToRollBackTo: a store has no set of it. Then nothing is changed.
     """
     used = [store for store in stores if live_set(store)]
     if to is None:
@@ -162,7 +162,7 @@ def roll_back_all(stores: Sequence[Store], to: str | None = None) -> list[dict[s
         days = set.intersection(*(set(sets(store)) for store in used)) if used else set()
         to = max((day for day in days if day < before), default=None)
         if to is None:
-            raise NothingToRollBackTo("no earlier bizdate is kept of every collection: name one with --to")
+            raise NothingToRollBackTo("no earlier bizdate is kept for every collection: name one with --to")
     wanted = [_set_of(store, to) for store in used]
     for store, versions in zip(used, wanted, strict=True):
         store.switch(versions)
@@ -171,7 +171,7 @@ def roll_back_all(stores: Sequence[Store], to: str | None = None) -> list[dict[s
 
 
 def _set_of(store: Store, bizdate: str) -> dict[str, str]:
-    """The set of a bizdate, or an error that says what it lacks."""
+    """The set of a bizdate; the error, if there is none, says what is missing."""
     found = sets(store)
     if bizdate in found:
         return found[bizdate]
@@ -180,7 +180,7 @@ def _set_of(store: Store, bizdate: str) -> dict[str, str]:
         if bizdate not in map(bizdate_of, kept):
             raise _nothing(name, kept, f"of {bizdate}")
     raise NothingToRollBackTo(
-        f"no set of {bizdate} was released: there are those of {', '.join(found) or 'no bizdate'}"
+        f"no set of {bizdate} was released: released sets are of {', '.join(found) or 'no bizdate'}"
     )
 
 
@@ -189,7 +189,7 @@ def _nothing(collection: str, kept: Sequence[str], wanted: str) -> NothingToRoll
 
 
 def _prune(store: Store, collection: str, needed: set[str | None], keep: int) -> list[str]:
-    """Drop all versions but the newest `keep` and those that are needed; their names."""
+    """Drop all versions but the newest `keep` and those that are needed; return the dropped ones' names."""
     kept: Sequence[str] = store.versions(collection)
     dropped = [each for each in kept[: max(len(kept) - keep, 0)] if each not in needed]
     for version in dropped:

@@ -1,4 +1,4 @@
-"""Redis: a hash a row, as recsys_pipeline keeps its users, and a pointer to the live version.
+"""Redis: one hash per row, as recsys_pipeline keeps its users, and a pointer to the live version.
 
 With the prefix `recsys`, the collection `redis_user` and the version V there are the keys
 
@@ -7,14 +7,14 @@ With the prefix `recsys`, the collection `redis_user` and the version V there ar
 * `recsys:owner`: which data set all this belongs to;
 * `recsys:versions`: a hash with the Arrow schema of each whole version, its field `redis_user/V`.
 
-A service in any language reads a user's terms, vector and seen items in two steps, and once again from the start
-should the version have been dropped between them (the second answer is then null throughout)::
+A service in any language reads a user's terms, vector and seen items in two steps, and starts again if the version was
+dropped between them (every value of the second answer is then null)::
 
     GET   recsys:redis_user:live                                  -> "2026-01-06.0c1f0ab1ce5b"
     HMGET recsys:redis_user:2026-01-06.0c1f0ab1ce5b:1234 term vector filter -> "16,10", "0.25,-1.5", "2333,17"
 
-One server, or one with replicas, is meant: versions are counted and dropped by SCAN, which sees one node of a cluster.
-Its `maxmemory-policy` must be `noeviction`, the default: any other takes rows away that services need.
+The store needs a single server, with or without replicas: versions are counted and dropped by SCAN, which sees one node
+of a cluster. Its `maxmemory-policy` must be `noeviction`, the default: any other policy evicts rows that services need.
 """
 
 import base64
@@ -48,7 +48,7 @@ class RedisStore:
 
     Raises:
         ExtraMissing: redis-py is not installed.
-        StoreError: the URI is none of Redis.
+        StoreError: the URI is not a Redis URI.
     """
 
     def __init__(self, uri: str, prefix: str) -> None:
@@ -56,10 +56,10 @@ class RedisStore:
         with extra("redis"):
             import redis
         connection: redis.Redis | None = None
-        with suppress(ValueError):  # what it says may hold a piece of the password
+        with suppress(ValueError):  # its message may contain a piece of the password
             connection = redis.Redis.from_url(uri, decode_responses=True)
         if connection is None:
-            raise StoreError(f"{self._name} is no URI of Redis: write redis://HOST:PORT/DB, rediss://… or unix://PATH")
+            raise StoreError(f"{self._name} is not a Redis URI: write redis://HOST:PORT/DB, rediss://… or unix://PATH")
         self._connection = connection
 
     def __enter__(self) -> Self:
@@ -72,11 +72,11 @@ class RedisStore:
         return f"{type(self).__name__}({self._name}, {self._prefix})"
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._connection.close()
 
     def write(self, collection: str, version: str, table: pa.Table) -> None:
-        """See `Store.write`: an interrupted one is written over."""
+        """See `Store.write`: what an interrupted call left is overwritten."""
         with self._redis() as server:
             if server.hexists(self._registry, f"{collection}/{version}"):
                 return
@@ -97,7 +97,7 @@ class RedisStore:
         return find_in(self, collection, version, lambda each: self._rows(collection, each, keys))
 
     def count(self, collection: str, version: str) -> int:
-        """See `Store.count`: a walk over all keys of the database."""
+        """See `Store.count`: it scans all keys of the database."""
         return len({key for keys in self._scan(collection, version) for key in keys})
 
     def collections(self) -> list[str]:
@@ -138,9 +138,9 @@ class RedisStore:
             server.set(self._key("owner"), owner)
 
     def drop(self, collection: str, version: str) -> None:
-        """See `Store.drop`: first the entry, so that nobody takes what is left for the whole.
+        """See `Store.drop`: the entry goes first, so that nobody takes remaining rows for a whole version.
 
-        Nothing here needs memory, so that a full Redis does it too. What a killed call leaves goes with the next one.
+        Nothing here needs memory, so it works in a full Redis too. The next call removes what a killed call left.
         """
         live = self.live(collection)
         with self._redis() as server:
@@ -151,7 +151,7 @@ class RedisStore:
                 server.unlink(*keys)
 
     def _rows(self, collection: str, version: str, keys: Sequence[str]) -> pa.Table:
-        """The rows; that the version is whole is looked at after the last one, for `drop` says so before the first."""
+        """The rows; the version's entry is read after the last row, because `drop` deletes it before the first row."""
         start = self._key(collection, version, "")
         with self._redis() as server, server.pipeline(transaction=False) as pipeline:
             for key in keys:
@@ -173,13 +173,13 @@ class RedisStore:
         return ":".join([self._prefix, *parts])
 
     def _whole(self) -> list[tuple[str, str]]:
-        """Collection and version of all that is wholly written."""
+        """Collection and version of every wholly written version."""
         with self._redis() as server:
             names = [str(name).partition("/") for name in server.hkeys(self._registry)]
         return [(collection, version) for collection, _, version in names]
 
     def _scan(self, collection: str, version: str) -> Iterator[list[str]]:
-        """Keys of a version's rows, in parts that are not empty; Redis may name one twice."""
+        """Keys of a version's rows, in batches that are not empty; Redis may return a key twice."""
         pattern = _SPECIAL.sub(r"\\\1", self._key(collection, version, "")) + "*"
         cursor = -1
         while cursor:
@@ -190,7 +190,7 @@ class RedisStore:
 
     @contextmanager
     def _redis(self) -> "Iterator[redis.Redis]":
-        """The connection; what goes wrong with it goes by the names of `store.py`."""
+        """The connection; its errors become those of `store.py`."""
         import redis
 
         try:

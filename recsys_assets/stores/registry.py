@@ -1,6 +1,6 @@
 """The stores by name: where each is found, how it is opened, and which collections it holds.
 
-A new store is a file with a class that keeps the promises of `store.py`, and its line in `STORES`. Its assets,
+A new store is a module with a class that implements the protocol of `store.py`, and a line in `STORES`. Its assets,
 `<store>_<collection>`, follow from that.
 """
 
@@ -31,9 +31,9 @@ class Destination(NamedTuple):
 
     Attributes:
         variable: the environment variable of its URI.
-        open: opens it, by (URI, profile's name).
-        collections: by name, of (the two-tower models, the one of them whose vectors go with terms).
-        kind: as Dagster's UI knows it.
+        open: opens it, given (URI, profile's name).
+        collections: its collections by name, given (the two-tower models, the one whose vectors go with terms).
+        kind: its name in Dagster's UI.
     """
 
     variable: str
@@ -53,24 +53,24 @@ def _mongo(models: Sequence[str], _: str) -> Collections:
     }
     return {
         "user": Collection(
-            "Of each user the profile, the features that rankers read, liked terms, and the items seen, oldest first.",
+            "For each user, the profile, the features that rankers read, liked terms, and items seen, oldest first.",
             ("users", "user_features", "recall_term", "recall_samples"),
             collections.users,
         ),
-        "item": Collection("Of each item what people are shown: title, genres, links.", ("items",), collections.items),
+        "item": Collection("What people are shown of each item: title, genres, links.", ("items",), collections.items),
         "item_feature": Collection(
-            "Of each item the features that rankers read.", ("item_features",), collections.item_features
+            "The features of each item that rankers read.", ("item_features",), collections.item_features
         ),
-        "itemcf": Collection("Of each item its ItemCF neighbours.", ("i2i_itemcf",), collections.neighbours),
-        "swing": Collection("Of each item its Swing neighbours.", ("i2i_swing",), collections.neighbours),
-        "term": Collection("Of each term its best items.", ("recall_term",), collections.terms),
+        "itemcf": Collection("The ItemCF neighbours of each item.", ("i2i_itemcf",), collections.neighbours),
+        "swing": Collection("The Swing neighbours of each item.", ("i2i_swing",), collections.neighbours),
+        "term": Collection("The best items of each term.", ("recall_term",), collections.terms),
         **vectors,
     }
 
 
 def _redis(_: Sequence[str], vectors: str) -> Collections:
     reads = (f"emb_{vectors}_user", "users", "recall_term", "recall_samples")
-    what = "Of each user what recall starts from: liked terms, the vector, and the items seen (recsys_pipeline's keys)."
+    what = "What recall needs for each user: liked terms, the vector, and the items seen (recsys_pipeline's keys)."
     return {"user": Collection(what, reads, collections.recall_state)}
 
 
@@ -84,7 +84,7 @@ def _milvus(models: Sequence[str], _: str) -> Collections:
 
 
 def _lance(_: Sequence[str], vectors: str) -> Collections:
-    what = "Of each item its terms and its vector: one hybrid query takes both (recsys_pipeline's item index)."
+    what = "The terms and the vector of each item: one hybrid query uses both (recsys_pipeline's item index)."
     return {"item": Collection(what, (f"emb_{vectors}_item", "items"), collections.term_vectors)}
 
 
@@ -97,7 +97,7 @@ STORES = {
 
 
 def configured(place: Settings | None = None) -> list[str]:
-    """The stores that are used here: those whose URI is set, and MongoDB, which the project serves itself without."""
+    """The stores in use: those whose URI is set, and MongoDB, which the project serves itself if no URI is set."""
     given = (place or settings()).stores
     return [name for name, store in STORES.items() if name == "mongo" or store.variable in given]
 

@@ -1,8 +1,8 @@
 """Sets of versions: what is live now, and MongoDB's releases.
 
-A set holds a version of every collection of one bizdate. It goes live whole, and never by itself in place of one of a
-later bizdate. A mixture of bizdates is live only where somebody has taken a single collection back, or for as long
-as a switch lasts or was interrupted: `remarks.py` names it.
+A set holds a version of every collection, all of one bizdate. It goes live as a whole, and replaces a set of a later
+bizdate only when somebody rolls back. A mixture of bizdates is live only after somebody has rolled back a single
+collection, or while a switch is under way or interrupted: `remarks.py` reports it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from recsys_assets.stores.store import Store, bizdate_of
 
 
 def current_release(store: Store) -> dict[str, Any] | None:
-    """The release that services keep to; None where there is none, and in a store without releases."""
+    """The release that services follow; None if there is none, and for a store without releases."""
     return store.release() if isinstance(store, MongoStore) else None
 
 
@@ -26,9 +26,9 @@ def live_set(store: Store) -> dict[str, str]:
 
 
 def release_set(store: MongoStore, content: Mapping[str, Any]) -> tuple[int, bool]:
-    """Record a set of versions, once, and show it; its number, and whether it is the one that services see.
+    """Record a set of versions, once, and show it; return its number, and whether services see it.
 
-    It is, unless a version of a later bizdate is live: then it is kept, to be gone back to.
+    They see it unless a version of a later bizdate is live: the set is then only kept, for a rollback.
 
     Args:
         store: the store.
@@ -48,9 +48,9 @@ def release_set(store: MongoStore, content: Mapping[str, Any]) -> tuple[int, boo
 
 
 def sets(store: Store) -> dict[str, dict[str, str]]:
-    """By bizdate the newest set that is wholly kept, with a version of every live collection.
+    """The newest set of each bizdate that is wholly kept and has a version of every live collection, by bizdate.
 
-    In MongoDB those that were released; in a store without releases the last version of each collection.
+    In MongoDB these are released sets; in a store without releases, the last versions of the collections.
     """
     live, kept = live_set(store), {name: store.versions(name) for name in store.collections()}
     if isinstance(store, MongoStore):

@@ -1,4 +1,4 @@
-"""What people should know of the live set of a store: that it is a mixture of bizdates, or that a later set waits."""
+"""Remarks on the live set of a store: that it is a mixture of bizdates, or that a later set is waiting."""
 
 from collections.abc import Iterator
 
@@ -8,10 +8,10 @@ from recsys_assets.stores.store import Store, bizdate_of
 
 
 def remarks(name: str, store: Store) -> Iterator[str]:
-    """Sentences on what services see in a store, where that is not one set of one bizdate, or a later one waits.
+    """Sentences on what services see in a store, if it is not one set of one bizdate, or a later set is waiting.
 
     Args:
-        name: of the store, as its assets' names begin.
+        name: the store's name, with which its assets' names begin.
         store: the store.
     """
     live = live_set(store)
@@ -19,7 +19,7 @@ def remarks(name: str, store: Store) -> Iterator[str]:
     if len(days) > 1:
         odd = [f"{each} of {bizdate_of(version)}" for each, version in sorted(live.items()) if days[-1] not in version]
         yield (
-            f"{name}: what is live is a mixture of bizdates, {', '.join(odd)} and the rest of {days[-1]}: "
+            f"{name}: the live set is a mixture of bizdates, {', '.join(odd)} and the rest of {days[-1]}: "
             f"`recsys rollback --all --to {days[0]}` makes it one"
         )
     shown = store.shown() if isinstance(store, MongoStore) else live
@@ -31,7 +31,7 @@ def remarks(name: str, store: Store) -> Iterator[str]:
 
 
 def _waiting(name: str, store: Store, newest: str) -> Iterator[str]:
-    """Bizdates after the newest live one of which something is written."""
+    """Remarks on the bizdates after the newest live one for which something is written."""
     days: dict[str, set[str]] = {}
     collections = store.collections()
     for collection in collections:

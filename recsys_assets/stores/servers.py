@@ -1,4 +1,4 @@
-"""What the files of the stores share: an extra that is not installed."""
+"""Shared by the stores: the error for an extra that is not installed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

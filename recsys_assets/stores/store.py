@@ -1,8 +1,8 @@
-"""What every store can do: hold versions of collections beside each other, and say which of them is live.
+"""The protocol of every store: it holds several versions of each collection, and says which of them is live.
 
-A collection is a table whose first column, `KEY`, is text and tells its rows apart. A version is a whole collection
-of one bizdate; readers see the live one, or pin any that is still kept. Which versions go live, and what must hold
-before they do, is said once for all stores in `publish.py` and `release.py`.
+A collection is a table whose first column, `KEY`, is text and identifies a row. A version is a whole collection of one
+bizdate; readers see the live one, or pin any that is still kept. `publish.py` and `release.py` decide, for all stores
+alike, which versions go live, and what must hold before they do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,11 +28,11 @@ class StoreFull(StoreError):
 
 
 class Unrepresentable(StoreError):
-    """A row that the store cannot hold: too large, or of a type or value it does not know. Names column and key."""
+    """The store cannot hold a row: too large, or an unknown type or value. The message names the column and the key."""
 
 
 class VersionMissing(StoreError):
-    """A version, or the live one, that is not there."""
+    """The version is not there, or none is live."""
 
 
 def bizdate_of(version: str) -> str:
@@ -49,7 +49,7 @@ class Store(Protocol):
     def write(self, collection: str, version: str, table: pa.Table) -> None:
         """Write a version, which nobody reads yet.
 
-        Where it is there already nothing happens; what an interrupted call left is completed, or written anew.
+        If it is there already, nothing happens; what an interrupted call left is completed, or written again.
 
         Args:
             collection: its name, of letters, digits and underscores.
@@ -57,7 +57,7 @@ class Store(Protocol):
             table: (N rows) with the column `KEY` first, distinct.
 
         Raises:
-            Unrepresentable: a row cannot be held; nothing that can be read is left.
+            Unrepresentable: the store cannot hold a row; nothing that can be read is left.
             StoreFull: there is no room.
         """
 
@@ -80,13 +80,13 @@ class Store(Protocol):
         """Names of the collections that have a version, in order."""
 
     def versions(self, collection: str) -> list[str]:
-        """Names of the versions that are wholly written, in order; of an unknown collection none."""
+        """Names of the versions that are wholly written, in order; none for an unknown collection."""
 
     def live(self, collection: str) -> str | None:
-        """The version that readers see; None where none was ever live."""
+        """The version that readers see; None if none is live."""
 
     def go_live(self, collection: str, version: str) -> None:
-        """Show readers this version from now on, in one step: no reader sees none, or parts of two.
+        """Show readers this version from now on, in one step: no reader finds no version, or parts of two.
 
         Raises:
             VersionMissing: there is no such version.
@@ -95,11 +95,11 @@ class Store(Protocol):
     def switch(self, versions: Mapping[str, str]) -> None:
         """Show readers these versions of several collections from now on; the other collections stay as they are.
 
-        All together where the store has one step for it, else one collection after another in the order of names:
-        its file says which. Doing so again completes what an interrupted call left.
+        All switch together if the store has one step for it, otherwise one after another in the order of names: the
+        store's module says which. A second call completes what an interrupted one left.
 
         Raises:
-            VersionMissing: one is not there. Then nothing has changed.
+            VersionMissing: one is not there. Then nothing is changed.
         """
 
     def owner(self) -> str | None:
@@ -109,4 +109,4 @@ class Store(Protocol):
         """Write down which data set the collections belong to."""
 
     def drop(self, collection: str, version: str) -> None:
-        """Remove a version, or what an interrupted write left of one; nothing happens where there is none."""
+        """Remove a version, or what an interrupted write left of one; nothing happens if there is none."""

@@ -1,4 +1,4 @@
-"""The column `vector` of a table, as stores that search by vector want it: of one width, without holes."""
+"""The column `vector` of a table, as stores that search by vector need it: of one width, without missing values."""
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,11 @@ def with_fixed_vectors(table: pa.Table) -> pa.Table:
     """The table with its vectors as Arrow's lists of a fixed size, of float32.
 
     Raises:
-        Unrepresentable: there is no such column, no row, or a vector that is missing, of another width than the first,
-            or holds what is no finite number.
+        Unrepresentable: there is no such column, or no row; or a vector is missing, differs in width from the first, or
+            holds a number that is not finite.
     """
     if VECTOR not in table.column_names or not len(table):
-        raise Unrepresentable(f"a store of vectors holds no table without a column `{VECTOR}`, and none without rows")
+        raise Unrepresentable(f"a store of vectors needs a table with a column `{VECTOR}` and at least one row")
     column = table[VECTOR].combine_chunks()
     widths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
     if wrong := np.flatnonzero((widths != widths[0]) | (widths == 0)).tolist():
