@@ -1,6 +1,6 @@
-"""Dagster: the asset definitions, one module a group.
+"""Dagster: the asset definitions, one module per group.
 
-Put a new asset into the module of its stage; put its method into a floor below. `GROUPS` is the registry:
+Put a new asset into the module of its stage, and its method into a package on a lower layer. `GROUPS` is the registry:
 the group's name in the UI, and the modules that define its assets. `assets_of` says which of them a profile has.
 """
 
@@ -50,9 +50,9 @@ GROUPS: dict[str, tuple[ModuleType, ...]] = {
 def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     """The assets of the profile's graph.
 
-    A dataset of labelled rows has no `users` and `items`, and samples of its own (`rows.py`): what reads an asset
-    that is not there, directly or by way of others, is left out. So are stores that are not used here, and the
-    funnel where no rows are kept for its evaluation.
+    A dataset of labelled rows has no `users` and `items`, and its own samples (`rows.py`): assets that depend on a
+    missing one, directly or through others, are left out. Stores that are not configured are left out too, and the
+    funnel if no rows are kept for its evaluation.
     """
     groups = GROUPS if profile.has_entities else {**GROUPS, "samples": (rows,)}
     loaded = [dg.load_assets_from_modules(modules, group_name=group) for group, modules in groups.items()]

@@ -18,10 +18,10 @@ from recsys_assets.tracking import Tracking
 
 
 class ChampionConfig(dg.Config):
-    """How the champion is chosen; both hold for the run that they are given to."""
+    """How the champion is chosen; both settings hold only for the run that they are given to."""
 
     pin: str | None = Field(
-        default=None, description="serve this: a model of the bizdate (widedeep), or of another (widedeep/2026-01-05)"
+        default=None, description="serve this model: of the bizdate (widedeep), or of another one (widedeep/2026-01-05)"
     )
     margin: float = Field(
         default=0.005, ge=0, description="by how much the validation AUC may fall from one champion to the next"
@@ -29,7 +29,7 @@ class ChampionConfig(dg.Config):
 
 
 @lake_asset(
-    # Read by their manifests: as inputs, one model that failed its checks would stop the choice among the others.
+    # Only their manifests are read: if they were inputs, one model that failed its checks would stop the choice.
     deps=[SAMPLES, *(f"{stage}_{model}" for model in RANKERS for stage in ("rank", "onnx"))],
     kinds={"json", "mlflow"},
     checks=[Check("champion_is_sound", "the ONNX file that it points at is there and has the recorded hash")],
@@ -39,10 +39,10 @@ def rank_champion(
 ) -> dg.MaterializeResult:
     """The ranking model to serve: `champion.json` points at its ONNX file and says why it was chosen.
 
-    The highest validation AUC of the models that pass every gate; the champion before stays if that is below its own
-    by more than `margin`, or if no model passes. A model that failed is a reason in the table and stops nothing:
-    Dagster skips this asset in the very run in which one failed, and `champion_sensor` then starts it anew. The newest
-    bizdate's champion is the alias `champion` of the registered model `<profile>-rank` in MLflow.
+    It has the highest validation AUC of the models that pass every gate. The previous champion stays if the best new
+    model is worse by more than `margin`, or if no model passes. A model that failed is listed with the reason and does
+    not stop the choice: Dagster skips this asset in the run in which a model failed, and `champion_sensor` then runs it
+    again. The newest bizdate's champion has the alias `champion` of the registered model `<profile>-rank` in MLflow.
     """
     day = context.partition_key
     candidates = [candidate(lake.lake, model, day, MODEL, day) for model in RANKERS]
@@ -65,7 +65,7 @@ def rank_champion(
 
 
 def _pinned(lake: Lake, pin: str | None, day: str) -> Candidate | None:
-    """The pinned model, of the day unless the pin says otherwise."""
+    """The pinned model, of the day unless the pin names another."""
     if pin is None:
         return None
     model, _, bizdate = pin.partition("/")
@@ -73,7 +73,7 @@ def _pinned(lake: Lake, pin: str | None, day: str) -> Candidate | None:
 
 
 def _check(output: Output, lake: Lake, champion: Champion) -> None:
-    """Look at the file itself, whichever day it is of."""
+    """Check the file itself, whatever day it is of."""
     try:
         found = file_hash(lake.read(champion.asset, champion.bizdate).path(MODEL))
     except (PartitionMissing, PartitionDamaged) as error:
@@ -95,7 +95,7 @@ def _show(output: Output, champion: Champion) -> None:
 
 
 def _promoted(output: Output, lake: Lake, tracking: Tracking, champion: Champion) -> dg.MetadataValue:
-    """Name the champion in MLflow's registry, unless it is unsound or a later bizdate has one; where to see it."""
+    """Name the champion in MLflow's registry, unless it is unsound or a later bizdate has one; return a link to it."""
     day = output.manifest.bizdate
     if output.manifest.failed_checks:
         return dg.MetadataValue.text("not named in MLflow: the champion is not sound")

@@ -1,4 +1,4 @@
-"""What reports share: the figures of the day before, beside those of the day."""
+"""Shared by the reports: the figures of the day before, for comparison with the day's own."""
 
 import contextlib
 import datetime as dt
@@ -11,10 +11,10 @@ Figures = dict[str, dict[str, float]]  # by method or model, then metric
 
 
 def day_before(lake: Lake, assets: Sequence[str], day: str) -> dict[str, Manifest]:
-    """Of the assets' partitions of the day before what they say of themselves, where they are there and sound.
+    """The manifests of those of the assets' partitions of the day before that exist and passed their checks.
 
-    They are upstream of the report too; Dagster does not know of it, for a mapping that said so would make a backfill
-    of one day run all later days.
+    They are upstream of the report too, but Dagster does not know: with a partition mapping for it, a backfill of one
+    day would run all later days.
     """
     yesterday = (dt.date.fromisoformat(day) - dt.timedelta(days=1)).isoformat()
     found = {}

@@ -1,4 +1,4 @@
-"""Embeddings: the vectors that each two-tower model gives users and items."""
+"""Embeddings: the vectors that each two-tower model gives to users and items."""
 
 import dagster as dg
 import numpy as np
@@ -85,7 +85,7 @@ def of_items(model: str) -> dg.AssetsDefinition:
 
 
 def _describe(output: Output, vectors: Vectors, *more: Vectors) -> None:
-    """Rows, width and lengths of the vectors, and the check that they and all others are numbers."""
+    """Record rows, width and lengths of the vectors; check that all vectors, `more` included, are finite."""
     lengths = np.linalg.norm(vectors, axis=1)
     output.manifest.rows = len(vectors)
     output.manifest.metrics = {

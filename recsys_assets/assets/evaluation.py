@@ -1,4 +1,4 @@
-"""Evaluation: the ranking models of a bizdate side by side, and beside what needs no model."""
+"""Evaluation: the ranking models of a bizdate, compared with each other and with baselines that need no model."""
 
 from collections.abc import Mapping
 
@@ -35,13 +35,13 @@ def rank_report(
     rank_samples: Partition,
     **rankers: Partition,
 ) -> dg.MaterializeResult:
-    """Every ranking model on the test rows, beside the base rate, popularity and the best AUC there can be.
+    """Every ranking model on the test rows, compared with the base rate, popularity and the best AUC there can be.
 
-    Popularity scores an item by its number of earlier events, where there are items; the base rate gives every
-    row the rate of train. Where the data is generated, its true probabilities show what no model can exceed.
+    Popularity scores an item by its number of earlier events, if there are items; the base rate gives every row the
+    rate of train. If the data is generated, its true probabilities show what no model can exceed.
 
-    The 95 % intervals are of 200 draws of users (of rows, where they have no user); differences are to the model with
-    the highest validation AUC, on the same draws. In brackets stands a figure of the day before.
+    The 95 % intervals come from 200 draws of users (of rows, if they have no user); differences are to the model with
+    the highest validation AUC, on the same draws. Figures in brackets are of the day before.
     """
     profile = dataset.load()
     with writing(context, lake, [rank_samples, *rankers.values()], seed=SEED) as output:
@@ -83,7 +83,7 @@ def _check(output: Output, models: Figures, baselines: Figures) -> None:
 
 
 def _sliced(output: Output, profile: Profile, test: pa.Table, scores: Mapping[str, Floats]) -> Sections:
-    """The table of slices, and its plot as metadata; nothing where there are none."""
+    """The table of slices, and its plot as metadata; empty if there are no slices."""
     term = profile.features.terms
     chosen = slices(test, term.column if term else None)
     if not chosen:
@@ -94,7 +94,7 @@ def _sliced(output: Output, profile: Profile, test: pa.Table, scores: Mapping[st
 
 
 def _important(output: Output, rankers: Mapping[str, Partition]) -> Sections:
-    """The table of each model that knows what its columns gave, and its plot as metadata."""
+    """The importance table of each model that has one, and its plot as metadata."""
     tables = {}
     for name, partition in rankers.items():
         if IMPORTANCE in partition.manifest.files:

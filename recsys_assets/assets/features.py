@@ -60,10 +60,10 @@ def factors(
     users: Partition,
     items: Partition,
 ) -> dg.MaterializeResult:
-    """What is known of a user and an item together: of each event as it was before it, and for serving of any pair.
+    """User-item features: of each event, as they were before it, and of any pair, for serving.
 
-    How much the user is expected to like the item, by a factor model whose items are fitted on other users' train rows
-    (`user_factors` times `item_factors`); what they thought of the nearest items; the items they liked, and did not.
+    They are the preference that a factor model predicts, with items fitted on other users' train rows (`user_factors`
+    times `item_factors`); the user's opinion of the nearest items; and the items that the user liked and did not like.
     """
     profile, upstream = dataset.load(), [splits, users, items]
     config = {"affinity": profile.features.affinity.model_dump()}
@@ -85,7 +85,7 @@ def factors(
     kinds={"duckdb", "parquet"},
     checks=[
         Check("no_nulls", "no key is null"),
-        Check("unique_keys", "one row a user"),
+        Check("unique_keys", "one row per user"),
     ],
 )
 def user_features(
@@ -97,7 +97,7 @@ def user_features(
     items: Partition,
     factors: Partition,
 ) -> dg.MaterializeResult:
-    """Of each user the features that a row after their last offline event would have: what serving reads."""
+    """The features of each user for serving: those that a row after their last offline event would have."""
     return _snapshot(context, lake, dataset.load(), [splits, users, items, factors], "user_id", user_query)
 
 
@@ -105,7 +105,7 @@ def user_features(
     kinds={"duckdb", "parquet"},
     checks=[
         Check("no_nulls", "no key is null"),
-        Check("unique_keys", "one row an item"),
+        Check("unique_keys", "one row per item"),
     ],
 )
 def item_features(
@@ -117,7 +117,7 @@ def item_features(
     items: Partition,
     factors: Partition,
 ) -> dg.MaterializeResult:
-    """Of each item the features that a row after its last offline event would have: what serving reads."""
+    """The features of each item for serving: those that a row after its last offline event would have."""
     return _snapshot(context, lake, dataset.load(), [splits, users, items, factors], "item_id", item_query)
 
 

@@ -1,4 +1,4 @@
-"""The whole way to a user's list, judged by the interactions that nothing has learned from or was chosen by."""
+"""End-to-end evaluation of the recommendation funnel on the online rows, which nothing was trained or chosen on."""
 
 from collections.abc import Mapping
 
@@ -24,9 +24,11 @@ from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, of
 
 SEED = 1
 RECOMMENDATIONS = "recommendations.parquet"
-SOUND = Check("lists_are_sound", "no final list holds an item twice, or a seen one where these are left out")
-ONE_EACH = Check("unique_keys", "one row a user")
-BEST = Check("final_beats_all", "the final list's NDCG@50 is above each channel's, whole interval", blocking=False)
+SOUND = Check("lists_are_sound", "no final list holds an item twice, or a seen one if the profile filters them out")
+ONE_EACH = Check("unique_keys", "one row per user")
+BEST = Check(
+    "final_beats_all", "the final list's NDCG@50 is above each channel's by its whole interval", blocking=False
+)
 
 
 class FunnelConfig(merge.Funnel, dg.Config):
@@ -47,11 +49,11 @@ def funnel_report(
 ) -> dg.MaterializeResult:
     """Every user's list as a service would make it: channels, merge, features, the champion's ONNX file, the best 50.
 
-    Each step is judged by the online rows, which nothing else looks at: what a user touched next, liked or not. The
-    recall methods and the ranker have learned from rows before the test rows; what they know of users and items is as
-    of the last offline row. Beside the final list stand the merged candidates and each channel alone.
+    Each step is judged by the online rows, which nothing else uses: what a user touched next, liked or not. The recall
+    methods and the ranker were trained on rows before the test rows; features of users and items are as of the last
+    offline row. The final list is compared with the merged candidates and with each channel alone.
 
-    The 95 % intervals are of 200 draws of users; differences are on the same draws.
+    The 95 % intervals come from 200 draws of users; differences are on the same draws.
     """
     profile = dataset.load()
     config, best = tuned(context, lake, profile, "funnel", config)
@@ -75,7 +77,7 @@ def funnel_report(
 
 
 def _report(output: Output, events: Interactions, found: FunnelLists, filter_seen: bool) -> None:
-    """Figures, intervals, losses and slices: as metrics, as tables of a file and of the metadata, as plots."""
+    """Report figures, intervals, losses and slices as metrics, as tables in a file and the metadata, and as plots."""
     items = {"final": found.final.lists.items, "candidates": found.candidates.items}
     items |= {name: listed.items for name, listed in found.channels.items()}
     right = queries(events, "online", filter_seen, liked=False)
@@ -110,7 +112,7 @@ def _ndcg(items: Mapping[str, Ints], asked: Queries) -> dict[str, float]:
 def _measure(
     output: Output, compared: evaluation.Compared, lost: Mapping[str, int], sliced: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """Metrics by list as `<list>.<metric>`; of NDCG@50 also intervals and what was liked; right answers by step."""
+    """Metrics as `<list>.<metric>`; for NDCG@50 also intervals and liked items only; right answers lost by step."""
     named, main = output.manifest.metrics, evaluation.MAIN
     for name, figures in compared.figures.items():
         named |= {f"{name}.{metric}": value for metric, value in figures.items()}
@@ -126,7 +128,7 @@ def _measure(
 
 
 def _check(output: Output, events: Interactions, asked: Queries, found: FunnelLists, filter_seen: bool) -> None:
-    """What the final lists must be."""
+    """Check the final lists."""
     wrong = faults(events, asked, found.final.lists, filter_seen)
     output.check(SOUND.name, not any(wrong.values()), **wrong)
     with connect() as connection:

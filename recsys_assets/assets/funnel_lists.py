@@ -23,7 +23,7 @@ READS = (*RECALL_READS, "user_features", "item_features", "rank_champion")
 
 @dataclass(frozen=True)
 class FunnelLists:
-    """The lists of N queries at each step: of the channels, merged, ranked."""
+    """The lists of N queries at each step: per channel, merged, and ranked."""
 
     channels: dict[str, Lists]
     candidates: Lists
@@ -75,11 +75,11 @@ def _probabilities(
     asked: Queries,
     candidates: Lists,
 ) -> Scores:
-    """(N, C) what the ranker says of each candidate, by the snapshots; 0 where a list is shorter."""
+    """(N, C) the ranker's probability for each candidate, from the feature snapshots; 0 where a list is shorter."""
     users, items = (pq.read_table(inputs[f"{side}_features"].path(ROWS)) for side in ("user", "item"))
     row, place = np.nonzero(candidates.items >= 0)
-    user = find(users["user_id"].to_numpy(), events.user_ids[asked.users])
-    item = find(items["item_id"].to_numpy(), events.item_ids)
+    user = find(users["user_id"].to_numpy(), events.user_ids[asked.users])  # (N,)
+    item = find(items["item_id"].to_numpy(), events.item_ids)  # (items,)
     probabilities = np.zeros(candidates.items.shape, np.float32)
     rule = profile.features.affinity
     probabilities[row, place] = scorer.pairs(users, items, user[row], item[candidates.items[row, place]], rule)

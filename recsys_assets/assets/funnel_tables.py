@@ -17,7 +17,7 @@ Tables = dict[str, dg.MarkdownMetadataValue]
 
 
 def compared(found: Compared) -> Tables:
-    """The lists' figures with their intervals, and how far the final list is above each, a star where that is sure."""
+    """The figures with intervals, and the final list's lead over each other list, with a star if it excludes 0."""
     figures = [
         (name, *(f"{found.figures[name][each]:.4f} ({_range(found.intervals[name][each], '')})" for each in NAMES))
         for name in found.figures
@@ -33,14 +33,14 @@ def compared(found: Compared) -> Tables:
 
 
 def losses(lost: Mapping[str, int]) -> dg.MarkdownMetadataValue:
-    """How many right answers end at each step."""
+    """The number of right answers that are lost at each step."""
     total = sum(lost.values())
     rows = [(step, f"{count:,}", f"{count / total:.1%}") for step, count in lost.items()]
     return show.table(["", "right answers", "share"], [*rows, ("all", f"{total:,}", "")])
 
 
 def slices(sliced: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) -> dg.MarkdownMetadataValue:
-    """A row a slice, a column a list."""
+    """One row per slice, one column per list."""
     rows = [(part, f"{sizes[part]:,}", *figures.values()) for part, figures in sliced.items()]
     return show.table(["", "right answers", *next(iter(sliced.values()))], rows)
 
@@ -53,7 +53,7 @@ def seconds(taken: Mapping[str, float]) -> dg.MarkdownMetadataValue:
 
 
 def ndcg_plot(found: Compared) -> "Figure":
-    """NDCG@50 of each list with its interval."""
+    """Plot the NDCG@50 of each list with its interval."""
     figure, plot = show.axes("NDCG@50 on online rows, with its 95 % interval", "", "")
     names = list(found.figures)
     values = np.array([found.figures[name][MAIN] for name in names])
@@ -67,7 +67,7 @@ def ndcg_plot(found: Compared) -> "Figure":
 
 
 def losses_plot(lost: Mapping[str, int]) -> "Figure":
-    """Right answers by the step at which they end."""
+    """Plot the right answers by the step at which they are lost."""
     return show.bars("where the right answers of the online rows end", "right answers", list(lost), list(lost.values()))
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of recall: every method is asked the same questions about the test rows.
+"""Evaluation of recall: every method answers the same queries, on the test rows.
 
 `METHODS` is the registry: what a method reads and how its lists are made. A two-tower model needs no line here.
 """
@@ -25,14 +25,16 @@ from recsys_assets.retrieval.interactions import Interactions, Queries, queries,
 from recsys_assets.retrieval.lists import CUTOFFS, Lists, coverage, curves, evaluate
 
 LENGTH = max(CUTOFFS)
-SOUND = Check("lists_are_sound", "no list holds an item twice, or a seen one where these are left out; scores descend")
-ONE_EACH = Check("unique_keys", "one row a user")
-BETTER = Check("better_than_random", "the recall@50 is above that to be expected of random lists", blocking=False)
+SOUND = Check(
+    "lists_are_sound", "no list holds an item twice, or a seen one if seen items are filtered out; scores descend"
+)
+ONE_EACH = Check("unique_keys", "one row per user")
+BETTER = Check("better_than_random", "the recall@50 is above what random lists would reach", blocking=False)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way of recall: `lists(interactions, queries, k, filter_seen, *partitions)` of the assets that it reads."""
+    """A recall method: `lists(interactions, queries, k, filter_seen, *partitions)`, and the assets that it reads."""
 
     description: str
     lists: Callable[..., Lists]
@@ -42,9 +44,11 @@ class Method:
 METHODS = {
     "popularity": Method("The items with the most positives, for everyone.", candidates.popularity),
     "random": Method("Items drawn at random.", candidates.random),
-    "itemcf": Method("What is touched by the users of the newest items.", candidates.by_item, ("i2i_itemcf",)),
-    "swing": Method("What pairs of unlike users share with the newest items.", candidates.by_item, ("i2i_swing",)),
-    "term": Method("The best items of the terms that the user liked of late.", candidates.by_term, ("recall_term",)),
+    "itemcf": Method("Items that the users of the newest items touched too.", candidates.by_item, ("i2i_itemcf",)),
+    "swing": Method(
+        "Items that pairs of unlike users share with the newest items.", candidates.by_item, ("i2i_swing",)
+    ),
+    "term": Method("The best items of the terms that the user liked recently.", candidates.by_term, ("recall_term",)),
     **{
         model: Method(description, candidates.by_vector, (f"emb_{model}_user", f"emb_{model}_item"))
         for model, description in RECALLERS.items()
@@ -59,7 +63,7 @@ def hitrate(name: str, method: Method) -> dg.AssetsDefinition:
     @lake_asset(
         name=f"hitrate_{name}",
         description=(
-            f"{method.description} Asked for {LENGTH} items for each user with a new positive among the test rows, by "
+            f"{method.description} Gives {LENGTH} items to each user with a new positive among the test rows, from "
             "what was known before these; judged by the positives. `details.parquet` has each list and its hits."
         ),
         ins={asset: dg.AssetIn() for asset in method.reads},
@@ -93,7 +97,7 @@ def hitrate(name: str, method: Method) -> dg.AssetsDefinition:
 
 
 def _judge(output: Output, interactions: Interactions, asked: Queries, lists: Lists) -> None:
-    """The metrics, and as metadata a table of them and their course over K."""
+    """Record the metrics, and as metadata a table of them and a plot over K."""
     known = candidates.catalogue(interactions)
     metrics = evaluate(lists.items, asked) | {f"coverage@{k}": coverage(lists.items[:, :k], known) for k in CUTOFFS}
     output.manifest.rows = len(asked)
@@ -109,7 +113,7 @@ def _judge(output: Output, interactions: Interactions, asked: Queries, lists: Li
 
 
 def _check(output: Output, interactions: Interactions, asked: Queries, lists: Lists, filter_seen: bool) -> None:
-    """What every method's lists must be."""
+    """Check the lists; the same for every method."""
     found = faults(interactions, asked, lists, filter_seen)
     output.check(SOUND.name, not any(found.values()), **found)
     with connect() as connection:

@@ -1,6 +1,6 @@
-"""Item to item: the items most alike to each item, by one asset a method.
+"""Item to item: the most similar items to each item, one asset per method.
 
-A new method is a file in `i2i/` with its settings and its function, and its line in `METHODS`.
+A new method is a file in `i2i/` with its settings and its function, and a line in `METHODS`.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ METHODS = {
     "itemcf": Method(
         "ItemCF: items that the same users touched, one soon after the other.", itemcf.itemcf, ItemCFConfig
     ),
-    "swing": Method("Swing: items that are shared by users who share little else.", swing.swing, SwingConfig),
+    "swing": Method("Swing: items shared by users who share little else.", swing.swing, SwingConfig),
 }
 
 
@@ -57,7 +57,7 @@ def item_to_item(name: str, method: Method) -> dg.AssetsDefinition:
     @lake_asset(
         name=f"i2i_{name}",
         description=(
-            f"{method.description} A row an item that has neighbours: `item_id` and `neighbours`, a list of "
+            f"{method.description} One row per item that has neighbours: `item_id` and `neighbours`, a list of "
             "{item_id, score}, best first, ties by item_id. Learned from the rows before the test rows."
         ),
         kinds={"scipy", "parquet"},
@@ -66,12 +66,16 @@ def item_to_item(name: str, method: Method) -> dg.AssetsDefinition:
             Check("lists_are_sorted", "the scores of every list are in descending order, ties in ascending item_id"),
             Check("no_own_neighbour", "no item is in its own list"),
             Check("scores_are_positive", "every score is finite and above 0"),
-            Check("items_have_neighbours", f"at least {COVERAGE:.0%} of the items with an event", blocking=False),
+            Check(
+                "items_have_neighbours",
+                f"at least {COVERAGE:.0%} of the items with an event have neighbours",
+                blocking=False,
+            ),
         ],
     )
     def i2i(
         context: dg.AssetExecutionContext,
-        config: method.config,  # type: ignore[name-defined]  # Dagster makes the form in the UI of it
+        config: method.config,  # type: ignore[name-defined]  # Dagster builds the UI's form from it
         lake: LakeStore,
         dataset: Dataset,
         recall_samples: Partition,
@@ -104,7 +108,7 @@ def _measure(output: Output, known: Interactions, lists: Lists, cuts: dict[str, 
 
 
 def _show(output: Output, known: Interactions, lists: Lists, items: Partition) -> None:
-    """The first neighbours of the items with the most events, by title where the profile has one."""
+    """Show the first neighbours of the items with the most events, by title if the profile has titles."""
     popular = np.argsort(-known.item_counts, kind="stable")[:ITEMS_SHOWN]
     first, scores = lists.items[popular, :NEIGHBOURS_SHOWN], lists.scores[popular, :NEIGHBOURS_SHOWN]
     title = _titles(items, known.item_ids)
@@ -117,7 +121,7 @@ def _show(output: Output, known: Interactions, lists: Lists, items: Partition) -
 
 
 def _titles(items: Partition, item_ids: Ids) -> Callable[[int], str]:
-    """The title of an item by its number, or its id where it has none."""
+    """A function from an item's number to its title, or to its id if it has no title."""
     table = pq.read_table(items.path(ROWS))
     order = np.argsort(table["item_id"].to_numpy())
     ids = table["item_id"].to_numpy()[order]

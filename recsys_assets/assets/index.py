@@ -1,4 +1,4 @@
-"""Indexes: the items' vectors of each two-tower model in faiss, beside exact search."""
+"""Indexes: the items' vectors of each two-tower model in faiss, compared with exact search."""
 
 import time
 from typing import Literal
@@ -20,20 +20,21 @@ from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.index import IndexSettings, UnusableIndex, VectorIndex
 from recsys_assets.retrieval.lists import CUTOFFS, Lists
 
-ASKED = 10_000  # users whose lists from the index are held against exact ones
+ASKED = 10_000  # users whose lists from the index are compared with exact ones
 LEAST = 0.9
 
 
 class IndexConfig(dg.Config):
-    """The kind of index, and how much work it does; with few items there are fewer clusters."""
+    """The kind of index, and how much work a search does; few items get fewer clusters."""
 
     kind: Literal["FlatIP", "IVFFlatIP", "IVFFlatL2", "HNSWFlatIP", "HNSWFlatL2"] = Field(
-        default="IVFFlatIP", description="L2 only for vectors of one length, where it orders as the product does"
+        default="IVFFlatIP",
+        description="L2 only for vectors of equal length, which it orders as the inner product does",
     )
-    nlist: int = Field(default=1000, ge=1, description="IVF: clusters, at most one for 39 items")
-    nprobe: int = Field(default=100, ge=1, description="IVF: clusters that a search looks into")
+    nlist: int = Field(default=1000, ge=1, description="IVF: number of clusters, at most one per 39 items")
+    nprobe: int = Field(default=100, ge=1, description="IVF: number of clusters that a query searches")
     m: int = Field(default=32, ge=2, description="HNSW: neighbours of a vector in the graph")
-    ef_construction: int = Field(default=200, ge=1, description="HNSW: candidates while a vector is put in")
+    ef_construction: int = Field(default=200, ge=1, description="HNSW: number of candidates while a vector is inserted")
 
 
 def indexed(model: str) -> dg.AssetsDefinition:
@@ -43,11 +44,15 @@ def indexed(model: str) -> dg.AssetsDefinition:
         name=f"index_{model}",
         description=(
             f"The vectors of `emb_{model}_item` as a faiss index and its `id_mapping` (line n is the item at position "
-            "n). Its metric is the model's own similarity: what is served is what was trained."
+            "n). Its metric is the similarity that the model was trained with."
         ),
         ins={"users": dg.AssetIn(f"emb_{model}_user"), "items": dg.AssetIn(f"emb_{model}_item")},
         kinds={"faiss"},
-        checks=[Check("near_exact", f"its lists of 200 hold {LEAST:.0%} of what exact search finds", blocking=False)],
+        checks=[
+            Check(
+                "near_exact", f"its lists of 200 hold at least {LEAST:.0%} of what exact search finds", blocking=False
+            )
+        ],
     )
     def made(
         context: dg.AssetExecutionContext, config: IndexConfig, lake: LakeStore, users: Partition, items: Partition
@@ -67,19 +72,19 @@ def indexed(model: str) -> dg.AssetsDefinition:
 
 
 def _refuse_another_order(kind: str, vectors: Vectors) -> None:
-    """Least distance and highest product agree only where all items' vectors are of one length."""
+    """Raise `UnusableIndex` if an L2 index would order items differently: that needs vectors of unequal length."""
     lengths = np.linalg.norm(vectors, axis=1)
     if kind.endswith("L2") and np.ptp(lengths) > 1e-4 * lengths.max():
         raise UnusableIndex(
-            f"{kind} would order items in another way than the model: its similarity is the inner product, and the "
+            f"{kind} would not order items as the model does: its similarity is the inner product, and the "
             f"items' vectors are {lengths.min():.3g} to {lengths.max():.3g} long. Set kind to {kind[:-2]}IP"
         )
 
 
 def _hold_against_exact(output: Output, built: VectorIndex, items: Vectors, users: Vectors) -> None:
-    """How much of the exact lists the index finds, and, in the metadata, how many users a second both serve.
+    """Measure how much of the exact lists the index finds, and, in the metadata, how many users per second both serve.
 
-    The index is asked at the `nprobe` of its settings, which its file keeps.
+    The index is searched with the `nprobe` of its settings, which its file keeps.
     """
     flat = index.build(items, built.ids, IndexSettings("FlatIP"))
     (exact, exact_rate), (found, rate) = _timed(flat, users), _timed(built, users)
@@ -87,8 +92,8 @@ def _hold_against_exact(output: Output, built: VectorIndex, items: Vectors, user
     output.manifest.metrics = {f"recall_of_exact@{k}": share for k, share in shares.items()}
     output.check("near_exact", shares[max(CUTOFFS)] >= LEAST, share=shares[max(CUTOFFS)])
     rows = [("exact", exact_rate, *(1.0 for _ in CUTOFFS)), ("index", rate, *shares.values())]
-    columns = ["", "users a second", *(f"recall of exact@{k}" for k in CUTOFFS)]
-    output.metadata["beside exact search"] = show.table(columns, rows)
+    columns = ["", "users per second", *(f"recall of exact@{k}" for k in CUTOFFS)]
+    output.metadata["compared with exact search"] = show.table(columns, rows)
 
 
 def _timed(asked: VectorIndex, users: Vectors) -> tuple[Lists, float]:
@@ -98,9 +103,9 @@ def _timed(asked: VectorIndex, users: Vectors) -> tuple[Lists, float]:
 
 
 def _shared(expected: np.ndarray, found: np.ndarray, count: int) -> float:
-    """The share of the expected items (N, K) that are among the found of the same row."""
+    """The share of the expected items (N, K) that are among the items found (N, K) in the same row."""
     rows = np.arange(len(expected))[:, None] * (count + 1) + 1
-    there = np.isin(rows + expected, rows + found) & (expected >= 0)
+    there = np.isin(rows + expected, rows + found) & (expected >= 0)  # (N, K)
     return float(there.sum() / (expected >= 0).sum())
 
 

@@ -1,4 +1,4 @@
-"""Ingest: the landed tables, validated. Rows that cannot be used are kept aside with their reasons.
+"""Ingest: the landed tables, validated. Rejected rows are kept in a file of their own, with the reasons.
 
 `interactions[D]` holds the events of day D; `users[D]` and `items[D]` the tables as of the end of D.
 """
@@ -30,7 +30,7 @@ from recsys_assets.resources import Dataset, LakeStore
 
 NOT_NULL = "no key column is null"
 UNIQUE = "no two rows have the same key"
-FEW_REJECTED = "rejected rows are at most bounds.max_rejected_rate of what landed, within three standard errors"
+FEW_REJECTED = "rejected rows are at most bounds.max_rejected_rate of what landed, plus three standard errors"
 ALL_READ = "nothing that landed was left out"
 
 
@@ -39,7 +39,9 @@ ALL_READ = "nothing that landed was left out"
     kinds={"duckdb", "parquet"},
     checks=[
         Check("no_nulls", NOT_NULL),
-        Check("unique_keys", "no two rows have the same user, item and time, or without users the same day and place"),
+        Check(
+            "unique_keys", "no two rows have the same user, item and time, or, without users, the same day and place"
+        ),
         Check("rejected_rows_are_few", FEW_REJECTED),
         Check("all_files_are_read", ALL_READ),
     ],
@@ -47,9 +49,8 @@ ALL_READ = "nothing that landed was left out"
 def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
     """Events of one UTC day: who touched what, when, in the order of the landing files (`seq`).
 
-    Rows with missing or unknown ids, values out of bounds, a time outside the day, or that repeat user,
-    item and time go to `rejected.parquet` with the reason, as do lines that are no rows. A range of days is ingested
-    in one run.
+    Rows with missing or unknown ids, values out of bounds or a time outside the day, rows that repeat user, item and
+    time, and lines that are not rows go to `rejected.parquet` with the reason. A range of days is ingested in one run.
     """
     profile, days = dataset.load(), list(context.partition_keys)
     failed: dict[str, Exception] = {}
@@ -139,7 +140,7 @@ def _describe(
     check_no_nulls(output, connection, rows, keys)
     check_unique(output, connection, rows, keys)
     bound, landed = profile.bounds.max_rejected_rate, max(1, rejected + counts["rows"])
-    # As for the label rate: two bad rows of a day of ten are no reason to refuse the others.
+    # As for the label rate: two bad rows in a day of ten are not a reason to refuse the others.
     allowed, rate = bound + 3 * math.sqrt(bound * (1 - bound) / landed), rejected / landed
     output.check("rejected_rows_are_few", rate <= allowed, rejected=rejected, rate=rate, allowed=allowed)
     reasons = [(reason, count) for reason, count in counts.items() if reason != "rows"]
@@ -148,7 +149,7 @@ def _describe(
 
 
 def _check_files(output: Output, unread: dict[str, str]) -> None:
-    """Result of `all_files_are_read`; what was left out is counted, and shown with the reasons."""
+    """Record the check `all_files_are_read`; files left out are counted, and shown with the reasons."""
     output.manifest.metrics["files_left_out"] = float(len(unread))
     some = dict(list(unread.items())[:100])
     output.check("all_files_are_read", not unread, files=len(unread), left_out=some)
@@ -159,7 +160,7 @@ def _check_files(output: Output, unread: dict[str, str]) -> None:
 def _decides(profile: Profile, table: TableName, day: str) -> dict[str, object]:
     """The profile's settings and the landed files that decide the content of an ingested table.
 
-    To be asked before the files are read: a change that comes meanwhile must show as one.
+    Call it before the files are read, so that a change in the meantime shows as a change.
     """
     columns = {name: column.model_dump() for name, column in profile.tables[table].items()}
     rule = {"label": profile.label} if table == "interactions" else {}
@@ -167,7 +168,7 @@ def _decides(profile: Profile, table: TableName, day: str) -> dict[str, object]:
 
 
 def _summed(outputs: list[Output]) -> list[dg.AssetCheckResult]:
-    """One result a check over all days of the run, naming the days on which it failed."""
+    """One result per check over all days of the run, naming the days on which it failed."""
     by_name: dict[str, list[str]] = {}
     for output in outputs:
         for result in output.checks:
@@ -183,18 +184,18 @@ def _summed(outputs: list[Output]) -> list[dg.AssetCheckResult]:
 
 
 def _report(context: dg.AssetExecutionContext, done: dict[str, Output]) -> None:
-    """Tell Dagster of the days that were ingested although the step is going to fail."""
+    """Report to Dagster the days that were ingested, although the step is going to fail."""
     for day, output in done.items():
         context.log_event(dg.AssetMaterialization(context.asset_key, partition=day, metadata=output.metadata))
 
 
 def _some_failed(failed: dict[str, Exception], days: int) -> LandedFileError:
     first = "; ".join(f"{day}: {error}" for day, error in list(failed.items())[:5])
-    return LandedFileError(f"{len(failed)} of {days} days could not be ingested, the others were. {first}")
+    return LandedFileError(f"{len(failed)} of {days} days could not be ingested; the others were. {first}")
 
 
 def has_new_files(profile: Profile, lake: Lake, table: TableName, bizdate: str) -> bool:
-    """Whether an ingested table is missing or damaged, or was made from other landing files than there are now."""
+    """Whether an ingested table is missing or damaged, or was built from other landing files than there are now."""
     try:
         made_from = lake.manifest(table, bizdate).config.get("landed")
     except (PartitionMissing, PartitionDamaged):

@@ -21,16 +21,18 @@ TABLE = "negative_items.tsv"
 
 
 class NegativesConfig(dg.Config):
-    """How negatives are weighted, and what becomes of ids that are text."""
+    """How negatives are weighted, and how ids that are text are treated."""
 
-    power: float = Field(default=negatives.POWER, ge=0, description="of an item's events; 0 weights all alike")
+    power: float = Field(
+        default=negatives.POWER, ge=0, description="exponent of an item's number of events; 0 weights all items alike"
+    )
     hash_ids: bool = Field(default=True, description="hash ids that are text to 64 bits; off, they are refused")
 
 
 @lake_asset(
     kinds={"python"},
     checks=[
-        Check("unique_ids", "no id is there twice, hashed ones included"),
+        Check("unique_ids", "no id occurs twice, hashed ids included"),
         Check("weights_are_positive", "every weight is finite and above zero"),
         Check("reads_back", "the file, read again, is what was written"),
     ],
@@ -45,8 +47,8 @@ def negative_items(
 ) -> dg.MaterializeResult:
     """Items with an event before the test rows, weighted by the number of these events to the power 0.75.
 
-    A tab-separated table of id, weight and attributes, which are the profile's item features in its order:
-    what TorchEasyRec's `negative_sampler` reads, with the `attr_fields` and their types that the metadata shows.
+    It is a tab-separated table of id, weight and attributes (the profile's item features, in its order), as
+    TorchEasyRec's `negative_sampler` reads it; the metadata shows its `attr_fields` and their types.
     """
     with writing(context, lake, [recall_samples, items], config.model_dump()) as output:
         events = interactions.read(recall_samples.path(ROWS)).before("test")
@@ -65,7 +67,7 @@ def negative_items(
 
 
 def _attributes(profile: Profile, table: pa.Table, ids: pa.Array) -> pa.Table:
-    """The item features of the profile, in its order, of the items with these ids; an empty list is a missing one."""
+    """The item features of the profile, in its order, of the items with these ids; an empty list becomes null."""
     features = profile.features
     names = [*features.categorical, *features.multi_valued, *features.numeric]
     row = pc.index_in(ids, value_set=table["item_id"].combine_chunks())
@@ -87,7 +89,7 @@ def _check(output: Output, found: WeightedItems) -> None:
 
 
 def _written(output: Output, found: WeightedItems) -> dict[str, bool]:
-    """Write the table and read it again: which of its parts are the same."""
+    """Write the table and read it again; return which of its parts are the same."""
     weighted_items.write(output.path(TABLE), found)
     written = weighted_items.read(output.path(TABLE), found.attributes.schema)
     return {
@@ -98,7 +100,7 @@ def _written(output: Output, found: WeightedItems) -> dict[str, bool]:
 
 
 def _show(output: Output, found: WeightedItems) -> None:
-    """What a sampler must be told of the attributes, and the items that are drawn most."""
+    """Show the attributes as a sampler's settings need them, and the items that are drawn most."""
     schema = found.attributes.schema
     output.metadata["attr_fields"] = show.table(["attribute", "type"], [(field.name, field.type) for field in schema])
     heaviest = np.argsort(-found.weights, kind="stable")[:8]

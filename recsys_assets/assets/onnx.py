@@ -1,4 +1,4 @@
-"""ONNX: each model as files that take raw features, proved equal to their original."""
+"""ONNX: each model as files that take raw features, verified against the original model."""
 
 from typing import Any
 
@@ -56,7 +56,7 @@ def exported(model: str) -> dg.AssetsDefinition:
 
 
 def real_rows(rank_samples: Partition) -> pa.Table:
-    """At least `PARITY_ROWS` rows if there are so many: the newest parts first."""
+    """At least `PARITY_ROWS` rows, if there are as many, the newest parts first."""
     tables: list[pa.Table] = []
     for part in reversed(RANKED_PARTS):
         missing = PARITY_ROWS - sum(table.num_rows for table in tables)

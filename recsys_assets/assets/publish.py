@@ -1,10 +1,10 @@
 """Publish: collections that services read, one asset for each store and collection.
 
 An asset writes a version, which readers do not see yet. The collections of a store go live together, when all of a
-bizdate are there: MongoDB's with `mongo_release`, those of another store with the last of them.
+bizdate are there: MongoDB's with `mongo_release`, those of any other store with the last of them.
 
-Only what passed the gate is published: the blocking checks of all that it was made of, and the champion's. They are
-read again here, for Dagster guards a check in its own run only.
+Only what passed the gate is published: the blocking checks of everything that it was built from, and the champion's.
+They are read again here, because Dagster enforces a check only in its own run.
 """
 
 import json
@@ -32,7 +32,7 @@ from recsys_assets.stores.registry import STORES, configured
 from recsys_assets.stores.store import Store
 
 PUBLICATION = "publication.json"
-FORM = "1"  # of the rows: another one makes new versions of the same artefacts
+FORM = "1"  # of the rows: changing it makes new versions from the same artefacts
 SHOWN = 400  # characters of a value in the preview
 
 
@@ -41,7 +41,7 @@ def published(store: str, name: str, collection: Collection) -> dg.AssetsDefinit
 
     @lake_asset(
         name=f"{store}_{name}",
-        description=f"{collection.description} Compared after it was written; it goes live with its set.",
+        description=f"{collection.description} Verified after writing; it goes live with its set.",
         ins={asset: dg.AssetIn() for asset in collection.reads},
         deps=[CHAMPION],
         kinds={STORES[store].kind},
@@ -62,7 +62,7 @@ def published(store: str, name: str, collection: Collection) -> dg.AssetsDefinit
                 done = stage(opened, name, version, table, gate, profile.publishing.keep)
                 _record(output, store, done)
                 output.metadata |= {
-                    "rows a second": len(table) / (time.perf_counter() - start),
+                    "rows per second": len(table) / (time.perf_counter() - start),
                     "first row": _preview(table),
                 }
             output.metadata["live"] = _shown(lake.lake, store, opened, done, day)
@@ -72,7 +72,7 @@ def published(store: str, name: str, collection: Collection) -> dg.AssetsDefinit
 
 
 def _record(output: Output, store: str, done: Publication) -> None:
-    """What was published, as `publication.json`; which version is live depends on the store, so it is only shown."""
+    """Write what was published to `publication.json`; the live version, which depends on the store, is only shown."""
     content = {"store": store, "collection": done.collection, "version": done.version, "rows": done.rows}
     output.write_json(PUBLICATION, content)
     output.manifest.rows = done.rows
@@ -86,10 +86,10 @@ def publication(partition: Partition) -> dict[str, Any]:
 
 
 def _shown(lake: Lake, store: str, opened: Store, done: Publication, day: str) -> str:
-    """Show the set of the day where it is whole now and the store has no release; whether the version is live.
+    """Show the day's set if it is whole and the store has no releases; return whether the version is live.
 
-    Collections of one store are published at the same time: this is looked at when the lake has this one, so that
-    whoever comes last finds all of them.
+    Collections of one store are published at the same time. This is called when the lake has this one, so that the
+    last call finds all of them.
     """
     if store == "mongo":
         again = f"`recsys materialize mongo_{done.collection}+ --bizdate {day}`"
@@ -105,7 +105,7 @@ def _shown(lake: Lake, store: str, opened: Store, done: Publication, day: str) -
     versions = {name: publication(each)["version"] for name, each in zip(FAMILIES[store], made, strict=True)}
     with FileLock(settings().data / f".{store}.lock"):  # another day's set may be about to go live
         newest = show_set(opened, versions)
-    return "yes" if newest == day else f"no: {newest} is"
+    return "yes" if newest == day else f"no: {newest} is live"
 
 
 def _preview(table: pa.Table) -> dg.MarkdownMetadataValue:
@@ -124,7 +124,7 @@ def families() -> dict[str, Mapping[str, Collection]]:
     """The collections of every store.
 
     Raises:
-        ProfileError: the profile names vectors of a model that there is not.
+        ProfileError: the profile names the vectors of a model that does not exist.
     """
     vectors = load_profile().publishing.vectors
     if vectors not in RECALLERS:
@@ -139,7 +139,7 @@ publish_assets = [
 
 
 def lacking(lake: Lake, day: str) -> list[str]:
-    """What collections are made of and the bizdate lacks, or what failed a check: their sets stay incomplete."""
+    """Assets that collections are built from and that the bizdate lacks or failed; their sets stay incomplete."""
     reads = {asset for store in configured() for made in FAMILIES[store].values() for asset in made.reads}
     return sorted(asset for asset in reads if not _is_sound(lake, asset, day))
 

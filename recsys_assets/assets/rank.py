@@ -1,6 +1,6 @@
-"""Ranking models: one asset a model, trained on `rank_samples` under `feature_schema`.
+"""Ranking models: one asset per model, trained on `rank_samples` under `feature_schema`.
 
-A new ranker is a file in `models/`, its line in the registry there, and its line in `RANKERS`.
+A new ranker is a file in `models/`, a line in the registry there, and a line in `RANKERS`.
 """
 
 from collections.abc import Callable
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RANKERS = {
-    "widedeep": "Wide & Deep (Cheng et al. 2016): crosses that memorise beside an MLP that generalises.",
-    "deepfm": "DeepFM (Guo et al. 2017): inner products of all pairs of fields beside an MLP.",
-    "final": "FINAL (Zhu et al. 2023): layers of products that double the order, two branches that teach each other.",
-    "din": "DIN (Zhou et al. 2018): attention from the candidate to what the user liked and did not like of late.",
-    "lgbm": "LightGBM (Ke et al. 2017): boosted trees on what the features say of a row, without ids.",
+    "widedeep": "Wide & Deep (Cheng et al. 2016): crosses that memorise and an MLP that generalises.",
+    "deepfm": "DeepFM (Guo et al. 2017): inner products of all pairs of fields and an MLP.",
+    "final": "FINAL (Zhu et al. 2023): product layers that double the order, in two branches that teach each other.",
+    "din": "DIN (Zhou et al. 2018): attention from the candidate to what the user recently liked and did not like.",
+    "lgbm": "LightGBM (Ke et al. 2017): boosted trees on the features of a row, without ids.",
 }
-KINDS = {"lgbm": "lightgbm"}  # what a model is made with, if not torch
+KINDS = {"lgbm": "lightgbm"}  # the library of a model that is not torch
 PREDICTIONS = "test_predictions.parquet"
 IMPORTANCE = "importance.parquet"
-KEYS = ("user_id", "item_id", "timestamp", "seq", "label")  # of the scored rows, as far as the samples have them
+KEYS = ("user_id", "item_id", "timestamp", "seq", "label")  # columns of the scored rows, if the samples have them
 
 
 def ranker(model: str, description: str) -> dg.AssetsDefinition:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def aucs(figures: Figures, intervals: Intervals) -> "Figure":
-    """Test AUC of each model and baseline, with its interval where it has one."""
+    """Plot the test AUC of each model and baseline, with its interval if it has one."""
     figure, plot = show.axes("test AUC, with its 95 % interval", "", "AUC")
     names = [name for name in figures if "test_auc" in figures[name]]
     values = [figures[name]["test_auc"] for name in names]
@@ -32,7 +32,7 @@ def aucs(figures: Figures, intervals: Intervals) -> "Figure":
 
 
 def calibrations(bins: Mapping[str, Mapping[str, Any]]) -> "Figure":
-    """Calibration curves of all models; on the diagonal a prediction is right."""
+    """Plot the calibration curves of all models; on the diagonal a prediction is right."""
     figure, plot = show.axes("calibration on test rows", "predicted rate", "observed rate")
     plot.plot([0, 1], [0, 1], color="grey", linewidth=1)
     for model, curve in bins.items():
@@ -42,7 +42,7 @@ def calibrations(bins: Mapping[str, Mapping[str, Any]]) -> "Figure":
 
 
 def heat(title: str, figures: Figures) -> "Figure":
-    """A row a slice, a column a model, the figure in the field; darker is higher."""
+    """Plot one row per slice and one column per model, with the figure in each cell; darker is higher."""
     rows, columns = list(figures), list(next(iter(figures.values())))
     values = np.array([[figures[row][column] for column in columns] for row in rows])
     figure, plot = show.axes(title, "", "")

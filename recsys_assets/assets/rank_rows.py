@@ -1,4 +1,4 @@
-"""What `rank_report` compares: the models' figures and scores, the test rows, and what needs no model."""
+"""The inputs of `rank_report`: the models' figures and scores, the test rows, and baselines that need no model."""
 
 from collections.abc import Mapping
 
@@ -19,13 +19,13 @@ from recsys_assets.retrieval.interactions import numbered
 def figures(rankers: Mapping[str, Manifest]) -> Figures:
     """The models' figures, the highest validation AUC first, ties by name."""
     metrics = {name.removeprefix("rank_"): dict(manifest.metrics) for name, manifest in rankers.items()}
-    # Another version of the code may have had fewer figures.
+    # A different version of the code may have had fewer figures.
     order = sorted(metrics, key=lambda name: (-metrics[name].get("validation_auc", 0.0), name))
     return {name: metrics[name] for name in order}
 
 
 def test_rows(profile: Profile, rank_samples: Partition) -> pa.Table:
-    """The columns of the test rows that the report needs, as far as the profile has them."""
+    """The columns of the test rows that the report needs, if the profile has them."""
     file, term = rank_samples.path("test.parquet"), profile.features.terms
     # Labelled rows may have a user_id too, which is a feature like any other.
     of_entities = ["user_id", *COUNTS, *([term.column] if term else [])] if profile.has_entities else []
@@ -39,12 +39,12 @@ def scores(rankers: Mapping[str, Partition]) -> dict[str, Floats]:
 
 
 def users(test: pa.Table) -> Ints | None:
-    """(N,) the user of each row, from 0 on, where rows have one."""
+    """(N,) the number of each row's user, from 0 on; None if rows have no user."""
     return numbered(test["user_id"])[1] if "user_id" in test.column_names else None
 
 
 def baselines(rank_samples: Partition, test: pa.Table, oracle: str | None) -> Figures:
-    """Metrics of what needs no model, on the same test rows."""
+    """Metrics of baselines that need no model, on the same test rows."""
     train = pq.read_table(rank_samples.path("train.parquet"), columns=["label"])["label"].to_numpy()
     labels = test["label"].to_numpy()
     found = {"base_rate": {"test_auc": 0.5, "test_logloss": log_loss(labels, np.full(len(labels), train.mean()))}}

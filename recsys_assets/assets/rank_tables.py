@@ -15,14 +15,14 @@ COLUMNS = 25  # of a model, by importance
 
 
 def figures(today: Figures, yesterday: Figures) -> dg.MarkdownMetadataValue:
-    """Each model and baseline, in brackets its figure of the day before."""
+    """One row per model or baseline; figures in brackets are of the day before."""
     return show.table(
         ["", *SHOWN], [(name, *(cell(name, metric, today, yesterday) for metric in SHOWN)) for name in today]
     )
 
 
 def compared(comparison: Comparison) -> dict[str, dg.MarkdownMetadataValue]:
-    """The intervals of the models' figures, and those of their differences, with a star where one is without 0."""
+    """The intervals of the models' figures and of their differences, with a star if one excludes 0."""
     reference = comparison.reference
     metrics = list(comparison.figures[reference])
     figures = [(model, *(_range(found[each], "") for each in metrics)) for model, found in comparison.figures.items()]
@@ -43,7 +43,7 @@ def slices(aucs: Figures, rows: Mapping[str, int]) -> dg.MarkdownMetadataValue:
 
 
 def importance(table: pa.Table) -> dg.MarkdownMetadataValue:
-    """What each of a model's columns gave."""
+    """The importance of a model's columns."""
     return show.table(table.column_names, [tuple(row.values()) for row in table.to_pylist()])
 
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 RECALLERS = {
     "fm": "A factorisation machine in two towers (Rendle 2010), trained on labels like recsys_pipeline's.",
-    "simplex": "SimpleX (Mao et al. 2021): user vector and mean history under the cosine contrastive loss.",
-    "dssm": "DSSM (Huang et al. 2013): an MLP a tower, softmax over the catalogue or a weighted sample of it.",
+    "simplex": "SimpleX (Mao et al. 2021): user vector and mean history, trained with the cosine contrastive loss.",
+    "dssm": "DSSM (Huang et al. 2013): one MLP per tower, softmax over the catalogue or a weighted sample of it.",
     "sasrec": "SASRec (Kang & McAuley 2018) with cross-entropy: a causal transformer over the history.",
 }
 FLOOR = Check("recall_floor", "the validation recall@20 reaches bounds.min_recall")
@@ -86,7 +86,7 @@ def _train(
     features = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
     fitted = recall.fit(model, features, learned, *settings, seed, on_epoch)
     checkpoint.save(output.draft.folder, fitted)
-    # The loss has a scale of its own: it is in the log and in MLflow.
+    # The loss is on a different scale; it is in the log and in MLflow.
     judged = [{name: value for name, value in epoch.items() if name != recall.LOSS} for epoch in fitted.history]
     output.metadata["training"] = show.lines("on validation rows", "epoch", judged)
     return fitted
@@ -99,7 +99,7 @@ def _judge(
     learned: "Source",
     inputs: Mapping[str, Partition],
 ) -> None:
-    """The metrics of the epoch that was kept; which rows of one class a model that learns labels has met."""
+    """Record the metrics of the epoch that was kept; for a model that learns labels, report parts of a single class."""
     from recsys_assets.training import recall
 
     output.manifest.metrics = recall.judged(fitted, learned)
@@ -110,7 +110,7 @@ def _judge(
 
 
 def source(profile: Profile, inputs: Mapping[str, Partition]) -> "Source":
-    """What two-tower models learn from, of the partitions of `INPUTS`."""
+    """The training data of two-tower models, from the partitions of `INPUTS`."""
     from recsys_assets.training.recall import Source
 
     return Source(

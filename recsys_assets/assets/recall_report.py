@@ -1,4 +1,4 @@
-"""Evaluation of recall: the methods of a bizdate side by side, and beside themselves of the day before."""
+"""Evaluation of recall: the methods of a bizdate, compared with each other and with the day before."""
 
 from collections.abc import Mapping
 
@@ -31,9 +31,9 @@ def recall_report(
     recall_samples: Partition,
     **hitrates: Partition,
 ) -> dg.MaterializeResult:
-    """Every recall method on the same test rows; in brackets its figure of the day before, where the lake has it.
+    """Every recall method on the same test rows; figures in brackets are of the day before, if the lake has them.
 
-    `adds@50`: what the recall@50 of all methods together (random lists left out) would lack without the method.
+    `adds@50`: how much the recall@50 of all methods together (without random lists) would fall without the method.
     """
     with writing(context, lake, [recall_samples, *hitrates.values()]) as output:
         before = day_before(lake.lake, list(hitrates), context.partition_key)
@@ -57,7 +57,7 @@ def recall_report(
 
 
 def _figures(hitrates: Mapping[str, Manifest]) -> Figures:
-    """The figures that the report shows, by method, best first; another version of the code may have had fewer."""
+    """The figures that the report shows, by method, best first; a different version of the code may have had fewer."""
     metrics = {name.removeprefix("hitrate_"): manifest.metrics for name, manifest in hitrates.items()}
     order = sorted(metrics, key=lambda name: (-metrics[name].get("recall@50", 0), name))
     return {name: {metric: metrics[name][metric] for metric in SHOWN if metric in metrics[name]} for name in order}
@@ -70,7 +70,7 @@ def _check(output: Output, figures: Figures) -> None:
 
 
 def _show(output: Output, today: Figures, yesterday: Figures) -> None:
-    """The table as metadata and as a file, and a plot."""
+    """Show the table as metadata and as a file, and a plot."""
     columns = [*SHOWN, "adds@50"]
     rows = [(name, *(cell(name, metric, today, yesterday) for metric in columns)) for name in today]
     table = show.table(["", *columns], rows)

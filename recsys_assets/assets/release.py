@@ -1,4 +1,4 @@
-"""Release: one set of versions of all MongoDB collections, proved equal to the lake, that a service can pin."""
+"""Release: one set of versions of all MongoDB collections, verified against the lake, that a service can pin."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -25,8 +25,8 @@ READ = sorted({asset for collection in COLLECTIONS.values() for asset in collect
 RELEASE = "release.json"
 MATCHES = Check(
     "store_matches_lake",
-    f"of {USERS} users and of all items what the store gives back is what was computed, and so are the champion's "
-    f"scores of it, within {TOLERANCE}",
+    f"for {USERS} users and all items, the store gives back what was computed, and the champion's scores "
+    f"are the same, within {TOLERANCE}",
 )
 
 
@@ -41,9 +41,9 @@ def mongo_release(
 ) -> dg.MaterializeResult:
     """The day's versions of all MongoDB collections and the champion: the set that services see from now on.
 
-    It is compared with the lake before: features, vectors, lists, and the champion's scores of pairs. Then the record
+    It is first compared with the lake: features, vectors, lists, and the champion's scores of pairs. Then the record
     `current` in the collection `_releases` names it, in one step, and the plain names follow; no collection goes live
-    otherwise. While a set of a later bizdate is live this one is only kept, for `recsys rollback`.
+    in any other way. While a set of a later bizdate is live, this one is only kept, for `recsys rollback`.
     """
     profile, day = dataset.load(), context.partition_key
     published = {name: publication(read[f"mongo_{name}"]) for name in COLLECTIONS}
@@ -64,7 +64,7 @@ def mongo_release(
 
 
 def _tables(profile: Profile, read: Mapping[str, Partition]) -> dict[str, pa.Table]:
-    """The rows of every collection, made anew."""
+    """The rows of every collection, computed again."""
     return {
         name: collection.table(profile, {asset: read[asset] for asset in collection.reads})
         for name, collection in COLLECTIONS.items()
@@ -72,7 +72,7 @@ def _tables(profile: Profile, read: Mapping[str, Partition]) -> dict[str, pa.Tab
 
 
 def _compare(output: Output, counts: Mapping[str, int], scores: Mapping[str, float]) -> None:
-    """The check, the metrics, and a row a collection for the UI."""
+    """Record the check, the metrics, and one row per collection for the UI."""
     compared = sum(counts[f"{name}.rows"] for name in COLLECTIONS)
     differing = sum(counts[f"{name}.differing"] for name in COLLECTIONS)
     passed = differing == 0 and scores["max_score_difference"] <= TOLERANCE
@@ -83,8 +83,10 @@ def _compare(output: Output, counts: Mapping[str, int], scores: Mapping[str, flo
 
 
 def _released(output: Output, store: MongoStore, content: Mapping[str, Any]) -> str:
-    """Show the set, unless it is not what the lake holds; what came of it."""
+    """Show the set if it equals the lake; return the outcome."""
     if output.manifest.failed_checks:
         return "not released: the store does not hold what the lake does"
     number, is_live = release_set(store, content)
-    return f"{number}, of {content['bizdate']}" + ("" if is_live else ": kept, for one of a later bizdate is live")
+    return f"{number}, of {content['bizdate']}" + (
+        "" if is_live else ": only kept, because one of a later bizdate is live"
+    )

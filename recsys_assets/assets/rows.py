@@ -1,6 +1,6 @@
-"""Samples of labelled rows: what takes the place of `samples.py` for a dataset without users and items.
+"""Samples of labelled rows: these assets replace those of `samples.py` for a dataset without users and items.
 
-A row is its own sample: its features came with it, and nobody's history is behind them.
+A row is its own sample: its features came with it, and no user's history is needed.
 """
 
 import dagster as dg
@@ -16,20 +16,20 @@ from recsys_assets.resources import Dataset, LakeStore
 
 
 @lake_asset(
-    # It reads the days before too. A mapping that said so would make a backfill of one day run all later days.
+    # It reads earlier days too; with a partition mapping for that, a backfill of one day would run all later days.
     deps=["interactions"],
     kinds={"duckdb", "parquet"},
     checks=[
         Check("no_nulls", "no key, label or part is null"),
-        Check("parts_in_order", "no day is in two parts, and no part begins before the one ahead of it ends"),
+        Check("parts_in_order", "no day is in two parts, and no part begins before the previous one ends"),
         Check("label_rate_is_steady", "the day's label rate is within bounds of the day before"),
     ],
 )
 def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
     """Every row up to the bizdate with its label and its part: train, validation or test, by whole days.
 
-    The rule is the profile's `split`. The validation part is the tail of train and is used for every
-    choice; `train_rows` counts it in.
+    The rule is the profile's `split`. The validation part is the tail of train and is used for every choice;
+    `train_rows` includes it.
     """
     profile, day = dataset.load(), context.partition_key
     events = lake.history("interactions", day)
@@ -57,7 +57,7 @@ def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset)
 def rank_samples(
     context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, splits: Partition
 ) -> dg.MaterializeResult:
-    """Rows for ranking models, one file a part: the features as they came; `feature_schema` says how to read them."""
+    """Rows for ranking models, one file per part: the features as they came; `feature_schema` says how to read them."""
     profile, day = dataset.load(), context.partition_key
     events = lake.history("interactions", day)
     config = {"features": profile.features.model_dump(), "terms": []}

@@ -1,4 +1,4 @@
-"""Samples: which event trains, validates and tests, and the rows that ranking models learn from."""
+"""Samples: the split of events into train, validation, test and online, and the rows that ranking models learn from."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,21 +23,21 @@ BOTH_CLASSES = Check("parts_have_both_classes", "ranking models can be trained, 
 
 
 @lake_asset(
-    # It reads the days before too. A mapping that said so would make a backfill of one day run all later days.
+    # It reads earlier days too; with a partition mapping for that, a backfill of one day would run all later days.
     deps=["interactions"],
     kinds={"duckdb", "parquet"},
     checks=[
         Check("no_nulls", "no key, label or part is null"),
         Check("unique_keys", "no event is in two parts"),
-        Check("parts_in_order", "in each user's history no part begins before the one ahead of it ends"),
+        Check("parts_in_order", "in each user's history, no part begins before the previous one ends"),
         Check("label_rate_is_steady", "the day's label rate is within bounds of the day before"),
     ],
 )
 def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
     """Every event up to the bizdate with its label and its part: train, validation, test or online.
 
-    The rule is the profile's `split`. The validation part is the tail of train and is used for every
-    choice; `train_rows` counts it in.
+    The rule is the profile's `split`. The validation part is the tail of train and is used for every choice;
+    `train_rows` includes it.
     """
     profile, day = dataset.load(), context.partition_key
     events = lake.history("interactions", day)
@@ -57,7 +57,7 @@ def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset)
     checks=[
         Check("no_nulls", "no key or label is null"),
         Check("rows_match_splits", "each part has the rows and positives of `splits`"),
-        Check("features_know_only_the_past", "counted anew, no row's features use it or a later row"),
+        Check("features_know_only_the_past", "counted again, no row's features use that row or a later one"),
         BOTH_CLASSES,
     ],
 )
@@ -70,7 +70,7 @@ def rank_samples(
     items: Partition,
     factors: Partition,
 ) -> dg.MaterializeResult:
-    """Rows for ranking models with the features as they were just before each event, one file a part.
+    """Rows for ranking models with the features as they were just before each event, one file per part.
 
     Online rows are left out. Values are raw; `feature_schema` says how a model reads them.
     """
@@ -102,8 +102,8 @@ def recall_samples(
 ) -> dg.MaterializeResult:
     """Events for recall methods, ordered by user and time: the history of a row is the user's rows before it.
 
-    Negatives stay, for what was touched is history too. Methods learn from the train rows, choose on the validation
-    rows and are judged on the positives of the test rows. Online rows are left out.
+    Negatives stay, because everything that was touched is history. Methods learn from the train rows, choose on the
+    validation rows and are judged on the positives of the test rows. Online rows are left out.
     """
     with writing(context, lake, [splits], {"recall": dataset.load().recall.model_dump()}) as output, connect() as db:
         rows = f"{scan([splits.path(ROWS)])} WHERE part <> 'online'"
@@ -123,7 +123,7 @@ def recall_samples(
 def write_splits(
     output: Output, connection: duckdb.DuckDBPyConnection, profile: Profile, query: str, keys: list[str]
 ) -> None:
-    """Write the rows of a query over the table `splits`; the figures, checks and plot that every such asset has."""
+    """Write the rows of a query over the table `splits`, with the figures, checks and plot that such assets share."""
     output.manifest.rows = write_parquet(connection, query, output.path(ROWS))
     output.manifest.metrics = split_sizes(connection)
     check_no_nulls(output, connection, "splits", [*keys, "label", "part"])
@@ -135,7 +135,7 @@ def write_splits(
 def write_parts(
     output: Output, connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], keys: list[str]
 ) -> list[Path]:
-    """Write the rows of each part to a file of its own; their numbers, checks of their keys and labels, a preview."""
+    """Write the rows of each part to its own file; record row counts, checks of keys and labels, and a preview."""
     files = {part: output.path(f"{part}.parquet") for part in queries}
     rows = {part: write_parquet(connection, query, files[part]) for part, query in queries.items()}
     output.manifest.rows = sum(rows.values())
@@ -150,7 +150,7 @@ def write_parts(
 
 
 def _parts_out_of_order(connection: duckdb.DuckDBPyConnection) -> int:
-    """Users of whom some row lies in an earlier part than the row before it."""
+    """Number of users with a row in an earlier part than the row before it."""
     order = ", ".join(f"'{part}'" for part in PARTS)
     query = f"""
         SELECT count(DISTINCT user_id) FROM (
@@ -163,13 +163,13 @@ def _parts_out_of_order(connection: duckdb.DuckDBPyConnection) -> int:
 
 
 def rows_and_positives(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[int, int]:
-    """Number of rows of a relation, and of positives among them."""
+    """The number of rows of a relation, and of positives among them."""
     count, positives = one(connection, f"SELECT count(*), sum(label) FROM {rows}")
     return int(count), int(positives)
 
 
 def _events_by_day(connection: duckdb.DuckDBPyConnection) -> dg.MarkdownMetadataValue:
-    """Events a day, stacked by part; at most 120 bars, so that years of days stay readable."""
+    """Events per day, stacked by part; at most 120 bars, so that several years stay readable."""
     found = connection.execute("""
         WITH edges AS (SELECT min(timestamp)::DATE AS first, greatest(1, ceil((max(timestamp)::DATE
             - min(timestamp)::DATE + 1) / 120))::INT AS width FROM splits)

@@ -1,6 +1,6 @@
-"""What people see of an artefact in the UI: tables and plots as Markdown metadata.
+"""Tables and plots that the UI shows of an artefact, as Markdown metadata.
 
-Plots are small PNGs inside the Markdown: Dagster keeps each in its event log, so they stay under 100 KB.
+Plots are small PNGs inside the Markdown: Dagster keeps every plot in its event log, so they stay under 100 KB.
 """
 
 import base64
@@ -26,7 +26,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dg.MarkdownM
 
 
 def report(output: Output, title: str, tables: Mapping[str, dg.MarkdownMetadataValue]) -> None:
-    """All tables of a report as the file `report.md`, and each as metadata."""
+    """Write all tables of a report to `report.md`, and add each as metadata."""
     sections = [
         f"# {title}, {output.manifest.bizdate}",
         *(f"## {name}\n\n{each.md_str}" for name, each in tables.items()),
@@ -62,7 +62,7 @@ def lines(title: str, x: str, steps: Sequence[Mapping[str, float]]) -> dg.Markdo
 
 
 def bars(title: str, what: str, names: Sequence[str], values: Sequence[float]) -> "Figure":
-    """A bar for each name, the first on top; by their order also where a value is too small to see."""
+    """Plot one bar per name, the first on top, so that the order shows even where a value is too small to see."""
     figure, plot = axes(title, what, "")
     plot.barh(range(len(names)), values)
     plot.set_yticks(range(len(names)), names, fontsize=6)
@@ -71,7 +71,7 @@ def bars(title: str, what: str, names: Sequence[str], values: Sequence[float]) -
 
 
 def calibration(bins: Mapping[str, Any]) -> "Figure":
-    """Observed over predicted rate in bins of equal size; on the diagonal a prediction is right."""
+    """Plot the observed over the predicted rate in bins of equal size; on the diagonal a prediction is right."""
     figure, plot = axes("calibration on test rows", "predicted rate", "observed rate")
     plot.plot([0, 1], [0, 1], color="grey", linewidth=1)
     plot.plot(bins["predicted"], bins["observed"], marker="o")
@@ -79,7 +79,7 @@ def calibration(bins: Mapping[str, Any]) -> "Figure":
 
 
 def parallel(title: str, columns: Mapping[str, Sequence[Any]], log: Container[str] = ()) -> "Figure":
-    """One line a row across the columns, each on a scale of its own, those of `log` by magnitude.
+    """Plot one line per row across the columns; each column has its own scale, logarithmic for those in `log`.
 
     The last column, of numbers, gives the lines their colours: yellow is the highest, and drawn on top.
     """
@@ -111,7 +111,7 @@ def _cell(value: Any) -> str:
 
 
 def _scale(values: Sequence[Any], log: bool) -> "tuple[np.ndarray, str, str]":
-    """Where values stand from the lowest, 0, to the highest, 1, and the names of these two; texts by the alphabet."""
+    """Values scaled to [0, 1], with labels for the lowest and the highest; texts are ordered alphabetically."""
     if all(isinstance(value, int | float) for value in values):
         numbers = np.log(values) if log else np.array(values, np.float64)
         low, high = f"{min(values):.4g}", f"{max(values):.4g}"

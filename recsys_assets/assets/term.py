@@ -1,4 +1,4 @@
-"""Term recall: which terms (genres, tags) each user likes of late, and the best items of each term."""
+"""Term recall: the terms (genres, tags) that each user liked recently, and the best items of each term."""
 
 from dataclasses import asdict
 
@@ -24,16 +24,16 @@ from recsys_assets.retrieval.lists import evaluate
 from recsys_assets.retrieval.scored_lists import strongest, to_lists
 
 NO_TERMS = (
-    "The profile has no `features.terms`, or no item has a term: all items carry the one term 'any', so that every "
-    "user's list is that of the items with the most positives."
+    "The profile has no `features.terms`, or no item has a term: all items get the single term 'any', so that every "
+    "user's list holds the items with the most positives."
 )
 
 
 class TermConfig(dg.Config):
     """How a user's terms are scored; the window of rows is the profile's `features.terms.window`."""
 
-    decay: float = Field(default=0.8, gt=0, le=1, description="weight of a row beside that of the next")
-    max_terms: int = Field(default=8, ge=1, description="of a user, the highest scores first")
+    decay: float = Field(default=0.8, gt=0, le=1, description="weight of a row relative to the next newer one")
+    max_terms: int = Field(default=8, ge=1, description="terms per user, the highest scores first")
 
 
 @lake_asset(
@@ -41,7 +41,7 @@ class TermConfig(dg.Config):
     checks=[
         Check("no_user_without_terms", "every user has a term, before the test rows and after them"),
         Check("lists_are_sorted", "the scores of every list are in descending order"),
-        Check("unique_keys", "one row a user, or a term, in each file"),
+        Check("unique_keys", "one row per user or term in each file"),
     ],
 )
 def recall_term(
@@ -55,9 +55,9 @@ def recall_term(
 ) -> dg.MaterializeResult:
     """Terms that each user liked among their newest rows, and the best items of each term: an inverted index.
 
-    Who liked none lately has the terms of all their rows, and who never did those that everyone likes most.
-    `user_terms.parquet` is as of the last offline row, for serving; `before_test.parquet` as of just before
-    the user's test rows, for evaluation. `term_items.parquet` knows nothing of the test rows.
+    A user who liked none recently has the terms of all their rows; one who never liked any has the terms that all users
+    like most. `user_terms.parquet` is as of the last offline row, for serving; `before_test.parquet` is as of just
+    before the user's test rows, for evaluation. `term_items.parquet` uses no test rows.
     """
     profile = dataset.load()
     rule = profile.features.terms
@@ -78,7 +78,7 @@ def recall_term(
 
 
 def _write_items(output: Output, interactions: Interactions, carried: term.Carried) -> None:
-    """`term_items.parquet`: term, items; learned from the rows before the test rows."""
+    """Write `term_items.parquet` (term, items), learned from the rows before the test rows."""
     scores = term.item_scores(interactions.before("test"), carried).T.tocsr()
     inverted = to_lists(strongest(scores, scores.shape[1]), "item_id", interactions.item_ids)
     pq.write_table(pa.table({"term": carried.terms, "items": inverted}), output.path(TERM_ITEMS), compression="zstd")
@@ -88,7 +88,7 @@ def _write_items(output: Output, interactions: Interactions, carried: term.Carri
 def _write_users(
     output: Output, file: str, interactions: Interactions, part: str, carried: term.Carried, taste: term.Taste
 ) -> None:
-    """A file of user_id, terms, level: of all users by the rows before `part`, also of those who have no row."""
+    """Write a file of user_id, terms, level: for all users, even those without a row, from the rows before `part`."""
     spans = histories(interactions, part)
     scores, levels = term.user_scores(interactions, interactions.before("test"), carried, *spans, taste)
     names, listed = np.array(term.LEVELS, object)[levels], to_lists(scores, "term", carried.terms)
@@ -100,7 +100,7 @@ def _write_users(
 
 
 def _judged(profile: Profile, interactions: Interactions, carried: term.Carried, taste: term.Taste) -> dict[str, float]:
-    """Recall on the validation rows, learned from the train rows: what the settings are chosen by."""
+    """Recall on the validation rows, learned from the train rows; settings are chosen by it."""
     asked = queries(interactions, "validation", profile.recall.filter_seen)
     lists = term.recommend(interactions, asked, "validation", carried, taste, 50, profile.recall.filter_seen)
     return {"validation_recall@50": evaluate(lists.items, asked, (50,))["recall@50"]}
@@ -133,7 +133,7 @@ def _check(output: Output, connection: duckdb.DuckDBPyConnection, users: Partiti
 def _show(
     context: dg.AssetExecutionContext, output: Output, connection: duckdb.DuckDBPyConnection, has_terms: bool
 ) -> None:
-    """A few users' terms, the terms' best items, and where the users' terms come from."""
+    """Show a few users' terms, the terms' best items, and where the users' terms come from."""
     if not has_terms:
         context.log.warning(NO_TERMS)
         output.metadata["note"] = NO_TERMS

@@ -1,4 +1,4 @@
-"""What all assets of trained models share: configuration, tuned settings, a partition written inside one MLflow run."""
+"""Shared by the assets of trained models: configuration, tuned settings, and a partition written in one MLflow run."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,16 +24,18 @@ class NotTuned(LookupError):
 
 
 class Seeded(dg.Config):
-    """What the configurations of everything that is trained have."""
+    """The setting that the configurations of all trained models share."""
 
     seed: int = Field(default=1, ge=0, description="of initial weights, dropout, negatives and the order of rows")
 
 
 class ModelConfig(Seeded):
-    """How a model is trained; what is not set is the model's own default."""
+    """How a model is trained; settings that are not given have the model's own defaults."""
 
-    model: dict[str, Any] = Field(default={}, description="hyper-parameters of the network that differ")
-    training: dict[str, Any] = Field(default={}, description="settings of the trainer that differ")
+    model: dict[str, Any] = Field(
+        default={}, description="hyper-parameters of the network that differ from the defaults"
+    )
+    training: dict[str, Any] = Field(default={}, description="settings of the trainer that differ from the defaults")
 
 
 @contextmanager
@@ -45,7 +47,7 @@ def trained(
     config: Seeded,
     upstream: Sequence[Partition],
 ) -> Iterator[Output]:
-    """Write the asset's partition inside an MLflow run, each of them naming the other."""
+    """Write the asset's partition inside an MLflow run; the partition names the run, and the run the partition."""
     settings = {"name": model, **config.model_dump()}
     with writing(context, lake, upstream, settings, config.seed) as output, tracking.run(context, settings) as run:
         output.manifest.mlflow_run_id = run.info.run_id
@@ -54,7 +56,7 @@ def trained(
 
 
 def reported(context: dg.AssetExecutionContext, tracking: Tracking) -> Callable[[int, dict[str, float]], None]:
-    """Tells MLflow and the run's log of each epoch, as a trainer's `on_epoch`."""
+    """A trainer's `on_epoch` that logs each epoch to MLflow and to the run's log."""
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         tracking.log_epoch(epoch, metrics)
@@ -71,7 +73,7 @@ def configured(model: str, config: ModelConfig) -> tuple[Any, Any]:
 
 
 def tell_unmeasured(context: dg.AssetExecutionContext, output: Output, absent: Mapping[str, str]) -> None:
-    """Say in the run's log and in the metadata which metrics the rows do not define, and why."""
+    """Report in the run's log and in the metadata which metrics the rows do not define, and why."""
     if absent:
         said = "; ".join(f"{metric}: {reason}" for metric, reason in absent.items())
         context.log.warning(f"not measured: {said}")
@@ -81,10 +83,10 @@ def tell_unmeasured(context: dg.AssetExecutionContext, output: Output, absent: M
 def tuned(
     context: dg.AssetExecutionContext, lake: LakeStore, profile: Profile, model: str, config: C
 ) -> tuple[C, list[Partition]]:
-    """Where the profile has the model in `tuned`, the config with its best settings wherever it has none of its own.
+    """Fill settings that the config leaves unset with the best tuned ones, if the profile lists the model in `tuned`.
 
     They come from the newest partition of `tune_<model>` up to the bizdate that passed its checks; it is returned too,
-    for the manifest to name it. Dagster does not know of it, as it may be of an earlier day.
+    so that the manifest can name it. Dagster does not know about it, as it may be of an earlier day.
 
     Raises:
         NotTuned: there is no such partition, or the profile names a model that no asset tunes.
@@ -101,7 +103,7 @@ def tuned(
             f"profile {profile.name} has {model} in `tuned`, but no {asset} up to {bizdate} has passed its checks: "
             f"run `recsys materialize {asset} --bizdate {bizdate}`, or take {model} out of `tuned`"
         )
-    partition = lake.lake.read(asset, passed[-1])  # settings of an earlier day stay usable when its events change
+    partition = lake.lake.read(asset, passed[-1])  # its settings stay usable when the events of that day change
     best = yaml.safe_load(partition.path(BEST).read_text(encoding="utf-8"))
     given = config.model_dump(exclude_unset=True)
     sections = {name: {**best[name], **given.get(name, {})} for name in best if isinstance(best[name], dict)}

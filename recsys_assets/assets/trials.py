@@ -1,4 +1,4 @@
-"""What a tuning publishes of its trials: files, metrics, tables and a plot."""
+"""The output of a tuning: files, metrics, tables and a plot of its trials."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -36,10 +36,10 @@ _COLUMNS = pa.schema(
 
 
 def measure(output: Output, trials: Sequence[Trial], tuned: Tuned) -> dict[str, float]:
-    """The best trial's metric on validation and on test rows (returned), and how many trials ended how."""
+    """Record the number of trials by state, and the best trial's metric on validation and test rows (returned)."""
     best = trials[0].value
     if best is None:
-        raise ValueError("the best trial has no value")  # `study.run` gives at least one that is complete
+        raise ValueError("the best trial has no value")  # `study.run` returns at least one complete trial
     states = [trial.state for trial in trials]
     counts = {state: float(states.count(state)) for state in ("complete", "pruned", "failed")}
     judged = {
@@ -52,7 +52,7 @@ def measure(output: Output, trials: Sequence[Trial], tuned: Tuned) -> dict[str, 
 
 
 def write(output: Output, trials: Sequence[Trial], tuned: Tuned, form: Form) -> None:
-    """The trials, best first, as `summary.yaml` and as `trials.parquet`; `best.yaml`; and what was searched."""
+    """Write the trials, best first, as `summary.yaml` and `trials.parquet`; the best settings; and the search space."""
     summary = [
         {
             "hyper_param": trial.settings,
@@ -80,7 +80,7 @@ def write(output: Output, trials: Sequence[Trial], tuned: Tuned, form: Form) -> 
 def describe(
     output: Output, trials: Sequence[Trial], searched: Space, unused: Mapping[str, str], metric: str
 ) -> "Figure":
-    """The best trials as a table, how the settings go with the metric as a plot (returned), what was not used."""
+    """Show the best trials, a plot of settings against the metric (returned), and unused parts of the space."""
     names = list(searched.distributions())
     rows = [
         (trial.number, trial.state, "" if trial.value is None else trial.value, *(trial.drawn[name] for name in names))
@@ -98,5 +98,5 @@ def describe(
 
 
 def _plain(content: Any) -> Any:
-    """The content as YAML can have it: lists for tuples."""
+    """The content with lists instead of tuples, for YAML."""
     return json.loads(json.dumps(content))

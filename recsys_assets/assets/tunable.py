@@ -1,4 +1,4 @@
-"""Which models can be tuned: for each kind what its tuners read, and how the best trial is judged."""
+"""The models that can be tuned: for each kind, what its tuners read and how the best trial is judged."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ class Kind:
     Attributes:
         inputs: the assets that its tuners read.
         floor: the check of the best trial's metric on validation rows.
-        bound: what this must reach.
-        make: the objective of (model, profile, seed, inputs).
+        bound: the value that this metric must reach.
+        make: makes the objective from (model, profile, seed, inputs).
     """
 
     inputs: tuple[str, ...]
@@ -61,7 +61,7 @@ def _item_to_item(model: str, profile: Profile, _: int, inputs: Inputs) -> Tuned
 def _merging(_: str, profile: Profile, __: int, inputs: Inputs) -> Tuned:
     events, filter_seen = funnel_lists.events_of(inputs), profile.recall.filter_seen
 
-    @cache  # most of a trial would be asking again; lists of 200 items for 6,040 users are 120 MB
+    @cache  # recall would take most of each trial; lists of 200 items for 6,040 users are 120 MB
     def channels(part: str, k: int) -> dict[str, Lists]:
         asked = queries(events, part, filter_seen, liked=False)
         return funnel_lists.recall(profile, inputs, events, asked, k, Stopwatch())

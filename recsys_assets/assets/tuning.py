@@ -1,6 +1,6 @@
-"""Tuning: a search for the settings of a model, one asset a model that has a search space in `tuning/spaces/`.
+"""Tuning: a search for a model's best settings, one asset per model that has a search space in `tuning/spaces/`.
 
-These assets cost as much as all their trials: they run when they are named, and are no part of the daily job.
+These assets cost as much as all their trials: they run only when they are named, and are not part of the daily job.
 """
 
 import hashlib
@@ -42,9 +42,9 @@ def tuner(model: str, kind: Kind) -> dg.AssetsDefinition:
     @lake_asset(
         name=f"tune_{model}",
         description=(
-            "A search for the best settings, on validation rows: each trial follows from the earlier ones, and ends "
-            "early where it is below their median. The best one is scored on test rows, once. `best.yaml` is what the "
-            f"asset of {model} trains with where the profile has it in `tuned`; `summary.yaml` has all trials."
+            "A search for the best settings on validation rows: each trial is drawn from the results of the earlier "
+            "ones, and ends early if it is below their median. The best trial is scored on test rows, once. The asset "
+            f"of {model} trains with `best.yaml` if the profile lists it in `tuned`; `summary.yaml` has all trials."
         ),
         ins={name: dg.AssetIn(name) for name in kind.inputs},
         kinds={"optuna", "mlflow"},
@@ -65,7 +65,7 @@ def tuner(model: str, kind: Kind) -> dg.AssetsDefinition:
         searched, copied_to = space(read, model, tuned.sections), _copy_place(context, profile, read)
         left_out = _left_out(read, tuned.sections)
         if left_out:
-            context.log.info(f"not used of the search space: {told(left_out)}")
+            context.log.info(f"not used from the search space: {told(left_out)}")
         with trained(context, lake, tracking, model, config, list(inputs.values())) as output:
             storage, name = _storage(output, searched), f"validation_{tuned.metric}"
 
@@ -83,14 +83,14 @@ def tuner(model: str, kind: Kind) -> dg.AssetsDefinition:
             if copied_to:
                 results.copy(map(output.path, trials.FILES), copied_to)
                 output.metadata["results"] = dg.MetadataValue.path(str(copied_to))
-        shutil.rmtree(storage.parent)  # the partition has it all
+        shutil.rmtree(storage.parent)  # the partition has all of it
         return output.result()
 
     return tune
 
 
 def _copy_place(context: dg.AssetExecutionContext, profile: Profile, read: Form) -> Path | None:
-    """Where the results are copied to, if the space names a place whose variables are set."""
+    """The folder that results are copied to, if the space names one and its variables are set."""
     if not read.result_path or results.unset(read.result_path, os.environ):
         return None
     below = f"{profile.name}/{context.asset_key.to_user_string()}/bizdate={context.partition_key}"
@@ -98,14 +98,14 @@ def _copy_place(context: dg.AssetExecutionContext, profile: Profile, read: Form)
 
 
 def _left_out(read: Form, sections: Sections) -> dict[str, str]:
-    """What is in the space and not used, and why."""
+    """The parts of the space that are not used, with the reasons."""
     names = results.unset(read.result_path or "", os.environ)
     why = {"result_path": f"{', '.join(names)} is not set, so the results are in the lake only"} if names else {}
     return unused(read, sections) | why
 
 
 def _storage(output: Output, searched: Space) -> Path:
-    """The study's file until the partition is published: another one where inputs, seed, code or space are others."""
+    """The study's file until the partition is published; other inputs, seed, code or space give a different file."""
     manifest = output.manifest
     decides = json.dumps([repr(searched), manifest.seed, manifest.upstream, manifest.code_version])
     folder = settings().data / "tuning" / manifest.profile / manifest.asset / f"bizdate={manifest.bizdate}"
