@@ -87,6 +87,4 @@ def _released(output: Output, store: MongoStore, content: Mapping[str, Any]) -> 
     if output.manifest.failed_checks:
         return "not released: the store does not hold what the lake does"
     number, is_live = release_set(store, content)
-    return f"{number}, of {content['bizdate']}" + (
-        "" if is_live else ": only kept, because one of a later bizdate is live"
-    )
+    return f"{number}, of {content['bizdate']}" + ("" if is_live else ": kept, because a later bizdate is live")
