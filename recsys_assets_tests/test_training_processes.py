@@ -82,7 +82,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) 
 
     refused = CliRunner().invoke(main, [*words[2:], "--seed", "2"])
     assert refused.exit_code == 1
-    assert "another seed: rerun that one to its end, or delete the file" in refused.output
+    assert "another seed: run that one to its end, or delete the file" in refused.output
     assert state.stat().st_mtime_ns == kept
 
     resumed = start(words)

@@ -4,7 +4,7 @@
         --train train.parquet --validation validation.parquet --test test.parquet --out model
     torchrun --standalone --nproc-per-node=2 -m recsys_assets.training --model widedeep …
 
-Both train the same model on the same batches. A training that was killed goes on from its last whole epoch when
+Both train the same model on the same batches. A training that was killed continues from its last whole epoch when
 the same command is run again.
 """
 
@@ -55,14 +55,14 @@ class Flags:
 @click.option("--model", required=True, type=click.Choice([n for n, made in MODELS.items() if made.library == "torch"]))
 @click.option("--schema", required=True, type=FILE, help="The feature schema, schema.json.")
 @click.option("--train", required=True, type=FILE, help="Parquet: the schema's columns and label.")
-@click.option("--validation", required=True, type=FILE, help="Decides when to stop; seen once in the end.")
-@click.option("--test", type=FILE, help="Scored once, when all is decided.")
+@click.option("--validation", required=True, type=FILE, help="Decides when to stop; trained on once at the end.")
+@click.option("--test", type=FILE, help="Scored once, after all choices.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the model.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option("--config", type=FILE, help="YAML or JSON: model: {hidden: [128]}, training: {epochs: 3}.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="model.hidden='[128]', training.epochs=3.")
 def main(**given: Any) -> None:
-    """Train a ranking model; its folder can be read with `checkpoint.load`, its last line of output is JSON."""
+    """Train a ranking model. `checkpoint.load` reads its folder; the last line of output is JSON."""
     try:
         run(Flags(**given))
     except Exception as error:
@@ -71,7 +71,7 @@ def main(**given: Any) -> None:
         raise click.ClickException(str(error)) from error
 
 
-@record  # tells torchrun what an error was
+@record  # reports an error to torchrun
 def run(flags: Flags) -> None:
     """Train, write the model, print its metrics."""
     given = chosen(flags)
@@ -96,7 +96,7 @@ def chosen(flags: Flags) -> dict[str, dict[str, Any]]:
     """The settings of `--config`, then those of `--set`, under `model` and `training`.
 
     Raises:
-        ConfigError: a setting of neither.
+        ConfigError: a setting belongs to neither, or cannot be read.
     """
     given = _read(flags.config) if flags.config else {}
     found = {part: dict(given.get(part) or {}) for part in ("model", "training")}
@@ -114,7 +114,7 @@ def _read(file: Path) -> Mapping[str, Mapping[str, Any]]:
     """The file of `--config`.
 
     Raises:
-        ConfigError: it is not YAML, or no mapping of mappings.
+        ConfigError: it is not YAML, or not a mapping of mappings.
     """
     try:
         given = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -126,13 +126,13 @@ def _read(file: Path) -> Mapping[str, Mapping[str, Any]]:
 
 
 def told(epoch: int, metrics: Metrics) -> None:
-    """Print a line an epoch."""
+    """Print one line per epoch."""
     if not rank():
         click.echo(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()), err=True)
 
 
 def judged(fitted: Fitted, file: Path) -> Metrics:
-    """Metrics of the trained model on labelled rows; the GAUC where they have users."""
+    """Metrics of the trained model on labelled rows, with the GAUC if they have users."""
     rows: Rows = load(fitted.schema, file, device_of_choice())
     labels, scores = rows.labels.cpu().numpy(), trainer.predict(fitted.model, rows)
     users = None

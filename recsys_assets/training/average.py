@@ -1,4 +1,4 @@
-"""The average of a model's weights over the steps of a training: what is judged and kept."""
+"""The average of a model's weights over the steps of a training; this average is judged and kept."""
 
 import copy
 import math
@@ -12,15 +12,15 @@ from recsys_assets.models.layers import Table
 class Average:
     """The average of the parameters over all steps, newer ones weighted more: polynomial decay (Shamir, Zhang 2013).
 
-    Unlike a moving average of a fixed width it fits runs of any length, from tens of steps to many thousands.
-    After step k it is mean + (w - mean) (eta + 1) / (k + eta). While w stays as it is from step i to step k, that
+    Unlike a moving average of fixed width, it fits runs of any length, from tens of steps to many thousands.
+    After step k it is mean + (w - mean) (eta + 1) / (k + eta). While w does not change from step i to step k, that
     multiplies (mean - w) by the product of (j - 1) / (j + eta) for j from i + 1 to k, which is D(k) / D(i) with
-    D(k) = Gamma(k) / Gamma(k + eta + 1). So the rows of a table that is trained by rows are brought up to date
-    just before they change, and all of them when the average is asked for: the same average, without going
-    through the whole table in each step.
+    D(k) = Gamma(k) / Gamma(k + eta + 1). The rows of a table that is trained by rows are therefore brought up to
+    date just before they change, and all rows when the average is needed: the result is the same, without a pass
+    over the whole table in each step.
 
     Attributes:
-        steps: how many were averaged.
+        steps: the number of averaged steps.
         due: for each table that is trained by rows, ln D of the step (rows,) up to which each row is averaged.
     """
 
@@ -35,17 +35,17 @@ class Average:
 
     @torch.no_grad()
     def before_step(self) -> None:
-        """Bring the rows that the coming step changes up to date."""
+        """Bring the rows that the next step will change up to date."""
         for (new, old), due in zip(self.tables, self.due, strict=True):
             if self.steps and new.grad is not None:
                 rows = new.grad._indices()[0]
-                parts = (values.index_select(0, rows) for values in (old, new, due))  # thrice as fast as values[rows]
+                parts = (values.index_select(0, rows) for values in (old, new, due))  # 3x faster than values[rows]
                 old.index_copy_(0, rows, self._caught_up(*parts))
                 due.index_fill_(0, rows, self._log_d())
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Take the weights of this step in."""
+        """Add the weights of this step to the average."""
         self.steps += 1
         share = (self.recency + 1) / (self.steps + self.recency)
         for new, old in self.dense:

@@ -17,7 +17,7 @@ DESCRIPTION = "model.json"
 
 
 class CheckpointMismatch(ValueError):
-    """A checkpoint that does not fit: another schema than the one asked for, or files that contradict each other."""
+    """The checkpoint does not fit: its schema is not the required one, or its files contradict each other."""
 
 
 def save(folder: Path, fitted: Fitted) -> None:
@@ -28,7 +28,7 @@ def save(folder: Path, fitted: Fitted) -> None:
 
 
 def describe(folder: Path, fitted: Fitted) -> None:
-    """Write `model.json`: all but what training has learned."""
+    """Write `model.json`: everything but the weights."""
     content = {
         "model": fitted.model_name,
         "config": asdict(fitted.config),
@@ -51,7 +51,7 @@ def load(folder: Path, schema: FeatureSchema | None = None) -> Fitted:
         schema: the schema of the rows that are to be scored; the model's own must be the same.
 
     Raises:
-        CheckpointMismatch: another schema, or weights that do not fit the description.
+        CheckpointMismatch: the schema differs, or the weights do not fit the description.
         UnknownModel: this version has no such model.
     """
     fitted = described(folder, schema)
@@ -69,10 +69,10 @@ def description(folder: Path) -> dict[str, Any]:
 
 
 def described(folder: Path, schema: FeatureSchema | None = None) -> Fitted:
-    """The model of `model.json`, in evaluation mode, before it is given what training has learned.
+    """The model that `model.json` describes, in evaluation mode, without its trained weights.
 
     Raises:
-        CheckpointMismatch: another schema than the one asked for.
+        CheckpointMismatch: the schema is not the required one.
         UnknownModel: this version has no such model.
     """
     content = description(folder)

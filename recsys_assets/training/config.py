@@ -1,4 +1,4 @@
-"""Hyper-parameters: what values they may have, and those of trainings with the defaults that held on MovieLens 1M."""
+"""Hyper-parameters: the values they may have, and those of training, with defaults that were chosen on MovieLens 1M."""
 
 import difflib
 from collections.abc import Collection, Mapping
@@ -17,7 +17,7 @@ def _number(value: Any) -> Any:
     return value
 
 
-# The kinds of numbers that settings are. A text that YAML makes of 1e-5 counts as the number it shows.
+# The kinds of numbers that settings can be. YAML reads 1e-5 as text; it counts as the number that it shows.
 Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
 CountOrNone = Annotated[int, BeforeValidator(_number), Field(ge=0)]
 Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
@@ -27,17 +27,17 @@ Dropped = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
 
 
 class ConfigError(ValueError):
-    """A hyper-parameter that does not exist, or a value that it cannot have; the message names it and its model."""
+    """A hyper-parameter does not exist, or cannot have its value; the message names it and its model."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """Hyper-parameters of the training, the same for every model."""
 
-    batch: Count = 4096  # rows a step
+    batch: Count = 4096  # rows per step
     epochs: Count = 20  # at most
-    patience: CountOrNone = 2  # epochs without a better validation metric before it stops
-    learning_rate: Positive = 4e-3  # of Adam, reached after `warmup`
+    patience: CountOrNone = 2  # epochs without a better validation metric before training stops
+    learning_rate: Positive = 4e-3  # of Adam, reached after `warmup` steps
     warmup: Count = 50  # steps from 0 to the full learning rate
     recency: NotNegative = 8.0  # eta of the weights' average: the larger, the more the newest steps count
     l2: NotNegative = 3e-5  # added to the gradient of embedding tables, times the weight
@@ -47,15 +47,15 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class RecallTraining(TrainingConfig):
-    """Those of two-tower models.
+    """Hyper-parameters of the training of two-tower models.
 
-    `negatives`: what the positives are set against. `all` is the whole catalogue; `in_batch` the other rows'
-    positives; `uniform`, `popularity` (events^0.75) and `table` (the weights of `negative_items`) are draws;
-    `auto` is `all` up to `whole_catalogue` items and `table` above.
+    `negatives`: the items that positives are contrasted with. `all` is the whole catalogue; `in_batch` the other rows'
+    positives; `uniform`, `popularity` (events^0.75) and `table` (the weights of `negative_items`) are drawn;
+    `auto` is `all` up to `whole_catalogue` items and `table` above that.
     """
 
     negatives: NegativesKind = "auto"
-    sampled: Count = 4096  # negatives drawn a step, shared by its rows
+    sampled: Count = 4096  # negatives drawn per step, shared by its rows
     whole_catalogue: CountOrNone = 30_000  # items up to which a softmax over all costs less than the rest of a step
 
 
@@ -63,13 +63,13 @@ def filled(defaults: C, values: Mapping[str, Any], owner: str, elsewhere: Mappin
     """A config dataclass with some values set; lists become tuples, which JSON and YAML lack.
 
     Args:
-        defaults: the settings as they are where nothing is set.
+        defaults: the settings that hold where nothing is set.
         values: the settings that differ.
         owner: whose settings they are, for messages: "sasrec: model".
         elsewhere: the settings of the same model that belong to another section, by name.
 
     Raises:
-        ConfigError: a setting does not exist, or cannot have its value; all of them are named in one line.
+        ConfigError: settings do not exist, or cannot have their values; all of them are named in one line.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{owner}: {values!r} is not a mapping of settings to values")
@@ -84,7 +84,7 @@ def filled(defaults: C, values: Mapping[str, Any], owner: str, elsewhere: Mappin
 
 
 def faults(error: ValidationError) -> list[str]:
-    """What a validation found, one text a setting: `.width = 'wide': it must be a valid integer`."""
+    """The faults that a validation found, one text per setting: `.width = 'wide': it must be a valid integer`."""
     found: dict[str, str] = {}
     for each in error.errors():
         name, *places = each["loc"] or ("",)
@@ -95,7 +95,7 @@ def faults(error: ValidationError) -> list[str]:
 
 
 def missing(name: str, known: Collection[str], elsewhere: Mapping[str, str] | None = None) -> str:
-    """Why a setting of this name cannot be set: it belongs elsewhere, or the names that come near."""
+    """Why a setting of this name cannot be set: it belongs elsewhere, or does not exist; similar names are listed."""
     if elsewhere and name in elsewhere:
         return f"does not exist: {name} is a setting of `{elsewhere[name]}`"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

@@ -19,7 +19,7 @@ BATCH = 2**18  # rows encoded at a time
 
 
 class LabelError(ValueError):
-    """Labels that no model can be trained on; the message says which."""
+    """No model can be trained on these labels; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Rows:
 
 
 def load(schema: FeatureSchema, source: pa.Table | Path, device: torch.device) -> Rows:
-    """Encode a table or a Parquet file by `encoded` and move it to the device whole.
+    """Encode a table or a Parquet file with `encoded` and move all of it to the device.
 
     Raises:
         LabelError, SchemaError: see `encoded`.
@@ -49,9 +49,9 @@ def load(schema: FeatureSchema, source: pa.Table | Path, device: torch.device) -
 
 
 def encoded(schema: FeatureSchema, source: pa.Table | Path) -> tuple[Encoded, npt.NDArray[np.float32]]:
-    """Encode a table, or only the needed columns of a Parquet file; the labels (N,) come beside.
+    """Encode a table, or only the needed columns of a Parquet file; the labels (N,) are the second result.
 
-    Rows are encoded `BATCH` at a time: at most the encoded rows and one raw batch are held.
+    Rows are encoded `BATCH` at a time: at most the encoded rows and one raw batch are in memory.
 
     Raises:
         LabelError: the source has no rows, or labels other than 0 and 1.
@@ -94,8 +94,8 @@ def _labels(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
 def batches(rows: Rows, size: int, generator: torch.Generator) -> Iterator[tuple[Rows, int]]:
     """All rows once in a new random order, in batches of `size`: this process's share of each, and its size.
 
-    The last may be smaller. One that leaves a process less than two rows, of which batch normalisation can count
-    no spread, joins the one before.
+    The last batch may be smaller. One that would leave a process fewer than two rows, from which batch normalisation
+    cannot compute a variance, joins the batch before.
     """
     order = torch.randperm(len(rows), generator=generator).to(rows.labels.device)
     parts = list(torch.split(order, size))

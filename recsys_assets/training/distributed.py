@@ -1,7 +1,7 @@
-"""The processes that train one model together, as `torchrun` starts them; a process alone is one of one.
+"""The processes that train one model together, as `torchrun` starts them; a process on its own is one of one.
 
-All hold all rows and the same weights. Each computes its share of every batch; the gradients are averaged, so
-that every process takes the same step. What is decided on validation rows, the first process decides for all.
+Each process holds all rows and the same weights, and computes its share of every batch; the gradients are averaged,
+so that every process takes the same step. The first process makes all decisions on validation rows, for all.
 """
 
 import os
@@ -18,7 +18,7 @@ from recsys_assets.processes import end_with
 
 
 class ProcessLost(RuntimeError):
-    """Another of the processes that train together has ended, so this one cannot go on."""
+    """One of the other processes that train together has ended, so this one cannot continue."""
 
 
 def rank() -> int:
@@ -27,12 +27,12 @@ def rank() -> int:
 
 
 def processes() -> int:
-    """How many train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def device_of_choice() -> torch.device:
-    """A GPU where there is one, each process of a machine its own, else the CPU."""
+    """A GPU if there is one (a different one for each process of a machine), otherwise the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -40,9 +40,9 @@ def device_of_choice() -> torch.device:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Join the processes that torchrun started: gloo on CPUs, NCCL on GPUs. Started otherwise, do nothing.
+    """Join the processes that torchrun started: gloo on CPUs, NCCL on GPUs. Without torchrun, do nothing.
 
-    They end with torchrun, even where that was killed.
+    They end with torchrun, even if it is killed.
 
     Raises:
         ProcessLost: one of the others has ended.
@@ -62,18 +62,18 @@ def together() -> Iterator[None]:
             raise
         raise ProcessLost(
             f"process {rank()} of {processes()} stopped, because another one ended or can no longer be reached. "
-            "What torchrun says of the other is the cause; the same command goes on from the last whole epoch"
+            "See torchrun's error of that process for the cause; the same command continues from the last whole epoch"
         ) from error
-    dist.destroy_process_group()  # not after a failure: it may wait for a process that is no more
+    dist.destroy_process_group()  # not after a failure: it may wait for a process that has ended
 
 
 def lost_peer(error: RuntimeError) -> bool:
-    """Whether it is what gloo, which has no error class of its own, or NCCL says when a process is gone."""
+    """Whether gloo, which has no error class of its own, or NCCL raised this error because a process is gone."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def parallel(objective: nn.Module) -> nn.Module:
-    """The module whose gradients are averaged over all processes; alone, the module itself.
+    """The module with gradients averaged over all processes; for a single process, the module itself.
 
     The gradients of `Table`s that are trained by rows are left to `gathered`.
     """
@@ -83,7 +83,7 @@ def parallel(objective: nn.Module) -> nn.Module:
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
         objective, by_rows
     )
-    # A static graph may leave weights without a use (crosses of a schema that has none).
+    # With a static graph, some weights may be unused (the crosses, if a schema has none).
     return DistributedDataParallel(
         objective, forward_sync_buffers=False, gradient_as_bucket_view=True, static_graph=True
     )
@@ -100,7 +100,7 @@ def gathered(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _all(tensor: Tensor, numbers: list[int]) -> Tensor:
-    """The first `numbers[r]` entries of the tensor of each process r; gloo moves tensors of one size only."""
+    """The first `numbers[r]` entries of the tensor of each process r; padded, for gloo needs equal sizes."""
     padded = tensor.new_zeros(max(numbers), *tensor.shape[1:])
     padded[: len(tensor)] = tensor
     parts = [torch.empty_like(padded) for _ in numbers]
@@ -117,7 +117,7 @@ def mean_of_all(value: Tensor) -> Tensor:
 
 
 def decided(judge: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """What the first process finds, told to all."""
+    """The first process's result, sent to all processes."""
     found = [judge() if rank() == 0 else {}]
     if processes() > 1:
         dist.broadcast_object_list(found)

@@ -1,4 +1,4 @@
-"""Negatives for two-tower models: what a batch's positives are set against."""
+"""Negative sampling for two-tower models: the items that a batch's positives are contrasted with."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from recsys_assets.retrieval.weighted_items import WeightedItems
 from recsys_assets.training.config import ConfigError, NegativesKind, RecallTraining
 from recsys_assets.training.tower_data import TowerData
 
-# An item that is never drawn can only be a row's own target: any finite correction will do.
+# An item that is never drawn can only be a row's own target, so any finite correction will do.
 _RAREST = np.log(1e-12)
 
 
@@ -21,7 +21,7 @@ class Draws:
     """Draws negatives as `RecallTraining.negatives` says.
 
     Raises:
-        ConfigError: `table` is asked for, and there are no weights.
+        ConfigError: `table` is wanted, but there are no weights.
     """
 
     def __init__(self, training: RecallTraining, data: TowerData, table: WeightedItems | None) -> None:
@@ -34,7 +34,7 @@ class Draws:
             self.log_share = torch.from_numpy(np.append(0.0, log_share)).float()
 
     def negatives(self, batch: Batch, rng: np.random.Generator) -> Negatives | None:
-        """Those of one batch, on its device."""
+        """The negatives of one batch, on its device; None for the whole catalogue."""
         if self.kind == "all":
             return None
         device = batch.users.device
@@ -45,7 +45,7 @@ class Draws:
 
 
 def _by_events(data: TowerData, kind: NegativesKind) -> npt.NDArray[np.float64]:
-    """(V,) the weight of the item of each token, by its positive train rows."""
+    """(V,) the weight of each token's item, from its number of positive train rows."""
     events = data.interactions
     positives = data.tokens[(events.parts == 0) & (events.labels > 0)]
     counts = np.bincount(positives, minlength=len(data.catalogue) + 1)[1:]
@@ -54,12 +54,12 @@ def _by_events(data: TowerData, kind: NegativesKind) -> npt.NDArray[np.float64]:
 
 
 def _by_token(data: TowerData, table: WeightedItems | None) -> npt.NDArray[np.float64]:
-    """(V,) the table's weight of the item of each token; 0 for one that it lacks."""
+    """(V,) the table's weight of each token's item; 0 if the table lacks it."""
     if table is None:
         raise ConfigError("negatives: table needs the weights of `negative_items`")
     ids = integers(pa.array(data.interactions.item_ids), hash_text=True)
     order = np.argsort(table.ids, kind="stable")
-    place = order[np.minimum(np.searchsorted(table.ids, ids, sorter=order), len(order) - 1)]
+    place = order[np.minimum(np.searchsorted(table.ids, ids, sorter=order), len(order) - 1)]  # (items,)
     weights = np.where(table.ids[place] == ids, table.weights[place], 0.0)
     shares: npt.NDArray[np.float64] = np.zeros(len(data.catalogue) + 1)
     shares[data.token_of] = weights

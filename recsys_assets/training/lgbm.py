@@ -1,11 +1,11 @@
 """LightGBM rankers: gradient-boosted trees (Ke et al. 2017) on the columns of `LgbmInputs`.
 
-The number of rounds is that of the best validation AUC; then as many are made anew of train and validation rows,
-the newest ones there are before the rows to score. Decided on validation rows alone: after training on the first
-half of each user's too, the AUC on the second half was 0.8153, and 0.8135 before.
+The number of rounds is that of the best validation AUC; then as many are trained again on train and validation
+rows, the newest ones before the rows to score. This was decided on validation rows alone: with the first half of
+each user's validation rows in training too, the AUC on the second half was 0.8153, without them 0.8135.
 
-Given a seed a training repeats bit by bit, whatever the number of threads: `deterministic`, and histograms always
-by column, which LightGBM would else choose by its timing of both ways.
+With a given seed a training repeats bit by bit, whatever the number of threads: it is `deterministic`, and
+histograms are always by column, which LightGBM would otherwise choose by timing both ways.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ TREES = "model.txt"
 
 @dataclass
 class LgbmRanker:
-    """Trees and what they came from; `fitted.model` makes their columns, an epoch is `config.step` rounds."""
+    """Trees and how they were trained; `fitted.model` makes their columns, and an epoch is `config.step` rounds."""
 
     fitted: Fitted
     trees: lgb.Booster
@@ -50,7 +50,7 @@ class LgbmRanker:
         seed: int = 0,
         on_epoch: OnEpoch | None = None,
     ) -> Self:
-        """Add trees until the validation AUC no longer rises; as many are then made of train and validation rows.
+        """Add trees until the validation AUC no longer rises; then train as many on train and validation rows.
 
         Raises:
             LabelError, OneClass, SchemaError: the input cannot be trained on.
@@ -70,7 +70,7 @@ class LgbmRanker:
         """Read `model.txt` and `model.json`.
 
         Raises:
-            CheckpointMismatch: another schema, or trees on other columns than the description's.
+            CheckpointMismatch: the schema differs, or the trees have other columns than the description.
         """
         fitted = checkpoint.described(folder, schema)
         try:
@@ -87,7 +87,7 @@ class LgbmRanker:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns that the trees take, in their order."""
+        """Names of the columns that the trees take, in order."""
         return cast(LgbmInputs, self.fitted.model).names
 
     def save(self, folder: Path) -> None:
@@ -101,11 +101,11 @@ class LgbmRanker:
         return np.asarray(self.trees.predict(columns), np.float32)
 
     def export(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the ONNX file on raw features, and beside it `trees.onnx` on the columns."""
+        """Write the ONNX file on raw features, and `trees.onnx` on the columns next to it."""
         onnx_trees.export(self.fitted, self.trees, path, metadata)
 
     def importance(self) -> pa.Table:
-        """Each column's gain, the loss that its splits have taken away, and number of splits; most gain first."""
+        """Each column's gain (the loss that its splits removed) and number of splits, highest gain first."""
         gain, splits = (self.trees.feature_importance(kind) for kind in ("gain", "split"))
         table = pa.table({"column": self.columns, "gain": gain, "splits": splits.astype(np.int64)})
         return table.sort_by([("gain", "descending"), ("column", "ascending")])
@@ -136,14 +136,14 @@ def _columns(fitted: Fitted, indices: Tensor, numeric: Tensor, batch: int = 6553
 
 
 def _dataset(fitted: Fitted, parts: Sequence[Rows], bins_of: lgb.Dataset | None = None) -> lgb.Dataset:
-    """The rows of all parts as LightGBM holds them, in bins of their own or another's."""
+    """The rows of all parts as a LightGBM data set, with its own bins or those of `bins_of`."""
     columns = np.concatenate([_columns(fitted, rows.indices, rows.numeric) for rows in parts])
     labels = np.concatenate([rows.labels.numpy() for rows in parts])
     return lgb.Dataset(columns, labels, reference=bins_of, params=_parameters(fitted))
 
 
 def _choose_rounds(fitted: Fitted, train: Rows, validation: Rows, on_epoch: OnEpoch | None) -> None:
-    """Epochs of `step` rounds on train rows, until the validation AUC has not risen for `patience` of them."""
+    """Train epochs of `step` rounds on train rows, until the validation AUC has not risen for `patience` epochs."""
     config: LgbmConfig = fitted.config
     data = _dataset(fitted, [train])
     trees = lgb.Booster(_parameters(fitted), data)

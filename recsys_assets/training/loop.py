@@ -1,7 +1,7 @@
 """The loop that all trainings share: Adam, averaged weights, early stopping on a validation metric.
 
-The model that is judged and kept is the average of the weights over the steps: on MovieLens 1M the validation
-AUC of Wide & Deep is 0.823, that of the weights themselves 0.819.
+The model that is judged and kept has the average of the weights over the steps: on MovieLens 1M, the validation
+AUC of Wide & Deep is 0.823 with it, and 0.819 with the last weights.
 """
 
 import copy
@@ -28,16 +28,16 @@ Losses = Iterable[tuple[Tensor, int]]
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no number any more."""
+    """The loss is NaN or infinite."""
 
 
 @dataclass
 class Fitted:
-    """A trained model and how it came about.
+    """A trained model and how it was trained.
 
     Attributes:
-        history: one entry an epoch, from 0: what `on_epoch` was given.
-        best_epoch: the epoch whose averaged weights were kept, and then saw the validation rows.
+        history: one entry per epoch, from 0: the metrics that `on_epoch` was given.
+        best_epoch: the epoch whose averaged weights were kept and then trained on the validation rows.
     """
 
     model_name: str
@@ -51,7 +51,7 @@ class Fitted:
 
     @property
     def best(self) -> dict[str, float]:
-        """Metrics of the epoch that was kept, before it saw the validation rows."""
+        """Metrics of the epoch that was kept, before the pass over the validation rows."""
         return self.history[self.best_epoch]
 
 
@@ -59,7 +59,8 @@ class Fitted:
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch inside the block, and leave the caller's random state as it was.
 
-    Denormals are flushed meanwhile: under L2 unused weights shrink into them, which makes a step several times slower.
+    Denormals are flushed in the block: with L2, unused weights shrink to denormals, and a step takes several times as
+    long.
     """
     torch.set_flush_denormal(True)
     try:
@@ -72,12 +73,12 @@ def seeded(seed: int) -> Iterator[None]:
 
 @dataclass
 class Course:
-    """Where a training stands between two epochs.
+    """The state of a training between two epochs.
 
     Attributes:
-        average: the averaged weights, and how many steps there were.
+        average: the averaged weights, and the number of steps so far.
         best: the averaged weights of the best epoch.
-        warm: the last epoch that began while the learning rate still rose: what it reached says little.
+        warm: the last epoch that began during the learning rate's warm-up: its metric says little.
     """
 
     adam: torch.optim.Optimizer
@@ -87,10 +88,10 @@ class Course:
 
 
 class Keeper(Protocol):
-    """Keeps a training's state after each epoch, and brings it back."""
+    """Keeps a training's state after each epoch, and restores it."""
 
     def restore(self, fitted: Fitted, course: Course) -> None:
-        """Bring a training that has not begun to where it was kept, if it was."""
+        """Set a training that has not begun to the kept state, if there is one."""
 
     def save(self, fitted: Fitted, course: Course) -> None:
         """Keep the state."""
@@ -104,9 +105,9 @@ def train_epoch(
     steps: Iterator[int],
     average: Average | None = None,
 ) -> float:
-    """One step for each (mean loss, rows) of `losses`, computed as they are asked for; returns the rows' mean loss.
+    """Take one step for each (mean loss, rows) of `losses`, which is lazy; return the mean loss of all rows.
 
-    `steps` numbers the steps from 1 through all epochs; `average`, if any, takes the weights in after each.
+    `steps` numbers the steps from 1 through all epochs; `average`, if any, takes in the weights after each step.
 
     Raises:
         TrainingDiverged: the loss became NaN or infinite.
@@ -129,8 +130,8 @@ def train_epoch(
             average.after_step()
         total, rows = total + loss.detach() * size, rows + size
     total = mean_of_all(total)
-    if not all(bool(torch.isfinite(values).all()) for values in (total, *weights)):  # the last step may have done it
-        raise TrainingDiverged("the loss is no number any more: lower learning_rate or look for huge values")
+    if not all(bool(torch.isfinite(values).all()) for values in (total, *weights)):  # the last step counts too
+        raise TrainingDiverged("the loss is NaN or infinite: lower learning_rate or check the inputs for outliers")
     return float(total) / max(rows, 1)
 
 
@@ -143,10 +144,10 @@ def run(
     on_epoch: OnEpoch | None,
     keeper: Keeper | None = None,
 ) -> None:
-    """Epochs until `metric` has not risen for `patience`; the model is left with the best epoch's averaged weights.
+    """Train until `metric` has not risen for `patience` epochs; the model then has the best epoch's averaged weights.
 
     `losses(epoch)` goes once over the train rows; `judge(model)` gives the validation metrics; `keeper`, if any,
-    says where to go on and is told of every epoch.
+    restores the state at the start and saves it after every epoch.
 
     Raises:
         TrainingDiverged: the loss became NaN or infinite.
@@ -173,15 +174,15 @@ def run(
 
 
 def _judgement(judge: Callable[[nn.Module], dict[str, float]], model: nn.Module) -> dict[str, float]:
-    """The validation metrics; weights that are finite, but so large that the scores are not, have diverged too."""
+    """The validation metrics; training has diverged, too, if finite weights give scores that are not finite."""
     try:
         return decided(partial(judge, model))
     except NotNumbers as error:
-        raise TrainingDiverged(f"{error}: lower learning_rate or look for huge values") from error
+        raise TrainingDiverged(f"{error}: lower learning_rate or check the inputs for outliers") from error
 
 
 def last_pass(fitted: Fitted, losses: Losses) -> None:
-    """Let the kept model see the validation rows once, with a new Adam at `last_rate` of the learning rate."""
+    """Train the kept model on the validation rows once, with a new Adam at `last_rate` of the learning rate."""
     adam = optimiser(fitted.model, fitted.training, fitted.training.last_rate)
     train_epoch(fitted.model, adam, losses, fitted.training, count(1))
 
@@ -192,6 +193,6 @@ def _over(fitted: Fitted, course: Course) -> bool:
 
 
 def _own_chance(seed: int, epoch: int) -> None:
-    """Give each process but the first random numbers of its own, the same whenever the training goes on from here."""
+    """Seed each process but the first on its own, the same whenever the training continues from this epoch."""
     if rank():
         torch.manual_seed(int(np.random.SeedSequence([seed, epoch, rank()]).generate_state(1)[0]))

@@ -1,9 +1,9 @@
 """ONNX files that take raw features: vocabulary look-up, normalisation and sigmoid are inside.
 
-A network is exported from torch on encoded inputs; in front of it this module puts the look-up of every raw
-feature. Inputs, for a batch of N:
+A network is exported from torch on encoded inputs; this module puts the look-up of every raw feature in front of
+it. Inputs, for a batch of N:
 
-* categorical: (N,) int64 or string; missing is `MISSING`, and what the vocabulary lacks is unknown.
+* categorical: (N,) int64 or string; missing is `MISSING`, and values that the vocabulary lacks are unknown.
 * multi-valued, sequence: (N, length) int64 or string, padded with `MISSING`.
 * numeric: (N,) or (N, length) float32; NaN becomes the train mean.
 
@@ -33,7 +33,7 @@ ELEMENT = {"int64": TensorProto.INT64, "string": TensorProto.STRING, "float32": 
 
 
 class _Probability(nn.Module):
-    """A ranking model with the sigmoid on it."""
+    """A ranking model with a sigmoid on its output."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def export(fitted: Fitted, path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def write(model: onnx.ModelProto, schema: FeatureSchema, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the file of a network on the encoded features of a schema, the look-up of raw ones put in front."""
+    """Write the file of a network on a schema's encoded features, with the look-up of raw features in front."""
     _put_lookups_in_front(model.graph, schema)
     model.opset_import.append(helper.make_opsetid(ML, 2))
     helper.set_model_props(model, dict(metadata))
@@ -65,7 +65,7 @@ def write(model: onnx.ModelProto, schema: FeatureSchema, path: Path, metadata: M
 
 
 def described(fitted: Fitted, more: Mapping[str, str]) -> dict[str, str]:
-    """The file's `metadata_props`: the model, the schema it was trained under, what stands for a missing value."""
+    """The file's `metadata_props`: the model, the schema it was trained under, and the values that mean missing."""
     return {
         "model": fitted.model_name,
         "schema_fingerprint": fitted.schema.fingerprint,
@@ -76,20 +76,20 @@ def described(fitted: Fitted, more: Mapping[str, str]) -> dict[str, str]:
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:
-    """The file in onnxruntime, on the CPU."""
+    """An onnxruntime session of the file, on the CPU."""
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
 def network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelProto:
-    """The module on `indices`, and `numeric` if any, its output named `given`, without any trace of this machine."""
-    rows = 2  # torch takes an example of one row for a constant
+    """The module on `indices`, and `numeric` if any, with the output `given`, without any trace of this machine."""
+    rows = 2  # with one row, torch would take the batch size for a constant
     first = [schema.first_row[feature.name] for feature in schema.indexed for _ in range(feature.length)]
     example = {"indices": torch.tensor([first] * rows, dtype=torch.int64).clamp(max=schema.index_rows - 1)}
     if schema.floats:
         example["numeric"] = torch.zeros(rows, schema.floats)
     # The newer exporter (dynamo=True) takes 9 s for Wide & Deep on 38 features where this one takes 0.4 s.
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that the other one is newer
+        warnings.simplefilter("ignore")  # that a newer exporter exists
         file = Path(folder) / "network.onnx"
         torch.onnx.export(
             module.eval(),
@@ -105,13 +105,13 @@ def network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelP
     for part in (made, made.graph, *made.graph.node, *made.graph.value_info, *made.graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
-    # Torch calls its tensors `view`, `div` and the like, as features may be called, which are put in front.
+    # Torch names its tensors `view`, `div` and the like, and a feature may have such a name too.
     named: onnx.ModelProto = compose.add_prefix(made, "network.", rename_inputs=False, rename_outputs=False)
     return named
 
 
 def _put_lookups_in_front(graph: onnx.GraphProto, schema: FeatureSchema) -> None:
-    """Replace the inputs `indices` and `numeric` by the raw features and the nodes that make those two."""
+    """Replace the inputs `indices` and `numeric` by the raw features and the nodes that compute those two."""
     nodes = [node for feature in schema.features for node in _lookup(feature, schema)]
     groups = {"indices": schema.indexed, "numeric": schema.of_kind("numeric")}
     for name, features in groups.items():

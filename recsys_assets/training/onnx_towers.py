@@ -1,7 +1,7 @@
 """Two-tower models as two ONNX files on raw features: `user.onnx` and `item.onnx`.
 
 Inputs are as in `onnx_export`. The user tower takes `history` too, (N, history) item ids, oldest first, padded
-at the end with `MISSING`. Output `vector`: (N, D). The inner product of a user's and an item's is the score.
+at the end with `MISSING`. Output `vector`: (N, D). The inner product of a user's and an item's vector is the score.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ SIDES: tuple[Side, Side] = ("user", "item")
 
 
 class Tower(nn.Module):
-    """One tower of a two-tower model: vectors (N, D) of encoded features (N, columns)."""
+    """One tower of a two-tower model: vectors (N, D) from encoded features (N, columns)."""
 
     def __init__(self, model: TwoTower, side: Side) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def export(checkpoint: Path, folder: Path, metadata: Mapping[str, str] | None = 
 
 
 def parity(checkpoint: Path, path: Path, side: Side, table: pa.Table, batch: int = 1024) -> float:
-    """Largest absolute difference between onnxruntime and torch over the vectors of all rows of a table.
+    """The largest absolute difference between onnxruntime's and torch's vectors, over all rows of a table.
 
     Both start from the raw columns of the tower's features.
     """

@@ -1,9 +1,9 @@
 """LightGBM rankers as ONNX files.
 
 `model.onnx` takes raw features and gives `score`, like that of every ranker: see `onnx_export`. `trees.onnx`,
-beside it, holds the trees alone for a server that makes the columns itself, in opset 9, which old runtimes
+next to it, holds only the trees, for a server that computes the columns itself, in opset 9, which old runtimes
 read: `input` (N, F) float32, NaN where missing, to `label` (N,) and `probabilities` (N, 2); `metadata_props`
-has the names of the columns in their order, a JSON list under `columns`.
+has the names of the columns in order, a JSON list under `columns`.
 """
 
 import json
@@ -28,9 +28,9 @@ def export(fitted: Fitted, trees: lgb.Booster, path: Path, metadata: Mapping[str
     """Write both files; the same model gives the same bytes.
 
     Args:
-        fitted: what makes the columns, and their schema.
-        trees: their thresholds made float32 by `with_float32_thresholds`.
-        path: the file on raw features; `trees.onnx` is written beside it.
+        fitted: the model that computes the columns, and their schema.
+        trees: with float32 thresholds from `with_float32_thresholds`.
+        path: the file on raw features; `trees.onnx` is written next to it.
         metadata: more entries for the files' `metadata_props`, such as the bizdate.
     """
     alone = converted(trees)
@@ -44,10 +44,10 @@ def export(fitted: Fitted, trees: lgb.Booster, path: Path, metadata: Mapping[str
 
 
 def with_float32_thresholds(trees: str) -> str:
-    """LightGBM's text of trees, each threshold rounded down to a float32, which the ONNX file can hold.
+    """LightGBM's text of trees, with each threshold rounded down to a float32, which the ONNX file can hold.
 
-    No float32 lies between a threshold and its rounding, so every row goes the way it went before. Rounded to
-    the nearest, as a converter does, a threshold may pass a value that it has to stay below.
+    There is no float32 between a threshold and its rounding, so every row takes the same path as before. Rounding to
+    the nearest, as converters do, may move a threshold above a value that it must stay below.
     """
     lines = trees.split("\n")
     for place, line in enumerate(lines):
@@ -57,20 +57,20 @@ def with_float32_thresholds(trees: str) -> str:
             near = exact.astype(np.float32)
             below = np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near)
             lines[place] = "threshold=" + " ".join(repr(value) for value in below.astype(np.float64).tolist())
-    return "\n".join(line for line in lines if not line.startswith("tree_sizes="))  # they count the old characters
+    return "\n".join(line for line in lines if not line.startswith("tree_sizes="))  # they count the old text
 
 
 def converted(trees: lgb.Booster) -> onnx.ModelProto:
-    """The trees on `input`, with any number of rows."""
+    """The trees as an ONNX model on `input`, with any number of rows."""
     columns = [("input", FloatTensorType([None, trees.num_feature()]))]
     model: onnx.ModelProto = convert_lightgbm(trees, "trees", columns, target_opset=OPSET, zipmap=False)
     (label,) = (output for output in model.graph.output if output.name == "label")
-    label.type.tensor_type.shape.dim[0].dim_param = "batch"  # the converter says 1, and onnxruntime warns at each run
+    label.type.tensor_type.shape.dim[0].dim_param = "batch"  # the converter writes 1, which makes onnxruntime warn
     return model
 
 
 def _put_behind(graph: onnx.GraphProto, trees: onnx.GraphProto) -> None:
-    """Let the trees take the graph's output, `columns`, and make `score` of their probability of a positive."""
+    """Feed the graph's output `columns` to the trees; `score` is their probability of a positive."""
     ensemble = onnx.NodeProto()
     ensemble.CopyFrom(next(node for node in trees.node if node.op_type == "TreeEnsembleClassifier"))
     ensemble.input[:] = ["columns"]

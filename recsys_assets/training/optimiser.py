@@ -1,4 +1,4 @@
-"""Adam that updates a large table by the rows that a batch touched, and clipping that knows of such tables."""
+"""Adam that updates only the rows of a large table that a batch touched, and gradient clipping for such tables."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,29 +12,30 @@ from recsys_assets.training.distributed import gathered, processes
 
 
 class RowwiseAdam(torch.optim.Adam):
-    """Adam; a weight whose gradient is sparse and coalesced is updated in the touched rows only.
+    """Adam that updates a weight with a sparse, coalesced gradient in the touched rows only.
 
-    There it differs from dense Adam in this:
+    For such weights it differs from dense Adam:
 
-    - A row that a step does not touch stays as it is. Dense Adam moves it on by its momentum, in all ten times as
-      far as the first step did; here a touched row makes the whole move at once, so there is no first moment.
-    - The second moment decays as in dense Adam, by beta2^gap at the next touch after `gap` steps.
-    - So does the weight under L2, but implicitly (a proximal step): after a long gap it comes near 0 and never
-      beyond. The second moment is that of the loss's gradient alone.
+    - A row that a step does not touch stays as it is. Dense Adam moves it further by its momentum, in total ten times
+      as far as the first step did; here a touched row makes the whole move at once, so there is no first moment.
+    - The second moment decays as in dense Adam, by beta2^gap when the row is next touched, after `gap` steps.
+    - The weight decays under L2 for the whole gap too, but implicitly (a proximal step): after a long gap it comes
+      near 0 and never past it. The second moment is that of the loss's gradient alone.
 
-    Validation AUC of Wide & Deep on MovieLens 1M with all tables so, though they are too small for it to pay:
-    0.8232 for each of two seeds, dense Adam 0.8229 for each. The form was chosen among eight on these rows and on
-    generated ones with rare values, one seed each; LazyAdam (both moments and L2 of touched rows only) had 0.8205.
+    Validation AUC of Wide & Deep on MovieLens 1M with all tables updated this way, though they are too small to gain
+    speed: 0.8232 for each of two seeds, with dense Adam 0.8229 for each. It was chosen among eight variants on these
+    rows and on generated ones with rare values, one seed each; LazyAdam (both moments and L2 of touched rows only)
+    had 0.8205.
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update all weights that have a gradient; sparse gradients are gone afterwards."""
+        """Update all weights that have a gradient; sparse gradients are removed."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None and weight.grad.is_sparse:
                     self._update_rows(weight, weight.grad, group)
-                    weight.grad = None  # dense Adam is not to see it
+                    weight.grad = None  # so that dense Adam skips it
         loss: float | None = super().step(closure)
         return loss
 
@@ -57,7 +58,7 @@ class RowwiseAdam(torch.optim.Adam):
 
 
 def optimiser(model: nn.Module, training: TrainingConfig, share: float = 1.0) -> torch.optim.Optimizer:
-    """Fused Adam at a share of the learning rate; L2 on the tables only, where few rows stand behind each weight."""
+    """Fused Adam at a share of the learning rate; L2 on the tables only, whose weights learn from few rows each."""
     tables = [layer.weight for layer in model.modules() if isinstance(layer, Table)]
     known = {id(weight) for weight in tables}
     rest = [weight for weight in model.parameters() if id(weight) not in known]
@@ -67,9 +68,9 @@ def optimiser(model: nn.Module, training: TrainingConfig, share: float = 1.0) ->
 
 
 def coalesce(weights: Iterable[Tensor]) -> None:
-    """Sum the sparse gradients row by row and average them over all processes; the rows come in ascending order.
+    """Sum the sparse gradients by row and average them over all processes; rows are in ascending order.
 
-    Sorted as int32 this takes 2 ms for 106,000 vectors of 16, and `Tensor.coalesce` 4 ms.
+    With rows sorted as int32 this takes 2 ms for 106,000 vectors of 16; `Tensor.coalesce` takes 4 ms.
     """
     for weight in weights:
         if weight.grad is not None and weight.grad.is_sparse:

@@ -1,4 +1,4 @@
-"""How far a training is, on a terminal."""
+"""The progress bar of a training, on a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from recsys_assets.training.loop import Losses
 
 
 class Step(NamedTuple):
-    """A step that was made: its epoch, the rows of the epoch so far, all rows of the epoch, its mean loss."""
+    """A finished step: its epoch, the rows of the epoch so far, all rows of the epoch, and its mean loss."""
 
     epoch: int
     done: int
@@ -25,7 +25,7 @@ OnStep = Callable[[Step], None]
 
 
 def watched(losses: Losses, epoch: int, rows: int, on_step: OnStep) -> Losses:
-    """The same losses; tells of each step when the next is asked for."""
+    """The same losses; `on_step` is called for each step when the next one begins."""
     done = 0
     for loss, size in losses:
         yield loss, size
@@ -35,7 +35,7 @@ def watched(losses: Losses, epoch: int, rows: int, on_step: OnStep) -> Losses:
 
 @contextmanager
 def bar() -> Iterator[OnStep | None]:
-    """A bar of the epoch on a terminal, with the loss and rows a second; nothing where there is no terminal."""
+    """Show a bar of the epoch on a terminal, with loss and rows per second; without a terminal, nothing."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -1,6 +1,6 @@
-"""Ranking models, whichever library trains them: fitted, scored, saved, loaded and exported in one way.
+"""Ranking models of any library: they are fitted, scored, saved, loaded and exported in the same way.
 
-The registry says which library a model is of. `fit` and `load` give a `Ranker`; nothing else needs to know.
+The registry says which library a model uses. `fit` and `load` return a `Ranker`; no other module needs to know.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from recsys_assets.training.loop import Fitted, OnEpoch
 
 
 class Ranker(Protocol):
-    """A trained ranking model; `fitted` tells what it is and how it came about."""
+    """A trained ranking model; `fitted` says what it is and how it was trained."""
 
     fitted: Fitted
 
@@ -43,7 +43,7 @@ class Ranker(Protocol):
         """Write the ONNX file; `metadata` is added to its `metadata_props`."""
 
     def importance(self) -> pa.Table | None:
-        """What each input has given, columns `column`, `gain` and `splits`, most gain first; None where not known."""
+        """The importance of each input (`column`, `gain`, `splits`), highest gain first; None if it is not known."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ class TorchRanker:
 
     @classmethod
     def fit(cls, *data: Any, **settings: Any) -> Self:
-        """Train by `trainer.fit`."""
+        """Train with `trainer.fit`."""
         return cls(trainer.fit(*data, **settings))
 
     @classmethod
@@ -75,7 +75,7 @@ class TorchRanker:
         onnx_export.export(self.fitted, path, metadata)
 
     def importance(self) -> None:
-        """A network does not tell."""
+        """Not known for a network."""
 
 
 LIBRARIES: dict[Library, type[Ranker]] = {"torch": TorchRanker, "lightgbm": LgbmRanker}
@@ -113,14 +113,14 @@ def load(folder: Path, schema: FeatureSchema | None = None) -> Ranker:
         schema: the schema of the rows that are to be scored; the model's own must be the same.
 
     Raises:
-        CheckpointMismatch: another schema, or files that do not fit each other.
+        CheckpointMismatch: the schema differs, or the files do not fit each other.
         UnknownModel: this version has no such model.
     """
     return LIBRARIES[entry(checkpoint.description(folder)["model"]).library].load(folder, schema)
 
 
 def parity(folder: Path, path: Path, table: pa.Table) -> dict[str, float]:
-    """Largest absolute difference of probabilities between an ONNX file and the ranker it was exported from.
+    """The largest absolute difference of probabilities between an ONNX file and the ranker it was exported from.
 
     Both start from the raw columns of the table, so that look-up and normalisation are compared too.
 

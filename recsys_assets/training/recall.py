@@ -1,8 +1,8 @@
 """Training of any registered two-tower model, and the vectors that it gives.
 
-It learns from the train rows, stops early on validation queries (one a user: the history is all train rows, the
-validation positives are right), and then takes one pass over the validation rows. Given seed, device and number
-of threads a run repeats bit by bit on a CPU.
+It learns from the train rows, stops early on validation queries (one per user: the history is all train rows, the
+right answers are the validation positives), and then takes one pass over the validation rows. With the same seed,
+device and number of threads, a run repeats bit by bit on a CPU.
 """
 
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ LOSS = "train_loss"
 
 @dataclass(frozen=True)
 class Source:
-    """What two-tower models learn from.
+    """The training data of two-tower models.
 
     Attributes:
         interactions: the events, with the parts that say which of them train and validate.
@@ -61,11 +61,11 @@ def fit(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Fitted:
-    """Train until the validation metric no longer rises, keep the best epoch and let it see the validation rows.
+    """Train until the validation metric no longer rises, keep the best epoch and train it on the validation rows once.
 
-    The metric is NDCG@20 of the validation queries, or the AUC of the validation rows for a model that learns
-    labels, where they have both classes. `config` and `training` come from `configured`; `on_epoch` is called after
-    each epoch with its number from 0 and its metrics.
+    The metric is NDCG@20 of the validation queries; for a model that learns labels, it is the AUC of the validation
+    rows if these have both classes. `config` and `training` come from `configured`; `on_epoch` is called after each
+    epoch with its number from 0 and its metrics.
 
     Raises:
         NothingToLearn, SchemaError, UnknownModel: the input cannot be trained on.
@@ -96,18 +96,18 @@ def fit(
 
 
 def two_tower(fitted: Fitted) -> TwoTower:
-    """The model of what `fit` or `checkpoint.load` returned.
+    """The model in the result of `fit` or `checkpoint.load`.
 
     Raises:
         TypeError: it is a ranking model.
     """
     if not isinstance(fitted.model, TwoTower):
-        raise TypeError(f"{fitted.model_name} is no two-tower model")
+        raise TypeError(f"{fitted.model_name} is not a two-tower model")
     return fitted.model
 
 
 def judged(fitted: Fitted, source: Source) -> dict[str, float]:
-    """Metrics of the kept epoch, and the test AUC of a model that learns labels, where the rows have both classes."""
+    """Metrics of the kept epoch; with the test AUC if the model learns labels and the rows have both classes."""
     model = two_tower(fitted)
     found = {name: value for name, value in fitted.best.items() if name != LOSS}
     if not model.labelled:
@@ -126,7 +126,7 @@ def metric_of(model: TwoTower, interactions: Interactions) -> str:
 def user_vectors(model: TwoTower, data: TowerData, users: Ints, starts: Ints, ends: Ints, batch: int = 256) -> Vectors:
     """Vectors (N, D) of users (by number) whose histories are the events `[start, end)`."""
     model.eval()
-    # Users of about the same history are computed together, or the longest one would decide the work of all.
+    # Users with histories of similar length share a batch; otherwise all are padded to the longest one.
     order = np.argsort(ends - starts, kind="stable")
     parts = []
     with torch.inference_mode():
@@ -135,7 +135,7 @@ def user_vectors(model: TwoTower, data: TowerData, users: Ints, starts: Ints, en
             indices = data.user_indices(users[rows], starts[rows], ends[rows], model.history)
             parts.append(model.user(indices).cpu().numpy())
     found: Vectors = np.concatenate(parts)
-    return found[np.argsort(order, kind="stable")]
+    return found[np.argsort(order, kind="stable")]  # (N, D), in the order of `users`
 
 
 def item_vectors(model: TwoTower, indices: Tensor) -> Vectors:
@@ -147,7 +147,7 @@ def item_vectors(model: TwoTower, indices: Tensor) -> Vectors:
 
 
 def lists(model: TwoTower, data: TowerData, asked: Queries, k: int, filter_seen: bool) -> Lists:
-    """The k best items of each query by the inner product of the towers, among the items the model knows."""
+    """The k best items for each query by the inner product of the towers, among the items that the model knows."""
     users = user_vectors(model, data, asked.users, asked.starts, asked.ends)
     items = item_vectors(model, data.items)
     known = data.token_of > 0

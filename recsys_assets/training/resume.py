@@ -1,7 +1,7 @@
-"""The state of a training after its last whole epoch, in one file, so that a training that was killed goes on.
+"""The state of a training after its last whole epoch, in one file, so that a killed training can continue.
 
-Everything that decides what comes next is in it, random numbers too: on one process and a CPU, a training that
-was killed and went on ends with the same bits as one that was not.
+The file holds everything that decides the next steps, including random states: in one process on a CPU, a training
+that was killed and continued ends with the same bits as one that was not.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ FILE = "resume.safetensors"
 
 
 class ResumeMismatch(ValueError):
-    """A folder holds the state of another training than the one that is asked for."""
+    """A folder holds the state of a different training."""
 
 
 class Resume:
     """Keeps the state of one training in a folder.
 
     Args:
-        folder: where `resume.safetensors` lies while the training is not done.
+        folder: where `resume.safetensors` is while the training is not done.
         fitted: the training, not yet begun.
         rows: its data by name.
     """
@@ -47,7 +47,7 @@ class Resume:
         }
 
     def save(self, fitted: Fitted, course: Course) -> None:
-        """Write the state beside the old one and put it in its place; the first process does it for all."""
+        """Replace the old state by the new one in one step; the first process does it for all."""
         if rank():
             return
         numbers = {"steps": course.average.steps, "warm": course.warm, "best_epoch": fitted.best_epoch}
@@ -57,10 +57,10 @@ class Resume:
             save_file(_tensors(fitted, course), beside, {name: json.dumps(value) for name, value in told.items()})
 
     def restore(self, fitted: Fitted, course: Course) -> None:
-        """Bring the training to where the file says it was; without a file, leave it at its beginning.
+        """Set the training to the state in the file; without a file, leave it at its beginning.
 
         Raises:
-            ResumeMismatch: the file is of another training.
+            ResumeMismatch: the file is of a different training.
         """
         if not self.path.is_file():
             return
@@ -73,7 +73,7 @@ class Resume:
         _take(fitted, course, tensors)
 
     def done(self) -> None:
-        """Remove the file: what it kept is in the model now."""
+        """Remove the file: its content is in the model now."""
         if not rank():
             self.path.unlink(missing_ok=True)
 
@@ -82,7 +82,7 @@ class Resume:
         if others:
             raise ResumeMismatch(
                 f"{self.path} is the state of an unfinished training with another {', another '.join(others)}: "
-                "rerun that one to its end, or delete the file to begin anew"
+                "run that one to its end, or delete the file to start again"
             )
 
 
@@ -104,7 +104,7 @@ def _tensors(fitted: Fitted, course: Course) -> dict[str, Tensor]:
 
 
 def _take(fitted: Fitted, course: Course, tensors: dict[str, Tensor]) -> None:
-    """Put the state that `_tensors` named back in its places."""
+    """Restore the state that `_tensors` made."""
     fitted.model.load_state_dict(_part(tensors, "model."))
     course.average.mean.load_state_dict(_part(tensors, "mean."))
     course.average.due = [tensors[f"due.{place}"] for place in range(len(course.average.due))]
@@ -123,7 +123,7 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _chance() -> Tensor:
-    """State of the random numbers of the device that trains."""
+    """The state of the random numbers of the training device."""
     device = device_of_choice()
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 

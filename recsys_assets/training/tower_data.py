@@ -1,4 +1,4 @@
-"""Events for two-tower models: encoded users and items once each, histories as slices, batches by index."""
+"""Events for two-tower models: users and items are encoded once, histories are slices, batches are taken by index."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,16 +47,16 @@ class TowerData:
         """Indices (N, user columns) for the user tower: histories `[start, end)` cut to their newest `length`."""
         starts = np.maximum(starts, ends - length)
         width = max(1, int((ends - starts).max(initial=0)))
-        past = _windows(self.tokens, starts, ends, width)
+        past = _windows(self.tokens, starts, ends, width)  # (N, width)
         indices = np.where(past > 0, past + (self.first_past - 1), 0).astype(np.int32)
         numbers = torch.as_tensor(users, device=self.users.device)
         return torch.cat([self.users[numbers], torch.from_numpy(indices).to(self.users.device)], 1)
 
 
 def load(model: TwoTower, interactions: Interactions, users: pa.Table, items: pa.Table) -> TowerData:
-    """Encode the features of all users and items that the events name, on the device of the model.
+    """Encode the features of all users and items in the events, on the device of the model.
 
-    `users` and `items` are the tables with their keys and features; rows that no event names are skipped.
+    `users` and `items` are the tables with their keys and features; rows that are in no event are skipped.
     """
     vocabulary = pa.array(item_vocabulary(model))
     found = pc.index_in(pa.array(interactions.item_ids).cast(vocabulary.type), value_set=vocabulary)
@@ -86,7 +86,7 @@ def raw_users(model: TwoTower, events: Interactions, users: pa.Table, starts: In
     starts = np.maximum(starts, ends - model.history)
     lengths = ends - starts
     offsets = np.append(0, np.cumsum(lengths))
-    places = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+    places = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])  # (events of all histories,)
     past = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(events.item_ids[events.items[places]]))
     return rows_of(users, "user_id", pa.array(events.user_ids)).append_column(HISTORY, past)
 
@@ -97,14 +97,14 @@ def item_vocabulary(model: TwoTower) -> list[int] | list[str]:
 
 
 def rows_of(table: pa.Table, key: str, ids: pa.Array) -> pa.Table:
-    """The table's rows of the given ids, in their order; one of nulls, but for the key, where it has none."""
+    """The table's rows of the given ids, in their order; for a missing id, a row of nulls with the id as key."""
     places = pc.index_in(ids.cast(table[key].type), value_set=table[key].combine_chunks())
     found = table.take(places)
     return found.set_column(found.schema.get_field_index(key), key, ids)
 
 
 def targets_of(data: TowerData, part: str, labelled: bool) -> npt.NDArray[np.bool_]:
-    """(M,) the events of a part that a model learns to predict: the positives, or all where it learns labels.
+    """(M,) the events of a part that a model learns to predict: the positives, or all if it learns labels.
 
     Raises:
         NothingToLearn: there is none.
@@ -135,9 +135,9 @@ def event_batches(
 def window_batches(
     data: TowerData, wanted: npt.NDArray[np.bool_], history: int, size: int, rng: np.random.Generator
 ) -> Iterator[Batch]:
-    """Windows of `history` places that cover every wanted event, each place with its wanted target.
+    """Windows of `history` places that cover every wanted event, with a target at each place if it is wanted.
 
-    A long history is cut at another place each time, so that in the long run every event is predicted after
+    A long history is cut at a different place each time, so that over the epochs every event is predicted after
     short and long contexts. A batch holds windows of about the same length, which saves most of the padding.
     """
     events = data.interactions
@@ -155,18 +155,18 @@ def window_batches(
 def _tiles(users: Ints, wanted: npt.NDArray[np.bool_], history: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
     """Starts and ends of windows of at most `history` + 1 events, of one user each, that cover the wanted events.
 
-    Of each user one window ends with the last wanted event; from a random place up to `history` events before
-    it, others follow one another backwards until the first wanted event is covered.
+    One window of each user ends with the last wanted event. The others end at a random place up to `history` events
+    before that, and then every `history` events further back, until the first wanted event is covered.
     """
     rows = np.flatnonzero(wanted)
     asked, first = np.unique(users[rows], return_index=True)
     begin = np.searchsorted(users, asked)
-    low, high = rows[first], rows[np.append(first[1:], len(rows)) - 1] + 1
+    low, high = rows[first], rows[np.append(first[1:], len(rows)) - 1] + 1  # (users,) each
     cut = high - rng.integers(0, history, len(asked))
-    number = np.maximum(-(-(cut - np.maximum(low, begin + 1)) // history), 0)
-    owner = np.repeat(np.arange(len(asked)), number)
+    number = np.maximum(-(-(cut - np.maximum(low, begin + 1)) // history), 0)  # (users,) windows before the last
+    owner = np.repeat(np.arange(len(asked)), number)  # (windows,)
     step = np.arange(len(owner)) - np.repeat(np.cumsum(number) - number, number)
-    # A history that one window holds is not cut.
+    # A history that fits into one window is not cut.
     short = (high - begin <= history + 1)[owner]
     ends = np.concatenate([high, (cut[owner] - step * history)[~short]])
     starts = np.maximum(np.concatenate([begin, begin[owner][~short]]), ends - history - 1)
@@ -185,7 +185,7 @@ def _batch(data: TowerData, users: Tensor, targets: npt.NDArray[np.generic], lab
 
 
 def _windows(values: npt.NDArray[Any], starts: Ints, ends: Ints, width: int) -> npt.NDArray[Any]:
-    """(N, width) of `values[start:end]`, zeros after each."""
+    """(N, width) the values in `[start, end)`, padded with zeros at the end."""
     places = starts[:, None] + np.arange(width)
     return np.where(places < ends[:, None], values[np.minimum(places, len(values) - 1)], 0)
 

@@ -1,12 +1,12 @@
 """Training of any registered ranking model: log loss on labelled rows, early stopping on validation AUC.
 
-The best epoch's model takes one pass over the validation rows, the newest ones there are before the rows that
-it will score. Decided on validation rows alone: after a pass over the first half of each user's, the AUC on the
-second half was 0.8261, and 0.8257 before; `last_rate` 0.3 gained two thirds as much as 1.0.
+The best epoch's model takes one pass over the validation rows, the newest ones before the rows that it will score.
+This was decided on validation rows alone: after a pass over the first half of each user's validation rows, the AUC on
+the second half was 0.8261, before it 0.8257; `last_rate` 0.3 gained two thirds as much as 1.0.
 
-Given seed, device and number of threads a run repeats bit by bit on a CPU. One and two threads gave the same
-metrics to the last digit on MovieLens 1M; another processor or a GPU may round differently. Another seed
-moves its test AUC by about 0.0004.
+With the same seed, device and number of threads, a run repeats bit by bit on a CPU. One and two threads gave the same
+metrics to the last digit on MovieLens 1M; a different processor or a GPU may round differently. A different seed moves
+the test AUC by about 0.0004.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def fit(
     seed: int = 0,
     on_epoch: OnEpoch | None = None,
 ) -> Fitted:
-    """Train until the validation AUC no longer rises, keep the best epoch and let it see the validation rows.
+    """Train until the validation AUC no longer rises, keep the best epoch and train it on the validation rows once.
 
     `train` and `validation` hold the raw columns of the schema and `label`, as tables or Parquet files;
     `config` and `training` come from `configured`; `on_epoch` is called after each epoch with its number
@@ -64,7 +64,7 @@ def fit(
 def untrained(
     model_name: str, schema: FeatureSchema, config: Any, training: TrainingConfig | None, seed: int
 ) -> Iterator[Fitted]:
-    """A model with its first weights; inside the block random numbers are those of the seed."""
+    """A model with initial weights; inside the block, random numbers come from the seed."""
     made, schema = entry(model_name), read_by(model_name, schema)
     config, training = config or made.config(), training or made.training
     with seeded(seed):
@@ -80,10 +80,10 @@ def learn(
     on_step: OnStep | None = None,
     keeper: Keeper | None = None,
 ) -> None:
-    """Train an untrained model: what `fit` does, on loaded rows.
+    """Train an untrained model as `fit` does, on loaded rows.
 
-    `on_step` is called after each step; `keeper` keeps the state after each epoch. Inside `distributed.together`
-    all processes train the one model, each on its share of every batch.
+    `on_step` is called after each step; `keeper` saves the state after each epoch. Inside `distributed.together`
+    all processes train one model together, each on its share of every batch.
     """
     model, batch = fitted.model, fitted.training.batch
     forward = parallel(model)
@@ -101,18 +101,18 @@ def learn(
         on_epoch,
         keeper,
     )
-    if fitted.training.last_rate:  # a pass at rate 0 would still move what batch normalisation has counted
+    if fitted.training.last_rate:  # a pass at rate 0 would still change the statistics of batch normalisation
         last_pass(fitted, passed(validation, 0))
 
 
 def losses(model: nn.Module, rows: Rows, batch: int, order: int, forward: nn.Module | None = None) -> Losses:
-    """Mean loss and size of each batch of one pass over the rows, in the order that a number decides.
+    """Mean loss and size of each batch of one pass over the rows; the seed `order` decides the order of the rows.
 
-    The loss is the log loss, or the model's own `loss(output, labels)` of what it gives in training. `forward`
-    is what `parallel` made of the model. Of several processes each gives the loss of its share, scaled so that
-    the mean over the processes is the mean over the rows.
+    The loss is the log loss, or the model's own `loss(output, labels)` of its output in training mode. `forward` is
+    the model wrapped by `parallel`. With several processes, each gives the loss of its share, scaled so that the mean
+    over the processes is the mean over the rows.
 
-    On a GPU the whole forward pass is in bfloat16 where that is fast.
+    On a GPU the whole forward pass is in bfloat16 if that is fast.
     """
     generator = torch.Generator().manual_seed(order)
     loss = getattr(model, "loss", nn.functional.binary_cross_entropy_with_logits)
