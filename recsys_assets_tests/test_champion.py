@@ -50,7 +50,7 @@ RULE: list[tuple[str, list[Candidate], float | None, str, str]] = [
     ("the highest wins", candidates(a=0.7, b=0.8), None, "b/today", "no champion of an earlier day"),
     ("ties go by name", candidates(b=0.8, a=0.8), None, "a/today", "0.8000, of 2 that pass"),
     ("a gate not passed", candidates(a=0.7, b="failed"), None, "a/today", "of 1 that pass"),
-    ("better than before", candidates(a=0.8), 0.7, "a/today", "not below the champion before, old/before with 0.7000"),
+    ("better than before", candidates(a=0.8), 0.7, "a/today", "not below the previous champion, old/before with 0.7000"),
     ("worse within the margin", candidates(a=0.796), 0.8, "a/today", "not below"),
     ("worse beyond the margin", candidates(a=0.794), 0.8, "old/before", "old/before stays: a/today has the highest"),
     ("nobody passes", candidates(a="failed"), 0.8, "old/before", "no model of the day passes every gate"),
@@ -205,7 +205,7 @@ def test_a_model_exported_before_it_was_trained_again_is_not_chosen(world: World
         "model": "lgbm",
         "bizdate": DAYS[2],
         "validation_auc": 0.9,
-        "why_not": "onnx_lgbm was not made from the present rank_lgbm",
+        "why_not": "onnx_lgbm was not made from the current rank_lgbm",
     } in champion.considered
 
 

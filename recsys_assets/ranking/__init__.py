@@ -1,1 +1,1 @@
-"""What is made of rankers' figures and scores: the choice of the one to serve, intervals, slices."""
+"""Comparison of trained rankers by their figures and scores: the choice of the champion, intervals, slices."""

@@ -1,8 +1,8 @@
-"""How sure a test figure is: the metrics of a ranker on resampled rows (the bootstrap, Efron 1979).
+"""Confidence intervals of test figures: the metrics of a ranker on resampled rows (the bootstrap, Efron 1979).
 
-Users are drawn with replacement and take all their rows with them, as the rows of one user are not independent;
-where rows have no user, rows are drawn. A draw is a weight for each row: all of it is one sort and a few sums a draw.
-Every ranker is judged on the same draws, so that the difference of two is as sure as it is.
+Users are drawn with replacement, each with all their rows, as the rows of one user are not independent; if rows have
+no user, rows are drawn. A draw is a weight for each row, so the cost is one sort, and a few sums per draw. All rankers
+are judged on the same draws, so that differences are paired and their intervals narrower.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A range that holds the true figure with the probability `LEVEL`, as far as the test rows can tell."""
+    """A range that contains the true figure with probability `LEVEL`, estimated from the test rows."""
 
     low: float
     high: float
@@ -31,7 +31,7 @@ class Interval:
 
 
 def draws(units: int, count: int, seed: int) -> Iterator[Floats]:
-    """(units,) how often each unit is drawn, `count` times; the same for the same arguments."""
+    """(units,) how often each unit is drawn, for `count` draws; the same for the same arguments."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         yield np.bincount(rng.integers(units, size=units), minlength=units).astype(np.float64)
@@ -47,7 +47,7 @@ class WeightedAuc:
         self._positive = labels[self._order] > 0
 
     def __call__(self, weights: Floats) -> float:
-        """AUC under the weights (N,); NaN where they leave one class only."""
+        """AUC under the weights (N,); NaN if they leave only one class."""
         ordered = weights[self._order]
         positives = np.add.reduceat(np.where(self._positive, ordered, 0.0), self._runs)
         negatives = np.add.reduceat(np.where(self._positive, 0.0, ordered), self._runs)
@@ -66,10 +66,10 @@ def resampled(
         scores: (N,) probabilities.
         users: (N,) the user of each row, from 0 on; without them rows are drawn and there is no GAUC.
         count: how many draws.
-        seed: of the draws; rankers with the same seed, rows and users are judged on the same ones.
+        seed: of the draws; rankers with the same seed, rows and users are judged on the same draws.
 
     Returns:
-        (count,) figures of `test_auc`, `test_gauc` and `test_logloss`; NaN where a draw does not define one.
+        (count,) figures of `test_auc`, `test_gauc` and `test_logloss`; NaN where a draw does not define the figure.
     """
     auc_of, loss = WeightedAuc(labels, scores), row_losses(labels, scores)
     if users is None:
@@ -85,7 +85,7 @@ def resampled(
 
 
 def _mean(values: Floats, weights: Floats) -> float:
-    """The weighted mean; NaN where nothing has weight."""
+    """The weighted mean; NaN if nothing has weight."""
     total = weights.sum()
     return float(weights @ values / total) if total else float("nan")
 
@@ -94,7 +94,7 @@ def interval(values: Floats, level: float = LEVEL) -> Interval:
     """The middle `level` of the draws that define the figure.
 
     Raises:
-        OnlyOneClass: no draw does.
+        OnlyOneClass: no draw defines it.
     """
     known = values[np.isfinite(values)]
     if not known.size:

@@ -1,6 +1,6 @@
 """Which trained models may be served: the gates, read from the manifests of their partitions.
 
-Nothing is loaded and only manifests are read, so that a partition that is missing or failed a check is a reason, not
+Only manifests are read and no model is loaded, so that a partition that is missing or failed a check is a reason, not
 an error.
 """
 
@@ -21,15 +21,15 @@ def candidate(lake: Lake, model: str, bizdate: str, file: str, day: str) -> Cand
     """A model of a bizdate, with its figure and the first gate that it does not pass.
 
     The gates: `rank_samples`, `rank_<model>` and `onnx_<model>` are there and passed their blocking checks (a floor of
-    the AUC, ONNX parity), each was made from the present partition of the one before, nothing else that the model was
-    made from has changed since, and the validation AUC is a number. The rows matter because figures of different
-    validation rows cannot be compared. A model of another day than `day` may be older than the present events.
+    the AUC, ONNX parity); each was made from the current partition of the one before; nothing else that the model was
+    made from has changed since; and the validation AUC is a number. The rows matter because figures on different
+    validation rows cannot be compared. A model of a day other than `day` may be older than the current events.
 
     Args:
         lake: where the partitions are.
         model: as in `rank_<model>`.
         bizdate: of the partitions.
-        file: the one to serve, in the partition of `onnx_<model>`.
+        file: the file to serve, in the partition of `onnx_<model>`.
         day: the bizdate whose champion is chosen.
     """
     ranker, onnx = f"rank_{model}", f"onnx_{model}"
@@ -49,7 +49,7 @@ def candidate(lake: Lake, model: str, bizdate: str, file: str, day: str) -> Cand
 
 
 def champion_before(lake: Lake, asset: str, bizdate: str) -> Candidate | None:
-    """The newest champion of a day before the bizdate whose partition passed its checks, if there is one."""
+    """The newest champion, of a day before the bizdate, whose partition passed its checks; None if there is none."""
     days = [day for day in lake.bizdates(asset) if day < bizdate]
     passed = [day for day in days if not lake.manifest(asset, day).failed_checks]
     if not passed:
@@ -69,7 +69,7 @@ def champion_before(lake: Lake, asset: str, bizdate: str) -> Candidate | None:
 
 
 def _manifest(lake: Lake, asset: str, bizdate: str) -> Manifest | str:
-    """What the partition says of itself, or why it says nothing."""
+    """The partition's manifest, or the reason why there is none."""
     try:
         return lake.manifest(asset, bizdate)
     except PartitionMissing:
@@ -79,14 +79,14 @@ def _manifest(lake: Lake, asset: str, bizdate: str) -> Manifest | str:
 
 
 def _of_one_class(samples: Manifest) -> str:
-    """Why no ranker can be trained on the samples, where that is so."""
+    """The reason why no ranker can be trained on the samples; empty if one can."""
     parts = [name.removesuffix("_classes") for name, classes in samples.metrics.items() if name.endswith("_classes")]
     short = [part for part in parts if samples.metrics[f"{part}_classes"] < 2]
     return f": {samples.asset} has one class only in its {' and '.join(short)} part" if short else ""
 
 
 def _objections(found: Found, file: str) -> Iterator[str]:
-    """Why the model of these partitions, in the order of their making, may not be served."""
+    """The reasons why the model of these partitions, in the order in which they are made, may not be served."""
     known: list[Manifest] = []
     for asset, manifest in found.items():
         if isinstance(manifest, str):
@@ -98,7 +98,7 @@ def _objections(found: Found, file: str) -> Iterator[str]:
     samples, ranker, onnx = known
     for made, source in ((ranker, samples), (onnx, ranker)):
         if not made.is_made_from(source):
-            yield f"{made.asset} was not made from the present {source.asset}{_of_one_class(samples)}"
+            yield f"{made.asset} was not made from the current {source.asset}{_of_one_class(samples)}"
     if not math.isfinite(ranker.metrics.get(METRIC, math.nan)):
         yield f"{ranker.asset} has no {METRIC}"
     if file not in onnx.files:
@@ -106,6 +106,6 @@ def _objections(found: Found, file: str) -> Iterator[str]:
 
 
 def _changes(lake: Lake, onnx: Manifest | str, day: str) -> Iterator[str]:
-    """Changes since the model of the day was made, in what it was made from."""
+    """Changes in what the day's model was made from, since it was made."""
     if isinstance(onnx, Manifest) and onnx.bizdate == day and (outdated := lake.outdated(onnx)):
         yield f"{onnx.asset} is outdated: {', '.join(outdated)} changed after it was made"

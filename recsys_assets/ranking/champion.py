@@ -12,7 +12,7 @@ CHAMPION = "champion.json"
 
 
 class NothingToServe(RuntimeError):
-    """No model of the day may be served and there is no champion of an earlier day; the message has the reasons."""
+    """No model of the day may be served and there is no champion of an earlier day; the message gives the reasons."""
 
 
 class PinRefused(ValueError):
@@ -26,13 +26,13 @@ class Candidate:
     Attributes:
         model: its name, as in `rank_<model>`.
         bizdate: of its partitions.
-        value: its validation AUC; NaN where it has none.
+        value: its validation AUC; NaN if it has none.
         why_not: the first gate it does not pass, empty if it passes all.
         path: its ONNX file, from the profile's folder in the lake.
         sha256: of that file.
         fingerprint: of the partition that holds the file.
         mlflow_run_id: of its training.
-        upstream: fingerprints of the partitions that were looked at, by asset and bizdate.
+        upstream: fingerprints of the partitions that were checked, by asset and bizdate.
     """
 
     model: str
@@ -53,10 +53,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Champion:
-    """What `champion.json` holds: the file to serve, its hash, and why it was chosen among which.
+    """The content of `champion.json`: the file to serve, its hash, the reason for the choice, and the candidates.
 
-    `path` is relative to the profile's folder in the lake; `sha256` is of that file, `fingerprint` of its
-    partition `onnx_<model>` of `bizdate`. `considered` has model, bizdate, validation_auc and why_not of each.
+    `path` is relative to the profile's folder in the lake; `sha256` is of that file, `fingerprint` of its partition
+    `onnx_<model>` of `bizdate`. `considered` has model, bizdate, validation_auc and why_not of each candidate.
     """
 
     model: str
@@ -91,15 +91,15 @@ def choose(
 ) -> tuple[Candidate, str]:
     """The model to serve and a sentence that says why.
 
-    Of the candidates that pass every gate the one with the highest validation AUC is chosen, ties by name. The
-    incumbent stays if that one is below it by more than the margin, or if there is none. A pin overrides both, but
-    no gate.
+    The candidate with the highest validation AUC among those that pass every gate is chosen, ties by name. The
+    incumbent stays if that candidate is below it by more than the margin, or if none passes. A pin overrides both
+    rules, but no gate.
 
     Args:
         candidates: the day's models.
         incumbent: the champion of an earlier day, with the validation AUC it was chosen for.
         margin: by how much the validation AUC may fall from one champion to the next.
-        pinned: what somebody wants served.
+        pinned: the model that somebody wants to serve.
 
     Raises:
         NothingToServe: no candidate passes every gate, and there is no incumbent.
@@ -119,14 +119,14 @@ def choose(
     said = f"{best.name} has the highest validation AUC, {best.value:.4f}, of {len(passed)} that pass every gate"
     if incumbent is None:
         return best, f"{said}; there is no champion of an earlier day."
-    bound = f"the champion before, {incumbent.name} with {incumbent.value:.4f}, by more than {margin}"
+    bound = f"the previous champion, {incumbent.name} with {incumbent.value:.4f}, by more than {margin}"
     if best.value < incumbent.value - margin:
         return incumbent, f"{incumbent.name} stays: {said}, but it is below {bound}."
     return best, f"{said}, and it is not below {bound}."
 
 
 def record(chosen: Candidate, reason: str, considered: Sequence[Candidate]) -> Champion:
-    """What `champion.json` says of a choice."""
+    """The champion with the record of the choice."""
     table = [
         {
             "model": each.model,

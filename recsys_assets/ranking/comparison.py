@@ -1,4 +1,4 @@
-"""Rankers beside one another on the same draws of the test rows."""
+"""Comparison of rankers on the same draws of the test rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ Intervals = dict[str, dict[str, Interval]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """How sure the rankers' figures are, by ranker and metric.
+    """Intervals of the rankers' figures, by ranker and metric.
 
     Attributes:
         reference: the ranker that the others are compared with.
         figures: the interval of each figure.
-        differences: of the figure less that of the reference on the same draws; for all but the reference.
+        differences: the interval of each figure minus the reference's, on the same draws; without the reference.
     """
 
     reference: str
@@ -33,12 +33,12 @@ def compare(
     count: int = DRAWS,
     seed: int = 1,
 ) -> Comparison:
-    """Intervals of each ranker's figures and of its differences to one of them, where draws define the figure.
+    """Intervals of each ranker's figures and of its differences to the reference, for figures that draws define.
 
     Args:
         labels: (N,) 0 or 1.
         scores: (N,) probabilities of each ranker.
-        reference: which of them the others are compared with.
+        reference: the ranker that the others are compared with.
         users: (N,) the user of each row, from 0 on; without them rows are drawn.
         count: how many draws.
         seed: of the draws.

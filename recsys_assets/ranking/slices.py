@@ -14,14 +14,14 @@ Bools = npt.NDArray[np.bool_]
 COUNTS = {"user_count": "user", "item_count": "item"}  # columns with ln(1 + earlier rows)
 EDGES = (10, 100, 1000)
 TERMS = 10
-FEWEST = 20  # rows of each class: the AUC of fewer says nothing
+FEWEST = 20  # rows of each class: the AUC of fewer rows says nothing
 
 
 def slices(test: pa.Table, term: str | None) -> dict[str, Bools]:
-    """(N,) which rows are in each slice that has at least `FEWEST` rows of each class.
+    """(N,) whether rows are in a slice, for each slice that has at least `FEWEST` rows of each class.
 
     Args:
-        test: (N rows) with `label`, and of `user_count`, `item_count` and the terms' column what there is.
+        test: (N rows) with `label`, and `user_count`, `item_count` and the terms' column if there are any.
         term: the column of lists whose `TERMS` most frequent values are slices, ties by name.
     """
     found: dict[str, Bools] = {}
@@ -53,7 +53,7 @@ def by_count(what: str, counts: npt.NDArray[np.number[Any]]) -> dict[str, Bools]
 
 
 def _by_term(column: str, lists: pa.Array) -> dict[str, Bools]:
-    """Slices by the values of a list's column; a row with many is in as many."""
+    """Slices by the values of a list column; a row with several values is in several slices."""
     row, value = pc.list_parent_indices(lists).to_numpy(), pc.list_flatten(lists).dictionary_encode()
     number, names = value.indices.to_numpy(zero_copy_only=False), value.dictionary.to_pylist()
     counts = np.bincount(number, minlength=len(names))
