@@ -1,1 +1,1 @@
-"""The funnel: recall by several channels, one merged list of candidates, ranking, and how good the result is."""
+"""The funnel: recall by several channels, one merged list of candidates, ranking, and its evaluation."""

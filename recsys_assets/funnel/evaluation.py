@@ -1,4 +1,4 @@
-"""How good each list of the funnel is for the same users, how sure that is, and where the right answers are lost."""
+"""Evaluation of the funnel's lists for the same users: metrics, intervals, and where right answers are lost."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,29 +15,29 @@ from recsys_assets.retrieval.lists import Bools, among, by_query, history, reach
 Floats = npt.NDArray[np.float64]
 METRICS = ("ndcg", "recall", "hitrate")
 CUTOFFS = (10, 20, 50)
-MADE = ("final", "candidates")  # the lists that are no channel's
+MADE = ("final", "candidates")  # the lists that do not come from a channel
 MAIN = "ndcg@50"
 NAMES = tuple(f"{metric}@{k}" for metric in METRICS for k in CUTOFFS)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Figures of one list of each of N queries: a figure is the sum of `parts` over the sum of `wholes`.
+    """Figures of one list for each of N queries: a figure is the sum of `parts` divided by the sum of `wholes`.
 
     Attributes:
-        parts, wholes: (N, 9) a column for each of `NAMES`; of the hit rate hits and right answers, as that is a ratio
-            of sums, and of the others the query's own figure and 1.
+        parts, wholes: (N, 9) one column for each of `NAMES`. The hit rate is a ratio of sums, so it has hits and right
+            answers; the others have the query's own figure and 1.
     """
 
     parts: Floats
     wholes: Floats
 
     def figures(self) -> dict[str, float]:
-        """Each metric over all queries: those of `retrieval.lists.evaluate`."""
+        """Each metric over all queries, as in `retrieval.lists.evaluate`."""
         return dict(zip(NAMES, (self.parts.sum(axis=0) / self.wholes.sum(axis=0)).tolist(), strict=True))
 
     def resampled(self, seed: int) -> Floats:
-        """(DRAWS, 9) the figures on queries drawn with replacement: of one seed the same ones for all lists."""
+        """(DRAWS, 9) the figures on queries drawn with replacement: with one seed, the same queries for all lists."""
         drawn = draws(len(self.parts), DRAWS, seed)
         return np.array([(weights @ self.parts) / (weights @ self.wholes) for weights in drawn])
 
@@ -62,7 +62,7 @@ def judge(items: Ints, queries: Queries) -> Judged:
 
 @dataclass(frozen=True)
 class Compared:
-    """Figures by list and metric: as they are, how sure they are, and how far one of the lists is above each other."""
+    """Figures by list and metric, their intervals, and the intervals of one list's lead over each other list."""
 
     figures: dict[str, dict[str, float]]
     intervals: dict[str, dict[str, Interval]]
@@ -70,7 +70,7 @@ class Compared:
 
 
 def compare(judged: Mapping[str, Judged], best: str, seed: int) -> Compared:
-    """Hold the lists of the same queries against one of them, all on the same draws."""
+    """Compare the lists of the same queries with the list `best`, all on the same draws."""
     drawn = {name: each.resampled(seed) for name, each in judged.items()}
     return Compared(
         {name: each.figures() for name, each in judged.items()},
@@ -80,17 +80,17 @@ def compare(judged: Mapping[str, Judged], best: str, seed: int) -> Compared:
 
 
 def _intervals(resampled: Floats) -> dict[str, Interval]:
-    """The interval of each metric, of its figures on the draws (DRAWS, 9)."""
+    """The interval of each metric, from its figures on the draws (DRAWS, 9)."""
     return {name: interval(column) for name, column in zip(NAMES, resampled.T, strict=True)}
 
 
 def slices(interactions: Interactions, queries: Queries, liked: Queries) -> dict[str, Queries]:
-    """Parts of the right answers, where there are any: the liked ones, and by earlier rows of users and of items."""
+    """Slices of the right answers that are not empty: the liked ones, and by earlier rows of users and of items."""
     known = interactions.before(queries.part)
     of_users = np.bincount(known.users, minlength=len(interactions.user_ids))
     counts = {
-        "user": np.repeat(of_users[queries.users], queries.truth_sizes),
-        "item": known.item_counts[queries.truth],
+        "user": np.repeat(of_users[queries.users], queries.truth_sizes),  # (T,)
+        "item": known.item_counts[queries.truth],  # (T,)
     }
     chosen = {name: kept for what, each in counts.items() for name, kept in by_count(what, each).items()}
     parts = {"liked": liked, **{name: only(queries, kept) for name, kept in chosen.items()}}
@@ -98,7 +98,7 @@ def slices(interactions: Interactions, queries: Queries, liked: Queries) -> dict
 
 
 def only(queries: Queries, kept: Bools) -> Queries:
-    """The queries with the kept right answers (T,) alone, without those that have none left."""
+    """The queries with only the right answers that `kept` (T,) marks, without queries that have none left."""
     sizes = np.add.reduceat(kept.astype(np.int64), queries.truth_starts[:-1])
     left = sizes > 0
     columns = (queries.users[left], queries.starts[left], queries.ends[left], queries.truth[kept])
@@ -108,19 +108,19 @@ def only(queries: Queries, kept: Bools) -> Queries:
 def losses(
     interactions: Interactions, queries: Queries, catalogue: Bools, items: Mapping[str, Ints], filter_seen: bool
 ) -> dict[str, int]:
-    """How many right answers end at each step, in the order of the funnel; together they are all.
+    """The number of right answers lost at each step, in the order of the funnel, and of those recommended.
 
     Args:
         interactions: the events.
-        queries: what is right, seen items too.
-        catalogue: (I,) the items that were known.
+        queries: the right answers, seen items included.
+        catalogue: (I,) whether an item was known.
         items: (N, K) the lists of each channel, of `candidates` and of `final`.
         filter_seen: whether seen items are left out.
     """
     width = len(interactions.item_ids)
     row, item = history(interactions, queries, slice(0, len(queries)))
-    of = np.repeat(np.arange(len(queries)), queries.truth_sizes)
-    seen = among(of * width + queries.truth, row * width + item) & filter_seen
+    of = np.repeat(np.arange(len(queries)), queries.truth_sizes)  # (T,) the query of each right answer
+    seen = among(of * width + queries.truth, row * width + item) & filter_seen  # (T,)
     held = {name: reached(listed, queries) for name, listed in items.items()}
     passed = {
         "seen before": ~seen,

@@ -1,26 +1,26 @@
-"""From the lists of several channels to one: candidates by reciprocal ranks, and the final list by these and a ranker.
+"""Merging the channels' lists into candidates by reciprocal rank fusion, and ranking these into the final list.
 
     recall(u, i) = sum over channels c that list i for u of weight_c / (constant + place of i in c's list, from 1)
     final(u, i)  = recall(u, i)^(1 - ranking) * P(u likes i)^ranking
 
-The first is reciprocal rank fusion (Cormack et al. 2009) with weights: what a channel's scores mean does not matter.
+The first is weighted reciprocal rank fusion (Cormack et al. 2009), so the scale of a channel's scores does not matter.
 The second is MetaSpore's, whose exponent of the ranker is 0.6; its recall score is the highest of the channels' scores,
 each divided by its list's maximum.
 
-Chosen on MovieLens 1M as of before its test rows, none of which has trained a channel or the ranker; right are the
-first ten of a user's test rows, whatever was thought of them. NDCG@50 of the candidates: 0.350 (SASRec alone 0.334, all
-channels alike 0.314; constant 5 or 60 0.348). By MetaSpore's rule 0.248, by the sum of its scores 0.302. By scores
-from 0 to 1 within each list 0.352, but what a score counts then hangs on the last of its list. Recall@300 is 0.828;
-with channels of 100 items 0.801, of 500 items 0.836.
+The defaults were tuned on the test rows of MovieLens 1M, which trained neither channels nor ranker; the right answers
+are the first ten of a user's test rows, liked or not. NDCG@50 of the candidates is 0.350 (SASRec alone 0.334, equal
+weights 0.314; constant 5 or 60 0.348). It is 0.248 by MetaSpore's rule and 0.302 by the sum of its scores. With scores
+scaled to [0, 1] within each list it is 0.352, but a score's weight then depends on the last item of its list.
+Recall@300 is 0.828; with channels of 100 items it is 0.801, of 500 items 0.836.
 
-What was touched is not what was liked, and the ranker knows of the latter alone. NDCG@50 of the final lists, of what
-was touched and of what was liked among it, by the exponent:
+Users do not like everything that they touch, and the ranker predicts only what they like. NDCG@50 of the final lists,
+for all touched items and for the liked ones among them, by the exponent:
 
     0       0.05    0.1     0.2     0.3     0.4     0.6     1
     0.3501  0.3492  0.3484  0.3443  0.3386  0.3288  0.2990  0.0817
     0.3069  0.3090  0.3113  0.3141  0.3159  0.3140  0.3028  0.0937
 
-Their mean is highest at 0.1.
+The mean of the two is highest at 0.1.
 """
 
 from collections.abc import Mapping
@@ -33,11 +33,11 @@ from recsys_assets.retrieval import lists
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists, Scores
 
-OTHERS = 0.1  # weight of a channel that has none of its own
+OTHERS = 0.1  # weight of a channel without a setting
 
 
 class Weights(BaseModel):
-    """What the place in each channel's list counts; 0 leaves the channel out."""
+    """The weight of each channel; 0 disables it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,11 +54,11 @@ class Weights(BaseModel):
 class Funnel(Weights):
     """Settings of the funnel."""
 
-    constant: float = Field(default=20.0, ge=0, description="the higher, the less the first places stand out")
-    channel_size: int = Field(default=200, ge=1, description="items that each channel is asked for")
-    candidates: int = Field(default=300, ge=1, description="items that are ranked")
+    constant: float = Field(default=20.0, ge=0, description="the higher, the smaller the lead of the first places")
+    channel_size: int = Field(default=200, ge=1, description="items from each channel")
+    candidates: int = Field(default=300, ge=1, description="items to rank")
     ranking: float = Field(default=0.1, ge=0, le=1, description="exponent of the ranker's probability")
-    length: int = Field(default=50, ge=1, description="of the final list")
+    length: int = Field(default=50, ge=1, description="items in the final list")
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Ranked:
 
     Attributes:
         lists: items and final scores (N, L).
-        recall: (N, L) their scores among the candidates.
-        probabilities: (N, L) what the ranker says of them; both are 0 where a list is shorter.
+        recall: (N, L) their scores as candidates.
+        probabilities: (N, L) the ranker's probabilities; both are 0 where a list is shorter.
     """
 
     lists: Lists
@@ -79,7 +79,7 @@ class Ranked:
 def merge(
     channels: Mapping[str, Lists], interactions: Interactions, queries: Queries, settings: Funnel, filter_seen: bool
 ) -> Lists:
-    """The best candidates of every query, from the channels' lists (N, K) for the same queries."""
+    """The best candidates for every query, from the channels' lists (N, K) for the same queries."""
     width, weights = len(interactions.item_ids), {name: getattr(settings, name, OTHERS) for name in channels}
 
     def score(block: slice) -> Scores:
@@ -95,12 +95,12 @@ def merge(
 
 
 def rank(candidates: Lists, probabilities: Scores, settings: Funnel) -> Ranked:
-    """The final lists, of candidates (N, C) and what the ranker says of each (N, C)."""
+    """The final lists, from candidates (N, C) and the ranker's probabilities (N, C)."""
     listed = candidates.items >= 0
     recall = np.where(listed, candidates.scores, 0)
     final = recall ** (1 - settings.ranking) * probabilities**settings.ranking
     scores = np.where(listed, final, -np.inf).astype(np.float32)
-    best = np.lexsort((candidates.items, -scores), axis=1)[:, : settings.length]
+    best = np.lexsort((candidates.items, -scores), axis=1)[:, : settings.length]  # (N, L)
     items, scores, recall, probabilities = (
         np.take_along_axis(each, best, axis=1) for each in (candidates.items, scores, recall, probabilities)
     )

@@ -1,4 +1,4 @@
-"""The final lists as a table: of each user the items, their scores, and the channels that they came by."""
+"""The final lists as a table: for each user, the items, their scores, and the channels that listed them."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,10 @@ from recsys_assets.retrieval.lists import Bools, Lists, among
 
 
 def table(interactions: Interactions, queries: Queries, channels: Mapping[str, Lists], final: Ranked) -> pa.Table:
-    """A row for each query: `user_id`, and `items`, best first.
+    """One row for each query: `user_id`, and `items`, best first.
 
-    An item has its `item_id`, its final `score`, its `recall` score among the candidates, its `probability` of being
-    liked, and `channels`, the names of those that list it.
+    An item has its `item_id`, its final `score`, its `recall` score as a candidate, its `probability` of being liked,
+    and `channels`, the names of the channels that list it.
     """
     items = final.lists.items
     listed = items >= 0
@@ -32,7 +32,7 @@ def table(interactions: Interactions, queries: Queries, channels: Mapping[str, L
 
 
 def _sources(channels: Mapping[str, Lists], items: Ints, listed: Bools) -> pa.ListArray:
-    """The channels of each listed item, in their order."""
+    """The channels of each listed item, in the order of `channels`."""
     held = np.stack([_holds(channel.items, items)[listed] for channel in channels.values()], axis=1)
     ends = np.append(0, np.cumsum(held.sum(axis=1)))
     return pa.ListArray.from_arrays(

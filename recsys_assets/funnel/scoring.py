@@ -1,6 +1,6 @@
-"""Probabilities of the model that is served: its ONNX file on raw rows, or on pairs of the two snapshots.
+"""Probabilities of the served model: its ONNX file on raw rows, or on pairs from the two feature snapshots.
 
-A session of one thread on each of two batches at a time: on 2 busy cores 1.8 * 10^6 rows of DeepFM took 3.5 s so,
+Two batches are scored at a time, with one thread each: on 2 busy cores, 1.8 * 10^6 rows of DeepFM took 3.5 s this way,
 and 7.2 s in a session of two threads. Making the rows took about 9 s.
 """
 
@@ -29,9 +29,9 @@ Ints = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 DESCRIPTION = "model.json"
 THREADS = 2
-BATCH = 4096  # rows a call of the ONNX file
-PAIRS = 2**16  # made at once: 60 MB of features
-# What `candidate_rows` computes the features of a pair from, whatever the model reads.
+BATCH = 4096  # rows per call of the ONNX file
+PAIRS = 2**16  # pairs made at once: 60 MB of features
+# Columns that `candidate_rows` computes pair features from, whatever the model reads.
 _OF_USERS = {USER_FACTORS, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS}
 _OF_ITEMS = {"item_id", ITEM_FACTORS}
 
@@ -41,10 +41,10 @@ class NotTheChampion(RuntimeError):
 
 
 class Scorer:
-    """A ranking model as a service has it: an ONNX file, and the schema of the rows that it takes.
+    """A ranking model as a service uses it: an ONNX file, and the schema of the rows that it takes.
 
     Raises:
-        NotTheChampion: the file was exported under another schema.
+        NotTheChampion: the file was exported under a different schema.
     """
 
     def __init__(self, path: Path, schema: FeatureSchema) -> None:
@@ -57,7 +57,7 @@ class Scorer:
             )
 
     def __call__(self, rows: pa.Table) -> Scores:
-        """(N,) probability of a positive for each row of raw columns, of which there may be more than it reads."""
+        """(N,) probability of a positive for each row of raw columns; extra columns are ignored."""
         with ThreadPoolExecutor(THREADS) as pool:
             parts = pool.map(lambda first: self._run(rows.slice(first, BATCH)), range(0, rows.num_rows, BATCH))
             return np.concatenate([np.empty(0, np.float32), *parts])
@@ -96,7 +96,7 @@ def served(lake: Lake, champion: Champion) -> tuple[Scorer, list[Partition]]:
     """The champion's model, and the partitions that it was read from: `onnx_<model>` and `rank_<model>`.
 
     Raises:
-        PartitionMissing, PartitionDamaged: one of them is not there, or not whole.
+        PartitionMissing, PartitionDamaged: one of them is missing, or not whole.
         NotTheChampion: the ONNX file was made again after the choice, or does not fit the ranker.
     """
     onnx, ranker = (lake.read(asset, champion.bizdate) for asset in (champion.asset, f"rank_{champion.model}"))
@@ -110,7 +110,7 @@ def served(lake: Lake, champion: Champion) -> tuple[Scorer, list[Partition]]:
 
 
 def _session(path: Path) -> "onnxruntime.InferenceSession":
-    """The file in onnxruntime, on one thread of the CPU."""
+    """An onnxruntime session of the file, on one thread of the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""How long each step takes."""
+"""A stopwatch for the steps of the funnel."""
 
 import time
 from collections.abc import Iterator
