@@ -1,8 +1,8 @@
-"""The YAML form of a search space: that of MetaSpore's tuner, and ranges beside its lists.
+"""The YAML form of a search space: that of MetaSpore's tuner, extended with ranges.
 
-`hyper_param` holds a list (one of these), a mapping `{low, high}` with `log` or `step` (a number between, a whole one
-where both ends are), or a single value; `common_param` holds values that no trial changes. MetaSpore's own names are
-understood: see `metaspore.py`.
+A setting in `hyper_param` is a list (of values to try), a mapping `{low, high}` with `log` or `step` (a number in
+between, whole if both ends are), or a single value; `common_param` holds values that no trial changes. MetaSpore's
+own names are understood: see `metaspore.py`.
 """
 
 import math
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 
 class SpaceError(ValueError):
-    """A search space that cannot be used; the message names the file, the key and what to do."""
+    """A search space cannot be used; the message names the file and the key, and says what to do."""
 
 
 class Range(BaseModel):
-    """Numbers from `low` to `high`, both included; whole ones where both ends are."""
+    """Numbers from `low` to `high`, both included; whole numbers if both ends are whole."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     low: int | float
     high: int | float
-    log: bool = Field(default=False, description="drawn evenly over magnitudes")
+    log: bool = Field(default=False, description="draw on a logarithmic scale")
     step: int | float | None = Field(default=None, gt=0, description="only low, low + step, …")
 
     @model_validator(mode="after")
@@ -50,22 +50,22 @@ class Range(BaseModel):
         if not -math.inf < self.low < self.high < math.inf:
             raise ValueError(f"low {self.low} is not below high {self.high}")
         if self.log and (self.low <= 0 or self.step is not None):
-            raise ValueError("a log scale has low above 0 and no step")
+            raise ValueError("a log scale needs low above 0 and no step")
         return self
 
     @property
     def whole(self) -> bool:
-        """Whether it is of whole numbers."""
+        """Whether it holds whole numbers only."""
         return not any(isinstance(number, float) for number in (self.low, self.high, self.step))
 
     @property
     def size(self) -> float:
-        """How many numbers there are; infinite where any between the ends may be drawn."""
+        """The number of values; infinite if any number between the ends may be drawn."""
         step = self.step or (1 if self.whole else 0)
         return math.floor((self.high - self.low) / step) + 1 if step else math.inf
 
     def distribution(self) -> "BaseDistribution":
-        """The range as Optuna knows it."""
+        """The range as an Optuna distribution."""
         from optuna.distributions import FloatDistribution, IntDistribution
 
         if self.whole:
@@ -80,13 +80,13 @@ def _no_code(value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    """Which of the forms below a value has."""
+    """The name of the form below that a value has."""
     if isinstance(value, dict | Range):
         return "range"
     return "list" if isinstance(value, list) else "value"
 
 
-# A line of dots among others, as documents print it where they leave lines out; alone at a line's start it is YAML's.
+# An indented line of dots, with which documents mark omitted lines; dots at a line's start belong to YAML itself.
 _ELISION = re.compile(r"(?m)^[ \t]+\.\.\.[ \t]*$")
 Searched = Annotated[
     Annotated[Range, Tag("range")]
@@ -97,10 +97,10 @@ Searched = Annotated[
 
 
 class Form(BaseModel):
-    """A file as it is written, but for what is said once and means nothing here.
+    """The content of a file, without the keys that mean nothing here.
 
     Attributes:
-        unused: why each key of the file that is not used is not.
+        unused: the reason for each key of the file that is not used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -117,7 +117,7 @@ def read(path: Path) -> Form:
     """Read a file.
 
     Raises:
-        SpaceError: no such file, not YAML, an unknown key, a value that says nothing.
+        SpaceError: the file is missing or not YAML, or has an unknown key or an invalid value.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -138,7 +138,7 @@ def read(path: Path) -> Form:
 
 
 def _fault(error: "ErrorDetails") -> str:
-    """What is wrong with one key."""
+    """The message for one invalid key."""
     key = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
         return f"{key} {missing(key, Form.model_fields.keys() - {'unused'})}"

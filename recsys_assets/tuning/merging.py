@@ -1,7 +1,7 @@
 """Tuning of the funnel's merge: weights and sizes of the channels.
 
-The channels have learned from what lies before the test rows, so that these choose, and the online rows test. The
-exponent of the ranker is not tuned: of the rows before the test rows there is no snapshot of features.
+The channels were trained on the rows before the test rows, so the test rows choose the settings and the online rows
+test them. The exponent of the ranker is not tuned, as there is no snapshot of features as of before the test rows.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,9 @@ from recsys_assets.tuning.trial import Report
 
 @dataclass(frozen=True)
 class Merging:
-    """The merge of the channels' lists: NDCG@50 of the candidates, for all that users touched next, liked or not.
+    """The merge of the channels' lists: NDCG@50 of the candidates, for everything users touched next, liked or not.
 
-    `recall` gives each channel's lists of so many items, for all users with a right answer in a part.
+    `recall(part, k)` gives each channel's lists of k items, for all users with a right answer in the part.
     """
 
     recall: Callable[[str, int], dict[str, Lists]]
@@ -32,12 +32,12 @@ class Merging:
         """The funnel's settings, in no section."""
         return {"": Funnel}
 
-    def judge(self, settings: Settings, report: Report) -> float:  # noqa: ARG002 (it is over at once)
-        """The figure of the test rows."""
+    def judge(self, settings: Settings, report: Report) -> float:  # noqa: ARG002 (there are no steps to report)
+        """The metric on the test rows."""
         return self._ndcg(settings, "test")
 
     def test(self, settings: Settings) -> float:
-        """The figure of the online rows."""
+        """The metric on the online rows."""
         return self._ndcg(settings, "online")
 
     def _ndcg(self, settings: Settings, part: str) -> float:

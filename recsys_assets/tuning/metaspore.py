@@ -1,7 +1,7 @@
-"""MetaSpore's names in a search space: which mean the same here under another name, and which mean nothing here.
+"""MetaSpore's names in a search space: those that have a different name here, and those that mean nothing here.
 
-They are those of its tuners' files (Wide & Deep, Swing, SimpleX), of its models' own files, and LightGBM's parameters
-as its files spell them. A name in neither table is refused: it may be a setting that is misspelt.
+They come from its tuners' files (Wide & Deep, Swing, SimpleX), from its models' own files, and from LightGBM's
+parameters as its files spell them. A name in neither table is refused: it may be a misspelt setting.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,22 +14,22 @@ def _as_it_is(value: Any) -> Any:
 
 
 def _without_output(value: Any) -> Any:
-    """MetaSpore's `deep_hidden_units` ends with the output layer of one unit; here that is no hidden layer."""
+    """MetaSpore's `deep_hidden_units` ends with the output layer of one unit; here that is not a hidden layer."""
     return value[:-1] if isinstance(value, list) and value[-1:] == [1] else value
 
 
 def _exponent(value: Any) -> Any:
-    """With plain weights all users count alike, |I_u|^0; without them they count |I_u|^-0.5."""
+    """With plain weights all users count equally, |I_u|^0; without them a user counts |I_u|^-0.5."""
     return {True: 0.0, False: 0.5}[value] if isinstance(value, bool) else value
 
 
 @dataclass(frozen=True)
 class Renamed:
-    """A setting of another name here.
+    """A setting that has a different name here.
 
     Attributes:
         own: its names here; a model has one of them.
-        why: what both mean.
+        why: the meaning of both names.
         convert: from one of MetaSpore's values to ours.
     """
 
@@ -39,7 +39,7 @@ class Renamed:
 
 
 RENAMED = {
-    "batch_size": Renamed(("batch",), "rows a step"),
+    "batch_size": Renamed(("batch",), "rows per step"),
     "embedding_size": Renamed(("embedding", "width"), "floats of an embedding"),
     "vector_embedding_size": Renamed(("width",), "floats of a vector"),
     "deep_hidden_units": Renamed(("hidden",), "widths of the deep part's layers", _without_output),
@@ -65,7 +65,7 @@ RENAMED = {
     "maxBin": Renamed(("bins",), "LightGBM's max_bin"),
     "max_bin": Renamed(("bins",), "LightGBM's max_bin"),
 }
-# Names that are read and not used, by the reason.
+# Names that are accepted but not used, by the reason.
 _UNUSED = {
     "the run has its own name": "app_name|cd app_name|experiment_name|model_version",
     "the asset reads its own data": "dataset|input_label_column_index|item_ids_column_indices|user_id_column_name|"
@@ -78,7 +78,7 @@ _UNUSED = {
     "model_export_path|swing_out_path|item_cf_out_path",
     "training is one process on this machine": "py_files|local|worker_count|server_count|worker_cpu|server_cpu|"
     "worker_memory|server_memory|coordinator_memory|spark_sql_shuffle_partitions|numThreads|num_threads",
-    "progress is told after each epoch": "metric_update_interval|verbosity|use_debug",
+    "progress is reported after each epoch": "metric_update_interval|verbosity|use_debug",
     "the lists are judged at 20": "retrieval_item_count",
     "the wide part is always there": "use_wide",
     "all weights are trained by Adam, with the setting l2": "ftrl_learning_rate|ftrl_smothing_rate|"
@@ -93,11 +93,11 @@ _UNUSED = {
     "min_gain_to_split|baggingFraction|bagging_fraction|baggingFreq|bagging_freq",
 }
 UNUSED = {name: why for why, names in _UNUSED.items() for name in names.split("|")}
-SHORTENED = "..."  # where its documents leave lines out
+SHORTENED = "..."  # its documents' mark for omitted lines
 
 
 def told(unused: Mapping[str, str]) -> str:
-    """One line that says which names are not used, and why."""
+    """One line that lists the names that are not used, with the reasons."""
     reasons: dict[str, list[str]] = {}
     for name, why in unused.items():
         reasons.setdefault(why, []).append(name)
@@ -105,5 +105,5 @@ def told(unused: Mapping[str, str]) -> str:
 
 
 def unused_among(names: Iterable[str]) -> dict[str, str]:
-    """Of some names those that mean nothing here, and why."""
+    """Those of the names that mean nothing here, with the reasons."""
     return {name: UNUSED[name] for name in names if name in UNUSED}

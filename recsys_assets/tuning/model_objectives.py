@@ -1,4 +1,4 @@
-"""Tuning of the models of the registry: their networks' hyper-parameters and those of their trainings."""
+"""Tuning of the models of the registry: the hyper-parameters of their networks and of their training."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranking:
-    """A ranking model: its AUC. `train`, `validation` and `test_rows` are Parquet files."""
+    """A ranking model, tuned by its AUC. `train`, `validation` and `test_rows` are Parquet files."""
 
     model: str
     schema: FeatureSchema
@@ -60,7 +60,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class TwoTowers:
-    """A two-tower model: its recall@20."""
+    """A two-tower model, tuned by its recall@20."""
 
     model: str
     schema: FeatureSchema
@@ -111,17 +111,17 @@ def _configured(model: str, settings: Settings) -> tuple[Any, Any]:
 
 
 def _heard(report: Report, metric: str) -> Callable[[int, dict[str, float]], None]:
-    """A report of the metric, as a trainer's `on_epoch`."""
+    """A trainer's `on_epoch` that reports the metric."""
     return lambda epoch, metrics: report(epoch, metrics[metric])
 
 
 def _silent(step: int, value: float) -> None:
-    """A report that nobody hears."""
+    """A report that is discarded."""
 
 
 @contextmanager
 def _diverging() -> Iterator[None]:
-    """A training that diverged, or settings that exclude each other, is a trial that failed; all else is an error."""
+    """Turn a diverged training, or settings that exclude each other, into a failed trial; other errors pass through."""
     from recsys_assets.training.config import ConfigError
     from recsys_assets.training.loop import TrainingDiverged
 

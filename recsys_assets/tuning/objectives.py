@@ -1,4 +1,4 @@
-"""What is tuned of a kind of model: its settings, its metric on validation rows, and that of the best on test rows.
+"""The objective of tuning for each kind of model: its settings, and its metric on validation and on test rows.
 
 A trial is trained as the model's own asset would train it. Models of the registry: `model_objectives.py`.
 """
@@ -24,17 +24,17 @@ class Tuned(Protocol):
 
     @property
     def metric(self) -> str:
-        """The name of what is judged by, the higher the better."""
+        """The name of the metric, the higher the better."""
 
     @property
     def sections(self) -> Sections:
-        """The settings' classes, by the section of the config of the model's asset."""
+        """The settings' classes, by their section in the config of the model's asset."""
 
     def judge(self, settings: Settings, report: Report) -> float:
-        """The metric on validation rows; `report` hears of it as training goes on.
+        """The metric on validation rows; `report` is called with it during training.
 
         Raises:
-            TrialFailed: no model came of these settings.
+            TrialFailed: these settings give no model.
         """
 
     def test(self, settings: Settings) -> float:
@@ -43,7 +43,7 @@ class Tuned(Protocol):
 
 @dataclass(frozen=True)
 class ItemToItem:
-    """An item-to-item method: the recall@20 of the neighbours of a user's newest items.
+    """An item-to-item method, tuned by the recall@20 of the neighbours of a user's newest items.
 
     Attributes:
         find: the method, `find(interactions, settings)`.
@@ -61,12 +61,12 @@ class ItemToItem:
         """The method's settings, in no section."""
         return {"": self.settings}
 
-    def judge(self, settings: Settings, report: Report) -> float:  # noqa: ARG002 (it is over at once)
-        """Recall of the validation queries, learned from the rows before."""
+    def judge(self, settings: Settings, report: Report) -> float:  # noqa: ARG002 (there are no steps to report)
+        """Recall of the validation queries, learned from the rows before them."""
         return self._recall(settings, "validation")
 
     def test(self, settings: Settings) -> float:
-        """Recall of the test queries, learned from the rows before."""
+        """Recall of the test queries, learned from the rows before them."""
         return self._recall(settings, "test")
 
     def _recall(self, settings: Settings, part: str) -> float:

@@ -1,9 +1,9 @@
-"""Where a search space's `result_path` leads: a copy of the results for people, next to the partition in the lake.
+"""A search space's `result_path`: a copy of the results for people, in addition to the partition in the lake.
 
-A space file comes from anywhere, so it does not decide where files are written. A relative path starts at the
-project's home; the folder must lie in the home or in the data folder, after links are followed, and not in the lake or
-the landing folder, which have rules of their own. `${VAR}` is the environment's; a path with one that is not set is not
-used. Below the folder the layout is the lake's, so that no two results have the same place.
+A space file may come from anywhere, so it must not decide freely where files are written. A relative path starts at the
+project's home; after links are followed, the folder must be in the home or in the data folder, but not in the lake or
+the landing folder, which have their own rules. `${VAR}` is an environment variable; a path with one that is not set is
+not used. Below the folder the layout is the lake's, so that no two results share a path.
 """
 
 import os
@@ -20,12 +20,12 @@ _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 def unset(written: str, environment: Mapping[str, str]) -> list[str]:
-    """The variables that a path names and the environment lacks."""
+    """The variables in a path that are not set in the environment."""
     return [name for found in _VARIABLE.findall(written) if (name := "".join(found)) not in environment]
 
 
 def place(written: str, below: str, settings: Settings, environment: Mapping[str, str]) -> Path:
-    """The folder `below` a written path, whose variables are set.
+    """The folder `below` under a written path, whose variables are all set.
 
     Raises:
         SpaceError: it is not in a folder that results may be written to.
@@ -43,11 +43,11 @@ def place(written: str, below: str, settings: Settings, environment: Mapping[str
     return folder
 
 
-_ADVICE = "write a path such as data/tuner, or leave result_path out: the results are in the lake in any case"
+_ADVICE = "write a path such as data/tuner, or leave result_path out: the results are always in the lake too"
 
 
 def copy(files: Iterable[Path], folder: Path) -> None:
-    """Copy files into a folder, each in one step; one of the same name is replaced, and so is a link."""
+    """Copy files into a folder, each in one step; a file or link of the same name is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=folder)

@@ -1,4 +1,4 @@
-"""What a study may try: a file's settings under the names they have here, each known to exist and of the right kind."""
+"""The space of a study: a file's settings under their names here; each exists and has values of the right kind."""
 
 import json
 import math
@@ -17,18 +17,18 @@ from recsys_assets.tuning.metaspore import RENAMED, unused_among
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-# A model's settings: classes with defaults for all, by the section of the asset's config ("" where it has none).
+# A model's settings: classes with defaults for all, by their section in the asset's config ("" for no section).
 Sections = Mapping[str, type[Any]]
 
 
 @dataclass(frozen=True)
 class Space:
-    """Which settings a trial may have.
+    """The settings that a trial may have.
 
     Attributes:
-        constants: those that are the same in all trials.
-        choices: those that take one of some values, these by a label that Optuna can store.
-        ranges: those that are drawn from a range.
+        constants: settings that are the same in all trials.
+        choices: settings that take one of several values, each value by a label that Optuna can store.
+        ranges: settings that are drawn from a range.
     """
 
     constants: dict[str, Any]
@@ -37,18 +37,18 @@ class Space:
 
     @property
     def size(self) -> float:
-        """How many different trials there can be."""
+        """The number of different trials that are possible."""
         return math.prod([*map(len, self.choices.values()), *(each.size for each in self.ranges.values())])
 
     def distributions(self) -> "dict[str, BaseDistribution]":
-        """What Optuna draws for a trial."""
+        """The distributions that Optuna draws a trial from."""
         from optuna.distributions import CategoricalDistribution
 
         choices = {name: CategoricalDistribution(list(labels)) for name, labels in self.choices.items()}
         return {**choices, **{name: each.distribution() for name, each in self.ranges.items()}}
 
     def settings(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
-        """All settings of a trial, from what was drawn for it."""
+        """All settings of a trial, from the drawn values."""
         chosen = {name: self.choices[name][value] if name in self.choices else value for name, value in drawn.items()}
         return {**self.constants, **chosen}
 
@@ -59,11 +59,11 @@ def bundled_spaces() -> dict[str, Path]:
 
 
 def space(form: Form, model: str, sections: Sections) -> Space:
-    """The space of a file that is for the model.
+    """The model's search space from a file.
 
     Raises:
-        SpaceError: it is for another; it has settings that do not exist (all are named), one of them twice, or a value
-            that the setting cannot have.
+        SpaceError: the file is for a different model, or has settings that do not exist (all are named), a setting
+            twice, or a value that a setting cannot have.
     """
     if form.model_name != model:
         raise SpaceError(f"this search space is of model_name '{form.model_name}', not '{model}'")
@@ -75,7 +75,7 @@ def space(form: Form, model: str, sections: Sections) -> Space:
         raise SpaceError(f"{model}: " + "; ".join(f"{name} {missing(name, kinds)}" for name in dead))
     if twice := {own for own in names.values() if [*names.values()].count(own) > 1}:
         same = ", ".join(f"{name} ({own})" for name, own in names.items() if own in twice)
-        raise SpaceError(f"{model}: a setting stands twice: {same}: keep one")
+        raise SpaceError(f"{model}: a setting is given twice: {same}: keep one")
     found = Space({}, {}, {})
     for name, value in written.items():
         _add(found, name, names[name], kinds[names[name]], value, searched=name in form.hyper_param)
@@ -83,7 +83,7 @@ def space(form: Form, model: str, sections: Sections) -> Space:
 
 
 def unused(form: Form, sections: Sections) -> dict[str, str]:
-    """What is in the file and not used, with the reasons: keys, and names of MetaSpore's that mean nothing here."""
+    """The parts of the file that are not used, with the reasons: keys, and MetaSpore's names that mean nothing here."""
     own = {name for section in sections.values() for name in _kinds(section)}
     return form.unused | unused_among(name for name in _settings(form) if name not in own)
 
@@ -98,14 +98,16 @@ def arranged(settings: Mapping[str, Any], sections: Sections) -> dict[str, Any]:
 
 
 def _settings(form: Form) -> dict[str, Any]:
-    """All settings of the file; one in both of its parts is refused by `space`."""
+    """All settings of the file; one that is in both of its parts is refused."""
     if twice := form.common_param.keys() & form.hyper_param.keys():
-        raise SpaceError(f"{form.model_name}: {', '.join(sorted(twice))} stands twice, in common_param and hyper_param")
+        raise SpaceError(
+            f"{form.model_name}: {', '.join(sorted(twice))} is given twice, in common_param and hyper_param"
+        )
     return {**form.common_param, **form.hyper_param}
 
 
 def _kinds(section: type[Any]) -> dict[str, TypeAdapter[Any]]:
-    """The settings of a class, and what values each may have."""
+    """The settings of a class, and the values that each setting may have."""
     if issubclass(section, BaseModel):
         fields = section.model_fields.items()
         return {name: TypeAdapter[Any](Annotated[field.annotation, field]) for name, field in fields}  # type: ignore[arg-type]
@@ -114,13 +116,13 @@ def _kinds(section: type[Any]) -> dict[str, TypeAdapter[Any]]:
 
 
 def _own_name(name: str, known: Container[str]) -> str:
-    """The name that a setting has here."""
+    """The name of a setting here."""
     others = RENAMED[name].own if name in RENAMED else ()
     return next((own for own in (name, *others) if own in known), name)
 
 
 def _add(found: Space, written: str, name: str, kind: TypeAdapter[Any], value: Any, *, searched: bool) -> None:
-    """Add a setting under the name that it has here."""
+    """Add a setting under its name here."""
     if written != name:
         value = _converted(written, value, searched)
     if searched and isinstance(value, Range):
@@ -133,13 +135,13 @@ def _add(found: Space, written: str, name: str, kind: TypeAdapter[Any], value: A
 
 
 def _converted(name: str, value: Any, searched: bool) -> Any:
-    """A value of MetaSpore's setting as the one here has it, or each of a list that is searched."""
+    """A value of MetaSpore's setting converted to the one here; in a list that is searched, each value."""
     convert = RENAMED[name].convert
     return [convert(each) for each in value] if searched and isinstance(value, list) else convert(value)
 
 
 def _value(kind: TypeAdapter[Any], name: str, value: Any) -> Any:
-    """The value as the setting's type has it: a list as a tuple, the text that YAML makes of 1e-5 as a number."""
+    """The value in the setting's type: a list becomes a tuple, and 1e-5, which YAML reads as text, a number."""
     try:
         return kind.validate_python(value)
     except ValidationError as error:
@@ -157,5 +159,5 @@ def _range(kind: TypeAdapter[Any], name: str, value: Range) -> Range:
 
 
 def _label(value: Any) -> Any:
-    """The value where Optuna can store it, else its JSON."""
+    """The value if Optuna can store it, otherwise its JSON."""
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value

@@ -1,8 +1,8 @@
 """A study: trials one after another, each kept in Optuna's storage once it has ended.
 
-Only ended trials are stored, each by one appended line. What comes next is a function of these, the seed and nothing
-else: a study that was killed goes on with the very trials that it would have had. (Optuna's samplers carry a random
-state from trial to trial, and a killed trial stays "running": a study resumed as usual takes another course.)
+Only ended trials are stored, each as one appended line. The next trial depends only on these and the seed, so a study
+that was killed continues with exactly the trials that it would have had. (Optuna's samplers carry a random state from
+trial to trial, and a killed trial stays "running", so a study that Optuna resumes itself would draw other trials.)
 """
 
 import json
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 STARTUP = 5  # complete trials before one may be pruned
-WARMUP = 1  # epochs of a trial before it may be pruned: what the first reaches says little
+WARMUP = 1  # epochs of a trial before it may be pruned: the first epoch's metric says little
 
 
 class NoTrialCompleted(RuntimeError):
@@ -38,18 +38,18 @@ def run(
     seed: int,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> list[Trial]:
-    """All trials of a study: those in its storage, and new ones until there are `trials` or none is left to try.
+    """All trials of a study: those in its storage, and new ones until there are `trials`, or none is left to try.
 
     Args:
-        space: what may be tried.
+        space: the search space.
         objective: see `Objective`.
-        storage: the study's file, made where there is none.
+        storage: the study's file, created if there is none.
         trials: how many.
-        seed: of what is drawn.
-        on_trial: called with each trial, at once with those in the storage.
+        seed: of the draws.
+        on_trial: called with each trial, immediately with those in the storage.
 
     Raises:
-        NoTrialCompleted: all failed.
+        NoTrialCompleted: no trial was complete.
     """
     study = _stored(storage)
     ended: list[Trial] = []
@@ -68,7 +68,7 @@ def run(
 
 
 def _next(ended: "Sequence[FrozenTrial]", space: Space, objective: Objective, seed: int) -> "FrozenTrial":
-    """Draw a trial that there has not been, and run it."""
+    """Draw a trial that has not been tried, and run it."""
     import optuna
 
     tried = {_key(trial.params) for trial in ended}
@@ -98,7 +98,7 @@ def _finite(value: float) -> float:
 
 
 def _draws(ended: "Sequence[FrozenTrial]", space: Space, seed: int) -> Iterator[dict[str, Any]]:
-    """What Optuna would try after these trials, and then anything: its sampler may draw again what it likes best."""
+    """Optuna's next draw after these trials, and then random ones, as its sampler may repeat an earlier trial."""
     from optuna.samplers import RandomSampler, TPESampler
 
     first, others = np.random.SeedSequence([seed, len(ended)]).generate_state(2).tolist()
@@ -120,7 +120,7 @@ def _study(ended: "Sequence[FrozenTrial]", sampler: "BaseSampler") -> "optuna.St
 
 
 def _stored(path: Path) -> "optuna.Study":
-    """The study of a file."""
+    """The study in a file, created if there is none."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
 

@@ -1,4 +1,4 @@
-"""Trials of a study: what one is, and which is the best."""
+"""Trials of a study, and their order from best to worst."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 State = Literal["complete", "pruned", "failed"]
 _STATES: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-REASON = "reason"  # of Optuna's user attributes: why a trial failed
-# `objective(settings, report)` gives the metric, the higher the better. It calls `report(step, metric)` as it goes on,
-# which may raise to end the trial early, and raises TrialFailed where the settings give no model.
+REASON = "reason"  # the user attribute in Optuna that says why a trial failed
+# `objective(settings, report)` gives the metric, the higher the better. It calls `report(step, metric)` during the
+# trial, which may raise to end the trial early, and raises TrialFailed if the settings give no model.
 Report = Callable[[int, float], None]
 Objective = Callable[[dict[str, Any], Report], float]
 
@@ -31,7 +31,7 @@ class Trial:
         number: from 0, in the order of the trials.
         drawn: what Optuna drew.
         settings: all settings, the constant ones too.
-        value: the metric; of a pruned trial the last one reported, of a failed one None.
+        value: the metric; for a pruned trial the last one reported, for a failed one None.
         course: the metric by step.
         reason: why it failed.
         began, ended: seconds since 1970.
@@ -49,7 +49,7 @@ class Trial:
 
 
 def from_optuna(frozen: "FrozenTrial", space: Space) -> Trial:
-    """A trial of Optuna's that has ended."""
+    """Convert an ended trial of Optuna's."""
     began, ended = frozen.datetime_start, frozen.datetime_complete
     return Trial(
         number=frozen.number,
