@@ -21,7 +21,8 @@ class ChampionConfig(dg.Config):
     """How the champion is chosen; both settings hold only for the run that they are given to."""
 
     pin: str | None = Field(
-        default=None, description="serve this model: of the bizdate (widedeep), or of another one (widedeep/2026-01-05)"
+        default=None,
+        description="model to serve: of the bizdate (widedeep), or of a different one (widedeep/2026-01-05)",
     )
     margin: float = Field(
         default=0.005, ge=0, description="by how much the validation AUC may fall from one champion to the next"

@@ -60,7 +60,7 @@ def factors(
     users: Partition,
     items: Partition,
 ) -> dg.MaterializeResult:
-    """User-item features: of each event, as they were before it, and of any pair, for serving.
+    """User-item features: for each event as they were before it, and for any pair at serving time.
 
     They are the preference that a factor model predicts, with items fitted on other users' train rows (`user_factors`
     times `item_factors`); the user's opinion of the nearest items; and the items that the user liked and did not like.

@@ -1,4 +1,4 @@
-"""Which trained models may be served: the gates, read from the manifests of their partitions.
+"""The gates that decide which trained models may be served, read from the manifests of their partitions.
 
 Only manifests are read and no model is loaded, so that a partition that is missing or failed a check is a reason, not
 an error.

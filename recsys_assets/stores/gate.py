@@ -55,7 +55,7 @@ def _pass_one(lake: Lake, name: str, expected: str) -> Manifest:
     _refuse_failed(made, "nothing that was made from it is published")
     if made.fingerprint != expected:
         raise GateNotPassed(
-            f"{made.asset} {made.bizdate} was materialized again since: materialize what was made from it again"
+            f"{made.asset} {made.bizdate} was materialized again since: materialize again what was made from it"
         )
     return made
 

@@ -8,10 +8,10 @@ The database holds
 * `_owner`, whose only document says which data set all this belongs to;
 * `<collection>`, a view of the live version, for services that look rows up under the plain name.
 
-The update of `current` is atomic, and so is the change of one view. A reader that takes versions from `current`
+The update of `current` and the change of one view are both atomic. A reader that takes versions from `current`
 (`read`) sees one set, and never an earlier one again; a reader of one view sees the old version or the new one, whole.
 The views follow `current` one after another, in the order of their names, within a moment. A reader of several views in
-that moment can find two releases; the field `bizdate` of every row says which day it is of. A process that is killed in
+that moment can find two releases; the field `bizdate` of every row names its day. A process that is killed in
 that moment leaves the later views stale; `shown` reports them, and the next `switch`, `follow` or `drop` updates them.
 """
 

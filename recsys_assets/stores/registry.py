@@ -57,7 +57,9 @@ def _mongo(models: Sequence[str], _: str) -> Collections:
             ("users", "user_features", "recall_term", "recall_samples"),
             collections.users,
         ),
-        "item": Collection("What people are shown of each item: title, genres, links.", ("items",), collections.items),
+        "item": Collection(
+            "The fields of each item that people see: title, genres, links.", ("items",), collections.items
+        ),
         "item_feature": Collection(
             "The features of each item that rankers read.", ("item_features",), collections.item_features
         ),
@@ -70,7 +72,7 @@ def _mongo(models: Sequence[str], _: str) -> Collections:
 
 def _redis(_: Sequence[str], vectors: str) -> Collections:
     reads = (f"emb_{vectors}_user", "users", "recall_term", "recall_samples")
-    what = "What recall needs for each user: liked terms, the vector, and the items seen (recsys_pipeline's keys)."
+    what = "The inputs of recall for each user: liked terms, the vector, and the items seen (recsys_pipeline's keys)."
     return {"user": Collection(what, reads, collections.recall_state)}
 
 

@@ -61,7 +61,7 @@ def together() -> Iterator[None]:
         if not lost_peer(error):
             raise
         raise ProcessLost(
-            f"process {rank()} of {processes()} stopped, because another one ended or can no longer be reached. "
+            f"process {rank()} of {processes()} stopped, because another process ended or cannot be reached. "
             "See torchrun's error of that process for the cause; the same command continues from the last whole epoch"
         ) from error
     dist.destroy_process_group()  # not after a failure: it may wait for a process that has ended

@@ -1,7 +1,7 @@
 """Tuning of the funnel's merge: weights and sizes of the channels.
 
 The channels were trained on the rows before the test rows, so the test rows choose the settings and the online rows
-test them. The exponent of the ranker is not tuned, as there is no snapshot of features as of before the test rows.
+test them. The exponent of the ranker is not tuned, as there is no feature snapshot from before the test rows.
 """
 
 from collections.abc import Callable
