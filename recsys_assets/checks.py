@@ -1,8 +1,8 @@
-"""Asset checks: how an asset declares them, and the questions that several assets ask of their rows.
+"""The asset decorator `lake_asset`, how an asset declares its checks, and checks that several assets share.
 
-A check is named after the property that must hold. It runs inside its asset, where the rows are at hand,
-and its result is written into the manifest: a partition that failed a blocking check is refused by every
-later run, not only by its own.
+A check is named after the property that must hold. It runs inside its asset, where the rows are already loaded, and
+its result is written into the manifest: every later run, not only its own, refuses a partition that failed a blocking
+check.
 """
 
 import math
@@ -24,7 +24,7 @@ from recsys_assets.partitions import bizdate
 
 @dataclass(frozen=True)
 class Check:
-    """A property that must hold of an asset's partition; a blocking one closes the gate when it does not."""
+    """A property that an asset's partition must have; if it is blocking and fails, the gate closes."""
 
     name: str
     description: str
@@ -33,7 +33,7 @@ class Check:
     def spec(self, asset: str) -> dg.AssetCheckSpec:
         """The check as Dagster knows it."""
         with warnings.catch_warnings():
-            # Without partitions_def a check would look at all partitions; the argument is in preview since 1.13.
+            # Without partitions_def a check would cover all partitions; the argument has been in preview since 1.13.
             warnings.simplefilter("ignore", dg.PreviewWarning)
             return dg.AssetCheckSpec(
                 self.name,
@@ -44,19 +44,19 @@ class Check:
             )
 
 
-# Failed by `report_outdated`, when a day of events that the partition was made from is materialized again.
+# `report_outdated` fails this check when a day of events that the partition was built from is materialized again.
 UP_TO_DATE = Check(
     "up_to_date",
-    "everything that the partition was made from is still as it was then; `recsys refresh` rebuilds what is outdated",
+    "nothing that the partition was built from has changed since; `recsys refresh` rebuilds outdated partitions",
     blocking=False,
 )
-LANDED = frozenset({"interactions", "users", "items"})  # made from landing files, not from other partitions
+LANDED = frozenset({"interactions", "users", "items"})  # built from landing files, not from other partitions
 
 
 def lake_asset(
     *, kinds: set[str], checks: Sequence[Check] = (), code_version: str = "1", name: str | None = None, **settings: Any
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dg.asset` with what all assets of the lake have in common: the bizdate, an owner, checks of the partition."""
+    """`dg.asset` with the settings that all assets of the lake share: the bizdate, an owner, checks per partition."""
 
     def declare(function: Callable[..., Any]) -> dg.AssetsDefinition:
         key = name or function.__name__
@@ -76,7 +76,7 @@ def lake_asset(
 
 
 def report_outdated(instance: dg.DagsterInstance, lake: Lake, changed: Iterable[str]) -> None:
-    """Fail `up_to_date` of every partition that was made from one of the changed ones (`asset/bizdate`)."""
+    """Fail `up_to_date` for every partition that was built from one of the changed ones (`asset/bizdate`)."""
     names, lineage = sorted(changed), Lineage(lake)
     for made in lineage.dependents(names) if names else []:
         because = describe_outdated(made, lineage.outdated(made))
@@ -93,7 +93,7 @@ def report_outdated(instance: dg.DagsterInstance, lake: Lake, changed: Iterable[
 
 
 def check_no_nulls(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[str]) -> None:
-    """Result of `no_nulls`: no listed column is null in any of the rows (SQL of a relation)."""
+    """Result of `no_nulls`: no listed column is null in any of the rows (a relation in SQL)."""
     counts = ", ".join(f"count(*) - count({name(column)})" for column in columns)
     found = one(connection, f"SELECT {counts} FROM {rows}")
     nulls = {column: int(count) for column, count in zip(columns, found, strict=True) if count}
@@ -108,9 +108,9 @@ def check_unique(output: Output, connection: duckdb.DuckDBPyConnection, rows: st
 
 
 def check_label_rate(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, day: str, bound: float) -> None:
-    """Result of `label_rate_is_steady`: the day's label rate is that of the day before, within the bound.
+    """Result of `label_rate_is_steady`: the day's label rate differs from the day before by at most the bound.
 
-    Three standard errors of the difference are allowed on top, so that a day of ten events is not refused.
+    Three standard errors of the difference are added to the bound, so that a day of ten events is not refused.
     """
     found = connection.execute(f"""
         SELECT date_diff('day', timestamp::DATE, DATE '{day}') AS age, count(*), avg(label)
@@ -118,7 +118,7 @@ def check_label_rate(output: Output, connection: duckdb.DuckDBPyConnection, rows
     """).fetchall()
     rates = {age: (int(count), float(rate)) for age, count, rate in found}
     if len(rates) < 2:
-        output.check("label_rate_is_steady", True, note="there is no day before, or no event today")
+        output.check("label_rate_is_steady", True, note="there are no events today or on the day before")
         return
     (today_rows, today), (yesterday_rows, yesterday) = rates[0], rates[1]
     pooled = (today * today_rows + yesterday * yesterday_rows) / (today_rows + yesterday_rows)
@@ -128,5 +128,5 @@ def check_label_rate(output: Output, connection: duckdb.DuckDBPyConnection, rows
 
 
 def check_floor(output: Output, property_name: str, value: float, floor: float) -> None:
-    """Result of a check that a figure reaches its floor; a figure that is no number does not."""
+    """Result of a check that a value reaches its floor; NaN does not."""
     output.check(property_name, value >= floor, value=float(value), floor=float(floor))

@@ -1,6 +1,6 @@
 """The code location: every asset, check, job, schedule and sensor of one dataset profile.
 
-Put nothing here but the assembly. `RECSYS_PROFILE` picks the profile.
+Only the assembly belongs here. `RECSYS_PROFILE` picks the profile.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from recsys_assets.uris import guard_logs
 
 
 def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """The definitions, with some resources replaced (by tests)."""
+    """The definitions; tests can replace some resources."""
     provided = {**resources(), **(overrides or {})}
     return dg.Definitions(
         assets=assets_of(load_profile()),
@@ -34,8 +34,8 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     )
 
 
-# Here, because every process of Dagster that runs something of ours imports this module.
+# These calls are here because every Dagster process that runs our code imports this module.
 keep_private()
 guard_logs()
-end_with_parent()  # a run; for its steps see step_processes.py
+end_with_parent()  # for runs; step_processes.py does the same for their steps
 defs = build_defs()

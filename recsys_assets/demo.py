@@ -1,6 +1,6 @@
-"""`python -m recsys_assets.demo` (`make demo`): the whole line on generated data, from landing to reports.
+"""`python -m recsys_assets.demo` (`make demo`): the whole pipeline on generated data, from landing to reports.
 
-Does what is missing and nothing twice: a second run says that all is there.
+It builds only what is missing: a second run says that everything is there.
 """
 
 import datetime as dt
@@ -22,7 +22,7 @@ from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.settings import settings
 
-# Of each report: what it is about, the metrics that are shown, and of them the one that orders the rows.
+# For each report: its subject, the metrics that are shown, and the metric that orders the rows.
 REPORTS = {
     "recall_report": ("recall", ("recall@20", "recall@50", "recall@200", "ndcg@20", "coverage@20"), "recall@20"),
     "rank_report": ("ranking", ("test_auc", "test_gauc", "test_logloss"), "test_auc"),
@@ -31,10 +31,10 @@ NEXT = """
 next:
   make ui                                                     see the graph, rerun any part of it
   . ./activate                                                then, from any folder:
-  recsys show rank_widedeep                                   what is in a partition
+  recsys show rank_widedeep                                   the contents of a partition
   recsys published                                            what services see
   dagster asset materialize --select rank_widedeep            train again, on the latest bizdate
-  recsys materialize '+rank_report' --bizdate {before}      all it needs, for another day
+  recsys materialize '+rank_report' --bizdate {before}      it and all it needs, for another day
   recsys land movielens-1m                                    real data, then
   recsys --profile movielens-1m materialize '*'
 """
@@ -42,7 +42,7 @@ next:
 
 @click.command()
 def main() -> None:
-    """Land, materialize, print what came out."""
+    """Land, materialize, print the results."""
     keep_private()
     os.environ["RECSYS_PROFILE"] = "sample"
     with plain_errors(lambda: "make demo"):
@@ -58,9 +58,9 @@ def _demonstrate(console: Console) -> None:
     outdated = Lineage(lake).outdated_of(day)
     if missing := [name for name in wanted if name in outdated or not _is_there(lake, name, day)]:
         console.print(f"{len(missing)} assets to build for {day}", highlight=False)
-        materialize(",".join(f"{name}+" for name in missing), day)  # and what was made of an older one
+        materialize(",".join(f"{name}+" for name in missing), day)  # `+`: also what was built from an older one
     else:
-        console.print(f"Everything for {day} is there already.", highlight=False)
+        console.print(f"Everything for {day} is already there.", highlight=False)
     for report, (title, shown, key) in REPORTS.items():
         console.print(comparison(lake.manifest(report, day).metrics, f"{title}, test rows of {day}", shown, key))
     console.print(f"artefacts: {lake.location('<asset>', day)}", highlight=False, markup=False, soft_wrap=True)
@@ -69,7 +69,7 @@ def _demonstrate(console: Console) -> None:
 
 
 def _landed(profile: Profile) -> str:
-    """Land the generated days up to yesterday, unless they are there; the last of them."""
+    """Land the generated days up to yesterday, unless they are there; returns the last of them."""
     yesterday = (dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)).isoformat()
     if yesterday not in complete_bizdates(profile):
         land(profile)
@@ -85,7 +85,7 @@ def _is_there(lake: Lake, asset: str, bizdate: str) -> bool:
 
 
 def comparison(metrics: Mapping[str, float], title: str, shown: Sequence[str], key: str) -> Table:
-    """A report's `<model>.<metric>` figures, a row a model that has the key metric, its best first."""
+    """A report's `<model>.<metric>` values, one row per model that has the key metric, the best first."""
     models: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
         model, _, metric = name.partition(".")

@@ -1,14 +1,14 @@
-"""The executor: two steps at a time, each in a process that is forked from one which has loaded what they import."""
+"""The executor: two steps at a time, each forked from a process that has already loaded the libraries they import."""
 
 from collections import Counter
 from collections.abc import Callable
 
 import dagster as dg
 
-# Two steps at a time: each may hold a few GB, and training uses all cores by itself.
+# Two steps at a time: each may hold a few GB, and one training already uses all cores.
 CONCURRENT = 2
-# What the assets of a kind import, and what that takes on one core: torch 1.9 s, LightGBM with scikit-learn 1.3 s,
-# MLflow 1.3 s, matplotlib 0.6 s. onnxruntime is not among them: it starts a thread, which a fork would lose.
+# The libraries that assets of each kind import. Import times on one core: torch 1.9 s, LightGBM with scikit-learn
+# 1.3 s, MLflow 1.3 s, matplotlib 0.6 s. onnxruntime is not listed: it starts a thread, which a fork would lose.
 LIBRARIES = {
     "lightgbm": ["lightgbm"],
     "markdown": ["matplotlib.pyplot"],
@@ -21,7 +21,7 @@ LIBRARIES = {
 
 @dg.executor(name="multiprocess", requirements=dg.multiple_process_executor_requirements())
 def step_executor(context: dg.InitExecutorContext) -> dg.Executor:
-    """Dagster's multiprocess executor with a fork server that fits the assets of the run."""
+    """Dagster's multiprocess executor, whose fork server preloads the libraries of the run's assets."""
     preloaded = [
         "recsys_assets.step_processes",
         "recsys_assets.step_imports",
@@ -37,7 +37,7 @@ def step_executor(context: dg.InitExecutorContext) -> dg.Executor:
 
 
 def shared_libraries(job: dg.JobDefinition) -> list[str]:
-    """Libraries that at least two of the job's assets import: loaded once, not once for each."""
+    """Libraries that at least two of the job's assets import: these are loaded once instead of once per asset."""
     layer = job.asset_layer
     imports = [
         {name for kind in layer.get(key).kinds for name in LIBRARIES.get(kind, [])} for key in layer.selected_asset_keys

@@ -1,10 +1,10 @@
-"""Dagster's instance as this project runs it: where its history lies, and what becomes of runs that were killed.
+"""The project's Dagster instance: where its history is kept, and how killed runs are ended.
 
-Put here what `dagster.yaml` cannot say. Its own setting of the history's folder is resolved against the current
-folder, so that a command started elsewhere leaves a second history there, and without `DAGSTER_HOME` the
-history is a temporary one. And a run whose process is killed stays "started" for ever, with its place in a pool:
-no later training would begin. What libraries say when they fail is kept for ever too, and shown in the UI: secrets of
-the places that the environment names are left out of it.
+Put here what `dagster.yaml` cannot express. Its own setting for the history's folder is resolved against the current
+folder, so a command started elsewhere would leave a second history there, and without `DAGSTER_HOME` the history would
+be temporary. A run whose process is killed would stay "started" for ever and keep its place in a pool, so that no
+later training could begin. Error messages of libraries are also kept for ever and shown in the UI, so secrets in the
+URLs that the environment holds are removed from them.
 """
 
 import json
@@ -23,13 +23,13 @@ from recsys_assets.datasets.disk import Place, private_folder, written_to
 from recsys_assets.uris import reveals, without_secrets
 
 HISTORY = ".dagster"
-SPOKEN = ("message", "user_message", "stack")  # of Dagster's events and errors: what was said, as text or lines
+SPOKEN = ("message", "user_message", "stack")  # keys of Dagster's events and errors that hold free text or its lines
 T = TypeVar("T")
 _RUNNING = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 class ProjectInstance(dg.DagsterInstance):
-    """Runs, events, schedules and compute logs in `.dagster/` beside `dagster.yaml`; a new run ends dead ones."""
+    """Runs, events, schedules and compute logs in `.dagster/` next to `dagster.yaml`; a new run ends dead ones."""
 
     @classmethod
     def config_schema(cls) -> Mapping[str, Any]:
@@ -41,40 +41,40 @@ class ProjectInstance(dg.DagsterInstance):
         """Dagster's defaults, in the folder that holds `dagster.yaml`.
 
         Without `DAGSTER_HOME` Dagster reads `dagster.yaml` from the current folder but passes a temporary
-        one as `base_dir`; the history belongs beside the file all the same.
+        one as `base_dir`; the history still belongs next to the file.
         """
         home = Path(base_dir if os.environ.get("DAGSTER_HOME") else Path.cwd()).absolute()
         private_folder(home / HISTORY)
         return InstanceRef.config_defaults(str(home / HISTORY))
 
     def handle_new_event(self, event: dg.EventLogEntry, **kwargs: Any) -> None:
-        """As Dagster's, for every event of a run."""
+        """Store an event of a run as Dagster does, without secrets; an error of a full disk says what to do."""
         with self._written_to():
             super().handle_new_event(without_spoken_secrets(event), **kwargs)
 
     def update_tick(self, tick: InstigatorTick) -> Any:
-        """As Dagster's, for what became of a look of a sensor or schedule."""
+        """Store the result of a tick of a sensor or schedule as Dagster does, without secrets."""
         return super().update_tick(without_spoken_secrets(tick))
 
     def create_run(self, *args: Any, **kwargs: Any) -> dg.DagsterRun:
-        """As Dagster's, for the UI, schedules, sensors and backfills."""
+        """Create a run for the UI, a schedule, a sensor or a backfill; end dead runs first."""
         with self._written_to():
             end_dead_runs(self)
             return super().create_run(*args, **kwargs)
 
     def create_run_for_job(self, *args: Any, **kwargs: Any) -> dg.DagsterRun:
-        """As Dagster's, for the command line and Python."""
+        """Create a run for the command line or Python; end dead runs first."""
         with self._written_to():
             end_dead_runs(self)
             return super().create_run_for_job(*args, **kwargs)
 
     def _written_to(self) -> AbstractContextManager[None]:
-        """Says what to do where the history's disk is full."""
+        """Turn the error of a full disk into one that says what to do."""
         return written_to(Place("Dagster's history", Path(self.root_directory), "DAGSTER_HOME"))
 
 
 def without_spoken_secrets(kept: T) -> T:
-    """What is about to be kept, its messages and tracebacks without the lines that show a secret."""
+    """The object to store, its messages and tracebacks without the lines that show a secret."""
     text = dg.serialize_value(kept)  # type: ignore[arg-type]
     if not reveals(text):
         return kept
@@ -82,7 +82,7 @@ def without_spoken_secrets(kept: T) -> T:
 
 
 def _spoken(value: Any, key: str = "") -> Any:
-    """The JSON with the texts under the keys of `SPOKEN` looked through; names and ids stay, whatever they are."""
+    """The JSON without secrets in the texts under the keys of `SPOKEN`; names and ids stay as they are."""
     match value:
         case dict():
             return {name: _spoken(each, name) for name, each in value.items()}
@@ -94,7 +94,7 @@ def _spoken(value: Any, key: str = "") -> Any:
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark started runs whose process is gone as failed and free their places in pools; their ids."""
+    """Mark started runs whose process is gone as failed and free their places in pools; returns their ids."""
     dead = [
         record.dagster_run
         for record in instance.get_run_records(dg.RunsFilter(statuses=_RUNNING))
@@ -107,7 +107,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 
 
 def _is_gone(instance: dg.DagsterInstance, run_id: str, started: float) -> bool:
-    """Whether the process that executes the run has ended; False while it has not said which one it is."""
+    """Whether the process that executes the run has ended; False until the run has logged its process id."""
     events = instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
     told = [event.dagster_event.engine_event_data.metadata for event in events if event.dagster_event]
     pids = [int(str(metadata["pid"].value)) for metadata in told if "pid" in metadata]
@@ -115,7 +115,7 @@ def _is_gone(instance: dg.DagsterInstance, run_id: str, started: float) -> bool:
         return False
     try:
         process = psutil.Process(pids[0])
-        # A process that began after the run is another one with the same number; 1 s: clocks are rounded.
+        # A process that began after the run is a different one with the same id; 1 s, because clocks are rounded.
         return process.status() == psutil.STATUS_ZOMBIE or process.create_time() > started + 1
     except psutil.NoSuchProcess:
         return True

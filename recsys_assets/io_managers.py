@@ -1,7 +1,7 @@
 """How assets read partitions of the lake and write their own.
 
-An input parameter annotated `Partition` arrives as the partition of the run's bizdate. An output is written
-by the asset through `writing`, which publishes it whole or leaves nothing.
+An input parameter annotated `Partition` receives the partition of the run's bizdate. The asset writes its output
+through `writing`, which publishes the whole partition or nothing.
 """
 
 import json
@@ -19,7 +19,7 @@ from recsys_assets.resources import LakeStore
 
 
 class LakeIOManager(dg.ConfigurableIOManager):
-    """Loads inputs from the lake; refuses what is missing or failed a blocking check."""
+    """Loads inputs from the lake; refuses partitions that are missing or failed a blocking check."""
 
     store: dg.ResourceDependency[LakeStore]
 
@@ -28,14 +28,14 @@ class LakeIOManager(dg.ConfigurableIOManager):
         return self.store.read(context.asset_key.to_user_string(), context.asset_partition_key)
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:  # noqa: ARG002 (the name is Dagster's)
-        """Assets write their partitions themselves; a value here is a mistake in the asset."""
+        """Refuse a returned value: assets write their partitions themselves."""
         asset = context.asset_key.to_user_string()
         raise TypeError(f"{asset} returned a {type(obj).__name__}: it must return a MaterializeResult without a value")
 
 
 @dataclass
 class Output:
-    """A partition that an asset is writing, with what the UI will show of it."""
+    """A partition that an asset is writing, with the metadata and check results that the UI will show."""
 
     draft: Draft
     location: str
@@ -58,13 +58,13 @@ class Output:
         self.path(file).write_text(text + "\n", encoding="utf-8")
 
     def check(self, name: str, passed: bool, **found: Any) -> None:
-        """Record a check's result; a failed blocking one closes the gate for everything downstream."""
+        """Record a check's result; a blocking check that failed closes the gate for everything downstream."""
         self.checks.append(dg.AssetCheckResult(check_name=name, passed=bool(passed), metadata=found))
         if not passed and name in self.blocking:
             self.manifest.failed_checks.append(name)
 
     def describe(self) -> None:
-        """Fill in the schemas of the Parquet files, and the metadata that every asset shows."""
+        """Fill in the schemas of the Parquet files and the metadata that every asset shows."""
         tables = {path.name: pq.read_metadata(path) for path in sorted(self.draft.folder.glob("*.parquet"))}
         schemas = {file: _columns(table.schema.to_arrow_schema()) for file, table in tables.items()}
         self.manifest.schema = {file: dict(columns) for file, columns in schemas.items()}
@@ -77,7 +77,7 @@ class Output:
         self.metadata |= {**self.manifest.metrics, "path": dg.MetadataValue.path(self.location)}
 
     def result(self) -> dg.MaterializeResult[None]:
-        """What the asset returns."""
+        """The result that the asset returns."""
         version = dg.DataVersion(self.manifest.fingerprint)
         return dg.MaterializeResult(metadata=self.metadata, check_results=self.checks, data_version=version)
 
@@ -91,7 +91,7 @@ def writing(
     seed: int | None = None,
     bizdate: str | None = None,
 ) -> Iterator[Output]:
-    """Write the asset's partition of `bizdate` (default: the run's), described and published at the block's end.
+    """Write the asset's partition of `bizdate` (default: the run's); describe and publish it when the block ends.
 
     Raises:
         PartitionReplaced: an upstream partition was materialized again while the block was reading it.
@@ -107,11 +107,11 @@ def writing(
         yield output
         output.describe()
         replaced = {each.manifest.name for each in upstream if not store.lake.is_in_place(each)}
-        # All that the manifest names by now: an asset may have added what it read by manifest only.
+        # Everything that the manifest names by now: an asset may have added partitions whose manifests alone it read.
         replaced |= {*store.lake.changed(draft.manifest.upstream), *store.lake.outdated(draft.manifest)}
         if replaced:
             names = ", ".join(sorted(replaced))
-            raise PartitionReplaced(f"{names} changed while {asset} {day} was made from it: materialize it again")
+            raise PartitionReplaced(f"{names} changed while {asset} {day} was built from it: materialize it again")
         if "up_to_date" in {spec.name for spec in specs}:
             output.check("up_to_date", True)
 

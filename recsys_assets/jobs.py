@@ -1,8 +1,8 @@
-"""Jobs: what a schedule or a sensor starts, and the order in which the queue takes their runs.
+"""Jobs that schedules and sensors start, and the tags that order their runs in the queue.
 
-`dagster.yaml` runs one run at a time of each value of the tag `recsys/turn`: of `now`, the newest bizdate or what
-somebody asked for; and of `later`, older bizdates that the sensor found. So the newest bizdate never waits for an older
-one, its retry neither. Among the runs that wait the one of the latest bizdate goes first, also where trainings of
+`dagster.yaml` allows one run at a time for each value of the tag `recsys/turn`: `now` for the newest bizdate and for
+what somebody asked for, `later` for older bizdates that the sensor found. So neither the newest bizdate nor its retry
+waits for an older one. Among the waiting runs the one with the latest bizdate goes first, also where trainings of
 several runs wait for the pool.
 """
 
@@ -11,35 +11,35 @@ from typing import Literal
 
 import dagster as dg
 
-# A run of the job is of one day, so that policies for ranges of days have no say in it; Dagster warns all the same.
+# A run of the job covers one day, so policies for ranges of days do not affect it; Dagster warns all the same.
 warnings.filterwarnings("ignore", "Asset job everything materializes assets with varying BackfillPolicies", UserWarning)
 
-ON_DEMAND = "tuning"  # the group of what runs only when it is named
+ON_DEMAND = "tuning"  # the group of assets that run only when they are named
 TURN, PRIORITY = "recsys/turn", "dagster/priority"
 Turn = Literal["now", "later"]
 
 
 def in_turn(turn: Turn, bizdate: str) -> dict[str, str]:
-    """The tags of a run: its turn, and the bizdate as its priority."""
+    """The tags of a run: its turn, and its bizdate as the priority."""
     return {TURN: turn, PRIORITY: bizdate.replace("-", "")}
 
 
 everything = dg.define_asset_job(
     "everything",
     selection=dg.AssetSelection.all() - dg.AssetSelection.groups(ON_DEMAND),
-    description="Every asset of one bizdate, from the landing files to the reports; tuning is left out.",
+    description="Every asset of one bizdate, from the landing files to the reports, without tuning.",
     tags={TURN: "now"},
 )
 
 ingest = dg.define_asset_job(
     "ingest",
     selection=dg.AssetSelection.assets("interactions"),
-    description="The events of one bizdate or of a range of them: what later bizdates are made from.",
+    description="The events of one bizdate or of a range of them; later bizdates are built from these.",
     tags={TURN: "now"},
 )
 
 champion = dg.define_asset_job(
     "champion",
     selection=dg.AssetSelection.assets("rank_champion").downstream(),
-    description="The choice of the ranking model to serve, of one bizdate, and what is published with it.",
+    description="Chooses the ranking model to serve for one bizdate, and publishes the collections that depend on it.",
 )

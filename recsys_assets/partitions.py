@@ -1,4 +1,4 @@
-"""The one partition axis of the platform: the business date, a UTC day of the profile.
+"""The platform's only partition axis: the business date, a UTC day of the profile.
 
 Every asset and every check uses `bizdate` itself: a Dagster job cannot mix partition definitions.
 """
@@ -14,19 +14,19 @@ from recsys_assets.datasets.profile import Profile, load_profile
 
 
 def daily(profile: Profile) -> dg.DailyPartitionsDefinition:
-    """Days from the profile's first bizdate to its last, or for a living feed to yesterday."""
+    """Days from the profile's first bizdate to its last one, or to yesterday if the profile has no last one."""
     last = profile.last_bizdate
     end = (last + dt.timedelta(days=1)).isoformat() if last else None
     return dg.DailyPartitionsDefinition(start_date=profile.first_bizdate.isoformat(), end_date=end)
 
 
 bizdate = daily(load_profile())
-# Assets that take a range of days in one run say so; Dagster calls the argument beta.
+# `backfill_policy` lets an asset take a range of days in one run; Dagster calls the argument beta.
 warnings.filterwarnings("ignore", "Parameter `backfill_policy` of function `asset`", dg.BetaWarning)
 
 
 def stretches(days: Sequence[dt.date]) -> list[tuple[dt.date, dt.date]]:
-    """First and last day of each unbroken stretch of sorted days."""
+    """The first and last day of each unbroken stretch of sorted days."""
     if not days:
         return []
     gaps = [(one, other) for one, other in pairwise(days) if (other - one).days > 1]
@@ -34,7 +34,7 @@ def stretches(days: Sequence[dt.date]) -> list[tuple[dt.date, dt.date]]:
 
 
 def span_tags(first: str, last: str) -> dict[str, str]:
-    """The partition of a run, or the range of them, as Dagster's tags."""
+    """Dagster's tags for a run of one partition or of a range of them."""
     if first == last:
         return {"dagster/partition": first}
     return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}

@@ -1,7 +1,7 @@
-"""Resources: the dataset, the lake, the stores and the tracking server, as Dagster sees them.
+"""Dagster resources: the dataset, the lake, the stores and the tracking server.
 
-Put here what an asset reaches outside itself. Keep out hyper-parameters (assets' config) and the bizdate
-(a partition).
+Put here the external systems that assets use. Hyper-parameters belong to the assets' config, and the bizdate is a
+partition.
 """
 
 import datetime as dt
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Dataset(dg.ConfigurableResource[Profile]):
-    """The dataset profile that this code location serves."""
+    """The dataset profile of this code location."""
 
     profile: str
 
@@ -42,28 +42,28 @@ class Dataset(dg.ConfigurableResource[Profile]):
 class LakeStore(dg.ConfigurableResource[Lake]):
     """The lake's partitions of one dataset.
 
-    The lake's URL, like those of the stores and of MLflow, may hold a password: it is read from the settings when it is
-    used, and is no configuration, which Dagster's UI and history would show.
+    The lake's URL, like those of the stores and of MLflow, may hold a password. It is therefore read from the settings
+    when it is used and is not part of the configuration, which Dagster's UI and history would show.
     """
 
     profile: str
 
     @cached_property
     def lake(self) -> Lake:
-        """The lake itself, opened once: a look at all days of events asks for it for each of them.
+        """The lake itself, opened only once, because reading all days of events uses it once per day.
 
         Raises:
-            OtherDataset: it holds another data set of that name.
+            OtherDataset: it holds a different data set of that name.
         """
         return Lake.of(settings().lake, load_profile(self.profile))
 
     def read(self, asset: str, bizdate: str) -> Partition:
-        """A partition to build on.
+        """A partition for another asset to read.
 
         Raises:
             PartitionMissing: it was never materialized.
             GateNotPassed: it failed a blocking check, in this run or an earlier one.
-            PartitionOutdated: something that it was made from has been materialized again since.
+            PartitionOutdated: something that it was built from has been materialized again since.
         """
         partition = self.lake.read(asset, bizdate)
         if partition.manifest.failed_checks:
@@ -76,19 +76,19 @@ class LakeStore(dg.ConfigurableResource[Lake]):
         return partition
 
     def check_unchanged(self, partitions: Iterable[Partition]) -> None:
-        """Make sure, after reading, that the partitions belong together and were not replaced meanwhile.
+        """Check after reading that the partitions belong together and were not replaced in the meantime.
 
         Raises:
-            PartitionReplaced: one of them, or something that it was made from, was materialized again.
+            PartitionReplaced: one of them, or something that it was built from, was materialized again.
         """
         if replaced := [each.manifest.name for each in partitions if not self.lake.is_current(each)]:
             raise PartitionReplaced(f"{', '.join(replaced)} changed while it was being read: run the command again")
 
     def history(self, asset: str, bizdate: str) -> list[Partition]:
-        """Partitions of every day from the first one in the lake up to `bizdate`.
+        """The partitions of every day from the first one in the lake up to `bizdate`.
 
         Raises:
-            PartitionMissing: none is there, or a day among them is not.
+            PartitionMissing: there are none, or a day in between is missing.
         """
         found = [day for day in self.lake.bizdates(asset) if day <= bizdate]
         first = dt.date.fromisoformat(found[0] if found else bizdate)
@@ -108,10 +108,10 @@ class Stores(dg.ConfigurableResource[None]):
 
     @contextmanager
     def open(self, name: str) -> "Iterator[Store]":
-        """A store by its name in the registry, to publish collections of the profile's data set.
+        """Open the store with this name in the registry, to publish collections of the profile's data set.
 
         Raises:
-            OtherDataset: it has collections of another data set of that name.
+            OtherDataset: it has collections of a different data set of that name.
         """
         from recsys_assets.stores.owner import opened_by
 

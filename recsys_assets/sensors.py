@@ -1,4 +1,4 @@
-"""Sensors: what runs when something changed."""
+"""Sensors: jobs that start when landing files change or a run fails."""
 
 import dataclasses
 import datetime as dt
@@ -22,10 +22,10 @@ from recsys_assets.lake import Lake
 from recsys_assets.partitions import span_tags, stretches
 from recsys_assets.resources import Dataset, LakeStore
 
-# A file that changed less than this many seconds ago may still be being written.
+# A file that changed more recently than this may still be being written.
 SETTLED_SECONDS = 5.0
 WILL_RETRY, REASON = "dagster/will_retry", "dagster/failure_reason"
-RECENT = 20  # failed runs that are looked at: those that wait to be retried are the newest
+RECENT = 20  # failed runs that are checked: those that wait for a retry are among the newest
 
 
 @dataclass
@@ -33,9 +33,9 @@ class Seen:
     """The cursor of `new_data_sensor`.
 
     Attributes:
-        until: time of the newest change that was looked at.
-        asked: for each day the content for which a run was asked, until the lake is made of it.
-        waiting: days whose run is still to be asked for.
+        until: time of the newest change that was examined.
+        asked: for each day the content for which a run was requested; removed once the lake has that content.
+        waiting: days for which a run is still to be requested.
     """
 
     until: float = 0.0
@@ -44,7 +44,7 @@ class Seen:
 
     @classmethod
     def read(cls, cursor: str | None) -> "Seen":
-        """The cursor, or that of the first tick; an older version of this project kept the time alone."""
+        """Read the cursor, or make that of the first tick; an older version of this project stored only the time."""
         content = json.loads(cursor or "{}")
         return cls(**content) if isinstance(content, dict) else cls(until=float(content))
 
@@ -52,15 +52,15 @@ class Seen:
 @dg.sensor(
     jobs=[everything, ingest],
     minimum_interval_seconds=30,
-    description="Starts the bizdates whose landing files are new or have other content, the newest of them first.",
+    description="Builds the bizdates whose landing files are new or have changed content, the newest first.",
 )
 def new_data_sensor(context: dg.SensorEvaluationContext, dataset: Dataset, lake: LakeStore) -> dg.SensorResult:
-    """A run of `everything` for each day whose landed content is not what `interactions` was made of.
+    """Request a run of `everything` for each day whose landed content differs from that in `interactions`.
 
-    Files count once they have stopped changing; copied or touched they are no news. A day is made of the events of all
-    days before it. So older days are ingested first, a stretch of them as one run; then the newest day is built, which
-    is made of them; and when that has ended the older days are built, the latest of them first. On the first tick
-    the whole past is looked at, and what the lake has is not run again.
+    Files count once they have stopped changing; a copy or a touch without new content is ignored. A day is built from
+    the events of all days before it. So older days are ingested first, each unbroken stretch as one run; then the
+    newest day is built from them; when that has ended, the older days are built, the latest first. The first tick
+    examines the whole past and does not run again what the lake already has.
     """
     profile, seen = dataset.load(), Seen.read(context.cursor)
     changed = {day: _became_news(profile, day) for day in landed_bizdates(profile)}
@@ -86,17 +86,17 @@ def new_data_sensor(context: dg.SensorEvaluationContext, dataset: Dataset, lake:
     monitored_jobs=[everything],
     request_job=champion,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="After a failed run, chooses the champion among the models that were built, and publishes.",
+    description="After a failed run, chooses the champion among the models that were built, and publishes that day.",
 )
 def champion_sensor(
     context: dg.RunFailureSensorContext, dataset: Dataset, lake: LakeStore
 ) -> dg.RunRequest | dg.SkipReason:
-    """A run of `rank_champion` and what follows it, for the bizdate of a run that failed and is not retried.
+    """Request `rank_champion` and its downstream assets for the bizdate of a run that failed and will not be retried.
 
-    Dagster skips what is downstream of a failed step. One model that fails must not keep the others from being served,
-    nor pass in silence: the champion is made and says why the model was not eligible, or fails and says what it lacks.
-    Where something is missing that collections are made of, the champion alone is made: a tag of the run says what is
-    missing, and the sets of the day before stay live.
+    Dagster skips everything downstream of a failed step. One model that fails must not keep the others from being
+    served, and its failure must not go unnoticed: the champion records why that model was not eligible, or it fails and
+    names what it lacks. If an asset that collections are built from is missing, only the champion is built: a tag of
+    the run names what is missing, and the sets of the day before stay live.
     """
     run = context.dagster_run
     if _will_be_retried(context.instance, run):
@@ -112,7 +112,7 @@ def champion_sensor(
 
 
 def _became_news(profile: Profile, day: str) -> float:
-    """When a file of the day last changed, but not before the day was over (UTC): only then is it a partition."""
+    """When a file of the day last changed; at the earliest when the day ended (UTC) and so became a partition."""
     over = dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC) + dt.timedelta(days=1)
     return max(newest_change(profile, day), over.timestamp())
 
@@ -120,9 +120,9 @@ def _became_news(profile: Profile, day: str) -> float:
 def _look(
     profile: Profile, lake: Lake, seen: Seen, settled: Mapping[str, float]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Days with other content than the lake is made of and no run was asked for; and all for which one was asked.
+    """Days whose content differs from the lake's and for which no run was requested yet; and all requested days.
 
-    A day for which a run was asked is looked at again until the lake has its content: the run may have read the
+    A day for which a run was requested is examined again until the lake has its content: the run may have read the
     files before they changed back.
     """
     news, asked = {}, dict(seen.asked)
@@ -139,8 +139,8 @@ def _look(
 
 
 def _due(instance: dg.DagsterInstance, waiting: Sequence[str], newest: str) -> Sequence[str]:
-    """Those of the days that wait whose turn it is: the newest once what it is made of is ingested, then the others."""
-    from recsys_assets.instance import end_dead_runs  # loads what only the daemon needs
+    """The waiting days to build now: the newest day once the days before it are ingested, then all others."""
+    from recsys_assets.instance import end_dead_runs  # imports libraries that only the daemon needs
 
     if not waiting:
         return []
@@ -153,7 +153,7 @@ def _due(instance: dg.DagsterInstance, waiting: Sequence[str], newest: str) -> S
 
 
 def _is_busy(instance: dg.DagsterInstance, **which: Any) -> bool:
-    """Whether such a run waits, goes on, or failed and is about to be retried."""
+    """Whether such a run is waiting, is running, or has failed and is about to be retried."""
     if instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, **which), limit=1):
         return True
     failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], **which), limit=RECENT)
@@ -161,7 +161,7 @@ def _is_busy(instance: dg.DagsterInstance, **which: Any) -> bool:
 
 
 def _will_be_retried(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether Dagster will start the run again by itself. It says so in a tag, an instant after the failure."""
+    """Whether Dagster will start the run again itself. It says so in a tag, which it sets shortly after the failure."""
     said = run.tags.get(WILL_RETRY)
     if said is None and instance.run_retries_enabled:
         reason = run.tags.get(REASON)
@@ -170,7 +170,7 @@ def _will_be_retried(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 
 def _ingestion(first: dt.date, last: dt.date, until: float) -> dg.RunRequest:
-    """The events of a stretch of days, as one run."""
+    """Request one run that ingests the events of a stretch of days."""
     span = first.isoformat(), last.isoformat()
     tags = in_turn("now", span[1])
     key = f"{ingest.name}:{':'.join(span)}:{until!r}"
@@ -180,7 +180,7 @@ def _ingestion(first: dt.date, last: dt.date, until: float) -> dg.RunRequest:
 
 
 def _building(profile: Profile, day: str, newest: str, until: float) -> dg.RunRequest:
-    """Everything of a day. The key has the time, for a content that came back is another reason to run."""
+    """Request a run of every asset of a day. The key contains the time, so that content that came back runs again."""
     key = f"{day}:{fingerprint(profile, day)}:{until!r}"
     tags = in_turn("now" if day == newest else "later", day)
     return dg.RunRequest(partition_key=day, job_name=everything.name, run_key=key, tags=tags)
@@ -188,5 +188,5 @@ def _building(profile: Profile, day: str, newest: str, until: float) -> dg.RunRe
 
 def _why_not(waiting: Sequence[str]) -> str:
     if waiting:
-        return f"{len(waiting)} bizdates, {waiting[0]} first, wait for the run of newer ones or of ingest to end"
-    return "no landing file has new content, or the new ones are still being written"
+        return f"{len(waiting)} bizdates, {waiting[0]} first, wait until runs of newer bizdates or of ingest have ended"
+    return "no landing file has new content, or the new files are still being written"

@@ -1,6 +1,6 @@
-"""MLflow as Dagster sees it: one run for each training, the models' registry, and the data set they belong to.
+"""The MLflow resource: one run per training, the model registry, and the data set that an experiment belongs to.
 
-Put here what is asked of MLflow. There is no dagster-mlflow for the present versions.
+All calls of MLflow belong here. There is no dagster-mlflow for the versions in use.
 """
 
 import logging
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from recsys_assets.tuning.trial import Trial
 
-OWNER = "recsys.dataset"  # the tag of an experiment that says which data set it is of
+OWNER = "recsys.dataset"  # the experiment's tag that names its data set
 
 
 class TrackingError(RuntimeError):
@@ -36,10 +36,10 @@ class TrackingError(RuntimeError):
 
 
 class Tracking(dg.ConfigurableResource[None]):
-    """MLflow: one run for each training, tagged with the bizdate and the Dagster run.
+    """MLflow: one run per training, tagged with the bizdate and the Dagster run.
 
-    The experiment has the profile's name and is of one data set. Every method raises `TrackingError` when MLflow cannot
-    be used, and `OtherDataset` when the experiment is of another data set.
+    The experiment has the profile's name and belongs to one data set. Every method raises `TrackingError` when MLflow
+    cannot be used, and `OtherDataset` when the experiment belongs to a different data set.
     """
 
     profile: str
@@ -51,10 +51,10 @@ class Tracking(dg.ConfigurableResource[None]):
 
     @contextmanager
     def run(self, context: dg.AssetExecutionContext, params: Mapping[str, Any]) -> Iterator["mlflow.ActiveRun"]:
-        """An MLflow run around a training; it ends FAILED when the block raises.
+        """Start an MLflow run for a training; it ends as FAILED when the block raises.
 
         Raises:
-            PlaceUnwritable: there is no room for MLflow's database.
+            PlaceUnwritable: the disk has no room for MLflow's database.
             TrackingError: MLflow cannot be used.
         """
         asset = context.asset_key.to_user_string()
@@ -81,10 +81,10 @@ class Tracking(dg.ConfigurableResource[None]):
     def log(self, metrics: Mapping[str, float], folder: Path, plots: Mapping[str, "Figure"]) -> None:
         """Log final metrics, the model's folder and plots in the current run.
 
-        Metrics that were logged by epoch keep their course: of these the final one is logged as `best_…`.
+        Final metrics other than test metrics are logged as `best_…`, apart from the values per epoch.
 
         Raises:
-            PlaceUnwritable: there is no room; no part of the model and the plots is kept.
+            PlaceUnwritable: the disk has no room; no part of the model and the plots is kept.
         """
         final = {name if name.startswith("test_") else f"best_{name}": value for name, value in metrics.items()}
         with _mlflow() as mlflow:
@@ -109,9 +109,9 @@ class Tracking(dg.ConfigurableResource[None]):
             mlflow.log_metrics(_metric_names(metrics), step=epoch)
 
     def log_trial(self, parent: str, trial: "Trial", metric: str) -> None:
-        """Log a trial that has ended as a run nested in another, with the times at which it ran.
+        """Log a trial that has ended as a run nested in another, with its start and end times.
 
-        One that was pruned ends KILLED.
+        A trial that was pruned ends as KILLED.
         """
         from mlflow.entities import Metric, Param
 
@@ -131,9 +131,9 @@ class Tracking(dg.ConfigurableResource[None]):
             client.set_terminated(run, status, ended)
 
     def promote(self, run_id: str, kind: str, alias: str, tags: Mapping[str, str]) -> str:
-        """Give an alias to the model of a run, as a version of the registered model `<experiment>-<kind>`.
+        """Register the model of a run as a version of `<experiment>-<kind>` and give that version an alias.
 
-        A run has one version, however often it is promoted. Returns where people see it.
+        A run has one version, however often it is promoted. Returns the version's URL in MLflow's UI.
         """
         with _mlflow() as mlflow:
             self._prepare()
@@ -150,17 +150,17 @@ class Tracking(dg.ConfigurableResource[None]):
         return f"{settings().tracking_ui}/#/models/{name}/versions/{version}"
 
     def url(self, run: "mlflow.ActiveRun") -> str:
-        """Where people see the run."""
+        """The run's URL in MLflow's UI."""
         return f"{settings().tracking_ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
     def adopt(self, owner: str) -> None:
-        """Mark the experiment, where there is one, as one of this data set."""
+        """Mark the experiment, if there is one, as belonging to this data set."""
         with _mlflow() as mlflow:
             if found := mlflow.get_experiment_by_name(self.experiment):
                 mlflow.MlflowClient().set_experiment_tag(found.experiment_id, OWNER, owner)
 
     def _prepare(self) -> None:
-        """Create database and experiment once: two processes that do it at once break the database."""
+        """Create database and experiment once: two processes that create them at the same time break the database."""
         import mlflow
 
         for chatty in ("mlflow.store.db.utils", "alembic"):
@@ -173,7 +173,7 @@ class Tracking(dg.ConfigurableResource[None]):
             found = mlflow.get_experiment_by_name(lake.profile)
             if found is None:
                 artifacts = Path(place.data / "mlflow").absolute().as_uri() if _is_local() else None
-                # Without the tag MLflow 3 opens the experiment as one of language models.
+                # Without the tag MLflow 3 shows the experiment as one about language models.
                 tags = {"mlflow.experimentKind": "custom_model_development", OWNER: lake.owner}
                 mlflow.create_experiment(lake.profile, artifact_location=artifacts, tags=tags)
             else:
@@ -182,9 +182,9 @@ class Tracking(dg.ConfigurableResource[None]):
 
 @contextmanager
 def _mlflow(place: Place | None = None) -> "Iterator[ModuleType]":
-    """MLflow as the settings have it, for a block that writes to its database, or to another place.
+    """MLflow with the settings' URI, for a block that writes to its database or to another place.
 
-    When it fails the error names the place, and none of its secrets.
+    If the block fails, the error names the place without its secrets.
     """
     import mlflow
 
@@ -205,5 +205,5 @@ def _is_local() -> bool:
 
 
 def _metric_names(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics under names that MLflow takes: it refuses the `@` of `recall@20`."""
+    """The metrics under names that MLflow accepts: it refuses the `@` in `recall@20`."""
     return {name.replace("@", "_at_"): value for name, value in metrics.items()}

@@ -23,7 +23,7 @@ from recsys_assets_tests.dagster_dev import heed_interrupts
 ERRORS = {
     "no right": (
         PermissionError(errno.EACCES, "Permission denied", "/x"),
-        "Permission denied.*give yourself the right",
+        "Permission denied.*correct the permissions",
     ),
     "DuckDB": (duckdb.BinderException("Binder Error: no such column\n\nLINE 1: SELECT"), "no such column LINE 1"),
     "a plain one": (KeyError("splits"), "KeyError: 'splits'"),
@@ -92,7 +92,7 @@ def test_an_error_of_the_package_says_what_it_says(data: Path) -> None:
 
 def test_an_interrupted_command_says_so_and_has_the_status_that_shells_give_it() -> None:
     result = failing(KeyboardInterrupt())
-    assert (result.exit_code, result.output) == (130, "Error: recsys work was interrupted: run it again to go on\n")
+    assert (result.exit_code, result.output) == (130, "Error: recsys work was interrupted: run it again to continue\n")
 
 
 def test_ctrl_c_in_a_run_ends_in_one_line(tmp_path: Path) -> None:

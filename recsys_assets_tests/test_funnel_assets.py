@@ -227,7 +227,7 @@ def test_what_a_user_is_shown_is_what_the_report_has_for_them(world: World) -> N
 def test_a_user_who_is_not_there_is_an_error_in_plain_words(world: World) -> None:
     done = recsys("recommend", "0815", "--bizdate", DAY)
     assert done.exit_code == 1
-    assert f"no user '0815' among the {len(world.listed)} of users {DAY}, such as {min(world.listed)}" in done.output
+    assert f"no user '0815' among the {len(world.listed)} users of {DAY}, such as {min(world.listed)}" in done.output
     assert (
         "recsys materialize +splits --bizdate 2026-03-30" in recsys("recommend", "1", "--bizdate", "2026-03-30").output
     )

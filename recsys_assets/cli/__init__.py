@@ -1,6 +1,6 @@
-"""The command line `recsys`: a thin door to the same functions and to Dagster's own API.
+"""The command line `recsys`: a thin layer over the project's functions and Dagster's own API.
 
-One file a command or two. Modules here import only click at the top: `recsys --help` answers at once, and
+Each file holds one or two commands. Modules here import only click at the top, so that `recsys --help` answers at once;
 Dagster is loaded by the commands that run something.
 """
 
@@ -31,14 +31,14 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--profile", metavar="NAME_OR_PATH", help="Dataset profile (else RECSYS_PROFILE, else sample).")
+@click.option("--profile", metavar="NAME_OR_PATH", help="Dataset profile (default: RECSYS_PROFILE, or else sample).")
 @click.version_option(package_name="recsys-assets")
 def main(profile: str | None) -> None:
-    """Recommender data platform: land data, build assets by business date, look at what was built."""
+    """Recommender data platform: land data, build assets by business date, inspect the results."""
     keep_private()
     guard_logs()
     if profile:
-        os.environ["RECSYS_PROFILE"] = profile  # the definitions read it too, in this and in every step's process
+        os.environ["RECSYS_PROFILE"] = profile  # the definitions read it too, in this process and in every step's
 
 
 for command in (land, bizdate, materialize, show, doctor, published, rollback, recommend, refresh, adopt):

@@ -1,4 +1,4 @@
-"""`recsys adopt`: tell lake, stores and tracking that a changed profile still describes their data set."""
+"""`recsys adopt`: record in lake, stores and tracking that a changed profile still describes their data set."""
 
 import click
 
@@ -7,8 +7,8 @@ import click
 def adopt() -> None:
     """Accept the profile as a new description of the data set that is already there.
 
-    For a profile that gained a column or whose landing folder moved. For another data set, give the profile another
-    name instead.
+    Use it for a profile that gained a column or whose landing folder moved. For a different data set, give the profile
+    a different name instead.
     """
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.lake import Lake

@@ -1,4 +1,4 @@
-"""`recsys land`, `recsys bizdate`, `recsys show`: what came in and what lies in the lake."""
+"""`recsys land`, `recsys bizdate`, `recsys show`: landing data, and looking at what is in the lake."""
 
 import datetime as dt
 import json
@@ -29,11 +29,11 @@ SHOWN_FILES = 20
 @click.option("--links", type=click.Path(path_type=Path), help="movielens: a links.csv with the IMDB ids.")
 @click.option("--from", "first", type=Day(), help="First day to land.")
 @click.option("--to", "last", type=Day(), help="Last day to land (sample: default yesterday, UTC).")
-@click.option("--users", type=int, help="sample: users seen in --days days.")
-@click.option("--items", type=int, help="sample: items seen in --days days.")
-@click.option("--events", type=int, help="sample: events in --days days.")
-@click.option("--days", type=int, help="sample: how many days, up to --to.")
-@click.option("--seed", type=int, help="sample: of everything generated.")
+@click.option("--users", type=int, help="sample: number of users seen in --days days.")
+@click.option("--items", type=int, help="sample: number of items seen in --days days.")
+@click.option("--events", type=int, help="sample: number of events in --days days.")
+@click.option("--days", type=int, help="sample: number of days, the last of them --to.")
+@click.option("--seed", type=int, help="sample: seed of everything generated.")
 def land(
     profile: str,
     source: str | None,
@@ -42,7 +42,7 @@ def land(
     last: dt.date | None,
     **world: Any,
 ) -> None:
-    """Turn the source of PROFILE (a name or a YAML file) into landing files, one folder a day."""
+    """Turn the source of PROFILE (a name or a YAML file) into landing files, one folder per day."""
     from recsys_assets.datasets import landing
     from recsys_assets.datasets.profile import load_profile
 
@@ -56,7 +56,7 @@ def land(
 
 @click.command()
 def bizdate() -> None:
-    """Print the latest complete business date: the last landed day that is over."""
+    """Print the latest complete business date: the last landed day that has ended."""
     from recsys_assets.datasets.profile import load_profile
 
     click.echo(latest_bizdate(load_profile()))
@@ -68,14 +68,14 @@ def bizdate() -> None:
 @click.option("--bizdate", "named", type=Day(), help="The same as BIZDATE.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def show(asset: str, day: dt.date | None, named: dt.date | None, as_json: bool) -> None:
-    """Say what is in a partition of ASSET (default: its latest): rows, schema, metrics, files."""
+    """Show the contents of a partition of ASSET (default: the latest): rows, schema, metrics, files."""
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.lake import Lake
     from recsys_assets.manifest import describe_outdated
     from recsys_assets.settings import settings
 
     if day and named and day != named:
-        raise click.UsageError(f"BIZDATE is {day} and --bizdate {named}: give one of them")
+        raise click.UsageError(f"BIZDATE is {day} and --bizdate is {named}: give only one of them")
     profile, day = load_profile(), day or named
     lake = Lake.of(settings().lake, profile)
     when = day.isoformat() if day else latest(lake, asset)
@@ -93,7 +93,7 @@ def show(asset: str, day: dt.date | None, named: dt.date | None, as_json: bool) 
 
 
 def _manifest(lake: "Lake", profile: "Profile", asset: str, day: str) -> "Manifest":
-    """The partition's manifest; where there is none, an error that says whether asset and day can have one."""
+    """The partition's manifest; if there is none, an error that says whether asset and day can have one."""
     from recsys_assets.manifest import PartitionMissing
 
     try:
@@ -108,7 +108,7 @@ def _manifest(lake: "Lake", profile: "Profile", asset: str, day: str) -> "Manife
 
 
 def latest(lake: "Lake", asset: str) -> str:
-    """The asset's last bizdate in the lake; when there is none, an error that knows the assets' names."""
+    """The asset's last bizdate in the lake; if there is none, an error that suggests an asset's name or a command."""
     days = lake.bizdates(asset)
     if days:
         return days[-1]
@@ -145,12 +145,12 @@ def _print(manifest: "Manifest", path: str) -> None:
 
 
 def counted(days: int) -> str:
-    """A number of days, as people write it."""
+    """A number of days in words."""
     return "1 day" if days == 1 else f"{days:,} days"
 
 
 def figure(value: float) -> str:
-    """A metric as people read it: a count whole, a tiny figure with its exponent, others with four digits."""
+    """A metric as text: whole numbers without decimals, tiny ones with an exponent, others with four decimals."""
     if float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:.1e}" if abs(value) < 0.001 else f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""`recsys doctor` on the dataset: its profile, and what has landed of it."""
+"""`recsys doctor` on the dataset: its profile and its landing files."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def profile(place: Settings) -> Finding:
 
 
 def landing(place: Settings) -> Finding:
-    """The landing folder is there and can be read, and has days that are over."""
+    """The landing folder exists, can be read, and has days that have ended."""
     from recsys_assets.cli.days import complete_bizdates
     from recsys_assets.datasets.feed import LandingError
     from recsys_assets.datasets.profile import ProfileError, load_profile
@@ -35,7 +35,7 @@ def landing(place: Settings) -> Finding:
             return unusable
         days = complete_bizdates(profile)
     except ProfileError:
-        return Finding("landing", "note", "unknown without a profile")
+        return Finding("landing", "note", "not checked, because the profile cannot be read")
     except LandingError as error:
         return Finding("landing", "fix", str(error))
     if not days:
@@ -45,10 +45,10 @@ def landing(place: Settings) -> Finding:
 
 
 def _unusable(profile: "Profile", place: Settings) -> Finding | None:
-    """A folder that was named but is not there, or one in which something cannot be read."""
+    """The problem with a landing folder that was named but does not exist, or in which something cannot be read."""
     chosen = place.landing != place.data / "landing" and profile.landing.is_relative_to(place.landing)
     if chosen and not place.landing.is_dir():
-        return Finding("landing", "fix", f"{place.landing} is not a folder", "correct RECSYS_LANDING, or make it")
+        return Finding("landing", "fix", f"{place.landing} is not a folder", "correct RECSYS_LANDING, or create it")
     if not chosen and not profile.source and not profile.landing.is_dir():
         return Finding("landing", "fix", f"{profile.landing} is not a folder", "correct the profile's `landing`")
     if closed := _unreadable(profile.landing):
@@ -58,10 +58,10 @@ def _unusable(profile: "Profile", place: Settings) -> Finding | None:
 
 
 def _unreadable(folder: Path) -> list[str]:
-    """Folders and files that this user may not read; a search for files passes over such folders in silence."""
+    """Folders and files that this user may not read; a search for files skips such folders silently."""
     closed: list[str] = []
     walk = os.walk(folder, onerror=lambda error: closed.append(str(error.filename)))
-    files = [os.path.join(top, name) for top, _, names in walk for name in names]  # noqa: PTH118  as walk's own
+    files = [os.path.join(top, name) for top, _, names in walk for name in names]  # noqa: PTH118  like those of os.walk
     return [*(path for path in closed if Path(path) != folder or folder.exists()), *_refused(files)]
 
 

@@ -1,4 +1,4 @@
-"""Which bizdate a command works on when none is named."""
+"""The bizdate that a command works on: reading it, checking that it has landed, and the default."""
 
 import datetime as dt
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ class Day(click.ParamType[dt.date]):
     name = "YYYY-MM-DD"
 
     def convert(self, value: str | dt.date, param: click.Parameter | None, ctx: click.Context | None) -> dt.date:
-        """Read the day."""
+        """Parse the day."""
         if isinstance(value, dt.date):
             return value
         try:
@@ -26,11 +26,11 @@ class Day(click.ParamType[dt.date]):
 
 
 class NothingLanded(RuntimeError):
-    """The profile has no complete day yet; the message says how to get one."""
+    """The profile has no complete day, or not the one that was named; the message says how to get one."""
 
 
 def complete_bizdates(profile: "Profile", today: dt.date | None = None) -> list[str]:
-    """Landed days of the profile that are over (UTC), in order."""
+    """Landed days of the profile that have ended (UTC), in order."""
     from recsys_assets.datasets.landing import landed_bizdates
 
     now = today or dt.datetime.now(dt.UTC).date()
@@ -38,10 +38,10 @@ def complete_bizdates(profile: "Profile", today: dt.date | None = None) -> list[
 
 
 def check_landed(profile: "Profile", lake: "Lake", bizdate: str) -> None:
-    """Check that a day has landed, or that its events are in the lake: before a run that would fail without them.
+    """Check that a day has landed or that its events are in the lake, before a run that would fail without them.
 
     Raises:
-        NothingLanded: neither; the message says which days there are, and what lands this one.
+        NothingLanded: neither is so; the message says which days there are, and how to land this one.
     """
     landed = complete_bizdates(profile)
     if bizdate in landed or bizdate in lake.bizdates("interactions"):
@@ -51,7 +51,7 @@ def check_landed(profile: "Profile", lake: "Lake", bizdate: str) -> None:
 
 
 def _how(profile: "Profile", bizdate: str, landed: list[str]) -> str:
-    """What makes a day land: the generated world has every day, a finished data set those that it has."""
+    """How to land a day: the generated data can have any day, a finished data set only its own days."""
     if profile.source == "sample":
         return f"`recsys land {profile.name} --from {bizdate} --to {bizdate}`"
     if profile.source:
@@ -60,7 +60,7 @@ def _how(profile: "Profile", bizdate: str, landed: list[str]) -> str:
 
 
 def latest_bizdate(profile: "Profile", today: dt.date | None = None) -> str:
-    """The last landed day that is over.
+    """The last landed day that has ended.
 
     Raises:
         NothingLanded: there is none.

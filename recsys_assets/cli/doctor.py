@@ -1,4 +1,4 @@
-"""`recsys doctor`: is everything here that the platform needs, and how to fix what is not."""
+"""`recsys doctor`: checks that everything the platform needs is in place, and says how to fix what is not."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from recsys_assets.uris import NotAFolder, without_secrets
 
 
 @click.command()
-@click.option("--verify", "thorough", is_flag=True, help="Also read every partition of the lake, 1.5 GB a second.")
+@click.option("--verify", "thorough", is_flag=True, help="Also read every partition of the lake, 1.5 GB per second.")
 def doctor(thorough: bool) -> None:
     """Check Python, packages, places, ports, profile, landing and stores; say how to fix what is wrong."""
     marks = {
@@ -35,7 +35,7 @@ def findings(thorough: bool) -> Iterator[Finding]:
     try:
         place = settings()
     except NotAFolder as error:
-        yield Finding("settings", "fix", str(error), "correct it, and run recsys doctor again: all else depends on it")
+        yield Finding("settings", "fix", str(error), "correct it and run recsys doctor again: the rest depends on it")
         return
     yield installation.packages(place)
     yield from _of_places(place)

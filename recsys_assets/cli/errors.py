@@ -1,4 +1,4 @@
-"""How a command ends that went wrong: with one line, and where nobody expected it with its traceback in a file."""
+"""How a failed command ends: with one line, and for an unexpected error with the traceback in a file."""
 
 import contextlib
 import datetime as dt
@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 import click
 
 LOG = "recsys.log"
-_ADVICE = {  # a full disk is named by `written_to`
-    errno.EACCES: "give yourself the right to, then run it again",
-    errno.EROFS: "that disk takes no writes: set RECSYS_DATA to another one",
+_ADVICE = {  # `written_to` reports a full disk
+    errno.EACCES: "correct the permissions, then run it again",
+    errno.EROFS: "that disk is read-only: set RECSYS_DATA to a different one",
 }
 
 
 class Interrupted(click.ClickException):
-    """Ctrl-C; the exit status is the one that shells give it."""
+    """Ctrl-C, with the exit status that shells use for it."""
 
     exit_code = 130
 
@@ -27,8 +27,8 @@ class Interrupted(click.ClickException):
 def plain_errors(doing: Callable[[], str]) -> Iterator[None]:
     """End with one line when something goes wrong in the block.
 
-    The package's own errors say in their words what to do. Of others the line says what was being done, and the file
-    in which the traceback is kept.
+    The package's own errors say what to do. For other errors the line says what was being done, and which file holds
+    the traceback.
     """
     from recsys_assets.datasets.disk import history, written_to
     from recsys_assets.uris import without_secrets
@@ -39,14 +39,14 @@ def plain_errors(doing: Callable[[], str]) -> Iterator[None]:
     except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
         raise
     except KeyboardInterrupt:
-        raise Interrupted(f"{doing()} was interrupted: run it again to go on") from None
+        raise Interrupted(f"{doing()} was interrupted: run it again to continue") from None
     except Exception as error:
         own = type(error).__module__.partition(".")[0] == "recsys_assets"
         raise click.ClickException(without_secrets(str(error)) if own else _unexpected(error, doing())) from error
 
 
 def _unexpected(error: Exception, doing: str) -> str:
-    """One line on an error of Python or of a library, whose traceback is kept."""
+    """One line on an error of Python or of a library; its traceback is saved."""
     from recsys_assets.uris import told
 
     advice = _ADVICE.get(error.errno or 0, "") if isinstance(error, OSError) else ""
@@ -55,7 +55,7 @@ def _unexpected(error: Exception, doing: str) -> str:
 
 
 def _kept(error: Exception, doing: str) -> str:
-    """Add the traceback to the log in the data folder, or else to a file of the system's temporary ones; where."""
+    """Save the traceback to the log in the data folder, or else to a temporary file, and say which file it is."""
     from recsys_assets.uris import without_secrets
 
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
@@ -68,7 +68,7 @@ def _kept(error: Exception, doing: str) -> str:
         except OSError:
             continue
         return f"the traceback is at the end of {place}"
-    return "there was no room to keep the traceback"
+    return "the traceback could not be written to any file"
 
 
 def _in_data() -> tuple[int, str]:

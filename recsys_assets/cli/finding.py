@@ -1,4 +1,4 @@
-"""What `recsys doctor` reports of one thing."""
+"""The result of one check of `recsys doctor`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ State = Literal["ok", "note", "fix"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: how it is, and what to do about it."""
+    """The subject of one check, its state, and how to fix it."""
 
     what: str
     state: State

@@ -8,7 +8,7 @@ from recsys_assets.settings import Settings
 
 
 def python() -> Finding:
-    """The interpreter is of the one version that the packages are locked for."""
+    """The interpreter has the version that the packages are locked for."""
     version = sys.version.split()[0]
     if sys.version_info[:2] == (3, 11):
         return Finding("python", "ok", f"{version} ({sys.executable})")
@@ -16,7 +16,7 @@ def python() -> Finding:
 
 
 def packages(place: Settings) -> Finding:
-    """The requirements are met, with the locked versions."""
+    """The requirements are met, in the locked versions."""
     unmet = unmet_requirements()
     if unmet:
         return Finding("packages", "fix", "; ".join(unmet), "make setup")
@@ -31,7 +31,7 @@ def packages(place: Settings) -> Finding:
 
 
 def unmet_requirements() -> list[str]:
-    """The project's own requirements (extras aside) that are not met, each with what is there."""
+    """The project's own requirements (without extras) that are not met, each with the installed version."""
     from packaging.requirements import Requirement
 
     wanted = [Requirement(line) for line in metadata.requires("recsys-assets") or [] if "extra ==" not in line]
@@ -44,7 +44,7 @@ def unmet_requirements() -> list[str]:
 
 
 def differing(constraints: str) -> list[str]:
-    """Installed packages of another version than the pinned one; `+cpu` and the like do not count."""
+    """Installed packages whose version differs from the pinned one; suffixes such as `+cpu` do not count."""
     pins = [line.split("==") for line in constraints.splitlines() if "==" in line and not line.startswith("#")]
     found = [(name, version, _installed(name)) for name, version in pins]
     return [f"{name} {have} (not {pin})" for name, pin, have in found if have and have.split("+")[0] != pin]

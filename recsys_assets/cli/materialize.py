@@ -1,4 +1,4 @@
-"""`recsys materialize`: ingest what is missing, run the selected assets, say what came out."""
+"""`recsys materialize`: ingest missing days, run the selected assets, summarise the results."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ SHOWN_METRICS = 6
 
 
 class MaterializeFailed(RuntimeError):
-    """A run that did not end well; the message is what its steps and checks said."""
+    """A run that failed; the message holds the errors of its steps and checks."""
 
 
 @click.command()
@@ -29,8 +29,8 @@ class MaterializeFailed(RuntimeError):
 def materialize(selection: str, bizdate: dt.date | None) -> None:
     """Build the assets of SELECTION for a bizdate; landed days that are missing are ingested first.
 
-    SELECTION is Dagster's: rank_widedeep, '+rank_report' (with all it needs), 'group:rank', '*'.
-    The tune_* run only when they are named.
+    SELECTION has Dagster's syntax: rank_widedeep, '+rank_report' (with all it needs), 'group:rank', '*'.
+    The tune_* assets run only when they are named.
     """
     run(selection, bizdate.isoformat() if bizdate else None)
 
@@ -40,8 +40,8 @@ def run(selection: str, bizdate: str | None = None) -> None:
 
     Raises:
         MaterializeFailed: a step or a blocking check failed.
-        NothingLanded: the bizdate has not landed, or none was given and there is none.
-        PartitionOutdated: an asset that the selection reads and does not build was made from something older.
+        NothingLanded: the bizdate has not landed, or none was given and no day has landed.
+        PartitionOutdated: an asset that the selection reads and does not build was built from something older.
     """
     from rich.console import Console
 
@@ -65,7 +65,7 @@ def run(selection: str, bizdate: str | None = None) -> None:
 
 
 def execute(runs: "Sequence[Run]") -> dict[str, float]:
-    """Execute runs one after another, with progress on stderr; seconds by step.
+    """Execute runs one after another, with progress on stderr; returns the seconds of each step.
 
     Raises:
         MaterializeFailed: a step or a blocking check failed.
@@ -82,10 +82,10 @@ def execute(runs: "Sequence[Run]") -> dict[str, float]:
 
 
 def _execute(instance: "dg.DagsterInstance", run: "Run", console: "Console") -> dict[str, float]:
-    """One run; seconds by step.
+    """Execute one run; returns the seconds of each step.
 
     Raises:
-        MaterializeFailed: with what the failed steps said, and where their logs are.
+        MaterializeFailed: with the errors of the failed steps, and where their logs are.
     """
     from recsys_assets.cli.progress import Follower
     from recsys_assets.cli.running import start
@@ -98,13 +98,13 @@ def _execute(instance: "dg.DagsterInstance", run: "Run", console: "Console") -> 
     outcome = Follower(console, instance, made).follow(events)
     if outcome.failures:
         unbuilt = [f"not built: {', '.join(outcome.unbuilt)}"] if outcome.unbuilt else []
-        log = f"the whole log: make ui, then {settings().dagster_ui}/runs/{made.run_id}"
+        log = f"for the whole log: make ui, then {settings().dagster_ui}/runs/{made.run_id}"
         raise MaterializeFailed("\n".join([*outcome.failures.values(), *unbuilt, log]))
     return outcome.seconds
 
 
 def summary(lake: "Lake", names: Sequence[str], bizdate: str, seconds: Mapping[str, float]) -> "Table":
-    """A row an asset: rows, metrics, seconds (where it was just built), path."""
+    """A table with one row per asset: rows, metrics, seconds (if it was just built); the caption is the path."""
     from rich.table import Table
 
     from recsys_assets.cli.data import figure

@@ -1,4 +1,4 @@
-"""`recsys doctor` on the newest bizdate: which of its partitions were made from something that has changed since."""
+"""`recsys doctor` on the newest bizdate: which of its partitions were built from something that has changed since."""
 
 from recsys_assets.cli.finding import Finding
 from recsys_assets.settings import Settings
@@ -7,7 +7,7 @@ SHOWN = 3  # names, at most
 
 
 def outdated(place: Settings) -> Finding:
-    """Partitions of the newest bizdate in the lake that are outdated, by other partitions or by landing files."""
+    """No partition of the newest bizdate in the lake is older than other partitions or landing files that it needs."""
     from recsys_assets.datasets.feed import LandingError
     from recsys_assets.datasets.identity import OtherDataset
     from recsys_assets.datasets.profile import ProfileError, load_profile
@@ -22,11 +22,11 @@ def outdated(place: Settings) -> Finding:
     except OtherDataset as error:
         return Finding("freshness", "fix", str(error))
     except (ProfileError, LandingError, LakeUnavailable):
-        return Finding("freshness", "note", "unknown without a profile and a lake")
+        return Finding("freshness", "note", "not checked, because the profile, landing files or lake cannot be read")
     if not newest:
-        return Finding("freshness", "ok", "nothing was built yet")
+        return Finding("freshness", "ok", "nothing has been built yet")
     if found:
         names = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
-        what = f"{names} of {newest} are outdated: what they were made from has changed"
+        what = f"{names} of {newest} are outdated: what they were built from has changed"
         return Finding("freshness", "fix", what, f"recsys refresh --bizdate {newest}")
-    return Finding("freshness", "ok", f"those of {newest}, the newest bizdate, are up to date")
+    return Finding("freshness", "ok", f"all partitions of {newest}, the newest bizdate, are up to date")

@@ -1,4 +1,4 @@
-"""`recsys doctor` on where things lie and listen: the lake, the data, Dagster's history, the two UIs."""
+"""`recsys doctor` on folders, disk and ports: the lake, the data, Dagster's history, the two UIs."""
 
 import os
 import shutil
@@ -11,13 +11,13 @@ from recsys_assets.cli.finding import Finding, State
 from recsys_assets.settings import Settings
 from recsys_assets.uris import naming, shown
 
-HISTORY = ".dagster"  # as in instance.py, which would load Dagster
+HISTORY = ".dagster"  # as in instance.py, which cannot be imported here without loading Dagster
 
-LEAST_DISK_GB, GOOD_DISK_GB = 1.0, 5.0  # the generated sample takes well under 1 GB, MovieLens 1M about that
+LEAST_DISK_GB, GOOD_DISK_GB = 1.0, 5.0  # the generated sample takes well under 1 GB, MovieLens 1M about 1 GB
 
 
 def lake(place: Settings) -> Finding:
-    """Write and exchange two folders where partitions are written."""
+    """Two folders can be written and exchanged where partitions are written."""
     from recsys_assets.datasets.folders import exchange
 
     if "://" in place.lake or shown(place.lake) != place.lake:
@@ -32,8 +32,8 @@ def lake(place: Settings) -> Finding:
     except OSError as error:
         return _closed("lake", place.lake, error, "RECSYS_LAKE")
     if not atomic:
-        what = f"{place.lake}: its file system cannot exchange folders: a reader may meet a gap for an instant"
-        return Finding("lake", "note", what, "a local Linux file system (ext4, xfs, btrfs, tmpfs) can")
+        what = f"{place.lake}: its file system cannot exchange folders, so a partition may be missing for an instant"
+        return Finding("lake", "note", what, "use a local Linux file system (ext4, xfs, btrfs, tmpfs)")
     return Finding("lake", "ok", f"{place.lake}, partitions are exchanged in one step")
 
 
@@ -55,26 +55,26 @@ def _remote_lake(url: str) -> Finding:
 
 
 def _closed(what: str, folder: str | Path, error: OSError, variable: str) -> Finding:
-    return Finding(what, "fix", f"{folder} cannot be written: {error}", f"give the right to, or set {variable}")
+    return Finding(what, "fix", f"{folder} cannot be written: {error}", f"make it writable, or set {variable}")
 
 
 def data(place: Settings) -> Finding:
-    """What is written here can be written, and is not for every user of the machine to read."""
+    """The data folder can be written, and other users of the machine cannot read it."""
     if not place.data.exists():
-        return Finding("data", "ok", f"{place.data}, not made yet")
+        return Finding("data", "ok", f"{place.data}, not created yet")
     try:
         with tempfile.TemporaryFile(dir=place.data):
             pass
     except OSError as error:
         return _closed("data", place.data, error, "RECSYS_DATA")
     if place.data.stat().st_mode & 0o007:
-        what = f"every user of this machine may look into {place.data}"
+        what = f"every user of this machine can look into {place.data}"
         return Finding("data", "note", what, f"chmod go-rwx '{place.data}'")
-    return Finding("data", "ok", f"{place.data}, for its owner alone")
+    return Finding("data", "ok", f"{place.data}, readable by its owner only")
 
 
 def history(place: Settings) -> Finding:
-    """Dagster's home is there, with its settings, and its history can be written."""
+    """Dagster's home exists and holds its settings, and its history can be written."""
     home = Path(os.environ.get("DAGSTER_HOME") or place.home)
     if not home.is_absolute() or not (home / "dagster.yaml").is_file():
         what = f"{home} is not the absolute path of a folder with a dagster.yaml"
@@ -94,7 +94,7 @@ def disk(place: Settings) -> Finding:
     there = next(folder for folder in (place.data, *place.data.parents) if folder.exists())
     free = shutil.disk_usage(there).free / 1e9
     state: State = "fix" if free < LEAST_DISK_GB else "note" if free < GOOD_DISK_GB else "ok"
-    advice = "" if state == "ok" else "free some, or set RECSYS_DATA to a larger disk"
+    advice = "" if state == "ok" else "free some space, or set RECSYS_DATA to a folder on a larger disk"
     return Finding("disk", state, f"{free:,.1f} GB free at {place.data}", advice)
 
 
@@ -109,7 +109,7 @@ def mlflow_ui(place: Settings) -> Finding:
 
 
 def _ui(what: str, url: str, probe: str, port_variable: str) -> Finding:
-    """Whether the UI answers, or else its port is free for it."""
+    """The UI answers, or its port is free."""
     import requests
     from requests.exceptions import RequestException
 
@@ -123,6 +123,6 @@ def _ui(what: str, url: str, probe: str, port_variable: str) -> Finding:
             taken = probing.connect_ex((address.hostname, address.port or 80)) == 0
         if taken:
             how = f"pick a port: make ui {port_variable}=..."
-            return Finding(what, "note", f"another program answers at {shown(url)}", how)
+            return Finding(what, "note", f"a different program answers at {shown(url)}", how)
         return Finding(what, "ok", f"not running ({shown(url)} is free): make ui")
     return Finding(what, "ok", f"running at {shown(url)}")

@@ -1,4 +1,4 @@
-"""What people see of a run: a line a step as it ends, what is running meanwhile, and why it failed."""
+"""The progress of a run on the terminal: one line per step that ended, the steps at work, and why a step failed."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ Type = dg.DagsterEventType
 
 @dataclass
 class Outcome:
-    """How a run went: seconds by step that succeeded, the reason by step that failed, steps never begun."""
+    """The outcome of a run: seconds of the steps that succeeded, reasons of those that failed, steps never begun."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Outcome:
 
 
 class Follower:
-    """Prints a run's events; on a terminal also a live line for each step at work."""
+    """Prints a run's events; on a terminal also a live line per step at work."""
 
     def __init__(self, console: Console, instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
         self.console, self.steps, self.outcome = console, run.step_keys_to_execute or [], Outcome()
@@ -59,7 +59,7 @@ class Follower:
                 self.outcome.failures[step] = f"{step}: {why}"
                 self._end(step, f"[red]✗ {step}[/]  {escape(why)}")
             case Type.RUN_FAILURE | Type.RUN_CANCELED if not self.outcome.failures:
-                self.outcome.failures[""] = event.message or "the run did not end well"
+                self.outcome.failures[""] = event.message or "the run failed or was cancelled"
             case Type.ASSET_CHECK_EVALUATION:
                 self._check(event)
 
@@ -70,7 +70,7 @@ class Follower:
         self.console.print(f"[dim]{done:>3}/{len(self.steps)}[/] {line}", highlight=False, soft_wrap=True)
 
     def _say(self, line: str) -> None:
-        """A line that is about no ended step."""
+        """Print a line that does not report the end of a step."""
         self.console.print(f"      [yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
 
     def _check(self, event: dg.DagsterEvent) -> None:
@@ -90,7 +90,7 @@ def _short(value: object) -> str:
 
 
 def reason(event: dg.DagsterEvent) -> str:
-    """A failed step's own error: the first line of what Dagster wraps, without its module's path."""
+    """A failed step's own error: the first line of the error that Dagster wraps, without the module's path."""
     error = event.step_failure_data.error
     if error is None:
         return event.message or "the step failed"

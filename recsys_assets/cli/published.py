@@ -1,4 +1,4 @@
-"""`recsys published` and `recsys rollback`: what services see, and the way back to an earlier day."""
+"""`recsys published` and `recsys rollback`: list what services see, and go back to an earlier day."""
 
 import contextlib
 import datetime as dt
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class NothingPublished(RuntimeError):
-    """There is no such collection in any store that is used here; the message lists those that there are."""
+    """There is no such collection in any configured store; the message lists those that exist."""
 
 
 @click.command()
 def published() -> None:
-    """List the versions of every collection in every store and which is live; name what is a mixture of bizdates."""
+    """List the versions of every collection in every store and which is live; report mixtures of bizdates."""
     from rich.console import Console
 
     from recsys_assets.stores.registry import configured
@@ -39,10 +39,10 @@ def published() -> None:
 @click.option("--all", "everything", is_flag=True, help="Every collection of every store.")
 @click.option("--to", type=Day(), help="The bizdate to return to (default: the one before the live one).")
 def rollback(collection: str | None, everything: bool, to: dt.date | None) -> None:
-    """Show services an earlier version of COLLECTION (mongo_user, redis_user, …) again, or the earlier set of --all.
+    """Make an earlier version of COLLECTION (mongo_user, redis_user, …) live again, or with --all an earlier set.
 
-    With --all every store goes back to the same bizdate, or none does where one lacks it. A release of a later
-    bizdate that is made afterwards goes live as usual. MongoDB's record of the way back is a release of its own.
+    With --all every store goes back to the same bizdate; if one store lacks it, none does. A release of a later bizdate
+    that is made afterwards goes live as usual. MongoDB records the rollback as a new release.
     """
     from recsys_assets.stores.publish import roll_back, roll_back_all
     from recsys_assets.stores.registry import configured
@@ -65,7 +65,7 @@ def rollback(collection: str | None, everything: bool, to: dt.date | None) -> No
 
 
 def _opened(name: str) -> "contextlib.AbstractContextManager[Store]":
-    """A store with the collections of the profile's data set, or none."""
+    """Open a store that is empty or holds the collections of the profile's data set."""
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.lake import Lake
     from recsys_assets.settings import settings
@@ -88,7 +88,7 @@ def _found(collection: str, stores: "Mapping[str, Store]") -> tuple[str, str]:
 
 
 def _say(name: str, store: "Store", versions: "Mapping[str, str]") -> None:
-    """What is live now, and for MongoDB the release that says so."""
+    """Print what is live now, and for MongoDB the release that records it."""
     from recsys_assets.stores.release import current_release
 
     for collection, version in versions.items():
@@ -98,7 +98,7 @@ def _say(name: str, store: "Store", versions: "Mapping[str, str]") -> None:
 
 
 def _listed(name: str, store: "Store") -> "Table":
-    """A row a version, newest first."""
+    """A table with one row per version, newest first."""
     from rich.table import Table
 
     from recsys_assets.stores.release import current_release, live_set

@@ -1,4 +1,4 @@
-"""`recsys recommend`: what a user touched last, and what the funnel recommends to them."""
+"""`recsys recommend`: a user's newest interactions, and the items that the funnel recommends to them."""
 
 import datetime as dt
 from typing import TYPE_CHECKING, Any
@@ -22,16 +22,17 @@ Rows = list[dict[str, Any]]
 
 
 class UnknownUser(LookupError):
-    """The user that was asked for is not there; the message says where to look."""
+    """There is no such user; the message says which table was searched."""
 
 
 @click.command()
 @click.argument("user")
-@click.option("--bizdate", "day", type=Day(), help="Of which day (default: the latest with a champion).")
+@click.option("--bizdate", "day", type=Day(), help="Which day (default: the latest with a champion).")
 def recommend(user: str, day: dt.date | None) -> None:
-    """Print the history of USER and their list: titles, scores, and the channels that each item came by.
+    """Print the history of USER and their list: titles, scores, and the channels that proposed each item.
 
-    It is made now, of the day's partitions and with the settings of its `funnel_report`, where that is in the lake.
+    The list is computed now, from the day's partitions and with the settings of that day's `funnel_report`, if there
+    is one.
     """
     from recsys_assets.assets.funnel_lists import READS, events_of
     from recsys_assets.datasets.profile import load_profile
@@ -55,19 +56,19 @@ def _number(events: "Interactions", user: str, day: str) -> int:
     """The number of the user with an id.
 
     Raises:
-        UnknownUser: there is none.
+        UnknownUser: there is no such user.
     """
     import numpy as np
 
     found = np.flatnonzero(events.user_ids.astype(str) == user)
     if not len(found):
         some = ", ".join(events.user_ids[:3].astype(str))
-        raise UnknownUser(f"no user '{user}' among the {len(events.user_ids):,} of users {day}, such as {some}")
+        raise UnknownUser(f"no user '{user}' among the {len(events.user_ids):,} users of {day}, such as {some}")
     return int(found[0])
 
 
 def _history(profile: "Profile", splits: "Partition", events: "Interactions", number: int) -> Rows:
-    """The user's newest rows that the funnel knows, newest first."""
+    """The user's newest rows that the funnel reads (not the online part), newest first."""
     import pyarrow.parquet as pq
 
     from recsys_assets.datasets.ingest import ROWS
@@ -109,7 +110,7 @@ def _listed(
 
 
 def _print(profile: "Profile", items: "Partition", title: str, rows: Rows) -> None:
-    """Rows of items as a table, with the titles and terms that the profile has."""
+    """Print rows of items as a table, with the titles and terms that the profile has."""
     import pyarrow.parquet as pq
     from rich import box
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""`recsys refresh`: rebuild what is outdated, so that a bizdate holds the events as they are now."""
+"""`recsys refresh`: rebuild outdated partitions, so that a bizdate is built from the present events."""
 
 import datetime as dt
 from typing import TYPE_CHECKING
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def refresh(day: dt.date | None) -> None:
     """Bring a bizdate up to date after landing files or partitions have changed.
 
-    Days whose landing files are new or changed are ingested; then every partition of the bizdate that was made from
-    something older is rebuilt. What was never built for the bizdate stays unbuilt.
+    Days whose landing files are new or changed are ingested; then every partition of the bizdate that was built from
+    something older is rebuilt. Assets that were never built for the bizdate stay unbuilt.
     """
     from recsys_assets.cli.days import latest_bizdate
     from recsys_assets.cli.materialize import execute, run
@@ -38,7 +38,7 @@ def refresh(day: dt.date | None) -> None:
 
 
 def ingestion(profile: "Profile", lake: "Lake", bizdate: str) -> "list[Run]":
-    """Runs that ingest the landed days up to the bizdate that are missing, damaged or of other landing files."""
+    """Runs that ingest the landed days up to the bizdate that are missing, damaged, or older than their files."""
     from recsys_assets.assets.ingest import has_new_files
     from recsys_assets.cli.days import complete_bizdates
     from recsys_assets.cli.running import DAILY, Run
@@ -50,9 +50,10 @@ def ingestion(profile: "Profile", lake: "Lake", bizdate: str) -> "list[Run]":
 
 
 def outdated_assets(profile: "Profile", lake: "Lake", bizdate: str) -> list[str]:
-    """Assets of the bizdate to build again, what was made from them, and what these need and is missing; by name.
+    """Names of the bizdate's assets to rebuild: the changed ones, what was built from them, and missing inputs of both.
 
-    What was never built for the bizdate and nothing needs stays unbuilt, and so does a search of hyper-parameters.
+    An asset that was never built for the bizdate and that no other needs stays unbuilt; searches of hyper-parameters
+    are never rebuilt.
     """
     from recsys_assets.assets.ingest import has_new_files
     from recsys_assets.cli.selection import ancestors, descendants, select

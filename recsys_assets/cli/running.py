@@ -1,6 +1,6 @@
-"""Runs of the asset graph through Dagster's own API: what is missing, one run and its events.
+"""Runs of the asset graph through Dagster's own API: finding missing days, starting a run, reading its events.
 
-Imports Dagster and the definitions: only inside commands that need them.
+This module imports Dagster and the definitions: import it only inside commands that need it.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ from recsys_assets.partitions import span_tags, stretches
 from recsys_assets.settings import settings
 
 DAILY = dg.AssetKey("interactions")
-# The events are shown by the command itself; Dagster keeps the full log in its history.
+# The command itself shows the events; Dagster keeps the full log in its history.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One Dagster run: the assets, from which day to which."""
+    """One Dagster run: its assets, its first day and its last."""
 
     keys: frozenset[dg.AssetKey]
     first: str
@@ -38,12 +38,12 @@ class Run:
 
     @property
     def tags(self) -> dict[str, str]:
-        """The partition, or the range of them, as Dagster's tags."""
+        """Dagster's tags for the partition or the range of partitions."""
         return span_tags(self.first, self.last)
 
 
 def missing_days(keys: frozenset[dg.AssetKey], landed: Sequence[str], lake: Lake, bizdate: str) -> list[Run]:
-    """Runs that ingest what the selected assets read: landed days up to the bizdate that are not in the lake."""
+    """Runs that ingest the days that the selected assets read: landed, up to the bizdate, and not in the lake."""
     from recsys_assets.definitions import defs
 
     graph = defs.resolve_asset_graph()
@@ -55,10 +55,10 @@ def missing_days(keys: frozenset[dg.AssetKey], landed: Sequence[str], lake: Lake
 
 
 def refuse_outdated(keys: frozenset[dg.AssetKey], lake: Lake, bizdate: str) -> None:
-    """Check what the assets read and do not build themselves, before a run is started that would fail.
+    """Check the partitions that the assets read but do not build, before a run is started that would fail.
 
     Raises:
-        PartitionOutdated: such a partition was made from something that has changed since.
+        PartitionOutdated: such a partition was built from something that has changed since.
     """
     from recsys_assets.definitions import defs
 
@@ -72,7 +72,7 @@ def refuse_outdated(keys: frozenset[dg.AssetKey], lake: Lake, bizdate: str) -> N
 
 
 def open_instance() -> dg.DagsterInstance:
-    """Dagster's instance of `DAGSTER_HOME`, by default the project's; its processes do not log to the terminal."""
+    """Open Dagster's instance of `DAGSTER_HOME` (default: the project); its processes do not log to the terminal."""
     home = os.environ.get("DAGSTER_HOME") or str(settings().home)
     os.environ["DAGSTER_HOME"] = home
     with written_to(Place("Dagster's history", Path(home) / HISTORY, "DAGSTER_HOME")):
@@ -82,7 +82,7 @@ def open_instance() -> dg.DagsterInstance:
 
 
 def start(instance: dg.DagsterInstance, run: Run) -> tuple[dg.DagsterRun, Iterator[dg.DagsterEvent]]:
-    """Create the run; its events come while it executes in this process (its steps in theirs)."""
+    """Create the run; its events arrive while it executes in this process (and its steps in processes of their own)."""
     repository = ReconstructableRepository.for_module("recsys_assets.definitions", fn_name="defs")
     job = repository.get_reconstructable_job(IMPLICIT_ASSET_JOB_NAME).get_subset(asset_selection=run.keys)
     made = instance.create_run_for_job(
@@ -96,7 +96,7 @@ def start(instance: dg.DagsterInstance, run: Run) -> tuple[dg.DagsterRun, Iterat
 
 
 def _events(events: Iterator[dg.DagsterEvent]) -> Iterator[dg.DagsterEvent]:
-    """The events; what Dagster makes of Ctrl-C is one again."""
+    """The events; Dagster's error for Ctrl-C becomes a KeyboardInterrupt again."""
     try:
         yield from events
     except dg.DagsterExecutionInterruptedError:

@@ -1,6 +1,6 @@
-"""Which assets and which bizdate a command is about, checked against the definitions.
+"""The assets and the bizdate that a command is given, checked against the definitions.
 
-Imports Dagster and the definitions: only inside commands that need them.
+This module imports Dagster and the definitions: import it only inside commands that need it.
 """
 
 import datetime as dt
@@ -15,7 +15,7 @@ from recsys_assets.jobs import ON_DEMAND
 
 
 class SelectionError(ValueError):
-    """A selection that names no asset or cannot be read."""
+    """A name, selection or bizdate that does not exist or cannot be read."""
 
 
 def asset_names() -> list[str]:
@@ -26,26 +26,26 @@ def asset_names() -> list[str]:
 
 
 def known_asset(name: str) -> None:
-    """Check a name.
+    """Check that an asset exists.
 
     Raises:
-        SelectionError: there is no such asset; names like it are suggested.
+        SelectionError: there is no such asset; the message suggests similar names.
     """
     if name not in (names := asset_names()):
         near = difflib.get_close_matches(name, names, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`dagster asset list` lists them"
+        hint = f"did you mean {' or '.join(near)}?" if near else "`dagster asset list` lists all assets"
         raise SelectionError(f"no asset '{name}': {hint}")
 
 
 def select(expression: str) -> frozenset[dg.AssetKey]:
     """Assets of a selection in Dagster's syntax: `rank_widedeep`, `+rank_report`, `group:rank`, `*`.
 
-    `+name` means all that the asset needs, as `+key:name` does in Dagster's present syntax; its older one,
-    which still reads `+name`, takes a single step. What runs on demand only must be named: `tune_widedeep`,
-    `group:tuning`; `*` and `rank_samples+` leave it out.
+    `+name` means all that the asset needs, as `+key:name` does in Dagster's present syntax; in Dagster's older syntax
+    `+name` takes a single step. Assets that run only on demand must be named (`tune_widedeep`, `group:tuning`): `*`
+    and `rank_samples+` leave them out.
 
     Raises:
-        SelectionError: it cannot be read, names an unknown asset, or nothing.
+        SelectionError: the selection cannot be read, names an unknown asset, or selects nothing.
     """
     from recsys_assets.definitions import defs
 
@@ -69,7 +69,7 @@ def select(expression: str) -> frozenset[dg.AssetKey]:
 
 
 def ancestors(names: Iterable[str]) -> set[str]:
-    """All assets that the named ones are made from, directly or not."""
+    """All assets that the named ones are built from, directly or indirectly."""
     from recsys_assets.definitions import defs
 
     graph = defs.resolve_asset_graph()
@@ -78,7 +78,7 @@ def ancestors(names: Iterable[str]) -> set[str]:
 
 
 def descendants(names: Iterable[str]) -> set[str]:
-    """All assets that are made from the named ones, directly or not."""
+    """All assets that are built from the named ones, directly or indirectly."""
     from recsys_assets.definitions import defs
 
     graph, keys = defs.resolve_asset_graph(), {dg.AssetKey(name) for name in names}
@@ -89,9 +89,9 @@ def descendants(names: Iterable[str]) -> set[str]:
 
 
 def _parse(keyed: Sequence[str], plain: Sequence[str]) -> dg.AssetSelection:
-    """The clauses in the present syntax, or else (`*name`) in the older one."""
+    """The clauses read in the present syntax, or else in the older one (`*name`)."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # Dagster's own parser of '*' causes one
+        warnings.simplefilter("ignore", dg.BetaWarning)  # Dagster's own parser of '*' issues one
         try:
             return dg.AssetSelection.from_coercible(keyed)
         except dg.DagsterError:
@@ -102,7 +102,7 @@ def check_bizdate(bizdate: str) -> None:
     """Check that the assets have such a partition.
 
     Raises:
-        SelectionError: it lies outside the profile's days, or is not over yet.
+        SelectionError: the day is outside the profile's days, or has not ended yet.
     """
     from recsys_assets.partitions import bizdate as partitions
 

@@ -7,14 +7,14 @@ from recsys_assets.settings import Settings
 
 
 def findings(place: Settings) -> Iterator[Finding]:
-    """Each store that is used here answers; where none is named for MongoDB, the project's own server does."""
+    """Every configured store answers; if no MongoDB is named, the project's own server does."""
     from recsys_assets.datasets.profile import ProfileError, load_profile
     from recsys_assets.stores.registry import configured
 
     try:
         profile = load_profile(place=place).name
     except ProfileError:
-        return  # said already
+        return  # already reported
     for name in configured(place):
         yield _answers(name, profile, place)
 
@@ -29,5 +29,5 @@ def _answers(name: str, profile: str, place: Settings) -> Finding:
         with opened(name, profile, place) as store:
             live = sum(store.live(collection) is not None for collection in store.collections())
     except StoreError as error:
-        return Finding(name, "fix", str(error), f"see to it, or set {variable}")
+        return Finding(name, "fix", str(error), f"start the server, or set {variable}")
     return Finding(name, "ok", f"{whose} answers, with {live} live collections of {profile}")

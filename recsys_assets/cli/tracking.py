@@ -9,13 +9,13 @@ from recsys_assets.uris import shown, told
 
 
 def tracking(place: Settings) -> Finding:
-    """Look at the place that `MLFLOW_TRACKING_URI` names, or at the project's own database."""
+    """The place that `MLFLOW_TRACKING_URI` names can be used, or else the project's own database."""
     uri = place.tracking_uri
     if uri.startswith(("http://", "https://")):
         return _server(uri)
     if uri.startswith("file:") or "://" not in uri:
         how = f"{sqlite_uri(place.data / 'mlflow.db')}, or a server's URL"
-        what = f"{shown(uri)}: MLflow keeps no runs in plain files any more"
+        what = f"{shown(uri)}: MLflow no longer keeps runs in plain files"
         return Finding("mlflow", "fix", what, f"MLFLOW_TRACKING_URI={how}")
     file = sqlite_file(uri)
     return _file(uri, file) if file else _database(uri)
@@ -26,18 +26,18 @@ def _server(uri: str) -> Finding:
 
     try:
         requests.get(f"{uri}/health", timeout=5).raise_for_status()
-    except (requests.RequestException, ValueError) as error:  # a host that no request can be sent to is a ValueError
+    except (requests.RequestException, ValueError) as error:  # an impossible host name raises a ValueError
         said = f"{shown(uri)} does not answer: {told(error, uri)}"
         return Finding("mlflow", "fix", said, "start it, or unset MLFLOW_TRACKING_URI")
     return Finding("mlflow", "ok", f"{shown(uri)} answers")
 
 
 def _file(uri: str, path: Path) -> Finding:
-    """A database of SQLite; one that is not there yet is made by the first run."""
+    """An SQLite database can be read; one that does not exist yet is created by the first run."""
     import sqlite3
 
     if not path.exists():
-        return Finding("mlflow", "ok", f"{shown(uri)}, not made yet")
+        return Finding("mlflow", "ok", f"{shown(uri)}, not created yet")
     try:
         sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True).execute("PRAGMA schema_version").fetchone()
     except sqlite3.Error as error:
@@ -50,7 +50,7 @@ def _database(uri: str) -> Finding:
 
     try:
         sqlalchemy.create_engine(uri).connect().close()
-    except Exception as error:  # noqa: BLE001  each driver has errors of its own
+    except Exception as error:  # noqa: BLE001  each driver raises errors of its own
         said = f"{shown(uri)} cannot be used: {told(error, uri)}"
         return Finding("mlflow", "fix", said, "start it and install its driver, or correct MLFLOW_TRACKING_URI")
     return Finding("mlflow", "ok", f"{shown(uri)} answers")

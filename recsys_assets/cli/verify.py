@@ -1,4 +1,4 @@
-"""`recsys doctor --verify`: every partition of the lake, read and compared with its manifest."""
+"""`recsys doctor --verify`: read every partition of the lake and compare it with its manifest."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def findings(place: Settings) -> Iterator[Finding]:
-    """Each partition that is not as it was written, with the command that rebuilds it; or how much was read."""
+    """Every partition that is not as it was written, with the command that rebuilds it; then how much was read."""
     from rich.console import Console
     from rich.progress import track
 
@@ -24,7 +24,7 @@ def findings(place: Settings) -> Iterator[Finding]:
         lake = Lake(place.lake, load_profile(place=place).name)
         partitions = lake.partitions()
     except (ProfileError, LakeUnavailable):
-        return  # said already
+        return  # already reported
     console, start, size = Console(stderr=True), time.perf_counter(), 0
     damaged: list[Finding] = []
     for asset, day in track(partitions, "reading", console=console, disable=not console.is_terminal):

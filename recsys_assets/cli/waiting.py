@@ -1,7 +1,7 @@
-"""Steps that may not begin yet: what they wait for, and who holds it, said at once and again every minute.
+"""Reports steps that may not begin yet: the pool that they wait for and who holds it, at once and every minute.
 
-A pool (`training`) lets one step at a time begin, across all runs of this project. Dagster reports it as an event of
-the engine, which names the pool; who holds the pool is asked of its event log.
+A pool (`training`) lets one step at a time run, across all runs of this project. Dagster reports a waiting step as an
+engine event that names the pool; the event log knows who holds the pool.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ REMINDER = 60.0  # seconds
 
 
 class Waiting:
-    """The steps of a run that wait for a pool; `say` is called with a line on each."""
+    """The steps of a run that wait for a pool; `say` is called with one line per step."""
 
     def __init__(self, instance: dg.DagsterInstance, run_id: str, say: Callable[[str], None]) -> None:
         self._instance, self._run_id, self._say = instance, run_id, say
@@ -24,7 +24,7 @@ class Waiting:
         self._over = threading.Event()
 
     def take(self, event: dg.DagsterEvent) -> None:
-        """Note a step that begins to wait, or to run."""
+        """Note a step that begins to wait or to run."""
         step = event.step_key or ""
         if event.event_type == dg.DagsterEventType.STEP_START:
             self._pools.pop(step, None)
@@ -34,7 +34,7 @@ class Waiting:
 
     @contextlib.contextmanager
     def reminding(self) -> Iterator[None]:
-        """Say again, every minute, what is still waiting."""
+        """Report every minute, while the block runs, what is still waiting."""
         reminder = threading.Thread(target=self._remind, daemon=True)
         reminder.start()
         try:
@@ -49,7 +49,7 @@ class Waiting:
                 self._tell(step)
 
     def _tell(self, step: str) -> None:
-        """Say who holds the pool, unless that is a step of the same run, which is shown at work anyhow."""
+        """Say who holds the pool, unless that is a step of the same run, which the progress already shows."""
         pool = self._pools.get(step)
         info = self._instance.event_log_storage.get_concurrency_info(pool) if pool else None
         holders = self._holders(info) if info else []
@@ -59,12 +59,12 @@ class Waiting:
             self._say(f"{step} waits for the pool '{pool}': {', '.join(holders)}{queue}")
 
     def _holders(self, info: ConcurrencyKeyInfo) -> list[str]:
-        """The steps of other runs that hold the pool."""
+        """One text per step of another run that holds the pool."""
         slots = [slot for slot in info.claimed_slots if slot.run_id != self._run_id]
         return [f"run {slot.run_id[:8]} holds it ({self._at_work(slot.run_id, slot.step_key)})" for slot in slots]
 
     def _at_work(self, run_id: str, step: str) -> str:
-        """A step, its bizdate and since when it runs."""
+        """A step, its bizdate and the time at which it began."""
         run = self._instance.get_run_by_id(run_id)
         day = f" {run.tags['dagster/partition']}" if run and "dagster/partition" in run.tags else ""
         started = [stats.start_time for stats in self._instance.get_run_step_stats(run_id, [step]) if stats.start_time]
