@@ -1,6 +1,6 @@
-"""A faiss index of an embedding table, with the flags and defaults of TorchEasyRec's `tzrec.tools.create_faiss_index`.
+"""Builds a faiss index of an embedding table, like TorchEasyRec's `tzrec.tools.create_faiss_index`.
 
-FlatIP and FlatL2 are not in TorchEasyRec.
+Flags and defaults are the same; FlatIP and FlatL2 are additions.
 """
 
 import tempfile
@@ -45,7 +45,7 @@ class Flags:
     type=click.IntRange(1),
     default=200,
     show_default=True,
-    help="HNSW: candidates in building.",
+    help="HNSW: candidates while building.",
 )
 @click.option("--id_field", required=True)
 @click.option("--embedding_field", required=True, help="A list of numbers, or text: 0.1,0.2.")
@@ -60,7 +60,7 @@ def create_faiss_index(**given: Any) -> None:
 
 
 def run(flags: Flags) -> None:
-    """Read the vectors, build the index on all cores, and move its files in when both are written."""
+    """Read the vectors, build the index on all cores, and move its two files into place when both are written."""
     from recsys_assets.retrieval import hitrate_tables, index
 
     ids, vectors = hitrate_tables.items(

@@ -1,6 +1,6 @@
 """Hit rate of embedding tables, with the flags and defaults of TorchEasyRec's `tzrec.tools.hitrate`.
 
-FlatIP and FlatL2 are exact and not in TorchEasyRec; they take a tenth and less of the time of its defaults.
+FlatIP and FlatL2, which TorchEasyRec lacks, are exact; they take at most a tenth of the time of its defaults.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from recsys_assets.retrieval.search import Metric
     from recsys_assets.retrieval.vector_tables import Format
 
-EXACT_ROWS = 1 << 14  # searched at once
+EXACT_ROWS = 1 << 14  # requests that the exact search takes at once
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Flags:
 
     @property
     def is_exact(self) -> bool:
-        """Whether all items are compared."""
+        """Whether every item is compared."""
         return self.index_type.startswith("Flat")
 
 
@@ -62,16 +62,16 @@ class Flags:
 @click.option("--user_gt_input", required=True, callback=options.place, help="Requests: a file, a folder or a pattern.")
 @click.option("--item_embedding_input", required=True, callback=options.place, help="Items: likewise.")
 @click.option("--total_hitrate_output", callback=options.place, help="Table of the hit rate: a file or a folder.")
-@click.option("--hitrate_details_output", callback=options.place, help="Table with a row a request: likewise.")
+@click.option("--hitrate_details_output", callback=options.place, help="Table with one row per request: likewise.")
 @click.option(
     "--index_type",
     type=click.Choice(["IVFFlatIP", "IVFFlatL2", "FlatIP", "FlatL2"]),
     default="IVFFlatIP",
     show_default=True,
-    help="Flat is exact, and faster.",
+    help="Flat is exact and faster.",
 )
-@click.option("--top_k", type=click.IntRange(1), default=200, show_default=True, help="Items found a vector.")
-@click.option("--topk_across_interests", is_flag=True, help="The top k of all interests of a request together.")
+@click.option("--top_k", type=click.IntRange(1), default=200, show_default=True, help="Items found per vector.")
+@click.option("--topk_across_interests", is_flag=True, help="Take the top k of all interests of a request together.")
 @click.option("--ivf_nlist", type=click.IntRange(1), default=1000, show_default=True, help="IVF: clusters.")
 @click.option("--ivf_nprobe", type=click.IntRange(1), default=800, show_default=True, help="IVF: clusters searched.")
 @click.option("--request_id_field", default="request_id", show_default=True)
@@ -79,19 +79,19 @@ class Flags:
 @click.option(
     "--user_embedding_field", default="user_tower_emb", show_default=True, help="Lists, or text: 0.1,0.2;0.3,0.4"
 )
-@click.option("--num_interests", type=click.IntRange(1), default=1, show_default=True, help="Vectors a request.")
-@click.option("--num_interests_field", help="How many of a request's vectors count.")
+@click.option("--num_interests", type=click.IntRange(1), default=1, show_default=True, help="Vectors per request.")
+@click.option("--num_interests_field", help="Column with the number of a request's vectors that count.")
 @click.option("--item_id_field", default="item_id", show_default=True)
 @click.option("--item_embedding_field", default="item_tower_emb", show_default=True)
 @click.option(
     "--writer_type",
     type=click.Choice(["OdpsWriter", "CsvWriter", "ParquetWriter"]),
     callback=options.file_type,
-    help="By default the format of the requests.",
+    help="Default: the format of the requests.",
 )
 @options.of_tables
 def hitrate(**given: Any) -> None:
-    """Print the share of the right items that are among the top k found, over all requests (micro average)."""
+    """Print the share of right items that are among the top k found, over all requests (micro average)."""
     from recsys_assets.cli.errors import plain_errors
 
     flags = Flags(**given)
@@ -102,7 +102,7 @@ def hitrate(**given: Any) -> None:
 
 
 def run(flags: Flags) -> float:
-    """Compute the hit rate, write what is asked for, say on stderr what a reader should know."""
+    """Compute the hit rate and write the tables that the flags name; remarks on the data go to stderr."""
     import pyarrow as pa
 
     from recsys_assets.retrieval import search, vector_tables
@@ -132,7 +132,7 @@ def run(flags: Flags) -> float:
 
 
 def _read(flags: Flags) -> "tuple[Evaluation, Vectors]":
-    """The requests, the items and these items' vectors; and what is odd about them is said."""
+    """Read the requests, the items and the items' vectors; print what is odd about them."""
     from recsys_assets.retrieval import hitrate_tables
     from recsys_assets.retrieval.hitrate import UNKNOWN, Evaluation
 
@@ -153,17 +153,17 @@ def _read(flags: Flags) -> "tuple[Evaluation, Vectors]":
     if absent:
         click.echo(f"{absent:,} of {len(evaluation.wanted):,} right items are not among the items", err=True)
     if len(item_ids) < flags.top_k:
-        click.echo(f"there are {len(item_ids):,} items only: no list has {flags.top_k}", err=True)
+        click.echo(f"there are only {len(item_ids):,} items: no list has {flags.top_k}", err=True)
     return evaluation, vectors
 
 
 def _searcher(flags: Flags, item_ids: "pa.Array", vectors: "Vectors") -> "Searcher":
-    """All items, or the index that is asked for; with too few items for its clusters, one of fewer clusters."""
+    """Exact search, or the index that was chosen; with too few items for its clusters, it gets fewer clusters."""
     from recsys_assets.retrieval import index, search
 
     if flags.is_exact:
         return search.Flat(vectors, flags.metric)
-    click.echo(f"{flags.index_type} is approximate: --index_type Flat{flags.metric} is exact, and faster", err=True)
+    click.echo(f"{flags.index_type} is approximate: --index_type Flat{flags.metric} is exact and faster", err=True)
     settings = index.IndexSettings(flags.index_type, flags.ivf_nlist, flags.ivf_nprobe)
     settings = options.fitted(settings, len(vectors))
     with options.progress("building the index"):

@@ -1,4 +1,4 @@
-"""What the tools' command lines have in common."""
+"""Command-line options that the two tools share."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,35 +10,35 @@ if TYPE_CHECKING:
     from recsys_assets.retrieval.index import IndexSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-ODPS = "MaxCompute (ODPS) tables are not read or written here: export the table to Parquet, and give its files"
+ODPS = "MaxCompute (ODPS) tables are not read or written here: export the table to Parquet and give its files"
 
 
 def place(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001 (click's)
-    """A path of files; one of MaxCompute is refused."""
+    """The path, unless it names a MaxCompute table, which is refused."""
     if value and value.startswith("odps://"):
         raise click.BadParameter(ODPS)
     return value
 
 
 def file_type(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001 (click's)
-    """TorchEasyRec's name of a reader or writer, such as CsvReader, to the format of its files."""
+    """The file format of one of TorchEasyRec's readers or writers, such as CsvReader."""
     if value and value.startswith("Odps"):
         raise click.BadParameter(ODPS)
     return value and value.removesuffix("Reader").removesuffix("Writer").lower()
 
 
 def without_effect(ctx: click.Context, param: click.Parameter, value: str | None) -> None:  # noqa: ARG001 (click's)
-    """Say that what was given does nothing."""
+    """Say that an option has no effect."""
     if value:
-        click.echo(f"{param.opts[0]} has no effect: no MaxCompute is read", err=True)
+        click.echo(f"{param.opts[0]} has no effect: MaxCompute is not read here", err=True)
 
 
 def of_tables(command: Command) -> Command:
-    """The options on how tables are read."""
+    """Add the options that say how tables are read."""
     readers = click.Choice(["OdpsReader", "CsvReader", "ParquetReader"])
     for option in (
         click.option("--odps_data_quota_name", callback=without_effect, expose_value=False, help="Without effect."),
-        click.option("--reader_type", type=readers, callback=file_type, help="By default what the file names say."),
+        click.option("--reader_type", type=readers, callback=file_type, help="Default: from the file names."),
         click.option(
             "--batch_size", type=click.IntRange(1), default=1024, show_default=True, help="Rows searched at once."
         ),
@@ -48,7 +48,7 @@ def of_tables(command: Command) -> Command:
 
 
 def fitted(settings: "IndexSettings", count: int) -> "IndexSettings":
-    """The settings as they are, but for more clusters than there are vectors, which no index can have."""
+    """The settings, with fewer clusters if there are fewer vectors than clusters, which no index allows."""
     if not settings.kind.startswith("IVF") or settings.nlist <= count:
         return settings
     fewer = settings.fitted(count)
@@ -58,9 +58,9 @@ def fitted(settings: "IndexSettings", count: int) -> "IndexSettings":
 
 @contextlib.contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where that is a terminal; what it gives is told of each further part that is done.
+    """Show a bar on stderr if that is a terminal; yields a function that advances it by the number done.
 
-    Without a total the bar says only that there is work.
+    Without a total the bar only shows that work is going on.
     """
     from rich.console import Console
     from rich.progress import Progress

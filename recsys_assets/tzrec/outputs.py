@@ -1,4 +1,4 @@
-"""Tables that the tools write: whole, or not at all."""
+"""Writing the tools' output tables: a table is written whole or not at all."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class UnwritableTable(ValueError):
 
 
 class TableWriter:
-    """Writes tables of one schema, one after the other, to a file of Parquet or CSV."""
+    """Writes tables of one schema, one after the other, to a Parquet or CSV file."""
 
     def __init__(self, file: Path, kind: Format) -> None:
         self._file, self._kind = file, kind
@@ -34,16 +34,16 @@ class TableWriter:
         self._writer.write_table(table)
 
     def close(self) -> None:
-        """Write what is left to be written."""
+        """Write what remains and close the file."""
         if self._writer is not None:
             self._writer.close()
 
 
 @contextlib.contextmanager
 def table_writer(place: str, kind: Format) -> Iterator[TableWriter]:
-    """A writer whose file appears when the block ends well: `place`, or in the folder `place` the file `part-0`.
+    """A writer whose file appears when the block succeeds: `place`, or the file `part-0` in the folder `place`.
 
-    A name that ends like the format is a file's.
+    `place` is a file if it ends like the format and is not a folder.
     """
     path = Path(place)
     if path.suffix != f".{kind}" or path.is_dir():
@@ -58,14 +58,14 @@ def table_writer(place: str, kind: Format) -> Iterator[TableWriter]:
             yield writer
         finally:
             writer.close()
-        file.chmod(0o644)  # the hidden file is private
+        file.chmod(0o644)  # the hidden temporary file was private
 
 
 def as_text(name: str, column: pa.Array) -> pa.Array:
     """Lists as text: commas between their elements, semicolons between lists of lists; other columns as they are.
 
     Raises:
-        UnwritableTable: an element has a comma or a semicolon of its own.
+        UnwritableTable: an element contains a comma or a semicolon.
     """
     if not pa.types.is_list(column.type):
         return column
@@ -77,6 +77,6 @@ def as_text(name: str, column: pa.Array) -> pa.Array:
         broken = pc.index(pc.match_substring_regex(values, "[,;]"), True).as_py()
         if broken >= 0:
             raise UnwritableTable(
-                f"{name}: the id {values[broken].as_py()!r} cannot be told from two in CSV: use Parquet"
+                f"{name}: in CSV the id {values[broken].as_py()!r} would read as two ids: use Parquet"
             )
     return pc.binary_join(pa.ListArray.from_arrays(column.offsets, values), mark)

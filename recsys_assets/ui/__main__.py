@@ -1,7 +1,7 @@
 """`make ui`: start all servers, keep them running, stop them together.
 
-They listen on 127.0.0.1 only; `DAGSTER_PORT` and `MLFLOW_PORT` move them. Each writes a log of its own, and the
-terminal shows only what became of them.
+They listen on 127.0.0.1 only; `DAGSTER_PORT` and `MLFLOW_PORT` choose other ports. Each server writes its own log; the
+terminal shows only starts and failures.
 """
 
 import signal
@@ -56,7 +56,7 @@ def _run(place: Settings) -> None:
 
 
 def _create_database(place: Settings, seen: dict[str, str]) -> None:
-    """Create MLflow's database before anyone uses it: two processes that initialise it at once break it."""
+    """Create MLflow's database before any server uses it: two processes that create it at the same time break it."""
     database = sqlite_file(place.tracking_uri)
     if database is None or database.exists():
         return

@@ -1,8 +1,8 @@
-"""The servers of `make ui`: how each is started, and what it sees of the environment.
+"""The servers of `make ui`: their commands and their environment.
 
-They are the parts that `dagster dev` starts, a code server for each location of `workspace.yaml`, the daemon and the
-web server (ours, with a guard before Dagster's app), and MLflow's server. What may hold a password is handed over in
-the environment: everybody on the machine can read a process's arguments.
+They are the parts that `dagster dev` starts (a code server for each location of `workspace.yaml`, the daemon and the
+web server, here ours with a guard before Dagster's app), and MLflow's server. Values that may hold a password are
+passed in the environment, because everybody on the machine can read a process's arguments.
 """
 
 import os
@@ -23,7 +23,7 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from recsys_assets.settings import Settings, port
 from recsys_assets.ui.webserver import HOST
 
-# With these a shell names a code location to Dagster's commands; here `workspace.yaml` does.
+# A shell uses these to name a code location to Dagster's commands; here `workspace.yaml` names it.
 OTHER_LOCATIONS = [f"DAGSTER_{each}" for each in ("MODULE_NAME", "PYTHON_FILE", "PACKAGE_NAME", "ATTRIBUTE")]
 OTHER_LOCATIONS += ["DAGSTER_WORKING_DIRECTORY", "DAGSTER_autoload_defs_module_name"]
 
@@ -33,10 +33,10 @@ class Server:
     """One server.
 
     Attributes:
-        name: what people call it; its log is named after it.
-        module: the module that is run, as by `python -m`.
-        arguments: the command line of the module.
-        socket: where it listens once it is ready; the servers after it in the list need it.
+        name: the name shown to people; the log is named after it.
+        module: the module to run, as with `python -m`.
+        arguments: the module's command line.
+        socket: the socket on which it listens once it is ready; later servers in the list need it.
         python: the interpreter.
     """
 
@@ -48,13 +48,16 @@ class Server:
 
     @property
     def command(self) -> list[str]:
-        """A server ends with this process; that of another interpreter only where this package is installed too."""
+        """The command line, wrapped so that the server ends with this process.
+
+        A server of a different interpreter ends with it only if this package is installed there too.
+        """
         tied = ["recsys_assets.processes", str(os.getpid())] if self.python == sys.executable else []
         return [self.python, "-W", "ignore", "-m", *tied, self.module, *self.arguments]
 
 
 def servers(place: Settings, folder: Path) -> list[Server]:
-    """All of them, in the order of their start; `folder` holds their sockets and the workspace that names these."""
+    """All servers in the order of their start; `folder` holds their sockets and a workspace file that names these."""
     origins = WorkspaceFileTarget(paths=[str(place.home / "workspace.yaml")]).create_origins()
     sockets = {origin.location_name: folder / str(number) for number, origin in enumerate(origins)}
     managed = [origin for origin in origins if isinstance(origin, ManagedGrpcPythonEnvCodeLocationOrigin)]
@@ -68,12 +71,12 @@ def servers(place: Settings, folder: Path) -> list[Server]:
 
 
 def is_local(place: Settings) -> bool:
-    """Whether trainings are tracked in a database; a tracking server shows them itself."""
+    """Whether trainings are tracked in a database; a tracking server has a UI of its own."""
     return not place.tracking_uri.startswith(("http://", "https://"))
 
 
 def environment(place: Settings) -> dict[str, str]:
-    """What the servers and the runs they start see: one home, links to where the UIs are, no other code location."""
+    """Environment of the servers and their runs: one home, the URLs of the UIs, no other code location."""
     return {
         **{name: value for name, value in os.environ.items() if name not in OTHER_LOCATIONS},
         "RECSYS_HOME": str(place.home),
@@ -83,18 +86,18 @@ def environment(place: Settings) -> dict[str, str]:
         "RECSYS_MLFLOW_UI": place.tracking_ui,
         "MLFLOW_TRACKING_URI": place.tracking_uri,
         "MLFLOW_BACKEND_STORE_URI": place.tracking_uri,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # no job runners: up in 7 s instead of 27
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # without job runners it starts in 7 s instead of 27 s
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
 
 
 def mlflow_server() -> Server:
-    """MLflow's server, which itself refuses other hosts and pages; its database is named in the environment."""
+    """MLflow's server, which itself refuses other hosts and sites; the environment names its database."""
     return Server("mlflow", "mlflow", ["server", "--workers", "1", "--host", HOST, "--port", str(port("MLFLOW_PORT"))])
 
 
 def _code_server(origin: ManagedGrpcPythonEnvCodeLocationOrigin, socket: Path) -> Server:
-    """A code server that "Reload" in the UI starts again; it loads `.env` too."""
+    """A code server, which "Reload" in the UI restarts; it also loads `.env`."""
     target, name = origin.loadable_target_origin, origin.location_name
     arguments = ["code-server", "start", "--socket", str(socket), "--location-name", name]
     arguments += ["--log-level", "warning", "--inject-env-vars-from-instance", *target.get_cli_args()]
@@ -102,7 +105,7 @@ def _code_server(origin: ManagedGrpcPythonEnvCodeLocationOrigin, socket: Path) -
 
 
 def _address(origin: CodeLocationOrigin, socket: Path) -> dict[str, Any]:
-    """Where a location's code server listens: ours, or the one that `workspace.yaml` names."""
+    """The address of a location's code server: ours, or the one that `workspace.yaml` names."""
     if isinstance(origin, GrpcServerCodeLocationOrigin):
         ports = {"port": origin.port, "socket": origin.socket, "ssl": origin.use_ssl}
         found = {"host": origin.host, **ports, "additional_metadata": origin.additional_metadata}

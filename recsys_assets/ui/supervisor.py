@@ -1,4 +1,4 @@
-"""Keeps servers running: starts them, starts again one that ended, and stops them all together."""
+"""Keeps servers running: starts them, restarts one that ended, and stops them all together."""
 
 import contextlib
 import os
@@ -16,27 +16,27 @@ import psutil
 from recsys_assets.processes import is_alive
 from recsys_assets.ui.servers import Server
 
-LOOK = 0.5  # seconds between two looks at the servers
-STEADY = 30.0  # seconds after which a server that ended is started again; one that ended sooner would end again
-PATIENCE = 15.0  # seconds that a server has to stop by itself; Dagster takes 1 to 5
+LOOK = 0.5  # seconds between two checks of the servers
+STEADY = 30.0  # a server that ran for this many seconds is restarted; one that ended sooner would end again
+PATIENCE = 15.0  # seconds that a server has to stop before it is killed; Dagster takes 1 to 5
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-TAIL = 4096  # bytes at the end of a log in which its last line lies
+TAIL = 4096  # bytes at the end of a log that are searched for its last line
 
 
 class ServerEnded(RuntimeError):
-    """A server ended that it does not help to start again."""
+    """A server ended, and a restart would not help."""
 
 
 @dataclass
 class Running:
-    """A server's process, which leads a process group of its own, and when it was started."""
+    """A server's process, which leads its own process group, and its start time."""
 
     server: Server
     process: "subprocess.Popen[bytes]"
     began: float
 
     def has_ended(self) -> bool:
-        """Whether it ended, or the process with a code server's code did, without which it answers nothing."""
+        """Whether the server ended, or the child that holds a code server's code, without which it cannot answer."""
         if self.process.poll() is not None:
             return True
         is_up = self.server.socket is not None and self.server.socket.exists()
@@ -44,10 +44,10 @@ class Running:
 
 
 class Supervisor:
-    """Servers with a common environment, a folder to run in and a folder of logs; a context that stops them."""
+    """Servers that share an environment, a working folder and a folder of logs; leaving the context stops them."""
 
     def __init__(self, logs: Path, folder: Path, environment: dict[str, str]) -> None:
-        """Nothing is started yet; the logs of the time before are kept once, as `.log.1`."""
+        """Prepare the folder of logs without starting a server; the previous logs are kept once, as `.log.1`."""
         self.logs, self.folder, self.environment = logs, folder, environment
         self.running: list[Running] = []
         logs.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ class Supervisor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Tell all to stop, and make sure of all their processes."""
+        """Ask all servers to stop, then kill what is left of them."""
         for each in self.running:
             each.process.send_signal(signal.SIGINT)
         for each in self.running:
@@ -69,25 +69,25 @@ class Supervisor:
             _kill(each)
 
     def start(self, server: Server) -> None:
-        """Start a server; one that others need is waited for."""
+        """Start a server; if it has a socket, wait until it listens."""
         self.running.append(self._launch(server))
         while server.socket is not None and not server.socket.exists():
             self.look_after()
 
     def keep_running(self) -> None:
-        """Look after the servers until one ends that it does not help to start again.
+        """Look after the servers until one ends whose restart would not help.
 
         Raises:
-            ServerEnded: which, why, and where its log is.
+            ServerEnded: names the server, the reason and its log.
         """
         while True:
             self.look_after()
 
     def look_after(self) -> None:
-        """Wait a moment, then start again what has ended.
+        """Wait a moment, then restart servers that have ended.
 
         Raises:
-            ServerEnded: one that was started only just now.
+            ServerEnded: a server ended within `STEADY` seconds of its start.
         """
         time.sleep(LOOK)
         for number, each in enumerate(self.running):
@@ -99,7 +99,7 @@ class Supervisor:
                 self.running[number] = self._launch(each.server)
 
     def _launch(self, server: Server) -> Running:
-        """A session of its own, so that Ctrl-C reaches it once: from here."""
+        """Start the process in its own session, so that only `__exit__` interrupts it and not Ctrl-C as well."""
         if server.socket is not None:
             server.socket.unlink(missing_ok=True)  # a killed server leaves it
         with self._log(server).open("ab") as log:
@@ -118,7 +118,7 @@ class Supervisor:
         return self.logs / f"{server.name.replace(' ', '-')}.log"
 
     def _why(self, ended: Running) -> str:
-        """One line: which server ended, how, its last words where it had time for them, and where to read the rest."""
+        """One line: the server that ended, how it ended, the last line of its log if any, and the log's path."""
         status, log = ended.process.returncode, self._log(ended.server)
         if status == -signal.SIGKILL:
             return f"{ended.server.name} was killed by SIGKILL (log: {log})"
@@ -129,12 +129,12 @@ class Supervisor:
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal, at once."""
+    """Print to the terminal without buffering."""
     print(text, flush=True)  # noqa: T201
 
 
 def _kill(ended: Running) -> None:
-    """Make sure that nothing is left of a server's process group."""
+    """Kill what is left of a server's process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(ended.process.pid, signal.SIGKILL)
     ended.process.wait()

@@ -1,9 +1,9 @@
 """Dagster's own web app behind the guard: `python -m recsys_assets.ui.webserver WORKSPACE PORT`.
 
-Dagster executes whatever GraphQL reaches it, mutations in the address of a GET included, for every Host and Origin:
-any page could start runs with an image tag. `RECSYS_UI_HOSTS` names further hosts, `dagster.example.com, other:8080`,
-for a proxy before the server; `RECSYS_UI_TOKEN` is a token that everybody has to send. Both come from the environment,
-which no other user sees, unlike arguments.
+Dagster executes all GraphQL that reaches it, including mutations in the URL of a GET, for every Host and Origin: any
+web page could start runs with an image tag. `RECSYS_UI_HOSTS` names further hosts for a proxy in front of the server
+(`dagster.example.com, other:8080`); `RECSYS_UI_TOKEN` is a token that every request must carry. Both come from the
+environment, because other users can see arguments but not the environment.
 """
 
 import os
@@ -28,19 +28,19 @@ from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
 from recsys_assets.guard import App, Guard, Receive, Refusal, Scope, Send, hosts_of, refuse
 
 HOST = "127.0.0.1"
-ASK_EVERY = 2000  # milliseconds between two questions of a page for news of runs; Dagster's default
+ASK_EVERY = 2000  # milliseconds between two requests of a page for the state of runs; Dagster's default
 
 
 @dataclass(frozen=True)
 class NoChangeByAddress:
-    """The app; of GraphQL in the address of a request it sees only what reads."""
+    """The app, behind a filter that refuses GraphQL mutations in the URL of a request."""
 
     app: App
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on to the app."""
         if scope["type"] == "http" and not all(map(_only_reads, _queries(scope))):
-            wrong = "the address holds GraphQL that is not a query: mutations are sent by POST, as JSON"
+            wrong = "the URL holds GraphQL that is not a query: send mutations by POST, as JSON"
             await refuse(Refusal(405, wrong, ((b"allow", b"POST"),)), scope, send)
         else:
             await self.app(scope, receive, send)
@@ -48,7 +48,7 @@ class NoChangeByAddress:
 
 def _queries(scope: Scope) -> Iterator[str]:
     if scope["path"].strip("/") == "graphql":
-        address = scope["query_string"].decode("latin-1")  # as the app does
+        address = scope["query_string"].decode("latin-1")  # the app decodes it in the same way
         yield from parse_qs(address, keep_blank_values=True).get("query", ())
 
 
@@ -62,7 +62,7 @@ def _only_reads(query: str) -> bool:
 
 
 def serve(workspace: str, port: int) -> None:
-    """Serve until the process is told to end."""
+    """Serve until the process receives a signal to end."""
     further = [name.strip() for name in os.environ.get("RECSYS_UI_HOSTS", "").split(",") if name.strip()]
     with DagsterInstance.get() as instance:
         instance.optimize_for_webserver(DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_RECYCLE, DEFAULT_POOL_MAX_OVERFLOW)
