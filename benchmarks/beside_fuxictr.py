@@ -1,7 +1,7 @@
-"""What the comparisons with FuxiCTR share: the same rows for both sides, and how the other side is started.
+"""Shared code of the comparisons with FuxiCTR: writes the same rows for both sides and starts the other side.
 
-FuxiCTR wants an environment of its own. From the package registry comes the framework only; the models are in the
-repository reczoo/FuxiCTR (Apache-2.0):
+FuxiCTR needs its own environment. The package registry has only the framework; the models are in the repository
+reczoo/FuxiCTR (Apache-2.0):
 
     python -m venv ENV
     ENV/bin/pip install fuxictr torch==2.13.0
@@ -10,7 +10,7 @@ repository reczoo/FuxiCTR (Apache-2.0):
     #   model_zoo/DeepFM/DeepFM_torch/src/DeepFM.py
     #   model_zoo/FinalNet/src/FinalNet.py
 
-ENV/bin/python is what the benchmarks take as `--fuxictr`.
+Give ENV/bin/python to the benchmarks as `--fuxictr`.
 """
 
 import json
@@ -29,14 +29,14 @@ SIDE = Path(__file__).with_name("fuxictr_side.py")
 
 
 def sparse_only(schema: FeatureSchema) -> FeatureSchema:
-    """The schema without numbers and crosses: what both sides can build in the same way."""
+    """The schema without numbers and crosses: the features that both sides can build in the same way."""
     return FeatureSchema(schema.sparse)
 
 
 def write(schema: FeatureSchema, parquet: Path, folder: Path) -> None:
-    """Write the rows of a Parquet file as FuxiCTR takes them, and `fields.json`; the schema has no numbers.
+    """Write the rows of a Parquet file in FuxiCTR's format, and `fields.json`; the schema has no numbers.
 
-    Values are numbered within each field. 0 is the unknown value of a categorical one, and padding in a list.
+    Values are numbered within each field. 0 is the unknown value of a categorical field, and padding in a list.
     """
     names = [feature.name for feature in schema.sparse]
     table = pq.read_table(parquet, columns=[*names, "label"])
@@ -56,13 +56,13 @@ def write(schema: FeatureSchema, parquet: Path, folder: Path) -> None:
 
 
 def ask(python: Path, environment: Mapping[str, str] | None = None, **job: object) -> dict[str, Any]:
-    """Run a job of `fuxictr_side` and return what it found; the benchmark ends where that environment lacks FuxiCTR."""
+    """Run a job of `fuxictr_side` and return its result; the benchmark ends if that environment lacks FuxiCTR."""
     command = [str(python), str(SIDE), json.dumps(job, default=str)]
     try:
         said = subprocess.check_output(command, text=True, env=environment or os.environ)
     except (OSError, subprocess.CalledProcessError) as error:
         raise SystemExit(
-            f"--fuxictr {python}: {error}: the top of {__file__} says how to make its environment"
+            f"--fuxictr {python}: {error}: the top of {__file__} says how to create its environment"
         ) from error
     found: dict[str, Any] = json.loads(said.splitlines()[-1])
     return found

@@ -1,10 +1,10 @@
-"""Time and memory from Criteo's lines to the arrays that models train on, as the file grows.
+"""Measures time and memory from Criteo's lines to the arrays that models train on, as the file grows.
 
     python benchmarks/criteo_rows.py                          # 10^6 and 10^7 generated lines
-    python benchmarks/criteo_rows.py --source train.txt       # the file itself
+    python benchmarks/criteo_rows.py --source train.txt       # the original file
 
-Every step runs in a process of its own, so that its peak memory is its own; about 0.3 GB of it are libraries.
-DuckDB spills to disk past `RECSYS_MEMORY`; `load` holds the encoded train rows, 160 bytes each.
+Each step runs in its own process, so that peak memory is measured per step; about 0.3 GB of it are libraries.
+DuckDB spills to disk above `RECSYS_MEMORY`; `load` holds the encoded train rows, 160 bytes per row.
 """
 
 import argparse
@@ -37,12 +37,12 @@ def days_of(home: Path) -> tuple[list[Path], str]:
 
 
 def do_land(home: Path, source: Path) -> None:
-    """Lines to landing files."""
+    """Turn lines into landing files."""
     land(PROFILE.model_copy(update={"landing": home / "landing"}), source)
 
 
 def do_ingest(home: Path, _: Path) -> None:
-    """Landing files to valid rows, day by day."""
+    """Turn landing files into valid rows, day by day."""
     profile = PROFILE.model_copy(update={"landing": home / "landing"})
     files, last = days_of(home)
     with connect(home) as connection:
@@ -53,28 +53,28 @@ def do_ingest(home: Path, _: Path) -> None:
 
 
 def do_splits(home: Path, _: Path) -> None:
-    """Part of each row."""
+    """Assign each row to a part."""
     with connect(home) as connection:
         split_rows(connection, PROFILE, *days_of(home))
         write_parquet(connection, "FROM splits", home / "splits.parquet")
 
 
 def do_rank_samples(home: Path, _: Path) -> None:
-    """Rows of each part."""
+    """Write the rows of each part."""
     for part in ("train", "validation", "test"):
         with connect(home) as connection:
             write_parquet(connection, sample_rows(PROFILE, *days_of(home), part), home / f"{part}.parquet")
 
 
 def do_feature_schema(home: Path, _: Path) -> None:
-    """Vocabularies and statistics of the train rows."""
+    """Compute vocabularies and statistics of the train rows."""
     with connect(home) as connection:
         schema = fit_schema(connection, PROFILE, home / "train.parquet", [])
     (home / "schema.json").write_text(schema.to_json(), encoding="utf-8")
 
 
 def do_load(home: Path, _: Path) -> None:
-    """Train rows, encoded."""
+    """Load and encode the train rows."""
     from recsys_assets.training.data import encoded
 
     encoded(FeatureSchema.read(home / "schema.json"), home / "train.parquet")
@@ -91,14 +91,14 @@ STEPS: dict[str, Callable[[Path, Path], None]] = {
 
 
 def in_a_process(step: str, home: Path, source: Path) -> dict[str, float]:
-    """Seconds and peak memory in GB of one step, run in a process of its own."""
+    """Run one step in its own process; returns its seconds and peak memory in GB."""
     command = [sys.executable, __file__, "--step", step, "--home", str(home), "--source", str(source)]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     return dict(json.loads(printed.splitlines()[-1]))
 
 
 def run_step(step: str, home: Path, source: Path) -> None:
-    """Run a step and print what it took."""
+    """Run a step and print its seconds and peak memory."""
     start = time.perf_counter()
     STEPS[step](home, source)
     seconds = time.perf_counter() - start
@@ -106,7 +106,7 @@ def run_step(step: str, home: Path, source: Path) -> None:
 
 
 def measure(source: Path | None, rows: int) -> None:
-    """All steps on a file, or on so many generated lines: a line of the table, seconds / GB."""
+    """Run all steps on a file, or on that many generated lines, and print one line of the table, seconds / GB."""
     with tempfile.TemporaryDirectory() as home:
         file = source or Path(home) / "train.txt"
         if source is None:
@@ -122,7 +122,7 @@ def measure(source: Path | None, rows: int) -> None:
 def main() -> None:
     """Measure every size and print the table."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--source", type=Path, help="Criteo's train.txt, in place of generated lines")
+    arguments.add_argument("--source", type=Path, help="Criteo's train.txt instead of generated lines")
     arguments.add_argument("--sizes", type=int, nargs="*", default=[10**6, 10**7])
     arguments.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     arguments.add_argument("--home", type=Path, help=argparse.SUPPRESS)

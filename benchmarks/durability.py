@@ -1,9 +1,9 @@
-"""What it costs to survive a power cut: times with and without syncing, in turn, as medians.
+"""Measures the cost of surviving a power cut: median times with and without syncing, measured in turn.
 
     python benchmarks/durability.py [--rounds 5] [--days 400] [--assets interactions splits …]
 
-Without: `os.fsync` does nothing, all else is the same. Dagster's and MLflow's databases sync by themselves either way.
-The folder of `--folder` decides which disk is measured (default: the temporary one).
+Without syncing, `os.fsync` does nothing and all else is the same. Dagster's and MLflow's databases sync in both cases.
+`--folder` decides which disk is measured (default: that of the temporary folder).
 """
 
 import argparse
@@ -31,7 +31,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def partitions(folder: Path, files: int, size: int) -> float:
-    """Seconds for a partition of so many files of so many bytes."""
+    """Seconds to write a partition of that many files, each of that many bytes."""
     lake, content = Lake(str(folder / "lake"), "shop"), os.urandom(size)
     start = time.perf_counter()
     with lake.draft("users", "2026-01-05") as draft:
@@ -41,7 +41,7 @@ def partitions(folder: Path, files: int, size: int) -> float:
 
 
 def landing(folder: Path, count: int) -> float:
-    """Seconds to land so many days of a small world."""
+    """Seconds to land that many days of a small generated data set."""
     start = time.perf_counter()
     land(
         profile(folder / f"landing-{time.monotonic_ns()}"), None, FIRST, FIRST + dt.timedelta(count - 1), events=30_000
@@ -50,12 +50,12 @@ def landing(folder: Path, count: int) -> float:
 
 
 def profile(folder: Path) -> Profile:
-    """The sample, landed in a folder."""
+    """The profile of the sample, with its landing folder in `folder`."""
     return load_profile("sample", dataclasses.replace(settings(), landing=folder))
 
 
 def materialization(folder: Path, assets: list[str]) -> float:
-    """Seconds to ingest ten days and build the assets of the last, in this process, in a new lake."""
+    """Seconds to ingest ten days and build the assets of the last day, in this process and in a new lake."""
     os.environ["RECSYS_DATA"] = str(folder / f"data-{time.monotonic_ns()}")
     land(load_profile("sample"), None, FIRST, FIRST + dt.timedelta(9), events=20_000)
     defs = build_defs()
@@ -70,7 +70,7 @@ def materialization(folder: Path, assets: list[str]) -> float:
 
 
 def measure(what: Callable[[], float], rounds: int) -> tuple[float, float, int]:
-    """Median seconds with and without syncing, in turn, and the number of syncs."""
+    """Median seconds with and without syncing, measured in turn, and the number of syncs."""
     synced, unsynced, count = [], [], 0
     for _ in range(rounds):
         with mock.patch.object(os, "fsync", side_effect=os.fsync) as counted:

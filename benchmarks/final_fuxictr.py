@@ -1,12 +1,12 @@
-"""FINAL beside FuxiCTR's FinalNet: the same numbers from the same weights, the same AUC from the same training.
+"""Compares FINAL with FuxiCTR's FinalNet: equal logits from equal weights, and equal AUC after equal training.
 
     python benchmarks/final_fuxictr.py --source FOLDER [--fuxictr PYTHON]
 
-FOLDER holds train, validation and test.parquet of `rank_samples` and schema.json; the fields are its categorical
-and multi-valued features. First FuxiCTR's weights, drawn at random, are copied into ours, in several forms of the
-network; then both are trained with the same settings: Adam at 1e-3, batch 4,096, L2 of the embeddings, patience 2,
-no averaged weights, no pass over validation rows. `--fuxictr` is the interpreter of an environment that
-`beside_fuxictr` says how to make; without it our side runs alone.
+FOLDER holds train.parquet, validation.parquet and test.parquet of `rank_samples` and schema.json; the fields are its
+categorical and multi-valued features. First FuxiCTR's weights, drawn at random, are copied into our model, for several
+forms of the network; then both are trained with the same settings: Adam at 1e-3, batch 4,096, L2 of the embeddings,
+patience 2, no averaged weights, no pass over validation rows. `--fuxictr` is the interpreter of the environment that
+`beside_fuxictr` describes; without it only our side runs.
 """
 
 import argparse
@@ -39,12 +39,12 @@ FORMS = {
     "concat, 1 branch, gating": replace(PLAIN, branch2=(), gating=True),
 }
 L2 = 3e-5
-# FuxiCTR keeps the last step's weights, ours an average: with this recency all of it is the last step's.
+# FuxiCTR keeps the weights of the last step, ours an average; with this recency the average is the last step's weights.
 TRAINING = TrainingConfig(batch=4096, learning_rate=1e-3, warmup=1, recency=1e12, l2=L2, clip=10.0, last_rate=0.0)
 
 
 def settings(config: FinalConfig) -> dict[str, object]:
-    """The same network in FuxiCTR's words."""
+    """FuxiCTR's settings for the same network."""
     activation = "relu" if config.relu else None
     return {
         "embedding_dim": config.embedding,
@@ -63,7 +63,7 @@ def settings(config: FinalConfig) -> dict[str, object]:
 
 
 def name_there(name: str) -> str:
-    """FuxiCTR's name of one of our weights."""
+    """FuxiCTR's name for one of our weights."""
     name = re.sub(r"^branches\.(\d+)\.last", lambda found: f"fc{int(found[1]) + 1}", name)
     name = re.sub(r"^branches\.(\d+)", lambda found: f"block{int(found[1]) + 1}", name)
     name = re.sub(r"\.layers\.(\d+)\.after\.0", r".norm.\1", name)
@@ -71,7 +71,7 @@ def name_there(name: str) -> str:
 
 
 def copied(schema: FeatureSchema, config: FinalConfig, theirs: dict[str, Tensor]) -> nn.Module:
-    """Our model with FuxiCTR's weights; its table has the rows of all of FuxiCTR's, and one of padding."""
+    """Our model with FuxiCTR's weights; its one table holds a padding row and the rows of all of FuxiCTR's tables."""
     model = Final(schema, config)
     embeddings = "embedding_layer.embedding_layer.embedding_layers"
     tables = [theirs[f"{embeddings}.{f.name}.weight"][f.kind == "multi_valued" :] for f in schema.sparse]
@@ -82,7 +82,7 @@ def copied(schema: FeatureSchema, config: FinalConfig, theirs: dict[str, Tensor]
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers the model learns."""
+    """The number of parameters that the model learns."""
     return sum(weight.numel() for weight in model.parameters())
 
 
@@ -121,7 +121,7 @@ def compare_training(job: dict[str, Any], schema: FeatureSchema, source: Path, t
 def trained(
     schema: FeatureSchema, source: Path, test: Encoded, labels: npt.NDArray[np.generic], seed: int
 ) -> tuple[float, int]:
-    """Test AUC and epochs of our model."""
+    """Train our model; returns its test AUC and number of epochs."""
     parts = (source / f"{part}.parquet" for part in ("train", "validation"))
     fitted = trainer.fit("final", schema, *parts, PLAIN, TRAINING, seed)
     return auc(labels, trainer.predict(fitted.model, test)), len(fitted.history)
@@ -129,7 +129,7 @@ def trained(
 
 def ours_alone(schema: FeatureSchema, source: Path, test: Encoded, seeds: int) -> None:
     """Print our parameters in each form of the network, and test AUC and epochs of our side for each seed."""
-    print("without --fuxictr: our side alone")
+    print("without --fuxictr: only our side")
     for form, config in FORMS.items():
         print(f"{form:28}{parameters(Final(schema, config)):11,} parameters")
     labels = pq.read_table(source / "test.parquet", columns=["label"])["label"].to_numpy()
@@ -140,7 +140,7 @@ def ours_alone(schema: FeatureSchema, source: Path, test: Encoded, seeds: int) -
 
 
 def main() -> None:
-    """Read the command line and run."""
+    """Read the command line and run the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fuxictr", type=Path, metavar="PYTHON", help="interpreter of FuxiCTR's environment")
     parser.add_argument("--source", type=Path, required=True, help="folder with three Parquet files and schema.json")

@@ -1,8 +1,8 @@
-"""A FuxiCTR model on rows that `beside_fuxictr` wrote; the interpreter of FuxiCTR's environment runs it.
+"""Trains a FuxiCTR model on rows that `beside_fuxictr` wrote; the interpreter of FuxiCTR's environment runs this file.
 
-Its one argument is JSON: `task` (speed or score), `model` (WideDeep, DeepFM or FinalNet), `settings` of the model,
-`folder` of the rows, `seed`, and what the task takes. It prints JSON. FuxiCTR's own loop trains; batches are
-handed over as whole tensors, or come from its own loader of `.npz` files (`loader`: handed or own).
+Its only argument is JSON: `task` (speed or score), `model` (WideDeep, DeepFM or FinalNet), `settings` of the model,
+`folder` of the rows, `seed`, and the task's own arguments. It prints JSON. FuxiCTR's own loop trains; batches are
+passed as whole tensors or come from FuxiCTR's own loader of `.npz` files (`loader`: handed or own).
 """
 
 import json
@@ -27,7 +27,7 @@ PARTS = ("train", "validation", "test")
 
 
 class Handed:
-    """Batches of rows that lie in memory as one tensor a field: a dict each, in a new random order each time."""
+    """Batches, as dicts, of rows kept in memory as one tensor per field; if shuffled, in a new order every pass."""
 
     def __init__(self, path: Path, shuffled: bool) -> None:
         with np.load(path) as columns:
@@ -44,7 +44,7 @@ class Handed:
 
 
 def built(job: dict[str, Any], fields: FeatureMap, folder: str) -> Any:
-    """The model as its class in FuxiCTR's model zoo makes it."""
+    """Build the model from its class in FuxiCTR's model zoo."""
     seed_everything(job["seed"])
     common = {"optimizer": "adam", "loss": "binary_crossentropy", "metrics": ["AUC"], "verbose": 0}
     made = getattr(import_module(job["model"]), job["model"])
@@ -52,7 +52,7 @@ def built(job: dict[str, Any], fields: FeatureMap, folder: str) -> Any:
 
 
 def feature_map(folder: Path, width: int) -> FeatureMap:
-    """FuxiCTR's description of the fields of the rows."""
+    """FuxiCTR's description of the rows' fields."""
     fields = FeatureMap("rows", str(folder))
     fields.features.update(json.loads((folder / "fields.json").read_text(encoding="utf-8")))
     fields.labels, fields.num_fields, fields.default_emb_dim = ["label"], len(fields.features), width
@@ -61,7 +61,7 @@ def feature_map(folder: Path, width: int) -> FeatureMap:
 
 
 def speed(job: dict[str, Any], model: Any) -> dict[str, Any]:
-    """Rows a second of each pass but the first, and peak memory in MB."""
+    """Rows per second of every pass but the first, and peak memory in MB."""
     path = Path(job["folder"]) / "train.npz"
     handed = Handed(path, shuffled=True)
     loader = handed if job["loader"] == "handed" else NpzDataLoader(model.feature_map, str(path), BATCH, shuffle=True)
@@ -75,7 +75,7 @@ def speed(job: dict[str, Any], model: Any) -> dict[str, Any]:
 
 
 def draw(model: Any) -> None:
-    """Give all weights and running statistics values that tell them apart; padding stays 0."""
+    """Give all weights and running statistics distinct random values; padding stays 0."""
     for weight in model.state_dict().values():
         if weight.is_floating_point():
             weight.uniform_(0.2, 1.0) if weight.dim() == 1 else weight.normal_(std=0.1)
@@ -85,7 +85,7 @@ def draw(model: Any) -> None:
 
 
 def score(job: dict[str, Any], model: Any) -> dict[str, Any]:
-    """Train `epochs` at most, or none and draw all weights; write weights and test logits to `out`."""
+    """Train for at most `epochs`, or for 0 draw all weights; write weights and test logits to `out`."""
     folder = Path(job["folder"])
     train, validation, test = (Handed(folder / f"{part}.npz", part == "train") for part in PARTS)
     if job["epochs"]:
@@ -100,7 +100,7 @@ def score(job: dict[str, Any], model: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the job of the command line and print what it found."""
+    """Run the job of the command line and print its result."""
     job = json.loads(sys.argv[1])
     fields = feature_map(Path(job["folder"]), job["settings"]["embedding_dim"])
     with tempfile.TemporaryDirectory() as folder:

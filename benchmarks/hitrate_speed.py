@@ -1,12 +1,12 @@
-"""Seconds from Parquet tables to the hit rate: exact search, faiss's exact index, and TorchEasyRec's default index.
+"""Measures seconds from Parquet to the hit rate: exact search, faiss's exact index, TorchEasyRec's default index.
 
     python benchmarks/hitrate_speed.py                                         # 60,400 users, 10^6 items: 10 minutes
     python benchmarks/hitrate_speed.py --users 6040 --items 100000             # a few seconds
     python benchmarks/hitrate_speed.py --json                                  # the last line is one JSON object
 
-The tables are generated: normal vectors, four right items a user, of which one lies in the user's direction.
-The contenders run in turn, each in a process of its own, so that its peak memory is its own. All read the same
-tables with the same code and count hits with the same code; IVFFlatIP has TorchEasyRec's nlist 1000, nprobe 800.
+The tables are generated: normal vectors and four right items per user, one of them in the direction of the user's
+vector. The contenders run in turn, each in its own process, so that peak memory is measured per contender. All read the
+same tables and count hits with the same code; IVFFlatIP has TorchEasyRec's nlist 1000 and nprobe 800.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from recsys_assets.retrieval import hitrate, hitrate_tables, index, search
 from recsys_assets.retrieval.embeddings import Vectors
 
 CONTENDERS = {"recsys_assets, exact": "", "faiss FlatIP": "FlatIP", "faiss IVFFlatIP": "IVFFlatIP"}
-ROWS = {"": 1 << 14}  # searched at once; with faiss 1024, as TorchEasyRec does
+ROWS = {"": 1 << 14}  # rows searched at once; faiss gets 1024, as in TorchEasyRec
 
 
 def generate(folder: Path, users: int, items: int, dims: int, seed: int = 1) -> None:
@@ -42,20 +42,20 @@ def generate(folder: Path, users: int, items: int, dims: int, seed: int = 1) -> 
 
 
 def lists(rows: np.ndarray) -> pa.ListArray:
-    """A column with a list for each row of a matrix."""
+    """A column with one list per row of a matrix."""
     offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1)))
 
 
 def searcher(kind: str, ids: pa.Array, vectors: Vectors) -> hitrate.Searcher:
-    """What a contender searches with."""
+    """The exact search or faiss index of a contender."""
     if not kind:
         return search.Flat(vectors)
     return index.build(vectors, ids, index.IndexSettings(kind).fitted(len(vectors)))  # type: ignore[arg-type]
 
 
 def measure(contender: str, folder: Path, k: int) -> dict[str, float]:
-    """Seconds (of CPU too, with start and imports), hit rate and peak memory in MB of one contender."""
+    """Seconds, CPU seconds (including start and imports), hit rate and peak memory in MB of one contender."""
     kind, start = CONTENDERS[contender], time.perf_counter()
     columns = "request_id", "gt_items", "user_tower_emb"
     requests = hitrate_tables.requests(str(folder / "users.parquet"), None, columns, 1, None, "IP")
@@ -76,7 +76,7 @@ def measure(contender: str, folder: Path, k: int) -> dict[str, float]:
 
 def compare(folder: Path, k: int) -> dict[str, dict[str, float]]:
     """Run the contenders in turn and print the table."""
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # for all alike: waiting threads sleep
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # for all contenders: waiting threads sleep
     done: dict[str, dict[str, float]] = {}
     print(f"{'':24}{'seconds':>10}{'times ours':>12}{'CPU seconds':>13}{'hit rate':>11}{'memory MB':>11}")
     for contender in CONTENDERS:
@@ -89,7 +89,7 @@ def compare(folder: Path, k: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Read the command line and run."""
+    """Read the command line and run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=60_400)
     parser.add_argument("--items", type=int, default=1_000_000)

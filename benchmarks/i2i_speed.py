@@ -1,12 +1,13 @@
-"""How fast the item-to-item methods are, and how time and memory grow with the events.
+"""Measures the speed of the item-to-item methods, and how time and memory grow with the events.
 
     python benchmarks/i2i_speed.py --source FOLDER [--events 100000 1000000 10000000] [--json]
 
-* ItemCF, top 20, on 754,233 ratings of MovieLens 1M (each user's first 80 % without the last 10) beside the cosine
-  of the library `implicit`, where it is installed: they take turns, and the median counts.
-* Exact Swing on the ratings above 3 beside its plain formulation as dense matrix products, item by item.
-* Both on generated events over 100,000 items, 50 a user on average: users of lognormal activity (sigma 1), an item
-  of rank r as popular as (r + 10)^-0.8. Each run is a process of its own, so that the peak memory is its own.
+* ItemCF, top 20, on 754,233 ratings of MovieLens 1M (each user's first 80 % without the last 10), compared with the
+  cosine of the library `implicit` if it is installed: they take turns, and the median counts.
+* Exact Swing on the ratings above 3, compared with its plain formulation as dense matrix products, item by item.
+* Both on generated events over 100,000 items, 50 events per user on average: user activity is lognormal (sigma 1), and
+  the popularity of the item of rank r is proportional to (r + 10)^-0.8. Each run is its own process, so that peak
+  memory is measured per run.
 """
 
 import argparse
@@ -39,13 +40,13 @@ Figures = dict[str, dict[str, float]]
 
 
 def interactions_of(users: Ints, items: Ints, number_of_items: int) -> Interactions:
-    """Events, ordered by user, as positives."""
+    """Events, ordered by user, all of them positive."""
     ones, zeros = np.ones(len(users), np.int8), np.zeros(len(users), np.int8)
     return Interactions(np.arange(users[-1] + 1), np.arange(number_of_items), users, items, ones, zeros)
 
 
 def generated(events: int, seed: int = 1) -> Interactions:
-    """Events without any taste: which user and which item are drawn independently."""
+    """Events without preferences: users and items are drawn independently."""
     rng = np.random.default_rng(seed)
     activity = rng.lognormal(size=events // PER_USER)
     users = np.repeat(np.arange(len(activity)), rng.multinomial(events, activity / activity.sum()))
@@ -62,7 +63,7 @@ def seconds(task: Callable[[], object]) -> float:
 
 
 def plain_swing(interactions: Interactions) -> None:
-    """MetaSpore's Swing as in the formula: for each item all pairs of its users, over all items."""
+    """MetaSpore's Swing as the formula says: for each item, all pairs of its users, over all items."""
     held = baskets(interactions, len(interactions.item_ids)).matrix.toarray()
     weights = np.maximum(held.sum(axis=1), 1) ** -0.5
     kernel = np.outer(weights, weights) / (1 + held @ held.T)
@@ -75,7 +76,7 @@ def plain_swing(interactions: Interactions) -> None:
 
 
 def beside_implicit(train: Interactions, rounds: int) -> Figures:
-    """ItemCF and the library's cosine by turns."""
+    """ItemCF and the library's cosine, in turn."""
     runs: dict[str, Callable[[], object]] = {
         "itemcf, whole histories": lambda: METHODS["itemcf, whole histories"](train)
     }
@@ -85,7 +86,7 @@ def beside_implicit(train: Interactions, rounds: int) -> Figures:
         matrix = csr_matrix((np.ones(len(train)), (train.users, train.items)))
         runs["implicit, cosine"] = lambda: CosineRecommender(K=20).fit(matrix, show_progress=False)
     else:
-        print("implicit is not installed: ItemCF stands alone")
+        print("implicit is not installed: only ItemCF is measured")
     runs["itemcf, window of 50"] = lambda: METHODS["itemcf"](train)
     times = [{name: seconds(run) for name, run in runs.items()} for _ in range(rounds + 1)][1:]
     return {name: {"seconds": statistics.median(each[name] for each in times)} for name in runs}
@@ -98,18 +99,18 @@ def beside_plain(positives: Interactions) -> Figures:
 
 
 def grown(method: str, events: int) -> dict[str, float]:
-    """One method on so many generated events, in this process."""
+    """Run one method on that many generated events, in this process."""
     interactions = generated(events)
     found: list[Neighbours] = []
     took = seconds(lambda: found.append(METHODS[method](interactions)))
-    # The peak that getrusage gives would be at least that of the process which started this one.
+    # getrusage would give at least the peak of the process that started this one.
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
     length = float((found[0].lists.items >= 0).sum(axis=1).mean())
     return {"seconds": took, "peak_gb": int(peak) / 2**20, "mean_list": length, **found[0].cuts}
 
 
 def growth(sizes: list[int]) -> Figures:
-    """Each method on each number of events, one process a run."""
+    """Run each method on each number of events, one process per run."""
     figures = {}
     for events in sizes:
         for method in METHODS:
@@ -119,12 +120,12 @@ def growth(sizes: list[int]) -> Figures:
 
 
 def main() -> None:
-    """Read the command line and run."""
+    """Read the command line and run the comparisons."""
     parser = arguments(__doc__ or "")
     parser.add_argument(
         "--events", type=int, nargs="*", default=[10**5, 10**6, 10**7], help="sizes of the growth table"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="of ItemCF beside implicit")
+    parser.add_argument("--rounds", type=int, default=5, help="of ItemCF and implicit")
     parser.add_argument("--only", choices=METHODS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:

@@ -1,11 +1,11 @@
-"""Writers and readers on the same partitions, for a while: no read that counts may mix two versions.
+"""Runs writers and readers on the same partitions for a while: no accepted read may mix two versions.
 
     python benchmarks/mixed_reads.py [--seconds 600]
 
-Each writer publishes the partition `source` again and again, as one of a few versions that come back, and derives
-`made` from it as assets do: read, compute, ask `is_current`, publish. Readers read both, a file at a time. A read that
-`is_current` confirmed must be of one version; so must what was derived. A read that it did not confirm is counted as
-refused. The last line is the number of mixed reads that were accepted; the exit status is 1 where there is one.
+Each writer publishes the partition `source` again and again, as one of a few recurring versions, and derives `made`
+from it as assets do: read, compute, ask `is_current`, publish. Readers read both, one file at a time. A read that
+`is_current` confirmed must be of one version, and so must the derived partition. A read that it did not confirm counts
+as refused. The last line is the number of mixed reads that were accepted; the exit status is 1 if there is one.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from recsys_assets.manifest import Partition
 
 DAY, SOURCE, MADE = "2026-01-05", "source", "made"
 FILES = [f"part-{number}.txt" for number in range(4)]
-VERSIONS = 3  # few, so that one comes back while somebody reads
+VERSIONS = 3  # so few that a version recurs during a read
 LINES = 2_000
 
 
@@ -39,7 +39,7 @@ def publish(lake: Lake, chance: random.Random, seen: Counter[str]) -> None:
 
 
 def derive(lake: Lake, chance: random.Random, seen: Counter[str]) -> None:
-    """Publish what was read of the source, unless it was replaced meanwhile."""
+    """Publish what was read from the source, unless it was replaced in the meantime."""
     source = lake.read(SOURCE, DAY)
     found = versions(source, chance)
     with lake.draft(MADE, DAY) as draft:
@@ -55,11 +55,11 @@ def derive(lake: Lake, chance: random.Random, seen: Counter[str]) -> None:
 
 
 class Replaced(Exception):
-    """The source was replaced while it was read: the draft is dropped."""
+    """The source was replaced while it was being read; the draft is dropped."""
 
 
 def read(lake: Lake, chance: random.Random, seen: Counter[str]) -> None:
-    """Read one of the two."""
+    """Read one of the two partitions."""
     partition = lake.read(chance.choice([SOURCE, MADE]), DAY)
     found = versions(partition, chance)
     if lake.is_current(partition):
@@ -70,7 +70,7 @@ def read(lake: Lake, chance: random.Random, seen: Counter[str]) -> None:
 
 
 def versions(partition: Partition, chance: random.Random) -> set[str]:
-    """The versions that the partition's files are of; in the middle somebody may replace it."""
+    """The versions found in the partition's files; somebody may replace it between two files."""
     found: set[str] = set()
     for file in partition.manifest.files:
         with contextlib.suppress(FileNotFoundError):
@@ -80,7 +80,7 @@ def versions(partition: Partition, chance: random.Random) -> set[str]:
 
 
 def work(root: str, seed: int, seconds: float, steps: list[Callable[..., None]], told: "Queue[Counter[str]]") -> None:
-    """Take the steps in turn until the time is over; tell what happened."""
+    """Take the steps in turn until the time is over, then put the counts into the queue."""
     lake, chance, seen = Lake(root, "shop"), random.Random(seed), Counter[str]()
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -91,7 +91,7 @@ def work(root: str, seed: int, seconds: float, steps: list[Callable[..., None]],
 
 
 def run(root: str, seconds: float, writers: int, readers: int) -> Counter[str]:
-    """What all of them saw together."""
+    """Run all writers and readers; returns the sum of their counts."""
     start, chance = Lake(root, "shop"), random.Random(0)
     publish(start, chance, Counter())
     derive(start, chance, Counter())
@@ -110,7 +110,7 @@ def run(root: str, seconds: float, writers: int, readers: int) -> Counter[str]:
 
 
 def main() -> None:
-    """Run, print the counts."""
+    """Run and print the counts."""
     flags = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     flags.add_argument("--seconds", type=float, default=600)
     flags.add_argument("--writers", type=int, default=2)

@@ -1,4 +1,4 @@
-"""What the MovieLens 1M benchmarks share: the ratings in order, split at the end of each history, as samples."""
+"""Shared code of the MovieLens 1M benchmarks: ordered ratings, samples split at the end of histories, tables."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ GENDERS, AGES, OCCUPATIONS = ["F", "M"], [1, 18, 25, 35, 45, 50, 56], list(range
 
 @dataclass(frozen=True)
 class Ratings:
-    """All ratings ordered by user and time (ties in the order of `ratings.dat`), and the tables beside them."""
+    """All ratings ordered by user and time (ties in the order of `ratings.dat`), and the user and item tables."""
 
     table: pa.Table
     users: pa.Table
@@ -34,7 +34,10 @@ class Ratings:
         return ends - np.arange(len(users))
 
     def samples(self, validation: int, test: int, least_rating: int) -> Interactions:
-        """Each user's last `test` ratings test, the `validation` before them validate; positives from a rating up."""
+        """Samples: each user's last `test` ratings test, the `validation` before them validate, the others train.
+
+        A rating of at least `least_rating` is positive.
+        """
         from_end, ratings = self.from_end, self.table["rating"].to_numpy()
         parts = np.where(from_end <= test, "test", np.where(from_end <= test + validation, "validation", "train"))
         labels = ratings >= least_rating
@@ -43,7 +46,7 @@ class Ratings:
 
 
 def read(source: Path) -> Ratings:
-    """The data set of an unpacked folder."""
+    """Read the data set from an unpacked folder."""
     try:
         opened = feed(load_profile("movielens-1m"), source)
     except LandingError as error:
@@ -55,7 +58,7 @@ def read(source: Path) -> Ratings:
 
 
 def schema_of(interactions: Interactions, ratings: Ratings) -> FeatureSchema:
-    """Ids of the train rows, and the side features, all of them."""
+    """The schema: ids of the train rows, and all values of the side features."""
     train = interactions.before("validation")
     ids = {
         "user": interactions.user_ids[np.unique(train.users)].tolist(),
@@ -75,7 +78,7 @@ def schema_of(interactions: Interactions, ratings: Ratings) -> FeatureSchema:
 
 
 def show(title: str, figures: Mapping[str, Mapping[str, float]]) -> None:
-    """Print a table, a row a method."""
+    """Print a table with one row per method."""
     columns = list(dict.fromkeys(name for row in figures.values() for name in row))
     print(f"\n{title}\n" + "".ljust(42) + "".join(column.rjust(14) for column in columns))
     for method, row in figures.items():
@@ -87,13 +90,13 @@ def arguments(description: str) -> argparse.ArgumentParser:
     """The command line that the benchmarks share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True, help="unpacked MovieLens 1M folder")
-    parser.add_argument("--epochs", type=int, help="of each training, at most; a short run says what it reaches")
-    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object in the last line")
+    parser.add_argument("--epochs", type=int, help="upper limit for every training; a short run prints what it reached")
+    parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     return parser
 
 
 def finish(figures: Mapping[str, Mapping[str, float]], *, as_json: bool, metrics: Sequence[str] | None = None) -> None:
-    """The last line, where it was asked for: these metrics of each method, or all that it has."""
+    """Print the last line if it was requested: the given metrics of each method, or all of them."""
     if as_json:
         chosen = {method: {name: row[name] for name in metrics or row} for method, row in figures.items()}
         print(json.dumps(chosen))

@@ -1,9 +1,9 @@
-"""Rows of MovieLens 1M for rankers under three protocols, made by the functions behind the platform's assets.
+"""Builds MovieLens 1M rows for rankers under three protocols, with the functions behind the platform's assets.
 
-A row's features know what lies strictly before it, of any part, as in the platform. That holds ratings of 3 too, where
-a protocol drops them as rows: they are known when the row is served. A random split knows no before, so there held-out
-rows are described as serving would describe them, by the snapshots of their user and item after all train rows and
-ratings of 3, and no feature of any row knows the label of a held-out one.
+As in the platform, a row's features use only earlier events, of any part. These include ratings of 3 even if a protocol
+drops them as rows, because they are known when the row is served. A random split has no order in time, so there
+held-out rows get the features that serving would use: the snapshots of their user and item after all train rows and
+ratings of 3. No feature of any row uses the label of a held-out row.
 """
 
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ from recsys_assets.features.serving import candidate_rows
 LAST_DAY = "2003-02-28"
 HELD_OUT = ("validation", "test")
 LEAVE_ONE_OUT = Split(strategy="leave_last_n", test_last_n=1, validation_ratio=0.1)
-EASYREC_TRAIN = 0.9  # of the rows: 665,110, as its script cuts them; the other 73,902 test
-VALIDATION = 0.1  # of the train rows of the random split
+EASYREC_TRAIN = 0.9  # share of train rows: 665,110, as EasyRec's script cuts them; the other 73,902 test
+VALIDATION = 0.1  # share of the random split's train rows
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Protocol:
     """How ratings become rows.
 
     Attributes:
-        rule: of the split; without one the profile's.
+        rule: the rule of the split; None means the profile's.
         neutral: whether ratings of 3 are rows.
-        shuffled: whether the parts are drawn at random afterwards.
+        shuffled: whether rows are then assigned to parts at random.
     """
 
     rule: Split | None = None
@@ -58,7 +58,7 @@ PROTOCOLS = {
 
 
 def prepared(name: str, ratings: Ratings, work: Path) -> Path:
-    """The folder of a protocol's rows, one Parquet file a part, and their `schema.json`; made once."""
+    """The folder of a protocol's rows, one Parquet file per part, and their `schema.json`; created only once."""
     folder = work / name
     if not (folder / "schema.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,12 +68,14 @@ def prepared(name: str, ratings: Ratings, work: Path) -> Path:
         with connect(folder) as connection:
             _write_splits(connection, profile, protocol, folder)
             schema = _write_rows(connection, profile, protocol, folder)
-        (folder / "schema.json").write_text(schema.to_json(), encoding="utf-8")  # last: it says that all is there
+        (folder / "schema.json").write_text(
+            schema.to_json(), encoding="utf-8"
+        )  # written last: it marks the folder as complete
     return folder
 
 
 def _write_tables(ratings: Ratings, folder: Path) -> None:
-    """Events in their order, users and items, as ingest would write them."""
+    """Write events in their order, users and items, as ingest would write them."""
     events = ratings.table.append_column("seq", pa.array(np.arange(ratings.table.num_rows)))
     times = events["timestamp"].cast(pa.timestamp("s")).cast(pa.timestamp("us"))
     events = events.set_column(events.schema.get_field_index("timestamp"), "timestamp", times)
@@ -82,9 +84,9 @@ def _write_tables(ratings: Ratings, folder: Path) -> None:
 
 
 def _write_splits(connection: duckdb.DuckDBPyConnection, profile: Profile, protocol: Protocol, folder: Path) -> None:
-    """`splits.parquet`, and `known.parquet`: the same as far as histories may know it.
+    """Write `splits.parquet`, and `known.parquet`: the same rows with the parts that histories may use.
 
-    Under a random split held-out rows are what the platform calls online: nothing knows them.
+    Under a random split held-out rows become online rows there, which no history uses.
     """
     split(connection, profile, [folder / "events.parquet"], LAST_DAY)
     rows = connection.sql("SELECT * FROM splits ORDER BY user_id, position").to_arrow_table()
@@ -99,7 +101,7 @@ def _write_splits(connection: duckdb.DuckDBPyConnection, profile: Profile, proto
 
 
 def _random_parts(drawn: np.ndarray) -> np.ndarray:
-    """The part of each row; those that are not drawn train, as far as histories are concerned."""
+    """The part of each row; rows that are not drawn count as train rows in histories."""
     parts, places = np.full(len(drawn), "train", object), np.flatnonzero(drawn)
     places = np.random.default_rng(1).permutation(places)
     train = int(EASYREC_TRAIN * len(places))
@@ -117,7 +119,7 @@ def _write_rows(
     factors.mkdir(exist_ok=True)
     write_factors(connection, profile, known, users, items, factors)
     terms = build_history(connection, profile, known, users, items)
-    if not protocol.neutral:  # from here on they are history, and no rows
+    if not protocol.neutral:  # ratings of 3 stay in histories but are not rows
         dropped = f"SELECT user_id, item_id, timestamp FROM {scan([known])} WHERE rating = 3"
         connection.execute(f"UPDATE history SET part = NULL WHERE (user_id, item_id, timestamp) IN ({dropped})")
     for part in ("train", *HELD_OUT):
@@ -130,7 +132,7 @@ def _write_rows(
 
 
 def _as_served(connection: duckdb.DuckDBPyConnection, profile: Profile, folder: Path, part: str) -> pa.Table:
-    """Rows of a part with the features that serving has of their users and items after all known rows."""
+    """Rows of a part with the features that serving would use for their users and items, as of all known rows."""
     rows = connection.sql(
         f"SELECT user_id, item_id, timestamp, label FROM {scan([folder / 'splits.parquet'])} "
         f"WHERE part = '{part}' ORDER BY user_id, timestamp, seq"

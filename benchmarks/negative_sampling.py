@@ -1,9 +1,9 @@
-"""Negative draws a second from the alias table, beside numpy's own weighted choice and a binary search.
+"""Measures negative draws per second from the alias table, numpy's own weighted choice and a binary search.
 
     python benchmarks/negative_sampling.py             # 10^4 to 10^7 items, half a minute
     python benchmarks/negative_sampling.py --json      # the last line is one JSON object
 
-Weights are popularity to the power 0.75 of counts with a long tail. One core; the best of three rounds.
+Weights are popularity^0.75 of counts with a long tail. One core; the best of three rounds.
 """
 
 import argparse
@@ -23,12 +23,12 @@ Doubles = npt.NDArray[np.float64]
 
 
 def alias(weights: Doubles) -> Draw:
-    """The project's own."""
+    """The project's alias table."""
     return alias_table(weights).draw
 
 
 def binary_search(weights: Doubles) -> Draw:
-    """Search of uniform numbers in the cumulative weights."""
+    """Binary search of uniform numbers in the cumulative weights."""
     edges = np.cumsum(weights / weights.sum())
     return lambda generator, draws: np.searchsorted(edges, generator.random(draws))
 
@@ -53,10 +53,10 @@ def best(work: Callable[[], object], rounds: int = 3) -> float:
 
 
 def main() -> None:
-    """Read the command line and run."""
+    """Read the command line and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 10_000_000])
-    parser.add_argument("--draws", type=int, default=4_000_000, help="at once")
+    parser.add_argument("--draws", type=int, default=4_000_000, help="draws per call")
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     args = parser.parse_args()
     generator, found = np.random.default_rng(1), []

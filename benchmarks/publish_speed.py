@@ -1,17 +1,17 @@
-"""Documents a second: publishing MongoDB's collections, beside bare pymongo writing the same documents.
+"""Measures documents per second: publishing MongoDB's collections, compared with bare pymongo writing the same ones.
 
     python benchmarks/publish_speed.py --bizdate 2003-02-28                    # the lake of the settings
     python benchmarks/publish_speed.py --bizdate 2003-02-28 --lake LAKE --profile movielens-1m
     python benchmarks/publish_speed.py --rows 10000                            # generated rows, without a lake
 
-The tables are made of the lake's partitions as the assets make them. Four contenders take turns on each collection:
+The tables are built from the lake's partitions as the assets build them. Four contenders take turns on each collection:
 
-* insert: `insert_many` of the documents, Python dicts made beforehand, into a new collection: no index, nothing read;
+* insert: `insert_many` of the documents, Python dicts made beforehand, into a new collection, without index or reading;
 * indexed: the same, then the index on `queryid`, without which a service would scan;
-* upsert: `bulk_write` of a `ReplaceOne(upsert=True)` each, as MetaSpore's loader would do;
-* publish: from the table on: encode, write, index `queryid`, count, compare a sample, switch; all of `publish()`.
+* upsert: `bulk_write` with one `ReplaceOne(upsert=True)` per document, as MetaSpore's loader would do;
+* publish: all of `publish()`, starting from the table: encode, write, index `queryid`, count, compare a sample, switch.
 
-The server is `MONGO_URI`'s, or one of the project's own in a temporary folder.
+The server is that of `MONGO_URI`, or else the project's own in a temporary folder.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from recsys_assets.stores.publish import publish, version_name
 from recsys_assets.stores.registry import STORES
 from recsys_assets.stores.store import KEY
 
-DATABASE = "publish_speed"  # is dropped before each turn and at the end
+DATABASE = "publish_speed"  # dropped before each turn and at the end
 CONTENDERS = ("insert", "indexed", "upsert", "publish")
 Documents = list[dict[str, Any]]
 
@@ -57,7 +57,7 @@ def tables(lake: str, profile_name: str, bizdate: str) -> dict[str, pa.Table]:
 
 
 def generated(rows: int, seed: int = 1) -> dict[str, pa.Table]:
-    """A collection of vectors and one of neighbours, of so many rows each."""
+    """One collection of vectors and one of neighbours, each with that many rows."""
     rng = np.random.default_rng(seed)
     key = pa.array(map(str, range(rows)), pa.string())
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.random(rows * 64, np.float32)), 64)
@@ -75,7 +75,7 @@ def generated(rows: int, seed: int = 1) -> dict[str, pa.Table]:
 def measure(
     uri: str, name: str, version: str, table: pa.Table, dicts: Documents, rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of each contender, by round; each round begins with another one."""
+    """Seconds of each contender in each round; every round begins with a different contender."""
     seconds: dict[str, list[float]] = {contender: [] for contender in CONTENDERS}
     with MongoClient[dict[str, Any]](uri) as client, MongoStore(uri, DATABASE) as store:
         bare = client[DATABASE][name]
@@ -96,12 +96,12 @@ def measure(
 
 
 def upsert(bare: Collection[dict[str, Any]], dicts: Documents) -> None:
-    """Write documents over those of the same `_id`."""
+    """Replace the documents with the same `_id`, or insert new ones."""
     bare.bulk_write([ReplaceOne({"_id": each["_id"]}, each, upsert=True) for each in dicts], ordered=False)
 
 
 def line(name: str, count: int, size: int, seconds: dict[str, list[float]]) -> str:
-    """A line of the table: medians of the rounds' speeds and of the rounds' ratios."""
+    """A line of the table: the median speeds and the median ratios over the rounds."""
     speeds = "".join(f"{count / statistics.median(seconds[each]):11,.0f}" for each in CONTENDERS)
     ratios = "".join(
         f"{statistics.median(bare / ours for bare, ours in zip(seconds[each], seconds['publish'], strict=True)):14.2f}"
@@ -126,14 +126,14 @@ def compare(uri: str, made: dict[str, pa.Table], bizdate: str, rounds: int) -> N
 
 
 def main() -> None:
-    """Read the command line and run."""
+    """Read the command line and run the comparison."""
     place = settings()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lake", default=place.lake)
     parser.add_argument("--profile", default=place.profile)
     made_of = parser.add_mutually_exclusive_group(required=True)
     made_of.add_argument("--bizdate", help="of the lake's partitions")
-    made_of.add_argument("--rows", type=int, help="generated ones of two collections, in place of a lake's")
+    made_of.add_argument("--rows", type=int, help="generated rows in each of two collections, without a lake")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     bizdate = given.bizdate or "2026-01-01"

@@ -1,18 +1,18 @@
-"""Rankers on MovieLens 1M under three published protocols, a table each, beside what was published.
+"""Evaluates rankers on MovieLens 1M under three published protocols; one table each, with the published figures.
 
     python benchmarks/rank_ml1m.py --source FOLDER [--protocols …] [--models …] [--seeds 1 2 3] [--work FOLDER] [--json]
 
-* recsys_pipeline: all ratings, positive from 4 up; of each user the last 10 unseen, the last 20 % of the rest test.
+* recsys_pipeline: all ratings, positive from 4 up; each user's last 10 stay unseen, the last 20 % of the rest test.
   Its DeepFM was stopped on the test rows. `deepfm_own` is our DeepFM on that system's own features alone.
-* metaspore_ctr: each user's last rating tests; ratings of 3 are no rows. 4,627 rows test, where MetaSpore had 4,640 or
-  4,646: of a user's ratings of the same second it takes any for the last, here it is the last in the file.
-* easyrec_random: ratings of 3 are no rows; of the others 665,110 at random train, 73,902 test. Its script draws without
-  a seed, so its rows are not ours.
+* metaspore_ctr: each user's last rating tests; ratings of 3 are dropped. There are 4,627 test rows, where MetaSpore had
+  4,640 or 4,646: among a user's ratings of the same second it takes any as the last, here it is the last in the file.
+* easyrec_random: ratings of 3 are dropped; a random 665,110 of the others train, 73,902 test. Its script draws without
+  a seed, so its rows differ from ours.
 
-Ratings of 3 stay in the histories that describe rows, in all three. Our models choose on the last 10 % of each user's
-train rows (random ones in easyrec_random) and never on test rows, which each fit scores once. `AUC` is the mean of the
-seeds, `deviation` that among them; `from` and `to` bound what the AUC would be with other test users, with 95 %
-probability (bootstrap): figures of one table that are closer than that are not told apart by its test rows.
+In all three, ratings of 3 stay in the histories behind the features. Our models are selected on the last 10 % of each
+user's train rows (random ones in easyrec_random) and never on test rows, which each fit scores once. `AUC` is the mean
+over the seeds and `deviation` their standard deviation; `from` and `to` are the 95 % bootstrap interval over test
+users: figures of one table that differ by less than that cannot be distinguished with its test rows.
 """
 
 import argparse
@@ -65,7 +65,7 @@ OWN_FEATURES = ["user_id", "item_id", "gender", "age", "occupation", "genres", "
 
 
 def own_features(schema: FeatureSchema) -> FeatureSchema:
-    """What recsys_pipeline's DeepFM reads."""
+    """The schema of the features that recsys_pipeline's DeepFM reads."""
     features = [feature for feature in schema.features if feature.name in OWN_FEATURES]
     return replace(schema, features=features, crosses=[])
 
@@ -92,13 +92,13 @@ def tried(name: str, folder: Path, seed: int, epochs: int | None) -> dict[str, f
 
 
 def certain(labels: Floats, scores: Floats, users: Ints) -> Interval:
-    """Where 95 % of the AUCs lie when users (N,) are drawn with replacement, each with all their rows."""
+    """The 95 % interval of the AUC when users (N,) are drawn with replacement, each with all their rows."""
     weighted, (ids, places) = WeightedAuc(labels, scores), np.unique(users, return_inverse=True)
     return interval(np.array([weighted(weights[places]) for weights in draws(len(ids), DRAWS, seed=1)]))
 
 
 def printed(title: str) -> Callable[[int, dict[str, float]], None]:
-    """Prints each epoch."""
+    """A callback that prints every epoch."""
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
@@ -108,13 +108,13 @@ def printed(title: str) -> Callable[[int, dict[str, float]], None]:
 
 
 def over_seeds(fits: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of each figure, and how far the seeds' AUCs are from one another."""
+    """The mean of each figure over the seeds, and the standard deviation of the AUC."""
     means = {name: statistics.mean(fit[name] for fit in fits) for name in fits[0]}
     return {**means, "deviation": statistics.stdev(fit["AUC"] for fit in fits)} if len(fits) > 1 else means
 
 
 def parsed() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
     parser.add_argument("--models", nargs="+", choices=[*MODELS, OWN], default=[*MODELS, OWN])
@@ -124,7 +124,7 @@ def parsed() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run the protocols one after another and print a table of each."""
+    """Run the protocols one after another and print a table for each."""
     given = parsed()
     ratings, figures = read(given.source), dict[str, dict[str, float]]()
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,10 +1,10 @@
-"""Leave-one-out on MovieLens 1M: SASRec beside published figures.
+"""Evaluates SASRec leave-one-out on MovieLens 1M, compared with published figures.
 
     python benchmarks/recall_loo_ml1m.py --source FOLDER [--seeds 1 2 3] [--epochs 24] [--json]
 
-All ratings are positives. Each user's last one tests, the one before it decides which epoch is kept, all others
-train. Every item is a candidate (3,706), but for those of the history. The kept model does not learn from the
-validation ratings, as in the published protocols; it reads them as history.
+All ratings are positives. Each user's last rating tests, the one before it decides which epoch is kept, all others
+train. Every item (3,706) outside the history is a candidate. The kept model does not learn from the validation ratings,
+as in the published protocols; it reads them as history.
 """
 
 import statistics
@@ -28,7 +28,7 @@ PUBLISHED = {
 
 
 def popularity(interactions: Interactions) -> dict[str, float]:
-    """The most rated items, without those of the history."""
+    """Metrics of the most rated items outside the history."""
     asked, counts = queries(interactions, "test", True), interactions.before("test").item_counts.astype(np.float32)
     found = recommend(
         lambda block: np.tile(counts, (block.stop - block.start, 1)), interactions, asked, 10, filter_seen=True
@@ -37,12 +37,12 @@ def popularity(interactions: Interactions) -> dict[str, float]:
 
 
 def named(metrics: dict[str, float]) -> dict[str, float]:
-    """With one right answer a query, the hit rate is the recall."""
+    """The metrics under the published names: with one right answer per query, the hit rate is the recall."""
     return {"hr@10": metrics["recall@10"], "ndcg@10": metrics["ndcg@10"]}
 
 
 def sasrec(source: recall.Source, ratings: object, seed: int, training: dict[str, float]) -> dict[str, float]:
-    """Train with one seed, and evaluate on the test ratings."""
+    """Train with one seed and evaluate on the test ratings."""
     started = time.perf_counter()
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:

@@ -1,12 +1,12 @@
-"""Recall on MovieLens 1M under MetaSpore's protocol, beside the table that it publishes.
+"""Evaluates recall methods on MovieLens 1M under MetaSpore's protocol, compared with the table that it publishes.
 
     python benchmarks/recall_ml1m.py --source FOLDER [--methods itemcf swing sasrec …] [--json]
 
-The last 3 ratings of each user test, and of them those above 2. Each is a query of its own: the item before it is
-the only trigger of item-to-item methods, all before it the history of two-tower models. Lists of 20, seen items
-not left out. `itemcf` and `swing` are MetaSpore's formulas on all other ratings, `…_ours` our best settings, found
-on the 3 ratings before the last 3. Two-tower models learn from the ratings above 2; each user's newest of these
-decides which epoch is kept, and is learned from then.
+Among the last 3 ratings of each user, those above 2 test. Each of them is its own query: the item before it is the only
+trigger of item-to-item methods, and all items before it are the history of two-tower models. Lists have 20 items and
+may contain seen ones. `itemcf` and `swing` are MetaSpore's formulas on all other ratings, `…_ours` our best settings,
+chosen on the 3 ratings before the last 3. Two-tower models learn from the ratings above 2; each user's newest of these
+decides which epoch is kept, and the models then learn from it too.
 """
 
 import time
@@ -40,7 +40,7 @@ Method = Callable[[Ratings, Mapping[str, int]], tuple[Interactions, Lists]]
 
 
 def questions(interactions: Interactions) -> Queries:
-    """One for each test rating above 2."""
+    """One query per test rating above 2."""
     tested = interactions.parts == PARTS.index("test")
     return rolling(interactions, np.flatnonzero(tested & (interactions.labels > 0)))
 
@@ -57,7 +57,7 @@ def popularity(ratings: Ratings, _: Mapping[str, int]) -> tuple[Interactions, Li
 
 
 def item_to_item(find: Callable[[Interactions], Neighbours]) -> Method:
-    """Neighbours of the newest item of each history."""
+    """A method that recommends the neighbours of each history's newest item."""
 
     def method(ratings: Ratings, _: Mapping[str, int]) -> tuple[Interactions, Lists]:
         samples = ratings.samples(validation=0, test=3, least_rating=3)
@@ -69,7 +69,7 @@ def item_to_item(find: Callable[[Interactions], Neighbours]) -> Method:
 
 
 def two_tower(name: str) -> Method:
-    """A two-tower model with its default settings, but for those of the training that are given."""
+    """A method that trains a two-tower model with its default settings, except for the given training settings."""
 
     def method(ratings: Ratings, training: Mapping[str, int]) -> tuple[Interactions, Lists]:
         samples = ratings.samples(validation=1, test=3, least_rating=3)

@@ -1,10 +1,10 @@
-"""Time and memory from ingested events to `rank_samples`, as the log grows.
+"""Measures time and memory from ingested events to `rank_samples`, as the log grows.
 
     python benchmarks/splits_to_samples.py                       # generated logs of 10^5, 10^6 and 10^7 events
-    python benchmarks/splits_to_samples.py --source FOLDER       # and MovieLens 1M, from its unpacked folder
+    python benchmarks/splits_to_samples.py --source FOLDER       # the same, and MovieLens 1M from its unpacked folder
 
-Each size runs in a process of its own, so that its peak memory is its own. Landing and ingest are shown
-beside, but the peak is of splits, rank_samples, user_features and item_features.
+Each size runs in its own process, so that peak memory is measured per size. Landing and ingest are shown as well, but
+the peak covers only splits, rank_samples, user_features and item_features.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SAMPLE_LAST = dt.date(2026, 6, 30)
 
 
 def timed(done: dict[str, float], step: str, work: Callable[[], Any]) -> None:
-    """Add the seconds that `work` takes to `done`."""
+    """Run `work` and record its seconds in `done`."""
     start = time.perf_counter()
     work()
     done[step] = time.perf_counter() - start
@@ -62,7 +62,7 @@ def ingest(profile: Profile, home: Path) -> None:
 
 
 def measure(profile: Profile, home: Path) -> dict[str, float]:
-    """Seconds of splits, samples and snapshots from ingested files, and the peak memory in GB."""
+    """Build splits, samples and snapshots from ingested files; returns seconds by step and the peak memory in GB."""
     done: dict[str, float] = {}
     users, items, splits = home / "users" / ROWS, home / "items" / ROWS, home / "splits.parquet"
     days = landed_bizdates(profile)
@@ -107,7 +107,7 @@ def measure(profile: Profile, home: Path) -> dict[str, float]:
 
 
 def in_a_process(source: str | None, events: int, days: int, home: Path, step: str) -> dict[str, float]:
-    """Run one step in a process of its own."""
+    """Run one step in its own process."""
     command = [sys.executable, __file__, "--step", step, "--home", str(home)]
     command += ["--sizes", str(events), "--days", str(days)]
     printed = subprocess.run([*command, *(["--source", source] if source else [])], check=True, stdout=subprocess.PIPE)
@@ -119,7 +119,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--source", help="unpacked MovieLens 1M folder")
     arguments.add_argument("--sizes", type=int, nargs="*", default=[10**5, 10**6, 10**7])
-    arguments.add_argument("--days", type=int, default=30, help="of a generated log")
+    arguments.add_argument("--days", type=int, default=30, help="days of a generated log")
     arguments.add_argument("--step", choices=["prepare", "measure"], help=argparse.SUPPRESS)
     arguments.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     given = arguments.parse_args()

@@ -1,9 +1,9 @@
-"""Milliseconds a training step spends on an embedding table: all rows updated, or those that the batch touched.
+"""Measures milliseconds per training step on an embedding table, updating all rows or only those the batch touched.
 
     python benchmarks/table_updates.py             # 10^4 to 10^7 rows: a minute, 3 GB
 
-A step is what `training.loop` does for 4,096 rows of 26 values each (Criteo's): look up, gradient, clipping, Adam,
-average of the weights. Values follow Zipf's law. Both ways take turns on tables of 16 numbers a row.
+A step is what `training.loop` does for 4,096 rows of 26 values (as in Criteo): look up, gradient, clipping, Adam,
+average of the weights. Values follow Zipf's law. Both ways take turns on tables with 16 numbers per row.
 """
 
 import argparse
@@ -24,7 +24,7 @@ BATCH, VALUES, WIDTH = 4096, 26, 16
 
 
 class Contender:
-    """A table and all that trains it."""
+    """A table with the optimiser and the average that train it."""
 
     def __init__(self, rows: int, by_rows: bool) -> None:
         self.table = Table(rows, WIDTH, std=0.01)
@@ -34,11 +34,11 @@ class Contender:
         self.milliseconds: list[float] = []
 
     def train(self, batches: list[torch.Tensor]) -> None:
-        """Take a step a batch, and the time of each but the first of them."""
+        """Take one step per batch and record the time of every step but the first."""
         loop.train_epoch(self.table, self.adam, self.losses(batches), TRAINING, self.steps, self.average)
 
     def losses(self, batches: list[torch.Tensor]) -> loop.Losses:
-        """Losses as they are asked for; a step ends when the next loss is."""
+        """Yield the loss of each batch; a step ends when the next loss is requested."""
         for number, indices in enumerate(batches):
             start = time.perf_counter()
             yield self.table(indices).sum(1).square().mean(), BATCH
@@ -47,7 +47,7 @@ class Contender:
 
 
 def measure(rows: int, rounds: int) -> tuple[float, float, int]:
-    """Median milliseconds of a step over all rows and by rows, and how many rows a step touches."""
+    """Median milliseconds of a step over all rows and by rows, and the number of rows that a step touches."""
     contenders = [Contender(rows, by_rows) for by_rows in (False, True)]
     for _ in range(rounds):
         spread = (rows ** torch.rand(BATCH, VALUES, dtype=torch.float64) for _ in range(5))
@@ -62,8 +62,10 @@ def main() -> None:
     """Read the command line and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sizes = [10**4, 10**5, LARGE // WIDTH, 10**6, 10**7]
-    parser.add_argument("--rows", type=int, nargs="+", default=sizes, help="of the tables")
-    parser.add_argument("--rounds", type=int, default=5, help="of five steps by each; the first step is not counted")
+    parser.add_argument("--rows", type=int, nargs="+", default=sizes, help="sizes of the tables")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="each has five steps per contender; the first step does not count"
+    )
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.manual_seed(1)

@@ -1,12 +1,12 @@
-"""Rows a second and memory in training the ranking models, beside FuxiCTR and plain PyTorch loops.
+"""Measures rows per second and memory of training the ranking models, FuxiCTR's and plain PyTorch loops.
 
     python benchmarks/train_speed.py --fuxictr PYTHON                    # generated rows in MovieLens 1M's sizes
     python benchmarks/train_speed.py --fuxictr PYTHON --source FOLDER    # train.parquet and schema.json of a lake
 
-Batch 4,096, embeddings of 16, layers of 256 and 128 units, 2 threads; ids, side fields and genres as features, so
-that both sides build the same network. The contenders take turns; each run is a process of its own, so that its
-peak memory is its own, and one unmeasured pass comes before the measured ones. `--fuxictr` is the interpreter of
-an environment that `beside_fuxictr` says how to make; without it FuxiCTR is left out.
+Batch 4,096, embeddings of 16, layers of 256 and 128 units, 2 threads; the features are ids, side fields and genres, so
+that both sides build the same network. The contenders take turns; each run is its own process, so that peak memory is
+measured per run, and one unmeasured pass precedes the measured ones. `--fuxictr` is the interpreter of the environment
+that `beside_fuxictr` describes; without it FuxiCTR is left out.
 """
 
 import argparse
@@ -65,7 +65,7 @@ NETWORKS = {
 
 
 def generated_schema() -> FeatureSchema:
-    """The features of MovieLens 1M that both sides take: ids, side fields and genres."""
+    """The features of MovieLens 1M that both sides use: ids, side fields and genres."""
     sizes = {"user_id": 6040, "item_id": 3706, "gender": 2, "age": 7, "occupation": 21}
     ids = ("user_id", "item_id")
     categorical = [
@@ -76,7 +76,7 @@ def generated_schema() -> FeatureSchema:
 
 
 def generated_rows(schema: FeatureSchema, rows: int, seed: int = 1) -> pa.Table:
-    """Rows with popular and rare ids, one to six genres an item."""
+    """Rows with popular and rare ids and one to six genres."""
     rng = np.random.default_rng(seed)
     columns: dict[str, object] = {
         f.name: np.minimum(rng.pareto(1.0, rows) * len(f.vocabulary) / 10, len(f.vocabulary) - 1).astype(np.int64)
@@ -98,7 +98,7 @@ def ours(model: nn.Module, rows: Rows) -> Callable[[int], object]:
 
 
 def plain(model: nn.Module, loader: DataLoader[tuple[torch.Tensor, ...]]) -> Callable[[int], object]:
-    """The loop of PyTorch's tutorials: a loader, float32, Adam as it is."""
+    """The loop of PyTorch's tutorials: a loader, float32, plain Adam."""
     layers.bfloat16_is_fast = lambda device: False  # noqa: ARG005
     adam = torch.optim.Adam(model.parameters(), lr=TRAINING.learning_rate)
     loss_of = getattr(model, "loss", nn.functional.binary_cross_entropy_with_logits)
@@ -115,13 +115,13 @@ def plain(model: nn.Module, loader: DataLoader[tuple[torch.Tensor, ...]]) -> Cal
 
 
 def row_loader(model: nn.Module, rows: Rows) -> Callable[[int], object]:
-    """A DataLoader that takes rows one by one and stacks them: its default."""
+    """A plain loop over a DataLoader with its defaults, which takes rows one by one and stacks them."""
     data = TensorDataset(rows.indices, rows.numeric, rows.labels)
     return plain(model, DataLoader(data, batch_size=TRAINING.batch, shuffle=True))
 
 
 def batch_loader(model: nn.Module, rows: Rows) -> Callable[[int], object]:
-    """A DataLoader that takes whole batches by index."""
+    """A plain loop over a DataLoader that takes whole batches by index."""
     data = TensorDataset(rows.indices, rows.numeric, rows.labels)
     sampler = BatchSampler(RandomSampler(data), TRAINING.batch, drop_last=False)
     return plain(model, DataLoader(data, sampler=sampler, batch_size=None))
@@ -132,7 +132,7 @@ FUXICTR = {"FuxiCTR, rows in memory": "handed", "FuxiCTR, its own loader": "own"
 
 
 def measure(network: str, contender: str, folder: Path, passes: int) -> dict[str, Any]:
-    """Parameters, rows a second of each measured pass, and peak memory in MB of one contender."""
+    """Parameters, rows per second of each measured pass, and peak memory in MB of one contender."""
     torch.set_num_threads(2)
     schema = sparse_only(FeatureSchema.read(folder / "schema.json"))
     rows = load(schema, folder / "train.parquet", torch.device("cpu"))
@@ -150,10 +150,12 @@ def measure(network: str, contender: str, folder: Path, passes: int) -> dict[str
 
 
 def asked(network: str, contender: str, folder: Path, passes: int, python: Path | None) -> dict[str, Any]:
-    """The measurement of one contender, made in a process of its own."""
-    # as recsys_assets.training sets it: for all alike
+    """Measure one contender in its own process."""
+    # The same for all contenders, as recsys_assets.training sets it.
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "2"}
-    environment["PYTHONWARNINGS"] = "ignore:Initializing zero-element"  # there are no numbers, so no weights of them
+    environment["PYTHONWARNINGS"] = (
+        "ignore:Initializing zero-element"  # without numeric features, their weights are empty
+    )
     if contender in FUXICTR and python:
         same = NETWORKS[network]
         settings = {"embedding_dim": 16, **same.settings}
@@ -167,7 +169,7 @@ def asked(network: str, contender: str, folder: Path, passes: int, python: Path 
 
 
 def compare(folder: Path, networks: list[str], rounds: int, passes: int, python: Path | None) -> None:
-    """Let the contenders take turns and print a table for each network."""
+    """Let the contenders take turns; print one table per network."""
     contenders = [*CONTENDERS, *(FUXICTR if python else ())]
     for network in networks:
         runs: dict[str, list[dict[str, Any]]] = {contender: [] for contender in contenders}
@@ -183,7 +185,7 @@ def compare(folder: Path, networks: list[str], rounds: int, passes: int, python:
 
 
 def main() -> None:
-    """Read the command line and run."""
+    """Read the command line and run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, help="folder with train.parquet and schema.json")
     parser.add_argument("--fuxictr", type=Path, metavar="PYTHON", help="interpreter of FuxiCTR's environment")

@@ -139,7 +139,7 @@ def test_train_speed(run: Runner) -> None:
 
 def test_final_beside_fuxictr(run: Runner, rank_samples: Path) -> None:
     printed = run("final_fuxictr.py", "--source", rank_samples, "--seeds", 1)
-    assert "without --fuxictr: our side alone" in printed
+    assert "without --fuxictr: only our side" in printed
     assert re.search(r"\n1 +0\.\d{5}", printed)
 
 
