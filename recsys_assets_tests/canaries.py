@@ -1,9 +1,9 @@
-"""Secrets in every setting that names a place, and the search for them in all that a command leaves behind.
+"""Puts a secret into every setting that holds a URL, and searches everything that a command leaves behind for it.
 
 `python -m recsys_assets_tests.canaries BASE [PART…]` runs every command with each setting in each form, on copies of
 BASE (`data/` with a landed and built sample of 2026-06-30, `own.yaml`, `home/dagster.yaml`), and prints where a canary
-was found; with PARTs only the cells that have one in their names. All of it takes half an hour on an idle machine;
-`test_canaries.py` holds the short version.
+was found; with PARTs it runs only the cells that have one of them in their names. The whole run takes half an hour on
+an idle machine; `test_canaries.py` has the short version.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-CANARY = "Kanari7Vogel"  # also searched for in small letters: some libraries change the case of a host
+CANARY = "Kanari7Vogel"  # also searched for in lower case: some libraries change the case of a host
 DAY = "2026-06-30"
 AWAY = "127.0.0.1:1"
 QUICK = "serverSelectionTimeoutMS=500&connectTimeoutMS=500"
@@ -74,7 +74,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         f"http://me:{CANARY}@{AWAY}/ml-1m.zip?X-Amz-Signature={CANARY}",
     ),
 }
-# Settings that one run can meet together, and the assets that meet them: each fails, or not, by itself.
+# Settings that one run can read together, and the assets that read them: each asset fails or succeeds on its own.
 TOGETHER = {
     ("RECSYS_LANDING",): "users",
     ("RECSYS_LAKE",): "users",
@@ -94,7 +94,7 @@ CHEAP = (
     ["rollback", "--all"],
     ["recommend", "1"],
 )
-# Seconds in which no answer is an answer: MLflow would otherwise ask again for four minutes, S3 for one.
+# Short timeouts in seconds: otherwise MLflow would retry for four minutes, and S3 for one.
 IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
@@ -106,12 +106,12 @@ IMPATIENT = {
 
 
 def sings(content: bytes) -> bool:
-    """Whether a canary is in some bytes, in whatever case."""
+    """Whether some bytes contain a canary, in upper or lower case."""
     return CANARY.lower().encode() in content.lower()
 
 
 def found_in(folder: Path) -> list[str]:
-    """The files of a folder that hold a canary, or have one in their names."""
+    """The files of a folder that contain a canary, in their content or their names."""
     files = (path for path in folder.rglob("*") if path.is_file())
     found = [path for path in files if sings(path.read_bytes())]
     named = [path for path in folder.rglob("*") if sings(path.name.encode())]
@@ -120,7 +120,7 @@ def found_in(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def watched_arguments(heard: list[str]) -> Iterator[None]:
-    """Look at the arguments of all processes of the machine, again and again, while the block runs."""
+    """Check the arguments of all processes of the machine again and again while the block runs."""
     over = threading.Event()
 
     def look() -> None:
@@ -140,7 +140,7 @@ def watched_arguments(heard: list[str]) -> Iterator[None]:
 
 
 def heard_from(command: list[str], folder: Path, environment: Mapping[str, str], seconds: float) -> list[str]:
-    """Where a canary was found after a command: in its output, in processes' arguments, in the files of a folder."""
+    """Where a canary was found after a command: in its output, in arguments of processes, in the files of a folder."""
     heard: list[str] = []
     with watched_arguments(heard), (folder.parent / "output").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=dict(environment), cwd=folder)
@@ -155,9 +155,9 @@ def heard_from(command: list[str], folder: Path, environment: Mapping[str, str],
 
 
 def _drive(port: str) -> None:
-    """Run the quick commands with every setting in every form in this process, which saves the time to start others.
+    """Run the quick commands with every setting in every form in this process, which saves starting others.
 
-    What they print is searched by who started it.
+    The process that started this one searches their output.
     """
     from recsys_assets.cli import main
 
@@ -172,7 +172,7 @@ def _drive(port: str) -> None:
 
 
 def _runs(assets: str) -> dict[str, tuple[list[str], float]]:
-    """Commands that start more processes, and the seconds that they may take."""
+    """The commands that start further processes, and the seconds that they may take."""
     python = [sys.executable, "-W", "ignore", "-m"]
     made = ["-m", "recsys_assets.definitions", "--select", assets, "--partition", DAY]
     return {
@@ -183,7 +183,7 @@ def _runs(assets: str) -> dict[str, tuple[list[str], float]]:
 
 
 def main() -> None:
-    """Run the matrix and print a line a cell."""
+    """Run the matrix and print one line per cell."""
     base = Path(sys.argv[1]).resolve()
     with _http() as port:
         quick = [sys.executable, "-W", "ignore", "-m", "recsys_assets_tests.canaries", "drive", port]
@@ -198,7 +198,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _http() -> Iterator[str]:
-    """The port of a server of an empty folder: well-formed URIs lead to something that answers."""
+    """The port of a server of an empty folder, so that well-formed URIs lead to a server that answers."""
     with tempfile.TemporaryDirectory() as empty:
         serve = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", empty]
         with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:

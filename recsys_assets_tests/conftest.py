@@ -1,4 +1,4 @@
-"""What several test files share."""
+"""Fixtures and the order of tests that several test files share."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parents[1]
 
 
-# Both work on the one `dagster dev` that the fixture `platform` starts.
+# Both files use the one `dagster dev` that the fixture `platform` starts.
 ON_THE_PLATFORM = ("test_automation.py", "test_dagster_dev.py")
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]
-    """Gives all tests of a file, and those of both platform files, to one worker: no fixture is made twice."""
+    """Gives all tests of a file, and those of both platform files, to one worker, so that no fixture is built twice."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = str(super()._split_scope(nodeid))
@@ -26,12 +26,12 @@ class ByFile(LoadFileScheduling):  # type: ignore[misc]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
-    """The schedule of `pytest -n 2`."""
+    """The scheduler of `pytest -n 2`."""
     return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the automation come last: they correct days that the other tests of the platform read."""
+    """Move the tests of the automation to the end: they correct days that other tests of the platform read."""
     items.sort(key=lambda item: item.path.name == "test_automation.py")
 
 
@@ -46,7 +46,7 @@ def ml1m() -> Path:
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Backfilled]":
-    """`dagster dev` on a landed sample of which three days were backfilled: about three minutes, once."""
+    """`dagster dev` on a landed sample with three backfilled days; built once, in about three minutes."""
     from recsys_assets_tests.dagster_dev import DagsterDev, backfilled
 
     dev = DagsterDev(tmp_path_factory.mktemp("platform"))

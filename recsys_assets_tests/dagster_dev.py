@@ -1,4 +1,4 @@
-"""`dagster dev` of this project in a folder of its own, used as its UI uses it: through GraphQL."""
+"""Runs `dagster dev` of this project in its own folder, and uses it as its UI does: through GraphQL."""
 
 import contextlib
 import dataclasses
@@ -27,8 +27,8 @@ from recsys_assets_tests.conftest import PROJECT
 REPOSITORY = {"repositoryLocationName": "recsys_assets", "repositoryName": "__repository__"}
 OUR_PLACES = ("RECSYS_LANDING", "RECSYS_LAKE", "RECSYS_PROFILE", "MLFLOW_TRACKING_URI", "RECSYS_HOME")
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
-# What is backfilled over days: one ranking model to its ONNX file, and one way of recall from samples to its hit rate.
-# The run that the sensor starts builds all assets; each asset costs a process, 58 of them more than a minute a day.
+# The assets that are backfilled: one ranking model up to its ONNX file, and one recall method from samples to hit rate.
+# The sensor's run builds all assets; each asset costs a process, and 58 of them take more than a minute per day.
 LINE = [
     "factors",
     "feature_schema",
@@ -49,10 +49,10 @@ T = TypeVar("T")
 
 
 class DagsterDev:
-    """The servers, their home, and the data they work on."""
+    """The servers, their home, and their data."""
 
     def __init__(self, folder: Path) -> None:
-        """A home and data under `folder`; nothing is started."""
+        """Prepare a home and data under `folder` without starting anything."""
         self.home, self.data = folder / "home", folder / "data"
         self.home.mkdir()
         shutil.copy(PROJECT / "dagster.yaml", self.home)
@@ -63,11 +63,11 @@ class DagsterDev:
 
     @property
     def profile(self) -> Profile:
-        """The sample's profile, landing under `data`."""
+        """The sample's profile, with its landing folder under `data`."""
         return load_profile("sample", dataclasses.replace(settings(), landing=self.data / "landing"))
 
     def land(self, first: str, last: str) -> None:
-        """Land days of a small world, as `recsys land sample --users 200 …` does."""
+        """Land days of a small generated data set, as `recsys land sample --users 200 …` does."""
         span = dt.date.fromisoformat(first), dt.date.fromisoformat(last)
         land(self.profile, None, *span, users=200, items=150, events=12_000)
 
@@ -84,7 +84,7 @@ class DagsterDev:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=heed_interrupts,  # noqa: PLW1509 -- it takes no lock that a thread could hold
+                preexec_fn=heed_interrupts,  # noqa: PLW1509 -- it acquires no lock that a thread could hold
             )
         try:
             self.until("the definitions are loaded", 180, self._loaded)
@@ -93,7 +93,7 @@ class DagsterDev:
             stop(process)
 
     def ask(self, query: str, **variables: Any) -> Any:
-        """The answer of the only field that the query asks for."""
+        """The value of the only field that the query requests."""
         answer = requests.post(
             f"http://127.0.0.1:{self.port}/graphql", json={"query": query, "variables": variables}, timeout=60
         ).json()
@@ -102,7 +102,7 @@ class DagsterDev:
         return content
 
     def until(self, what: str, seconds: float, found: Callable[[], T | None]) -> T:
-        """What `found` returns, as soon as that is something."""
+        """Wait until `found` returns something true, and return that."""
         end = time.monotonic() + seconds
         while (result := found()) is None:
             assert time.monotonic() < end, f"not within {seconds:.0f} s: {what}\n{self.log()}"
@@ -110,7 +110,7 @@ class DagsterDev:
         return result
 
     def log(self) -> str:
-        """The end of what the servers wrote."""
+        """The end of the servers' log."""
         return (self.home / "dev.log").read_text(encoding="utf-8")[-5000:]
 
     def assets(self) -> list[str]:
@@ -118,7 +118,7 @@ class DagsterDev:
         return [node["assetKey"]["path"][0] for node in self.ask("{ assetNodes { assetKey { path } } }")]
 
     def backfill(self, assets: Sequence[str], days: Sequence[str]) -> str:
-        """Launch what the UI's "Materialize" launches for several partitions; the backfill's id."""
+        """Launch a backfill as the UI's "Materialize" does for several partitions; returns its id."""
         launched = self.ask(
             """mutation ($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
                 __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
@@ -128,7 +128,7 @@ class DagsterDev:
         return str(launched["backfillId"])
 
     def backfill_ended(self, backfill: str) -> str | None:
-        """How the backfill ended; None while it goes on."""
+        """The status with which the backfill ended; None while it is running."""
         found = self.ask(
             """query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
                 ... on PartitionBackfill { status } } }""",
@@ -146,7 +146,7 @@ class DagsterDev:
         return [_described(run) for run in reversed(found)]
 
     def runs_ended(self, tag: str, value: str) -> list[dict[str, Any]] | None:
-        """The runs with the tag, once there are some and all of them have ended."""
+        """Wait until there are runs with the tag and all of them have ended; returns them."""
         runs = self.runs(tag, value)
         return runs if runs and all(run["status"] in ENDED for run in runs) else None
 
@@ -190,12 +190,12 @@ def _described(run: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Backfilled:
-    """A platform on which two backfills were run.
+    """A platform on which two backfills have run.
 
     Attributes:
-        dev: the servers, running.
-        ingested: days of which only `interactions` was backfilled, with the id of that backfill.
-        days: the three days after them, of which `LINE` was backfilled, with the id of that backfill.
+        dev: the running servers.
+        ingested: days for which only `interactions` was backfilled, with the id of that backfill.
+        days: the three days after them, for which `LINE` was backfilled, with the id of that backfill.
         coming: the two days after them, which have not landed; the last is yesterday.
     """
 
@@ -208,7 +208,7 @@ class Backfilled:
 
 
 def backfilled(dev: DagsterDev) -> Backfilled:
-    """Land days but for the last two, backfill `interactions` of the first ones and `LINE` of the next three."""
+    """Land all days but the last two, backfill `interactions` for the first ones and `LINE` for the next three."""
     today = dt.datetime.now(dt.UTC).date()
     known = days(today - dt.timedelta(days=30), today - dt.timedelta(days=1))
     ingested, three, coming = known[:-5], known[-5:-2], known[-2:]
@@ -221,7 +221,7 @@ def backfilled(dev: DagsterDev) -> Backfilled:
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ask the servers to end, then make sure that nothing of their session is left."""
+    """Ask the servers to end, then kill what is left of their session."""
     process.send_signal(signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=60)
@@ -231,12 +231,12 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def heed_interrupts() -> None:
-    """A shell starts background commands deaf to SIGINT, and their children inherit that."""
+    """Restore SIGINT, which a shell makes its background commands and their children ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

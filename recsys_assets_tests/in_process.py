@@ -1,4 +1,4 @@
-"""Runs of assets in the test's own process, on the places that the environment names."""
+"""Runs assets in the test's own process, with the folders and servers that the environment names."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 def materialize(
     names: Sequence[str], first: str, last: str | None = None, *, instance: dg.DagsterInstance | None = None
 ) -> dg.ExecuteInProcessResult:
-    """Materialize assets of one day, or in one run of the days from `first` to `last`; a failure is returned."""
+    """Materialize assets for one day, or in one run for the days from `first` to `last`; returns failures too."""
     defs = build_defs()
     span = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
     return dg.materialize(
@@ -28,12 +28,12 @@ def materialize(
 
 
 def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
-    """What the failed steps said, by step: the kind of the error and its message."""
+    """The errors of the failed steps by step: type and message."""
     said = {}
     for event in result.all_events:
         if event.is_step_failure and event.step_key:
             error = event.step_failure_data.error
             while error and error.cause and (error.cls_name or "").startswith("Dagster"):
-                error = error.cause  # Dagster wraps what the asset raised
+                error = error.cause  # Dagster wraps the asset's exception
             said[event.step_key] = error.message if error else ""
     return said

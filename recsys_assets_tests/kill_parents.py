@@ -1,4 +1,4 @@
-"""SIGKILLs at random moments, and what is left 10 s later.
+"""Sends SIGKILL at random moments, and reports the processes that are left 10 s later.
 
     python -m recsys_assets_tests.kill_parents FOLDER ui 45        processes of `make ui` while its sensor runs days
     python -m recsys_assets_tests.kill_parents FOLDER commands 15  `recsys materialize`, `dagster asset materialize`
@@ -38,13 +38,13 @@ ROLES = {
 
 
 def role(process: psutil.Process) -> str:
-    """What the process does, by its command line."""
+    """The role of a process, judged by its command line."""
     line = command(process)
     return next((name for part, name in ROLES.items() if part in line), "parent")
 
 
 class Killing:
-    """A folder with data, and the processes that are started on it."""
+    """A folder with data, and the processes that work on it."""
 
     def __init__(self, folder: Path) -> None:
         """Land some days."""
@@ -70,11 +70,11 @@ class Killing:
         return started
 
     def left_over(self) -> list[psutil.Process]:
-        """Processes of ours whose ancestors do not include what was started."""
+        """Our processes whose ancestors do not include the started module."""
         return [each for each in self.family.alive() if not self.roots & {each.pid, *_ancestors(each)}]
 
     def kill(self, candidates: list[psutil.Process]) -> None:
-        """Kill one of them, and count what is left over 10 s later."""
+        """Kill one of them, and count the processes that are left over 10 s later."""
         victim = self.chance.choice(candidates)
         name = role(victim)
         victim.kill()
@@ -94,7 +94,7 @@ def _ancestors(process: psutil.Process) -> set[int]:
 
 
 def kill_ui(killing: Killing, times: int) -> None:
-    """Kill processes of `make ui`, which is started again when it ended."""
+    """Kill processes of `make ui`, and start it again whenever it has ended."""
     ui = None
     for _ in range(times):
         if ui is None or ui.poll() is not None:
@@ -111,7 +111,7 @@ def kill_ui(killing: Killing, times: int) -> None:
 
 
 def kill_commands(killing: Killing, times: int) -> None:
-    """Kill commands, or one of their processes, some time after they began to work."""
+    """Kill commands, or one of their processes, some time after they have begun to work."""
     yesterday = (dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)).isoformat()
     dagster = ["dagster", "asset", "materialize", "-m", "recsys_assets.definitions", "--select", "users"]
     for number in range(times):
@@ -130,7 +130,7 @@ def kill_commands(killing: Killing, times: int) -> None:
 
 
 def main(folder: Path, what: str, times: int) -> None:
-    """Kill, and say how often what was hit, and what was left over."""
+    """Kill processes, and print how often each role was hit and which processes were left over."""
     folder.mkdir(parents=True)
     killing = Killing(folder)
     {"ui": kill_ui, "commands": kill_commands}[what](killing, times)

@@ -1,7 +1,7 @@
-# ruff: noqa: E501 (the tables are to be read line by line)
-"""Random landing files of all types: whole ones whose number of rows is known, odd ones, and damaged ones.
+# ruff: noqa: E501 (each table has one case per line)
+"""Generates random landing files of all types: valid ones whose number of rows is known, odd ones, and damaged ones.
 
-Put here what makes the files; what must hold of them is in `test_landing_fuzz.py`.
+Only the generator belongs here; `test_landing_fuzz.py` has the properties that must hold.
 """
 
 import bz2
@@ -20,7 +20,7 @@ from recsys_assets.datasets.profile_parts import Column
 
 Draw = np.random.Generator
 Rows = list[list[str]]
-# What a text may hold where a value of the type is asked for; the first ones are as they should be.
+# Text that may stand where a value of the type is required; the first entries are valid.
 TEXTS = {
     "int64": ["1", "2", "3", "12", "-7", "+5", "007", "", " 2 ", "1_2", "1e0", "0x1", "1.0", "--1", "9" * 19, "９", "nan"],
     "float32": ["1", "4.5", ".5", "1.", "2e0", "", "1_0.5", " 2", "0x1p3", "inf", "nan", "1e39", "4,5", "five"],
@@ -35,7 +35,7 @@ SECONDS = [1_767_571_200, 1_767_600_000, 1_767_657_599]
 
 @dataclass(frozen=True)
 class Fuzzed:
-    """A file to land: the end of its name, its bytes, and its rows, None where nobody can say."""
+    """A file to land: the end of its name, its bytes, and its number of rows, None if that is unknown."""
 
     name: str
     content: bytes
@@ -43,7 +43,7 @@ class Fuzzed:
 
 
 def fuzzed(draw: Draw, columns: dict[str, Column]) -> Fuzzed:
-    """One random file of the table, one in four of them damaged."""
+    """One random file of the table; one in four is damaged."""
     kind = draw.choice(["parquet", "csv", "tsv"])
     if kind == "parquet":
         found = _parquet(draw, columns)
@@ -54,7 +54,7 @@ def fuzzed(draw: Draw, columns: dict[str, Column]) -> Fuzzed:
 
 def _parquet(draw: Draw, columns: dict[str, Column]) -> Fuzzed:
     rows, names = int(draw.choice([0, 1, 2, 20, 300])), list(columns)
-    tame = draw.random() < 0.5  # otherwise few files would have a row that is kept
+    tame = draw.random() < 0.5  # otherwise few files would have an accepted row
     arrays = [_array(draw, spec.type, rows, tame) for spec in columns.values()]
     if draw.random() < 0.05:
         names[0] = names[1]
@@ -64,13 +64,13 @@ def _parquet(draw: Draw, columns: dict[str, Column]) -> Fuzzed:
     size, codec = int(draw.choice([1, 7, 1000])), str(draw.choice(["snappy", "zstd", "gzip", "none"]))
     try:
         pq.write_table(pa.table(arrays, names), buffer, row_group_size=size, compression=codec)
-    except pa.ArrowException:  # not every type has a place in Parquet
+    except pa.ArrowException:  # Parquet does not support every type
         return _parquet(draw, columns)
     return Fuzzed("f.parquet", buffer.getvalue(), rows)
 
 
 def _array(draw: Draw, declared: str, rows: int, tame: bool) -> pa.Array:
-    """A column of a random type, which may well be none that the declared one can come from."""
+    """A column of a random type, which may be one that cannot be converted to the declared type."""
     makers = _MAKERS[declared]
     chosen = makers[0] if tame else makers[int(draw.integers(len(makers)))]
     if not tame and draw.random() < 0.1:
@@ -148,7 +148,7 @@ _WRONG = [
 
 
 def _records(draw: Draw, columns: dict[str, Column]) -> Rows:
-    """Lines of fields, some of which have one too many or too few."""
+    """Lines of fields; some lines have one field too many or too few."""
     found: Rows = []
     odd = draw.random() < 0.5
     for _ in range(int(draw.choice([0, 1, 2, 20, 200]))):
@@ -168,7 +168,7 @@ def _csv(draw: Draw, columns: dict[str, Column]) -> Fuzzed:
         header[0] = "other"
     lines = [",".join(quote(field) if field != "4,5" else '"4,5"' for field in record) for record in [header, *records]]
     text = end.join(lines) + (end if draw.random() < 0.7 else "")
-    rows = sum(line != "" for line in lines[1:])  # an empty line is none
+    rows = sum(line != "" for line in lines[1:])  # an empty line does not count
     return Fuzzed("f.csv", (b"\xef\xbb\xbf" if draw.random() < 0.2 else b"") + text.encode(), rows)
 
 
@@ -190,7 +190,7 @@ def _compressed(draw: Draw, file: Fuzzed) -> Fuzzed:
 
 
 def _damaged(draw: Draw, content: bytes) -> bytes:
-    """The bytes cut short, or with some of them changed, put in or left out."""
+    """The bytes truncated, or with some of them changed, inserted or removed."""
     if not content:
         return b"\x00"
     place, length = int(draw.integers(len(content))), int(draw.choice([1, 4, 100]))

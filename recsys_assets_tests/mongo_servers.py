@@ -1,4 +1,4 @@
-"""Real MongoDB servers for tests, to be killed, starved and cut off: SecantusDB daemons, and a proxy before one."""
+"""Real MongoDB servers that tests can kill, starve and cut off: SecantusDB daemons, and a proxy in front of one."""
 
 import contextlib
 import resource
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MENDED = "from recsys_assets.stores.embedded import mend; from secantus.cli import main; mend(); main()"
-STARTING = 60  # seconds that a server has to listen
+STARTING = 60  # seconds within which a server must listen
 
 
 class Daemon:
-    """A SecantusDB process on a folder, on a free port that stays the same when it is started again."""
+    """A SecantusDB process for a folder, on a free port that stays the same after a restart."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -25,7 +25,7 @@ class Daemon:
         self.uri = f"mongodb://{self.place}/?directConnection=true"
 
     def start(self, *options: str, largest_file: int | None = None) -> None:
-        """Start it and wait until it listens; no file of it grows beyond `largest_file` bytes."""
+        """Start the server and wait until it listens; none of its files can grow beyond `largest_file` bytes."""
         command = [sys.executable, "-c", MENDED, "--port", str(self.port), "--storage-path", str(self.folder)]
         with self.folder.with_suffix(".log").open("ab") as log:
             self.process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
@@ -44,14 +44,14 @@ class Daemon:
         return False
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would."""
+        """End the server with SIGKILL, like a crash."""
         self.process.kill()
         self.process.wait()
 
 
 @contextlib.contextmanager
 def daemon(folder: Path, *options: str, largest_file: int | None = None) -> Iterator[Daemon]:
-    """A running server; it ends with the block."""
+    """A running server, which ends with the block."""
     server = Daemon(folder)
     server.start(*options, largest_file=largest_file)
     try:
@@ -61,9 +61,9 @@ def daemon(folder: Path, *options: str, largest_file: int | None = None) -> Iter
 
 
 class Proxy(threading.Thread):
-    """Passes bytes on to a server, of all connections together, until `left` of the client's were passed on.
+    """Forwards bytes to a server until `left` bytes of clients, over all connections, have been forwarded.
 
-    Then it goes silent (`stalls`), or cuts the connections and every later one.
+    Then it goes silent (`stalls`), or cuts all present and later connections.
     """
 
     def __init__(self, port: int, left: int, stalls: bool) -> None:
@@ -100,7 +100,7 @@ class Proxy(threading.Thread):
                 each.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Cut everything."""
+        """Cut all connections."""
         for each in self._open:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

@@ -1,6 +1,6 @@
-"""Profiles that are nearly right: mutated from valid ones, so that they get past the first look.
+"""Generates nearly valid profiles: mutations of valid ones, which get past the first checks.
 
-`python -m recsys_assets_tests.profile_fuzz 2000` tries that many and prints what is wrong; a test tries a few.
+`python -m recsys_assets_tests.profile_fuzz 2000` tries that many and prints the failures; a test tries a few.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ WORDS = """
     expected asked chosen running everyone splits placed known_user age first width before edges score vector queryid
     _id bizdate price.usd $cost Title TITLE Day raw_age raw_rating rowid filename index columns indices numeric view
     div linear ünï 0x 1 user_count item_count recent_liked timestamp user_id item_id a-b ' a"b it's null no 日本
-    """.split()  # noqa: SIM905 (a word a line would be a hundred lines)
+    """.split()  # noqa: SIM905 (with one word per line it would be a hundred lines)
 RULES = [
     "rating >= 4",
     "rating > 3 AND action = 'like'",
@@ -144,13 +144,13 @@ ODD = [
 
 
 def mutated(draw: random.Random) -> tuple[dict[str, Any], list[str]]:
-    """A valid profile with one to three changes, and what they were."""
+    """A valid profile with one to three changes, and a list of these changes."""
     profile = copy.deepcopy(draw.choice([VALID, VALID, VALID, ROWS_ALONE]))
     done = []
     for _ in range(draw.choice([1, 1, 1, 2, 2, 3])):
         change = draw.choice(CHANGES)
         done.append(change.__name__)
-        # An earlier change may have left nothing to this one.
+        # An earlier change may have removed the target of this one.
         with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError):
             change(draw, profile)
     return profile, done
@@ -165,7 +165,7 @@ def add_column(draw: random.Random, profile: dict[str, Any]) -> None:
 
 
 def rename_column(draw: random.Random, profile: dict[str, Any]) -> None:
-    """In all places, as a person would."""
+    """Rename a column in all places, as a person would."""
     old, new = draw.choice(["rating", "action", "gender", "age", "year", "genres", "title"]), draw.choice(WORDS)
     text = yaml.safe_dump(profile).replace(old, new if new.isidentifier() else f"c{len(new)}")
     profile.update(yaml.safe_load(text))
@@ -215,7 +215,7 @@ def cross(draw: random.Random, profile: dict[str, Any]) -> None:
 
 
 def odd_value(draw: random.Random, profile: dict[str, Any]) -> None:
-    """Anything at any key."""
+    """Put an arbitrary value at an arbitrary key."""
     place: Any = profile
     while True:
         key = draw.choice(list(place) if isinstance(place, dict) else range(len(place)))
@@ -259,7 +259,7 @@ CHANGES: list[Callable[[random.Random, dict[str, Any]], None]] = [
 
 
 def land(profile: Profile) -> None:
-    """A few tiny days of every table, in the types that the profile asks for."""
+    """Land a few tiny days of every table, in the types that the profile declares."""
     for table, columns in profile.tables.items():
         for number, day in enumerate(DAYS if table == "interactions" else [""]):
             numbers = np.arange(10) if not day else np.arange(20) + 20 * number
@@ -270,7 +270,7 @@ def land(profile: Profile) -> None:
 
 
 def _values(name: str, kind: str, numbers: Ints, day: str) -> pa.Array:
-    """Values by the numbers of the rows; ids that the users and items have."""
+    """Values derived from the row numbers; ids are those of the users and items."""
     if name in ("user_id", "item_id"):
         numbers = numbers * (1 if name == "user_id" else 7) % 10
     match kind:
@@ -286,7 +286,7 @@ def _values(name: str, kind: str, numbers: Ints, day: str) -> pa.Array:
 
 
 def use(profile: Profile, folder: Path) -> str:
-    """Ingest the days, split them and, with users, describe the rows; how far it came."""
+    """Ingest the days, split them and, with users, build the features; returns how far it came."""
     land(profile)
     with connect(folder) as connection:
         for table in [name for name in profile.tables if name != "interactions"]:
@@ -309,7 +309,7 @@ def use(profile: Profile, folder: Path) -> str:
 
 
 def write_samples(connection: Any, profile: Profile, splits: Path, users: Path, items: Path, folder: Path) -> None:
-    """The samples, and the check that they know only the past."""
+    """Write the samples, and check that they use only the past."""
     from recsys_assets.features.factor_tables import write_factors
 
     (folder / "factors").mkdir()
@@ -323,7 +323,7 @@ def write_samples(connection: Any, profile: Profile, splits: Path, users: Path, 
 
 
 def attempt(seed: int) -> tuple[str, str]:
-    """Load and use the profile of a seed: how it ended, and what was wrong with that, if anything."""
+    """Load and use the profile of a seed; returns how it ended, and what was wrong with that, if anything."""
     draw = random.Random(seed)
     content, changes = mutated(draw)
     with tempfile.TemporaryDirectory() as home:
@@ -342,7 +342,7 @@ def attempt(seed: int) -> tuple[str, str]:
 
 
 def _unnamed(error: Exception, path: Path) -> str:
-    """What is wrong with an error: it is none of the package's, or a profile's without the place."""
+    """The problem with an error: it is not one of the package's, or it is a profile error that names no place."""
     import click
 
     try:
@@ -357,7 +357,7 @@ def _unnamed(error: Exception, path: Path) -> str:
 
 
 def main() -> None:
-    """Try as many as are asked for."""
+    """Try as many profiles as the command line says."""
     count, ends = int(sys.argv[1]), Counter[str]()
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     for seed in range(first, first + count):

@@ -1,4 +1,4 @@
-"""Generated rows of a small ranking problem whose truth is known."""
+"""Generates rows of a small ranking problem whose true probabilities are known."""
 
 from typing import Any
 
@@ -29,14 +29,14 @@ def ranking_schema(
 
 
 def sequence_schema() -> FeatureSchema:
-    """The same with a sequence of items: what the models of sequences read beside the rest."""
+    """The same schema with a sequence of items, which sequence models read in addition."""
     recent = Feature("recent", "sequence", "user", "int64", length=3, values_of="item_id")
     plain = ranking_schema()
     return FeatureSchema([*plain.features, recent], plain.crosses)
 
 
 def ranking_rows(rows: int, seed: int) -> tuple[pa.Table, np.ndarray]:
-    """A table of raw columns with labels, and the probability that each label was drawn with."""
+    """A table of raw columns with labels, and the probability with which each label was drawn."""
     rng = np.random.default_rng(seed)
     user, item = rng.integers(1, 51, rows), rng.integers(100, 140, rows)
     one, other = item % 4, (item // 4) % 4
@@ -61,7 +61,7 @@ def ranking_rows(rows: int, seed: int) -> tuple[pa.Table, np.ndarray]:
 
 
 def messy_rows() -> pa.Table:
-    """Rows as serving may see them: unknown values, missing ones, lists that are empty, null or too long."""
+    """Rows as serving may receive them: unknown and missing values, lists that are empty, null or too long."""
     return pa.table(
         {
             "user_id": [1, 999, None, 50, -1],
@@ -79,7 +79,7 @@ def messy_rows() -> pa.Table:
 
 
 def quick_settings(model: str, epochs: int) -> tuple[Any, Any]:
-    """Config and training of any ranker that learns something of thousands of rows in a few small epochs."""
+    """Config and training with which any ranker learns something from thousands of rows in a few small epochs."""
     if entry(model).library == "lightgbm":
         return configured(model, {"epochs": epochs, "learning_rate": 0.1, "min_rows": 20}, {})
     return configured(model, {}, {"epochs": epochs, "batch": 256, "learning_rate": 5e-3})

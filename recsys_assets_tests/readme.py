@@ -1,6 +1,6 @@
-"""Every command of the README, in its order, in one shell: `python -m recsys_assets_tests.readme FOLDER bash [FIRST]`.
+"""Runs the README's commands in order in one shell: `python -m recsys_assets_tests.readme FOLDER bash [FIRST]`.
 
-The shell works in a copy of the checkout at FOLDER, which is made unless it is there, on small data. FIRST is typed
+The shell works on small data in a copy of the checkout at FOLDER, which is created if it does not exist. FIRST is typed
 before the first line, `. ./activate` for example. A command that runs until Ctrl-C is stopped when its pages answer.
 """
 
@@ -26,7 +26,7 @@ from recsys_assets_tests.dagster_dev import free_port
 
 SMALL = "--users 200 --items 150 --events 12000 --days 12"
 STOPPED = f"{sys.executable} -m recsys_assets_tests.readme until-up"
-# What is typed in place of a line, for its size, its network or its placeholder; the rest is typed as it stands.
+# Replacements for lines that are too large, need the network or hold a placeholder; other lines are typed unchanged.
 INSTEAD = {
     r"^make ui$": f"{STOPPED} make ui",
     r"^(dagster|dg) dev$": rf"{STOPPED} \1 dev -p $DAGSTER_PORT",
@@ -35,7 +35,7 @@ INSTEAD = {
     r"^recsys land sample$": f"recsys land sample {SMALL}",
     r"--events 1000000 --days 60": SMALL,
     r"^recsys land movielens-1m$": "recsys land movielens-1m --source ml-1m",
-    r"'interactions\+'": "interactions",  # all that follows it was built by the lines before
+    r"'interactions\+'": "interactions",  # the lines before have built everything downstream
     r"^make test$": "make test PYTEST_ARGS='-k comparison'",
     r"-k splits": "-k floors",
     r"2026-11-19|\bD$": "$(date -u -d '3 days ago' +%F)",
@@ -47,7 +47,7 @@ COMMAND = re.compile(r"(\w+=\S* )*(\. \./activate|(recsys|dagster|dg|python|make
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a line."""
+    """The result of a line."""
 
     line: str
     status: int
@@ -64,20 +64,20 @@ def commands(text: str) -> list[str]:
             fence = line if fence is None else None
         elif fence is None:
             found += [span for span in re.findall(r"`([^`]+)`", line) if COMMAND.fullmatch(span)]
-        elif fence == "```":  # one with a language is no shell's
+        elif fence == "```":  # a block with a language does not hold shell commands
             found.append(re.sub(r"\s+#\s.*", "", line).strip())
     return [" ".join(line.split()) for line in found if line and not line.startswith("data/")]
 
 
 def typed(line: str) -> str:
-    """The line as it is typed here."""
+    """The line with its replacements."""
     for pattern, instead in INSTEAD.items():
         line = re.sub(pattern, instead, line)
     return line
 
 
 def copy_checkout(folder: Path) -> None:
-    """A checkout with the installed environment of this one, and the files that the lines name."""
+    """Copy the checkout, link its installed environment, and write the files that the lines name."""
     left = shutil.ignore_patterns(".git", ".venv", "data", ".dagster", "__pycache__", ".*_cache", "build", "dist")
     shutil.copytree(PROJECT, folder, ignore=left)
     (folder / ".venv").symlink_to(PROJECT / ".venv")
@@ -99,7 +99,7 @@ def copy_checkout(folder: Path) -> None:
 
 
 def _write_movielens(folder: Path, chance: random.Random) -> None:
-    """Sixty users' ratings of eighty films on twenty days, in the files of MovieLens 1M."""
+    """Write ratings of sixty users and eighty films on twenty days, in MovieLens 1M's files."""
     start, genres = 956_707_200, ["Comedy", "Drama", "Thriller", "Action"]  # 2000-04-26, the data set's second day
     ratings = [
         f"{user}::{item}::{chance.randint(1, 5)}::{start + chance.randrange(20 * 86_400)}\n"
@@ -114,7 +114,7 @@ def _write_movielens(folder: Path, chance: random.Random) -> None:
 
 
 def run(folder: Path, shell: str, lines: Sequence[str]) -> list[Outcome]:
-    """Type the lines into one shell; what became of each."""
+    """Type the lines into one shell; returns the result of each."""
     script = "".join(
         f"{{ {line}; }} >.said.{n} 2>&1 </dev/null; echo {n} $? $SECONDS\n" for n, line in enumerate(lines)
     )
@@ -130,7 +130,7 @@ def run(folder: Path, shell: str, lines: Sequence[str]) -> list[Outcome]:
 
 
 def _clean(folder: Path) -> dict[str, str]:
-    """The environment of somebody who has just opened a terminal; the code is the copy's."""
+    """The environment of a newly opened terminal; the code is that of the copy."""
     ours = ("RECSYS_", "DAGSTER_", "MLFLOW_", "MONGO_URI", "VIRTUAL_ENV", "PYTEST_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     paths = [place for place in kept["PATH"].split(os.pathsep) if ".venv" not in place]
@@ -139,7 +139,7 @@ def _clean(folder: Path) -> dict[str, str]:
 
 
 def until_up(words: Sequence[str]) -> None:
-    """Run a command until Dagster's page answers, and MLflow's with `make ui`; then press Ctrl-C."""
+    """Run a command until Dagster's page answers (with `make ui` also MLflow's), then press Ctrl-C."""
     pages = [f"http://127.0.0.1:{os.environ['DAGSTER_PORT']}/server_info"]
     if words[0] == "make":
         pages.append(f"http://127.0.0.1:{os.environ['MLFLOW_PORT']}/health")
@@ -148,7 +148,7 @@ def until_up(words: Sequence[str]) -> None:
         if started.poll() is not None:
             sys.exit(f"{shlex.join(words)} ended with status {started.returncode} before its pages answered")
         time.sleep(1)
-    os.killpg(started.pid, signal.SIGTERM)  # a shell starts background commands deaf to SIGINT
+    os.killpg(started.pid, signal.SIGTERM)  # background commands of a shell ignore SIGINT
     started.wait(120)
 
 
@@ -160,7 +160,7 @@ def _answers(page: str) -> bool:
 
 
 def main() -> None:
-    """Type all lines, and print what became of them."""
+    """Type all lines and print their results."""
     if sys.argv[1] == "until-up":
         until_up(sys.argv[2:])
         return

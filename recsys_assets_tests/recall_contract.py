@@ -1,7 +1,7 @@
-"""What holds of every recall method: tests for a class to inherit that says how the method makes its lists.
+"""The contract of recall methods: tests for a class to inherit that says how a method makes its lists.
 
-They are asked of a checkerboard, as in the tests of the library `implicit`: even users liked the even items and odd
-users the odd ones, each user all but one, so that the right answer is known.
+The data is a checkerboard, as in the tests of the library `implicit`: even users liked the even items and odd users the
+odd ones, every user all but one, so that the right answer is known.
 """
 
 from dataclasses import replace
@@ -13,14 +13,14 @@ from recsys_assets.retrieval.interactions import Interactions, Queries, from_tab
 from recsys_assets.retrieval.lists import Lists
 
 SIZE = 50  # users and items
-NEWCOMER = SIZE  # one user more, whose only event is a test row
+NEWCOMER = SIZE  # an additional user, whose only event is a test row
 
 
 def checkerboard() -> Interactions:
-    """User u liked the items of the colour in an order of their own, the last of them u, their only test row.
+    """User u liked the items of the same colour in an order of their own; the last one, u, is the only test row.
 
-    Before and behind them stands an item of the other colour that the user disliked: u + 1, in a train row, and
-    u + 3, in a validation row beside one of the liked ones.
+    Before and after these, the user disliked an item of the other colour: u + 1 in a train row, and u + 3 in a
+    validation row next to that of a liked item.
     """
     users = np.arange(SIZE)[:, None]
     liked = np.tile(np.arange(2, SIZE, 2), (SIZE, 1))
@@ -41,7 +41,7 @@ def checkerboard() -> Interactions:
 
 
 class ListContract:
-    """What holds of every method's lists, also of one that knows nothing of the user."""
+    """Tests that the lists of every method must pass, even of a method that knows nothing about the user."""
 
     def lists(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
         """The method under test: lists of queries about the test part."""
@@ -110,7 +110,7 @@ class ListContract:
 
 
 class RecallContract(ListContract):
-    """What holds of a method that learns what a user likes."""
+    """Tests that a method must pass if it learns what a user likes."""
 
     def test_the_one_item_that_a_user_misses_on_the_checkerboard_comes_first(self) -> None:
         board = checkerboard()

@@ -1,4 +1,4 @@
-"""A small generated recall problem: users walk along chains of items, so that the next item can be learned."""
+"""Generates a small recall problem: users walk along chains of items, so that the next item can be learned."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ USERS, ITEMS, LENGTH = 80, 40, 24
 
 
 def interactions(seed: int = 0) -> Interactions:
-    """Each user walks from item to item: mostly to the next number, else anywhere; every fourth event is a negative."""
+    """Walks of users over items: mostly to the next number, otherwise anywhere; every fourth event is a negative."""
     rng = np.random.default_rng(seed)
     steps = np.where(rng.random((USERS, LENGTH)) < 0.8, 1, rng.integers(0, ITEMS, (USERS, LENGTH)))
     items = np.cumsum(steps, axis=1) % ITEMS
@@ -30,7 +30,7 @@ def interactions(seed: int = 0) -> Interactions:
 
 
 def source(seed: int = 0) -> Source:
-    """The interactions with their tables; one user and one item more than the events name."""
+    """The interactions and their tables, which have one user and one item more than the events."""
     users = pa.table({"user_id": range(1, USERS + 2), "gender": ["F", "M", None] * 27})
     genres = [["even", "round"] if number % 2 == 0 else [] for number in range(ITEMS + 1)]
     items = pa.table({"item_id": range(100, 100 + ITEMS + 1), "genres": pa.array(genres, pa.list_(pa.string()))})
@@ -38,7 +38,7 @@ def source(seed: int = 0) -> Source:
 
 
 def schema() -> FeatureSchema:
-    """Features of the tables, and a number that no tower takes; item 105 is not in the vocabulary."""
+    """Features of the tables, and a numeric one that no tower uses; item 105 is not in the vocabulary."""
     known = [item for item in range(100, 100 + ITEMS) if item != 105]
     return FeatureSchema(
         [

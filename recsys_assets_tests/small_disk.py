@@ -1,4 +1,4 @@
-"""A small file system of a test's own, to be filled."""
+"""Mounts a small file system that a test can fill."""
 
 import contextlib
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 @contextlib.contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A file system of its own in a new folder; skips where this user may not mount one."""
+    """A new file system in a new folder; skips the test if this user may not mount one."""
     folder.mkdir()
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=False, capture_output=True, text=True

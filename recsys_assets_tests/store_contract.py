@@ -1,4 +1,4 @@
-"""What must hold of every store: a test class of a store inherits `StoreContract` and gives the fixture `store`."""
+"""The contract of stores: a store's test class inherits `StoreContract` and provides the fixture `store`."""
 
 import threading
 from collections.abc import Callable
@@ -24,16 +24,16 @@ OLD, NEW, NEWER = "2026-01-05.aaaaaaaaaaaa", "2026-01-06.bbbbbbbbbbbb", "2026-01
 
 
 def no_gate() -> None:
-    """A gate that is open."""
+    """An open gate."""
 
 
 def said(error: BaseException | None) -> str:
-    """Everything that an error and those behind it would show."""
+    """All text that an error and its causes would show."""
     return f"{error!r} {error} {vars(error)} {said(error.__cause__)} {said(error.__context__)}" if error else ""
 
 
 def rows(count: int = 50, shift: float = 0.0) -> pa.Table:
-    """Terms, vectors and seen items of `count` users: columns that every store holds."""
+    """Terms, vectors and seen items of `count` users, in columns that every store supports."""
     rng = np.random.default_rng(1)
     return pa.table(
         {
@@ -49,7 +49,7 @@ def rows(count: int = 50, shift: float = 0.0) -> pa.Table:
 
 
 class StoreContract:
-    """The contract; `table` may be replaced by a store whose collections have columns of their own."""
+    """The contract; a store whose collections have special columns may override `table`."""
 
     @staticmethod
     def table(count: int = 50, shift: float = 0.0) -> pa.Table:

@@ -1,8 +1,8 @@
-"""A week of an operator, replayed with the real servers: `python -m recsys_assets_tests.week FOLDER` (an empty folder).
+"""Replays an operator's week with the real servers: `python -m recsys_assets_tests.week FOLDER` (an empty folder).
 
 Forty days land, a day is added, one is corrected and copied, the daemon is killed, an earlier day is released,
-services are rolled back, and a partition is damaged. Meanwhile the live set of MongoDB is looked at five times a
-second: it must be of one bizdate at every moment. Takes about half an hour on two quiet cores.
+services are rolled back, and a partition is damaged. Meanwhile the live set of MongoDB is read five times per second:
+it must be of one bizdate at every moment. The run takes about half an hour on two idle cores.
 """
 
 import contextlib
@@ -35,10 +35,10 @@ PATIENCE = 3600.0  # seconds
 
 
 class Week:
-    """The platform under `folder`, and what was seen of it."""
+    """The platform under `folder`, and what was observed."""
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is started."""
+        """Prepare the folder without starting anything."""
         self.home, self.data = folder / "home", folder / "data"
         self.home.mkdir(parents=True)
         shutil.copy(PROJECT / "dagster.yaml", self.home)
@@ -49,25 +49,25 @@ class Week:
         self.faults: list[str] = []
 
     def run(self, *arguments: str, fails: bool = False) -> str:
-        """What a command says; it must succeed, or fail."""
+        """Run a command that must succeed, or must fail; returns its output."""
         done = subprocess.run(arguments, env=self.family.environment, capture_output=True, text=True, check=False)
         assert (done.returncode != 0) == fails, f"{arguments}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
     def recsys(self, *arguments: str, fails: bool = False) -> str:
-        """What `recsys` says."""
+        """Run `recsys`; returns its output."""
         return self.run("recsys", *arguments, fails=fails)
 
     @contextmanager
     def ui(self) -> Iterator[None]:
-        """`make ui` for the block."""
+        """Run `make ui` during the block."""
         with (self.home / "terminal").open("wb") as terminal:
             started = [sys.executable, "-m", "recsys_assets.ui"]
             process = subprocess.Popen(started, env=self.family.environment, stdout=terminal, stderr=terminal)
         try:
             yield
         finally:
-            process.terminate()  # a shell starts background commands deaf to Ctrl-C
+            process.terminate()  # background commands of a shell ignore Ctrl-C
             process.wait(120)
 
     def runs(self, **filters: Any) -> list[Any]:
@@ -78,18 +78,18 @@ class Week:
             return list(instance.get_runs(dg.RunsFilter(**filters)))
 
     def quiet(self) -> bool:
-        """Whether no run waits or goes on."""
+        """Whether no run is waiting or running."""
         return all(run.status.value in ENDED for run in self.runs())
 
     def live(self) -> str | None:
-        """The bizdate that services see; a mixture is a fault."""
+        """The bizdate that services see; a mixture is an error."""
         days = live_days(self.data)
         if len(days) > 1:
             self.faults.append(f"a mixture of {days}")
         return days[0] if days else None
 
     def until(self, what: str, found: Callable[[], bool]) -> None:
-        """Wait for something."""
+        """Wait until a condition holds."""
         began = time.monotonic()
         while not found():
             assert time.monotonic() - began < PATIENCE, f"not within {PATIENCE:.0f} s: {what}"
@@ -98,7 +98,7 @@ class Week:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look at what is live five times a second, for the block."""
+        """Read the live set five times per second during the block."""
         done = threading.Event()
 
         def look() -> None:
@@ -123,12 +123,12 @@ def live_days(data: Path) -> list[str]:
 
 
 def say(text: str) -> None:
-    """One line of the report."""
+    """Print one line of the report."""
     print(f"{dt.datetime.now(dt.UTC):%H:%M:%S}  {text}", flush=True)  # noqa: T201
 
 
 def correct(week: Week, day: str) -> None:
-    """Land a day again with three rows less."""
+    """Land a day again with three rows fewer."""
     (file,) = (week.data / "landing" / "sample" / "interactions" / f"bizdate={day}").glob("*.parquet")
     rows = pq.read_table(file).slice(3)
     pq.write_table(rows, file.with_name(".coming"))
@@ -136,7 +136,7 @@ def correct(week: Week, day: str) -> None:
 
 
 def replay(week: Week) -> None:
-    """The week, each event followed by what must be so."""
+    """Replay the week, and check the state after every event."""
     week.recsys("land", "sample", *WORLD, "--from", FIRST, "--to", START)
     week.recsys("materialize", "*", "--bizdate", START)
     assert week.live() == START
@@ -154,14 +154,14 @@ def replay(week: Week) -> None:
 
 
 def added(week: Week) -> None:
-    """A day lands; the sensor of the UI is the one that the command started."""
+    """A day lands; the UI's sensor is the one that the command started."""
     week.recsys("land", "sample", *WORLD, "--from", ADDED, "--to", ADDED)
     week.until(f"{ADDED} is live", lambda: week.live() == ADDED)
     week.until("all runs have ended", week.quiet)
 
 
 def corrected(week: Week) -> None:
-    """An earlier day is corrected: the newest one is outdated until it is built again, and stays live throughout."""
+    """An earlier day is corrected: the newest day is outdated until it is rebuilt, and stays live all the time."""
     correct(week, CORRECTED)
     week.until("the newest day is outdated", lambda: "splits" in Lineage(week.lake).outdated_of(ADDED))
     shown = week.recsys("show", "splits", "--bizdate", ADDED)
@@ -178,7 +178,7 @@ def built(week: Week, day: str) -> set[str]:
 
 
 def touched(week: Week) -> None:
-    """The same bytes again are no news, whatever their times say."""
+    """A copy of the same bytes starts no run, whatever its file time."""
     before = len(week.runs())
     for file in (week.data / "landing" / "sample" / "interactions" / f"bizdate={CORRECTED}").glob("*.parquet"):
         shutil.copyfile(file, file.with_name(".copy"))
@@ -190,7 +190,7 @@ def touched(week: Week) -> None:
 
 
 def killed(week: Week) -> None:
-    """The daemon and the run are killed in the middle of the newest day, which is built and released all the same."""
+    """The daemon and the run are killed while the newest day is built; it is still built and released."""
     week.recsys("land", "sample", *WORLD, "--from", LAST, "--to", LAST)
     week.until("the run has begun to train", lambda: "rank_samples" in built(week, LAST))
     for process in week.family.alive():
@@ -205,7 +205,7 @@ def killed(week: Week) -> None:
 
 
 def rolled_back(week: Week) -> None:
-    """All stores go back and forth as sets; a single collection that goes back is named as a mixture."""
+    """All stores go back and forth as sets; a single collection that goes back is reported as a mixture."""
     week.recsys("rollback", "--all", "--to", ADDED)
     assert week.live() == ADDED
     week.recsys("rollback", "--all", "--to", LAST)
@@ -220,7 +220,7 @@ def rolled_back(week: Week) -> None:
 
 
 def damaged(week: Week) -> None:
-    """A flipped byte is found on request, refused by what reads it, and gone after the command that is named."""
+    """A flipped byte is found by `--verify`, refused by every reader, and gone after the command that is suggested."""
     file = Path(week.lake.location("splits", LAST)) / "data.parquet"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
