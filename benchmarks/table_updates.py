@@ -70,11 +70,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(1)
     torch.set_num_threads(args.threads)
-    print(f"{'rows':>12}{'touched a step':>16}{'all rows, ms':>14}{'by rows, ms':>13}   chosen")
+    print(f"{'rows':>12}{'touched per step':>17}{'all rows, ms':>14}{'by rows, ms':>13}   chosen")
     for rows in args.rows:
         dense, by_rows, touched = measure(rows, args.rounds)
         chosen = "by rows" if rows * WIDTH >= LARGE else "all rows"
-        print(f"{rows:12,}{touched:16,}{dense:14.1f}{by_rows:13.1f}   {chosen}")
+        print(f"{rows:12,}{touched:17,}{dense:14.1f}{by_rows:13.1f}   {chosen}")
 
 
 if __name__ == "__main__":

@@ -37,10 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def ml1m() -> Path:
-    """Folder of the MovieLens 1M files."""
+    """The folder of the MovieLens 1M files."""
     folder = PROJECT.parent / "shared" / "data" / "ml-1m"
     if not (folder / "ratings.dat").is_file():
-        pytest.skip(f"needs MovieLens 1M in {folder.relative_to(PROJECT.parent)} beside the project")
+        pytest.skip(f"needs MovieLens 1M in {folder.relative_to(PROJECT.parent)} next to the project")
     return folder
 
 

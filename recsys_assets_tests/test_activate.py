@@ -1,4 +1,4 @@
-"""`. ./activate` tells every command of Dagster the same code location, so that they mean the UI's sensors and runs."""
+"""`. ./activate` gives all Dagster commands the same code location, so that they address the UI's sensors and runs."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from dagster_dg_cli.cli import create_dg_cli
 
 from recsys_assets_tests.conftest import PROJECT
 
-SERVERS = ("dagster api grpc", "dagster code-server start")  # started by Dagster itself, with all they need
+SERVERS = ("dagster api grpc", "dagster code-server start")  # Dagster itself starts these with all they need
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def activated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def leaves(command: click.Command, context: click.Context) -> Iterator[click.Context]:
-    """The commands below a group, in the context in which they run."""
+    """The commands below a group, with the context in which they run."""
     if not isinstance(command, click.Group):
         yield context
         return

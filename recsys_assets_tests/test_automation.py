@@ -1,4 +1,4 @@
-"""What runs by itself: the sensor and the schedule, as functions and under the real daemon."""
+"""The sensor and the schedule, as functions and under the real daemon."""
 
 import contextlib
 import datetime as dt
@@ -34,7 +34,7 @@ CLOCK = 0.02  # seconds; file times are as coarse as the kernel's clock, 1 to 10
 
 
 class Watched:
-    """A landing folder and a lake that the sensor looks at, and an instance in which its runs are queued."""
+    """A landing folder and a lake that the sensor reads, and an instance that queues its runs."""
 
     def __init__(self, folder: Path, instance: dg.DagsterInstance) -> None:
         self.landing, self.lake = folder / "landing" / "sample", Lake(str(folder / "lake"), "sample")
@@ -52,7 +52,7 @@ class Watched:
         return path
 
     def tick(self) -> list[tuple[str, str]]:
-        """Job and day, or first and last day, of what the sensor asks for; each is a run that is queued then."""
+        """Evaluate the sensor and queue its runs; returns the job and day, or first and last day, of each."""
         with dg.build_sensor_context(self.instance, self.cursor, resources=self._resources) as context:
             result = new_data_sensor(context)
         assert isinstance(result, dg.SensorResult)
@@ -72,7 +72,7 @@ class Watched:
         return str(request.job_name), days
 
     def end(self, *, killed: bool = False) -> list[str]:
-        """End what is queued, and ingest its days unless it was killed; then it is to be retried."""
+        """End the queued runs and ingest their days; if they were killed instead, they wait for a retry."""
         runs = self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.NOT_STARTED]))
         for run in runs:
             self.instance.handle_run_event(run.run_id, ended(run, killed), dt.datetime.now(dt.UTC))
@@ -85,7 +85,7 @@ class Watched:
         return sorted(run.tags["days"] for run in runs)
 
     def ingest(self, day: str) -> None:
-        """A partition that was made of what lies there."""
+        """Write a partition built from the present landing files."""
         with self.lake.draft("interactions", day) as draft:
             draft.manifest.config = {"landed": hashes(load_profile("sample"), day)}
 
@@ -156,7 +156,8 @@ def test_on_the_first_tick_days_that_the_lake_has_are_not_run_again(watched: Wat
     for day in DAYS:
         watched.put(day)
     watched.ingest(DAYS[0])
-    watched.ingest(DAYS[1])
+    with watched.lake.draft("interactions", DAYS[1]):
+        pass  # from a version that did not record the landing files
     assert watched.tick() == everything(DAYS[2])
 
 
@@ -168,7 +169,7 @@ def test_with_nothing_landed_the_next_file_is_seen(watched: Watched) -> None:
 
 @pytest.fixture
 def built(watched: Watched) -> Watched:
-    """All days landed and built."""
+    """A state in which all days have landed and are built."""
     for day in DAYS:
         watched.put(day)
         watched.ingest(day)
@@ -209,7 +210,7 @@ def test_a_day_that_changed_back_is_news_only_if_the_lake_was_made_of_the_other_
         assert built.tick() == (everything(DAYS[2]) if news else []), text
         keys |= {run.tags["dagster/run_key"] for run in built.instance.get_runs()}
         built.end()
-    assert len(keys) == 4  # Dagster starts a key once
+    assert len(keys) == 4  # Dagster starts only one run per key
     built.put(DAYS[2], "other")
     built.put(DAYS[2], "user_id")
     assert built.tick() == []
@@ -268,7 +269,7 @@ def test_a_day_that_is_being_written_waits_and_holds_nobody_up(
         now = file.stat().st_ctime + seconds
         monkeypatch.setattr("recsys_assets.sensors.time.time", lambda: now)
 
-    # A file counts as settled this long after its change: longer than this test's own files are apart.
+    # A file counts as settled this long after its change, which is longer than the time between this test's files.
     monkeypatch.setattr(sensors, "SETTLED_SECONDS", 3_600.0)
     settled = watched.put(DAYS[0])
     watched.put(DAYS[1])
@@ -329,7 +330,7 @@ SCHEDULE = {**REPOSITORY, "scheduleName": "daily_schedule"}
 
 @contextlib.contextmanager
 def sensor_on(dev: DagsterDev) -> Iterator[None]:
-    """The sensor, turned on as in the UI, after its first tick."""
+    """Turn the sensor on as in the UI, and wait for its first tick."""
     before = ticks(dev)
     started = dev.ask(
         """mutation ($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
@@ -345,7 +346,7 @@ def sensor_on(dev: DagsterDev) -> Iterator[None]:
 
 
 def ticks(dev: DagsterDev, sensor: str = "new_data_sensor") -> list[dict[str, Any]]:
-    """Ended ticks of a sensor, newest first."""
+    """The ended ticks of a sensor, newest first."""
     state = dev.ask(
         """query ($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor {
             sensorState { ticks(limit: 50) { tickId status runIds runKeys error { message } } } } } }""",
@@ -355,7 +356,7 @@ def ticks(dev: DagsterDev, sensor: str = "new_data_sensor") -> list[dict[str, An
 
 
 def next_tick(dev: DagsterDev, before: list[dict[str, Any]], sensor: str = "new_data_sensor") -> dict[str, Any]:
-    """The first tick after those."""
+    """Wait for the first tick after those."""
     known = {tick["tickId"] for tick in before}
     new = dev.until(
         "the sensor ticks", 90, lambda: [tick for tick in ticks(dev, sensor) if tick["tickId"] not in known] or None
@@ -369,13 +370,13 @@ def sensor_runs(dev: DagsterDev) -> list[dict[str, Any]]:
 
 
 def made_at(dev: DagsterDev, day: str) -> int:
-    """When the day's `interactions` were published, in nanoseconds."""
+    """The time when the day's `interactions` were published, in nanoseconds."""
     return (dev.lake.read("interactions", day).folder / MANIFEST).stat().st_mtime_ns
 
 
 @contextlib.contextmanager
 def being_written(file: Path) -> Iterator[None]:
-    """Change the file's time again and again, as a slow writer would."""
+    """Change the file's time again and again, like a slow writer."""
     done = threading.Event()
 
     def write() -> None:
@@ -407,7 +408,7 @@ def test_a_new_day_starts_one_run_of_just_that_day_once_its_files_are_whole(plat
         assert [found["runId"] for found in sensor_runs(dev)[before:]] == launching["runIds"] == [run["runId"]]
     assert (run["status"], run["jobName"], run["days"]) == ("SUCCESS", "everything", [day])
     missing = [asset for asset in dev.assets() if day not in dev.lake.bizdates(asset)]
-    assert {asset.partition("_")[0] for asset in missing} == {"tune"}, "what runs only when it is named"
+    assert {asset.partition("_")[0] for asset in missing} == {"tune"}, "assets that run only when they are named"
 
 
 def test_corrected_days_wait_for_the_newest_whose_run_is_retried_when_it_is_killed(
@@ -435,19 +436,19 @@ def test_corrected_days_wait_for_the_newest_whose_run_is_retried_when_it_is_kill
 
 
 def in_progress(dev: DagsterDev, known: int, day: str, retried: str | None = None) -> list[dict[str, Any]] | None:
-    """The sensor's run of everything of a day once it is executed; with `retried` the one that retries a run."""
+    """Wait until the sensor's run of `everything` for a day is executing; with `retried`, the run that retries it."""
     new = [run for run in sensor_runs(dev)[known:] if (run["jobName"], run["status"]) == ("everything", "STARTED")]
     return [run for run in new if run["days"] == [day] and run["tags"].get("dagster/parent_run_id") == retried] or None
 
 
 def all_of(dev: DagsterDev, known: int, days: list[str]) -> list[dict[str, Any]] | None:
-    """The sensor's runs of everything of some days, once there are all."""
+    """Wait until the sensor has a run of `everything` for all of the days; returns these."""
     new = [run for run in sensor_runs(dev)[known:] if run["jobName"] == "everything" and run["days"][0] in days]
     return new if len(new) == len(days) and all(run["status"] in ("QUEUED", "STARTED") for run in new) else None
 
 
 def kill(run_id: str) -> None:
-    """SIGKILL the process that executes a run, and its steps."""
+    """Send SIGKILL to the process that executes a run, and to its steps."""
     with dg.DagsterInstance.get() as instance:
         events = instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
     told = [event.dagster_event.engine_event_data.metadata for event in events if event.dagster_event]
@@ -471,8 +472,8 @@ def test_the_schedule_catches_up_on_the_night_in_which_the_machine_was_off(
 
 @contextlib.contextmanager
 def schedule_on(dev: DagsterDev, since: dt.datetime) -> Iterator[None]:
-    """The schedule, turned on as in the UI, but as if that had been `since` then and the daemon off in between."""
-    # The daemon looks at schedules as each minute begins: not while the state is being set up.
+    """Turn the schedule on as in the UI, but as if that had been at `since` and the daemon had been off in between."""
+    # The daemon reads schedules when a minute begins; it must not do so while the state is being set up.
     dev.until("the minute is neither new nor over", 30, lambda: 5 < time.time() % 60 < 50 or None)
     state = dev.ask(
         """mutation ($selector: ScheduleSelector!) { startSchedule(scheduleSelector: $selector) {
@@ -492,6 +493,6 @@ def schedule_on(dev: DagsterDev, since: dt.datetime) -> Iterator[None]:
 
 
 def started(dev: DagsterDev) -> list[dict[str, Any]] | None:
-    """The schedule's runs, once one of them is executed."""
+    """Wait until one of the schedule's runs is executing; returns all of them."""
     runs = dev.runs("dagster/schedule_name", "daily_schedule")
     return runs if any(run["status"] == "STARTED" for run in runs) else None

@@ -1,8 +1,8 @@
-# ruff: noqa: E501 (the tables are to be read line by line)
-"""Damaged landing files and profiles: each gives its named error or its rejected rows, and nothing else is lost.
+# ruff: noqa: E501 (each table has one case per line)
+"""Damaged landing files and profiles give a named error or rejected rows, and nothing else is lost.
 
-Four tables, one line a kind of damage: files that fail, rows that are rejected, what is accepted all the
-same, profiles that are refused. Below them, the same through Dagster.
+There are four tables with one line per kind of damage: files that fail, rows that are rejected, odd input that is
+accepted, and profiles that are refused. Below them are the same cases through Dagster.
 """
 
 import datetime as dt
@@ -33,7 +33,7 @@ from recsys_assets.lake import Lake
 from recsys_assets_tests.in_process import failures, materialize
 
 DAY = "2026-01-05"
-T = 1767571200  # its midnight, UTC
+T = 1767571200  # midnight of that day, UTC
 HEADER = "user_id,item_id,rating,timestamp"
 GOOD = [(1 + n % 3, 10 + n % 4, 1.0 + n % 5, T + 60 * n) for n in range(12)]
 LINES = [f"{user},{item},{rating},{time}" for user, item, rating, time in GOOD]
@@ -60,7 +60,7 @@ bounds: {max_rejected_rate: 0.2}
 
 
 def put(profile: Profile, file: str, content: str | bytes | pd.DataFrame) -> Path:
-    """Write a landing file: text and bytes as they are, a frame as Parquet."""
+    """Write a landing file: text and bytes unchanged, a frame as Parquet."""
     path = profile.landing / file
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, pd.DataFrame):
@@ -79,7 +79,7 @@ def frame(*rows: tuple[Any, ...], **changed: Any) -> pd.DataFrame:
 
 
 def put_days(profile: Profile, first: int, last: int) -> list[str]:
-    """Land good events of some days, counted from `DAY`; the bizdates."""
+    """Land valid events for some days, counted from `DAY`; returns the bizdates."""
     bizdates = [str(dt.date.fromisoformat(DAY) + dt.timedelta(days=number)) for number in range(first, last)]
     for number, bizdate in zip(range(first, last), bizdates, strict=True):
         events = [(*row[:3], row[3] + 86_400 * number) for row in GOOD]
@@ -89,7 +89,7 @@ def put_days(profile: Profile, first: int, last: int) -> list[str]:
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
-    """A user's own profile; its users and items have landed: 1 to 3, 10 to 13, and item 99 only on the day after."""
+    """A user's own profile with landed users 1 to 3 and items 10 to 13; item 99 lands only on the day after."""
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
     monkeypatch.setenv("RECSYS_LANDING", str(tmp_path / "landing"))
     monkeypatch.setenv("RECSYS_LAKE", str(tmp_path / "lake"))
@@ -109,7 +109,7 @@ def lake(shop: Profile, tmp_path: Path) -> Lake:
 
 
 def ingest(lake: Lake, profile: Profile, table: TableName = "interactions", day: str = DAY) -> dict[str, int]:
-    """What the asset does: into a partition of the lake, or nothing."""
+    """Ingest as the asset does: into a partition of the lake, or nothing."""
     with lake.draft(table, day) as draft, connect() as connection:
         if table != "interactions":
             return ingest_entities(connection, profile, table, day, draft.folder)
@@ -122,7 +122,7 @@ def rows(lake: Lake, table: TableName = "interactions", file: str = ROWS) -> pd.
 
 
 def bytes_in(folder: Path) -> dict[str, str]:
-    """Every file under a folder, hidden ones too, and its hash."""
+    """Every file under a folder, including hidden ones, with its hash."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -130,7 +130,7 @@ def bytes_in(folder: Path) -> dict[str, str]:
 WHOLE = csv(*LINES)
 IN_PARQUET = frame(*GOOD).to_parquet(index=False)
 FILES_THAT_FAIL: list[tuple[str, str, str | bytes | pd.DataFrame | None, type[Exception], str]] = [
-    # damage, file, content, error, what it says beside the file
+    # damage, file, content, error, its message apart from the file
     ("folder of a day without dashes", "users/bizdate=20260105/new.csv", "user_id,gender,age\n", LandingError, "bizdate=20260105 is not named after a day: rename it"),
     ("parquet cut short", PARQUET, IN_PARQUET[:-40], LandedFileError, r"cannot be read .*: land it again"),
     ("parquet cut in the middle", PARQUET, IN_PARQUET[:90], LandedFileError, "cannot be read"),
@@ -252,8 +252,8 @@ ACCEPTED: list[tuple[str, dict[str, str | bytes | pd.DataFrame]]] = [
     ("times as text with an offset", {CSV: csv(*(f"{u},{i},{r},{pd.Timestamp(t + 3600, unit='s')}+01:00" for u, i, r, t in GOOD))}),
     ("values in quotes", {CSV: csv(*('"' + line.replace(",", '","') + '"' for line in LINES))}),
     ("several files", {f"{EVENTS}1.csv": csv(*LINES[:7]), f"{EVENTS}2.parquet": frame(*GOOD[7:])}),
-    ("an empty file beside a full one", {f"{EVENTS}1.csv": csv(), f"{EVENTS}2.csv": WHOLE}),
-    ("hidden and unfinished files beside", {CSV: WHOLE, f"interactions/bizdate={DAY}/.x.csv": "?", f"interactions/bizdate={DAY}/_x.parquet": "?", f"{EVENTS}.csv.tmp": "?"}),
+    ("an empty file and a full one", {f"{EVENTS}1.csv": csv(), f"{EVENTS}2.csv": WHOLE}),
+    ("hidden and unfinished files too", {CSV: WHOLE, f"interactions/bizdate={DAY}/.x.csv": "?", f"interactions/bizdate={DAY}/_x.parquet": "?", f"{EVENTS}.csv.tmp": "?"}),
 ]  # fmt: skip
 
 
@@ -304,7 +304,7 @@ def test_a_user_whose_row_was_rejected_is_unknown_to_the_events(shop: Profile, l
 
 
 PROFILES_REFUSED = [
-    # damage, text, what it becomes, what the error says
+    # damage, text, replacement, error message
     ("not YAML", "name: shop", "name: [shop", "is not valid YAML"),
     ("a list", OWN, "- name: shop", "is not a mapping of keys to values: see the bundled profiles"),
     ("unknown key", "label:", "colour: red\nlabel:", "line 13: colour: is not a key that profiles have here"),

@@ -1,7 +1,7 @@
-"""The scripts of `benchmarks/`, each from its command line to its table, at the smallest size; their documented flags.
+"""The scripts of `benchmarks/` run from command line to table at the smallest size, and their documented flags exist.
 
-They run in this process, and start processes of their own where they measure these. Figures are not looked at.
-MovieLens is generated: its files with 60 users.
+They run in this process, and start others when they measure these. The figures are not checked. MovieLens is generated:
+its files with 60 users.
 """
 
 import argparse
@@ -29,7 +29,7 @@ Runner = Callable[..., str]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Runner:
-    """Runs a script as `python benchmarks/…` does, and gives what it printed."""
+    """Runs a script as `python benchmarks/…` does, and returns its output."""
     monkeypatch.syspath_prepend(FOLDER)
     monkeypatch.delenv("MONGO_URI", raising=False)
 
@@ -47,7 +47,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
 
 @pytest.fixture(scope="module")
 def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in MovieLens 1M's form: 60 users with 30 ratings each of 80 movies."""
+    """A folder in MovieLens 1M's format: 60 users with 30 ratings each, on 80 movies."""
     folder, rng = tmp_path_factory.mktemp("ml-1m"), np.random.default_rng(1)
     users, movies, each = 60, 80, 30
     genres = ["Action", "Comedy", "Drama", "War"]
@@ -162,15 +162,15 @@ def test_durability(run: Runner) -> None:
 
 def test_every_script_is_run_here() -> None:
     tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8"))) | {"final_fuxictr.py"}
-    assert {*SCRIPTS} - {"fuxictr_side.py"} == tested  # that one is for another environment
+    assert {*SCRIPTS} - {"fuxictr_side.py"} == tested  # that script runs in a different environment
 
 
 class Parsed(Exception):
-    """The command line was understood."""
+    """Raised when the command line could be parsed."""
 
 
 def commands() -> list[str]:
-    """The commands that the README and the scripts' own descriptions give."""
+    """The commands in the README and in the scripts' own descriptions."""
     texts = {"": (PROJECT / "README.md").read_text(encoding="utf-8")}
     texts |= {name: (FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS}
     found = [each for text in texts.values() for each in re.findall(r"benchmarks/(\w+\.py[^`\n#;)]*)", text)]
@@ -194,7 +194,7 @@ def test_the_commands_of_the_documents_are_understood(
         run(script, *arguments, *needed)
 
 
-# What a document that names the script alone takes for granted.
+# Arguments that are implied where a document names only the script.
 _SOURCE = ["--source", "FOLDER"]
 NEEDY = {
     "publish_speed.py": ["--bizdate", "2003-02-28"],

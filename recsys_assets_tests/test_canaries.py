@@ -45,14 +45,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def http() -> Iterator[int]:
-    """The port of a server that answers everything with 404: well-formed URIs lead to it."""
+    """The port of a server that answers every request with 404; well-formed URIs lead to it."""
 
     class Refusing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802
             self.send_error(404)
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -168,7 +168,7 @@ def test_a_store_that_fails_shows_no_secret(
     try:
         with opened(name, "sample") as store:
             assert not sings(repr(store).encode())
-            assert store.collections() == []  # the memory of LanceDB
+            assert store.collections() == []  # LanceDB in memory
     except StoreError as error:
         assert not sings(everything_of(error))
     assert not sings("".join(capfd.readouterr()).encode())

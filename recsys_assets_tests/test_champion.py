@@ -1,4 +1,4 @@
-# ruff: noqa: E501 (the tables are to be read line by line)
+# ruff: noqa: E501 (each table has one case per line)
 """The champion: the rule as a table, and the asset on a lake of small partitions with real MLflow runs."""
 
 import dataclasses
@@ -24,11 +24,11 @@ from recsys_assets.sensors import champion_sensor
 from recsys_assets_tests.in_process import QUIET, failures
 
 DAYS = [f"2026-01-0{number}" for number in range(1, 8)]
-# Whether the instance retries runs, what a failed one is tagged with, and whether the sensor leaves it alone.
+# Whether the instance retries runs, the tags of a failed run, and whether the sensor ignores it.
 RETRIES: list[tuple[bool, dict[str, str], bool]] = [
     (True, {"dagster/will_retry": "true"}, True),
     (True, {"dagster/will_retry": "false"}, False),
-    (True, {"dagster/failure_reason": "STEP_FAILURE"}, False),  # an instant after the failure it is not tagged yet
+    (True, {"dagster/failure_reason": "STEP_FAILURE"}, False),  # right after the failure the run is not tagged yet
     (True, {}, True),
     (False, {}, False),
 ]
@@ -36,7 +36,7 @@ FIGURES = {"lgbm": 0.81, "widedeep": 0.79, "deepfm": 0.80}  # `final` is never b
 
 
 def candidates(**values: float | str) -> list[Candidate]:
-    """Models of a day by name: a validation AUC, or the gate that the model does not pass."""
+    """A day's models by name: the validation AUC, or the gate that the model does not pass."""
     return [
         Candidate(model, "today", math.nan, why_not=value)
         if isinstance(value, str)
@@ -46,7 +46,7 @@ def candidates(**values: float | str) -> list[Candidate]:
 
 
 RULE: list[tuple[str, list[Candidate], float | None, str, str]] = [
-    # what happens, candidates, validation AUC of the champion before, who is chosen, what is said
+    # case, candidates, validation AUC of the previous champion, chosen model, reason
     ("the highest wins", candidates(a=0.7, b=0.8), None, "b/today", "no champion of an earlier day"),
     ("ties go by name", candidates(b=0.8, a=0.8), None, "a/today", "0.8000, of 2 that pass"),
     ("a gate not passed", candidates(a=0.7, b="failed"), None, "a/today", "of 1 that pass"),
@@ -79,7 +79,7 @@ def test_with_nothing_to_serve_every_reason_is_named() -> None:
 
 @dataclass
 class World:
-    """A lake and an MLflow of their own, in which a day's partitions are written by hand."""
+    """A new lake and MLflow, with a day's partitions written by hand."""
 
     lake: Lake
     client: mlflow.MlflowClient
@@ -87,14 +87,14 @@ class World:
     job: dg.JobDefinition
 
     def write(self, asset: str, day: str, *upstream: str, **manifest: Any) -> None:
-        """A partition with one file, made of the upstream assets' partitions as they are."""
+        """Write a partition with one file, built from the present partitions of the upstream assets."""
         with self.lake.draft(asset, day) as draft:
             draft.path("model.onnx").write_text(f"{asset} {day} {manifest}")
             made_of = {f"{each}/{day}": self.lake.manifest(each, day).fingerprint for each in upstream}
             draft.manifest = dataclasses.replace(draft.manifest, upstream=made_of, **manifest)
 
     def train(self, day: str, figures: dict[str, float], failed: dict[str, str] | None = None) -> None:
-        """The partitions of some rankers; `failed` names a check by asset."""
+        """Write the partitions of some rankers; `failed` names a failed check by asset."""
         self.write("rank_samples", day)
         for model, value in figures.items():
             run = self.client.create_run(self.experiment).info.run_id
@@ -107,7 +107,7 @@ class World:
             self.write(onnx, day, ranker, failed_checks=checks.get(onnx, []))
 
     def run(self, day: str, *more: str, **config: Any) -> dg.ExecuteInProcessResult:
-        """Materialize the champion of a day, after other assets in the same run."""
+        """Materialize the champion of a day, after some other assets in the same run."""
         return self.job.execute_in_process(
             partition_key=day,
             run_config={"ops": {"rank_champion": {"config": config}}, **QUIET},
@@ -118,7 +118,7 @@ class World:
     def ask(
         self, failed: dg.ExecuteInProcessResult, retries: bool = False, tags: Mapping[str, str] | None = None
     ) -> object:
-        """What the sensor answers to a failed run with tags, on an instance that retries runs whose process died."""
+        """The sensor's response to a failed run with tags, on an instance that retries runs whose process died."""
         settings = {"enabled": retries, "max_retries": 1, "retry_on_asset_or_op_failure": False}
         resources = {
             "dataset": Dataset(profile="sample"),

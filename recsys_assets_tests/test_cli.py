@@ -26,10 +26,10 @@ KEYS = ["asset", "profile", "bizdate", "path", "rows", "metrics", "manifest", "o
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Places of this test's own, whatever the shell has set."""
+    """Folders and settings of this test's own, whatever the shell has set."""
     for name in [name for name in os.environ if name.startswith(("RECSYS_", "DAGSTER_", "MLFLOW_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("RECSYS_PROFILE", "sample")  # set, so that what --profile makes of it is undone
+    monkeypatch.setenv("RECSYS_PROFILE", "sample")  # set, so that monkeypatch undoes the change that --profile makes
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     shutil.copy(PROJECT / "dagster.yaml", tmp_path)
@@ -41,14 +41,14 @@ def recsys(*arguments: str) -> Result:
 
 
 def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """A fresh process, as a shell starts it."""
+    """Run a command in a new process, as a shell does."""
     return subprocess.run(
         [sys.executable, "-m", "recsys_assets.cli", *arguments], capture_output=True, text=True, check=False
     )
 
 
 def activated(script: str, shell: str = "bash") -> "subprocess.CompletedProcess[str]":
-    """A shell in which the project was activated, with this test's history."""
+    """Run a line in a shell in which the project is activated, with this test's history."""
     here = os.environ["DAGSTER_HOME"]
     lines = f". ./activate; export DAGSTER_HOME='{here}'; {script}"
     return subprocess.run([shell, "-euc", lines], cwd=PROJECT, capture_output=True, text=True, check=False)
@@ -263,7 +263,7 @@ def test_activate_takes_a_profile_for_the_rest_of_the_shell() -> None:
 
 
 def sample_with_floor(home: Path, min_auc: float) -> str:
-    """The bundled sample as a profile of one's own, with another AUC to reach (3,000 events teach little)."""
+    """The bundled sample as one's own profile, with a lower AUC to reach (3,000 events teach little)."""
     bundled = bundled_profiles()["sample"].read_text(encoding="utf-8")
     profile = home / "own.yaml"
     profile.write_text(bundled.replace("min_auc: 0.55", f"min_auc: {min_auc}"), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A command that goes wrong ends with one line; a traceback that nobody expected is kept in a file."""
+"""A failed command ends with one line; an unexpected traceback is kept in a file."""
 
 import errno
 import os
@@ -31,7 +31,7 @@ ERRORS = {
 
 
 def failing(error: BaseException) -> Result:
-    """What `recsys work` says when its command raises."""
+    """The result of `recsys work` when its command raises."""
 
     @click.command()
     def work() -> None:
@@ -106,7 +106,7 @@ def test_ctrl_c_in_a_run_ends_in_one_line(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        preexec_fn=heed_interrupts,  # noqa: PLW1509 -- it takes no lock that a thread could hold
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 -- it acquires no lock that a thread could hold
     )
     assert process.stdout
     assert process.stdout.readline() == "here\n"

@@ -1,4 +1,4 @@
-"""What counts as a difference between a store and the lake."""
+"""Differences between a store and the lake: which are reported, and which are within tolerance."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,5 +1,5 @@
-# ruff: noqa: E501 (the tables are to be read line by line)
-"""Criteo's lines, generated and real: landed by day, bad ones kept aside, a vocabulary of train, a ranker at the end."""
+# ruff: noqa: E501 (each table has one case per line)
+"""Criteo's lines, generated and real: landed by day, bad ones set aside, a vocabulary from train rows, and a ranker."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ DAMAGED = [
     ("no label", GOOD[1:], "the label rule gives no answer"),
     ("text as integer", GOOD.replace(b"\t3\t", b"\tthree\t"), "I4 is not of type int64"),
     ("half an integer", GOOD.replace(b"\t3\t", b"\t3.5\t"), "I4 is not of type int64"),
-    ("bytes that are no text", GOOD[:-1] + b"\xff", "the line is not UTF-8 text"),
+    ("bytes that are not text", GOOD[:-1] + b"\xff", "the line is not UTF-8 text"),
     ("two lines in one", GOOD + b"\t" + GOOD, "the line has 80 fields, not 40"),
     ("3 MB of one letter", b"x" * 3_000_000, "the line has 1 fields, not 40"),
 ]
@@ -58,7 +58,7 @@ DAMAGED = [
 
 @dataclass
 class World:
-    """A lake of Criteo's profile on days of 2026, which the other profiles' partitions hold too."""
+    """A lake of Criteo's profile on days of 2026, which the partitions of the other profiles have too."""
 
     profile: Profile
     lake: Lake
@@ -76,7 +76,7 @@ class World:
 
 
 def built(home: Path, source: Path, *assets: str) -> World:
-    """Land the file and materialize every day's rows and the last day's `assets`."""
+    """Land the file, materialize every day's rows and, for the last day, `assets`."""
     text = bundled_profiles()["criteo"].read_text()
     (home / "criteo.yaml").write_text(text.replace("2014-05-0", "2026-01-0").replace("rate: 0.01", "rate: 0.05"))
     with pytest.MonkeyPatch.context() as patch:
@@ -92,7 +92,7 @@ def built(home: Path, source: Path, *assets: str) -> World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Generated lines, every damaged one among those of the first day."""
+    """A world built from generated lines, with all damaged lines on the first day."""
     home = tmp_path_factory.mktemp("criteo")
     write_lines(home / "train.txt", ROWS_GENERATED)
     lines = (home / "train.txt").read_bytes().splitlines()
@@ -108,7 +108,7 @@ def profile(tmp_path: Path) -> Profile:
 
 
 def landed(profile: Profile) -> dict[str, bytes]:
-    """What lies in the landing folder, by day."""
+    """The rows in the landing folder, by day."""
     return {
         day: b"".join(file.read_bytes() for file in landing_files(profile, "interactions", day))
         for day in landed_bizdates(profile)
@@ -183,7 +183,7 @@ def test_the_vocabulary_is_what_train_rows_have_often_enough(world: World) -> No
         assert feature.vocabulary == sorted(value for value, count in counts.items() if count >= 10)
     assert max(len(feature.vocabulary) for feature in schema.of_kind("categorical")) > 5
     seen = Counter(train["C1"].drop_null().to_pylist())
-    assert min(seen.values()) < 10  # or nothing would have been below the threshold
+    assert min(seen.values()) < 10  # otherwise no value would have been below the threshold
     new = set(world.part("test")["C3"].drop_null().to_pylist()) - set(train["C3"].to_pylist())
     assert new
     assert not new & set(schema.sparse[2].vocabulary)
@@ -238,7 +238,7 @@ def test_the_graph_of_labelled_rows_has_no_user_item_or_recall_asset() -> None:
 
 
 REFUSED = [
-    # what is wrong, text, what it becomes, what the error says
+    # fault, text, replacement, error message
     ("users without items", "tables:", "tables:\n  users: {user_id: string}", "tables.interactions: lacks user_id, item_id"),
     ("no columns", "  interactions:", "  users: {}\n  gone:", "tables.gone"),
     ("split by user", "strategy: by_day", "strategy: per_user_tail", "split.strategy per_user_tail needs tables.users and tables"),
@@ -262,7 +262,7 @@ def test_a_profile_of_rows_that_cannot_be_used_says_why(tmp_path: Path, text: st
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     source = PROJECT.parent / "shared" / "data" / "criteo" / "train.txt"
     if not source.is_file():
-        pytest.skip(f"needs Criteo's first rows in {source.relative_to(PROJECT.parent)} beside the project")
+        pytest.skip(f"needs Criteo's first rows in {source.relative_to(PROJECT.parent)} next to the project")
     assets = ("splits", "rank_samples", "feature_schema", "rank_widedeep", "onnx_widedeep")
     yield built(tmp_path_factory.mktemp("real"), source, *assets)
 
@@ -271,7 +271,7 @@ def test_the_real_rows_train_a_ranker_whose_onnx_file_says_the_same(real: World)
     assert [real.read("interactions", day).manifest.rows for day in DAYS] == [285, 286, 285, 286, 285, 286, 286]
     ranker, onnx = real.read("rank_widedeep"), real.read("onnx_widedeep")
     assert ranker.manifest.metrics.keys() >= {"test_auc", "test_logloss", "test_calibration_error", "validation_auc"}
-    assert "test_gauc" not in ranker.manifest.metrics  # there are no users to group by
+    assert "test_gauc" not in ranker.manifest.metrics  # without users there are no groups
     assert ranker.manifest.metrics["test_auc"] > 0.55
     scored = pq.read_table(ranker.path(PREDICTIONS))
     assert scored.column_names == ["timestamp", "seq", "label", "score"]
@@ -282,7 +282,7 @@ def test_the_real_rows_train_a_ranker_whose_onnx_file_says_the_same(real: World)
 def test_rows_without_users_have_a_champion_and_a_report_of_draws_of_rows(
     real: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other models' partitions are those of Wide & Deep, the scores moved: training all would take a minute."""
+    """The other models' partitions are copies of Wide & Deep's with shifted scores: training all would take a minute."""
     home = Path(real.lake.location("rank_report", DAYS[-1])).parents[3]
     monkeypatch.setenv("RECSYS_DATA", str(home))
     monkeypatch.setenv("RECSYS_PROFILE", str(home / "criteo.yaml"))
@@ -297,7 +297,7 @@ def test_rows_without_users_have_a_champion_and_a_report_of_draws_of_rows(
     result = materialize(["rank_champion", "rank_report"], DAYS[-1])
     assert result.success, failures(result)
     champion = read_champion(real.read("rank_champion"))
-    assert champion.model == "widedeep"  # alone in having an ONNX file
+    assert champion.model == "widedeep"  # the only one with an ONNX file
     assert {each["why_not"] for each in champion.considered} >= {"", f"there is no onnx_lgbm of {DAYS[-1]}"}
     metrics = real.read("rank_report").manifest.metrics
     assert metrics["widedeep.test_auc_low"] < metrics["widedeep.test_auc"] < metrics["widedeep.test_auc_high"]

@@ -1,4 +1,4 @@
-"""The UI's own way: `dagster dev` started, days backfilled through its GraphQL API, and what came out read."""
+"""The way of the UI: `dagster dev` runs, days are backfilled through its GraphQL API, and the results are read."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def test_the_ui_shows_each_check_of_a_daily_run_as_passed(platform: Backfilled) 
         for check in node["assetChecksOrError"]["checks"]
     }
     assert {asset for asset, _ in shown} >= set(LINE)
-    # A run over a range gives one result for all its days, which Dagster ascribes to none of them.
+    # A run over a range gives one result for all its days, which Dagster attaches to none of them.
     daily = {key: ranges for key, ranges in shown.items() if key[0] in LINE and key[0] != "interactions"}
     assert [key for key, ranges in daily.items() for day in platform.days if not has(ranges, "SUCCEEDED", day)] == []
 

@@ -23,8 +23,8 @@ def test_ids_and_side_fields_interact_where_their_widths_are_the_same(side_embed
         torch.nn.init.normal_(weight)
     rows = encode(schema, ranking_rows(1, 0)[0])
     indices, numeric = torch.from_numpy(rows.indices).repeat(4, 1), torch.from_numpy(rows.numeric).repeat(4, 1)
-    indices[:, 0] = torch.tensor([2, 2, 3, 3])  # two users, each
-    indices[:, 1] = torch.tensor([53, 54, 53, 54])  # of either gender
+    indices[:, 0] = torch.tensor([2, 2, 3, 3])  # two users,
+    indices[:, 1] = torch.tensor([53, 54, 53, 54])  # with both genders
     one, other, third, fourth = model(indices, numeric).tolist()
     assert (abs((one - other) - (third - fourth)) > 1e-2) == interact
 

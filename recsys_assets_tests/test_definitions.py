@@ -1,7 +1,7 @@
-"""The code location as a whole: what every asset and check has, and how the graph hangs together.
+"""The code location as a whole: required attributes of all assets and checks, and a snapshot of the graph.
 
-After a wanted change of the graph: `RECSYS_UPDATE_SNAPSHOTS=1 pytest recsys_assets_tests/test_definitions.py`,
-and read the difference before it is committed.
+After an intended change of the graph, run `RECSYS_UPDATE_SNAPSHOTS=1 pytest recsys_assets_tests/test_definitions.py`
+and read the difference before you commit it.
 """
 
 import os
@@ -118,7 +118,7 @@ def test_the_workspace_file_loads_the_definitions(tmp_path: Path) -> None:
 
 
 def graph_text() -> str:
-    """Each asset with its group, and below it what it reads and which checks hold it."""
+    """All assets with their groups; below each asset, its inputs and its checks."""
     return "\n".join(line for key in ASSETS for line in asset_lines(key)) + "\n"
 
 

@@ -50,7 +50,7 @@ def test_attention_is_the_mean_by_closeness_and_nothing_where_there_is_nothing()
 
 
 def test_only_a_sequence_tells_whether_the_candidate_was_in_it() -> None:
-    """The label says whether the candidate is among the liked ones: no feature alone tells anything."""
+    """The label says whether the candidate is among the liked items: no single feature carries information."""
     rng = np.random.default_rng(0)
     liked = np.stack([rng.permutation(20)[:4] for _ in range(6000)])
     among = rng.integers(0, 2, 6000)

@@ -1,4 +1,4 @@
-"""The disk: what is full or may not be written is named, nothing half is left, and the next try works."""
+"""A full or read-only disk is named in the error, no partial file is left, and the next try works."""
 
 import contextlib
 import datetime as dt
@@ -31,7 +31,7 @@ from recsys_assets_tests.small_disk import mounted
 
 DAY, TODAY = "2026-01-05", dt.date(2026, 1, 11)
 BALLAST = "ballast"
-# As two commands write, in one process: landing, and a run with Dagster's history.
+# Writes in one process like two commands: landing, and a run with Dagster's history.
 COMMANDS = """
 from recsys_assets.cli import main
 main(["land", "sample", "--days", "1", "--events", "100", "--to", "2026-01-05"], standalone_mode=False)
@@ -52,7 +52,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def fill(disk: Path, leave: int = 0) -> None:
-    """Take all of a disk's room but `leave` bytes."""
+    """Fill a disk except for `leave` bytes."""
     with (disk / BALLAST).open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))

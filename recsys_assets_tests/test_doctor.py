@@ -1,4 +1,4 @@
-"""`recsys doctor` sees what is really configured, and reads the lake when it is asked to."""
+"""`recsys doctor` checks the actual configuration, and reads the lake only on request."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ def doctor(*options: str) -> Result:
 
 
 def said(result: Result, what: str) -> list[str]:
-    """The lines on a thing, each with what it says to do."""
+    """The lines on a subject, each with its advice."""
     lines = result.output.splitlines()
     return [
         line + ("".join(lines[place + 1 : place + 2]) if "->" in "".join(lines[place + 1 : place + 2]) else "")
@@ -70,7 +70,7 @@ def test_a_landing_folder_of_a_profile_of_ones_own_that_is_not_there_is_a_proble
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user may enter: those of pytest are for one user alone."""
+    """A folder that every user may enter, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)

@@ -1,4 +1,4 @@
-"""DuckDB: files are read by their names, and a connection sees nothing but what it was given."""
+"""DuckDB reads files by their exact names, and a connection can only read what it was given."""
 
 from pathlib import Path
 
@@ -26,13 +26,13 @@ def test_a_scan_keeps_the_order_of_its_files(tmp_path: Path) -> None:
     with connect(tmp_path) as connection:
         for number, file in enumerate(files):
             write_parquet(connection, f"SELECT unnest(range({number * 10}, {number * 10 + 3})) AS row", file)
-        # A plain query keeps the order; an aggregate such as list() may take the files in any.
+        # A plain query keeps the order; an aggregate such as list() may read the files in any order.
         rows = [row for (row,) in connection.execute(f"FROM {scan(files)}").fetchall()]
     assert rows == [0, 1, 2, 10, 11, 12, 20, 21, 22]
 
 
 def test_a_file_is_read_by_its_name_whatever_that_contains(tmp_path: Path) -> None:
-    for name in [*NAMES, "v1", "axb", "what!", "a", "1"]:  # the last ones are what the patterns among them match
+    for name in [*NAMES, "v1", "axb", "what!", "a", "1"]:  # the last ones match the patterns among the names
         (tmp_path / name).mkdir()
     with connect(*(tmp_path / name for name in NAMES)) as connection:
         files = [tmp_path / name / f"{name}.parquet" for name in NAMES]
@@ -84,7 +84,7 @@ FORBIDDEN = [
 
 @pytest.mark.parametrize("statement", FORBIDDEN)
 def test_a_connection_reaches_nothing_but_the_folders_it_was_given(tmp_path: Path, statement: str) -> None:
-    some_python_variable = [1]  # DuckDB would find it by its name
+    some_python_variable = [1]  # DuckDB would otherwise find it by its name
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     inside.mkdir()
     outside.mkdir()

@@ -1,4 +1,4 @@
-"""What a power cut leaves: all is on the disk before it takes its place, and its place before the old one goes."""
+"""After a power cut: data is on the disk before it takes its place, and its place before the old data is removed."""
 
 import datetime as dt
 import errno
@@ -21,7 +21,7 @@ Step = tuple[str, str]
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
-    """What is done to the disk from now on, in order: what, and the name of the file or folder."""
+    """All later operations on the disk in order: the operation, and the name of the file or folder."""
     done: list[Step] = []
     fsync, exchange, rename, replace, unlink, rmtree = (
         os.fsync,
@@ -130,7 +130,7 @@ def test_landed_files_are_on_the_disk_before_they_are_moved_in_and_their_folders
     days = [step for step in steps if step[1] != "world.json" and ".world.json" not in step[1]]
     of_days = days[days.index(next(step for step in days if "part-0000" in step[1])) :]
     (first, second), after = of_days[:2], of_days[2:]
-    assert [what for what, _ in (first, second)] == ["sync", "sync"]  # two files, of two days, at once
+    assert [what for what, _ in (first, second)] == ["sync", "sync"]  # two files of two days, at the same time
     moved = [step for step in after if step[0] == "move in"]
     assert moved == [("move in", "part-0000.parquet")] * 2
     last = len(after) - 1 - after[::-1].index(("remove", "part-0001.parquet"))

@@ -1,4 +1,4 @@
-"""The project's own MongoDB server: one for all processes, there when it is needed, gone when it is not."""
+"""The project's own MongoDB server: one for all processes, running only while it is needed."""
 
 import os
 import re
@@ -32,13 +32,13 @@ with serving(Path(sys.argv[1])) as uri, MongoClient(uri) as client:
 
 
 def use(folder: Path) -> "subprocess.Popen[str]":
-    """A process that uses the server until its input is closed."""
+    """Start a process that uses the server until its input is closed."""
     command = [sys.executable, "-c", USE, str(folder)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def daemons(folder: Path) -> list[psutil.Process]:
-    """The servers of a folder that run."""
+    """The running servers of a folder."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         called = process.info["cmdline"] or []
@@ -85,7 +85,7 @@ def test_a_killed_server_is_replaced_and_what_was_published_is_there(tmp_path: P
 
 
 def test_who_does_not_know_the_password_is_not_let_in_and_it_stands_in_one_private_file(tmp_path: Path) -> None:
-    (tmp_path / "mongo").mkdir(mode=0o755)  # as an older version made it
+    (tmp_path / "mongo").mkdir(mode=0o755)  # as an older version created it
     with embedded.serving(tmp_path / "mongo") as uri:
         password, place = re.findall(r"//recsys:(\S{40,})@(.*)/\?", uri)[0]
         for wrong in (f"mongodb://{place}/", f"mongodb://recsys:{password[:-1]}@{place}/?authSource=admin"):

@@ -1,4 +1,4 @@
-"""Label rules: one expression over the row and nothing else; what runs means what was written."""
+"""Label rules are one expression over the row and nothing else, and the SQL that runs means what was written."""
 
 import time
 from pathlib import Path
@@ -112,7 +112,7 @@ ATTACKS = [
     "query_table('landed') IS NULL",
     "parquet_metadata('x') IS NULL",
     "sqlite_scan('x', 'y') IS NULL",
-    # what differs from time to time, and from place to place
+    # results that depend on time or place
     "rating > 5 * random()",
     "timestamp < now()",
     "timestamp < current_timestamp",
@@ -137,7 +137,7 @@ ATTACKS = [
     "pg_backend_pid() > rating",
     "in_search_path('a', 'b')",
     "hash(action) % 2 = 0",
-    # more than a row
+    # more than one row
     "count(*) > 3",
     "sum(rating) > 3",
     "max(rating) = rating",
@@ -147,7 +147,7 @@ ATTACKS = [
     "lag(rating) OVER (ORDER BY timestamp) > 3",
     "count(rating) FILTER (WHERE true) > 1",
     "unnest(tags) = 'a'",
-    # columns that are none, and other tricks with names
+    # names that are not columns, and other tricks with names
     "stars > 3",
     "landed.rating > 3",
     "main.landed.rating > 3",
@@ -203,7 +203,7 @@ ATTACKS = [
     "regexp_matches(action, action)",
     "regexp_matches(action, '(')",
     "action SIMILAR TO 'a'",
-    # no condition
+    # not a condition
     "rating",
     "action",
     "3",
@@ -266,7 +266,7 @@ def test_the_columns_that_a_rule_reads_are_told() -> None:
 
 
 def test_a_list_of_nodes_may_be_given() -> None:
-    """What will be aggregated is read by the same parser, with other nodes allowed."""
+    """The same parser reads expressions to be aggregated, with different nodes allowed."""
     with pytest.raises(ExpressionError, match="it uses what is not allowed: Sum"):
         parse("sum(rating) > 3", NAMES)
     assert parse("sum(rating) > 3", NAMES, SCALARS | {"Sum"}).sql == 'SUM("rating") > 3'

@@ -1,4 +1,4 @@
-"""Affinities: the ridge regression they are, what they may not know, and what they know of a planted world."""
+"""Affinities equal a ridge regression, leak nothing, and recover a planted world."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ USER_COUNT, ITEM_COUNT, WIDTH, FOLDS, RECENT = 60, 30, 2, 3, 6
 
 
 def world(seed: int = 1) -> Events:
-    """40 values a user, made of two tastes and noise; the last 8 of each user are not for fitting."""
+    """40 values per user, from two tastes and noise; each user's last 8 are not used for fitting."""
     rng = np.random.default_rng(seed)
     users = np.repeat(np.arange(USER_COUNT), 40)
     items = rng.integers(0, ITEM_COUNT, len(users))
@@ -53,7 +53,7 @@ def described(events: Events) -> Pairs:
 
 
 def test_a_users_state_is_the_regression_of_the_rows_before_on_items_whose_effect_wanders() -> None:
-    """Not step by step: the values before are jointly normal, with what their distance in events makes of them."""
+    """Not computed step by step: earlier values are jointly normal, with covariances from their distance in events."""
     events = world()
     items = fit_items(events, USER_COUNT, ITEM_COUNT, WIDTH)
     found, last = follow(items, events, np.arange(USER_COUNT))
@@ -64,7 +64,7 @@ def test_a_users_state_is_the_regression_of_the_rows_before_on_items_whose_effec
         step = np.arange(1, len(rows) + 1)
         variance = (
             1 + drift * np.minimum.outer(step, step)[:, :, None]
-        )  # of x at two steps: what both have gone through
+        )  # covariance of x at two steps: the drift that both share
         together = np.einsum("ad,bd,abd->ab", weights, weights, variance)
         for seen in (0, 1, 5, len(rows) - 1):
             told = np.linalg.solve(together[:seen, :seen] + NOISE * np.eye(seen), (events.values[rows] - bias)[:seen])
@@ -133,7 +133,7 @@ def test_no_row_knows_its_own_value_a_later_one_of_its_user_or_one_of_a_held_out
 
 
 def test_events_without_a_value_are_as_if_they_were_not_there() -> None:
-    """But for the affinity of the events themselves, and for what drifts with every event that a user has."""
+    """Except for the affinity of these events themselves, and for states that drift with every event of a user."""
     events = world()
     valued = np.random.default_rng(5).random(len(events.users)) < 0.5
     gaps = Events(events.users, events.items, np.where(valued, events.values, np.nan).astype(np.float32), events.train)
@@ -153,7 +153,7 @@ def test_what_is_nearby_is_valued_by_the_rated_items_alone() -> None:
     values = np.array([[1.5, np.nan, -0.5, np.nan]], np.float32)
     recent = Recent(np.array([[3, 4, 5, -1]]), values, np.array([[1, 0, 0, 0]], np.float32))
     rated = Recent(np.array([[3, 5]]), values[:, [0, 2]], np.array([[1, 0]], np.float32))
-    candidate = np.array([4])  # the one without a rating
+    candidate = np.array([4])  # the item without a rating
     found, expected = Nearby(items)(candidate, recent), Nearby(items)(candidate, rated)
     assert found[0, 3:] == pytest.approx(expected[0, 3:], abs=1e-6)
     assert found[0, :3] != pytest.approx(expected[0, :3], abs=1e-6), "a view without a rating has a label all the same"

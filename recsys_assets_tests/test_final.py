@@ -10,7 +10,7 @@ from recsys_assets.training.config import ConfigError
 from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
 
 SCHEMA = ranking_schema()
-FUXICTR_SCALE = (1 + 1e-5) ** -0.5  # of a batch normalisation that has seen nothing
+FUXICTR_SCALE = (1 + 1e-5) ** -0.5  # scale of a batch normalisation that has seen no batch
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The funnel's parts on examples small enough to be counted by hand."""
+"""The funnel's parts on examples small enough to count by hand."""
 
 from pathlib import Path
 
@@ -24,13 +24,13 @@ def events(*rows: tuple[int, int, int, str]) -> Interactions:
 
 
 def lists(*rows: list[int]) -> Lists:
-    """Lists of items by number, each as wide as the longest."""
+    """Lists of item numbers, padded to the longest."""
     width = max(map(len, rows))
     items = np.array([row + [-1] * (width - len(row)) for row in rows])
     return Lists(items, np.where(items >= 0, -np.arange(width), -np.inf).astype(np.float32))
 
 
-# Items are numbered from 0: 10 is 0, 11 is 1 and so on.
+# Items are numbered from 0: item 10 is 0, item 11 is 1 and so on.
 KNOWN = events(
     *((1, 10, 1, "train"), (1, 11, 0, "train"), (1, 12, 1, "online"), (1, 13, 0, "online"), (1, 10, 1, "online")),
     *((2, 13, 1, "train"), (2, 14, 1, "test"), (2, 10, 0, "online"), (2, 11, 1, "online"), (2, 15, 1, "online")),
@@ -115,7 +115,7 @@ def test_every_right_answer_ends_at_one_step() -> None:
         "sasrec": np.array([[2, 3], [0, 4]]),
     }
     lost = evaluation.losses(KNOWN, everything, catalogue, items, True)
-    # Of user 1: 10 was seen, 13 is a candidate, 12 is recommended; of 2: 15 is unheard of, 11 in no channel, 10 in one.
+    # User 1: 10 was seen, 13 is a candidate, 12 is recommended. User 2: 15 is unknown, 11 is in no channel, 10 in one.
     assert list(lost) == [
         "seen before",
         "not in the catalogue",

@@ -50,7 +50,7 @@ ONLINE = 4
 
 @dataclass
 class World:
-    """A lake in which the funnel was materialized once."""
+    """A lake in which the funnel has been materialized."""
 
     lake: Lake
     result: dg.ExecuteInProcessResult
@@ -69,7 +69,7 @@ class World:
         return {row["user_id"]: row["items"] for row in rows}
 
     def touched(self, *parts: str) -> dict[int, set[int]]:
-        """The items of each user in some parts."""
+        """Each user's items in some parts."""
         found: dict[int, set[int]] = {row["user_id"]: set() for row in self.rows("users")}
         for row in self.rows("splits"):
             if row["part"] in parts:
@@ -87,7 +87,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         patch.setenv("RECSYS_DATA", str(home))
         patch.setenv("RECSYS_PROFILE", str(home / "tail.yaml"))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setenv("COLUMNS", "250")  # no line of a table is broken
+        patch.setenv("COLUMNS", "250")  # no line of a table wraps
         profile = load_profile()
         land(profile, last=dt.date.fromisoformat(DAY), users=120, items=150, events=6000, days=8)
         days, lake = landed_bizdates(profile), Lake(str(home / "lake"), "tail")
@@ -106,7 +106,7 @@ def run(names: list[str], first: str, last: str | None = None) -> dg.ExecuteInPr
 
 
 def write_vectors(lake: Lake, model: str, seed: int) -> None:
-    """Vectors by chance, others before the test rows than after the last offline row."""
+    """Write random vectors; those from before the test rows differ from those after the last offline row."""
     events, rng = read(lake.read("recall_samples", DAY).path(ROWS)), np.random.default_rng(seed)
     for side, ids in (("user", events.user_ids), ("item", events.item_ids)):
         with lake.draft(f"emb_{model}_{side}", DAY) as draft:
@@ -116,7 +116,7 @@ def write_vectors(lake: Lake, model: str, seed: int) -> None:
 
 
 def write_champion(lake: Lake) -> None:
-    """A small LightGBM, its ONNX file, and the record that points at it."""
+    """Write a small LightGBM model, its ONNX file, and the record that points to it."""
     schema = FeatureSchema.read(lake.read("feature_schema", DAY).path("schema.json"))
     train, validation = (lake.read("rank_samples", DAY).path(f"{part}.parquet") for part in ("train", "validation"))
     ranker = rankers.fit("lgbm", schema, train, validation, *quick_settings("lgbm", 20), seed=1)
@@ -136,7 +136,7 @@ def recsys(*arguments: str) -> Result:
 
 
 def shown(said: str) -> tuple[list[int], list[int]]:
-    """The items of the history and of the list in what the command printed."""
+    """The items of the history and of the list in the command's output."""
     history, listed = (
         [int(item) for item in re.findall(r"^ ?\d+ +(\d+) ", table, re.MULTILINE)]
         for table in said.split("recommended to")
@@ -190,7 +190,7 @@ def test_every_list_has_its_figures_and_the_final_one_its_lead_over_each(world: 
 
 
 def test_channels_know_all_offline_rows(world: World) -> None:
-    """A model's channel goes by the vectors of serving, not by those before the test rows."""
+    """A model's channel uses the vectors for serving, not those from before the test rows."""
     inputs = {asset: world.read(asset) for asset in funnel_lists.RECALL_READS}
     events = funnel_lists.events_of(inputs)
     user_ids, users = embeddings.read(world.read("emb_fm_user").path(ROWS))

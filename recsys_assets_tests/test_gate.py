@@ -1,4 +1,4 @@
-"""The gate before the stores: on a lake of small partitions, each made of others as their manifests say."""
+"""The gate before publishing, on a lake of small partitions whose manifests name their inputs."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ YESTERDAY, DAY = "2026-01-05", "2026-01-06"
 
 
 class World:
-    """`splits` -> `user_features`, and `onnx_widedeep` -> `rank_champion`, of one day."""
+    """A lake with `splits` -> `user_features` and `onnx_widedeep` -> `rank_champion` for one day."""
 
     def __init__(self, folder: Path) -> None:
         self.lake = Lake(str(folder), "sample")
@@ -35,13 +35,13 @@ class World:
             draft.manifest = dataclasses.replace(draft.manifest, upstream=made_of, failed_checks=checks)
 
     def write_from_an_earlier_state(self, asset: str, upstream: str) -> None:
-        """An input of `user_features` that was made from something else than `user_features` was."""
+        """Write an input of `user_features` that was built from a different state than `user_features` was."""
         with self.lake.draft(asset, DAY) as draft:
             draft.manifest.upstream = {upstream: "0" * 64}
         self.write("user_features", DAY, f"splits/{DAY}", f"{asset}/{DAY}")
 
     def choose(self, day: str, failed: str = "") -> None:
-        """The champion of `DAY`: Wide & Deep of a day; DeepFM failed and was not chosen."""
+        """Write the champion of `DAY`: Wide & Deep of a day; DeepFM failed and was not chosen."""
         onnx = self.lake.manifest("onnx_widedeep", day)
         chosen = Candidate("widedeep", day, 0.8, path="x", sha256="y", fingerprint=onnx.fingerprint)
         self.write("rank_deepfm", DAY, failed="auc_floor")
@@ -76,15 +76,15 @@ CLOSED: dict[str, tuple[Callable[[World], None], str]] = {
         lambda world: world.write("interactions", YESTERDAY, failed="no_nulls"),
         "interactions 2026-01-05 failed no_nulls: nothing",
     ),
-    "two sources were made from two states of a third": (
+    "two sources were built from two states of a third": (
         lambda world: world.write_from_an_earlier_state("item_features", f"splits/{DAY}"),
         "splits 2026-01-06 was materialized again since",
     ),
-    "what a source was made of failed": (
+    "an input of a source failed": (
         lambda world: world.write("splits", DAY, f"interactions/{YESTERDAY}", failed="no_nulls"),
         "splits 2026-01-06 failed no_nulls: nothing",
     ),
-    "what a source was made of was made anew": (
+    "an input of a source was materialized again": (
         lambda world: world.write("splits", DAY, text="other rows"),
         "splits 2026-01-06 was materialized again since",
     ),
@@ -92,7 +92,7 @@ CLOSED: dict[str, tuple[Callable[[World], None], str]] = {
         lambda world: world.choose(DAY, failed="champion_is_sound"),
         "rank_champion 2026-01-06 failed champion_is_sound",
     ),
-    "the champion's model is another one": (
+    "the champion's model has changed": (
         lambda world: world.write("onnx_widedeep", DAY, text="other weights"),
         "onnx_widedeep 2026-01-06 was materialized again since",
     ),

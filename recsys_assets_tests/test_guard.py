@@ -14,7 +14,7 @@ MUTATION = 'mutation { shutdownRepositoryLocation(repositoryLocationName: "recsy
 
 
 async def app(scope: Scope, _receive: Receive, send: Send) -> None:
-    """What is behind the guard: it takes every request and every websocket."""
+    """The app behind the guard, which accepts every request and every websocket."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.accept"})
         return
@@ -23,7 +23,7 @@ async def app(scope: Scope, _receive: Receive, send: Send) -> None:
 
 
 def sent(guarded: Any, headers: Mapping[str, str] | list[tuple[str, str]], **scope: Any) -> list[Message]:
-    """What a client gets to see, message by message."""
+    """The messages that a client receives."""
     got: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -118,7 +118,7 @@ def basic(password: str) -> str:
 
 
 def test_a_token_is_asked_of_everybody_once_there_is_one() -> None:
-    locked = Guard(app, hosts_of(3000), token="sesame:ü")  # noqa: S106 -- made up
+    locked = Guard(app, hosts_of(3000), token="sesame:ü")  # noqa: S106 -- an invented token
     for right in ("Bearer sesame:ü", "bearer sesame:ü", basic("sesame:ü")):
         headers = {**OWN, "authorization": right}
         assert status(locked, headers) == 200

@@ -1,4 +1,4 @@
-"""Point-in-time features: counted again row by row in plain Python, on a small seeded log with ties in time."""
+"""Point-in-time features, recounted row by row in plain Python on a small seeded log with ties in time."""
 
 import datetime as dt
 import math
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Log:
-    """A log in files, and its rows in order of time."""
+    """A log in files, and its rows ordered by time."""
 
     profile: Profile
     splits: Path
@@ -50,7 +50,7 @@ class Log:
 
     @property
     def factors(self) -> Path:
-        """Folder of the affinities of its events."""
+        """The folder with the affinities of its events."""
         folder = self.splits.parent
         with connect(folder) as connection:
             (folder / "factors").mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ def log(tmp_path: Path) -> Log:
 
 
 def write_log(folder: Path, seed: int) -> Log:
-    """120 events of 4 users and 5 items; several share a second. The last 2 of each user are online."""
+    """Write 120 events of 4 users and 5 items, some in the same second. Each user's last 2 are online."""
     rng = np.random.default_rng(seed)
     seconds = np.sort(rng.integers(0, 60, 120))
     rows: list[Row] = [
@@ -81,7 +81,7 @@ def write_log(folder: Path, seed: int) -> Log:
         }
         for seq, second in enumerate(seconds)
     ]
-    unique = {(row["user_id"], row["item_id"], row["timestamp"]): row for row in rows}  # as `interactions` sees to
+    unique = {(row["user_id"], row["item_id"], row["timestamp"]): row for row in rows}  # `interactions` guarantees this
     rows = sorted(unique.values(), key=lambda row: row["seq"])
     for user in range(1, 5):
         own = [row for row in rows if row["user_id"] == user]
@@ -120,7 +120,7 @@ def mean(values: list[float]) -> float | None:
 
 
 def rates_before(log: Log, side: str) -> dict[int, float]:
-    """Positive rate of each offline row's user or item just before the row, by seq."""
+    """The positive rate of the row's user or item just before the row, for each offline row by seq."""
     rates = {}
     for place, row in enumerate(log.offline):
         earlier = [r for r in log.offline[:place] if r[f"{side}_id"] == row[f"{side}_id"]]
@@ -129,13 +129,13 @@ def rates_before(log: Log, side: str) -> dict[int, float]:
 
 
 def positive_rate(rows: list[Row], everyone: list[Row], prior: int) -> float:
-    """Share of positives, drawn towards that of everyone so far."""
+    """The share of positives, shrunk towards that of all rows so far."""
     base = (sum(row["label"] for row in everyone) + 1) / (len(everyone) + 2)
     return float((sum(row["label"] for row in rows) + prior * base) / (len(rows) + prior))
 
 
 def counts_before(log: Log, side: str) -> dict[int, float]:
-    """ln(1 + earlier rows) of each offline row's user or item, by seq."""
+    """ln(1 + earlier rows) of the row's user or item, for each offline row by seq."""
     return {
         row["seq"]: math.log(1 + sum(r[f"{side}_id"] == row[f"{side}_id"] for r in log.offline[:place]))
         for place, row in enumerate(log.offline)
@@ -143,7 +143,7 @@ def counts_before(log: Log, side: str) -> dict[int, float]:
 
 
 def common(log: Log, side: str, rows: list[Row], everyone: list[Row]) -> Row:
-    """Statistics that users and items both have, over their earlier rows."""
+    """Statistics that users and items share, over their earlier rows."""
     other = "item" if side == "user" else "user"
     rate, count = rates_before(log, other), counts_before(log, other)
     ratings = [row["rating"] for row in rows if row["rating"] is not None]
@@ -222,9 +222,9 @@ def test_each_row_sees_exactly_the_rows_before_it(log: Log) -> None:
 
 
 def test_the_user_snapshot_is_what_the_next_row_would_see(log: Log) -> None:
-    """The window is 10 rows here too: recsys_pipeline serves 11."""
+    """The window is 10 rows here too, while recsys_pipeline serves 11."""
     found = queried(log, user_query(log.profile, log.users, log.factors / USERS))
-    assert [row["user_id"] for row in found] == [1, 2, 3, 4, 5]  # user 5 has no event and is served all the same
+    assert [row["user_id"] for row in found] == [1, 2, 3, 4, 5]  # user 5 has no events but is served too
     for row in found:
         same(row, user_side(log, row["user_id"], log.offline))
 
@@ -240,7 +240,7 @@ def test_the_item_snapshot_is_what_the_next_row_would_see(log: Log) -> None:
 def test_no_row_changes_with_its_own_label_or_a_later_one(log: Log, tmp_path: Path, changed: int) -> None:
     """Flip every label from row `changed` on: all rows up to it, itself included, keep their features.
 
-    The affinity alone has learned from other users' later train rows; what it may know stands in `test_factors.py`.
+    Only the affinity learns from other users' later train rows; `test_factors.py` checks what it may use.
     """
     before = {(r["user_id"], r["timestamp"], r["item_id"]): r for r in ordered(log)}
     for row in log.rows:
@@ -264,7 +264,7 @@ def ordered(log: Log) -> Iterator[Row]:
 
 
 def rerated(folder: Path, rating: Callable[[Row], float | None]) -> Log:
-    """The log with other ratings, and the labels that it had."""
+    """The log with different ratings and its original labels."""
     log = write_log(folder, seed=7)
     for row in log.rows:
         row["rating"] = None if (value := rating(row)) is None else float(np.float32(value))
@@ -272,7 +272,7 @@ def rerated(folder: Path, rating: Callable[[Row], float | None]) -> Log:
 
 
 def rating_statistics(log: Log) -> tuple[list[Row], list[Row]]:
-    """Means and deviations of the snapshots of users and items, and what they should be."""
+    """Means and deviations in the snapshots of users and items, and their expected values."""
     found: list[Row] = []
     expected: list[Row] = []
     factors = log.factors
@@ -360,7 +360,7 @@ def test_terms_are_the_most_frequent_ones_in_ascending_order(log: Log) -> None:
 
 
 def test_serving_makes_of_the_snapshots_what_the_next_row_would_have(tmp_path: Path) -> None:
-    """The newest event, first as a row, then as a pair of user and item from the snapshots without it."""
+    """The newest event, first as a row, then as a user-item pair from the snapshots without it."""
     log = write_log(tmp_path, seed=7)
     newest = log.offline[-1]
     newest["part"] = "test"

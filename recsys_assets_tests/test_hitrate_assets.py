@@ -1,4 +1,4 @@
-"""Term recall and the evaluation of recall on a small generated world: each asset run in process, on two days."""
+"""Term recall and the evaluation of recall on a small generated world: all assets run in process, for two days."""
 
 import datetime as dt
 import shutil
@@ -39,7 +39,7 @@ ALL = [f"hitrate_{method}" for method in METHODS]
 
 @dataclass
 class World:
-    """A lake in which the evaluation was materialized on two days."""
+    """A lake in which the evaluation has been materialized for two days."""
 
     lake: Lake
     results: list[dg.ExecuteInProcessResult]
@@ -76,14 +76,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def run(names: list[str], first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
-    """Materialize assets of one day, or in one run of several; what they read else is in the lake already."""
+    """Materialize assets for one day, or in one run for several; their other inputs are already in the lake."""
     result = materialize(names, first, last)
     assert failures(result) == {}
     return result
 
 
 def write_vectors(lake: Lake, model: str, day: str, seed: int) -> None:
-    """Vectors by chance for all users but the first, and for the items of even number."""
+    """Write random vectors for all users but the first, and for items with even numbers."""
     interactions = read(lake.read("recall_samples", day).path(ROWS))
     rng = np.random.default_rng(seed)
     sides = {"user": (interactions.user_ids[1:], BEFORE_TEST), "item": (interactions.item_ids[::2], ROWS)}
@@ -263,7 +263,7 @@ def test_a_method_worse_than_chance_is_said_to_be_so_and_blocks_nothing(
 ) -> None:
     interactions, _ = world.asked()
     shutil.copytree(world.read("recall_samples").folder.parents[2], tmp_path / "lake")
-    (tmp_path / "lake" / "sample" / "dataset.json").unlink()  # it says where the landing folder is, from its own place
+    (tmp_path / "lake" / "sample" / "dataset.json").unlink()  # it holds the landing folder relative to its own path
     monkeypatch.setenv("RECSYS_LAKE", str(tmp_path / "lake"))
     lake = Lake(str(tmp_path / "lake"), "sample")
     counts = interactions.item_counts.astype(np.float32)[:, None]

@@ -1,4 +1,4 @@
-"""ItemCF and Swing: exact against loops over all users, on every path, with every setting."""
+"""ItemCF and Swing equal loops over all users, on every code path and with every setting."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def events_of(histories: list[History], items: int = ITEMS) -> Interactions:
 
 @pytest.fixture(scope="module")
 def events() -> Interactions:
-    """Users of 0 to 20 events, popular and rare items, repetitions, an item that nobody touched."""
+    """Users with 0 to 20 events, popular and rare items, repetitions, and an item without events."""
     rng = np.random.default_rng(1)
     chances = 1 / np.arange(2, ITEMS + 1)
     lengths = rng.integers(0, 21, USERS)
@@ -40,17 +40,17 @@ def events() -> Interactions:
 
 @pytest.fixture(params=["dense", "sparse", "sparse in small blocks"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each way to the result."""
+    """Every code path to the result."""
     for module in (itemcf_module, swing_module):
         monkeypatch.setattr(module, "fits", lambda *_: request.param == "dense")
     if request.param == "sparse in small blocks":
         monkeypatch.setattr(neighbours, "_BLOCK", 20_000)
         monkeypatch.setattr(user_pairs, "_PAIRS", 10)
-        monkeypatch.setattr(itemcf_module, "threads", lambda: 10**6)  # which leaves an event for each
+        monkeypatch.setattr(itemcf_module, "threads", lambda: 10**6)  # so that each thread gets one event
 
 
 def newest(interactions: Interactions, most: int) -> list[History]:
-    """Each user's newest different items, oldest first, by a loop."""
+    """Each user's newest distinct items, oldest first, found by a loop."""
     found = []
     for user in range(len(interactions.user_ids)):
         history = [int(item) for item in interactions.items[interactions.users == user]]
@@ -60,7 +60,7 @@ def newest(interactions: Interactions, most: int) -> list[History]:
 
 
 def looped_itemcf(interactions: Interactions, settings: ItemCF) -> Pairs:
-    """The formula of the docstring, pair by pair."""
+    """The docstring's formula, pair by pair."""
     histories = newest(interactions, settings.max_history)
     weights = [max(len(history), 1) ** -settings.activity for history in histories]
     mass: dict[int, float] = defaultdict(float)
@@ -86,7 +86,7 @@ def looped_itemcf(interactions: Interactions, settings: ItemCF) -> Pairs:
 
 
 def looped_swing(interactions: Interactions, settings: Swing) -> Pairs:
-    """The formula of the docstring, pair of users by pair of users."""
+    """The docstring's formula, by pairs of users."""
     histories = [set(history) for history in newest(interactions, settings.max_history)]
     users = defaultdict(set)
     for user, history in enumerate(histories):
@@ -106,7 +106,7 @@ def looped_swing(interactions: Interactions, settings: Swing) -> Pairs:
 
 
 def check(found: Neighbours, expected: Pairs, n: int) -> None:
-    """The lists hold the n best of the expected pairs, in order."""
+    """Check that the lists hold the n best of the expected pairs, in order."""
     lists = found.lists
     assert lists.items.shape == lists.scores.shape == (ITEMS, n)
     assert not any(neighbours.faults(lists).values())
@@ -152,7 +152,7 @@ class TestItemCF:
 
 @pytest.mark.usefixtures("path")
 class TestSwing:
-    """Swing's dense path, and the one over pairs of users."""
+    """Swing's dense path, and its path over pairs of users."""
 
     @pytest.mark.parametrize(
         "settings",
@@ -203,7 +203,7 @@ METHODS: dict[str, tuple[Callable[..., Neighbours], ItemCF | Swing]] = {
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("name", METHODS)
 class TestBoth:
-    """What holds of every method, on each path."""
+    """Tests that every method must pass on every path."""
 
     def test_the_neighbours_on_a_checkerboard_are_the_items_of_the_same_colour(self, name: str) -> None:
         find, settings = METHODS[name]

@@ -1,4 +1,4 @@
-"""The assets of item-to-item methods on a small generated world, each run in process."""
+"""The assets of item-to-item methods on a small generated world, all run in process."""
 
 import datetime as dt
 import shutil
@@ -31,7 +31,7 @@ ASSETS = [f"i2i_{method}" for method in i2i.METHODS]
 
 @dataclass
 class World:
-    """A lake in which the assets were materialized once."""
+    """A lake in which the assets have been materialized."""
 
     lake: Lake
     result: dg.ExecuteInProcessResult
@@ -40,7 +40,7 @@ class World:
         return self.lake.read(asset, DAY)
 
     def known(self) -> Interactions:
-        """What the methods may learn from."""
+        """The rows that the methods may learn from."""
         return read(self.read("recall_samples").path(ROWS)).before("test")
 
 
@@ -59,7 +59,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def run(names: list[str], first: str, last: str | None = None, **config: Any) -> dg.ExecuteInProcessResult:
-    """Materialize assets of one day, or in one run of several."""
+    """Materialize assets for one day, or in one run for several."""
     provided = resources()
     span = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
     return dg.materialize(
@@ -101,7 +101,7 @@ def test_the_file_holds_what_the_method_finds_in_the_rows_before_the_test_rows(w
 
 @pytest.mark.parametrize("asset", ASSETS)
 class TestPartition:
-    """One partition of each method."""
+    """Tests of one partition per method."""
 
     def test_rows_are_in_order_of_the_item_and_lists_in_order_of_the_score(self, world: World, asset: str) -> None:
         table = pq.read_table(world.read(asset).path(ROWS))
@@ -131,7 +131,7 @@ class TestPartition:
 
 
 def table_of(result: dg.ExecuteInProcessResult, asset: str) -> list[list[str]]:
-    """The cells of the table of neighbours, without its head."""
+    """The cells of the neighbour table, without its header."""
     (event,) = result.asset_materializations_for_node(asset)
     lines = str(event.metadata["neighbours"].value).splitlines()
     return [line.strip("| ").split(" | ") for line in lines[2:]]
@@ -139,7 +139,7 @@ def table_of(result: dg.ExecuteInProcessResult, asset: str) -> list[list[str]]:
 
 @pytest.fixture
 def other_lake(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
-    """A copy of the lake, to be written to."""
+    """A copy of the lake that the test may change."""
     shutil.copytree(Path(world.lake.location("items", DAY)).parents[2], tmp_path / "lake")
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
     return Lake(str(tmp_path / "lake"), "sample")

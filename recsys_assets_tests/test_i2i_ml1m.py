@@ -1,7 +1,7 @@
-"""MetaSpore's published figures of ItemCF and Swing on MovieLens 1M, and what beats them.
+"""Reproduces MetaSpore's published figures for ItemCF and Swing on MovieLens 1M, and beats them with our settings.
 
-Its protocol: the last three ratings of each user test, and of them those above 2; the item just before is the only
-trigger; lists of 20; seen items stay. All ratings before are learned from, ties in time in the order of the file.
+Its protocol: among the last three ratings of each user, those above 2 test; the item just before is the only trigger;
+lists have 20 items and keep seen ones. All earlier ratings are learned from, ties in time in the order of the file.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ def ratings(ml1m: Path) -> tuple[Interactions, Interactions, Queries]:
 
 
 def recall(ratings: tuple[Interactions, Interactions, Queries], found: Neighbours) -> float:
-    """Recall@20 by the newest item alone."""
+    """Recall@20 with the newest item as the only trigger."""
     everything, _, asked = ratings
     score = trigger_scores(found.lists, everything, asked, triggers=1)
     return evaluate(recommend(score, everything, asked, TOP, False).items, asked, (TOP,))["recall@20"]

@@ -1,4 +1,4 @@
-"""What the item-to-item methods are made of: histories, products, the file of neighbours, triggers."""
+"""Parts of the item-to-item methods: histories, products, the file of neighbours, triggers."""
 
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def test_a_list_that_breaks_a_rule_is_found(broken: list[list[float]], rule: str
 
 
 class TestTriggers:
-    """Histories 0, 3, 1 and 2 (no neighbours), asked at their ends."""
+    """Queries at the ends of histories 0, 3, 1 and 2 (no neighbours)."""
 
     events = events_of([[0, 3, 1], [2], [3, 0]], 4)
 

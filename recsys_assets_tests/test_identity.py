@@ -1,4 +1,4 @@
-"""A place that holds one data set refuses another one of the same name, and says how to go on."""
+"""A place that holds one data set refuses a different one of the same name, and says how to continue."""
 
 import os
 import shutil
@@ -76,6 +76,6 @@ def test_lake_and_landing_can_move_together(home: Path, tmp_path_factory: pytest
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     for name in ("lake", "landing"):
         shutil.move(home / name, elsewhere / name)
-    os.environ["RECSYS_LANDING"] = str(elsewhere / "landing")  # the fixture's monkeypatch puts it back
+    os.environ["RECSYS_LANDING"] = str(elsewhere / "landing")  # the fixture's monkeypatch restores it
     held = Lake(str(elsewhere / "lake"), "shop")._held()
     assert Lake.of(str(elsewhere / "lake"), load_profile()).dataset == held

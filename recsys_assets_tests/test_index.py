@@ -1,4 +1,4 @@
-"""faiss indexes: what is written is what is read, twice built is the same, and nothing that is not there is found."""
+"""faiss indexes survive writing and reading, are the same when rebuilt, and find only items that exist."""
 
 from pathlib import Path
 from typing import Any, get_args

@@ -1,4 +1,4 @@
-"""Ingest of good files: their order, names, types, and who is known when. Bad ones are in `test_bad_input.py`."""
+"""Ingest of valid files: order, names, types, and what is known when. Bad ones are in `test_bad_input.py`."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ DAY = "2026-01-05"
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Profile:
-    """A feed with text ids and its own column names."""
+    """A feed with string ids and its own column names."""
     return Profile.model_validate(
         {
             "name": "shop",

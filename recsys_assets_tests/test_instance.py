@@ -37,7 +37,7 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dag
 
 
 def begun(folder: Path) -> "subprocess.Popen[bytes]":
-    """A process that is in the middle of a training step."""
+    """Start a process and wait until it is in the middle of a training step."""
     script = folder / "sleeper.py"
     script.write_text(SLEEPER.format(seconds=120), encoding="utf-8")
     process = subprocess.Popen([sys.executable, str(script)], cwd=folder, stderr=subprocess.DEVNULL)

@@ -1,6 +1,6 @@
-"""SIGKILL at any moment leaves the old partition or the new one, each readable; the next run succeeds and clears up.
+"""SIGKILL at any moment leaves the old or the new partition, readable; the next run succeeds and cleans up.
 
-`RECSYS_TEST_KILLS=70` kills 70 times in each of the three tests.
+With `RECSYS_TEST_KILLS=70` each of the three tests kills 70 times.
 """
 
 import contextlib
@@ -34,13 +34,13 @@ from recsys_assets_tests.in_process import failures, materialize
 KILLS = int(os.environ.get("RECSYS_TEST_KILLS", "20"))
 LAST = "2026-01-08"
 ASSETS = ["interactions", "splits"]
-# Processes start within milliseconds from a server that has imported everything once.
+# A fork server that has already imported everything starts processes within milliseconds.
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["recsys_assets_tests.in_process", "matplotlib.backends.backend_agg"])
 
 
 class Elsewhere(LocalFileSystem):  # type: ignore[misc]
-    """Files of this machine as an object store of which several processes know: `elsewhere:///folder`."""
+    """Files of this machine as an object store that several processes can use: `elsewhere:///folder`."""
 
     protocol = "elsewhere"
 
@@ -52,7 +52,7 @@ class Elsewhere(LocalFileSystem):  # type: ignore[misc]
         return str(LocalFileSystem._strip_protocol(str(path).removeprefix("elsewhere://")))
 
     def unstrip_protocol(self, name: str) -> str:
-        """The URL of a path."""
+        """The URL for a path."""
         return f"elsewhere://{self._strip_protocol(name)}"
 
 
@@ -60,7 +60,7 @@ fsspec.register_implementation("elsewhere", Elsewhere, clobber=True)
 
 
 def publish_over_and_over(tell: Connection, root: str) -> None:
-    """Publish a partition of two files that say the same, again and again; tell what each said."""
+    """Publish a partition of two files with the same number, again and again; report each number."""
     os.setsid()
     lake = Lake(root, "shop")
     for number in count(os.getpid()):
@@ -71,7 +71,7 @@ def publish_over_and_over(tell: Connection, root: str) -> None:
 
 
 def fetch_over_and_over(tell: Connection, root: str, temporary: str) -> None:
-    """Fetch a partition of an object store again and again; tell of each time."""
+    """Fetch a partition of an object store again and again; report each time."""
     os.setsid()
     tempfile.tempdir = temporary
     lake = Lake(root, "shop")
@@ -81,10 +81,10 @@ def fetch_over_and_over(tell: Connection, root: str, temporary: str) -> None:
 
 
 def materialize_until(tell: Connection, environment: Mapping[str, str], moment: int, seconds: float) -> None:
-    """Materialize; be killed some seconds after the given file operation on a draft, else tell how many there were.
+    """Materialize; die some seconds after the given file operation on a draft, otherwise report their number.
 
-    A moment counted in operations is the same on a slow machine and a fast one; the seconds reach into
-    what DuckDB writes between two of them.
+    A moment counted in operations is the same on slow and fast machines; the seconds reach moments between two of them,
+    in which DuckDB writes.
     """
     os.setsid()
     os.environ.update(environment)
@@ -103,7 +103,7 @@ def materialize_until(tell: Connection, environment: Mapping[str, str], moment: 
 
 
 def told_by(target: Callable[..., None], *args: object, kill_after: float | None = None) -> list[int]:
-    """What a process tells until it ends, or until it is killed some seconds after it first told something."""
+    """The reports of a process until it ends, or until it is killed some seconds after its first report."""
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=target, args=(theirs, *args))
     process.start()
@@ -117,12 +117,12 @@ def told_by(target: Callable[..., None], *args: object, kill_after: float | None
                 process.kill()
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL)
-    assert [pid for pid in psutil.pids() if session(pid) == process.pid] == []  # it left no process behind
+    assert [pid for pid in psutil.pids() if session(pid) == process.pid] == []  # it has left no process behind
     return told
 
 
 def session(pid: int) -> int:
-    """The process that began the session which a process belongs to; 0 where that is gone."""
+    """The leader of a process's session; 0 if the process is gone."""
     with contextlib.suppress(ProcessLookupError):
         return os.getsid(pid)
     return 0
@@ -139,9 +139,9 @@ def test_killed_writers_leave_whole_partitions(tmp_path: Path) -> None:
         partition = lake.read("users", LAST)  # reads all files and compares their hashes
         number, other = (set(partition.path(name).read_text().split()) for name in ("a.txt", "b.txt"))
         assert number == other
-        assert number <= {str(told[-1]), str(told[-1] + 1)}  # what it told last, or was about to tell
+        assert number <= {str(told[-1]), str(told[-1] + 1)}  # its last report, or the one it was about to make
         interrupted += len(hidden(tmp_path))
-        assert len(hidden(tmp_path)) <= 1  # what the one before had left is gone
+        assert len(hidden(tmp_path)) <= 1  # the remains of the previous one are gone
     assert interrupted  # about half of them on a quiet machine, 2 of 20 on a busy one
 
 
@@ -159,7 +159,7 @@ def test_killed_readers_of_an_object_store_leave_whole_copies(tmp_path: Path, mo
         copy = lake.read("users", LAST)  # compares all hashes
         assert len(list(copy.folder.iterdir())) == 20
         shutil.rmtree(copy.folder)
-        assert len(hidden(tmp_path / "tmp")) <= 1  # where the copy was whole nobody cleared up
+        assert len(hidden(tmp_path / "tmp")) <= 1  # if the copy was complete, there was no cleanup
     lake.read("users", LAST)
     assert hidden(tmp_path / "tmp") == []
     assert interrupted
@@ -178,7 +178,7 @@ def test_a_killed_materialization_leaves_whole_partitions_and_the_next_one_succe
     events = pq.read_table(landed)
     assert materialize(["interactions"], "2026-01-01", LAST).success
 
-    versions = [events, events.slice(0, events.num_rows - 10)]  # of a day: the old and the new
+    versions = [events, events.slice(0, events.num_rows - 10)]  # the day's old and new events
 
     def fingerprints() -> list[str]:
         return [lake.read(asset, LAST).manifest.fingerprint for asset in ASSETS]  # `read` compares all hashes

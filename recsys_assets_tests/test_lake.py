@@ -1,4 +1,4 @@
-"""The lake: a reader sees the old partition or the new one, whole, or is told what is wrong."""
+"""The lake: a reader sees the whole old or the whole new partition, or gets an error that names the fault."""
 
 import contextlib
 import errno
@@ -35,7 +35,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
-    """A lake on an object store; what is fetched from it goes to the test's own folder."""
+    """A lake on an object store; fetched files go to the test's own folder."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     root = f"memory://{uuid.uuid4()}"
     yield Lake(root, "shop")
@@ -71,7 +71,7 @@ def test_a_partition_is_read_as_it_was_written(lake: Lake, home: Path) -> None:
     assert partition.folder == home / f"bizdate={DAY}"
     assert partition.path("a.txt").read_text() == "one"
     assert partition.manifest.files == {f"{n}.txt": file_hash(partition.path(f"{n}.txt")) for n in ("a", "b")}
-    assert partition.folder.stat().st_mode & 0o777 == 0o700  # its owner alone
+    assert partition.folder.stat().st_mode & 0o777 == 0o700  # accessible to its owner only
     with pytest.raises(PartitionDamaged, match=r"users 2026-01-05 has no file c.txt"):
         partition.path("c.txt")
 
@@ -227,7 +227,7 @@ def test_a_reader_can_tell_that_its_partition_was_replaced(lake: Lake) -> None:
 def test_a_version_that_came_back_does_not_hide_the_one_between(lake: Lake) -> None:
     publish(lake, a="one")
     partition = lake.read(ASSET, DAY)
-    for text in ("two", "one"):  # who reads two files meanwhile may have one of each
+    for text in ("two", "one"):  # a reader of two files may meanwhile get one of each version
         publish(lake, a=text)
     assert lake.manifest(ASSET, DAY) == partition.manifest
     assert not lake.is_current(partition)
@@ -302,7 +302,7 @@ def test_an_object_store_gets_the_manifest_last(remote: Lake, monkeypatch: pytes
     whole = type(store).put_file
 
     def put_file(self: object, source: str, target: str, **options: object) -> None:
-        assert not store.exists(f"{place}/{MANIFEST}")  # the old one no longer vouches for the files
+        assert not store.exists(f"{place}/{MANIFEST}")  # the old manifest no longer describes the files
         put.append(target.rsplit("/", 1)[1])
         whole(self, source, target, **options)
 

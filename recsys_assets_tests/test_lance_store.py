@@ -1,4 +1,4 @@
-"""The LanceDB store: the contract, the hybrid query beside a plain computation, and what goes wrong."""
+"""The LanceDB store: the contract, the hybrid query compared with a plain computation, and failures."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ class TestLance(StoreContract):
 
 
 def items() -> pa.Table:
-    """Items with terms and vectors; the last 50 vectors are the same."""
+    """Items with terms and vectors; the last 50 vectors are equal."""
     rng = np.random.default_rng(7)
     vectors = rng.standard_normal((ITEMS, WIDTH), np.float32)
     vectors[-50:] = vectors[-1]
@@ -47,7 +47,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LanceStore]:
 def plainly(
     vector: npt.NDArray[np.float32], terms: list[str], seen: list[str], k: int, weights: tuple[float, float]
 ) -> tuple[list[str], npt.NDArray[np.float64]]:
-    """Keys and scores of the k best items, of the scores of all."""
+    """Keys and scores of the k best items, given the scores of all."""
     table = items()
     match = np.array([not set(terms).isdisjoint(each) for each in table["terms"].to_pylist()])
     products = (np.array(table["vector"].to_pylist()) * vector.astype(np.float64)).sum(axis=1)

@@ -1,5 +1,5 @@
-# ruff: noqa: E501 (the tables are to be read line by line)
-"""Values as they land: which texts and Arrow types are read as what, which rows are rejected, which files refused."""
+# ruff: noqa: E501 (each table has one case per line)
+"""Landed values: how text and Arrow types are read, which rows are rejected, and which files are refused."""
 
 import datetime as dt
 import decimal
@@ -21,7 +21,7 @@ UTC = dt.UTC
 
 
 def taken(folder: Path, declared: str, table: pa.Table | str, first: str = "2026-01-01") -> dict[int, Any]:
-    """The value that each user has after ingest; those that were rejected are left out."""
+    """The value of each user after ingest, without rejected users."""
     profile = Profile.model_validate(
         {
             "name": "shop",
@@ -105,7 +105,7 @@ def decimals(*values: str) -> list[decimal.Decimal]:
 
 
 ARROW: list[tuple[str, str, pa.Array, list[Any]]] = [
-    # what, declared, landed, taken
+    # case, declared type, landed, read
     *((f"text as {kind}", "string", pa.array(WORDS, kind), ["a", "b", None, None])
       for kind in (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view())),
     ("text in a dictionary", "string", pa.array(WORDS).dictionary_encode(), ["a", "b", None, None]),
@@ -198,7 +198,7 @@ def test_small_numbers_are_seconds_where_events_are_of_1970(tmp_path: Path) -> N
 
 
 def test_a_column_that_is_mostly_of_another_type_says_what_to_write(tmp_path: Path) -> None:
-    """As pandas writes integers with a gap into a CSV."""
+    """This is how pandas writes integers with a gap into a CSV."""
     with pytest.raises(
         LandedFileError, match=r"is not of type int64 in any row \(it holds '25.0'\): write digits .*Int64"
     ):

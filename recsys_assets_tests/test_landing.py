@@ -1,4 +1,4 @@
-"""Landing files: who may read them, when they count as changed, and what is refused."""
+"""Landing files: their permissions, when they count as changed, and which are refused."""
 
 import datetime as dt
 import os
@@ -71,7 +71,7 @@ def test_the_fingerprint_changes_with_the_days_files_only(own: Profile) -> None:
     with_users = fingerprint(own, "2026-01-02")
     file = own.landing / "interactions/bizdate=2026-01-02/a.csv"
     os.utime(file, (5, 7))
-    assert fingerprint(own, "2026-01-02") == with_users  # content decides, not time
+    assert fingerprint(own, "2026-01-02") == with_users  # the content decides, not the time
     file.write_text("other content")
     assert len({before, with_users, fingerprint(own, "2026-01-02")}) == 3
 

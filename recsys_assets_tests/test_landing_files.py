@@ -1,5 +1,5 @@
-# ruff: noqa: E501 (the tables are to be read line by line)
-"""Which files of a landing folder are read, in which order, and what is said of those that are not."""
+# ruff: noqa: E501 (each table has one case per line)
+"""Files of a landing folder: which are read, in which order, and how the others are reported."""
 
 import bz2
 import gzip
@@ -172,7 +172,7 @@ def test_what_is_no_file_is_left_out_and_does_not_hang(shop: Profile) -> None:
     os.mkfifo(shop.landing / HOME / "pipe.csv")
     with socket.socket(socket.AF_UNIX) as server:
         here = Path.cwd()
-        os.chdir(shop.landing / HOME)  # a socket's path has at most 108 letters
+        os.chdir(shop.landing / HOME)  # a socket's path has at most 108 characters
         try:
             server.bind("socket.csv")
         finally:
@@ -260,7 +260,7 @@ def test_an_encrypted_file_is_named(shop: Profile, lake: Lake) -> None:
 
 
 DAMAGED: list[tuple[str, str, bytes | pa.Table, str]] = [
-    # damage, file, content, what is said
+    # damage, file, content, message
     ("gz cut short", f"{HOME}/e.csv.gz", gzip.compress(TEXT)[:-20], "cannot be read"),
     ("gz that is none", f"{HOME}/e.csv.gz", TEXT, "cannot be read"),
     ("zst cut short", f"{HOME}/e.csv.zst", pa.compress(TEXT, codec="zstd", asbytes=True)[:-9], "cannot be read"),

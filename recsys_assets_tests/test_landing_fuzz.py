@@ -1,6 +1,6 @@
-"""Random landing files: every row is kept or rejected, no error is without a name, and nothing takes long.
+"""Random landing files: every row is accepted or rejected, every error is a named one, and nothing takes long.
 
-`RECSYS_FUZZ_FILES=2000` tries that many, of another seed with `RECSYS_FUZZ_SEED`.
+`RECSYS_FUZZ_FILES=2000` tries that many files; `RECSYS_FUZZ_SEED` sets a different seed.
 """
 
 import os
@@ -24,7 +24,7 @@ from recsys_assets_tests.landing_fuzz import Fuzzed, fuzzed
 DAY = "2026-01-05"
 FILES = int(os.environ.get("RECSYS_FUZZ_FILES", "120"))
 SEED = int(os.environ.get("RECSYS_FUZZ_SEED", "10"))
-LIMIT = 5.0  # seconds of processor time a file
+LIMIT = 5.0  # seconds of processor time per file
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def connection(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def land(profile: Profile, table: TableName, file: Fuzzed) -> Path:
-    """Put the file alone into the table's folder."""
+    """Make the file the only one in the table's folder."""
     day = f"bizdate={DAY}" if table == "interactions" else ""
     for found in (DAY, None):
         for old in contents(profile, table, found).files:

@@ -1,4 +1,4 @@
-"""LightGBM as a ranker: its columns, its thresholds, when it stops; what all rankers share is tested with them."""
+"""LightGBM as a ranker: its columns, its thresholds, when it stops, and behaviour that all rankers share."""
 
 import dataclasses
 import json
@@ -53,7 +53,7 @@ def test_columns_are_what_their_names_say() -> None:
     assert np.array_equal(found["activity"], np.array([2.0, np.nan, np.nan, 1e9, -3.0], np.float32), equal_nan=True)
     assert found["gender"] == [1, 0, 0, 0, 2]  # 0 is unknown or missing
     assert found["genres:Drama"] == [0, 0, 0, 1, 1]
-    assert found["genres:War"] == [1, 0, 0, 0, 0]  # the last row's fourth genre is past the length
+    assert found["genres:War"] == [1, 0, 0, 0, 0]  # the last row's fourth genre is beyond the length
     assert found["tags:9"] == [0, 0, 0, 1, 0]
     assert found["taste:own"] == [4, 0, 0, 0, 0]
 
@@ -69,7 +69,7 @@ def test_as_many_rounds_as_validated_best_are_made_of_all_rows(ranker: LgbmRanke
     assert len(aucs) == ranker.fitted.best_epoch + QUICK.patience + 1 < QUICK.epochs
     assert ranker.trees.num_trees() == (ranker.fitted.best_epoch + 1) * QUICK.step
     scores = ranker.predict(encode(SCHEMA, VALIDATION))
-    assert auc(VALIDATION["label"].to_numpy(), scores) > max(aucs) + 0.01  # these rows it has seen
+    assert auc(VALIDATION["label"].to_numpy(), scores) > max(aucs) + 0.01  # it has trained on these rows
 
 
 def test_validation_rows_of_one_class_are_refused() -> None:
@@ -87,7 +87,7 @@ def test_two_threads_train_the_same_trees_as_one() -> None:
 
 
 def test_thresholds_are_float32_and_part_the_rows_as_before() -> None:
-    """Neighbouring float32 values: the threshold halfway between two of them, rounded to the nearest, is often one."""
+    """For neighbouring float32 values, the threshold halfway between two is often rounded to one of them."""
     values = (np.arange(64) + np.float32(1).view(np.int32)).astype(np.int32).view(np.float32)
     rows = np.repeat(values, 20)[:, None]
     labels = np.repeat(np.arange(64) % 2, 20)

@@ -1,4 +1,4 @@
-"""MetaSpore's tuner files: what they say is done, what means nothing here is named, results lie where they ask."""
+"""MetaSpore's tuner files: settings are used, unknown ones are reported, and results are where the file says."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from recsys_assets.tuning.form import SpaceError
 from recsys_assets.tuning.space import Space, space, unused
 
 RANK = {"model": WideDeepConfig, "training": TrainingConfig}
-# The keys of its `widedeep_tuner.yaml`, the misspelt ones too, as the file of its demo and its README have them.
+# The keys of its `widedeep_tuner.yaml`, including misspelt ones, as in its demo's file and its README.
 WIDEDEEP = """
 cd app_name: a tuner
 num_experiment: 3
@@ -89,7 +89,7 @@ def test_the_wide_and_deep_file_is_searched_as_it_is_printed(tmp_path: Path) -> 
     assert values(found) == {
         "batch": [256],
         "embedding": [10, 20],
-        "hidden": [(1024, 512, 256, 128), (1024, 512)],  # the output layer of one unit is no hidden one
+        "hidden": [(1024, 512, 256, 128), (1024, 512)],  # the output layer of one unit is not a hidden layer
         "learning_rate": [1e-5, 1e-4, 1e-3],
         "epochs": [1, 2],
     }
@@ -126,7 +126,7 @@ def test_no_name_is_in_both_tables_and_every_own_name_exists() -> None:
 
 @pytest.fixture
 def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A project's home, and a data folder elsewhere."""
+    """A project's home, with a data folder elsewhere."""
     for name in ("RECSYS_LANDING", "RECSYS_LAKE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))

@@ -1,4 +1,4 @@
-"""The Milvus store: the contract, the search, and what goes wrong, on a real Milvus Lite."""
+"""The Milvus store on a real Milvus Lite: the contract, the search, and failures."""
 
 import subprocess
 import sys

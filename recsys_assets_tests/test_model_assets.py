@@ -1,4 +1,4 @@
-"""The models on a small generated world: trained, tracked, exported, evaluated; each asset run in process."""
+"""The models on a small generated world: trained, tracked, exported and evaluated, with all assets run in process."""
 
 import datetime as dt
 import json
@@ -50,7 +50,7 @@ CONFIG = {
 
 @dataclass
 class World:
-    """A lake in which every asset of `DAY` was materialized once."""
+    """A lake in which every asset of `DAY` has been materialized."""
 
     lake: Lake
     result: dg.ExecuteInProcessResult
@@ -81,7 +81,7 @@ def tracking_uri(home: Path) -> str:
 
 
 def run_day(instance: dg.DagsterInstance, *assets: str, **more: Any) -> dg.ExecuteInProcessResult:
-    """Materialize assets of `DAY` (none named: the daily job's), `more` being configurations by asset."""
+    """Materialize assets for `DAY` (default: those of the daily job); `more` holds configurations by asset."""
     defs = build_defs(resources())
     job = defs.resolve_implicit_global_asset_job_def() if assets else defs.resolve_job_def("everything")
     selection = [dg.AssetKey(asset) for asset in assets] or None
@@ -92,7 +92,7 @@ def run_day(instance: dg.DagsterInstance, *assets: str, **more: Any) -> dg.Execu
 
 
 def materialize_all(days: list[str]) -> dg.ExecuteInProcessResult:
-    """Ingest the days in one run, then run the whole graph of the last."""
+    """Ingest the days in one run, then run the whole graph for the last day."""
     job = build_defs(resources()).resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.ephemeral() as instance:
         span = {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[-1]}
@@ -103,7 +103,7 @@ def materialize_all(days: list[str]) -> dg.ExecuteInProcessResult:
 def test_every_asset_is_made_and_every_blocking_check_passes(world: World) -> None:
     assert world.result.success
     checks = world.result.get_asset_check_evaluations()
-    # Trained for two epochs on 150 users, a model need not be better than popularity; these do not block.
+    # After two epochs on 150 users a model need not beat popularity; these checks do not block.
     failed = {check.check_name for check in checks if not check.passed}
     assert failed <= {"better_than_random", "best_beats_popularity"}
     expected = {"auc_floor", "recall_floor", "onnx_matches_model", "features_know_only_the_past", "lists_are_sound"}
@@ -243,7 +243,7 @@ def test_the_truth_of_the_generator_is_no_feature(world: World) -> None:
 
 
 def test_trained_and_exported_again_all_files_are_the_same(world: World) -> None:
-    """On one machine; another number of threads or another processor sums in another order."""
+    """This holds on one machine; a different processor or number of threads sums in a different order."""
     models = ("rank_widedeep", "onnx_widedeep", "rank_lgbm", "onnx_lgbm", "recall_sasrec", "onnx_sasrec")
     names = (*models, "emb_sasrec_user", "index_sasrec")
     before = {name: world.read(name).manifest for name in names}

@@ -1,4 +1,4 @@
-"""Who gets at MongoDB: passwords, TLS, URIs that cannot be used; and never a secret in what is said of it."""
+"""Access to MongoDB: passwords, TLS, unusable URIs, and no secret in any message."""
 
 import logging
 import subprocess
@@ -20,11 +20,11 @@ SECRETS = (USER, PASSWORD, WRONG, "authSource", "appName")
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A server that lets one user in."""
+    """A server with one user."""
     with daemon(tmp_path_factory.mktemp("guarded") / "data") as server:
         with MongoClient[dict[str, object]](server.uri) as client:
             client["admin"].command("createUser", USER, pwd=PASSWORD, roles=["readWriteAnyDatabase"])
-        server.process.terminate()  # not killed: SecantusDB would have lost the user
+        server.process.terminate()  # not killed, because SecantusDB would then lose the user
         server.process.wait()
         server.start("--auth")
         yield server
@@ -37,7 +37,7 @@ def test_the_right_password_works_and_is_not_shown(guarded: Daemon, caplog: pyte
         publish(store, "user", NEW, rows(), no_gate, keep=2)
         assert store.live("user") == NEW
         assert f"{store!r}" == f"MongoStore({guarded.place}/shop)"
-    assert "insert" in caplog.text  # pymongo did log
+    assert "insert" in caplog.text  # pymongo has logged
     assert not [secret for secret in (PASSWORD, "S3cret") if secret in caplog.text]
 
 

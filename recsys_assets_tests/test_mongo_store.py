@@ -1,4 +1,4 @@
-"""The MongoDB store against a real server: the contract, types, what cannot be held, interruptions, releases."""
+"""The MongoDB store on a real server: the contract, types, values it cannot hold, interruptions, releases."""
 
 import datetime as dt
 import math
@@ -44,11 +44,11 @@ def store(uri: str, database: Database[dict[str, Any]]) -> Iterator[MongoStore]:
 
 
 class TestMongoStore(StoreContract):
-    """The contract, with the columns that every store holds."""
+    """The contract, with the columns that every store supports."""
 
 
 def typed() -> pa.Table:
-    """Values of every type that the store takes, ordinary and odd ones."""
+    """Ordinary and odd values of every type that the store accepts."""
     neighbours = pa.list_(pa.struct([("item_id", pa.int64()), ("score", pa.float32())]))
     floats = [[0.1, math.nan, -0.0], [], None]
     columns = {
@@ -75,7 +75,7 @@ def typed() -> pa.Table:
 
 
 def test_every_type_comes_back_as_it_was(store: MongoStore) -> None:
-    # In two chunks, cut out of a longer table, more rows than are sent at once: offsets are where encoders go wrong.
+    # Two chunks, cut from a longer table, with more rows than one batch: offsets are where encoders fail.
     table = pa.concat_tables([typed().slice(1), typed()]).slice(2)
     many = rows(2500)
     for name, each in (("typed", table), ("many", many), ("none", many.slice(0, 0))):
@@ -114,7 +114,7 @@ def test_the_plain_name_of_a_collection_of_others_is_left_alone(
 
 
 def text(value: bytes) -> pa.Array:
-    """Bytes that say they are text."""
+    """Arbitrary bytes, typed as text."""
     return pa.Array.from_buffers(pa.string(), 2, pa.array([b"well", value], pa.binary()).buffers())
 
 
@@ -195,7 +195,7 @@ def test_the_live_version_is_gone_when_it_is_dropped(store: MongoStore) -> None:
 
 
 def test_releases_have_growing_numbers_and_never_change(uri: str, store: MongoStore) -> None:
-    """Two writers whose sets are all of one bizdate: each decides on what the other has made current."""
+    """Two writers with sets of one bizdate each: every decision uses what the other writer has made current."""
     assert store.release() is None
     store.write("user", NEW, rows())
     named = {"user": {"version": NEW, "rows": 50}}

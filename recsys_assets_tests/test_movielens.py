@@ -1,4 +1,4 @@
-"""MovieLens as a source: its three forms, its columns, its counts, and what is wrong with damaged ones."""
+"""MovieLens as a source: its three forms, its columns, its counts, and the errors for damaged files."""
 
 import datetime as dt
 import hashlib
@@ -213,7 +213,7 @@ def test_a_zip_under_a_password_is_named(profile: Profile, zipped: Path) -> None
 
 @pytest.fixture
 def served(zipped: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URL of the zip on this machine; downloads are kept in a folder of the test's own."""
+    """The URL of the zip on this machine; downloads are kept in the test's own folder."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("RECSYS_DATA", str(zipped.parent / "data"))
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=zipped.parent)

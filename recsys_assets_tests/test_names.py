@@ -1,4 +1,4 @@
-"""Names of columns: those that the platform makes are reserved, all others may be used, whatever its SQL says."""
+"""Column names: those that the platform creates are reserved; all others work, whatever names its SQL uses."""
 
 import copy
 import re
@@ -32,7 +32,7 @@ def columns(file: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Path]:
-    """A small world with all that is made of it up to the samples."""
+    """A small generated data set, with everything built from it up to the samples."""
     folder = tmp_path_factory.mktemp("built")
     profile = loaded({**VALID, "oracle": "rating"}, folder)
     assert use(profile, folder) == "samples"
@@ -64,7 +64,7 @@ def test_every_name_that_the_features_make_is_reserved(built: tuple[Profile, Pat
 
 
 def test_a_column_may_be_called_as_the_platforms_sql_calls_its_own(tmp_path: Path) -> None:
-    """In all tables at once, and as features of users."""
+    """The names are used in all tables at once, and as features of users."""
     files = [path for suffix in ("py", "sql") for path in (PROJECT / "recsys_assets").rglob(f"*.{suffix}")]
     said = re.compile(r"\b(?:AS|FROM|JOIN|WITH|BY) \(?(\w+)")
     called = {word.lower() for path in files for word in said.findall(path.read_text(encoding="utf-8"))}

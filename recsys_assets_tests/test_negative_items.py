@@ -1,4 +1,4 @@
-"""The asset `negative_items`, alone, on partitions that the test writes."""
+"""The asset `negative_items` on partitions that the test writes."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def profile(kind: str) -> dict[str, Any]:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Materialize the asset, with item ids of a kind."""
+    """Materialize the asset with item ids of the given type."""
 
     def materialize(ids: list[Any], config: dict[str, Any] | None = None) -> tuple[dg.ExecuteInProcessResult, Lake]:
         file = tmp_path / "tiny.yaml"
@@ -72,7 +72,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def publish(lake: Lake, ids: list[Any]) -> None:
-    """`recall_samples` and `items` of the day; the item at place 4 has no event, that at place 1 no attributes."""
+    """Publish the day's `recall_samples` and `items`; item 4 has no events, and item 1 has no attributes."""
     items, parts = zip(*EVENTS, strict=True)
     events = pa.table(
         {

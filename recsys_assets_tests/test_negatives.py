@@ -1,4 +1,4 @@
-"""Negative sampling: the alias table, the correction of its draws, and which draws are no negatives."""
+"""Negative sampling: the alias table, the correction of its draws, and draws that are not negatives."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ every_weight = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS.
 
 
 def probabilities(table: AliasTable) -> np.ndarray:
-    """The probability of each item, from the two columns alone."""
+    """The probability of each item, computed only from the two columns."""
     found = table.keep.copy()
     np.add.at(found, table.alias, 1 - table.keep)
     return found / len(found)
@@ -37,7 +37,7 @@ def test_the_table_holds_the_distribution_of_the_weights(weights: np.ndarray) ->
 
 @every_weight
 def test_draws_follow_the_weights(weights: np.ndarray) -> None:
-    """Chi-square test at 10^6 draws: a distribution that is a hundredth off is found out."""
+    """A chi-square test at 10^6 draws, which detects a distribution that is off by a hundredth."""
     table = alias_table(weights)
     counts = np.bincount(table.draw(np.random.default_rng(2), 1_000_000).ravel(), minlength=len(weights))
     assert (counts[weights == 0] == 0).all()
@@ -103,7 +103,7 @@ def test_weights_that_are_none_are_refused(weights: list[float], message: str) -
 
 
 def test_corrected_draws_sum_to_the_softmax_over_all_items() -> None:
-    """The sum of exp(score - log expected) over draws is, on average, that of exp(score) over all items."""
+    """The sum of exp(score - log expected) over draws equals on average the sum of exp(score) over all items."""
     weights = WEIGHTS["given"]
     scores, table = np.log(weights) + RNG.standard_normal(1000), alias_table(weights)
     drawn = table.draw(np.random.default_rng(3), (4000, 256))

@@ -1,4 +1,4 @@
-"""Rows that all have the same label: who says so, in which words, and what is built in spite of it."""
+"""Rows that all have the same label: which assets report it, in which words, and what is still built."""
 
 import re
 from collections.abc import Iterator
@@ -132,7 +132,7 @@ def test_a_metric_that_rows_do_not_define_is_absent_with_its_reason_and_broken_s
 
 @pytest.mark.filterwarnings("error")
 def test_rankers_are_compared_by_what_the_rows_define() -> None:
-    """One test row a user: an AUC, but no GAUC."""
+    """With one test row per user there is an AUC but no GAUC."""
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, 200).astype(np.float64)
     compared = compare(labels, {"a": rng.random(200), "b": rng.random(200)}, "a", np.arange(200), count=20)
@@ -144,7 +144,7 @@ def test_rankers_are_compared_by_what_the_rows_define() -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
-    """Six days of 80 ratings, those of the last two days all 5, and the lake that they go into."""
+    """Six days of 80 ratings, all of them 5 on the last two days, and a lake for them."""
     home, rng = tmp_path_factory.mktemp("world"), np.random.default_rng(7)
     landing = home / "landing"
     for number, day in enumerate(DAYS):
@@ -173,8 +173,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
 
 
 @pytest.fixture(scope="module")
-def result(world: Lake) -> dg.ExecuteInProcessResult:  # noqa: ARG001 (it is where the assets go)
-    """Ranking and recall assets of the last day, and what they need."""
+def result(world: Lake) -> dg.ExecuteInProcessResult:  # noqa: ARG001 (the assets are written to it)
+    """Ranking and recall assets of the last day, with everything they need."""
     needed = ["+rank_samples", "feature_schema", "recall_samples", "negative_items", "recall_term", "hitrate_term"]
     return materialize([*needed, "rank_lgbm", "rank_widedeep", "tune_lgbm", "recall_fm"], DAYS[-1])
 

@@ -17,7 +17,7 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module", params=MODELS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a checkpoint and its `model.onnx`."""
+    """The folder with a checkpoint and its `model.onnx`."""
     folder = tmp_path_factory.mktemp("exported")
     table, _ = ranking_rows(5000, 1)
     ranker = rankers.fit(request.param, SCHEMA, table, table, *quick_settings(request.param, epochs=2))
@@ -43,7 +43,7 @@ def test_parity_notices_another_model(exported: Path, tmp_path: Path) -> None:
 
 
 def test_a_feature_may_have_any_name_that_a_profile_takes(exported: Path) -> None:
-    """The tensors inside have names that no column can have, or that profiles refuse."""
+    """The internal tensors have names that no column can have, or that profiles refuse."""
     graph = onnx.load(exported / "model.onnx").graph
     features = {node.name for node in graph.input}
     inside = {name for node in graph.node for name in (*node.input, *node.output)} - features

@@ -1,4 +1,4 @@
-"""Outdated partitions: what was made from rows that have changed since is named, refused and rebuilt."""
+"""Outdated partitions, which were built from rows that have changed since, are named, refused and rebuilt."""
 
 import json
 import random
@@ -27,7 +27,7 @@ FIRST, SECOND, THIRD = "2026-01-05", "2026-01-06", "2026-01-07"
 
 
 class Graph:
-    """`interactions` of three days -> `splits` -> `features`, and `model` of the third day, written by hand."""
+    """`interactions` for three days -> `splits` -> `features`, and `model` for the third day, all written by hand."""
 
     def __init__(self, folder: Path) -> None:
         self.lake = Lake(str(folder), "shop")
@@ -106,7 +106,7 @@ def test_a_removed_or_damaged_input_makes_outdated(graph: Graph) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_after_any_rebuilds_exactly_what_has_an_older_ancestor_is_outdated(graph: Graph, seed: int) -> None:
-    """Against a plain model: each partition remembers the versions of all that it was made from."""
+    """Compared with a plain model, in which a partition remembers the versions of everything it was built from."""
     chance = random.Random(seed)
     needs = {
         f"splits/{THIRD}": [f"interactions/{day}" for day in (FIRST, SECOND, THIRD)],

@@ -1,4 +1,4 @@
-"""Names and links that someone else planted: nothing is written or read outside its place, and nobody is blocked."""
+"""Names and links planted by someone else: nothing is written or read outside its folder, and nobody is blocked."""
 
 import dataclasses
 import datetime as dt
@@ -27,7 +27,7 @@ OUTSIDE = ["../x", "a/../../x", "/etc/x", "a\\..\\x", "a\0b", "", ".", "./a", "a
 
 @pytest.fixture(params=["local", "remote"])
 def lake(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
-    """A lake on this machine, and one on an object store that is fetched to the test's own folder."""
+    """A lake on this machine, and one on an object store, fetched to the test's own folder."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     if request.param == "local":
@@ -39,7 +39,7 @@ def lake(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def plant(lake: Lake, **changes: object) -> None:
-    """Publish a partition, then change what its manifest says, with the fingerprint that belongs to it."""
+    """Publish a partition, then change its manifest and give it the matching fingerprint."""
     with lake.draft(ASSET, DAY) as draft:
         draft.path("a").write_text("one")
     fs, place = fsspec.core.url_to_fs(lake.location(ASSET, DAY))
@@ -83,7 +83,7 @@ def test_a_link_in_place_of_a_file_is_damage(tmp_path: Path) -> None:
         for name in ("a", "model/b"):
             draft.path(name).write_text("one")
     folder = Path(lake.location(ASSET, DAY))
-    for name in ("a", "model"):  # the same bytes, elsewhere: the hash is right
+    for name in ("a", "model"):  # the same bytes in a different place, so the hash matches
         (folder / name).rename(tmp_path / name)
         (folder / name).symlink_to(tmp_path / name)
         with pytest.raises(PartitionDamaged, match=r"lists .* not a file inside the partition"):

@@ -1,4 +1,4 @@
-"""SIGKILL of a parent: no process of ours is left 10 s later. The commands and servers are the real ones."""
+"""10 s after SIGKILL of a parent, none of our processes is left. The commands and servers are the real ones."""
 
 import shutil
 import subprocess

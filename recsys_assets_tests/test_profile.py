@@ -1,4 +1,4 @@
-"""Profiles: which file is meant, and what its short forms stand for. What is refused is in `test_bad_input.py`."""
+"""Profiles: how the file is found, and what its short forms mean. Refused profiles are in `test_bad_input.py`."""
 
 import datetime as dt
 from pathlib import Path

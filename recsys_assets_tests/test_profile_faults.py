@@ -1,5 +1,5 @@
-# ruff: noqa: E501 (the tables are to be read line by line)
-"""Faults of a profile are found when it is loaded: in one line, by file, line and key, at once, and without secrets."""
+# ruff: noqa: E501 (each table has one case per line)
+"""Faults of a profile are reported quickly when it is loaded: in one line, with file, line and key, without secrets."""
 
 import re
 import time
@@ -41,7 +41,7 @@ BOMB = "x0: &x0 [a, a, a, a, a, a, a, a, a]\n" + "".join(
 )
 
 FAULTS = [
-    # what is wrong, text, what it becomes, line, what the message says
+    # fault, text, replacement, line, message
     # the text of the file
     ("key twice", "rating: rating\n", "rating: rating\nlabel: rating > 4\n", 15, "label: occurs twice, on lines 13 and 15: keep one"),
     ("column twice", "age: int64}", "age: int64, age: string}", 11, "tables.users.age: occurs twice, on lines 11 and 11"),
@@ -89,7 +89,7 @@ FAULTS = [
     ("min above max", "min: 1, max: 5", "min: 5, max: 1", 9, "tables.interactions.rating: min 5 is above max 1"),
     ("a window of a million millions", "{column: genres}", "{column: genres, window: 1000000000000}", 21, "features.terms.window: Input should be less than or equal to 1000000"),
     ("no days to test", "{strategy: by_day}", "{strategy: by_day, test_days: 0}", 22, "split.test_days: Input should be greater than or equal to 1"),
-    # names of columns
+    # column names
     ("empty", "gender: string,", "'': string, gender: string,", 11, "tables.users.: '' is not a name of letters, digits and underscores"),
     ("blank", "gender: string,", "' ': string, gender: string,", 11, "tables.users. : ' ' is not a name of letters"),
     ("NUL", "gender: string,", '"a\\0b": string, gender: string,', 11, "tables.users: holds the code 0x0000"),
@@ -151,7 +151,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def said(path: Path) -> str:
-    """What loading says, in less than two seconds of a core."""
+    """The message of loading, which must take less than two seconds of one core."""
     start = time.process_time()
     with pytest.raises(ProfileError) as raised:
         load_profile(str(path))
@@ -253,7 +253,7 @@ def test_a_profile_that_may_not_be_read_is_named(own: Path, monkeypatch: pytest.
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    monkeypatch.setattr(Path, "open", refuse)  # because root may read everything
     assert said(own) == f"{own} cannot be read: Permission denied"
 
 

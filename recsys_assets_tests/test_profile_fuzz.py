@@ -1,11 +1,11 @@
-"""Profiles that are nearly right, in a fixed order: each is refused by name and line, or what is made of it works."""
+"""Nearly valid profiles in a fixed order: each is refused with name and line, or everything built from it works."""
 
 import time
 
 from recsys_assets_tests.profile_fuzz import attempt
 
-BUDGET = 10.0  # seconds of a core
-LEAST = 30  # profiles that have to be tried within it
+BUDGET = 10.0  # seconds of one core
+LEAST = 30  # profiles that must be tried within the budget
 
 
 def test_a_profile_is_refused_by_name_or_works() -> None:

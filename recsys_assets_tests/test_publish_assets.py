@@ -1,4 +1,4 @@
-"""Publishing as assets: a small generated world, built once, published into the project's own server."""
+"""Publishing as assets: a small generated world, built once and published to the project's own server."""
 
 import dataclasses
 import datetime as dt
@@ -42,7 +42,7 @@ MONGO = [f"mongo_{name}" for name in FAMILIES["mongo"]]
 
 @dataclass
 class World:
-    """A lake whose day was published and released once."""
+    """A lake whose day has been published and released."""
 
     home: Path
     lake: Lake
@@ -53,7 +53,7 @@ class World:
         return self.lake.read(asset, DAY)
 
     def table(self, collection: str) -> pa.Table:
-        """What is to be in MongoDB."""
+        """The expected content of a collection in MongoDB."""
         made = FAMILIES["mongo"][collection]
         return made.table(self.profile, {asset: self.read(asset) for asset in made.reads})
 
@@ -65,7 +65,7 @@ class World:
 
     @contextmanager
     def database(self) -> Iterator[Database[dict[str, Any]]]:
-        """What a service of somebody else's sees."""
+        """The database as someone else's service sees it."""
         with self.store() as store:
             yield store._database
 
@@ -98,7 +98,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def write_vectors(lake: Lake, model: str, seed: int) -> None:
-    """Vectors by chance for all users and items."""
+    """Write random vectors for all users and items."""
     for side in ("user", "item"):
         ids = pq.read_table(lake.read(f"{side}s", DAY).path(ROWS))[f"{side}_id"].to_numpy()
         with lake.draft(f"emb_{model}_{side}", DAY) as draft:
@@ -112,7 +112,7 @@ def check(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
 
 
 def live(result: dg.ExecuteInProcessResult, asset: str) -> str:
-    """What a run's materialization of an asset says of its version."""
+    """The version metadata of an asset's materialization in a run."""
     (event,) = result.asset_materializations_for_node(asset)
     return str(event.metadata["live"].value)
 
@@ -173,7 +173,7 @@ def test_publishing_again_changes_nothing(world: World) -> None:
 
 
 def test_a_collection_that_is_published_alone_waits_for_its_release(world: World) -> None:
-    changed = world.lake.manifest("i2i_itemcf", DAY)  # nothing that the champion was made from
+    changed = world.lake.manifest("i2i_itemcf", DAY)  # the champion was not built from it
     before = {file: world.read("i2i_itemcf").path(file).read_bytes() for file in changed.files}
     with world.store() as store:
         was = store.live("itemcf")
@@ -188,7 +188,7 @@ def test_a_collection_that_is_published_alone_waits_for_its_release(world: World
 
 
 def rewrite(lake: Lake, asset: str, files: dict[str, bytes], seed: int | None) -> None:
-    """The same partition again, but for its seed, and so under another fingerprint."""
+    """Write the same partition again with a different seed, and so with a different fingerprint."""
     before = lake.manifest(asset, DAY)
     with lake.draft(asset, DAY) as draft:
         for file, content in files.items():
@@ -224,7 +224,7 @@ def test_a_planted_difference_fails_the_check_and_nothing_is_released(
         key = {"queryid": world.table(collection)[KEY][3].as_py()}
         whole = rows.find_one(key)
         assert whole
-        database["_releases"].update_one({"_id": "current"}, {"$set": {"champion": None}})  # so that it would be new
+        database["_releases"].update_one({"_id": "current"}, {"$set": {"champion": None}})  # so that it is new
         before = store.release()
         rows.update_one(key, {"$set": change})
         try:

@@ -1,4 +1,4 @@
-"""Readers see the old version or the new one, whole, while versions go live and whoever writes or serves is killed."""
+"""Readers see the whole old or new version while versions go live and writers or servers are killed."""
 
 import contextlib
 import multiprocessing
@@ -25,7 +25,7 @@ from recsys_assets_tests.store_contract import no_gate
 SWAPS, KILLS, KEEP = 20, 20, 3
 COLLECTIONS = ("user", "item", "itemcf")
 KEYS = [str(number) for number in range(0, 200, 20)]
-# Processes start within milliseconds from a server that has imported everything once.
+# A fork server that has already imported everything starts processes within milliseconds.
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload([__name__, "pymongo"])
 
@@ -35,7 +35,7 @@ def version_of(number: int) -> str:
 
 
 def marked(number: int, rows: int) -> pa.Table:
-    """Rows that say of which version they are; the vectors give the documents some length."""
+    """Rows that contain their version; the vectors make the documents longer."""
     columns = {
         KEY: [str(row) for row in range(rows)],
         "number": np.full(rows, number),
@@ -51,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 class Reader(threading.Thread):
-    """Reads in a tight loop until stopped; `read` gives the numbers of the rows of one read that belong together."""
+    """Reads in a tight loop until stopped; `read` returns the numbers of the rows of one consistent read."""
 
     def __init__(self, read: Callable[[], list[int]], rows: int) -> None:
         super().__init__()
@@ -61,11 +61,11 @@ class Reader(threading.Thread):
         self.stopped = threading.Event()
 
     def run(self) -> None:
-        """Note what was seen and everything that was wrong."""
+        """Record the numbers read and all errors."""
         while not self.stopped.is_set():
             try:
                 numbers = self.read()
-            except Exception as error:  # noted, and looked at by the test
+            except Exception as error:  # recorded; the test checks it
                 self.wrong.append(repr(error))
                 continue
             last = self.seen[-1] if self.seen else 0
@@ -75,7 +75,7 @@ class Reader(threading.Thread):
 
 
 def readers_of(uri: str, database: str) -> dict[str, Reader]:
-    """A reader of the live version, one of pinned releases, and a client that knows nothing but the plain name."""
+    """A reader of the live version, one of pinned releases, and a client that knows only the plain name."""
     from pymongo import MongoClient
 
     live, pinning = (MongoStore(uri, database) for _ in range(2))
@@ -95,7 +95,7 @@ def readers_of(uri: str, database: str) -> dict[str, Reader]:
 
 
 def publish_all(store: MongoStore, number: int) -> None:
-    """Publish a version of every collection, then the release that shows them."""
+    """Publish a version of every collection, then the release that makes them live."""
     for name in COLLECTIONS:
         stage(store, name, version_of(number), marked(number, 200), no_gate, KEEP)
     named = {name: {"version": version_of(number), "rows": 200} for name in COLLECTIONS}
@@ -116,7 +116,7 @@ def test_readers_in_a_tight_loop_see_whole_versions_that_only_get_newer(server: 
         assert store.versions("user") == [version_of(number) for number in range(SWAPS + 2 - KEEP, SWAPS + 2)]
     for name, reader in readers.items():
         assert reader.wrong == [], name
-        # Ten reads a swap, and most of the versions: a reader that saw few of them has shown little.
+        # Ten reads per swap, and most of the versions: a reader that saw few of them proves little.
         assert len(reader.seen) >= 10 * SWAPS, name
         assert len(set(reader.seen)) >= SWAPS // 2, name
 
@@ -125,20 +125,20 @@ ROWS, KEPT = 1200, 2  # two blocks of documents
 
 
 def publish_until(tell: Connection, uri: str, number: int, moment: int, wait: float, victim: int) -> None:
-    """Publish a version; when it comes to the command with this number, wait and kill a process, 0 for this one.
+    """Publish a version; at the command with this number, wait and kill a process (0 means this one).
 
-    Tells the names of the commands as they are sent, and at last what came of it.
+    Reports the names of the commands as they are sent, and finally the result.
     """
     from pymongo import monitoring
 
     class Killer(monitoring.CommandListener):
-        """Kills now, before the command is sent, or from beside: it is on its way, or done, when the kill falls."""
+        """Kills at once, before the command is sent, or later from a timer, while the command is under way or done."""
 
         def __init__(self) -> None:
             self.sent = 0
 
         def started(self, event: monitoring.CommandStartedEvent) -> None:
-            """Note the command."""
+            """Record the command."""
             tell.send(event.command_name)
             if self.sent == moment:
                 kill = threading.Timer(wait, os.kill, (victim or os.getpid(), signal.SIGKILL))
@@ -146,10 +146,10 @@ def publish_until(tell: Connection, uri: str, number: int, moment: int, wait: fl
             self.sent += 1
 
         def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-            """Nothing."""
+            """Do nothing."""
 
         def failed(self, event: monitoring.CommandFailedEvent) -> None:
-            """Nothing."""
+            """Do nothing."""
 
     monitoring.register(Killer())
     with MongoStore(uri + "&serverSelectionTimeoutMS=1000", "killed") as store:
@@ -158,11 +158,11 @@ def publish_until(tell: Connection, uri: str, number: int, moment: int, wait: fl
             tell.send("published")
         except StoreUnavailable:
             tell.send("StoreUnavailable")
-        os._exit(0)  # the timer that waits to kill would keep the process
+        os._exit(0)  # the waiting timer would keep the process alive
 
 
 def told(uri: str, number: int, moment: int, wait: float = 0.0, victim: int = 0) -> list[str]:
-    """What a process tells that publishes, until it ends or is killed."""
+    """The reports of a publishing process until it ends or is killed."""
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=publish_until, args=(theirs, uri, number, moment, wait, victim))
     process.start()
@@ -177,7 +177,7 @@ def told(uri: str, number: int, moment: int, wait: float = 0.0, victim: int = 0)
 
 
 def look(uri: str) -> tuple[int, int]:
-    """The numbers of the live version and of what the plain name shows; they, and all versions, are whole."""
+    """The numbers of the live version and of that under the plain name; checks that all versions are complete."""
     from pymongo import MongoClient
 
     with MongoStore(uri, "killed") as store, MongoClient[dict[str, int]](uri) as client:
@@ -193,7 +193,7 @@ def look(uri: str) -> tuple[int, int]:
 
 
 def physical(uri: str) -> list[str]:
-    """The collections that lie under the versions."""
+    """The collections that hold the versions."""
     from pymongo import MongoClient
 
     with MongoClient[dict[str, int]](uri) as client:
@@ -206,7 +206,7 @@ def test_a_killed_publisher_leaves_the_live_version_whole_and_the_rerun_complete
         assert last == "published"
     chance, killed, switched = random.Random(20260105), 0, set()
     for number in range(3, 3 + KILLS):
-        # At a command of each twentieth of the publication: before it is sent, or some time after.
+        # One command in each twentieth of the publication: before it is sent, or some time after.
         moment = int((number - 3 + chance.random()) / KILLS * len(commands))
         wait = chance.uniform(0, 0.05) if number % 2 else 0.0
         *_, last = told(server.uri, number, moment, wait)
@@ -217,12 +217,12 @@ def test_a_killed_publisher_leaves_the_live_version_whole_and_the_rerun_complete
         switched.add(live == number)
         assert told(server.uri, number, moment=-1)[-1] == "published"
         assert look(server.uri) == (number, number)
-    assert killed >= KILLS * 3 // 4  # a wait near the end may outlast it
+    assert killed >= KILLS * 3 // 4  # near the end, publishing may finish before the kill
     assert switched == {False, True}
     assert told(server.uri, 3 + KILLS, moment=-1)[-1] == "published"
     with MongoStore(server.uri, "killed") as store:
         assert len(store.versions("user")) == KEPT
-    assert len(physical(server.uri)) == KEPT  # what a killed publisher had begun to drop is gone
+    assert len(physical(server.uri)) == KEPT  # collections that a killed publisher had begun to drop are gone
 
 
 def test_a_killed_server_leaves_the_live_version_whole_and_the_rerun_completes(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_killed_server_leaves_the_live_version_whole_and_the_rerun_completes(t
 def test_the_plain_name_follows_where_the_server_cannot_change_a_view() -> None:
     from secantus import SecantusDBServer, commands
 
-    assert commands._HANDLERS["collMod"].__module__ == "secantus.commands"  # nothing has mended it in this process
+    assert commands._HANDLERS["collMod"].__module__ == "secantus.commands"  # the fix is not installed in this process
     with SecantusDBServer(storage_path=":memory:") as unmended, MongoStore(unmended.uri, "unmended") as store:
         for number in range(3):
             publish(store, "user", version_of(number), marked(number, 10), no_gate, KEPT)

@@ -1,4 +1,4 @@
-"""What goes wrong while publishing has a name, leaves nothing half-published, and shows no password."""
+"""Failures while publishing have a named error, leave nothing half-published, and show no password."""
 
 import contextlib
 import logging
@@ -25,7 +25,7 @@ from recsys_assets_tests.store_contract import NEW, OLD, no_gate, rows
 from recsys_assets_tests.test_gate import DAY, World
 
 BRIEF = "&serverSelectionTimeoutMS=1000&connectTimeoutMS=500&socketTimeoutMS=1000"
-DOCUMENTS = 2000  # of 20 float64 each: 0.6 MB
+DOCUMENTS = 2000  # each of 20 float64: 0.6 MB
 
 
 def table(count: int = DOCUMENTS, numbers: int = 20) -> pa.Table:
@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture
 def store(server: Daemon) -> Iterator[MongoStore]:
-    """A store of its own in which `OLD` is live; at the end nothing else is, and the rerun completes."""
+    """A new store in which `OLD` is live; at the end nothing else is live, and a rerun completes."""
     with MongoStore(server.uri, "d" + uuid.uuid4().hex) as made:
         publish(made, "user", OLD, rows(), no_gate, keep=3)
         yield made
@@ -62,14 +62,14 @@ def proxied(server: Daemon, left: int, stalls: bool) -> Iterator[str]:
     proxy.start()
     try:
         yield proxy.uri
-        assert proxy.passed_on >= left  # it had its say
+        assert proxy.passed_on >= left  # the proxy has passed bytes on
     finally:
         proxy.close()
 
 
 @contextmanager
 def failing(server: Daemon, command: str, **data: Any) -> Iterator[str]:
-    """The server replies to every such command of a client of this name with an error."""
+    """Make the server reply with an error to every such command of the client with this name."""
     from pymongo import MongoClient
 
     with MongoClient[dict[str, Any]](server.uri) as client:
@@ -113,7 +113,7 @@ def test_a_server_in_trouble_is_a_named_error(
 def test_a_server_that_dies_is_away_and_back_again(tmp_path: Path) -> None:
     with daemon(tmp_path / "data") as server, MongoStore(server.uri + BRIEF, "x") as store:
         publish(store, "user", OLD, rows(), no_gate, keep=3)
-        store.add_release({})  # a write that waits for the log, and so for the view before it
+        store.add_release({})  # a write that waits for the log, and so for the preceding change of the view
         server.kill()
         with pytest.raises(StoreUnavailable, match=server.place):
             publish(store, "user", NEW, table(), no_gate, keep=3)
@@ -149,7 +149,7 @@ def test_a_value_that_mongodb_cannot_hold_is_named(store: MongoStore, column: pa
 
 
 USER, PASSWORD, WRONG = "reader@shop", "s3cret:/@right", "s3cret:/@wrong"
-SECRET = PASSWORD[:6]  # begins both, and both as they stand in the URI
+SECRET = PASSWORD[:6]  # both passwords begin with it, also as written in the URI
 
 
 def with_password(server: Daemon, password: str) -> str:
@@ -159,14 +159,14 @@ def with_password(server: Daemon, password: str) -> str:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A server that asks for a password."""
+    """A server that requires a password."""
     from pymongo import MongoClient, WriteConcern
 
     folder = tmp_path_factory.mktemp("guarded") / "data"
     with daemon(folder) as served:
         with MongoClient[dict[str, Any]](served.uri) as client:
             client.admin.command("createUser", USER, pwd=PASSWORD, roles=["root"])
-            client["x"]["y"].with_options(write_concern=WriteConcern(j=True)).insert_one({})  # the user is on disk too
+            client["x"]["y"].with_options(write_concern=WriteConcern(j=True)).insert_one({})  # syncs the user to disk
         served.kill()
         served.start("--auth")
         yield served

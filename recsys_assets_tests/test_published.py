@@ -25,7 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MongoStore]:
-    """Collections `user` and `item`, published on two days and released on both."""
+    """A store with collections `user` and `item`, published and released for two days."""
     monkeypatch.setenv("RECSYS_DATA", str(home))
     monkeypatch.setenv("RECSYS_PROFILE", "sample")
     for variable in [kind.variable for kind in STORES.values()]:

@@ -1,4 +1,4 @@
-"""How sure a ranker's figures are, and on which rows rankers differ: against what can be known otherwise."""
+"""Intervals of a ranker's figures, and rows on which rankers differ, compared with known truths."""
 
 import math
 from statistics import NormalDist
@@ -16,7 +16,7 @@ USERS, EACH, LIFT, SPREAD = 100, 20, 1.0, 1.0
 
 
 def world(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, scores and users: positives score higher by a lift that is the user's own, `LIFT` on average."""
+    """Labels, scores and users; positives score higher by a lift that differs by user and is `LIFT` on average."""
     rng = np.random.default_rng(seed)
     users = np.repeat(np.arange(USERS), EACH)
     labels = rng.integers(0, 2, len(users)).astype(np.float64)
@@ -37,7 +37,7 @@ def test_the_auc_of_whole_weights_is_that_of_the_rows_repeated() -> None:
         times = weights.astype(np.int64)
         repeated = auc(np.repeat(labels, times), np.repeat(scores, times))
         assert judge(weights) == pytest.approx(repeated, abs=1e-12)
-    assert math.isnan(judge(labels))  # of one class only
+    assert math.isnan(judge(labels))  # only one class
 
 
 def test_a_draw_of_users_is_all_metrics_of_their_rows_repeated() -> None:
@@ -47,7 +47,7 @@ def test_a_draw_of_users_is_all_metrics_of_their_rows_repeated() -> None:
         rows = np.concatenate(
             [np.flatnonzero(users == user) for user in np.repeat(np.arange(USERS), weights.astype(int))]
         )
-        # A user drawn twice is two users, each with an AUC of their own.
+        # A user drawn twice counts as two users, each with an AUC.
         drawn = np.repeat(np.arange(USERS), EACH)
         p = probabilities(scores)
         assert found["test_auc"][place] == pytest.approx(auc(labels[rows], p[rows]), abs=1e-12)

@@ -1,4 +1,4 @@
-"""Lines of the README in a shell of its own; `python -m recsys_assets_tests.readme` types all of them."""
+"""Runs some lines of the README in a new shell; `python -m recsys_assets_tests.readme` types all of them."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.readme import commands, copy_checkout, run, typed
 
 README = commands((PROJECT / "README.md").read_text(encoding="utf-8"))
-# What answers within seconds on a small log.
+# Commands that finish within seconds on a small log.
 QUICK = {"zsh": [". ./activate", "recsys land sample", "recsys bizdate", ". ./activate"]}
 QUICK["bash"] = [*QUICK["zsh"], "make ui"]
 

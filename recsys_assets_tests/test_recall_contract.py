@@ -1,4 +1,4 @@
-"""The contract of recall methods, kept by those that need no training."""
+"""The contract of recall methods, for the methods that need no training."""
 
 import pyarrow as pa
 

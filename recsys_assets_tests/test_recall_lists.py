@@ -1,4 +1,4 @@
-"""Interactions, queries, lists and their metrics: small cases worked out by hand, and loops that say the same."""
+"""Interactions, queries, lists and their metrics: small cases worked out by hand, and loops that agree."""
 
 import math
 from pathlib import Path
@@ -44,7 +44,7 @@ def table(rows: list[tuple[str, str, int, str]]) -> pa.Table:
 
 
 def asking(*truth: list[int]) -> Queries:
-    """Queries of users 0, 1, … with these right answers and no history."""
+    """Queries for users 0, 1, … with these right answers and no history."""
     none, ends = np.zeros(len(truth), np.int64), np.cumsum([0, *map(len, truth)])
     return Queries(np.arange(len(truth)), none, none, np.concatenate([np.array(t, np.int64) for t in truth]), ends)
 
@@ -226,7 +226,7 @@ def test_metrics_are_those_worked_out_by_hand() -> None:
 
 
 def naive(items: list[list[int]], truth: list[list[int]], k: int) -> dict[str, float]:
-    """The same metrics, one query and one place at a time."""
+    """The same metrics, computed one query and one place at a time."""
     queries_of = list(zip(items, map(set, truth), strict=True))
     found = [len(right.intersection(listed[:k])) for listed, right in queries_of]
     precisions, gains = [], []
@@ -277,7 +277,7 @@ def test_coverage_is_the_share_of_the_catalogue_in_some_list() -> None:
     assert coverage(np.array([[-1, -1]]), catalogue) == 0
 
 
-# --- methods beside one another ---
+# --- methods compared ---
 
 
 def test_chance_is_the_mean_of_many_random_lists() -> None:

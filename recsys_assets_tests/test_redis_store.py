@@ -1,4 +1,4 @@
-"""The Redis store: the contract, the plain form of its texts, and what goes wrong, on the real server."""
+"""The Redis store on a real server: the contract, the plain form of its strings, and failures."""
 
 import math
 import subprocess
@@ -30,7 +30,7 @@ SESAME = "open,sesame"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The socket of a server that asks for a password and keeps nothing on disk."""
+    """The socket of a server that requires a password and keeps nothing on disk."""
     folder = tmp_path_factory.mktemp("redis")
     socket = folder / "redis.sock"
     options = {"port": "0", "unixsocket": str(socket), "requirepass": SESAME, "save": "", "dir": str(folder)}
@@ -55,7 +55,7 @@ def _answers(client: redis.Redis) -> bool:
 
 @pytest.fixture
 def client(server: str) -> Iterator[redis.Redis]:
-    """The emptied server itself."""
+    """A client of the emptied server."""
     with redis.Redis.from_url(server, decode_responses=True) as client:
         client.flushall()
         yield client

@@ -1,4 +1,4 @@
-"""A partition is a function of what had landed by its day: made again it is the same, and later days change nothing."""
+"""A partition depends only on what had landed by its day: rebuilt it is the same, and later days change nothing."""
 
 import datetime as dt
 import hashlib
@@ -27,13 +27,13 @@ ASSETS = [
     "user_features",
     "item_features",
 ]
-# More rows than one of DuckDB's row groups (122,880) holds, so that several threads take part.
+# More rows than one of DuckDB's row groups (122,880), so that several threads take part.
 EVENTS = 200_000
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
-    """The sample profile with a week of landed days, of which `DAY` is the last."""
+    """The sample profile with a week of landed days; `DAY` is the last."""
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
     monkeypatch.setenv("RECSYS_LANDING", str(tmp_path / "landing"))
     monkeypatch.setenv("RECSYS_LAKE", str(tmp_path / "lake"))
@@ -44,7 +44,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
 
 
 def land_next_day(profile: Profile) -> None:
-    """Land the day after, with new users and items; and other values for those who were known before."""
+    """Land the day after, with new users and items, and with changed values for known ones."""
     land(profile, first=dt.date.fromisoformat(NEXT), last=dt.date.fromisoformat(NEXT))
     changes: list[tuple[TableName, str, str]] = [("users", "gender", "X"), ("items", "title", "renamed")]
     for table, column, value in changes:
@@ -59,7 +59,7 @@ def land_next_day(profile: Profile) -> None:
 
 
 def day_in_lake(lake: Path) -> dict[str, str]:
-    """Hash of every file of the day's partitions; of a manifest all but the MLflow run."""
+    """The hash of every file in the day's partitions; that of a manifest leaves out the MLflow run."""
     found = {}
     for path in sorted(lake.glob(f"*/*/bizdate={DAY}/*")):
         content = path.read_bytes()

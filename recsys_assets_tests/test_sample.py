@@ -1,4 +1,4 @@
-"""The generated world: the same whatever range is made, consistent, learnable, bounded."""
+"""The generated data set: the same for every range of days, consistent, learnable, bounded."""
 
 import datetime as dt
 import json
@@ -27,7 +27,7 @@ def profile(tmp_path: Path) -> Profile:
 
 
 def read(profile: Profile, table: TableName) -> pd.DataFrame:
-    """All of a dated table, in the order of the files."""
+    """All rows of a dated table, in the order of the files."""
     files = [(day, file) for day in landed_bizdates(profile, table) for file in landing_files(profile, table, day)]
     return pd.concat([pd.read_parquet(file).assign(bizdate=day) for day, file in files], ignore_index=True)
 
@@ -150,7 +150,7 @@ def test_events_fit_the_tables_of_their_day(month: dict[TableName, pd.DataFrame]
         assert not known.duplicated([key, "bizdate"]).any()
         assert len(events.merge(known, on=[key, "bizdate"])) == len(events)
         stays = known.drop(columns="bizdate").astype(str).drop_duplicates()
-        assert stays[key].is_unique  # what is seen of one never changes
+        assert stays[key].is_unique  # the visible attributes never change
     assert not events.duplicated(["user_id", "item_id", "bizdate"]).any()
     assert (pd.to_datetime(events.timestamp, unit="s").dt.strftime("%Y-%m-%d") == events.bizdate).all()
     assert events.groupby("bizdate").timestamp.apply(lambda time: time.is_monotonic_increasing).all()
@@ -164,7 +164,7 @@ def test_users_and_items_come_and_go(month: dict[TableName, pd.DataFrame]) -> No
     assert last - first
     born = month["users"].groupby("user_id").bizdate.min()
     assert (born == days[-1]).sum() >= 3
-    assert (month["users"].user_id.max() - 1) / USERS.rate(600, 30) - 45 < 60  # none from the future
+    assert (month["users"].user_id.max() - 1) / USERS.rate(600, 30) - 45 < 60  # nobody from the future
 
 
 def test_labels_follow_the_true_probability(month: dict[TableName, pd.DataFrame]) -> None:
@@ -185,7 +185,7 @@ def test_popularity_is_skewed_and_drifts(month: dict[TableName, pd.DataFrame]) -
     assert share.iloc[0] < 0.1
     half = events.bizdate < sorted(events.bizdate.unique())[15]
     before, after = (events[part].item_id.value_counts(normalize=True) for part in (half, ~half))
-    assert before.sub(after, fill_value=0).abs().sum() / 2 > 0.15  # total variation; chance alone gives 0.07
+    assert before.sub(after, fill_value=0).abs().sum() / 2 > 0.15  # total variation distance; chance alone gives 0.07
 
 
 def test_users_see_more_of_what_suits_them(month: dict[TableName, pd.DataFrame]) -> None:

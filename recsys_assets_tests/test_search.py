@@ -1,4 +1,4 @@
-"""Exact search against plain products in double precision: the same items, in the same order, always."""
+"""Exact search always finds the same items in the same order as plain products in double precision."""
 
 from typing import get_args
 
@@ -38,7 +38,7 @@ def vectors(shape: str, queries: int, items: int, dimensions: int) -> tuple[Vect
 
 
 def expected(asked: Vectors, there: Vectors, k: int, metric: Metric, seen: tuple[Ints, Ints] | None = None) -> Lists:
-    """All products, sorted."""
+    """The items and scores of all products, sorted."""
     scores = np.full((len(asked), max(k, len(there))), -np.inf)
     q, x = asked.astype(np.float64), there.astype(np.float64)
     scores[:, : len(there)] = q @ x.T if metric == "IP" else -np.square(q[:, None] - x).sum(2)
@@ -51,7 +51,7 @@ def expected(asked: Vectors, there: Vectors, k: int, metric: Metric, seen: tuple
 
 @pytest.fixture
 def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many queries were given thresholds, at each time."""
+    """The number of queries in each round, filled whenever thresholds are set."""
     asked, plain = [], screen.Screen.thresholds
 
     def counted(self: screen.Screen, queries: Vectors, ranks: Ints) -> screen.Doubles:
@@ -77,7 +77,7 @@ def test_the_lists_are_those_of_all_products_sorted(metric: Metric, shape: str, 
 
 
 def test_a_score_that_bfloat16_rounds_up_is_found_at_once(rounds: list[int]) -> None:
-    """16 x 16 + 3 is 260 in bfloat16, though its numbers are exact: a threshold that nothing would reach."""
+    """16 x 16 + 3 rounds to 260 in bfloat16, though its factors are exact: no item would reach that threshold."""
     asked = there = np.tile(np.array([16, 1, 1, 1], np.float32), (500, 1))
     same(Flat(there).search(asked[:1], 5), expected(asked[:1], there, 5, "IP"))
     assert rounds == [1]
@@ -112,7 +112,7 @@ def test_thresholds_from_a_sample_of_many_items(metric: Metric) -> None:
 def test_a_threshold_that_was_too_high_is_lowered(rounds: list[int]) -> None:
     asked, there = vectors("normal", 5, 4 * screen.SAMPLE, 4)
     drawn = screen.sample(len(there))
-    there[drawn[::400]] = asked[0] * 10  # 164, all in the sample: it seems that there are 656
+    there[drawn[::400]] = asked[0] * 10  # 164, all in the sample, which suggests 656
     same(Flat(there).search(asked[:1], 200), expected(asked[:1], there, 200, "IP"))
     assert len(rounds) > 1
 

@@ -1,4 +1,4 @@
-"""Random days are published, released, taken back, killed: services see one bizdate, or what they see is named."""
+"""Random days are published, released, rolled back and killed: services see one bizdate, or a reported mixture."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def write(store: MongoStore, day: str, made: int, collections: Sequence[str] = COLLECTIONS) -> dict[str, Any]:
-    """Stage collections of a day, with one content or another; what a release of them names."""
+    """Stage a day's collections with one of several contents; returns what a release of them would name."""
     table = pa.table({KEY: ["a", "b"], "day": [day, day], "made": [made, made]})
     version = f"{day}.{made:012}"
     done = {name: stage(store, name, version, table, no_gate, KEEP) for name in collections}
@@ -42,25 +42,25 @@ def write(store: MongoStore, day: str, made: int, collections: Sequence[str] = C
 
 
 def release_until(tell: Connection, uri: str, day: str, made: int, moment: int) -> None:
-    """Publish and release a day; kill this process at the command with this number after the last row was written."""
+    """Publish and release a day; kill this process at the command with this number after the last row is written."""
     from pymongo import monitoring
 
     class Killer(monitoring.CommandListener):
-        """Counts from when it is told to, and kills before the command is sent."""
+        """Counts commands once it is switched on, and kills before the chosen command is sent."""
 
         left = -1
 
         def started(self, _: monitoring.CommandStartedEvent) -> None:
-            """Count."""
+            """Count the command."""
             self.left -= 1
             if self.left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         def succeeded(self, _: monitoring.CommandSucceededEvent) -> None:
-            """Nothing."""
+            """Do nothing."""
 
         def failed(self, _: monitoring.CommandFailedEvent) -> None:
-            """Nothing."""
+            """Do nothing."""
 
     killer = Killer()
     monitoring.register(killer)
@@ -72,7 +72,7 @@ def release_until(tell: Connection, uri: str, day: str, made: int, moment: int) 
 
 
 def released_until_killed(uri: str, day: str, made: int, moment: int) -> bool:
-    """Whether a process that releases a day was killed before it had."""
+    """Whether a process that releases a day was killed before it had released it."""
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=release_until, args=(theirs, uri, day, made, moment))
     process.start()
@@ -85,7 +85,7 @@ def released_until_killed(uri: str, day: str, made: int, moment: int) -> bool:
 
 
 class Services:
-    """What services see, and what they may see."""
+    """The versions that services see, and those that they may see."""
 
     def __init__(self, store: MongoStore) -> None:
         self.store = store
@@ -94,7 +94,7 @@ class Services:
         self.seen = {"interrupted": 0, "mixture": 0, "kept": 0, "went back": 0}
 
     def look(self) -> None:
-        """The live set is whole and of one bizdate, and so are the plain names, or it is said what they are."""
+        """Check that the live set and plain names are complete and of one bizdate, or that a mixture is reported."""
         live, shown = versions_of(self.store.release()), self.store.shown()
         days = sorted({bizdate_of(version) for version in live.values()})
         said = " ".join(remarks("mongo", self.store))

@@ -1,4 +1,4 @@
-"""The bundled search spaces: each model of the registries has one, its settings exist, and its trials run."""
+"""The bundled search spaces: every model of the registries has one, its settings exist, and its trials run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from recsys_assets.tuning.space import bundled_spaces, space
 from recsys_assets_tests import recall_world
 from recsys_assets_tests.ranking_rows import ranking_rows, sequence_schema
 
-# What makes the trials of a test quick; the other settings are those of the bundled space.
+# Settings that make the trials of a test quick; the others are those of the bundled space.
 SMALL: dict[str, dict[str, Any]] = {
     "lgbm": {"step": 2, "epochs": 1},
     "fm": {"batch": 256},
@@ -39,13 +39,13 @@ SMALL: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class World:
-    """Small rows for all kinds of models."""
+    """Small data for all kinds of models."""
 
     folder: Path
     source: Source
 
     def tuned(self, model: str) -> Tuned:
-        """The objective of a model, as its asset makes it."""
+        """The objective of a model, as its asset builds it."""
         if model in RANKERS:
             train, validation, test = (self.folder / f"{part}.parquet" for part in ("train", "validation", "test"))
             return Ranking(model, sequence_schema(), train, validation, test, seed=1)
@@ -56,7 +56,7 @@ class World:
         return Merging(self.popular, self.source.interactions, filter_seen=False)
 
     def popular(self, part: str, k: int) -> dict[str, Lists]:
-        """One channel."""
+        """Lists with popularity as the only channel."""
         events = self.source.interactions
         asked = queries(events, part, filter_seen=False, liked=False)
         return {"popularity": candidates.popularity(events, asked, k, False)}

@@ -1,4 +1,4 @@
-"""Splits: the reference's rule on real data, and each rule on frames whose answer is known."""
+"""Splits: the reference's rule on real data, and every rule on frames with known answers."""
 
 import datetime as dt
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ START = dt.datetime(2001, 1, 1, tzinfo=dt.UTC)
 
 @pytest.fixture
 def events(tmp_path: Path) -> WriteEvents:
-    """Write (user, hour of the event, rating) as an interactions file; items count up in each user."""
+    """Write (user, hour of the event, rating) as an interactions file; item ids count up within each user."""
 
     def write(rows: Sequence[tuple[int, int, float]]) -> Path:
         path = tmp_path / "events.parquet"
@@ -42,7 +42,7 @@ def profile_with(rule: Split) -> Profile:
 
 
 def parts_of(profile: Profile, path: Path, bizdate: str) -> dict[int, str]:
-    """Letters of each user's parts in order of position: t(r)ain, v, t(e)st, o."""
+    """The parts of each user's rows as letters, in order of position: t(r)ain, v, t(e)st, o."""
     with connect(path.parent) as connection:
         split(connection, profile, [path], bizdate)
         letters = "CASE part WHEN 'train' THEN 'r' WHEN 'validation' THEN 'v' WHEN 'test' THEN 'e' ELSE 'o' END"
@@ -57,7 +57,7 @@ def test_the_tail_of_each_user_is_online_then_test_then_validation(
 ) -> None:
     rule = Split(strategy="per_user_tail", online_last_n=2, test_ratio=0.2, validation_ratio=0.25)
     path = events([(1, hour, 5) for hour in range(13)] + [(2, hour, 1) for hour in range(3)])
-    # user 1: 11 offline rows, ceil(8.8) = 9 train of which floor(2.25) = 2 validation; user 2: 1 offline row
+    # user 1: 11 offline rows, ceil(8.8) = 9 train, floor(2.25) = 2 of these validation; user 2: 1 offline row
     assert parts_of(profile_with(rule), path, "2001-01-01") == {1: "rrrrrrrvveeoo", 2: "roo"}
 
 
@@ -96,7 +96,7 @@ def test_a_train_part_that_is_all_validation_is_refused_by_name(events: WriteEve
 
 
 def test_ml_1m_is_split_as_recsys_pipeline_splits_it(ml1m: Path) -> None:
-    """Sizes verified in the reference; the last 10 of each user are those of a stable sort of the file."""
+    """The sizes were verified in the reference; each user's last 10 rows come from a stable sort of the file."""
     ratings = (
         f"SELECT *, row_number() OVER () AS seq FROM read_csv('{ml1m / 'ratings.dat'}', delim='::', header=false, "
         "columns={'user_id': 'BIGINT', 'item_id': 'BIGINT', 'rating': 'FLOAT', 'seconds': 'BIGINT'})"
@@ -127,7 +127,7 @@ def test_ml_1m_is_split_as_recsys_pipeline_splits_it(ml1m: Path) -> None:
 
 
 def split_from_table(connection: duckdb.DuckDBPyConnection) -> None:
-    """Split the table `raw` by way of a file, as the asset does."""
+    """Split the table `raw` through a file, as the asset does."""
     events = "SELECT user_id, item_id, rating, to_timestamp(seconds)::TIMESTAMP AS timestamp, seq FROM raw ORDER BY seq"
     path = Path(connection.execute("SELECT current_setting('temp_directory')").fetchall()[0][0]) / "events.parquet"
     connection.execute(f"COPY ({events}) TO '{path}' (FORMAT parquet)")

@@ -12,7 +12,7 @@ from recsys_assets.ui.servers import Server
 from recsys_assets.ui.supervisor import ServerEnded, Supervisor
 from recsys_assets_tests.leftovers import Family, until
 
-# A code server's proxy: it listens once the process that holds the code runs.
+# A code server's proxy, which listens once the process that holds the code is running.
 PROXY = """
 import subprocess, sys, time
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_a_server_that_ran_for_a_while_is_started_again_with_a_note(
     monkeypatch.setattr(supervisor, "STEADY", 0.0)
     supervised.start(CLOCK)
     first = supervised.running[0].process
-    assert until(lambda: psutil.Process(first.pid).net_connections())  # it has started, and so heeds signals
+    assert until(lambda: psutil.Process(first.pid).net_connections())  # it has started, and so handles signals
     first.send_signal(signal.SIGTERM)
     first.wait(timeout=30)
     supervised.look_after()
@@ -75,7 +75,7 @@ def test_a_code_server_is_started_again_when_only_its_inner_process_died(
     inner.kill()
     supervised.look_after()
     assert supervised.running[0].process.pid != outer.pid
-    assert until(lambda: len(family.alive()) == 2)  # the proxy and its code, and nothing of those before
+    assert until(lambda: len(family.alive()) == 2)  # the new proxy and its code, and no earlier process
 
 
 def test_the_log_of_the_time_before_is_kept_once(tmp_path: Path) -> None:

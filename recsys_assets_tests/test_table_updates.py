@@ -1,4 +1,4 @@
-"""Large tables, trained by the rows that a batch touched."""
+"""Large embedding tables, updated only in the rows that a batch touched."""
 
 from dataclasses import replace
 
@@ -78,7 +78,7 @@ def test_the_average_brought_up_to_date_by_rows_is_the_average_over_all_steps() 
             yield rows(torch.randint(0, 50, (4,))).square().sum(), 4
             taken.append(rows.weight.detach().clone())
 
-    for first, last in ((1, 8), (9, 40)):  # of two epochs
+    for first, last in ((1, 8), (9, 40)):  # the steps of two epochs
         taken: list[Tensor] = []
         loop.train_epoch(rows, adam, losses(last + 1 - first), QUICK, iter(range(first, last + 1)), average)
         for number, weight in enumerate(taken, first):

@@ -1,4 +1,4 @@
-"""Term recall: scores counted again row by row, its fallbacks, and its lists in files."""
+"""Term recall: scores recounted row by row, its fallbacks, and its lists in files."""
 
 import math
 from collections import defaultdict
@@ -22,7 +22,7 @@ ITEMS = pa.table({"item_id": list(GENRES), "genres": list(GENRES.values())})
 
 
 def interactions(rows: list[tuple[int, int, int]], test: list[tuple[int, int, int]] | None = None) -> Interactions:
-    """Events (user, item, label) of train, and of test."""
+    """Interactions from train and test events (user, item, label)."""
     found = sorted([(*row, "train") for row in rows] + [(*row, "test") for row in test or []], key=lambda row: row[0])
     columns = map(list, zip(*found, strict=True))
     return from_table(pa.table(dict(zip(("user_id", "item_id", "label", "part"), columns, strict=True))))
@@ -40,7 +40,7 @@ def carried(events: Interactions) -> term.Carried:
 
 
 def as_dicts(scores: csr_array, terms: np.ndarray) -> list[dict[str, float]]:
-    """Each row's terms with their scores, in the order of the row."""
+    """The terms and scores of each row, in the row's order."""
     return [
         {str(terms[place]): float(score) for place, score in zip(scores.indices[a:b], scores.data[a:b], strict=True)}
         for a, b in zip(scores.indptr[:-1], scores.indptr[1:], strict=True)
@@ -58,7 +58,7 @@ def test_an_item_s_terms_weigh_as_much_together_as_one_alone() -> None:
 def test_terms_named_twice_empty_or_missing_are_as_if_written_once_or_not_at_all() -> None:
     messy = pa.table({"item_id": [9, 4, 7, 5], "tags": [["b", "a", "b"], None, ["", None, "b"], ["z"]]})
     found = term.carried(messy, "tags", np.array([4, 7, 9]))
-    assert found.terms.tolist() == ["a", "b"]  # item 5 was never touched
+    assert found.terms.tolist() == ["a", "b"]  # item 5 has no events
     np.testing.assert_allclose(found.weights.toarray(), np.array([[0, 0], [0, 1], [math.sqrt(0.5)] * 2]))
 
 
@@ -103,10 +103,10 @@ def test_a_user_s_scores_are_those_of_a_plain_loop(seed: int) -> None:
 
 def test_who_liked_nothing_lately_has_the_terms_of_all_their_rows_and_who_never_did_those_of_everyone() -> None:
     recent = [(1, 4, 1), (1, 3, 1), (1, 5, 1)]
-    older = [(2, 4, 1), (2, 4, 1), (2, 1, 1), (2, 3, 0), (2, 5, 1)]  # item 5 carries no term
+    older = [(2, 4, 1), (2, 4, 1), (2, 1, 1), (2, 3, 0), (2, 5, 1)]  # item 5 has no term
     never = [(3, 1, 0), (3, 5, 1)]
     events = interactions(recent + older + never)
-    starts, ends = (np.append(edges, 0) for edges in histories(events, "test"))  # and one without any row
+    starts, ends = (np.append(edges, 0) for edges in histories(events, "test"))  # and a user without any row
     found, levels = user_scores(events, events, carried(events), starts, ends, Taste(window=2))
     assert [term.LEVELS[level] for level in levels] == ["recent", "history", "everyone", "everyone"]
     scores = as_dicts(found, carried(events).terms)
@@ -129,7 +129,7 @@ def test_a_list_s_score_is_the_sum_over_common_terms_and_other_items_are_in_no_l
     events = interactions(likes, [(1, 2, 1)])
     asked = queries(events, "test", True)
     found = term.recommend(events, asked, "test", carried(events), Taste(), 6, True)
-    user = 1 / math.sqrt(4 / 7) / 1  # Comedy, carried in 4 of the 7 events: items 3, 3, 2 and 6
+    user = 1 / math.sqrt(4 / 7) / 1  # Comedy is in 4 of the 7 events: items 3, 3, 2 and 6
     assert events.item_ids[found.items[0][:2]].tolist() == [2, 6]
     np.testing.assert_allclose(found.scores[0][:2], [user / math.sqrt(2), user / math.sqrt(3)], rtol=1e-6)
     assert found.items[0][2:].tolist() == [-1] * 4
@@ -160,7 +160,7 @@ def test_scores_in_a_file_are_read_back_and_unknown_ids_left_out(tmp_path: Path)
     read, terms = pq.read_table(tmp_path / "terms.parquet")["terms"], np.array(["a", "b", "c"], object)
     found = to_matrix(read, "term", terms)
     assert found.toarray().tolist() == [[0.5, 0, 2], [0, 0, 0], [0, 1, 0]]
-    assert found.indices.tolist() == [2, 0, 1]  # a row's entries in the order of its list
+    assert found.indices.tolist() == [2, 0, 1]  # the entries of a row in the order of its list
     assert to_matrix(read, "term", terms[1:]).toarray().tolist() == [[0, 2], [0, 0], [1, 0]]
 
 

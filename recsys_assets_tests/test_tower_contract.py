@@ -1,4 +1,4 @@
-"""The contract of recall methods, kept by the two-tower models: a few lines each."""
+"""The contract of recall methods, for the two-tower models."""
 
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -39,7 +39,7 @@ class TowerContract(RecallContract):
 
 
 class Board:
-    """A source that is known by its content, so that equal boards are trained on once."""
+    """A source that is compared by its content, so that equal boards are trained on only once."""
 
     def __init__(self, source: recall.Source) -> None:
         self.source = source
@@ -47,7 +47,7 @@ class Board:
         self.content = b"".join(np.ascontiguousarray(c).tobytes() for c in (events.items, events.labels, events.parts))
 
     def schema(self) -> FeatureSchema:
-        """The ids of users and items with a train row."""
+        """A schema of the ids of users and items with a train row."""
         events = self.source.interactions.before("validation")
         users = events.user_ids[np.unique(events.users)].tolist()
         items = events.item_ids[np.unique(events.items)].tolist()

@@ -45,7 +45,7 @@ def known(tokens: list[int]) -> list[int]:
 
 
 def told(events: Interactions, tokens: np.ndarray, row: int, history: int) -> list[int]:
-    """Tokens of the newest events of the row's user before it."""
+    """Tokens of the newest events of the row's user before the row."""
     first = int(np.searchsorted(events.users, events.users[row]))
     return [int(token) for token in tokens[max(first, row - history) : row]]
 
@@ -99,7 +99,7 @@ def test_a_model_learns_what_comes_next(name: str) -> None:
     data = tower_data.load(model, given.interactions, given.users, given.items)
     asked = queries(given.interactions, "test", filter_seen=False)
     metrics = evaluate(recall.lists(model, data, asked, 5, filter_seen=False).items, asked, [5])
-    if name == "fm":  # it learns which items are liked, and here nobody prefers any
+    if name == "fm":  # it learns which items are liked, and here nobody prefers any item
         assert set(recall.judged(fitted, given)) >= {"test_auc", "validation_auc"}
     else:
         assert metrics["hitrate@5"] > 2.5 * 5 / ITEMS

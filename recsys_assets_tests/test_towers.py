@@ -86,7 +86,7 @@ def test_the_product_of_fm_vectors_is_the_whole_factorisation_machine() -> None:
 
 
 def by_pairs(model: Fm, users: Tensor, items: Tensor) -> Tensor:
-    """Weights, and the inner products of all pairs of vectors, one by one."""
+    """Weights and the inner products of all pairs of vectors, computed one by one."""
     logits = []
     for user, item in zip(users, items, strict=True):
         vectors = [model.user_factors(user[place : place + 1])[0] for place in range(len(user))]
@@ -136,7 +136,7 @@ def test_the_softmax_in_chunks_is_the_plain_one(fast: bool, monkeypatch: pytest.
 
 
 def test_a_sample_corrected_for_its_draws_has_the_gradient_of_the_whole_softmax() -> None:
-    """Over many draws: the mean gradient of the scores is near that of the softmax over all items."""
+    """Over many draws, the mean gradient of the scores is close to that of the softmax over all items."""
     torch.manual_seed(0)
     scores = torch.randn(1, 30, requires_grad=True)
     shares = torch.rand(30) + 0.1
@@ -146,7 +146,7 @@ def test_a_sample_corrected_for_its_draws_has_the_gradient_of_the_whole_softmax(
     negatives = towers.Negatives(tokens, torch.log(torch.cat([torch.ones(1), shares])) + np.log(len(tokens)))
     loss = losses.sampled_softmax(scores[:, 4], scores[:, tokens - 1], torch.tensor([5]), negatives)
     (found,) = torch.autograd.grad(loss, scores)
-    # The target stands for itself once, whatever its share; the others' gradients are those of their shares.
+    # The target counts once, whatever its share; the gradients of the others are their shares.
     weights = scores.detach().exp()[0]
     corrected = weights / (weights.sum() - weights[4] + weights[4] / (shares[4] * len(tokens)))
     others = [item for item in range(30) if item != 4]

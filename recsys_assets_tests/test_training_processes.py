@@ -1,4 +1,4 @@
-"""`python -m recsys_assets.training` in processes of its own: together, killed, gone on."""
+"""`python -m recsys_assets.training` in new processes: several together, killed, and continued."""
 
 import json
 import os
@@ -30,7 +30,7 @@ NETWORK, TRAINING = {"id_dropout": 0.0}, {"epochs": 3, "batch": 256, "learning_r
 
 
 def with_a_large_table() -> FeatureSchema:
-    """So many items that their embeddings are trained by rows."""
+    """A schema with so many items that their embeddings are updated by rows."""
 
     def many(feature: Feature) -> Feature:
         is_item = feature.name == "item_id"
@@ -41,7 +41,7 @@ def with_a_large_table() -> FeatureSchema:
 
 
 def command(folder: Path, schema: FeatureSchema, *more: str) -> list[str]:
-    """What comes after `python` or `torchrun`; the model goes to `folder`/model."""
+    """The arguments after `python` or `torchrun`; the model is written to `folder`/model."""
     (folder / "schema.json").write_text(schema.to_json())
     (folder / "config.json").write_text(json.dumps({"model": NETWORK, "training": TRAINING}))
     files = {"schema": folder / "schema.json", "config": folder / "config.json", "out": folder / "model"}

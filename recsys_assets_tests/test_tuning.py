@@ -1,4 +1,4 @@
-"""Studies on generated rows: the same trials each time, killed or not; spaces that are read or refused."""
+"""Studies on generated rows have the same trials every time, killed or not; spaces are read or refused."""
 
 import multiprocessing
 import os
@@ -25,10 +25,10 @@ from recsys_assets.tuning.trial import Report, Trial, TrialFailed, ranked
 from recsys_assets_tests import recall_world
 from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
 
-TRIALS = 13  # the first ten are drawn at random, the others by what these reached
+TRIALS = 13  # the first ten are random, the others depend on the results of these
 RANK = {"model": WideDeepConfig, "training": TrainingConfig}
 SIMPLEX = {"model": SimplexConfig, "training": RecallTraining}
-# A rate far too high among good ones, so that trials are pruned; another gives no number at all.
+# One rate is far too high, so that its trials are pruned; the third gives NaN.
 SPACE = """
 model_name: widedeep
 common_param: {batch: 256, warmup: 5, epochs: 4, id_dropout: 0}
@@ -49,7 +49,7 @@ def spaced(folder: Path, text: str, model: str = "widedeep", sections: Any = RAN
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of train, validation and test rows."""
+    """A folder with files of train, validation and test rows."""
     made = tmp_path_factory.mktemp("rows")
     for seed, (part, rows) in enumerate({"train": 1500, "validation": 600, "test": 600}.items()):
         pq.write_table(ranking_rows(rows, seed)[0], made / f"{part}.parquet")
@@ -62,13 +62,13 @@ def ranking(folder: Path) -> Ranking:
 
 
 def told(trials: list[Trial]) -> list[tuple[Any, ...]]:
-    """All that two studies can have in common: everything but when the trials ran."""
+    """Everything that two studies can have in common, which is all but the times of the trials."""
     return [(each.number, each.state, each.drawn, each.value, each.course, each.reason) for each in trials]
 
 
 @dataclass
 class Killing:
-    """An objective during whose n-th trial the process is killed, after the second epoch."""
+    """An objective that kills the process in its n-th trial, after the second epoch."""
 
     tuned: Ranking
     trial: int
@@ -91,7 +91,7 @@ def search(folder: Path, storage: Path, kill_in: int) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """So many in each process, for the same sums."""
+    """One thread in every process, so that sums are equal."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -107,7 +107,7 @@ def test_a_study_that_is_killed_keeps_its_trials_and_goes_on_as_if_it_had_not_be
     folder: Path, uninterrupted: list[Trial]
 ) -> None:
     storage = folder / "killed.journal"
-    for kill_in, kept in ((3, 2), (10, 11)):  # of the trials that are left
+    for kill_in, kept in ((3, 2), (10, 11)):  # `kill_in` counts the remaining trials
         process = context.Process(target=search, args=(folder, storage, kill_in))
         process.start()
         process.join()
@@ -143,8 +143,8 @@ def test_bad_trials_end_early_and_the_best_is_first(uninterrupted: list[Trial]) 
 def test_a_diverging_trial_fails_with_its_reason_and_another_error_ends_the_study(folder: Path, tmp_path: Path) -> None:
     text = "model_name: widedeep\nhyper_param: {learning_rate: [0.01, 1e30], epochs: [1]}"
     found = ranked(study.run(spaced(tmp_path, text), ranking(folder).judge, tmp_path / "x.journal", 5, seed=1))
-    assert [trial.state for trial in found] == ["complete", "failed"]  # there are two different ones
-    assert "scores are not numbers (NaN): lower learning_rate" in found[1].reason
+    assert [trial.state for trial in found] == ["complete", "failed"]  # there are only two different trials
+    assert "scores are no numbers (NaN): lower learning_rate" in found[1].reason
     with pytest.raises(ZeroDivisionError):
         study.run(spaced(tmp_path, text), lambda *_: 1 / 0, tmp_path / "y.journal", 5, seed=1)
 

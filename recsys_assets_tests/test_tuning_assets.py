@@ -1,4 +1,4 @@
-"""Tuning on a small generated world: what it publishes, what MLflow sees, and who trains with its best settings."""
+"""Tuning on a small generated world: its partitions, its MLflow runs, and training with its best settings."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from recsys_assets.tuning.model_objectives import Ranking
 from recsys_assets_tests.in_process import failures, materialize
 
 DAY = "2026-03-31"
-READ = ['+key:"feature_schema"', '+key:"recall_samples"']  # and all that these need
+READ = ['+key:"feature_schema"', '+key:"recall_samples"']  # and everything that these need
 SPACE = """
 model_name: widedeep
 num_experiment: 3
@@ -39,7 +39,7 @@ ITEMCF = "model_name: itemcf\nhyper_param: {popularity: [0.2, 0.8], window: [0, 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The environment's places, with a lake that has all that tuning reads."""
+    """The environment's folders, with a lake that has everything that tuning reads."""
     home, threads = tmp_path_factory.mktemp("world"), torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -64,7 +64,7 @@ def lake(home: Path) -> Lake:
 
 
 def run(asset: str, **config: Any) -> dg.ExecuteInProcessResult:
-    """Materialize one asset of the day."""
+    """Materialize one asset for the day."""
     job = build_defs().resolve_implicit_global_asset_job_def()
     return job.execute_in_process(
         partition_key=DAY,
@@ -80,7 +80,7 @@ def settings_of(home: Path, asset: str) -> Any:
 
 @pytest.fixture(scope="module")
 def tuned(home: Path) -> dict[str, dg.ExecuteInProcessResult]:
-    """The models of the profile `tuned.yaml`, each tuned once."""
+    """Tune each model of the profile `tuned.yaml` once."""
     results = {model: run(f"tune_{model}", space=str(home / f"{model}.yaml")) for model in ("widedeep", "itemcf")}
     assert {model: failures(result) for model, result in results.items()} == {"widedeep": {}, "itemcf": {}}
     return results
@@ -154,7 +154,7 @@ def test_a_model_of_the_profile_trains_with_its_best_settings_unless_its_run_say
     ranked, best = lake(home).read("rank_widedeep", DAY).manifest, lake(home).read("tune_widedeep", DAY).manifest
     assert {part: ranked.config[part] for part in ("model", "training")} == settings_of(home, "tune_widedeep")
     assert ranked.upstream[f"tune_widedeep/{DAY}"] == best.fingerprint
-    # The same model as the one that the tuning scored on test rows.
+    # The same model that the tuning scored on test rows.
     assert (ranked.metrics["validation_auc"], ranked.metrics["test_auc"]) == (
         best.metrics["validation_auc"],
         best.metrics["test_auc"],
@@ -169,7 +169,7 @@ def test_item_to_item_is_tuned_and_trained_in_the_same_way(
 ) -> None:
     best = settings_of(home, "tune_itemcf")
     assert best.keys() == {"popularity", "window", "top_n"}
-    assert lake(home).read("tune_itemcf", DAY).manifest.metrics["complete"] == 4  # more there are not
+    assert lake(home).read("tune_itemcf", DAY).manifest.metrics["complete"] == 4  # there are no more settings
     monkeypatch.setenv("RECSYS_PROFILE", str(home / "tuned.yaml"))
     assert run("i2i_itemcf", window=5).success
     config = lake(home).read("i2i_itemcf", DAY).manifest.config
@@ -193,7 +193,7 @@ def test_a_run_that_failed_leaves_its_trials_to_the_next_and_nothing_is_left_in_
         assert "the power is gone" in failures(run("tune_widedeep", space=str(home / "widedeep.yaml")))["tune_widedeep"]
     assert len(list(study.rglob("*.journal"))) == 1
     with monkeypatch.context() as patch:
-        patch.setattr(Ranking, "judge", interrupted)  # no trial is run again
+        patch.setattr(Ranking, "judge", interrupted)  # no trial may run again
         assert run("tune_widedeep", space=str(home / "widedeep.yaml")).success
     after = lake(home).read("tune_widedeep", DAY).manifest
     assert (after.files, after.metrics) == (before.files, before.metrics)

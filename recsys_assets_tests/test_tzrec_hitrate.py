@@ -1,4 +1,4 @@
-"""The hit rate tool against a plain loop over requests, on valid input and on all that its model gets wrong."""
+"""The hit rate tool compared with a plain loop over requests, also on input that TorchEasyRec's tool gets wrong."""
 
 import subprocess
 import sys
@@ -64,7 +64,7 @@ class Tables:
     def error(self, *flags: str, **more: Any) -> str:
         result = self.run(*flags, **more)
         assert result.exit_code != 0
-        assert isinstance(result.exception, SystemExit)  # said in plain words
+        assert isinstance(result.exception, SystemExit)  # reported in plain words
         return result.output
 
 
@@ -74,7 +74,7 @@ def tables(tmp_path: Path) -> Tables:
 
 
 def nearest(vector: Array, metric: str = "IP", items: Array = ITEMS, k: int = K) -> list[tuple[int, float]]:
-    """(place, distance) of the nearest items, best first."""
+    """The (place, distance) pairs of the nearest items, best first."""
     x, q = items.astype(float), np.asarray(vector, float)
     distances = x @ q if metric == "IP" else ((x - q) ** 2).sum(1)
     order = np.argsort(-distances if metric == "IP" else distances, kind="stable")[:k]
@@ -82,7 +82,7 @@ def nearest(vector: Array, metric: str = "IP", items: Array = ITEMS, k: int = K)
 
 
 def right_rate(truth: list[list[int]], vectors: Array = USERS, metric: str = "IP") -> float:
-    """Sum of hits over the sum of distinct right items; vectors (N, D) or (N, M, D)."""
+    """The sum of hits divided by the number of distinct right items; vectors (N, D) or (N, M, D)."""
     hits = total = 0
     for wanted, asked in zip(truth, vectors, strict=False):
         found = {int(ITEM_IDS[place]) for each in np.atleast_2d(asked) for place, _ in nearest(each, metric)}
@@ -121,7 +121,7 @@ def test_an_approximate_index_names_the_exact_one(tables: Tables) -> None:
 
 @pytest.mark.parametrize("kind", ["int64", "string", "text", "large"])
 def test_right_items_may_be_lists_or_text_of_numbers_or_names(tables: Tables, kind: str) -> None:
-    """A list of int64 gives 0.0 in TorchEasyRec, without a word."""
+    """For a list of int64, TorchEasyRec silently gives 0.0."""
     truth: Any = {
         "int64": pa.array(TRUTH, pa.list_(pa.int64())),
         "string": pa.array([[str(each) for each in wanted] for wanted in TRUTH]),
@@ -211,7 +211,7 @@ def test_an_item_counts_once_however_often_it_is_there(tables: Tables) -> None:
 
 @pytest.mark.parametrize("empty", ["", None, "list"])
 def test_requests_without_right_items_do_not_count_and_have_details(tables: Tables, empty: str | None) -> None:
-    """TorchEasyRec counts an empty text as a miss, and fails on an empty list when details are asked for."""
+    """TorchEasyRec counts an empty string as a miss, and fails on an empty list when details are requested."""
     if empty == "list":
         truth: Any = [[], *TRUTH[1:3], [], *TRUTH[4:6]]
     else:
@@ -233,7 +233,7 @@ def test_no_right_item_at_all_is_an_error(tables: Tables) -> None:
 
 @pytest.mark.parametrize("kind", ["FlatIP", "FlatL2", "IVFFlatIP", "IVFFlatL2"])
 def test_with_fewer_items_than_top_k_the_lists_are_shorter(tables: Tables, kind: str) -> None:
-    """TorchEasyRec fills them with the last item, and takes that for a hit."""
+    """TorchEasyRec pads the lists with the last item and can count it as a hit."""
     tables.items("items.parquet", ITEM_IDS[:20], list(ITEMS[:20]))
     tables.users([[int(ITEM_IDS[19])], [999]], [USERS[0], -ITEMS[19] * 9])
     rows = tables.details("--index_type", kind, "--ivf_nlist", "4", "--ivf_nprobe", "1" if "IVF" in kind else "4")
@@ -247,7 +247,7 @@ def test_with_fewer_items_than_top_k_the_lists_are_shorter(tables: Tables, kind:
 
 @pytest.mark.parametrize("kind", ["IVFFlatIP", "IVFFlatL2"])
 def test_with_fewer_items_than_clusters_there_are_fewer_clusters(tables: Tables, kind: str) -> None:
-    """No 1000 clusters, TorchEasyRec's default, can be trained with 600 items."""
+    """TorchEasyRec's default of 1000 clusters cannot be trained with 600 items."""
     tables.users(TRUTH)
     result = tables.run("--index_type", kind)
     assert "600 items are too few for 1,000 clusters: 15 are used" in result.stderr
@@ -288,7 +288,7 @@ def test_only_the_valid_interests_are_searched(tables: Tables) -> None:
 
 @pytest.mark.parametrize("kind", ["FlatIP", "FlatL2", "IVFFlatIP", "IVFFlatL2"])
 def test_a_vector_of_zeros_finds_nothing(tables: Tables, kind: str) -> None:
-    """TorchEasyRec takes whatever faiss gives for it."""
+    """TorchEasyRec uses whatever faiss returns for it."""
     padded = THREE.copy()
     padded[::2, 1:] = 0
     tables.users(TRUTH, nested(padded))
@@ -305,10 +305,10 @@ def test_one_vector_of_zeros_is_a_place_but_no_direction(tables: Tables) -> None
 
 @pytest.mark.parametrize("metric", ["IP", "L2"])
 def test_across_interests_the_best_are_taken_together(tables: Tables, metric: str) -> None:
-    """An item that two interests find at different distances takes two places, as in TorchEasyRec."""
+    """An item that two interests find at different distances occupies two places, as in TorchEasyRec."""
     near = THREE.copy()
     near[:, 1] = near[:, 0] + 0.1 * near[:, 1]
-    near[:, 2] = near[:, 0]  # finds the same items at the same distances: they count once
+    near[:, 2] = near[:, 0]  # finds the same items at the same distances, which count once
     tables.users(TRUTH, nested(near))
     rows = tables.details("--index_type", f"Flat{metric}", "--num_interests", "3", "--topk_across_interests")
     repeated = 0
@@ -321,7 +321,7 @@ def test_across_interests_the_best_are_taken_together(tables: Tables, metric: st
 
 
 def test_different_items_at_one_distance_all_stay(tables: Tables) -> None:
-    """TorchEasyRec takes them for one item."""
+    """TorchEasyRec treats them as one item."""
     items = np.zeros((6, 2), np.float32)
     items[:, 0] = [3, 3, 3, 2, 2, 1]
     tables.items("items.parquet", list("abcdef"), list(items))

@@ -1,4 +1,4 @@
-"""`make ui` as it is started, with its real servers: who may talk to them, what they are, and their end."""
+"""`make ui` with its real servers: who may access them, what they are, and how they end."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.dagster_dev import REPOSITORY, free_port, heed_interrupts
 from recsys_assets_tests.leftovers import Family, command, until
 
-TOKEN, PASSWORD = "open-sesame", "canary-of-the-database"  # noqa: S105 -- made up
+TOKEN, PASSWORD = "open-sesame", "canary-of-the-database"  # noqa: S105 -- invented secrets
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 SHUTDOWN = 'mutation { shutdownRepositoryLocation(repositoryLocationName: "recsys_assets") { __typename } }'
 LAUNCH = """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
@@ -36,7 +36,7 @@ SENSOR = "query ($selector: SensorSelector!) { sensorOrError(sensorSelector: $se
 
 @dataclass(frozen=True)
 class Started:
-    """`make ui` in a home of its own."""
+    """`make ui` in its own home."""
 
     family: Family
     process: "subprocess.Popen[bytes]"
@@ -45,7 +45,7 @@ class Started:
     mlflow: str
 
     def ask(self, query: str, **variables: Any) -> Any:
-        """The answer of the only field that the query asks for, as the UI's own page asks."""
+        """The value of the only field that the query requests, asked as the UI's own page does."""
         headers = {**BEARER, "Origin": self.dagster}
         body = {"query": query, "variables": variables}
         answer = requests.post(f"{self.dagster}/graphql", json=body, headers=headers, timeout=60).json()
@@ -54,12 +54,12 @@ class Started:
         return content
 
     def said(self) -> str:
-        """What stood on the terminal."""
+        """The output on the terminal."""
         return (self.home / "terminal").read_text(encoding="utf-8")
 
 
 def start(home: Path, dagster: int, mlflow: int) -> Started:
-    """Start it in a shell where nothing else of ours is set, but another project of Dagster is."""
+    """Start it in a shell in which no variable of ours is set, but those of a different Dagster project are."""
     shutil.copy(PROJECT / "dagster.yaml", home)
     family = Family(DAGSTER_HOME=str(home), RECSYS_DATA=str(home / "data"))
     for name in ("RECSYS_HOME", "RECSYS_PROFILE", "RECSYS_DAGSTER_UI", "RECSYS_MLFLOW_UI"):
@@ -69,7 +69,7 @@ def start(home: Path, dagster: int, mlflow: int) -> Started:
         "MLFLOW_PORT": str(mlflow),
         "DAGSTER_MODULE_NAME": "another.project",
         "RECSYS_UI_TOKEN": TOKEN,
-        # SQLite takes any option in a URI, as another database takes a password.
+        # SQLite accepts any option in a URI; this one stands for another database's password.
         "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db?password={PASSWORD}",
     }
     with (home / "terminal").open("wb") as terminal:
@@ -78,7 +78,7 @@ def start(home: Path, dagster: int, mlflow: int) -> Started:
             env=family.environment,
             stdout=terminal,
             stderr=terminal,
-            preexec_fn=heed_interrupts,  # noqa: PLW1509 -- it takes no lock that a thread could hold
+            preexec_fn=heed_interrupts,  # noqa: PLW1509 -- it acquires no lock that a thread could hold
         )
     return Started(family, process, home, f"http://{HOST}:{dagster}", f"http://{HOST}:{mlflow}")
 
@@ -147,7 +147,7 @@ def test_nobody_gets_in_without_the_token(ui: Started) -> None:
         assert requests.get(ui.dagster, headers=headers, timeout=30).status_code == 401
         with pytest.raises(InvalidStatus, match="403"), websocket(ui, **{"Authorization": "", **headers}):
             pass
-    assert requests.get(ui.dagster, auth=("anybody", TOKEN), timeout=30).ok  # as browsers send it
+    assert requests.get(ui.dagster, auth=("anybody", TOKEN), timeout=30).ok  # in the way that browsers send it
 
 
 def test_no_argument_and_no_log_holds_a_password(ui: Started) -> None:
@@ -177,16 +177,16 @@ def test_a_run_is_launched_and_followed_and_ends_with_the_ui_that_is_killed(ui: 
         socket_.send(json.dumps({"type": "start", "id": "1", "payload": payload}))
         answer = json.loads(socket_.recv(timeout=30))
     assert answer["payload"]["data"]["pipelineRunLogs"]["__typename"] == "PipelineRunLogsSubscriptionSuccess"
-    until(lambda: any("multiprocessing.spawn" in command(each) for each in ui.family.alive()))  # the run is at work
+    until(lambda: any("multiprocessing.spawn" in command(each) for each in ui.family.alive()))  # the run is executing
     ui.process.kill()
     ui.process.wait()
     assert ui.family.left() == []
     ports = [int(address.rpartition(":")[2]) for address in (ui.dagster, ui.mlflow)]
-    until(lambda: not any(map(taken, ports)), 10)  # a moment: the last threads of a killed process hold its sockets
+    until(lambda: not any(map(taken, ports)), 10)  # for a moment the last threads of a killed process hold its sockets
 
 
 def websocket(ui: Started, **headers: str) -> Any:
-    """A connection as a page opens it, with the headers of others where they are given."""
+    """A connection as a page opens it; `headers` can imitate a different host or origin."""
     sent, port = {**BEARER, **headers}, int(ui.dagster.rpartition(":")[2])
     address = f"ws://{sent.pop('Host', HOST)}:{port}/graphql"
     return connect(

@@ -1,4 +1,4 @@
-"""Hit rate without lists: only who may have a hit is searched for, and every hit is found all the same."""
+"""Hit rate without lists: only requests that can have a hit are searched, and every hit is still found."""
 
 from dataclasses import replace
 
@@ -13,10 +13,10 @@ K = 20
 
 
 def evaluation(metric: Metric, interests: int, seed: int = 1) -> tuple[Evaluation, Flat]:
-    """200 requests for the right two of 5000 items, of which the first lies in the direction of one interest."""
+    """200 requests, each with two right items of 5000; the first is in the direction of one interest."""
     rng = np.random.default_rng(seed)
     items = rng.standard_normal((5000, 8), dtype=np.float32)
-    truth = rng.integers(0, 5010, (200, 2))  # some are not there
+    truth = rng.integers(0, 5010, (200, 2))  # some do not exist
     vectors = rng.standard_normal((200, interests, 8), dtype=np.float32)
     vectors[:, -1] = items[np.minimum(truth[:, 0], 4999)] + 0.8 * rng.standard_normal((200, 8), dtype=np.float32)
     vectors[::7, 0] = 0

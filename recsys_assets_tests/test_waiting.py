@@ -1,4 +1,4 @@
-"""A run whose step may not begin yet says what it waits for, and for whom."""
+"""A run whose step may not begin yet reports what it waits for, and which run holds it."""
 
 import io
 import threading
@@ -24,7 +24,7 @@ def rank_lgbm() -> None:
 
 @dg.job(executor_def=dg.in_process_executor)
 def everything() -> None:
-    """A run of it."""
+    """A job with this step."""
     rank_lgbm()
 
 

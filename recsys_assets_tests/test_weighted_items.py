@@ -1,4 +1,4 @@
-"""TorchEasyRec's table of weighted items: byte by byte, there and back, and every fault by its line."""
+"""TorchEasyRec's table of weighted items: exact bytes, writing and reading back, and faults reported by line."""
 
 import hashlib
 from pathlib import Path

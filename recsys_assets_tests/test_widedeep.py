@@ -46,7 +46,7 @@ def test_own_terms_are_the_mean_over_the_rows_own_values() -> None:
     table = messy_rows().take([0, 1, 4])
     numeric = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0]] * 3)
     own = OwnTerms(schema)(encoded(schema, table)[0], numeric)
-    assert own[:, 0].tolist() == [4.0, 0.0, 3.0], "War; no genre; Drama beside an unknown and a null"
+    assert own[:, 0].tolist() == [4.0, 0.0, 3.0], "War; no genre; Drama with an unknown and a null"
 
 
 def test_a_cross_that_fits_gives_each_pair_of_values_its_own_row() -> None:
