@@ -28,7 +28,7 @@ from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
 TRIALS = 13  # the first ten are random, the others depend on the results of these
 RANK = {"model": WideDeepConfig, "training": TrainingConfig}
 SIMPLEX = {"model": SimplexConfig, "training": RecallTraining}
-# One rate is far too high, so that its trials are pruned; the third gives NaN.
+# The range includes learning rates that are far from good, so that trials are pruned.
 SPACE = """
 model_name: widedeep
 common_param: {batch: 256, warmup: 5, epochs: 4, id_dropout: 0}
