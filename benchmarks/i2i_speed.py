@@ -64,11 +64,11 @@ def seconds(task: Callable[[], object]) -> float:
 
 def plain_swing(interactions: Interactions) -> None:
     """MetaSpore's Swing as the formula says: for each item, all pairs of its users, over all items."""
-    held = baskets(interactions, len(interactions.item_ids)).matrix.toarray()
+    held = baskets(interactions, len(interactions.item_ids)).matrix.toarray()  # (users, items)
     weights = np.maximum(held.sum(axis=1), 1) ** -0.5
-    kernel = np.outer(weights, weights) / (1 + held @ held.T)
+    kernel = np.outer(weights, weights) / (1 + held @ held.T)  # (users, users)
     np.fill_diagonal(kernel, 0)
-    scores = np.zeros((held.shape[1],) * 2, np.float32)
+    scores = np.zeros((held.shape[1],) * 2, np.float32)  # (items, items)
     for item in range(held.shape[1]):
         users = np.flatnonzero(held[:, item])
         own = held[users]
