@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing import forkserver
 
 import dagster as dg
 
@@ -22,6 +23,7 @@ LIBRARIES = {
 @dg.executor(name="multiprocess", requirements=dg.multiple_process_executor_requirements())
 def step_executor(context: dg.InitExecutorContext) -> dg.Executor:
     """Dagster's multiprocess executor, whose fork server preloads the libraries of the run's assets."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined] # noqa: SLF001 -- that of an earlier run in this process
     preloaded = [
         "recsys_assets.step_processes",
         "recsys_assets.step_imports",
