@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-MENDED = "from recsys_assets.stores.embedded import mend; from secantus.cli import main; mend(); main()"
+SERVER = "from recsys_assets.stores.embedded import fix_views; from secantus.cli import main; fix_views(); main()"
 STARTING = 60  # seconds within which a server must listen
 
 
@@ -26,7 +26,7 @@ class Daemon:
 
     def start(self, *options: str, largest_file: int | None = None) -> None:
         """Start the server and wait until it listens; none of its files can grow beyond `largest_file` bytes."""
-        command = [sys.executable, "-c", MENDED, "--port", str(self.port), "--storage-path", str(self.folder)]
+        command = [sys.executable, "-c", SERVER, "--port", str(self.port), "--storage-path", str(self.folder)]
         with self.folder.with_suffix(".log").open("ab") as log:
             self.process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
         if largest_file:

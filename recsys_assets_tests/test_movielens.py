@@ -87,11 +87,11 @@ def test_users_and_items_land_undated_in_the_profiles_types(profile: Profile, fo
     ]
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_links_give_the_imdb_address_of_the_movies_they_know(profile: Profile, folder: Path, beside: bool) -> None:
-    links = (folder if beside else folder.parent) / "links.csv"
+@pytest.mark.parametrize("in_folder", [True, False])
+def test_links_give_the_imdb_address_of_the_movies_they_know(profile: Profile, folder: Path, in_folder: bool) -> None:
+    links = (folder if in_folder else folder.parent) / "links.csv"
     links.write_text("movieId,imdbId,tmdbId\n10,0114709,862\n20,,\n30,0113497,8844\n")
-    land(profile, folder, links=None if beside else links)
+    land(profile, folder, links=None if in_folder else links)
     (items,) = landing_files(profile, "items")
     assert pq.read_table(items)["imdb_url"].to_pylist() == ["https://www.imdb.com/title/tt0114709/", None]
 

@@ -112,7 +112,7 @@ def _serve(folder: Path) -> None:
     from secantus import SecantusDBServer
 
     keep_private()
-    mend()
+    fix_views()
     address, password = folder / "address", secrets.token_urlsafe(32)
     # No replica set: its change log, which nobody reads here, would hold all rows again; past 100,000 of them
     # writing takes three times as long.
@@ -139,14 +139,14 @@ def _let_in(server: "SecantusDBServer", password: str) -> None:
         raise StoreError(f"SecantusDB cannot create its user: {reply['errmsg']}")
 
 
-def mend() -> None:
+def fix_views() -> None:
     """Make `collMod` change views in this process's SecantusDB servers: 0.7.0b3 answers ok and changes nothing."""
     from secantus import commands
 
-    unmended = commands._HANDLERS["collMod"]
+    original = commands._HANDLERS["collMod"]
 
     def coll_mod(command: dict[str, Any], context: "CommandContext") -> dict[str, Any]:
-        reply: dict[str, Any] = unmended(command, context)
+        reply: dict[str, Any] = original(command, context)
         if reply["ok"] and "viewOn" in command:
             moved = {"viewOn": command["viewOn"], "viewPipeline": command.get("pipeline", [])}
             context.storage.set_collection_options(context.db_name, command["collMod"], **moved)

@@ -41,8 +41,8 @@ def refuse_collections(database: "Database[dict[str, Any]]", names: Mapping[str,
 def _show(database: "Database[dict[str, Any]]", name: str, physical: str) -> None:
     """Make `name` a view of the collection `physical`; an existing view changes in one step.
 
-    SecantusDB 0.7.0b3 cannot change a view unless `embedded.mend` has fixed that: the view is then dropped and made
-    again, and its readers find nothing for a moment.
+    SecantusDB 0.7.0b3 cannot change a view unless `embedded.fix_views` has fixed that: the view is then dropped and
+    made again, and its readers find nothing for a moment.
     """
     from pymongo.errors import OperationFailure
 

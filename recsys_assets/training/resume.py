@@ -53,8 +53,8 @@ class Resume:
         numbers = {"steps": course.average.steps, "warm": course.warm, "best_epoch": fitted.best_epoch}
         told = {"identity": self.identity, "history": fitted.history, "numbers": numbers}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as beside:
-            save_file(_tensors(fitted, course), beside, {name: json.dumps(value) for name, value in told.items()})
+        with replacing(self.path) as hidden:
+            save_file(_tensors(fitted, course), hidden, {name: json.dumps(value) for name, value in told.items()})
 
     def restore(self, fitted: Fitted, course: Course) -> None:
         """Set the training to the state in the file; without a file, leave it at its beginning.
