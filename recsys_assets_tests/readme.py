@@ -1,4 +1,6 @@
-"""Runs the README's commands in order in one shell: `python -m recsys_assets_tests.readme FOLDER bash [FIRST]`.
+"""Runs the commands of the README and of `docs/` in order in one shell.
+
+Usage: `python -m recsys_assets_tests.readme FOLDER bash [FIRST]`.
 
 The shell works on small data in a copy of the checkout at FOLDER, which is created if it does not exist. FIRST is typed
 before the first line, `. ./activate` for example. A command that runs until Ctrl-C is stopped when its pages answer.
@@ -24,6 +26,7 @@ import requests
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.dagster_dev import free_port
 
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("daily", "models", "stores", "datasets", "torcheasyrec"))]
 SMALL = "--users 200 --items 150 --events 12000 --days 12"
 STOPPED = f"{sys.executable} -m recsys_assets_tests.readme until-up"
 # Replacements for lines that are too large, need the network or hold a placeholder; other lines are typed unchanged.
@@ -67,6 +70,11 @@ def commands(text: str) -> list[str]:
         elif fence == "```":  # a block with a language does not hold shell commands
             found.append(re.sub(r"\s+#\s.*", "", line).strip())
     return [" ".join(line.split()) for line in found if line and not line.startswith("data/")]
+
+
+def documents(folder: Path) -> str:
+    """The text of all pages that a user follows, in the order in which the README names them."""
+    return "\n".join((folder / page).read_text(encoding="utf-8") for page in PAGES)
 
 
 def typed(line: str) -> str:

@@ -170,8 +170,10 @@ class Parsed(Exception):
 
 
 def commands() -> list[str]:
-    """The commands in the README and in the scripts' own descriptions."""
-    texts = {"": (PROJECT / "README.md").read_text(encoding="utf-8")}
+    """The commands in the documents and in the scripts' own descriptions."""
+    texts = {
+        page.name: page.read_text(encoding="utf-8") for page in (PROJECT / "README.md", *PROJECT.glob("docs/*.md"))
+    }
     texts |= {name: (FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS}
     found = [each for text in texts.values() for each in re.findall(r"benchmarks/(\w+\.py[^`\n#;)]*)", text)]
     return sorted({re.sub(r"\[.*|…", "", each).strip() for each in found})

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from recsys_assets_tests.conftest import PROJECT
-from recsys_assets_tests.readme import commands, copy_checkout, run, typed
+from recsys_assets_tests.readme import commands, copy_checkout, documents, run, typed
 
-README = commands((PROJECT / "README.md").read_text(encoding="utf-8"))
+README = commands(documents(PROJECT))
 # Commands that finish within seconds on a small log.
 QUICK = {"zsh": [". ./activate", "recsys land sample", "recsys bizdate", ". ./activate"]}
 QUICK["bash"] = [*QUICK["zsh"], "make ui"]
