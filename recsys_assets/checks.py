@@ -1,95 +1,17 @@
-"""The asset decorator `lake_asset`, how an asset declares its checks, and checks that several assets share.
+"""Checks of rows that several assets share.
 
 A check is named after the property that must hold. It runs inside its asset, where the rows are already loaded, and
 its result is written into the manifest: every later run, not only its own, refuses a partition that failed a blocking
-check.
+check. An asset declares its checks with `Check`, in `assets/lake_asset.py`.
 """
 
 import math
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-import dagster as dg
 import duckdb
 
 from recsys_assets.datasets.duck import name, one
 from recsys_assets.io_managers import Output
-from recsys_assets.lake import Lake
-from recsys_assets.lineage import Lineage
-from recsys_assets.manifest import describe_outdated
-from recsys_assets.partitions import bizdate
-
-
-@dataclass(frozen=True)
-class Check:
-    """A property that an asset's partition must have; if it is blocking and fails, the gate closes."""
-
-    name: str
-    description: str
-    blocking: bool = True
-
-    def spec(self, asset: str) -> dg.AssetCheckSpec:
-        """The check as Dagster knows it."""
-        with warnings.catch_warnings():
-            # Without partitions_def a check would cover all partitions; the argument has been in preview since 1.13.
-            warnings.simplefilter("ignore", dg.PreviewWarning)
-            return dg.AssetCheckSpec(
-                self.name,
-                asset=asset,
-                description=self.description,
-                blocking=self.blocking,
-                partitions_def=bizdate,
-            )
-
-
-# `report_outdated` fails this check when a day of events that the partition was built from is materialized again.
-UP_TO_DATE = Check(
-    "up_to_date",
-    "nothing that the partition was built from has changed since; `recsys refresh` rebuilds outdated partitions",
-    blocking=False,
-)
-LANDED = frozenset({"interactions", "users", "items"})  # built from landing files, not from other partitions
-
-
-def lake_asset(
-    *, kinds: set[str], checks: Sequence[Check] = (), code_version: str = "1", name: str | None = None, **settings: Any
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dg.asset` with the settings that all assets of the lake share: the bizdate, an owner, checks per partition."""
-
-    def declare(function: Callable[..., Any]) -> dg.AssetsDefinition:
-        key = name or function.__name__
-        declared = [*checks, *([] if key in LANDED else [UP_TO_DATE])]
-        made: dg.AssetsDefinition = dg.asset(
-            name=key,
-            partitions_def=bizdate,
-            kinds=kinds,
-            owners=["team:recsys"],
-            code_version=code_version,
-            check_specs=[check.spec(key) for check in declared],
-            **settings,
-        )(function)
-        return made
-
-    return declare
-
-
-def report_outdated(instance: dg.DagsterInstance, lake: Lake, changed: Iterable[str]) -> None:
-    """Fail `up_to_date` for every partition that was built from one of the changed ones (`asset/bizdate`)."""
-    names, lineage = sorted(changed), Lineage(lake)
-    for made in lineage.dependents(names) if names else []:
-        because = describe_outdated(made, lineage.outdated(made))
-        instance.report_runless_asset_event(
-            dg.AssetCheckEvaluation(
-                asset_key=dg.AssetKey(made.asset),
-                check_name=UP_TO_DATE.name,
-                passed=False,
-                metadata={"because": because},
-                blocking=False,
-                partition=made.bizdate,
-            )
-        )
 
 
 def check_no_nulls(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[str]) -> None:

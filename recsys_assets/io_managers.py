@@ -1,12 +1,12 @@
 """How assets read partitions of the lake and write their own.
 
-An input parameter annotated `Partition` receives the partition of the run's bizdate. The asset writes its output
-through `writing`, which publishes the whole partition or nothing.
+An input parameter annotated `Partition` receives the partition of the run's bizdate. The asset fills an `Output`, which
+is published as a whole or not at all.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 
+from recsys_assets.lake import Lake
 from recsys_assets.manifest import Draft, Manifest, Partition, PartitionReplaced
 from recsys_assets.resources import LakeStore
 
@@ -40,6 +41,8 @@ class Output:
     draft: Draft
     location: str
     blocking: frozenset[str]
+    publish: Callable[[], None]  # for what needs the published partition; otherwise the end of the asset publishes it
+    inputs: list[Partition] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
     checks: list[dg.AssetCheckResult] = field(default_factory=list)
 
@@ -47,6 +50,15 @@ class Output:
     def manifest(self) -> Manifest:
         """The partition's manifest, to be filled in."""
         return self.draft.manifest
+
+    def add_inputs(self, inputs: Collection[Partition | Manifest]) -> None:
+        """Record what the partition is made from; none of it may change before the partition is published.
+
+        A manifest stands for a partition of which only the manifest is read.
+        """
+        manifests = [each.manifest if isinstance(each, Partition) else each for each in inputs]
+        self.manifest.upstream |= {each.name: each.fingerprint for each in manifests}
+        self.inputs += [each for each in inputs if isinstance(each, Partition)]
 
     def path(self, file: str) -> Path:
         """Where to write one of its files."""
@@ -84,36 +96,37 @@ class Output:
 
 @contextmanager
 def writing(
-    context: dg.AssetExecutionContext,
-    store: LakeStore,
-    upstream: Sequence[Partition] = (),
-    config: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    bizdate: str | None = None,
+    context: dg.AssetExecutionContext, store: LakeStore, inputs: Collection[Partition] = (), bizdate: str | None = None
 ) -> Iterator[Output]:
     """Write the asset's partition of `bizdate` (default: the run's); describe and publish it when the block ends.
 
     Raises:
-        PartitionReplaced: an upstream partition was materialized again while the block was reading it.
+        PartitionReplaced: an input was materialized again while the block was reading it.
     """
     asset, day = context.asset_key.to_user_string(), bizdate or context.partition_key
-    specs = context.assets_def.check_specs
-    with store.lake.draft(asset, day) as draft:
-        blocking = frozenset(spec.name for spec in specs if spec.blocking)
-        output = Output(draft, store.lake.location(asset, day), blocking)
-        draft.manifest.config, draft.manifest.seed = dict(config or {}), seed
+    blocking = frozenset(spec.name for spec in context.assets_def.check_specs if spec.blocking)
+    with ExitStack() as opened:
+        draft = opened.enter_context(store.lake.draft(asset, day))
         draft.manifest.code_version = context.assets_def.code_versions_by_key[context.asset_key] or "1"
-        draft.manifest.upstream = {f"{p.manifest.asset}/{p.manifest.bizdate}": p.manifest.fingerprint for p in upstream}
+        output = Output(draft, store.lake.location(asset, day), blocking, publish=opened.close)
+        output.add_inputs(inputs)
+        opened.enter_context(_completing(output, context, store.lake))
         yield output
-        output.describe()
-        replaced = {each.manifest.name for each in upstream if not store.lake.is_in_place(each)}
-        # Everything that the manifest names by now: an asset may have added partitions whose manifests alone it read.
-        replaced |= {*store.lake.changed(draft.manifest.upstream), *store.lake.outdated(draft.manifest)}
-        if replaced:
-            names = ", ".join(sorted(replaced))
-            raise PartitionReplaced(f"{names} changed while {asset} {day} was built from it: materialize it again")
-        if "up_to_date" in {spec.name for spec in specs}:
-            output.check("up_to_date", True)
+
+
+@contextmanager
+def _completing(output: Output, context: dg.AssetExecutionContext, lake: Lake) -> Iterator[None]:
+    """Describe the output when the block ends, and refuse it if one of its inputs changed in the meantime."""
+    yield
+    output.describe()
+    replaced = {each.manifest.name for each in output.inputs if not lake.is_in_place(each)}
+    # Everything that the manifest names: of some partitions only the manifest was read.
+    replaced |= {*lake.changed(output.manifest.upstream), *lake.outdated(output.manifest)}
+    if replaced:
+        names, made = ", ".join(sorted(replaced)), f"{output.manifest.asset} {output.manifest.bizdate}"
+        raise PartitionReplaced(f"{names} changed while {made} was built from it: materialize it again")
+    if "up_to_date" in {spec.name for spec in context.assets_def.check_specs}:
+        output.check("up_to_date", True)
 
 
 def _columns(schema: Any) -> list[tuple[str, str]]:

@@ -15,8 +15,8 @@ import yaml
 
 from recsys_assets.assets import recall_report
 from recsys_assets.assets.hitrate import LENGTH, METHODS
+from recsys_assets.assets.lake_asset import UP_TO_DATE
 from recsys_assets.assets.recall import RECALLERS
-from recsys_assets.checks import UP_TO_DATE
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import bundled_profiles, load_profile

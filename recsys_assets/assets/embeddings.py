@@ -4,12 +4,11 @@ import dagster as dg
 import numpy as np
 import pyarrow.parquet as pq
 
+from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.recall import RECALLERS
-from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.resources import LakeStore
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.candidates import BEFORE_TEST
 from recsys_assets.retrieval.embeddings import Vectors
@@ -32,27 +31,20 @@ def of_users(model: str) -> dg.AssetsDefinition:
         checks=CHECKS,
     )
     def emb_user(
-        context: dg.AssetExecutionContext,
-        lake: LakeStore,
-        recaller: Partition,
-        recall_samples: Partition,
-        users: Partition,
-        items: Partition,
-    ) -> dg.MaterializeResult:
+        output: Output, recaller: Partition, recall_samples: Partition, users: Partition, items: Partition
+    ) -> None:
         from recsys_assets.training import checkpoint, recall, tower_data
 
-        with writing(context, lake, [recaller, recall_samples, users, items]) as output:
-            towers = recall.two_tower(checkpoint.load(recaller.folder))
-            table = pq.read_table(users.path(ROWS))
-            events = read(recall_samples.path(ROWS)).with_users(np.sort(table["user_id"].to_numpy()))
-            data = tower_data.load(towers, events, table, pq.read_table(items.path(ROWS)))
-            everyone = np.arange(len(events.user_ids))
-            found = {}
-            for file, part in ((ROWS, "online"), (BEFORE_TEST, "test")):
-                found[file] = recall.user_vectors(towers, data, everyone, *histories(events, part))
-                embeddings.write(output.path(file), "user_id", events.user_ids, found[file])
-            _describe(output, *found.values())
-        return output.result()
+        towers = recall.two_tower(checkpoint.load(recaller.folder))
+        table = pq.read_table(users.path(ROWS))
+        events = read(recall_samples.path(ROWS)).with_users(np.sort(table["user_id"].to_numpy()))
+        data = tower_data.load(towers, events, table, pq.read_table(items.path(ROWS)))
+        everyone = np.arange(len(events.user_ids))
+        found = {}
+        for file, part in ((ROWS, "online"), (BEFORE_TEST, "test")):
+            found[file] = recall.user_vectors(towers, data, everyone, *histories(events, part))
+            embeddings.write(output.path(file), "user_id", events.user_ids, found[file])
+        _describe(output, *found.values())
 
     return emb_user
 
@@ -67,19 +59,15 @@ def of_items(model: str) -> dg.AssetsDefinition:
         kinds={"pytorch", "parquet"},
         checks=CHECKS,
     )
-    def emb_item(
-        context: dg.AssetExecutionContext, lake: LakeStore, recaller: Partition, items: Partition
-    ) -> dg.MaterializeResult:
+    def emb_item(output: Output, recaller: Partition, items: Partition) -> None:
         from recsys_assets.training import checkpoint, recall, tower_data
 
-        with writing(context, lake, [recaller, items]) as output:
-            towers = recall.two_tower(checkpoint.load(recaller.folder))
-            ids = np.asarray(tower_data.item_vocabulary(towers))
-            indices = tower_data.encoded_items(towers, pq.read_table(items.path(ROWS)), ids)
-            vectors = recall.item_vectors(towers, indices)
-            embeddings.write(output.path(ROWS), "item_id", ids, vectors)
-            _describe(output, vectors)
-        return output.result()
+        towers = recall.two_tower(checkpoint.load(recaller.folder))
+        ids = np.asarray(tower_data.item_vocabulary(towers))
+        indices = tower_data.encoded_items(towers, pq.read_table(items.path(ROWS)), ids)
+        vectors = recall.item_vectors(towers, indices)
+        embeddings.write(output.path(ROWS), "item_id", ids, vectors)
+        _describe(output, vectors)
 
     return emb_item
 

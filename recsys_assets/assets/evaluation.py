@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.assets import rank_plots, rank_rows, rank_tables, show
-from recsys_assets.assets.day_before import Figures, day_before, upstream
+from recsys_assets.assets.day_before import Figures, day_before
+from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.rank import IMPORTANCE, RANKERS
-from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration
 from recsys_assets.ranking.bootstrap import Floats
@@ -29,12 +29,8 @@ Sections = dict[str, dg.MarkdownMetadataValue]
     checks=[Check("models_beat_baselines", "every model's test AUC is above each baseline's", blocking=False)],
 )
 def rank_report(
-    context: dg.AssetExecutionContext,
-    lake: LakeStore,
-    dataset: Dataset,
-    rank_samples: Partition,
-    **rankers: Partition,
-) -> dg.MaterializeResult:
+    output: Output, lake: LakeStore, dataset: Dataset, rank_samples: Partition, **rankers: Partition
+) -> None:
     """Every ranking model on the test rows, compared with the base rate, popularity and the best AUC there can be.
 
     Popularity scores an item by its number of earlier events, if there are items; the base rate gives every row the
@@ -44,26 +40,24 @@ def rank_report(
     the highest validation AUC, on the same draws. Figures in brackets are of the day before.
     """
     profile = dataset.load()
-    with writing(context, lake, [rank_samples, *rankers.values()], seed=SEED) as output:
-        before = day_before(lake.lake, list(rankers), context.partition_key)
-        output.manifest.upstream |= upstream(before)
-        test = rank_rows.test_rows(profile, rank_samples)
-        models = rank_rows.figures({name: partition.manifest for name, partition in rankers.items()})
-        baselines = rank_rows.baselines(rank_samples, test, profile.oracle)
-        by_model = rank_rows.scores(rankers)
-        scores = {model: by_model[model] for model in models}
-        figures, labels = {**models, **baselines}, test["label"].to_numpy()
-        compared = compare(labels, scores, next(iter(models)), rank_rows.users(test), seed=SEED)
-        _measure(output, figures, compared)
-        _check(output, models, baselines)
-        tables = {"figures": rank_tables.figures(figures, rank_rows.figures(before))}
-        tables |= rank_tables.compared(compared)
-        tables |= _sliced(output, profile, test, scores) | _important(output, rankers)
-        show.report(output, "Ranking", tables)
-        curves = {model: calibration(labels, each) for model, each in scores.items()}
-        output.metadata["calibration"] = show.picture(rank_plots.calibrations(curves))
-        output.metadata["test AUC"] = show.picture(rank_plots.aucs(figures, compared.figures))
-    return output.result()
+    output.manifest.seed = SEED
+    before = day_before(output, lake.lake, rankers)
+    test = rank_rows.test_rows(profile, rank_samples)
+    models = rank_rows.figures({name: partition.manifest for name, partition in rankers.items()})
+    baselines = rank_rows.baselines(rank_samples, test, profile.oracle)
+    by_model = rank_rows.scores(rankers)
+    scores = {model: by_model[model] for model in models}
+    figures, labels = {**models, **baselines}, test["label"].to_numpy()
+    compared = compare(labels, scores, next(iter(models)), rank_rows.users(test), seed=SEED)
+    _measure(output, figures, compared)
+    _check(output, models, baselines)
+    tables = {"figures": rank_tables.figures(figures, rank_rows.figures(before))}
+    tables |= rank_tables.compared(compared)
+    tables |= _sliced(output, profile, test, scores) | _important(output, rankers)
+    show.report(output, "Ranking", tables)
+    curves = {model: calibration(labels, each) for model, each in scores.items()}
+    output.metadata["calibration"] = show.picture(rank_plots.calibrations(curves))
+    output.metadata["test AUC"] = show.picture(rank_plots.aucs(figures, compared.figures))
 
 
 def _measure(output: Output, figures: Figures, compared: Comparison) -> None:

@@ -1,13 +1,11 @@
 """Features: the schema that training, ONNX and serving share, and the snapshots that serving reads."""
 
 import math
-from collections.abc import Callable
-from pathlib import Path
-
-import dagster as dg
+from collections.abc import Iterable
 
 from recsys_assets.assets import show
-from recsys_assets.checks import Check, check_no_nulls, check_unique, lake_asset
+from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.checks import check_no_nulls, check_unique
 from recsys_assets.datasets.duck import connect, one, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import AFFINITY
@@ -15,9 +13,9 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, user_query
-from recsys_assets.io_managers import writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.resources import Dataset, LakeStore
+from recsys_assets.resources import Dataset
 
 SCHEMA = "schema.json"
 
@@ -26,23 +24,20 @@ SCHEMA = "schema.json"
     kinds={"json"},
     checks=[Check("statistics_are_finite", "every mean is finite, every deviation positive")],
 )
-def feature_schema(
-    context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, rank_samples: Partition
-) -> dg.MaterializeResult:
+def feature_schema(output: Output, dataset: Dataset, rank_samples: Partition) -> None:
     """The features of ranking models: names, types, vocabularies, means and deviations, fitted on train rows."""
     profile = dataset.load()
-    config = {"features": profile.features.model_dump()}
-    with writing(context, lake, [rank_samples], config) as output, connect() as connection:
+    output.manifest.config = {"features": profile.features.model_dump()}
+    with connect() as connection:
         train = rank_samples.path("train.parquet")
         schema = fit_schema(connection, profile, train, rank_samples.manifest.config["terms"])
-        output.path(SCHEMA).write_text(schema.to_json(), encoding="utf-8")
-        output.manifest.metrics = {"features": float(len(schema.features))}
-        statistics = [pair for f in schema.features for pair in zip(f.mean, f.std, strict=True)]
-        sound = all(math.isfinite(mean) and 0 < std < math.inf for mean, std in statistics)
-        output.check("statistics_are_finite", sound, statistics=len(statistics))
-        rows = [(f.name, f.kind, f.side, f.type, len(f.vocabulary) or "", f.length) for f in schema.features]
-        output.metadata["features"] = show.table(["name", "kind", "side", "type", "vocabulary", "length"], rows)
-    return output.result()
+    output.path(SCHEMA).write_text(schema.to_json(), encoding="utf-8")
+    output.manifest.metrics = {"features": float(len(schema.features))}
+    statistics = [pair for f in schema.features for pair in zip(f.mean, f.std, strict=True)]
+    sound = all(math.isfinite(mean) and 0 < std < math.inf for mean, std in statistics)
+    output.check("statistics_are_finite", sound, statistics=len(statistics))
+    rows = [(f.name, f.kind, f.side, f.type, len(f.vocabulary) or "", f.length) for f in schema.features]
+    output.metadata["features"] = show.table(["name", "kind", "side", "type", "vocabulary", "length"], rows)
 
 
 @lake_asset(
@@ -52,23 +47,16 @@ def feature_schema(
         Check("numbers_are_finite", "no affinity is missing or infinite"),
     ],
 )
-def factors(
-    context: dg.AssetExecutionContext,
-    lake: LakeStore,
-    dataset: Dataset,
-    splits: Partition,
-    users: Partition,
-    items: Partition,
-) -> dg.MaterializeResult:
+def factors(output: Output, dataset: Dataset, splits: Partition, users: Partition, items: Partition) -> None:
     """User-item features: for each event as they were before it, and for any pair at serving time.
 
     They are the preference that a factor model predicts, with items fitted on other users' train rows (`user_factors`
     times `item_factors`); the user's opinion of the nearest items; and the items that the user liked and did not like.
     """
-    profile, upstream = dataset.load(), [splits, users, items]
-    config = {"affinity": profile.features.affinity.model_dump()}
-    with writing(context, lake, upstream, config) as output, connect() as connection:
-        events, user_rows, item_rows = (partition.path(ROWS) for partition in upstream)
+    profile = dataset.load()
+    output.manifest.config = {"affinity": profile.features.affinity.model_dump()}
+    events, user_rows, item_rows = (partition.path(ROWS) for partition in (splits, users, items))
+    with connect() as connection:
         rows = write_factors(connection, profile, events, user_rows, item_rows, output.draft.folder)
         output.manifest.rows = rows[ROWS]
         (offline,) = one(connection, f"SELECT count(*) FROM {scan([events])} WHERE part <> 'online'")
@@ -78,7 +66,6 @@ def factors(
             connection, f"SELECT count(*) FROM {scan([output.path(ROWS)])} WHERE NOT isfinite(list_sum({AFFINITY}))"
         )
         output.check("numbers_are_finite", odd == 0, rows=int(odd))
-    return output.result()
 
 
 @lake_asset(
@@ -89,16 +76,12 @@ def factors(
     ],
 )
 def user_features(
-    context: dg.AssetExecutionContext,
-    lake: LakeStore,
-    dataset: Dataset,
-    splits: Partition,
-    users: Partition,
-    items: Partition,
-    factors: Partition,
-) -> dg.MaterializeResult:
+    output: Output, dataset: Dataset, splits: Partition, users: Partition, items: Partition, factors: Partition
+) -> None:
     """The features of each user for serving: those that a row after their last offline event would have."""
-    return _snapshot(context, lake, dataset.load(), [splits, users, items, factors], "user_id", user_query)
+    profile = dataset.load()
+    rows = user_query(profile, users.path(ROWS), factors.path(USERS))
+    _write_snapshot(output, profile, (splits, users, items), rows, "user_id")
 
 
 @lake_asset(
@@ -109,35 +92,21 @@ def user_features(
     ],
 )
 def item_features(
-    context: dg.AssetExecutionContext,
-    lake: LakeStore,
-    dataset: Dataset,
-    splits: Partition,
-    users: Partition,
-    items: Partition,
-    factors: Partition,
-) -> dg.MaterializeResult:
+    output: Output, dataset: Dataset, splits: Partition, users: Partition, items: Partition, factors: Partition
+) -> None:
     """The features of each item for serving: those that a row after its last offline event would have."""
-    return _snapshot(context, lake, dataset.load(), [splits, users, items, factors], "item_id", item_query)
+    profile = dataset.load()
+    rows = item_query(profile, items.path(ROWS), factors.path(ITEMS))
+    _write_snapshot(output, profile, (splits, users, items), rows, "item_id")
 
 
-def _snapshot(
-    context: dg.AssetExecutionContext,
-    lake: LakeStore,
-    profile: Profile,
-    upstream: list[Partition],
-    key: str,
-    query: Callable[[Profile, Path, Path], str],
-) -> dg.MaterializeResult:
-    splits, users, items, _ = (partition.path(ROWS) for partition in upstream)
-    side, factors = (users, USERS) if key == "user_id" else (items, ITEMS)
-    config = {"features": profile.features.model_dump()}
-    with writing(context, lake, upstream, config) as output, connect() as connection:
-        build_history(connection, profile, splits, users, items)
-        rows = query(profile, side, upstream[-1].path(factors))
+def _write_snapshot(output: Output, profile: Profile, sources: Iterable[Partition], rows: str, key: str) -> None:
+    """Write the rows of a query over the history of the sources, with the checks that both snapshots share."""
+    output.manifest.config = {"features": profile.features.model_dump()}
+    with connect() as connection:
+        build_history(connection, profile, *(partition.path(ROWS) for partition in sources))
         output.manifest.rows = write_parquet(connection, rows, output.path(ROWS))
         written = scan([output.path(ROWS)])
         check_no_nulls(output, connection, written, [key])
         check_unique(output, connection, written, [key])
         output.metadata["preview"] = show.preview(connection, f"FROM {written}", 5)
-    return output.result()

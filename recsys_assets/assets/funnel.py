@@ -8,13 +8,14 @@ import pyarrow.parquet as pq
 
 from recsys_assets.assets import funnel_tables, show
 from recsys_assets.assets.funnel_lists import READS, FunnelLists, events_of, recommend
-from recsys_assets.assets.tracked import tuned
-from recsys_assets.checks import Check, check_unique, lake_asset
+from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.tracked import with_tuned_settings
+from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.funnel import evaluation, merge, recommendations
 from recsys_assets.funnel.scoring import served
 from recsys_assets.funnel.stopwatch import Stopwatch
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.resources import Dataset, LakeStore
@@ -40,13 +41,7 @@ class FunnelConfig(merge.Funnel, dg.Config):
     kinds={"onnx", "numpy", "parquet", "markdown"},
     checks=[SOUND, ONE_EACH, BEST],
 )
-def funnel_report(
-    context: dg.AssetExecutionContext,
-    config: FunnelConfig,
-    lake: LakeStore,
-    dataset: Dataset,
-    **inputs: Partition,
-) -> dg.MaterializeResult:
+def funnel_report(output: Output, config: FunnelConfig, lake: LakeStore, dataset: Dataset, **inputs: Partition) -> None:
     """Every user's list as a service would make it: channels, merge, features, the champion's ONNX file, the best 50.
 
     Each step is judged by the online rows, which nothing else uses: what a user touched next, liked or not. The recall
@@ -56,24 +51,23 @@ def funnel_report(
     The 95 % intervals come from 200 draws of users; differences are on the same draws.
     """
     profile = dataset.load()
-    config, best = tuned(context, lake, profile, "funnel", config)
+    config = with_tuned_settings(output, lake, profile, "funnel", config)
     scorer, of_champion = served(lake.lake, read_champion(inputs["rank_champion"]))
     filter_seen, watch = profile.recall.filter_seen, Stopwatch()
-    upstream, settings = [*inputs.values(), *of_champion, *best], {"filter_seen": filter_seen, **config.model_dump()}
-    with writing(context, lake, upstream, settings, SEED) as output:
-        with watch("read events"):
-            events = events_of(inputs)
-            asked = of_users(events, "online", np.arange(len(events.user_ids)))
-        found = recommend(profile, inputs, scorer, events, asked, config, watch)
-        with watch("write"):
-            table = recommendations.table(events, asked, found.channels, found.final)
-            pq.write_table(table, output.path(RECOMMENDATIONS), compression="zstd")
-        output.manifest.rows = len(asked)
-        with watch("judge"):
-            _report(output, events, found, filter_seen)
-        _check(output, events, asked, found, filter_seen)
-        output.metadata["where the time goes"] = funnel_tables.seconds(watch.seconds)
-    return output.result()
+    output.add_inputs(of_champion)
+    output.manifest.config, output.manifest.seed = {"filter_seen": filter_seen, **config.model_dump()}, SEED
+    with watch("read events"):
+        events = events_of(inputs)
+        asked = of_users(events, "online", np.arange(len(events.user_ids)))
+    found = recommend(profile, inputs, scorer, events, asked, config, watch)
+    with watch("write"):
+        table = recommendations.table(events, asked, found.channels, found.final)
+        pq.write_table(table, output.path(RECOMMENDATIONS), compression="zstd")
+    output.manifest.rows = len(asked)
+    with watch("judge"):
+        _report(output, events, found, filter_seen)
+    _check(output, events, asked, found, filter_seen)
+    output.metadata["where the time goes"] = funnel_tables.seconds(watch.seconds)
 
 
 def _report(output: Output, events: Interactions, found: FunnelLists, filter_seen: bool) -> None:

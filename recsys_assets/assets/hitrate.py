@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
+from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.recall import RECALLERS
-from recsys_assets.checks import Check, check_unique, lake_asset
+from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.resources import Dataset, LakeStore
+from recsys_assets.resources import Dataset
 from recsys_assets.retrieval import candidates
 from recsys_assets.retrieval.comparison import by_chance
 from recsys_assets.retrieval.details import DETAILS, details, faults
@@ -70,30 +71,22 @@ def hitrate(name: str, method: Method) -> dg.AssetsDefinition:
         kinds={"numpy", "parquet"},
         checks=checks,
     )
-    def judged(
-        context: dg.AssetExecutionContext,
-        lake: LakeStore,
-        dataset: Dataset,
-        recall_samples: Partition,
-        **read_too: Partition,
-    ) -> dg.MaterializeResult:
+    def judge(output: Output, dataset: Dataset, recall_samples: Partition, **read_too: Partition) -> None:
         partitions = [read_too[asset] for asset in method.reads]
         filter_seen = dataset.load().recall.filter_seen
-        config = {"filter_seen": filter_seen, "k": LENGTH}
-        with writing(context, lake, [recall_samples, *partitions], config) as output:
-            interactions = read(recall_samples.path(ROWS))
-            asked = queries(interactions, "test", filter_seen)
-            lists = method.lists(interactions, asked, LENGTH, filter_seen, *partitions)
-            pq.write_table(details(interactions, asked, lists), output.path(DETAILS), compression="zstd")
-            _judge(output, interactions, asked, lists)
-            _check(output, interactions, asked, lists, filter_seen)
-            if BETTER in checks:
-                chance = by_chance(interactions, asked, candidates.catalogue(interactions), 50, filter_seen)
-                recall = output.manifest.metrics["recall@50"]
-                output.check(BETTER.name, recall > chance, recall=recall, by_chance=chance)
-        return output.result()
+        output.manifest.config = {"filter_seen": filter_seen, "k": LENGTH}
+        interactions = read(recall_samples.path(ROWS))
+        asked = queries(interactions, "test", filter_seen)
+        lists = method.lists(interactions, asked, LENGTH, filter_seen, *partitions)
+        pq.write_table(details(interactions, asked, lists), output.path(DETAILS), compression="zstd")
+        _judge(output, interactions, asked, lists)
+        _check(output, interactions, asked, lists, filter_seen)
+        if BETTER in checks:
+            chance = by_chance(interactions, asked, candidates.catalogue(interactions), 50, filter_seen)
+            recall = output.manifest.metrics["recall@50"]
+            output.check(BETTER.name, recall > chance, recall=recall, by_chance=chance)
 
-    return judged
+    return judge
 
 
 def _judge(output: Output, interactions: Interactions, asked: Queries, lists: Lists) -> None:

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
-from recsys_assets.assets.tracked import tuned
-from recsys_assets.checks import Check, lake_asset
+from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.tracked import with_tuned_settings
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.i2i import itemcf, neighbours, swing
 from recsys_assets.i2i.neighbours import Neighbours
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.interactions import Ids, Interactions, find, read
@@ -74,22 +74,21 @@ def item_to_item(name: str, method: Method) -> dg.AssetsDefinition:
         ],
     )
     def i2i(
-        context: dg.AssetExecutionContext,
+        output: Output,
         config: method.config,  # type: ignore[name-defined]  # Dagster builds the UI's form from it
         lake: LakeStore,
         dataset: Dataset,
         recall_samples: Partition,
         items: Partition,
-    ) -> dg.MaterializeResult:
-        config, best = tuned(context, lake, dataset.load(), name, config)
-        with writing(context, lake, [recall_samples, items, *best], config.model_dump()) as output:
-            known = read(recall_samples.path(ROWS)).before("test")
-            found = method.find(known, config)
-            output.manifest.rows = neighbours.write(output.path(ROWS), known.item_ids, found.lists)
-            lists = neighbours.read(output.path(ROWS), known.item_ids)
-            _measure(output, known, lists, found.cuts)
-            _show(output, known, lists, items)
-        return output.result()
+    ) -> None:
+        config = with_tuned_settings(output, lake, dataset.load(), name, config)
+        output.manifest.config = config.model_dump()
+        known = read(recall_samples.path(ROWS)).before("test")
+        found = method.find(known, config)
+        output.manifest.rows = neighbours.write(output.path(ROWS), known.item_ids, found.lists)
+        lists = neighbours.read(output.path(ROWS), known.item_ids)
+        _measure(output, known, lists, found.cuts)
+        _show(output, known, lists, items)
 
     return i2i
 

@@ -8,12 +8,11 @@ import numpy as np
 from pydantic import Field
 
 from recsys_assets.assets import show
+from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.recall import RECALLERS
-from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.resources import LakeStore
 from recsys_assets.retrieval import embeddings, index
 from recsys_assets.retrieval.candidates import BEFORE_TEST
 from recsys_assets.retrieval.embeddings import Vectors
@@ -37,7 +36,7 @@ class IndexConfig(dg.Config):
     ef_construction: int = Field(default=200, ge=1, description="HNSW: number of candidates while a vector is inserted")
 
 
-def indexed(model: str) -> dg.AssetsDefinition:
+def index_asset(model: str) -> dg.AssetsDefinition:
     """The index asset of one two-tower model."""
 
     @lake_asset(
@@ -54,21 +53,18 @@ def indexed(model: str) -> dg.AssetsDefinition:
             )
         ],
     )
-    def made(
-        context: dg.AssetExecutionContext, config: IndexConfig, lake: LakeStore, users: Partition, items: Partition
-    ) -> dg.MaterializeResult:
-        with writing(context, lake, [users, items], config.model_dump()) as output:
-            ids, vectors = embeddings.read(items.path(ROWS))
-            _refuse_another_order(config.kind, vectors)
-            settings = IndexSettings(**config.model_dump()).fitted(len(ids))
-            built = index.build(vectors, ids, settings)
-            built.write(output.draft.folder)
-            output.manifest.rows = len(ids)
-            _hold_against_exact(output, built, vectors, embeddings.read(users.path(BEFORE_TEST))[1][:ASKED])
-            output.manifest.metrics |= {"nlist": float(settings.nlist), "nprobe": float(settings.nprobe)}
-        return output.result()
+    def index_items(output: Output, config: IndexConfig, users: Partition, items: Partition) -> None:
+        output.manifest.config = config.model_dump()
+        ids, vectors = embeddings.read(items.path(ROWS))
+        _refuse_another_order(config.kind, vectors)
+        settings = IndexSettings(**config.model_dump()).fitted(len(ids))
+        built = index.build(vectors, ids, settings)
+        built.write(output.draft.folder)
+        output.manifest.rows = len(ids)
+        _hold_against_exact(output, built, vectors, embeddings.read(users.path(BEFORE_TEST))[1][:ASKED])
+        output.manifest.metrics |= {"nlist": float(settings.nlist), "nprobe": float(settings.nprobe)}
 
-    return made
+    return index_items
 
 
 def _refuse_another_order(kind: str, vectors: Vectors) -> None:
@@ -109,4 +105,4 @@ def _shared(expected: np.ndarray, found: np.ndarray, count: int) -> float:
     return float(there.sum() / (expected >= 0).sum())
 
 
-index_assets = [indexed(model) for model in RECALLERS]
+index_assets = [index_asset(model) for model in RECALLERS]

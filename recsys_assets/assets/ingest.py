@@ -9,7 +9,8 @@ import dagster as dg
 import duckdb
 
 from recsys_assets.assets import show
-from recsys_assets.checks import Check, check_no_nulls, check_unique, lake_asset, report_outdated
+from recsys_assets.assets.lake_asset import Check, lake_asset, report_outdated
+from recsys_assets.checks import check_no_nulls, check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import (
     ROWS,
@@ -84,9 +85,9 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
         Check("all_files_are_read", ALL_READ),
     ],
 )
-def users(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
+def users(output: Output, dataset: Dataset) -> None:
     """Every user known by the end of the bizdate, the newest row of each, ordered by `user_id`."""
-    return _entities(context, lake, dataset.load(), "users")
+    _ingest_entities(output, dataset.load(), "users")
 
 
 @lake_asset(
@@ -98,9 +99,9 @@ def users(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) 
         Check("all_files_are_read", ALL_READ),
     ],
 )
-def items(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
+def items(output: Output, dataset: Dataset) -> None:
     """Every item known by the end of the bizdate, the newest row of each, ordered by `item_id`."""
-    return _entities(context, lake, dataset.load(), "items")
+    _ingest_entities(output, dataset.load(), "items")
 
 
 def _ingest_day(
@@ -110,22 +111,20 @@ def _ingest_day(
     profile: Profile,
     day: str,
 ) -> Output:
-    config = _decides(profile, "interactions", day)
-    with writing(context, lake, config=config, bizdate=day) as output:
+    with writing(context, lake, bizdate=day) as output:
+        output.manifest.config = _decides(profile, "interactions", day)
         counts = ingest_events(connection, profile, day, output.draft.folder)
         _describe(output, connection, profile, "interactions", counts)
     return output
 
 
-def _entities(
-    context: dg.AssetExecutionContext, lake: LakeStore, profile: Profile, table: TableName
-) -> dg.MaterializeResult:
-    config = _decides(profile, table, context.partition_key)
-    with writing(context, lake, config=config) as output, connect() as connection:
-        counts = ingest_entities(connection, profile, table, context.partition_key, output.draft.folder)
+def _ingest_entities(output: Output, profile: Profile, table: TableName) -> None:
+    day = output.manifest.bizdate
+    output.manifest.config = _decides(profile, table, day)
+    with connect() as connection:
+        counts = ingest_entities(connection, profile, table, day, output.draft.folder)
         _describe(output, connection, profile, table, counts)
         output.metadata["preview"] = show.preview(connection, f"FROM {scan([output.path(ROWS)])}")
-    return output.result()
 
 
 def _describe(

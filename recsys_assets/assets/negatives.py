@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from recsys_assets.assets import show
-from recsys_assets.checks import Check, lake_asset
+from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.resources import Dataset, LakeStore
+from recsys_assets.resources import Dataset
 from recsys_assets.retrieval import interactions, negatives, node_ids, weighted_items
 from recsys_assets.retrieval.weighted_items import WeightedItems
 
@@ -38,32 +38,26 @@ class NegativesConfig(dg.Config):
     ],
 )
 def negative_items(
-    context: dg.AssetExecutionContext,
-    config: NegativesConfig,
-    lake: LakeStore,
-    dataset: Dataset,
-    recall_samples: Partition,
-    items: Partition,
-) -> dg.MaterializeResult:
+    output: Output, config: NegativesConfig, dataset: Dataset, recall_samples: Partition, items: Partition
+) -> None:
     """Items with an event before the test rows, weighted by the number of these events to the power 0.75.
 
     It is a tab-separated table of id, weight and attributes (the profile's item features, in its order), as
     TorchEasyRec's `negative_sampler` reads it; the metadata shows its `attr_fields` and their types.
     """
-    with writing(context, lake, [recall_samples, items], config.model_dump()) as output:
-        events = interactions.read(recall_samples.path(ROWS)).before("test")
-        seen = np.flatnonzero(events.item_counts)
-        ids = pa.array(events.item_ids[seen])
-        found = WeightedItems(
-            ids=node_ids.integers(ids, config.hash_ids),
-            weights=negatives.popularity(events.item_counts[seen], config.power),
-            attributes=_attributes(dataset.load(), pq.read_table(items.path(ROWS)), ids),
-        )
-        output.manifest.rows = len(seen)
-        output.manifest.metrics = {"total_weight": float(found.weights.sum())}
-        _check(output, found)
-        _show(output, found)
-    return output.result()
+    output.manifest.config = config.model_dump()
+    events = interactions.read(recall_samples.path(ROWS)).before("test")
+    seen = np.flatnonzero(events.item_counts)
+    ids = pa.array(events.item_ids[seen])
+    found = WeightedItems(
+        ids=node_ids.integers(ids, config.hash_ids),
+        weights=negatives.popularity(events.item_counts[seen], config.power),
+        attributes=_attributes(dataset.load(), pq.read_table(items.path(ROWS)), ids),
+    )
+    output.manifest.rows = len(seen)
+    output.manifest.metrics = {"total_weight": float(found.weights.sum())}
+    _check(output, found)
+    _show(output, found)
 
 
 def _attributes(profile: Profile, table: pa.Table, ids: pa.Array) -> pa.Table:

@@ -8,14 +8,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
+from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.rank import RANKERS
 from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.assets.samples import RANKED_PARTS
-from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.io_managers import writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.resources import LakeStore
 from recsys_assets.retrieval.interactions import histories, read
 
 MODEL = "model.onnx"
@@ -24,7 +23,7 @@ PARITY_ROWS = 10_000
 TOLERANCE = 1e-5
 
 
-def exported(model: str) -> dg.AssetsDefinition:
+def ranker_onnx(model: str) -> dg.AssetsDefinition:
     """The ONNX asset of one ranking model."""
 
     @lake_asset(
@@ -37,20 +36,16 @@ def exported(model: str) -> dg.AssetsDefinition:
         kinds={"onnx"},
         checks=[Check("onnx_matches_model", f"onnxruntime and the model agree within {TOLERANCE} on real rows")],
     )
-    def onnx(
-        context: dg.AssetExecutionContext, lake: LakeStore, ranker: Partition, rank_samples: Partition
-    ) -> dg.MaterializeResult:
+    def onnx(output: Output, ranker: Partition, rank_samples: Partition) -> None:
         from recsys_assets.training import onnx_export, rankers
 
-        with writing(context, lake, [ranker, rank_samples]) as output:
-            rankers.load(ranker.folder).export(output.path(MODEL), {"bizdate": context.partition_key})
-            rows = real_rows(rank_samples)
-            found = rankers.parity(ranker.folder, output.path(MODEL), rows)
-            output.manifest.metrics = {"parity_rows": float(rows.num_rows), **found}
-            output.check("onnx_matches_model", max(found.values()) <= TOLERANCE, rows=rows.num_rows, **found)
-            signature = _signature(onnx_export.session(output.path(MODEL)))
-            output.metadata["inputs and output"] = show.table(["name", "type", "shape"], signature)
-        return output.result()
+        rankers.load(ranker.folder).export(output.path(MODEL), {"bizdate": output.manifest.bizdate})
+        rows = real_rows(rank_samples)
+        found = rankers.parity(ranker.folder, output.path(MODEL), rows)
+        output.manifest.metrics = {"parity_rows": float(rows.num_rows), **found}
+        output.check("onnx_matches_model", max(found.values()) <= TOLERANCE, rows=rows.num_rows, **found)
+        signature = _signature(onnx_export.session(output.path(MODEL)))
+        output.metadata["inputs and output"] = show.table(["name", "type", "shape"], signature)
 
     return onnx
 
@@ -65,7 +60,7 @@ def real_rows(rank_samples: Partition) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def exported_towers(model: str) -> dg.AssetsDefinition:
+def tower_onnx(model: str) -> dg.AssetsDefinition:
     """The ONNX asset of one two-tower model."""
 
     @lake_asset(
@@ -79,30 +74,23 @@ def exported_towers(model: str) -> dg.AssetsDefinition:
         checks=[Check("onnx_matches_model", f"onnxruntime and torch agree within {TOLERANCE} on every user and item")],
     )
     def onnx(
-        context: dg.AssetExecutionContext,
-        lake: LakeStore,
-        recaller: Partition,
-        recall_samples: Partition,
-        users: Partition,
-        items: Partition,
-    ) -> dg.MaterializeResult:
+        output: Output, recaller: Partition, recall_samples: Partition, users: Partition, items: Partition
+    ) -> None:
         from recsys_assets.training import checkpoint, onnx_export, onnx_towers, recall, tower_data
 
-        with writing(context, lake, [recaller, recall_samples, users, items]) as output:
-            onnx_towers.export(recaller.folder, output.draft.folder, {"bizdate": context.partition_key})
-            events, everyone = read(recall_samples.path(ROWS)), pq.read_table(users.path(ROWS))
-            model = recall.two_tower(checkpoint.load(recaller.folder))
-            rows = {
-                "user": tower_data.raw_users(model, events, everyone, *histories(events, "online")),
-                "item": pq.read_table(items.path(ROWS)),
-            }
-            files = {side: output.path(f"{side}.onnx") for side in onnx_towers.SIDES}
-            found = {side: onnx_towers.parity(recaller.folder, files[side], side, rows[side]) for side in files}
-            output.manifest.metrics = {f"max_difference_{side}": value for side, value in found.items()}
-            output.check("onnx_matches_model", max(found.values()) <= TOLERANCE, **output.manifest.metrics)
-            signature = [row for file in files.values() for row in _signature(onnx_export.session(file))]
-            output.metadata["inputs and output"] = show.table(["name", "type", "shape"], signature)
-        return output.result()
+        onnx_towers.export(recaller.folder, output.draft.folder, {"bizdate": output.manifest.bizdate})
+        events, everyone = read(recall_samples.path(ROWS)), pq.read_table(users.path(ROWS))
+        model = recall.two_tower(checkpoint.load(recaller.folder))
+        rows = {
+            "user": tower_data.raw_users(model, events, everyone, *histories(events, "online")),
+            "item": pq.read_table(items.path(ROWS)),
+        }
+        files = {side: output.path(f"{side}.onnx") for side in onnx_towers.SIDES}
+        found = {side: onnx_towers.parity(recaller.folder, files[side], side, rows[side]) for side in files}
+        output.manifest.metrics = {f"max_difference_{side}": value for side, value in found.items()}
+        output.check("onnx_matches_model", max(found.values()) <= TOLERANCE, **output.manifest.metrics)
+        signature = [row for file in files.values() for row in _signature(onnx_export.session(file))]
+        output.metadata["inputs and output"] = show.table(["name", "type", "shape"], signature)
 
     return onnx
 
@@ -112,4 +100,4 @@ def _signature(runtime: Any) -> list[tuple[str, str, list[Any]]]:
     return [(each.name, each.type, each.shape) for each in (*runtime.get_inputs(), *runtime.get_outputs())]
 
 
-onnx_assets = [*(exported(model) for model in RANKERS), *(exported_towers(model) for model in RECALLERS)]
+onnx_assets = [*(ranker_onnx(model) for model in RANKERS), *(tower_onnx(model) for model in RECALLERS)]

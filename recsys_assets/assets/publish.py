@@ -17,10 +17,10 @@ import pyarrow as pa
 from filelock import FileLock
 
 from recsys_assets.assets import show
+from recsys_assets.assets.lake_asset import lake_asset
 from recsys_assets.assets.recall import RECALLERS
-from recsys_assets.checks import lake_asset
 from recsys_assets.datasets.profile import ProfileError, load_profile
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import GateNotPassed, Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.resources import Dataset, LakeStore, Stores
@@ -36,7 +36,7 @@ FORM = "1"  # of the rows: changing it makes new versions from the same artefact
 SHOWN = 400  # characters of a value in the preview
 
 
-def published(store: str, name: str, collection: Collection) -> dg.AssetsDefinition:
+def collection_asset(store: str, name: str, collection: Collection) -> dg.AssetsDefinition:
     """The asset of one collection in one store."""
 
     @lake_asset(
@@ -46,29 +46,26 @@ def published(store: str, name: str, collection: Collection) -> dg.AssetsDefinit
         deps=[CHAMPION],
         kinds={STORES[store].kind},
     )
-    def published_collection(
-        context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, stores: Stores, **read: Partition
-    ) -> dg.MaterializeResult:
-        profile, day = dataset.load(), context.partition_key
+    def publish(output: Output, lake: LakeStore, dataset: Dataset, stores: Stores, **read: Partition) -> None:
+        profile, day = dataset.load(), output.manifest.bizdate
         sources = [partition.manifest for partition in read.values()]
         version = version_name(day, FORM, *profile.publishing.entries, *(each.fingerprint for each in sources))
         with stores.open(store) as opened:
-            with writing(context, lake, list(read.values())) as output:
-                table, start = collection.table(profile, read), time.perf_counter()
+            table, start = collection.table(profile, read), time.perf_counter()
 
-                def gate() -> None:
-                    pass_gate(lake.lake, day, sources)
+            def gate() -> None:
+                pass_gate(lake.lake, day, sources)
 
-                done = stage(opened, name, version, table, gate, profile.publishing.keep)
-                _record(output, store, done)
-                output.metadata |= {
-                    "rows per second": len(table) / (time.perf_counter() - start),
-                    "first row": _preview(table),
-                }
+            done = stage(opened, name, version, table, gate, profile.publishing.keep)
+            _record(output, store, done)
+            output.metadata |= {
+                "rows per second": len(table) / (time.perf_counter() - start),
+                "first row": _preview(table),
+            }
+            output.publish()
             output.metadata["live"] = _shown(lake.lake, store, opened, done, day)
-        return output.result()
 
-    return published_collection
+    return publish
 
 
 def _record(output: Output, store: str, done: Publication) -> None:
@@ -134,7 +131,9 @@ def families() -> dict[str, Mapping[str, Collection]]:
 
 FAMILIES = families()
 publish_assets = [
-    published(store, name, collection) for store, family in FAMILIES.items() for name, collection in family.items()
+    collection_asset(store, name, collection)
+    for store, family in FAMILIES.items()
+    for name, collection in family.items()
 ]
 
 

@@ -12,9 +12,17 @@ import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
 from recsys_assets.assets.features import SCHEMA
+from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.samples import RANKED_PARTS
-from recsys_assets.assets.tracked import ModelConfig, configured, reported, tell_unmeasured, trained, tuned
-from recsys_assets.checks import Check, check_floor, lake_asset
+from recsys_assets.assets.tracked import (
+    ModelConfig,
+    log_epochs,
+    log_training,
+    model_settings,
+    tell_unmeasured,
+    with_tuned_settings,
+)
+from recsys_assets.checks import check_floor
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
@@ -53,24 +61,23 @@ def ranker(model: str, description: str) -> dg.AssetsDefinition:
     )
     def rank(
         context: dg.AssetExecutionContext,
+        output: Output,
         config: ModelConfig,
         lake: LakeStore,
         dataset: Dataset,
         tracking: Tracking,
         rank_samples: Partition,
         feature_schema: Partition,
-    ) -> dg.MaterializeResult:
-        config, best = tuned(context, lake, dataset.load(), model, config)
-        settings = configured(model, config)
+    ) -> None:
+        profile = dataset.load()
+        config = with_tuned_settings(output, lake, profile, model, config)
+        settings = model_settings(model, config)
         require_both_classes({part: rank_samples.path(f"{part}.parquet") for part in RANKED_PARTS})
-        with trained(context, lake, tracking, model, config, [rank_samples, feature_schema, *best]) as output:
-            profile = dataset.load()
-            scored = _train(
-                reported(context, tracking), model, settings, config.seed, output, rank_samples, feature_schema
-            )
+        with log_training(context, output, tracking, model, config):
+            on_epoch = log_epochs(context, tracking)
+            scored = _train(on_epoch, model, settings, config.seed, output, rank_samples, feature_schema)
             plots = _evaluate(context, output, profile, scored)
             tracking.log(output.manifest.metrics, output.draft.folder, plots)
-        return output.result()
 
     return rank
 

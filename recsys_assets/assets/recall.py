@@ -10,10 +10,18 @@ import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
 from recsys_assets.assets.features import SCHEMA
+from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.negatives import TABLE
 from recsys_assets.assets.samples import RANKED_PARTS
-from recsys_assets.assets.tracked import ModelConfig, configured, reported, tell_unmeasured, trained, tuned
-from recsys_assets.checks import Check, check_floor, lake_asset
+from recsys_assets.assets.tracked import (
+    ModelConfig,
+    log_epochs,
+    log_training,
+    model_settings,
+    tell_unmeasured,
+    with_tuned_settings,
+)
+from recsys_assets.checks import check_floor
 from recsys_assets.datasets.classes import one_class
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
@@ -52,21 +60,22 @@ def recaller(model: str, description: str) -> dg.AssetsDefinition:
     )
     def recall(
         context: dg.AssetExecutionContext,
+        output: Output,
         config: ModelConfig,
         lake: LakeStore,
         dataset: Dataset,
         tracking: Tracking,
         **inputs: Partition,
-    ) -> dg.MaterializeResult:
-        config, best = tuned(context, lake, dataset.load(), model, config)
-        settings = configured(model, config)
-        with trained(context, lake, tracking, model, config, [*inputs.values(), *best]) as output:
-            learned = source(dataset.load(), inputs)
-            fitted = _train(reported(context, tracking), model, settings, config.seed, output, learned, inputs)
+    ) -> None:
+        profile = dataset.load()
+        config = with_tuned_settings(output, lake, profile, model, config)
+        settings = model_settings(model, config)
+        with log_training(context, output, tracking, model, config):
+            learned = source(profile, inputs)
+            fitted = _train(log_epochs(context, tracking), model, settings, config.seed, output, learned, inputs)
             _judge(context, output, fitted, learned, inputs)
-            check_floor(output, FLOOR.name, fitted.best["validation_recall@20"], dataset.load().bounds.min_recall)
+            check_floor(output, FLOOR.name, fitted.best["validation_recall@20"], profile.bounds.min_recall)
             tracking.log(output.manifest.metrics, output.draft.folder, {})
-        return output.result()
 
     return recall
 

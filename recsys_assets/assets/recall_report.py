@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import dagster as dg
 
 from recsys_assets.assets import show
-from recsys_assets.assets.day_before import Figures, cell, day_before, upstream
+from recsys_assets.assets.day_before import Figures, cell, day_before
 from recsys_assets.assets.hitrate import METHODS
-from recsys_assets.checks import Check, lake_asset
+from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.comparison import additions
@@ -25,35 +25,28 @@ SHOWN = ("recall@20", "recall@50", "recall@200", "hitrate@200", "ndcg@20", "cove
     checks=[Check("best_beats_popularity", "the best method's recall@20 is above popularity's", blocking=False)],
 )
 def recall_report(
-    context: dg.AssetExecutionContext,
-    lake: LakeStore,
-    dataset: Dataset,
-    recall_samples: Partition,
-    **hitrates: Partition,
-) -> dg.MaterializeResult:
+    output: Output, lake: LakeStore, dataset: Dataset, recall_samples: Partition, **hitrates: Partition
+) -> None:
     """Every recall method on the same test rows; figures in brackets are of the day before, if the lake has them.
 
     `adds@50`: how much the recall@50 of all methods together (without random lists) would fall without the method.
     """
-    with writing(context, lake, [recall_samples, *hitrates.values()]) as output:
-        before = day_before(lake.lake, list(hitrates), context.partition_key)
-        output.manifest.upstream |= upstream(before)
-        interactions = read(recall_samples.path(ROWS))
-        asked = queries(interactions, "test", dataset.load().recall.filter_seen)
-        items = {
-            name.removeprefix("hitrate_"): listed_items(partition.path(DETAILS), interactions, asked, 50)
-            for name, partition in hitrates.items()
-            if name != "hitrate_random"
-        }
-        union, added = additions(items, asked)
-        figures = _figures({name: partition.manifest for name, partition in hitrates.items()})
-        for name, share in added.items():
-            figures[name]["adds@50"] = share
-        figures["union"] = {"recall@50": union}
-        output.manifest.metrics = {f"{name}.{metric}": v for name in figures for metric, v in figures[name].items()}
-        _check(output, figures)
-        _show(output, figures, _figures(before))
-    return output.result()
+    before = day_before(output, lake.lake, hitrates)
+    interactions = read(recall_samples.path(ROWS))
+    asked = queries(interactions, "test", dataset.load().recall.filter_seen)
+    items = {
+        name.removeprefix("hitrate_"): listed_items(partition.path(DETAILS), interactions, asked, 50)
+        for name, partition in hitrates.items()
+        if name != "hitrate_random"
+    }
+    union, added = additions(items, asked)
+    figures = _figures({name: partition.manifest for name, partition in hitrates.items()})
+    for name, share in added.items():
+        figures[name]["adds@50"] = share
+    figures["union"] = {"recall@50": union}
+    output.manifest.metrics = {f"{name}.{metric}": v for name in figures for metric, v in figures[name].items()}
+    _check(output, figures)
+    _show(output, figures, _figures(before))
 
 
 def _figures(hitrates: Mapping[str, Manifest]) -> Figures:

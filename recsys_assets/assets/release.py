@@ -7,11 +7,11 @@ import dagster as dg
 import pyarrow as pa
 
 from recsys_assets.assets import show
+from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.publish import FAMILIES, publication
-from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.funnel.scoring import served
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore, Stores
 from recsys_assets.stores.consistency import TOLERANCE, USERS, Pinned, differences
@@ -36,31 +36,29 @@ MATCHES = Check(
     kinds={"mongodb", "onnx"},
     checks=[MATCHES],
 )
-def mongo_release(
-    context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, stores: Stores, **read: Partition
-) -> dg.MaterializeResult:
+def mongo_release(output: Output, lake: LakeStore, dataset: Dataset, stores: Stores, **read: Partition) -> None:
     """The day's versions of all MongoDB collections and the champion: the set that services see from now on.
 
     It is first compared with the lake: features, vectors, lists, and the champion's scores of pairs. Then the record
     `current` in the collection `_releases` names it, in one step, and the plain names follow; no collection goes live
     in any other way. While a set of a later bizdate is live, this one is only kept, for `recsys rollback`.
     """
-    profile, day = dataset.load(), context.partition_key
+    profile, day = dataset.load(), output.manifest.bizdate
     published = {name: publication(read[f"mongo_{name}"]) for name in COLLECTIONS}
     sources = [partition.manifest for partition in read.values()]
     champion = pass_gate(lake.lake, day, sources)
     scorer, models = served(lake.lake, champion)
+    output.add_inputs(models)
     with stores.open("mongo") as store:
-        with writing(context, lake, [*read.values(), *models]) as output:
-            versions = {name: each["version"] for name, each in published.items()}
-            found = differences(Pinned(store, versions), _tables(profile, read), scorer, profile.features.affinity)
-            _compare(output, *found)
-            model = {name: getattr(champion, name) for name in ("model", "bizdate", "path", "sha256")}
-            content = release_of(published, model)
-            output.write_json(RELEASE, content)
+        versions = {name: each["version"] for name, each in published.items()}
+        found = differences(Pinned(store, versions), _tables(profile, read), scorer, profile.features.affinity)
+        _compare(output, *found)
+        model = {name: getattr(champion, name) for name in ("model", "bizdate", "path", "sha256")}
+        content = release_of(published, model)
+        output.write_json(RELEASE, content)
+        output.publish()
         pass_gate(lake.lake, day, sources)
         output.metadata["release"] = _released(output, cast(MongoStore, store), content)
-    return output.result()
 
 
 def _tables(profile: Profile, read: Mapping[str, Partition]) -> dict[str, pa.Table]:

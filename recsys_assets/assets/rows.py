@@ -3,14 +3,12 @@
 A row is its own sample: its features came with it, and no user's history is needed.
 """
 
-import dagster as dg
-
+from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.samples import BOTH_CLASSES, RANKED_PARTS, rows_and_positives, write_parts, write_splits
-from recsys_assets.checks import Check, lake_asset
 from recsys_assets.datasets.duck import connect, one, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import sample_rows, split_rows
-from recsys_assets.io_managers import writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
 
@@ -25,16 +23,17 @@ from recsys_assets.resources import Dataset, LakeStore
         Check("label_rate_is_steady", "the day's label rate is within bounds of the day before"),
     ],
 )
-def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
+def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
     """Every row up to the bizdate with its label and its part: train, validation or test, by whole days.
 
     The rule is the profile's `split`. The validation part is the tail of train and is used for every choice;
     `train_rows` includes it.
     """
-    profile, day = dataset.load(), context.partition_key
+    profile, day = dataset.load(), output.manifest.bizdate
     events = lake.history("interactions", day)
-    config = {"split": profile.split.model_dump(), "label": profile.label}
-    with writing(context, lake, events, config) as output, connect() as connection:
+    output.add_inputs(events)
+    output.manifest.config = {"split": profile.split.model_dump(), "label": profile.label}
+    with connect() as connection:
         split_rows(connection, profile, [partition.path(ROWS) for partition in events], day)
         write_splits(output, connection, profile, "FROM splits", ["timestamp", "seq"])
         days = "SELECT part, min(timestamp::DATE) AS first, max(timestamp::DATE) AS last FROM splits GROUP BY part"
@@ -42,7 +41,6 @@ def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset)
         late = f"SELECT first, lag(last) OVER (ORDER BY {order}) AS before FROM ({days}) QUALIFY first <= before"
         (found,) = one(connection, f"SELECT count(*) FROM ({late})")
         output.check("parts_in_order", found == 0, parts=int(found))
-    return output.result()
 
 
 @lake_asset(
@@ -54,14 +52,13 @@ def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset)
         BOTH_CLASSES,
     ],
 )
-def rank_samples(
-    context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, splits: Partition
-) -> dg.MaterializeResult:
+def rank_samples(output: Output, lake: LakeStore, dataset: Dataset, splits: Partition) -> None:
     """Rows for ranking models, one file per part: the features as they came; `feature_schema` says how to read them."""
-    profile, day = dataset.load(), context.partition_key
+    profile, day = dataset.load(), output.manifest.bizdate
     events = lake.history("interactions", day)
-    config = {"features": profile.features.model_dump(), "terms": []}
-    with writing(context, lake, [splits, *events], config) as output, connect() as connection:
+    output.add_inputs(events)
+    output.manifest.config = {"features": profile.features.model_dump(), "terms": []}
+    with connect() as connection:
         sources = [partition.path(ROWS) for partition in events]
         queries = {part: sample_rows(profile, sources, day, part) for part in RANKED_PARTS}
         written = write_parts(output, connection, queries, ["timestamp", "seq"])
@@ -69,4 +66,3 @@ def rank_samples(
         expected = [rows_and_positives(connection, f"{marked} WHERE part = '{part}'") for part in RANKED_PARTS]
         found = [rows_and_positives(connection, scan([file])) for file in written]
         output.check("rows_match_splits", found == expected, expected=str(expected), found=str(found))
-    return output.result()

@@ -7,14 +7,15 @@ import dagster as dg
 import duckdb
 
 from recsys_assets.assets import show
-from recsys_assets.checks import Check, check_label_rate, check_no_nulls, check_unique, lake_asset
+from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.checks import check_label_rate, check_no_nulls, check_unique
 from recsys_assets.datasets.classes import one_class
 from recsys_assets.datasets.duck import connect, one, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
 from recsys_assets.features.history import build_history, rows_that_know_too_much, sample_query
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
 
@@ -33,23 +34,23 @@ BOTH_CLASSES = Check("parts_have_both_classes", "ranking models can be trained, 
         Check("label_rate_is_steady", "the day's label rate is within bounds of the day before"),
     ],
 )
-def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
+def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
     """Every event up to the bizdate with its label and its part: train, validation, test or online.
 
     The rule is the profile's `split`. The validation part is the tail of train and is used for every choice;
     `train_rows` includes it.
     """
-    profile, day = dataset.load(), context.partition_key
+    profile, day = dataset.load(), output.manifest.bizdate
     events = lake.history("interactions", day)
-    config = {"split": profile.split.model_dump(), "label": profile.label}
-    with writing(context, lake, events, config) as output, connect() as connection:
+    output.add_inputs(events)
+    output.manifest.config = {"split": profile.split.model_dump(), "label": profile.label}
+    with connect() as connection:
         split(connection, profile, [partition.path(ROWS) for partition in events], day)
         keys = ["user_id", "item_id", "timestamp"]
         write_splits(output, connection, profile, "SELECT * FROM splits ORDER BY user_id, position", keys)
         check_unique(output, connection, "splits", keys)
         late = _parts_out_of_order(connection)
         output.check("parts_in_order", late == 0, users=late)
-    return output.result()
 
 
 @lake_asset(
@@ -62,24 +63,17 @@ def splits(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset)
     ],
 )
 def rank_samples(
-    context: dg.AssetExecutionContext,
-    lake: LakeStore,
-    dataset: Dataset,
-    splits: Partition,
-    users: Partition,
-    items: Partition,
-    factors: Partition,
-) -> dg.MaterializeResult:
+    output: Output, dataset: Dataset, splits: Partition, users: Partition, items: Partition, factors: Partition
+) -> None:
     """Rows for ranking models with the features as they were just before each event, one file per part.
 
     Online rows are left out. Values are raw; `feature_schema` says how a model reads them.
     """
     profile = dataset.load()
-    upstream = [splits, users, items, factors]
-    events, user_rows, item_rows, affinities = (partition.path(ROWS) for partition in upstream)
-    config = {"features": profile.features.model_dump()}
-    with writing(context, lake, upstream, config) as output, connect() as connection:
-        output.manifest.config["terms"] = build_history(connection, profile, events, user_rows, item_rows)
+    events, user_rows, item_rows, affinities = (each.path(ROWS) for each in (splits, users, items, factors))
+    with connect() as connection:
+        terms = build_history(connection, profile, events, user_rows, item_rows)
+        output.manifest.config = {"features": profile.features.model_dump(), "terms": terms}
         queries = {part: sample_query(profile, user_rows, item_rows, affinities, part) for part in RANKED_PARTS}
         written = scan(write_parts(output, connection, queries, ["user_id", "item_id", "timestamp"]))
         expected = rows_and_positives(connection, f"{scan([events])} WHERE part <> 'online'")
@@ -87,7 +81,6 @@ def rank_samples(
         output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
         knowing = rows_that_know_too_much(connection, events, written)
         output.check("features_know_only_the_past", knowing == 0, rows=knowing)
-    return output.result()
 
 
 @lake_asset(
@@ -97,15 +90,14 @@ def rank_samples(
         Check("rows_match_splits", "each part has the rows and positives of `splits`"),
     ],
 )
-def recall_samples(
-    context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset, splits: Partition
-) -> dg.MaterializeResult:
+def recall_samples(output: Output, dataset: Dataset, splits: Partition) -> None:
     """Events for recall methods, ordered by user and time: the history of a row is the user's rows before it.
 
     Negatives stay, because everything that was touched is history. Methods learn from the train rows, choose on the
     validation rows and are judged on the positives of the test rows. Online rows are left out.
     """
-    with writing(context, lake, [splits], {"recall": dataset.load().recall.model_dump()}) as output, connect() as db:
+    output.manifest.config = {"recall": dataset.load().recall.model_dump()}
+    with connect() as db:
         rows = f"{scan([splits.path(ROWS)])} WHERE part <> 'online'"
         query = f"SELECT user_id, item_id, timestamp, label, part FROM {rows} ORDER BY user_id, position"
         output.manifest.rows = write_parquet(db, query, output.path(ROWS))
@@ -117,7 +109,6 @@ def recall_samples(
         expected, found = rows_and_positives(db, rows), rows_and_positives(db, written)
         output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
         output.metadata["preview"] = show.preview(db, f"FROM {written}", 5)
-    return output.result()
 
 
 def write_splits(

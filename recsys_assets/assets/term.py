@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from recsys_assets.assets import show
-from recsys_assets.checks import Check, check_unique, lake_asset
+from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.resources import Dataset, LakeStore
+from recsys_assets.resources import Dataset
 from recsys_assets.retrieval import term
 from recsys_assets.retrieval.candidates import BEFORE_TEST, TERM_ITEMS, USER_TERMS
 from recsys_assets.retrieval.interactions import Interactions, histories, queries, read
@@ -46,13 +47,13 @@ class TermConfig(dg.Config):
 )
 def recall_term(
     context: dg.AssetExecutionContext,
+    output: Output,
     config: TermConfig,
-    lake: LakeStore,
     dataset: Dataset,
     recall_samples: Partition,
     users: Partition,
     items: Partition,
-) -> dg.MaterializeResult:
+) -> None:
     """Terms that each user liked among their newest rows, and the best items of each term: an inverted index.
 
     A user who liked none recently has the terms of all their rows; one who never liked any has the terms that all users
@@ -62,11 +63,12 @@ def recall_term(
     profile = dataset.load()
     rule = profile.features.terms
     taste = term.Taste(rule.window if rule else 1, config.decay, config.max_terms)
-    settings = {"column": rule.column if rule else None, **asdict(taste)}
-    with writing(context, lake, [recall_samples, users, items], settings) as output, connect() as connection:
+    column = rule.column if rule else None
+    output.manifest.config = {"column": column, **asdict(taste)}
+    with connect() as connection:
         user_ids = np.sort(pq.read_table(users.path(ROWS), columns=["user_id"])["user_id"].to_numpy())
         interactions = read(recall_samples.path(ROWS)).with_users(user_ids)
-        carried = term.carried(pq.read_table(items.path(ROWS)), settings["column"], interactions.item_ids)
+        carried = term.carried(pq.read_table(items.path(ROWS)), column, interactions.item_ids)
         _write_items(output, interactions, carried)
         for file, part in ((USER_TERMS, "online"), (BEFORE_TEST, "test")):
             _write_users(output, file, interactions, part, carried, taste)
@@ -74,7 +76,6 @@ def recall_term(
         output.manifest.metrics |= _judged(profile, interactions, carried, taste)
         _check(output, connection, users)
         _show(context, output, connection, carried.terms.tolist() != [term.ANY])
-    return output.result()
 
 
 def _write_items(output: Output, interactions: Interactions, carried: term.Carried) -> None:

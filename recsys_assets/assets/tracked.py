@@ -1,6 +1,6 @@
 """Shared by the assets of trained models: configuration, tuned settings, and a partition written in one MLflow run."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -9,8 +9,7 @@ import yaml
 from pydantic import Field
 
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.io_managers import Output, writing
-from recsys_assets.manifest import Partition
+from recsys_assets.io_managers import Output
 from recsys_assets.resources import LakeStore
 from recsys_assets.tracking import Tracking
 from recsys_assets.tuning.space import bundled_spaces
@@ -39,23 +38,21 @@ class ModelConfig(Seeded):
 
 
 @contextmanager
-def trained(
-    context: dg.AssetExecutionContext,
-    lake: LakeStore,
-    tracking: Tracking,
-    model: str,
-    config: Seeded,
-    upstream: Sequence[Partition],
-) -> Iterator[Output]:
-    """Write the asset's partition inside an MLflow run; the partition names the run, and the run the partition."""
-    settings = {"name": model, **config.model_dump()}
-    with writing(context, lake, upstream, settings, config.seed) as output, tracking.run(context, settings) as run:
+def log_training(
+    context: dg.AssetExecutionContext, output: Output, tracking: Tracking, model: str, config: Seeded
+) -> Iterator[None]:
+    """Run the block in an MLflow run with these settings; the partition names the run, and the run the partition.
+
+    Check the settings and the rows before, so that a mistake in them leaves no failed run in MLflow.
+    """
+    output.manifest.config, output.manifest.seed = {"name": model, **config.model_dump()}, config.seed
+    with tracking.run(context, output.manifest.config) as run:
         output.manifest.mlflow_run_id = run.info.run_id
-        yield output
+        yield
         output.metadata["mlflow run"] = dg.MetadataValue.url(tracking.url(run))
 
 
-def reported(context: dg.AssetExecutionContext, tracking: Tracking) -> Callable[[int, dict[str, float]], None]:
+def log_epochs(context: dg.AssetExecutionContext, tracking: Tracking) -> Callable[[int, dict[str, float]], None]:
     """A trainer's `on_epoch` that logs each epoch to MLflow and to the run's log."""
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
@@ -65,7 +62,7 @@ def reported(context: dg.AssetExecutionContext, tracking: Tracking) -> Callable[
     return on_epoch
 
 
-def configured(model: str, config: ModelConfig) -> tuple[Any, Any]:
+def model_settings(model: str, config: ModelConfig) -> tuple[Any, Any]:
     """Hyper-parameters of the network and of its training: see `registry.configured`."""
     from recsys_assets.models import registry
 
@@ -80,13 +77,11 @@ def tell_unmeasured(context: dg.AssetExecutionContext, output: Output, absent: M
         output.metadata["not measured"] = said
 
 
-def tuned(
-    context: dg.AssetExecutionContext, lake: LakeStore, profile: Profile, model: str, config: C
-) -> tuple[C, list[Partition]]:
+def with_tuned_settings(output: Output, lake: LakeStore, profile: Profile, model: str, config: C) -> C:
     """Fill settings that the config leaves unset with the best tuned ones, if the profile lists the model in `tuned`.
 
-    They come from the newest partition of `tune_<model>` up to the bizdate that passed its checks; it is returned too,
-    so that the manifest can name it. Dagster does not know about it, as it may be of an earlier day.
+    They come from the newest partition of `tune_<model>` up to the bizdate that passed its checks, which becomes an
+    input of the output. Dagster does not know about it, as it may be of an earlier day.
 
     Raises:
         NotTuned: there is no such partition, or the profile names a model that no asset tunes.
@@ -94,8 +89,8 @@ def tuned(
     if unknown := sorted(set(profile.tuned) - bundled_spaces().keys()):
         raise NotTuned(f"profile {profile.name}: tuned: no asset tunes {unknown}, only {[*bundled_spaces()]}")
     if model not in profile.tuned:
-        return config, []
-    asset, bizdate = f"tune_{model}", context.partition_key
+        return config
+    asset, bizdate = f"tune_{model}", output.manifest.bizdate
     days = [day for day in lake.lake.bizdates(asset) if day <= bizdate]
     passed = [day for day in days if not lake.lake.manifest(asset, day).failed_checks]
     if not passed:
@@ -104,7 +99,8 @@ def tuned(
             f"run `recsys materialize {asset} --bizdate {bizdate}`, or take {model} out of `tuned`"
         )
     partition = lake.lake.read(asset, passed[-1])  # its settings stay usable when the events of that day change
+    output.add_inputs([partition])
     best = yaml.safe_load(partition.path(BEST).read_text(encoding="utf-8"))
     given = config.model_dump(exclude_unset=True)
     sections = {name: {**best[name], **given.get(name, {})} for name in best if isinstance(best[name], dict)}
-    return type(config)(**{**best, **given, **sections}), [partition]
+    return type(config)(**{**best, **given, **sections})

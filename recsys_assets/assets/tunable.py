@@ -6,8 +6,8 @@ from functools import cache
 
 from recsys_assets.assets import funnel_lists, i2i, rank, recall
 from recsys_assets.assets.features import SCHEMA
+from recsys_assets.assets.lake_asset import Check
 from recsys_assets.assets.samples import RANKED_PARTS
-from recsys_assets.checks import Check
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile

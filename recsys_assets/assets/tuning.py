@@ -13,13 +13,14 @@ import dagster as dg
 from pydantic import Field
 
 from recsys_assets.assets import trials
-from recsys_assets.assets.tracked import Seeded, trained
+from recsys_assets.assets.lake_asset import lake_asset
+from recsys_assets.assets.tracked import Seeded, log_training
 from recsys_assets.assets.tunable import MODELS, Kind
-from recsys_assets.checks import check_floor, lake_asset
+from recsys_assets.checks import check_floor
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.resources import Dataset, LakeStore
+from recsys_assets.resources import Dataset
 from recsys_assets.settings import settings
 from recsys_assets.tracking import Tracking
 from recsys_assets.tuning import form, results, study
@@ -53,12 +54,12 @@ def tuner(model: str, kind: Kind) -> dg.AssetsDefinition:
     )
     def tune(
         context: dg.AssetExecutionContext,
+        output: Output,
         config: TuneConfig,
-        lake: LakeStore,
         dataset: Dataset,
         tracking: Tracking,
         **inputs: Partition,
-    ) -> dg.MaterializeResult:
+    ) -> None:
         profile = dataset.load()
         read = form.read(settings().home / config.space if config.space else bundled_spaces()[model])
         tuned = kind.make(model, profile, config.seed, inputs)
@@ -66,7 +67,7 @@ def tuner(model: str, kind: Kind) -> dg.AssetsDefinition:
         left_out = _left_out(read, tuned.sections)
         if left_out:
             context.log.info(f"not used from the search space: {told(left_out)}")
-        with trained(context, lake, tracking, model, config, list(inputs.values())) as output:
+        with log_training(context, output, tracking, model, config):
             storage, name = _storage(output, searched), f"validation_{tuned.metric}"
 
             def on_trial(trial: Trial) -> None:
@@ -83,8 +84,8 @@ def tuner(model: str, kind: Kind) -> dg.AssetsDefinition:
             if copied_to:
                 results.copy(map(output.path, trials.FILES), copied_to)
                 output.metadata["results"] = dg.MetadataValue.path(str(copied_to))
+        output.publish()
         shutil.rmtree(storage.parent)  # the partition has all of it
-        return output.result()
 
     return tune
 

@@ -1,0 +1,126 @@
+"""The asset decorator `lake_asset`, and how an asset declares its checks.
+
+An asset is a function that reads its inputs, calls one function of a lower layer and fills its `output`. The decorator
+opens the partition, records every input in its manifest, and publishes it when the function returns.
+"""
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from recsys_assets.io_managers import writing
+from recsys_assets.lake import Lake
+from recsys_assets.lineage import Lineage
+from recsys_assets.manifest import Partition, describe_outdated
+from recsys_assets.partitions import bizdate
+from recsys_assets.resources import LakeStore
+
+
+@dataclass(frozen=True)
+class Check:
+    """A property that an asset's partition must have; if it is blocking and fails, the gate closes."""
+
+    name: str
+    description: str
+    blocking: bool = True
+
+    def spec(self, asset: str) -> dg.AssetCheckSpec:
+        """The check as Dagster knows it."""
+        with warnings.catch_warnings():
+            # Without partitions_def a check would cover all partitions; the argument has been in preview since 1.13.
+            warnings.simplefilter("ignore", dg.PreviewWarning)
+            return dg.AssetCheckSpec(
+                self.name,
+                asset=asset,
+                description=self.description,
+                blocking=self.blocking,
+                partitions_def=bizdate,
+            )
+
+
+# `report_outdated` fails this check when a day of events that the partition was built from is materialized again.
+UP_TO_DATE = Check(
+    "up_to_date",
+    "nothing that the partition was built from has changed since; `recsys refresh` rebuilds outdated partitions",
+    blocking=False,
+)
+LANDED = frozenset({"interactions", "users", "items"})  # built from landing files, not from other partitions
+
+
+def lake_asset(
+    *, kinds: set[str], checks: Sequence[Check] = (), code_version: str = "1", name: str | None = None, **settings: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dg.asset` with the settings that all assets of the lake share: the bizdate, an owner, checks per partition.
+
+    The function is given its partition as `output` to fill in, and returns nothing. Its inputs are its parameters that
+    are partitions; whatever else it reads it adds with `output.add_inputs`. A function without the parameter `output`
+    writes its partitions itself.
+
+    Args:
+        kinds: the libraries and formats that the UI shows.
+        checks: the properties that the function checks.
+        code_version: part of the fingerprint. Raise it when the function makes other data from the same inputs, config
+            and seed: partitions made before then differ from new ones, and the UI marks them as outdated.
+        name: the asset's key, by default the function's name.
+        settings: further arguments of `dg.asset`.
+    """
+
+    def declare(function: Callable[..., Any]) -> dg.AssetsDefinition:
+        key = name or function.__name__
+        declared = [*checks, *([] if key in LANDED else [UP_TO_DATE])]
+        made: dg.AssetsDefinition = dg.asset(
+            name=key,
+            partitions_def=bizdate,
+            kinds=kinds,
+            owners=["team:recsys"],
+            code_version=code_version,
+            check_specs=[check.spec(key) for check in declared],
+            **settings,
+        )(_with_output(function))
+        return made
+
+    return declare
+
+
+def _with_output(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that Dagster calls: it opens the partition with all inputs, runs the asset's own, and publishes."""
+    wanted = inspect.signature(function).parameters
+    if "output" not in wanted:
+        return function
+
+    def write(context: dg.AssetExecutionContext, lake: LakeStore, **given: Any) -> dg.MaterializeResult:
+        inputs = [each for each in given.values() if isinstance(each, Partition)]
+        with writing(context, lake, inputs) as output:
+            known = {"context": context, "lake": lake, "output": output}
+            function(**{each: known[each] for each in known if each in wanted}, **given)
+        return output.result()
+
+    # Dagster finds resources, config and inputs by the names and types of the parameters.
+    shown = inspect.signature(write)
+    parameters = {**shown.parameters, **wanted}
+    del parameters["given"], parameters["output"]
+    functools.update_wrapper(write, function)
+    write.__signature__ = shown.replace(parameters=list(parameters.values()))  # type: ignore[attr-defined]
+    return write
+
+
+def report_outdated(instance: dg.DagsterInstance, lake: Lake, changed: Iterable[str]) -> None:
+    """Fail `up_to_date` for every partition that was built from one of the changed ones (`asset/bizdate`)."""
+    names, lineage = sorted(changed), Lineage(lake)
+    for made in lineage.dependents(names) if names else []:
+        because = describe_outdated(made, lineage.outdated(made))
+        instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=dg.AssetKey(made.asset),
+                check_name=UP_TO_DATE.name,
+                passed=False,
+                metadata={"because": because},
+                blocking=False,
+                partition=made.bizdate,
+            )
+        )
