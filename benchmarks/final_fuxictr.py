@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from recsys_assets.features.schema import Encoded, FeatureSchema, encode
 from recsys_assets.metrics import auc
+from recsys_assets.models.config import TrainingConfig
 from recsys_assets.models.final import Final, FinalConfig
 from recsys_assets.training import trainer
-from recsys_assets.training.config import TrainingConfig
 
 LAYERS = (256, 128)
 PLAIN = FinalConfig(branch1=LAYERS, branch2=LAYERS, dropout1=0.0, dropout2=0.0, gating=False, id_dropout=0.0)

@@ -13,10 +13,10 @@ from itertools import count
 
 import torch
 
+from recsys_assets.models.config import TrainingConfig
 from recsys_assets.models.layers import LARGE, Table
 from recsys_assets.training import loop
 from recsys_assets.training.average import Average
-from recsys_assets.training.config import TrainingConfig
 from recsys_assets.training.optimiser import optimiser
 
 TRAINING = TrainingConfig()

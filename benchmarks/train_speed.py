@@ -33,12 +33,12 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 
 from recsys_assets.features.schema import Feature, FeatureSchema
 from recsys_assets.models import layers
+from recsys_assets.models.config import TrainingConfig
 from recsys_assets.models.deepfm import DeepFmConfig
 from recsys_assets.models.final import FinalConfig
 from recsys_assets.models.registry import MODELS
 from recsys_assets.models.widedeep import WideDeepConfig
 from recsys_assets.training import loop, trainer
-from recsys_assets.training.config import TrainingConfig
 from recsys_assets.training.data import Rows, load
 
 GENRES = [f"genre {number:02}" for number in range(18)]

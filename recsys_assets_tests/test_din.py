@@ -5,9 +5,9 @@ import torch
 
 from recsys_assets.features.schema import Feature, FeatureSchema, SchemaError, encode
 from recsys_assets.metrics import auc
+from recsys_assets.models.config import TrainingConfig
 from recsys_assets.models.din import Attention, Din, DinConfig
 from recsys_assets.training import rankers
-from recsys_assets.training.config import TrainingConfig
 from recsys_assets_tests.ranking_rows import messy_rows, ranking_schema, sequence_schema
 
 ITEMS = Feature("item_id", "categorical", "item", "int64", "id", list(range(20)))

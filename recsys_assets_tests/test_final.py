@@ -5,8 +5,8 @@ import torch
 from torch.nn.functional import binary_cross_entropy
 
 from recsys_assets.features.schema import encode
+from recsys_assets.models.config import ConfigError
 from recsys_assets.models.final import Branch, Final, FinalConfig, Gate, Interaction
-from recsys_assets.training.config import ConfigError
 from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
 
 SCHEMA = ranking_schema()

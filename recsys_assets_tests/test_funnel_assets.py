@@ -28,6 +28,7 @@ from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel import recommendations
+from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.funnel.evaluation import NAMES
 from recsys_assets.funnel.merge import Funnel
 from recsys_assets.funnel.scoring import NotTheChampion, served
@@ -36,7 +37,6 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.ranking.champion import CHAMPION, Candidate, read_champion, record
 from recsys_assets.retrieval import embeddings
-from recsys_assets.retrieval.candidates import BEFORE_TEST
 from recsys_assets.retrieval.interactions import find, from_table, of_users, read
 from recsys_assets.training import rankers
 from recsys_assets_tests.in_process import QUIET, failures, materialize

@@ -20,12 +20,12 @@ from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
+from recsys_assets.funnel.channels import BEFORE_TEST, TERM_ITEMS, USER_TERMS
 from recsys_assets.i2i.itemcf import ItemCF, itemcf
 from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.retrieval import embeddings, lists
-from recsys_assets.retrieval.candidates import BEFORE_TEST, TERM_ITEMS, USER_TERMS
 from recsys_assets.retrieval.comparison import by_chance
 from recsys_assets.retrieval.details import DETAILS
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries, read

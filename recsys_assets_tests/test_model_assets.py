@@ -24,13 +24,13 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.models.registry import read_by
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.resources import resources
 from recsys_assets.retrieval import embeddings, index
-from recsys_assets.retrieval.candidates import BEFORE_TEST
 from recsys_assets.retrieval.interactions import histories, read
 from recsys_assets.training import checkpoint, recall
 from recsys_assets.training.tower_data import raw_users, rows_of

@@ -26,8 +26,10 @@ FLOORS = {
         "processes",
         "step_processes",
         "guard",
+        "bfloat16",
     ],
-    2: ["i2i", "models", "training", "retrieval", "features", "tuning", "ranking", "funnel"],
+    # In this order: a package of floor 2 imports only those before it.
+    2: ["features", "ranking", "retrieval", "i2i", "models", "training", "funnel", "tuning"],
     3: ["stores"],
     4: [
         "assets",
@@ -46,6 +48,7 @@ FLOORS = {
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+every_module = pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 HEAVY = ["torch", "faiss", "mlflow", "onnx", "onnxruntime", "lightgbm", "optuna"]
 HEAVY += ["bson", "pymongo", "redis", "pymilvus", "lancedb", "secantus"]
 
@@ -67,15 +70,27 @@ def pins() -> dict[str, str]:
     return dict(line.split("==") for line in lines if not line.startswith("#"))
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def rooms_imported(module: Path) -> set[str]:
+    ours = (name.split(".")[1] for name in imported(module) if name.startswith("recsys_assets."))
+    return {room for room in ours if room in FLOOR_OF}
+
+
+@every_module
 def test_no_module_imports_from_a_floor_above_its_own(module: Path) -> None:
     floor = FLOOR_OF[room_of(module)]  # a new module or folder must be given a floor
-    ours = [name.split(".")[1] for name in imported(module) if name.startswith("recsys_assets.")]
-    above = sorted({room for room in ours if room in FLOOR_OF and FLOOR_OF[room] > floor})
+    above = sorted(room for room in rooms_imported(module) if FLOOR_OF[room] > floor)
     assert not above, f"{module.name} is on floor {floor} and imports {above}"
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "module", [path for path in MODULES if room_of(path) in FLOORS[2]], ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_no_package_of_floor_2_imports_a_later_one(module: Path) -> None:
+    if (room := room_of(module)) in FLOORS[2]:
+        assert not rooms_imported(module) & set(FLOORS[2][FLOORS[2].index(room) + 1 :])
+
+
+@every_module
 def test_the_three_lower_floors_know_nothing_of_dagster_and_mlflow(module: Path) -> None:
     if FLOOR_OF[room_of(module)] <= 3:
         assert not {name.split(".")[0] for name in imported(module)} & {"dagster", "mlflow"}

@@ -2,11 +2,12 @@
 
 import pyarrow as pa
 
+from recsys_assets.funnel import channels
 from recsys_assets.i2i.itemcf import ItemCF, itemcf
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.i2i.swing import Swing, swing
 from recsys_assets.i2i.triggers import trigger_scores
-from recsys_assets.retrieval import candidates, term
+from recsys_assets.retrieval import term
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists, recommend
 from recsys_assets_tests.recall_contract import ListContract, RecallContract
@@ -14,12 +15,12 @@ from recsys_assets_tests.recall_contract import ListContract, RecallContract
 
 class TestPopularity(ListContract):
     def lists(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-        return candidates.popularity(interactions, queries, k, filter_seen)
+        return channels.popularity(interactions, queries, k, filter_seen)
 
 
 class TestRandom(ListContract):
     def lists(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-        return candidates.random(interactions, queries, k, filter_seen)
+        return channels.random(interactions, queries, k, filter_seen)
 
 
 class TestTerm(RecallContract):

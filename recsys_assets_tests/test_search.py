@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from recsys_assets.models import layers
 from recsys_assets.retrieval import screen, search
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.interactions import Ints
@@ -121,7 +120,7 @@ def test_a_threshold_that_was_too_high_is_lowered(rounds: list[int]) -> None:
 def test_without_fast_bfloat16_the_lists_are_the_same(metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, there = vectors("lengths differ by 10^4", 40, 3000, 16)
     fast = Flat(there, metric).search(asked, 50)
-    monkeypatch.setattr(layers, "bfloat16_is_fast", lambda device: False)  # noqa: ARG005
+    monkeypatch.setattr(screen, "bfloat16_is_fast", lambda device: False)  # noqa: ARG005
     plain = Flat(there, metric).search(asked, 50)
     np.testing.assert_array_equal(plain.items, fast.items)
     np.testing.assert_array_equal(plain.scores, fast.scores)
@@ -132,7 +131,7 @@ def test_without_fast_bfloat16_the_lists_are_the_same(metric: Metric, monkeypatc
 def test_the_screen_lets_every_item_pass_that_reaches_the_threshold(
     shape: str, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "bfloat16_is_fast", lambda device: kind == torch.bfloat16)  # noqa: ARG005
+    monkeypatch.setattr(screen, "bfloat16_is_fast", lambda device: kind == torch.bfloat16)  # noqa: ARG005
     asked, there = vectors(shape, 20, 2000, 16)
     scores = asked.astype(np.float64) @ there.astype(np.float64).T
     for place in (0, 10, 1000, 1999):

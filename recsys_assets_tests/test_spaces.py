@@ -12,8 +12,8 @@ from recsys_assets.assets.i2i import METHODS
 from recsys_assets.assets.rank import RANKERS
 from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.assets.tunable import MODELS
+from recsys_assets.funnel import channels
 from recsys_assets.models import registry
-from recsys_assets.retrieval import candidates
 from recsys_assets.retrieval.interactions import queries
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.training.recall import Source
@@ -59,7 +59,7 @@ class World:
         """Lists with popularity as the only channel."""
         events = self.source.interactions
         asked = queries(events, part, filter_seen=False, liked=False)
-        return {"popularity": candidates.popularity(events, asked, k, False)}
+        return {"popularity": channels.popularity(events, asked, k, False)}
 
 
 @pytest.fixture(scope="module")

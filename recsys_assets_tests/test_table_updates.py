@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.models import layers
+from recsys_assets.models.config import TrainingConfig
 from recsys_assets.models.layers import Table
 from recsys_assets.training import loop, optimiser, trainer
 from recsys_assets.training.average import Average
-from recsys_assets.training.config import TrainingConfig
 from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
 
 QUICK = TrainingConfig(batch=256, epochs=4, learning_rate=3e-3, recency=2.0, l2=1e-3)

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import csr_array
 
+from recsys_assets.funnel import channels
 from recsys_assets.manifest import Manifest, Partition
-from recsys_assets.retrieval import candidates, term
+from recsys_assets.retrieval import term
 from recsys_assets.retrieval.interactions import Interactions, from_table, histories, queries
 from recsys_assets.retrieval.scored_lists import strongest, to_lists, to_matrix
 from recsys_assets.retrieval.term import Taste, user_scores
@@ -167,10 +168,10 @@ def test_scores_in_a_file_are_read_back_and_unknown_ids_left_out(tmp_path: Path)
 def test_a_user_whom_the_files_do_not_know_has_an_empty_list(tmp_path: Path) -> None:
     events = interactions([(1, 1, 1), (2, 3, 1), (3, 4, 1)], [(1, 2, 1), (2, 2, 1), (3, 6, 1)])
     one = {"term": "War", "score": 1.0}
-    pq.write_table(pa.table({"user_id": [1, 3], "terms": [[one], [one]]}), tmp_path / candidates.BEFORE_TEST)
+    pq.write_table(pa.table({"user_id": [1, 3], "terms": [[one], [one]]}), tmp_path / channels.BEFORE_TEST)
     inverted = {"term": ["War"], "items": [[{"item_id": 2, "score": 3.0}, {"item_id": 1, "score": 2.0}]]}
-    pq.write_table(pa.table(inverted), tmp_path / candidates.TERM_ITEMS)
-    files = dict.fromkeys((candidates.BEFORE_TEST, candidates.TERM_ITEMS), "")
+    pq.write_table(pa.table(inverted), tmp_path / channels.TERM_ITEMS)
+    files = dict.fromkeys((channels.BEFORE_TEST, channels.TERM_ITEMS), "")
     partition = Partition(tmp_path, Manifest("recall_term", "sample", "2026-01-01", files=files))
-    found = candidates.by_term(events, queries(events, "test", True), 2, True, partition)
+    found = channels.by_term(events, queries(events, "test", True), 2, True, partition)
     assert [events.item_ids[row[row >= 0]].tolist() for row in found.items] == [[2], [], [2, 1]]

@@ -9,13 +9,13 @@ import torch
 
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.raw import raw_inputs
+from recsys_assets.models.config import ConfigError, NegativesKind
 from recsys_assets.models.registry import TOWERS, configured
 from recsys_assets.models.registry import towers as tower_named
 from recsys_assets.retrieval.interactions import Interactions, queries
 from recsys_assets.retrieval.lists import evaluate
 from recsys_assets.retrieval.weighted_items import WeightedItems
 from recsys_assets.training import checkpoint, onnx_export, onnx_towers, recall, tower_data
-from recsys_assets.training.config import ConfigError, NegativesKind
 from recsys_assets.training.loop import Fitted
 from recsys_assets_tests.recall_world import ITEMS, schema, source
 

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from recsys_assets.features.schema import encode
 from recsys_assets.metrics import auc
+from recsys_assets.models.config import ConfigError, TrainingConfig
 from recsys_assets.models.registry import MODELS, UnknownModel, configured
 from recsys_assets.training import checkpoint, loop, rankers, trainer
 from recsys_assets.training.average import Average
-from recsys_assets.training.config import ConfigError, TrainingConfig
 from recsys_assets.training.data import LabelError
 from recsys_assets_tests.ranking_rows import quick_settings, ranking_rows, ranking_schema
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from recsys_assets.assets.i2i import METHODS
+from recsys_assets.models.config import RecallTraining, TrainingConfig
 from recsys_assets.models.simplex import SimplexConfig
 from recsys_assets.models.widedeep import WideDeepConfig
-from recsys_assets.training.config import RecallTraining, TrainingConfig
 from recsys_assets.tuning import form, study
 from recsys_assets.tuning.form import SpaceError
 from recsys_assets.tuning.model_objectives import Ranking, TwoTowers

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from recsys_assets.features.schema import Feature, FeatureSchema, SchemaError, encode
+from recsys_assets.models.config import TrainingConfig
 from recsys_assets.models.layers import Crosses, Normalise, OwnTerms
 from recsys_assets.models.widedeep import WideDeep, WideDeepConfig
 from recsys_assets.training import trainer
-from recsys_assets.training.config import TrainingConfig
 from recsys_assets_tests.ranking_rows import messy_rows, ranking_rows, ranking_schema
 
 NUMBER = Feature("number", "numeric", "user", "float32", mean=[0.0], std=[1.0])

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.retrieval import embeddings
-from recsys_assets.retrieval.candidates import BEFORE_TEST
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.interactions import histories, read
 

@@ -13,13 +13,13 @@ from recsys_assets.assets.tracked import with_tuned_settings
 from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.funnel import evaluation, merge, recommendations
+from recsys_assets.funnel.channels import catalogue
 from recsys_assets.funnel.scoring import served
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.resources import Dataset, LakeStore
-from recsys_assets.retrieval.candidates import catalogue
 from recsys_assets.retrieval.details import faults
 from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, of_users, queries
 

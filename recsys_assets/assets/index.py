@@ -11,10 +11,10 @@ from recsys_assets.assets import show
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.retrieval import embeddings, index
-from recsys_assets.retrieval.candidates import BEFORE_TEST
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.index import IndexSettings, UnusableIndex, VectorIndex
 from recsys_assets.retrieval.lists import CUTOFFS, Lists

@@ -15,11 +15,11 @@ from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.funnel.channels import BEFORE_TEST, TERM_ITEMS, USER_TERMS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval import term
-from recsys_assets.retrieval.candidates import BEFORE_TEST, TERM_ITEMS, USER_TERMS
 from recsys_assets.retrieval.interactions import Interactions, histories, queries, read
 from recsys_assets.retrieval.lists import evaluate
 from recsys_assets.retrieval.scored_lists import strongest, to_lists

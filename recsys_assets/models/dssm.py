@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.config import Count, Positive
 from recsys_assets.models.layers import Embed, Mlp, Table
 from recsys_assets.models.losses import softmax_loss
 from recsys_assets.models.towers import Batch, TwoTower, newest
-from recsys_assets.training.config import Count, Positive
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.config import ConfigError, Count, Dropped
 from recsys_assets.models.layers import DropIds, Dropout, Embed, Normalise, OwnTerms, bfloat16_in_training
-from recsys_assets.training.config import ConfigError, Count, Dropped
 
 Definition = Literal["fuxictr", "paper", "mindspore"]
 Residual = Literal["concat", "sum"]

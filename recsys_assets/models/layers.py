@@ -11,19 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recsys_assets.bfloat16 import bfloat16_is_fast
 from recsys_assets.features.schema import FeatureSchema
 
 _PRIME = 2_147_483_647  # 2^31 - 1: a smaller number times _SPREAD still fits in 63 bits
 _SPREAD = 2_654_435_761  # 2^32 / golden ratio (Knuth, The Art of Computer Programming 3, 6.4)
 LARGE = 1 << 23  # from this many numbers in a table on, updating all of them in a step costs more than single rows
-
-
-def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether the device multiplies matrices in bfloat16 by hardware (AVX-512 BF16, AMX, recent GPUs)."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    has = torch.cpu.get_capabilities()
-    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
 def bfloat16_in_training(layer: nn.Module, x: Tensor) -> torch.autocast:

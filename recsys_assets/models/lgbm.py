@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.config import Count, CountOrNone, NotNegative, Positive
 from recsys_assets.models.layers import OwnTerms
-from recsys_assets.training.config import Count, CountOrNone, NotNegative, Positive
 
 
 @dataclass(frozen=True)

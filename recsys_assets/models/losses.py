@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys_assets.models.layers import bfloat16_is_fast
+from recsys_assets.bfloat16 import bfloat16_is_fast
 from recsys_assets.models.towers import Batch, Negatives
 
 _CHUNK = 512  # rows whose scores are held at once: 512 x 4,000 bfloat16 numbers are 4 MB, which fit in the cache

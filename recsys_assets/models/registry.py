@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, cast
 from torch import nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.config import RecallTraining, TrainingConfig, filled
 from recsys_assets.models.deepfm import DeepFm, DeepFmConfig
 from recsys_assets.models.din import Din, DinConfig
 from recsys_assets.models.dssm import Dssm, DssmConfig
@@ -21,7 +22,6 @@ from recsys_assets.models.sasrec import SasRec, SasRecConfig
 from recsys_assets.models.simplex import Simplex, SimplexConfig
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.models.widedeep import WideDeep, WideDeepConfig
-from recsys_assets.training.config import RecallTraining, TrainingConfig, filled
 
 Library = Literal["torch", "lightgbm"]
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.config import ConfigError, Count, Dropped
 from recsys_assets.models.layers import Dropout, Table, bfloat16_in_training
 from recsys_assets.models.losses import softmax_loss
 from recsys_assets.models.towers import Batch, TwoTower, newest
-from recsys_assets.training.config import ConfigError, Count, Dropped
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.config import Count, NotNegative, Share
 from recsys_assets.models.layers import Table
 from recsys_assets.models.towers import Batch, TwoTower, mean_of
-from recsys_assets.training.config import Count, NotNegative, Share
 
 
 @dataclass(frozen=True)

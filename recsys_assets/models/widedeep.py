@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.config import Count, Dropped
 from recsys_assets.models.layers import Crosses, DropIds, Embed, Mlp, Normalise, OwnTerms, Table
-from recsys_assets.training.config import Count, Dropped
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from recsys_assets.bfloat16 import bfloat16_is_fast
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.interactions import Ints
 
@@ -46,8 +47,6 @@ class Screen:
     def __init__(self, items: Vectors) -> None:
         """Round the items (I, D), which must be finite, and draw a sample of them."""
         import torch
-
-        from recsys_assets.models.layers import bfloat16_is_fast
 
         fast = bfloat16_is_fast(torch.device("cpu"))
         self._kind, self._bits = (torch.bfloat16, torch.int16) if fast else (torch.float32, torch.int32)

@@ -6,11 +6,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from recsys_assets.models.config import ConfigError, NegativesKind, RecallTraining
 from recsys_assets.models.towers import Batch, Negatives
 from recsys_assets.retrieval.negatives import alias_table, popularity
 from recsys_assets.retrieval.node_ids import integers
 from recsys_assets.retrieval.weighted_items import WeightedItems
-from recsys_assets.training.config import ConfigError, NegativesKind, RecallTraining
 from recsys_assets.training.tower_data import TowerData
 
 # An item that is never drawn can only be a row's own target, so any finite correction will do.

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import NotNumbers
+from recsys_assets.models.config import TrainingConfig
 from recsys_assets.training.average import Average
-from recsys_assets.training.config import TrainingConfig
 from recsys_assets.training.distributed import decided, mean_of_all, rank
 from recsys_assets.training.optimiser import clip, coalesce, optimiser
 

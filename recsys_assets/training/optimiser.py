@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recsys_assets.models.config import TrainingConfig
 from recsys_assets.models.layers import Table
-from recsys_assets.training.config import TrainingConfig
 from recsys_assets.training.distributed import gathered, processes
 
 

@@ -18,13 +18,13 @@ from torch import Tensor
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc, measured
+from recsys_assets.models.config import RecallTraining
 from recsys_assets.models.registry import read_by, towers
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, queries
 from recsys_assets.retrieval.lists import Lists, evaluate, recommend
 from recsys_assets.retrieval.weighted_items import WeightedItems
-from recsys_assets.training.config import RecallTraining
 from recsys_assets.training.distributed import device_of_choice
 from recsys_assets.training.draws import Draws
 from recsys_assets.training.loop import Fitted, Losses, OnEpoch, last_pass, run, seeded

@@ -21,12 +21,12 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from recsys_assets.bfloat16 import bfloat16_is_fast
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import Encoded, FeatureSchema
 from recsys_assets.metrics import auc, log_loss
-from recsys_assets.models.layers import bfloat16_is_fast
+from recsys_assets.models.config import TrainingConfig
 from recsys_assets.models.registry import entry, read_by
-from recsys_assets.training.config import TrainingConfig
 from recsys_assets.training.data import Rows, batches, load
 from recsys_assets.training.distributed import device_of_choice, parallel, processes
 from recsys_assets.training.loop import Fitted, Keeper, Losses, OnEpoch, last_pass, run, seeded

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from recsys_assets.training.config import missing
+from recsys_assets.models.config import missing
 from recsys_assets.tuning.metaspore import SHORTENED, unused_among
 
 if TYPE_CHECKING:

@@ -122,7 +122,7 @@ def _silent(step: int, value: float) -> None:
 @contextmanager
 def _diverging() -> Iterator[None]:
     """Turn a diverged training, or settings that exclude each other, into a failed trial; other errors pass through."""
-    from recsys_assets.training.config import ConfigError
+    from recsys_assets.models.config import ConfigError
     from recsys_assets.training.loop import TrainingDiverged
 
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from recsys_assets.training.config import missing
+from recsys_assets.models.config import missing
 from recsys_assets.tuning.form import Form, Range, SpaceError
 from recsys_assets.tuning.metaspore import RENAMED, unused_among
 
