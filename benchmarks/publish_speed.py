@@ -29,9 +29,9 @@ import pyarrow as pa
 from pymongo import MongoClient, ReplaceOne
 from pymongo.collection import Collection
 
-from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
+from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.settings import settings
 from recsys_assets.stores.documents import documents
 from recsys_assets.stores.embedded import serving
@@ -49,7 +49,7 @@ def tables(lake: str, profile_name: str, bizdate: str) -> dict[str, pa.Table]:
     """The collections' tables of a bizdate."""
     profile = load_profile(profile_name)
     made_of = Lake(lake, profile.name)
-    collections = STORES["mongo"].collections(list(RECALLERS), profile.publishing.vectors)
+    collections = STORES["mongo"].collections(list(TOWERS), profile.publishing.vectors)
     return {
         name: collection.table(profile, {asset: made_of.read(asset, bizdate) for asset in collection.reads})
         for name, collection in collections.items()

@@ -30,7 +30,7 @@ from ml1m_rows import PROTOCOLS, prepared
 
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc
-from recsys_assets.models.registry import MODELS, configured, entry
+from recsys_assets.models.catalogue import RANKERS, configure, entry
 from recsys_assets.ranking.bootstrap import DRAWS, Floats, Interval, Ints, WeightedAuc, draws, interval
 from recsys_assets.training import data, rankers
 
@@ -75,7 +75,7 @@ def tried(name: str, folder: Path, seed: int, epochs: int | None) -> dict[str, f
     schema = FeatureSchema.read(folder / "schema.json")
     model, schema = ("deepfm", own_features(schema)) if name == OWN else (name, schema)
     limit = {"epochs": epochs} if epochs else {}
-    network, training = configured(model, *((limit, {}) if entry(model).library == "lightgbm" else ({}, limit)))
+    network, training = configure(model, *((limit, {}) if entry(model).library == "lightgbm" else ({}, limit)))
     train, validation, test = (folder / f"{part}.parquet" for part in ("train", "validation", "test"))
     started = time.perf_counter()
     ranker = rankers.fit(model, schema, train, validation, network, training, seed, printed(f"{name}, seed {seed}"))
@@ -117,7 +117,7 @@ def parsed() -> argparse.Namespace:
     """Parse the command line."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
-    parser.add_argument("--models", nargs="+", choices=[*MODELS, OWN], default=[*MODELS, OWN])
+    parser.add_argument("--models", nargs="+", choices=[*RANKERS, OWN], default=[*RANKERS, OWN])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--work", type=Path, help="folder that keeps the prepared rows for another run")
     return parser.parse_args()

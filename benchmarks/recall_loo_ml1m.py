@@ -13,7 +13,7 @@ import time
 import numpy as np
 from ml1m import arguments, finish, read, schema_of, show
 
-from recsys_assets.models.registry import configured
+from recsys_assets.models.catalogue import configure
 from recsys_assets.retrieval.interactions import Interactions, queries
 from recsys_assets.retrieval.lists import evaluate, recommend
 from recsys_assets.training import recall
@@ -50,7 +50,7 @@ def sasrec(source: recall.Source, ratings: object, seed: int, training: dict[str
         print(f"seed {seed}, epoch {epoch + 1}: {figures}, {time.perf_counter() - started:.0f} s", flush=True)
 
     schema = schema_of(source.interactions, ratings)
-    network, settings = configured("sasrec", {}, {**training, "last_rate": 0.0})
+    network, settings = configure("sasrec", {}, {**training, "last_rate": 0.0})
     fitted = recall.fit("sasrec", schema, source, network, settings, seed, on_epoch)
     asked = queries(source.interactions, "test", True)
     model = recall.two_tower(fitted)

@@ -19,7 +19,7 @@ from recsys_assets.datasets.splits import PARTS
 from recsys_assets.i2i import itemcf, swing
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.i2i.triggers import trigger_scores
-from recsys_assets.models.registry import TOWERS, configured
+from recsys_assets.models.catalogue import TOWERS, configure
 from recsys_assets.retrieval.interactions import Interactions, Queries, rolling
 from recsys_assets.retrieval.lists import Lists, Scores, evaluate, recommend
 from recsys_assets.training import recall
@@ -74,7 +74,7 @@ def two_tower(name: str) -> Method:
     def method(ratings: Ratings, training: Mapping[str, int]) -> tuple[Interactions, Lists]:
         samples = ratings.samples(validation=1, test=3, least_rating=3)
         source = recall.Source(samples, ratings.users, ratings.items)
-        fitted = recall.fit(name, schema_of(samples, ratings), source, *configured(name, {}, training), SEED)
+        fitted = recall.fit(name, schema_of(samples, ratings), source, *configure(name, {}, training), SEED)
         model = recall.two_tower(fitted)
         data = load(model, samples, ratings.users, ratings.items)
         return samples, recall.lists(model, data, questions(samples), TOP, filter_seen=False)

@@ -33,10 +33,10 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 
 from recsys_assets.features.schema import Feature, FeatureSchema
 from recsys_assets.models import layers
+from recsys_assets.models.catalogue import RANKERS
 from recsys_assets.models.config import TrainingConfig
 from recsys_assets.models.deepfm import DeepFmConfig
 from recsys_assets.models.final import FinalConfig
-from recsys_assets.models.registry import MODELS
 from recsys_assets.models.widedeep import WideDeepConfig
 from recsys_assets.training import loop, trainer
 from recsys_assets.training.data import Rows, load
@@ -137,7 +137,7 @@ def measure(network: str, contender: str, folder: Path, passes: int) -> dict[str
     schema = sparse_only(FeatureSchema.read(folder / "schema.json"))
     rows = load(schema, folder / "train.parquet", torch.device("cpu"))
     torch.manual_seed(1)
-    model = MODELS[network].model(schema, NETWORKS[network].config)
+    model = RANKERS[network].build(schema, NETWORKS[network].config)
     epoch = CONTENDERS[contender](model, rows)
     speeds = []
     for number in range(passes + 1):

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_assets.features.schema import Feature, FeatureSchema
-from recsys_assets.models.registry import configured, entry
+from recsys_assets.models.catalogue import configure, entry
 
 GENRES = ["Action", "Comedy", "Drama", "War"]
 
@@ -81,5 +81,5 @@ def messy_rows() -> pa.Table:
 def quick_settings(model: str, epochs: int) -> tuple[Any, Any]:
     """Config and training with which any ranker learns something from thousands of rows in a few small epochs."""
     if entry(model).library == "lightgbm":
-        return configured(model, {"epochs": epochs, "learning_rate": 0.1, "min_rows": 20}, {})
-    return configured(model, {}, {"epochs": epochs, "batch": 256, "learning_rate": 5e-3})
+        return configure(model, {"epochs": epochs, "learning_rate": 0.1, "min_rows": 20}, {})
+    return configure(model, {}, {"epochs": epochs, "batch": 256, "learning_rate": 5e-3})

@@ -14,10 +14,10 @@ import pytest
 from dagster._core.test_utils import create_run_for_test, instance_for_test
 
 from recsys_assets.assets.publish import FAMILIES
-from recsys_assets.assets.rank import RANKERS
 from recsys_assets.definitions import build_defs
 from recsys_assets.jobs import in_turn
 from recsys_assets.lake import Lake
+from recsys_assets.models.catalogue import RANKERS
 from recsys_assets.ranking.champion import Candidate, Champion, NothingToServe, PinRefused, choose, read_champion
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.sensors import champion_sensor

@@ -17,7 +17,7 @@ import torch
 from recsys_assets.assets import assets_of
 from recsys_assets.assets.features import SCHEMA
 from recsys_assets.assets.onnx import TOLERANCE
-from recsys_assets.assets.rank import PREDICTIONS, RANKERS
+from recsys_assets.assets.rank import PREDICTIONS
 from recsys_assets.datasets import criteo
 from recsys_assets.datasets.criteo_sample import write_lines
 from recsys_assets.datasets.duck import connect, write_parquet
@@ -30,6 +30,7 @@ from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.schema import FeatureSchema, SchemaError, encode
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import RANKERS
 from recsys_assets.models.layers import Normalise
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.training import data

@@ -19,7 +19,6 @@ from click.testing import CliRunner, Result
 from recsys_assets.assets import assets_of, funnel_lists
 from recsys_assets.assets.funnel import RECOMMENDATIONS
 from recsys_assets.assets.onnx import MODEL
-from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.assets.tracked import BEST
 from recsys_assets.cli import main
 from recsys_assets.datasets.ingest import ROWS
@@ -35,6 +34,7 @@ from recsys_assets.funnel.scoring import NotTheChampion, served
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.ranking.champion import CHAMPION, Candidate, read_champion, record
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.interactions import find, from_table, of_users, read
@@ -93,7 +93,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         days, lake = landed_bizdates(profile), Lake(str(home / "lake"), "tail")
         run(["interactions"], days[0], days[-1])
         run(["users", "items", "splits", *RECALL, *RANK], DAY)
-        for seed, model in enumerate(RECALLERS):
+        for seed, model in enumerate(TOWERS):
             write_vectors(lake, model, seed)
         write_champion(lake)
         yield World(lake, run(["funnel_report"], DAY))

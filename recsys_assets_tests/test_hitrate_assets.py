@@ -16,7 +16,6 @@ import yaml
 from recsys_assets.assets import recall_report
 from recsys_assets.assets.hitrate import LENGTH, METHODS
 from recsys_assets.assets.lake_asset import UP_TO_DATE
-from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
@@ -25,6 +24,7 @@ from recsys_assets.i2i.itemcf import ItemCF, itemcf
 from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval import embeddings, lists
 from recsys_assets.retrieval.comparison import by_chance
 from recsys_assets.retrieval.details import DETAILS
@@ -69,7 +69,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         results = []
         for day in (YESTERDAY, DAY):
             run(["users", "items", "splits", "recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"], day)
-            for seed, model in enumerate(RECALLERS):
+            for seed, model in enumerate(TOWERS):
                 write_vectors(lake, model, day, seed)
             results.append(run([*ALL, "recall_report"], day))
         yield World(lake, results)

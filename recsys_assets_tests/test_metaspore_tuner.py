@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from recsys_assets.i2i.swing import Swing
-from recsys_assets.models.config import TrainingConfig
-from recsys_assets.models.lgbm import LgbmConfig, NoSettings
+from recsys_assets.models.config import NoSettings, TrainingConfig
+from recsys_assets.models.lgbm import LgbmConfig
 from recsys_assets.models.widedeep import WideDeepConfig
 from recsys_assets.settings import Settings, settings
 from recsys_assets.tuning import form, metaspore, results

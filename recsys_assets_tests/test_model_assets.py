@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.assets.onnx import MODEL, TOLERANCE
-from recsys_assets.assets.rank import IMPORTANCE, PREDICTIONS, RANKERS
-from recsys_assets.assets.recall import RECALLERS
+from recsys_assets.assets.rank import IMPORTANCE, PREDICTIONS
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
@@ -27,7 +26,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
-from recsys_assets.models.registry import read_by
+from recsys_assets.models.catalogue import RANKERS, TOWERS, read_by
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.resources import resources
 from recsys_assets.retrieval import embeddings, index
@@ -43,7 +42,7 @@ CONFIG = {
     "ops": {
         **{f"rank_{model}": {"config": QUICK} for model in RANKERS if model != "lgbm"},
         "rank_lgbm": {"config": {"model": {"epochs": 2, "min_rows": 20}}},
-        **{f"recall_{model}": {"config": {**QUICK, "model": NETWORKS.get(model, {})}} for model in RECALLERS},
+        **{f"recall_{model}": {"config": {**QUICK, "model": NETWORKS.get(model, {})}} for model in TOWERS},
     }
 }
 
@@ -124,7 +123,7 @@ def test_the_model_describes_itself_and_its_origin(world: World) -> None:
 def test_each_training_is_one_mlflow_run_linked_both_ways(world: World) -> None:
     mlflow.set_tracking_uri(world.tracking_uri)
     runs = {run.info.run_id: run for run in mlflow.search_runs(experiment_names=["sample"], output_format="list")}
-    trained = [*(f"rank_{model}" for model in RANKERS), *(f"recall_{model}" for model in RECALLERS)]
+    trained = [*(f"rank_{model}" for model in RANKERS), *(f"recall_{model}" for model in TOWERS)]
     assert runs.keys() == {world.read(asset).manifest.mlflow_run_id for asset in trained}
     run = runs[world.read("rank_widedeep").manifest.mlflow_run_id or ""]
     assert run.info.status == "FINISHED"
@@ -142,7 +141,7 @@ def test_each_training_is_one_mlflow_run_linked_both_ways(world: World) -> None:
     assert "calibration.png" in {file.path for file in client.list_artifacts(run.info.run_id)}
 
 
-@pytest.mark.parametrize("model", RECALLERS)
+@pytest.mark.parametrize("model", TOWERS)
 def test_the_vectors_of_serving_and_of_evaluation_are_those_of_the_onnx_files(world: World, model: str) -> None:
     towers = recall.two_tower(checkpoint.load(world.read(f"recall_{model}").folder))
     events = read(world.read("recall_samples").path(ROWS))
@@ -163,7 +162,7 @@ def scored(world: World, model: str, side: str, feed: dict[str, Any]) -> Any:
     return runtime.run(["vector"], feed)[0]
 
 
-@pytest.mark.parametrize("model", RECALLERS)
+@pytest.mark.parametrize("model", TOWERS)
 def test_the_index_finds_what_exact_search_does(world: World, model: str) -> None:
     found = index.read(world.read(f"index_{model}").folder)
     ids, vectors = embeddings.read(world.read(f"emb_{model}_item").path(ROWS))

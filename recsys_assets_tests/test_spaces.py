@@ -9,11 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.assets.i2i import METHODS
-from recsys_assets.assets.rank import RANKERS
-from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.assets.tunable import MODELS
 from recsys_assets.funnel import channels
-from recsys_assets.models import registry
+from recsys_assets.models.catalogue import RANKERS, TOWERS
 from recsys_assets.retrieval.interactions import queries
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.training.recall import Source
@@ -49,7 +47,7 @@ class World:
         if model in RANKERS:
             train, validation, test = (self.folder / f"{part}.parquet" for part in ("train", "validation", "test"))
             return Ranking(model, sequence_schema(), train, validation, test, seed=1)
-        if model in RECALLERS:
+        if model in TOWERS:
             return TwoTowers(model, recall_world.schema(), self.source, seed=1)
         if model in METHODS:
             return ItemToItem(METHODS[model].find, METHODS[model].config, self.source.interactions, filter_seen=False)
@@ -71,9 +69,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_every_model_of_the_registries_has_a_space_and_an_asset() -> None:
-    assert RANKERS.keys() == registry.MODELS.keys()
-    assert RECALLERS.keys() == registry.TOWERS.keys()
-    assert bundled_spaces().keys() == MODELS.keys() == {*RANKERS, *RECALLERS, *METHODS, "funnel"}
+    assert bundled_spaces().keys() == MODELS.keys() == {*RANKERS, *TOWERS, *METHODS, "funnel"}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -83,7 +79,7 @@ def test_a_bundled_space_has_settings_of_its_model_and_two_of_its_trials_run(
     read, tuned = form.read(bundled_spaces()[model]), world.tuned(model)
     assert not read.unused
     assert space(read, model, tuned.sections).size > 1000
-    small: Mapping[str, Any] = SMALL.get(model, {}) | ({"epochs": 1} if model in RECALLERS or model in RANKERS else {})
+    small: Mapping[str, Any] = SMALL.get(model, {}) | ({"epochs": 1} if model in TOWERS or model in RANKERS else {})
     searched = {name: value for name, value in read.hyper_param.items() if name not in small}
     quick = space(read.model_copy(update={"common_param": small, "hyper_param": searched}), model, tuned.sections)
     found = study.run(quick, tuned.judge, tmp_path / "x.journal", trials=2, seed=1)

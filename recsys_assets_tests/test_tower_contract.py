@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_assets.features.schema import Feature, FeatureSchema
-from recsys_assets.models.registry import configured
+from recsys_assets.models.catalogue import configure
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
@@ -34,7 +34,7 @@ class TowerContract(RecallContract):
     @lru_cache
     def fitted(cls, board: "Board") -> TwoTower:
         training = {"batch": 64, "epochs": 40, "patience": 40, "warmup": 10, "l2": 0.0, **cls.training}
-        settings = configured(cls.model, cls.network, training)
+        settings = configure(cls.model, cls.network, training)
         return recall.two_tower(recall.fit(cls.model, board.schema(), board.source, *settings, 1))
 
 

@@ -9,9 +9,8 @@ import torch
 
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.raw import raw_inputs
+from recsys_assets.models.catalogue import TOWERS, build_towers, configure
 from recsys_assets.models.config import ConfigError, NegativesKind
-from recsys_assets.models.registry import TOWERS, configured
-from recsys_assets.models.registry import towers as tower_named
 from recsys_assets.retrieval.interactions import Interactions, queries
 from recsys_assets.retrieval.lists import evaluate
 from recsys_assets.retrieval.weighted_items import WeightedItems
@@ -30,13 +29,13 @@ RATE = {"sasrec": 5e-3, "dssm": 1e-3, "simplex": 5e-3, "fm": 5e-3}
 
 
 def fit(name: str, seed: int = 1, **training: Any) -> Fitted:
-    settings = configured(name, NETWORK[name], {**TRAINING, "learning_rate": RATE[name], **training})
+    settings = configure(name, NETWORK[name], {**TRAINING, "learning_rate": RATE[name], **training})
     return recall.fit(name, schema(), source(), *settings, seed)
 
 
 def loaded(history: int = 10) -> tuple[tower_data.TowerData, int]:
     given = source()
-    model = tower_named("sasrec")(schema(), TOWERS["sasrec"].config(width=8, history=history))
+    model = build_towers("sasrec", schema(), TOWERS["sasrec"].config(width=8, history=history))
     return tower_data.load(model, given.interactions, given.users, given.items), history
 
 
@@ -53,7 +52,7 @@ def told(events: Interactions, tokens: np.ndarray, row: int, history: int) -> li
 def test_each_wanted_event_comes_once_with_the_history_before_it() -> None:
     data, history = loaded()
     wanted = tower_data.targets_of(data, "train", labelled=False)
-    model = tower_named("sasrec")(schema(), TOWERS["sasrec"].config(width=8, history=history))
+    model = build_towers("sasrec", schema(), TOWERS["sasrec"].config(width=8, history=history))
     found: list[tuple[int, list[int], int]] = []
     for batch in tower_data.event_batches(data, wanted, history, 100, np.random.default_rng(0)):
         past = model.past(batch.users).tolist()
@@ -71,7 +70,7 @@ def test_windows_cover_every_wanted_event_and_hold_what_came_before(part: str, h
     events, wanted = data.interactions, tower_data.targets_of(data, part, labelled=False)
     first_of_user = np.searchsorted(events.users, np.arange(len(data.users)))
     reachable = {row for row in np.flatnonzero(wanted) if row not in first_of_user}
-    model = tower_named("sasrec")(schema(), TOWERS["sasrec"].config(width=8, history=history))
+    model = build_towers("sasrec", schema(), TOWERS["sasrec"].config(width=8, history=history))
     for seed in range(3):
         covered: set[int] = set()
         for batch in tower_data.window_batches(data, wanted, history, 16, np.random.default_rng(seed)):
@@ -118,7 +117,7 @@ def test_items_that_the_model_does_not_know_are_on_no_list() -> None:
 @pytest.mark.parametrize("name", ["sasrec", "dssm", "simplex"])
 def test_every_kind_of_negatives_trains(name: str, kind: NegativesKind) -> None:
     given = replace(source(), weights=WeightedItems(np.arange(100, 130), np.linspace(1, 2, 30), pa.table({})))
-    settings = configured(name, NETWORK[name], {**TRAINING, "epochs": 3, "negatives": kind, "sampled": 50})
+    settings = configure(name, NETWORK[name], {**TRAINING, "epochs": 3, "negatives": kind, "sampled": 50})
     history = recall.fit(name, schema(), given, *settings, 1).history
     assert history[-1]["train_loss"] < history[0]["train_loss"]
 
@@ -132,7 +131,7 @@ def test_a_part_without_targets_is_refused() -> None:
     given = source()
     given.interactions.labels[given.interactions.parts == PARTS.index("validation")] = 0
     with pytest.raises(tower_data.NothingToLearn, match="validation"):
-        recall.fit("dssm", schema(), given, *configured("dssm", {}, TRAINING), 1)
+        recall.fit("dssm", schema(), given, *configure("dssm", {}, TRAINING), 1)
 
 
 def test_nothing_is_learned_from_test_rows() -> None:
@@ -140,7 +139,7 @@ def test_nothing_is_learned_from_test_rows() -> None:
     tested = given.interactions.parts == PARTS.index("test")
     given.interactions.items[tested] = given.interactions.items[tested][::-1]
     given.interactions.labels[tested] = 1
-    settings = configured("sasrec", NETWORK["sasrec"], {**TRAINING, "learning_rate": RATE["sasrec"], "epochs": 2})
+    settings = configure("sasrec", NETWORK["sasrec"], {**TRAINING, "learning_rate": RATE["sasrec"], "epochs": 2})
     other = recall.fit("sasrec", schema(), given, *settings, 1)
     for one, two in zip(fit("sasrec", epochs=2).model.parameters(), other.model.parameters(), strict=True):
         assert torch.equal(one, two)

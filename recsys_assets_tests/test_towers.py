@@ -4,10 +4,9 @@ import torch
 from torch import Tensor
 
 from recsys_assets.models import losses, towers
+from recsys_assets.models.catalogue import TOWERS, build_towers
 from recsys_assets.models.fm import Fm, FmConfig
 from recsys_assets.models.layers import Dropout
-from recsys_assets.models.registry import TOWERS
-from recsys_assets.models.registry import towers as tower_named
 from recsys_assets.models.sasrec import SasRec
 from recsys_assets.models.simplex import Simplex
 from recsys_assets.training import recall
@@ -20,7 +19,7 @@ SMALL = {"sasrec": {"width": 16, "history": 12}, "dssm": {"history": 12}, "simpl
 
 def made(name: str, seed: int = 0) -> tuple[towers.TwoTower, TowerData]:
     torch.manual_seed(seed)
-    model = tower_named(name)(schema(), TOWERS[name].config(**SMALL[name])).eval()
+    model = build_towers(name, schema(), TOWERS[name].config(**SMALL[name])).eval()
     for weight in model.parameters():
         weight.data += 0.1 * torch.randn_like(weight)
     given = source()
@@ -175,8 +174,8 @@ def test_the_cosine_contrastive_loss_is_its_formula() -> None:
     assert model.loss(batch).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_registry_refuses_other_names() -> None:
+def test_the_catalogue_refuses_other_names() -> None:
     with pytest.raises(KeyError, match="no model 'widedeep'.*sasrec"):
-        tower_named("widedeep")
+        build_towers("widedeep", schema(), None)
     with pytest.raises(TypeError, match="no two-tower"):
         recall.two_tower(Fitted("widedeep", torch.nn.Linear(1, 1), None, schema(), TOWERS["fm"].training))

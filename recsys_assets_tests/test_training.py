@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from recsys_assets.features.schema import encode
 from recsys_assets.metrics import auc
+from recsys_assets.models.catalogue import RANKERS, UnknownModel, configure
 from recsys_assets.models.config import ConfigError, TrainingConfig
-from recsys_assets.models.registry import MODELS, UnknownModel, configured
 from recsys_assets.training import checkpoint, loop, rankers, trainer
 from recsys_assets.training.average import Average
 from recsys_assets.training.data import LabelError
@@ -142,12 +142,12 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
 
 
 def test_settings_are_given_by_name_and_unknown_ones_refused() -> None:
-    config, training = configured("widedeep", {"hidden": [8, 4]}, {"epochs": 1})
+    config, training = configure("widedeep", {"hidden": [8, 4]}, {"epochs": 1})
     assert (config.hidden, training.epochs) == ((8, 4), 1)
     with pytest.raises(ConfigError, match=r"hiden.*'hidden'"):
-        configured("widedeep", {"hiden": [8]}, {})
+        configure("widedeep", {"hiden": [8]}, {})
     with pytest.raises(UnknownModel, match="widedeep"):
-        configured("deepwide", {}, {})
+        configure("deepwide", {}, {})
 
 
 @pytest.mark.parametrize(
@@ -174,15 +174,15 @@ def test_settings_are_given_by_name_and_unknown_ones_refused() -> None:
 )
 def test_a_setting_that_cannot_be_is_named_in_one_line(model: str, network: Any, training: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as refused:
-        configured(model, network, training)
+        configure(model, network, training)
     assert "\n" not in str(refused.value)
 
 
 def test_a_number_may_be_the_text_that_yaml_makes_of_it() -> None:
-    assert configured("widedeep", {}, {"learning_rate": "1e-3"})[1].learning_rate == 1e-3
+    assert configure("widedeep", {}, {"learning_rate": "1e-3"})[1].learning_rate == 1e-3
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", RANKERS)
 def test_every_registered_model_learns_and_survives_a_checkpoint(name: str, tmp_path: Path) -> None:
     ranker = rankers.fit(name, SCHEMA, TRAIN[0], VALIDATION[0], *quick_settings(name, epochs=1))
     ranker.save(tmp_path)

@@ -17,8 +17,8 @@ import torch
 from click.testing import CliRunner
 
 from recsys_assets.features.schema import Feature, FeatureSchema
+from recsys_assets.models.catalogue import configure
 from recsys_assets.models.layers import LARGE
-from recsys_assets.models.registry import configured
 from recsys_assets.training import checkpoint, trainer
 from recsys_assets.training.__main__ import main
 from recsys_assets.training.resume import FILE
@@ -91,7 +91,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) 
     assert "epoch 0:" not in told
     assert "epoch 3:" in told
     assert not state.exists()
-    settings = configured("widedeep", {"id_dropout": 0.2}, {**TRAINING, "epochs": 4})
+    settings = configure("widedeep", {"id_dropout": 0.2}, {**TRAINING, "epochs": 4})
     checkpoint.save(
         tmp_path / "whole", trainer.fit("widedeep", schema, PARTS["train"], PARTS["validation"], *settings, 1)
     )
@@ -132,7 +132,7 @@ def test_two_processes_train_the_model_of_one_even_if_one_of_them_is_killed(tmp_
     assert "epoch 0:" not in told
     two = json.loads(metrics)
     assert two["processes"] == 2
-    settings = configured("widedeep", NETWORK, TRAINING)
+    settings = configure("widedeep", NETWORK, TRAINING)
     one = trainer.fit("widedeep", schema, PARTS["train"], PARTS["validation"], *settings, 1)
     assert two["validation"]["validation_auc"] == pytest.approx(one.best["validation_auc"], abs=0.002)
     assert two["validation"]["train_logloss"] == pytest.approx(one.best["train_logloss"], abs=0.002)

@@ -6,11 +6,11 @@ from pydantic import Field
 from recsys_assets.assets import show
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.onnx import MODEL
-from recsys_assets.assets.rank import RANKERS
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.io_managers import Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import PartitionDamaged, PartitionMissing
+from recsys_assets.models.catalogue import RANKERS
 from recsys_assets.ranking.candidates import METRIC, SAMPLES, candidate, champion_before
 from recsys_assets.ranking.champion import CHAMPION, Candidate, Champion, choose, record
 from recsys_assets.resources import LakeStore

@@ -5,11 +5,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.assets.lake_asset import Check, lake_asset
-from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.interactions import histories, read
@@ -85,4 +85,4 @@ def _describe(output: Output, vectors: Vectors, *more: Vectors) -> None:
     output.check("vectors_are_finite", broken == 0, vectors=broken)
 
 
-embedding_assets = [make(model) for model in RECALLERS for make in (of_users, of_items)]
+embedding_assets = [make(model) for model in TOWERS for make in (of_users, of_items)]

@@ -9,11 +9,12 @@ import pyarrow.parquet as pq
 from recsys_assets.assets import rank_plots, rank_rows, rank_tables, show
 from recsys_assets.assets.day_before import Figures, day_before
 from recsys_assets.assets.lake_asset import Check, lake_asset
-from recsys_assets.assets.rank import IMPORTANCE, RANKERS
+from recsys_assets.assets.rank import IMPORTANCE
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration
+from recsys_assets.models.catalogue import RANKERS
 from recsys_assets.ranking.bootstrap import Floats
 from recsys_assets.ranking.comparison import Comparison, compare
 from recsys_assets.ranking.slices import slice_aucs, slices

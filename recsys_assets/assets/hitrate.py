@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
 from recsys_assets.assets.lake_asset import Check, lake_asset
-from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.funnel import channels as candidates
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval.comparison import by_chance
 from recsys_assets.retrieval.details import DETAILS, details, faults
@@ -51,8 +51,8 @@ METHODS = {
     ),
     "term": Method("The best items of the terms that the user liked recently.", candidates.by_term, ("recall_term",)),
     **{
-        model: Method(description, candidates.by_vector, (f"emb_{model}_user", f"emb_{model}_item"))
-        for model, description in RECALLERS.items()
+        name: Method(model.description, candidates.by_vector, (f"emb_{name}_user", f"emb_{name}_item"))
+        for name, model in TOWERS.items()
     },
 }
 

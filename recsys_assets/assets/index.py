@@ -9,11 +9,11 @@ from pydantic import Field
 
 from recsys_assets.assets import show
 from recsys_assets.assets.lake_asset import Check, lake_asset
-from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval import embeddings, index
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.index import IndexSettings, UnusableIndex, VectorIndex
@@ -105,4 +105,4 @@ def _shared(expected: np.ndarray, found: np.ndarray, count: int) -> float:
     return float(there.sum() / (expected >= 0).sum())
 
 
-index_assets = [index_asset(model) for model in RECALLERS]
+index_assets = [index_asset(model) for model in TOWERS]

@@ -9,12 +9,11 @@ import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
 from recsys_assets.assets.lake_asset import Check, lake_asset
-from recsys_assets.assets.rank import RANKERS
-from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.assets.samples import RANKED_PARTS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import RANKERS, TOWERS
 from recsys_assets.retrieval.interactions import histories, read
 
 MODEL = "model.onnx"
@@ -100,4 +99,4 @@ def _signature(runtime: Any) -> list[tuple[str, str, list[Any]]]:
     return [(each.name, each.type, each.shape) for each in (*runtime.get_inputs(), *runtime.get_outputs())]
 
 
-onnx_assets = [*(ranker_onnx(model) for model in RANKERS), *(tower_onnx(model) for model in RECALLERS)]
+onnx_assets = [*(ranker_onnx(model) for model in RANKERS), *(tower_onnx(model) for model in TOWERS)]

@@ -18,11 +18,11 @@ from filelock import FileLock
 
 from recsys_assets.assets import show
 from recsys_assets.assets.lake_asset import lake_asset
-from recsys_assets.assets.recall import RECALLERS
 from recsys_assets.datasets.profile import ProfileError, load_profile
 from recsys_assets.io_managers import Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import GateNotPassed, Partition, PartitionDamaged, PartitionMissing
+from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.resources import Dataset, LakeStore, Stores
 from recsys_assets.settings import settings
 from recsys_assets.stores.collections import Collection
@@ -124,9 +124,9 @@ def families() -> dict[str, Mapping[str, Collection]]:
         ProfileError: the profile names the vectors of a model that does not exist.
     """
     vectors = load_profile().publishing.vectors
-    if vectors not in RECALLERS:
-        raise ProfileError(f"publishing.vectors: no two-tower model '{vectors}': one of {', '.join(RECALLERS)}")
-    return {store: kind.collections(list(RECALLERS), vectors) for store, kind in STORES.items()}
+    if vectors not in TOWERS:
+        raise ProfileError(f"publishing.vectors: no two-tower model '{vectors}': one of {', '.join(TOWERS)}")
+    return {store: kind.collections(list(TOWERS), vectors) for store, kind in STORES.items()}
 
 
 FAMILIES = families()

@@ -1,6 +1,6 @@
 """Ranking models: one asset per model, trained on `rank_samples` under `feature_schema`.
 
-A new ranker is a file in `models/`, a line in the registry there, and a line in `RANKERS`.
+A new ranker is a file and a record in `models/` (see `models/catalogue.py`).
 """
 
 from collections.abc import Callable
@@ -29,6 +29,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration, of_ranker
+from recsys_assets.models.catalogue import RANKERS
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.interactions import numbered
 from recsys_assets.tracking import Tracking
@@ -36,14 +37,6 @@ from recsys_assets.tracking import Tracking
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RANKERS = {
-    "widedeep": "Wide & Deep (Cheng et al. 2016): crosses that memorise and an MLP that generalises.",
-    "deepfm": "DeepFM (Guo et al. 2017): inner products of all pairs of fields and an MLP.",
-    "final": "FINAL (Zhu et al. 2023): product layers that double the order, in two branches that teach each other.",
-    "din": "DIN (Zhou et al. 2018): attention from the candidate to what the user recently liked and did not like.",
-    "lgbm": "LightGBM (Ke et al. 2017): boosted trees on the features of a row, without ids.",
-}
-KINDS = {"lgbm": "lightgbm"}  # the library of a model that is not torch
 PREDICTIONS = "test_predictions.parquet"
 IMPORTANCE = "importance.parquet"
 KEYS = ("user_id", "item_id", "timestamp", "seq", "label")  # columns of the scored rows, if the samples have them
@@ -55,7 +48,7 @@ def ranker(model: str, description: str) -> dg.AssetsDefinition:
     @lake_asset(
         name=f"rank_{model}",
         description=f"{description} Chosen on validation rows; test rows are scored once, at the end.",
-        kinds={KINDS.get(model, "pytorch"), "mlflow"},
+        kinds={RANKERS[model].library, "mlflow"},
         pool="training",
         checks=[Check("auc_floor", "the validation AUC reaches bounds.min_auc")],
     )
@@ -128,4 +121,4 @@ def _evaluate(
     return plots
 
 
-rank_assets = [ranker(model, description) for model, description in RANKERS.items()]
+rank_assets = [ranker(name, model.description) for name, model in RANKERS.items()]

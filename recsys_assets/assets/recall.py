@@ -1,4 +1,7 @@
-"""Recall: the two-tower models of a bizdate, one asset and one MLflow run each."""
+"""Recall: the two-tower models of a bizdate, one asset and one MLflow run each.
+
+A new two-tower model is a file and a record in `models/` (see `models/catalogue.py`).
+"""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -28,6 +31,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval import weighted_items
 from recsys_assets.retrieval.interactions import read
@@ -37,12 +41,6 @@ if TYPE_CHECKING:
     from recsys_assets.training.loop import Fitted
     from recsys_assets.training.recall import Source
 
-RECALLERS = {
-    "fm": "A factorisation machine in two towers (Rendle 2010), trained on labels like recsys_pipeline's.",
-    "simplex": "SimpleX (Mao et al. 2021): user vector and mean history, trained with the cosine contrastive loss.",
-    "dssm": "DSSM (Huang et al. 2013): one MLP per tower, softmax over the catalogue or a weighted sample of it.",
-    "sasrec": "SASRec (Kang & McAuley 2018) with cross-entropy: a causal transformer over the history.",
-}
 FLOOR = Check("recall_floor", "the validation recall@20 reaches bounds.min_recall")
 INPUTS = ("recall_samples", "feature_schema", "negative_items", "users", "items")
 
@@ -131,4 +129,4 @@ def source(profile: Profile, inputs: Mapping[str, Partition]) -> "Source":
     )
 
 
-recall_assets = [recaller(model, description) for model, description in RECALLERS.items()]
+recall_assets = [recaller(name, model.description) for name, model in TOWERS.items()]

@@ -63,10 +63,10 @@ def log_epochs(context: dg.AssetExecutionContext, tracking: Tracking) -> Callabl
 
 
 def model_settings(model: str, config: ModelConfig) -> tuple[Any, Any]:
-    """Hyper-parameters of the network and of its training: see `registry.configured`."""
-    from recsys_assets.models import registry
+    """Hyper-parameters of the network and of its training: see `catalogue.configure`."""
+    from recsys_assets.models import catalogue
 
-    return registry.configured(model, config.model, config.training)
+    return catalogue.configure(model, config.model, config.training)
 
 
 def tell_unmeasured(context: dg.AssetExecutionContext, output: Output, absent: Mapping[str, str]) -> None:

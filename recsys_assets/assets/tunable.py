@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from recsys_assets.assets import funnel_lists, i2i, rank, recall
+from recsys_assets.assets import funnel_lists, i2i, recall
 from recsys_assets.assets.features import SCHEMA
 from recsys_assets.assets.lake_asset import Check
 from recsys_assets.assets.samples import RANKED_PARTS
@@ -14,6 +14,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import RANKERS, TOWERS
 from recsys_assets.retrieval.interactions import queries, read
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.tuning.merging import Merging
@@ -79,8 +80,8 @@ _FUNNEL = Kind(funnel_lists.RECALL_READS, _NDCG_FLOOR, lambda profile: profile.b
 MODELS = {
     model: kind
     for models, kind in (
-        (rank.RANKERS, _RANK),
-        (recall.RECALLERS, _RECALL),
+        (RANKERS, _RANK),
+        (TOWERS, _RECALL),
         (i2i.METHODS, _I2I),
         (("funnel",), _FUNNEL),
     )

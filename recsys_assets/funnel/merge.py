@@ -25,30 +25,26 @@ The mean of the two is highest at 0.1.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field, create_model
 
+from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval import lists
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists, Scores
 
-OTHERS = 0.1  # weight of a channel without a setting
-
-
-class Weights(BaseModel):
-    """The weight of each channel; 0 disables it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    popularity: float = Field(default=0.1, ge=0)
-    itemcf: float = Field(default=0.75, ge=0)
-    swing: float = Field(default=0.1, ge=0)
-    term: float = Field(default=0.1, ge=0)
-    fm: float = Field(default=0.1, ge=0)
-    simplex: float = Field(default=0.1, ge=0)
-    dssm: float = Field(default=0.5, ge=0)
-    sasrec: float = Field(default=1.0, ge=0)
+OTHERS = 0.1  # weight of a channel that has no other
+WEIGHTS = {"popularity": OTHERS, "itemcf": 0.75, "swing": OTHERS, "term": OTHERS}
+WEIGHTS |= {name: OTHERS if model.weight is None else model.weight for name, model in TOWERS.items()}
+_FIELDS: dict[str, Any] = {channel: (float, Field(default=weight, ge=0)) for channel, weight in WEIGHTS.items()}
+Weights = create_model(
+    "Weights",
+    __config__=ConfigDict(frozen=True, extra="forbid"),
+    __doc__="The weight of each channel; 0 disables it.",
+    **_FIELDS,
+)
 
 
 class Funnel(Weights):

@@ -59,7 +59,12 @@ class RecallTraining(TrainingConfig):
     whole_catalogue: CountOrNone = 30_000  # items up to which a softmax over all costs less than the rest of a step
 
 
-def filled(defaults: C, values: Mapping[str, Any], owner: str, elsewhere: Mapping[str, str] | None = None) -> C:
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of a trainer that has none apart from the model's hyper-parameters."""
+
+
+def fill(defaults: C, values: Mapping[str, Any], owner: str, elsewhere: Mapping[str, str] | None = None) -> C:
     """A config dataclass with some values set; lists become tuples, which JSON and YAML lack.
 
     Args:

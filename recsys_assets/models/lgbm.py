@@ -39,11 +39,6 @@ class LgbmConfig:
     patience: CountOrNone = 3  # epochs without a better validation AUC before training stops
 
 
-@dataclass(frozen=True)
-class NoSettings:
-    """The settings of a trainer that has none apart from the model's hyper-parameters."""
-
-
 class LgbmInputs(nn.Module):
     """Columns (N, F) float32, called `names`, from the `Encoded` tensors: indices (N, K) and numeric (N, F')."""
 

@@ -22,8 +22,8 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import of_ranker
+from recsys_assets.models.catalogue import RANKERS, configure
 from recsys_assets.models.config import ConfigError
-from recsys_assets.models.registry import MODELS, configured
 from recsys_assets.retrieval.interactions import numbered
 from recsys_assets.training import checkpoint, trainer
 from recsys_assets.training.data import Rows, load
@@ -33,6 +33,7 @@ from recsys_assets.training.progress import bar
 from recsys_assets.training.resume import Resume
 
 Metrics = dict[str, float]
+NETWORKS = [name for name, model in RANKERS.items() if model.library == "pytorch"]
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -52,7 +53,7 @@ class Flags:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--model", required=True, type=click.Choice([n for n, made in MODELS.items() if made.library == "torch"]))
+@click.option("--model", required=True, type=click.Choice(NETWORKS))
 @click.option("--schema", required=True, type=FILE, help="The feature schema, schema.json.")
 @click.option("--train", required=True, type=FILE, help="Parquet: the schema's columns and label.")
 @click.option("--validation", required=True, type=FILE, help="Decides when to stop; trained on once at the end.")
@@ -78,7 +79,7 @@ def run(flags: Flags) -> None:
     parts = {"train": flags.train, "validation": flags.validation, "test": flags.test}
     require_both_classes({part: file for part, file in parts.items() if file})
     schema = FeatureSchema.read(flags.schema)
-    settings = configured(flags.model, given["model"], given["training"])
+    settings = configure(flags.model, given["model"], given["training"])
     with together(), trainer.untrained(flags.model, schema, *settings, flags.seed) as fitted:
         device = device_of_choice()
         train, validation = (load(fitted.schema, file, device) for file in (flags.train, flags.validation))

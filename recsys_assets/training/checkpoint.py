@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.models.registry import configured, entry, read_by
+from recsys_assets.models.catalogue import configure, entry, read_by
 from recsys_assets.training.loop import Fitted
 
 WEIGHTS = "model.safetensors"
@@ -81,8 +81,8 @@ def described(folder: Path, schema: FeatureSchema | None = None) -> Fitted:
     if schema is not None:
         read = read_by(content["model"], schema)
         _same(folder / DESCRIPTION, "the feature schema of these rows", own.fingerprint, read.fingerprint)
-    config, training = configured(content["model"], content["config"], content["training"])
-    model = entry(content["model"]).model(own, config).eval()
+    config, training = configure(content["model"], content["config"], content["training"])
+    model = entry(content["model"]).build(own, config).eval()
     history, best = content["history"], content["best_epoch"]
     return Fitted(content["model"], model, config, own, training, content["seed"], history, best)
 

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import Encoded, FeatureSchema
+from recsys_assets.models.catalogue import entry, read_by
 from recsys_assets.models.lgbm import LgbmConfig, LgbmInputs
-from recsys_assets.models.registry import entry, read_by
 from recsys_assets.training import checkpoint, onnx_trees
 from recsys_assets.training.data import Rows, load
 from recsys_assets.training.loop import Fitted, OnEpoch
@@ -58,7 +58,7 @@ class LgbmRanker:
         require_both_classes({"train": train, "validation": validation})
         made, schema = entry(model_name), read_by(model_name, schema)
         config = config or made.config()
-        fitted = Fitted(model_name, made.model(schema, config), config, schema, training or made.training, seed)
+        fitted = Fitted(model_name, made.build(schema, config), config, schema, training or made.training, seed)
         seen, held_out = (load(schema, source, torch.device("cpu")) for source in (train, validation))
         _choose_rounds(fitted, seen, held_out, on_epoch)
         rounds = (fitted.best_epoch + 1) * config.step

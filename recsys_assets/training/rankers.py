@@ -1,6 +1,6 @@
 """Ranking models of any library: they are fitted, scored, saved, loaded and exported in the same way.
 
-The registry says which library a model uses. `fit` and `load` return a `Ranker`; no other module needs to know.
+The catalogue says which library a model uses. `fit` and `load` return a `Ranker`; no other module needs to know.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import Encoded, FeatureSchema, encode
-from recsys_assets.models.registry import Library, entry
+from recsys_assets.models.catalogue import Library, entry
 from recsys_assets.training import checkpoint, onnx_export, trainer
 from recsys_assets.training.lgbm import LgbmRanker
 from recsys_assets.training.loop import Fitted, OnEpoch
@@ -78,7 +78,7 @@ class TorchRanker:
         """Not known for a network."""
 
 
-LIBRARIES: dict[Library, type[Ranker]] = {"torch": TorchRanker, "lightgbm": LgbmRanker}
+LIBRARIES: dict[Library, type[Ranker]] = {"pytorch": TorchRanker, "lightgbm": LgbmRanker}
 
 
 def fit(
@@ -91,10 +91,10 @@ def fit(
     seed: int = 0,
     on_epoch: OnEpoch | None = None,
 ) -> Ranker:
-    """Train a model of the registry; its rounds, or epochs, are chosen by validation AUC.
+    """Train a ranking model of the catalogue; its rounds, or epochs, are chosen by validation AUC.
 
     `train` and `validation` hold the raw columns of the schema and `label`, as tables or Parquet files;
-    `config` and `training` come from `configured`; `on_epoch` is called as training goes on, with a number
+    `config` and `training` come from `configure`; `on_epoch` is called as training goes on, with a number
     from 0 and the metrics.
 
     Raises:

@@ -18,8 +18,8 @@ from torch import Tensor
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc, measured
+from recsys_assets.models.catalogue import build_towers, read_by
 from recsys_assets.models.config import RecallTraining
-from recsys_assets.models.registry import read_by, towers
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, queries
@@ -64,7 +64,7 @@ def fit(
     """Train until the validation metric no longer rises, keep the best epoch and train it on the validation rows once.
 
     The metric is NDCG@20 of the validation queries; for a model that learns labels, it is the AUC of the validation
-    rows if these have both classes. `config` and `training` come from `configured`; `on_epoch` is called after each
+    rows if these have both classes. `config` and `training` come from `configure`; `on_epoch` is called after each
     epoch with its number from 0 and its metrics.
 
     Raises:
@@ -73,7 +73,7 @@ def fit(
     """
     schema = read_by(model_name, schema)
     with seeded(seed):
-        model = towers(model_name)(schema, config).to(device_of_choice())
+        model = build_towers(model_name, schema, config).to(device_of_choice())
         data = load(model, source.interactions, source.users, source.items)
         train, validation = (targets_of(data, part, model.labelled) for part in ("train", "validation"))
         draws = Draws(training, data, source.weights)

@@ -25,8 +25,8 @@ from recsys_assets.bfloat16 import bfloat16_is_fast
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import Encoded, FeatureSchema
 from recsys_assets.metrics import auc, log_loss
+from recsys_assets.models.catalogue import entry, read_by
 from recsys_assets.models.config import TrainingConfig
-from recsys_assets.models.registry import entry, read_by
 from recsys_assets.training.data import Rows, batches, load
 from recsys_assets.training.distributed import device_of_choice, parallel, processes
 from recsys_assets.training.loop import Fitted, Keeper, Losses, OnEpoch, last_pass, run, seeded
@@ -46,7 +46,7 @@ def fit(
     """Train until the validation AUC no longer rises, keep the best epoch and train it on the validation rows once.
 
     `train` and `validation` hold the raw columns of the schema and `label`, as tables or Parquet files;
-    `config` and `training` come from `configured`; `on_epoch` is called after each epoch with its number
+    `config` and `training` come from `configure`; `on_epoch` is called after each epoch with its number
     from 0 and its metrics.
 
     Raises:
@@ -68,7 +68,7 @@ def untrained(
     made, schema = entry(model_name), read_by(model_name, schema)
     config, training = config or made.config(), training or made.training
     with seeded(seed):
-        model = made.model(schema, config).to(device_of_choice())
+        model = made.build(schema, config).to(device_of_choice())
         yield Fitted(model_name, model, config, schema, training, seed)
 
 

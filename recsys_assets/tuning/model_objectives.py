@@ -1,4 +1,4 @@
-"""Tuning of the models of the registry: the hyper-parameters of their networks and of their training."""
+"""Tuning of the models of the catalogue: the hyper-parameters of their networks and of their training."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc
+from recsys_assets.models.catalogue import configure, entry
+from recsys_assets.models.config import ConfigError
 from recsys_assets.retrieval.interactions import queries
 from recsys_assets.retrieval.lists import evaluate
 from recsys_assets.tuning.objectives import CUTOFF, RECALL, Settings
@@ -97,17 +99,13 @@ class TwoTowers:
 
 
 def _sections(model: str) -> Sections:
-    from recsys_assets.models.registry import entry
-
     return {"model": entry(model).config, "training": type(entry(model).training)}
 
 
 def _configured(model: str, settings: Settings) -> tuple[Any, Any]:
     """Hyper-parameters of the network and of the training: the settings, and the model's defaults for the rest."""
-    from recsys_assets.models.registry import configured
-
     parts = arranged(settings, _sections(model))
-    return configured(model, parts["model"], parts["training"])
+    return configure(model, parts["model"], parts["training"])
 
 
 def _heard(report: Report, metric: str) -> Callable[[int, dict[str, float]], None]:
@@ -122,7 +120,6 @@ def _silent(step: int, value: float) -> None:
 @contextmanager
 def _diverging() -> Iterator[None]:
     """Turn a diverged training, or settings that exclude each other, into a failed trial; other errors pass through."""
-    from recsys_assets.models.config import ConfigError
     from recsys_assets.training.loop import TrainingDiverged
 
     try:

@@ -1,6 +1,6 @@
 """The objective of tuning for each kind of model: its settings, and its metric on validation and on test rows.
 
-A trial is trained as the model's own asset would train it. Models of the registry: `model_objectives.py`.
+A trial is trained as the model's own asset would train it. Models of the catalogue: `model_objectives.py`.
 """
 
 from collections.abc import Callable, Mapping
