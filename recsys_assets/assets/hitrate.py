@@ -15,7 +15,7 @@ from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.funnel import channels as candidates
+from recsys_assets.funnel import channels
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
@@ -43,15 +43,13 @@ class Method:
 
 
 METHODS = {
-    "popularity": Method("The items with the most positives, for everyone.", candidates.popularity),
-    "random": Method("Items drawn at random.", candidates.random),
-    "itemcf": Method("Items that the users of the newest items touched too.", candidates.by_item, ("i2i_itemcf",)),
-    "swing": Method(
-        "Items that pairs of unlike users share with the newest items.", candidates.by_item, ("i2i_swing",)
-    ),
-    "term": Method("The best items of the terms that the user liked recently.", candidates.by_term, ("recall_term",)),
+    "popularity": Method("The items with the most positives, for everyone.", channels.popularity),
+    "random": Method("Items drawn at random.", channels.random),
+    "itemcf": Method("Items that the users of the newest items touched too.", channels.by_item, ("i2i_itemcf",)),
+    "swing": Method("Items that pairs of unlike users share with the newest items.", channels.by_item, ("i2i_swing",)),
+    "term": Method("The best items of the terms that the user liked recently.", channels.by_term, ("recall_term",)),
     **{
-        name: Method(model.description, candidates.by_vector, (f"emb_{name}_user", f"emb_{name}_item"))
+        name: Method(model.description, channels.by_vector, (f"emb_{name}_user", f"emb_{name}_item"))
         for name, model in TOWERS.items()
     },
 }
@@ -82,7 +80,7 @@ def hitrate(name: str, method: Method) -> dg.AssetsDefinition:
         _judge(output, interactions, asked, lists)
         _check(output, interactions, asked, lists, filter_seen)
         if BETTER in checks:
-            chance = by_chance(interactions, asked, candidates.catalogue(interactions), 50, filter_seen)
+            chance = by_chance(interactions, asked, channels.catalogue(interactions), 50, filter_seen)
             recall = output.manifest.metrics["recall@50"]
             output.check(BETTER.name, recall > chance, recall=recall, by_chance=chance)
 
@@ -91,7 +89,7 @@ def hitrate(name: str, method: Method) -> dg.AssetsDefinition:
 
 def _judge(output: Output, interactions: Interactions, asked: Queries, lists: Lists) -> None:
     """Record the metrics, and as metadata a table of them and a plot over K."""
-    known = candidates.catalogue(interactions)
+    known = channels.catalogue(interactions)
     metrics = evaluate(lists.items, asked) | {f"coverage@{k}": coverage(lists.items[:, :k], known) for k in CUTOFFS}
     output.manifest.rows = len(asked)
     output.manifest.metrics = metrics | {"queries": float(len(asked)), "truths": float(len(asked.truth))}
