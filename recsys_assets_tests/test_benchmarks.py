@@ -146,7 +146,7 @@ def test_final_beside_fuxictr(run: Runner, rank_samples: Path) -> None:
 def test_an_environment_without_fuxictr_and_a_folder_without_movielens_are_named(
     run: Runner, rank_samples: Path
 ) -> None:
-    with pytest.raises(SystemExit, match="says how to make its environment"):
+    with pytest.raises(SystemExit, match="says how to create its environment"):
         run("final_fuxictr.py", "--source", rank_samples, "--fuxictr", "/nowhere/python")
     with pytest.raises(SystemExit, match=r"--source: .*ratings.dat"):
         run("recall_ml1m.py", "--source", rank_samples)

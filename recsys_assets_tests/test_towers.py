@@ -177,5 +177,5 @@ def test_the_cosine_contrastive_loss_is_its_formula() -> None:
 def test_the_catalogue_refuses_other_names() -> None:
     with pytest.raises(KeyError, match="no model 'widedeep'.*sasrec"):
         build_towers("widedeep", schema(), None)
-    with pytest.raises(TypeError, match="no two-tower"):
+    with pytest.raises(TypeError, match="not a two-tower"):
         recall.two_tower(Fitted("widedeep", torch.nn.Linear(1, 1), None, schema(), TOWERS["fm"].training))

@@ -144,7 +144,7 @@ def test_a_diverging_trial_fails_with_its_reason_and_another_error_ends_the_stud
     text = "model_name: widedeep\nhyper_param: {learning_rate: [0.01, 1e30], epochs: [1]}"
     found = ranked(study.run(spaced(tmp_path, text), ranking(folder).judge, tmp_path / "x.journal", 5, seed=1))
     assert [trial.state for trial in found] == ["complete", "failed"]  # there are only two different trials
-    assert "scores are no numbers (NaN): lower learning_rate" in found[1].reason
+    assert "scores are not numbers (NaN): lower learning_rate" in found[1].reason
     with pytest.raises(ZeroDivisionError):
         study.run(spaced(tmp_path, text), lambda *_: 1 / 0, tmp_path / "y.journal", 5, seed=1)
 
