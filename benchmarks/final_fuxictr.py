@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 import torch
 from beside_fuxictr import ask, sparse_only, write
 from torch import Tensor, nn
 
+from recsys_assets.arrays import Array
 from recsys_assets.features.schema import Encoded, FeatureSchema, encode
 from recsys_assets.metrics import auc
 from recsys_assets.models.config import TrainingConfig
@@ -118,9 +118,7 @@ def compare_training(job: dict[str, Any], schema: FeatureSchema, source: Path, t
     print(f"{'mean':<8}{ours:9.5f}{other:22.5f}    difference {ours - other:+.5f}")
 
 
-def trained(
-    schema: FeatureSchema, source: Path, test: Encoded, labels: npt.NDArray[np.generic], seed: int
-) -> tuple[float, int]:
+def trained(schema: FeatureSchema, source: Path, test: Encoded, labels: Array, seed: int) -> tuple[float, int]:
     """Train our model; returns its test AUC and number of epochs."""
     parts = (source / f"{part}.parquet" for part in ("train", "validation"))
     fitted = trainer.fit("final", schema, *parts, PLAIN, TRAINING, seed)

@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import Vectors
 from recsys_assets.retrieval import hitrate, hitrate_tables, index, search
-from recsys_assets.retrieval.embeddings import Vectors
 
 CONTENDERS = {"recsys_assets, exact": "", "faiss FlatIP": "FlatIP", "faiss IVFFlatIP": "IVFFlatIP"}
 ROWS = {"": 1 << 14}  # rows searched at once; faiss gets 1024, as in TorchEasyRec

@@ -25,10 +25,11 @@ import numpy as np
 from ml1m import arguments, finish, read, show
 from scipy.sparse import csr_matrix
 
+from recsys_assets.arrays import Ints
 from recsys_assets.i2i import itemcf, swing
 from recsys_assets.i2i.baskets import baskets
 from recsys_assets.i2i.neighbours import Neighbours
-from recsys_assets.retrieval.interactions import Interactions, Ints
+from recsys_assets.retrieval.interactions import Interactions
 
 METHODS: dict[str, Callable[[Interactions], Neighbours]] = {
     "itemcf": lambda events: itemcf.itemcf(events, itemcf.ItemCF()),

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from recsys_assets.arrays import Ints
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.movielens import feed
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.features.schema import Feature, FeatureSchema
-from recsys_assets.retrieval.interactions import Interactions, Ints, from_table
+from recsys_assets.retrieval.interactions import Interactions, from_table
 
 GENDERS, AGES, OCCUPATIONS = ["F", "M"], [1, 18, 25, 35, 45, 50, 56], list(range(21))
 

@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ml1m import Ratings
 
+from recsys_assets.arrays import Ints
 from recsys_assets.datasets.duck import connect, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.profile_parts import Split
 from recsys_assets.datasets.splits import split
 from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
-from recsys_assets.features.factors import Ints
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, sample_query, user_query
 from recsys_assets.features.schema import FeatureSchema

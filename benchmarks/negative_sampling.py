@@ -13,13 +13,11 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
-from recsys_assets.retrieval.interactions import Ints
+from recsys_assets.arrays import Doubles, Ints
 from recsys_assets.retrieval.negatives import alias_table, popularity
 
 Draw = Callable[[np.random.Generator, int], Ints]
-Doubles = npt.NDArray[np.float64]
 
 
 def alias(weights: Doubles) -> Draw:

@@ -28,10 +28,11 @@ import pyarrow.parquet as pq
 from ml1m import arguments, finish, read, show
 from ml1m_rows import PROTOCOLS, prepared
 
+from recsys_assets.arrays import Doubles, Ints
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc
 from recsys_assets.models.catalogue import RANKERS, configure, entry
-from recsys_assets.ranking.bootstrap import DRAWS, Floats, Interval, Ints, WeightedAuc, draws, interval
+from recsys_assets.ranking.bootstrap import DRAWS, Interval, WeightedAuc, draws, interval
 from recsys_assets.training import data, rankers
 
 METRICS = ["AUC", "from", "to", "validation"]
@@ -91,7 +92,7 @@ def tried(name: str, folder: Path, seed: int, epochs: int | None) -> dict[str, f
     }
 
 
-def certain(labels: Floats, scores: Floats, users: Ints) -> Interval:
+def certain(labels: Doubles, scores: Doubles, users: Ints) -> Interval:
     """The 95 % interval of the AUC when users (N,) are drawn with replacement, each with all their rows."""
     weighted, (ids, places) = WeightedAuc(labels, scores), np.unique(users, return_inverse=True)
     return interval(np.array([weighted(weights[places]) for weights in draws(len(ids), DRAWS, seed=1)]))

@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from ml1m import Ratings, arguments, finish, read, schema_of, show
 
+from recsys_assets.arrays import Scores
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.i2i import itemcf, swing
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.models.catalogue import TOWERS, configure
 from recsys_assets.retrieval.interactions import Interactions, Queries, rolling
-from recsys_assets.retrieval.lists import Lists, Scores, evaluate, recommend
+from recsys_assets.retrieval.lists import Lists, evaluate, recommend
 from recsys_assets.training import recall
 from recsys_assets.training.tower_data import load
 

@@ -7,9 +7,8 @@ sorts its rows once and never loops over users.
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.generic]
+from recsys_assets.arrays import Array, Doubles, Ints
 
 
 class UndefinedMetric(ValueError):
@@ -68,7 +67,7 @@ def log_loss(labels: Array, probabilities: Array) -> float:
     return float(np.mean(row_losses(labels, probabilities)))
 
 
-def row_losses(labels: Array, probabilities: Array) -> npt.NDArray[np.float64]:
+def row_losses(labels: Array, probabilities: Array) -> Doubles:
     """(N,) negative log-likelihood of each row; the mean is `log_loss`.
 
     Raises:
@@ -76,13 +75,11 @@ def row_losses(labels: Array, probabilities: Array) -> npt.NDArray[np.float64]:
     """
     labels, p = _checked(labels, probabilities)
     p = np.clip(p, 1e-7, 1 - 1e-7)
-    losses: npt.NDArray[np.float64] = -np.where(labels > 0, np.log(p), np.log1p(-p))
+    losses: Doubles = -np.where(labels > 0, np.log(p), np.log1p(-p))
     return losses
 
 
-def group_aucs(
-    labels: Array, scores: Array, groups: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def group_aucs(labels: Array, scores: Array, groups: Ints) -> tuple[Doubles, Doubles]:
     """AUC and number of rows of each group; both are 0 if a group has one class only.
 
     AUC = (sum of the positives' ranks - p (p + 1) / 2) / (p n), with the mean rank for tied rows.
@@ -108,11 +105,11 @@ def group_aucs(
     positives = np.bincount(groups, labels)
     pairs = positives * (rows - positives)
     above = np.bincount(groups, labels * rank) - positives * (positives + 1) / 2
-    values: npt.NDArray[np.float64] = np.where(pairs > 0, above / np.maximum(pairs, 1), 0.0)
+    values: Doubles = np.where(pairs > 0, above / np.maximum(pairs, 1), 0.0)
     return values, np.where(pairs > 0, rows, 0.0)
 
 
-def calibration(labels: Array, probabilities: Array, bins: int = 10) -> dict[str, npt.NDArray[np.float64]]:
+def calibration(labels: Array, probabilities: Array, bins: int = 10) -> dict[str, Doubles]:
     """Predicted and observed rates in bins with equal numbers of rows, from the lowest prediction up.
 
     Returns:
@@ -168,12 +165,12 @@ def measured(measures: Mapping[str, Callable[[], float]]) -> tuple[dict[str, flo
     return found, absent
 
 
-def _checked(labels: Array, scores: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _checked(labels: Array, scores: Array) -> tuple[Doubles, Doubles]:
     if len(labels) != len(scores):
         raise UndefinedMetric(f"{len(labels)} labels but {len(scores)} scores")
     if not len(labels):
         raise UndefinedMetric("no rows to evaluate")
-    numbers: npt.NDArray[np.float64] = np.asarray(scores, np.float64)
+    numbers: Doubles = np.asarray(scores, np.float64)
     if np.isnan(numbers).any():
         raise NotNumbers(f"{np.isnan(numbers).sum()} of {len(numbers)} scores are not numbers (NaN)")
     return np.asarray(labels, np.float64), numbers

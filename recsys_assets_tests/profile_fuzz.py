@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from recsys_assets.arrays import Ints
 from recsys_assets.cli.errors import plain_errors
 from recsys_assets.datasets.duck import connect, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS, ingest_entities, ingest_events, load_known_ids
@@ -28,7 +28,6 @@ from recsys_assets.datasets.splits import sample_rows, split, split_rows
 from recsys_assets.features.history import build_history, rows_that_know_too_much, sample_query
 
 DAYS, SLOW = ["2026-01-01", "2026-01-02", "2026-01-03"], 5.0
-Ints = npt.NDArray[np.int64]
 START = 1767225600
 VALID: dict[str, Any] = {
     "name": "fuzz",

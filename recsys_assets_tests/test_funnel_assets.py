@@ -16,6 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from recsys_assets.arrays import find
 from recsys_assets.assets import assets_of, funnel_lists
 from recsys_assets.assets.funnel import RECOMMENDATIONS
 from recsys_assets.assets.onnx import MODEL
@@ -37,7 +38,7 @@ from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.ranking.champion import CHAMPION, Candidate, read_champion, record
 from recsys_assets.retrieval import embeddings
-from recsys_assets.retrieval.interactions import find, from_table, of_users, read
+from recsys_assets.retrieval.interactions import from_table, of_users, read
 from recsys_assets.training import rankers
 from recsys_assets_tests.in_process import QUIET, failures, materialize
 from recsys_assets_tests.ranking_rows import quick_settings

@@ -8,12 +8,13 @@ import pytest
 import torch
 from scipy.sparse import csr_array, random_array
 
+from recsys_assets.arrays import Scores
 from recsys_assets.i2i import neighbours, parallel
 from recsys_assets.i2i.baskets import baskets
 from recsys_assets.i2i.gram import fits, gram
 from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.retrieval.interactions import rolling
-from recsys_assets.retrieval.lists import Lists, Scores
+from recsys_assets.retrieval.lists import Lists
 from recsys_assets_tests.test_i2i import events_of
 
 LISTS = Lists(

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_assets.retrieval.embeddings import Vectors
+from recsys_assets.arrays import Vectors
 from recsys_assets.retrieval.index import IDS, INDEX, IndexSettings, Kind, UnusableIndex, build, read
 from recsys_assets.retrieval.search import Flat
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import lancedb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
+from recsys_assets.arrays import Doubles, Floats
 from recsys_assets.stores.lance import LanceStore
 from recsys_assets.stores.store import KEY, StoreUnavailable, Unrepresentable, VersionMissing
 from recsys_assets_tests.store_contract import NEW, OLD, StoreContract, rows
@@ -45,8 +45,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LanceStore]:
 
 
 def plainly(
-    vector: npt.NDArray[np.float32], terms: list[str], seen: list[str], k: int, weights: tuple[float, float]
-) -> tuple[list[str], npt.NDArray[np.float64]]:
+    vector: Floats, terms: list[str], seen: list[str], k: int, weights: tuple[float, float]
+) -> tuple[list[str], Doubles]:
     """Keys and scores of the k best items, given the scores of all."""
     table = items()
     match = np.array([not set(terms).isdisjoint(each) for each in table["terms"].to_pylist()])

@@ -26,6 +26,7 @@ FLOORS = {
         "processes",
         "step_processes",
         "guard",
+        "arrays",
         "bfloat16",
     ],
     # In this order: a package of floor 2 imports only those before it.

@@ -8,21 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys_assets.arrays import Scores, find
 from recsys_assets.metrics import UndefinedMetric
 from recsys_assets.retrieval import lists as lists_module
 from recsys_assets.retrieval.comparison import additions, by_chance
 from recsys_assets.retrieval.details import details, faults, listed_items
-from recsys_assets.retrieval.interactions import (
-    Interactions,
-    Queries,
-    find,
-    from_table,
-    histories,
-    queries,
-    read,
-    rolling,
-)
-from recsys_assets.retrieval.lists import Lists, Scores, coverage, curves, evaluate, hits, recommend, top_k
+from recsys_assets.retrieval.interactions import Interactions, Queries, from_table, histories, queries, read, rolling
+from recsys_assets.retrieval.lists import Lists, coverage, curves, evaluate, hits, recommend, top_k
 
 ROWS = [
     # user, item, label, part

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from recsys_assets.arrays import Doubles, Ints, Vectors
 from recsys_assets.retrieval import screen, search
-from recsys_assets.retrieval.embeddings import Vectors
-from recsys_assets.retrieval.interactions import Ints
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.retrieval.search import Flat, Metric, UnusableVectors
 
@@ -53,7 +52,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of queries in each round, filled whenever thresholds are set."""
     asked, plain = [], screen.Screen.thresholds
 
-    def counted(self: screen.Screen, queries: Vectors, ranks: Ints) -> screen.Doubles:
+    def counted(self: screen.Screen, queries: Vectors, ranks: Ints) -> Doubles:
         asked.append(len(queries))
         return plain(self, queries, ranks)
 

@@ -7,16 +7,15 @@ from typing import Any
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from pyarrow import csv
 
+from recsys_assets.arrays import Array
 from recsys_assets.tzrec.hitrate import hitrate
 
-Array = npt.NDArray[np.generic]
 RNG = np.random.default_rng(1)
 ITEMS = RNG.standard_normal((600, 8)).astype(np.float32)
 ITEM_IDS = np.arange(600) * 3 + 5

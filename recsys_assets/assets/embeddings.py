@@ -4,6 +4,7 @@ import dagster as dg
 import numpy as np
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import Vectors
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.funnel.channels import BEFORE_TEST
@@ -11,7 +12,6 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval import embeddings
-from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.interactions import histories, read
 
 CHECKS = [Check("vectors_are_finite", "every float of every vector is finite")]

@@ -6,6 +6,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import Doubles
 from recsys_assets.assets import rank_plots, rank_rows, rank_tables, show
 from recsys_assets.assets.day_before import Figures, day_before
 from recsys_assets.assets.lake_asset import Check, lake_asset
@@ -15,7 +16,6 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration
 from recsys_assets.models.catalogue import RANKERS
-from recsys_assets.ranking.bootstrap import Floats
 from recsys_assets.ranking.comparison import Comparison, compare
 from recsys_assets.ranking.slices import slice_aucs, slices
 from recsys_assets.resources import Dataset, LakeStore
@@ -77,7 +77,7 @@ def _check(output: Output, models: Figures, baselines: Figures) -> None:
     output.check("models_beat_baselines", lowest > max(known.values()), lowest_model=lowest, **known)
 
 
-def _sliced(output: Output, profile: Profile, test: pa.Table, scores: Mapping[str, Floats]) -> Sections:
+def _sliced(output: Output, profile: Profile, test: pa.Table, scores: Mapping[str, Doubles]) -> Sections:
     """The table of slices, and its plot as metadata; empty if there are no slices."""
     term = profile.features.terms
     chosen = slices(test, term.column if term else None)

@@ -6,6 +6,7 @@ import dagster as dg
 import numpy as np
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import Ints
 from recsys_assets.assets import funnel_tables, show
 from recsys_assets.assets.funnel_lists import READS, FunnelLists, events_of, recommend
 from recsys_assets.assets.lake_asset import Check, lake_asset
@@ -21,7 +22,7 @@ from recsys_assets.manifest import Partition
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.details import faults
-from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, of_users, queries
+from recsys_assets.retrieval.interactions import Interactions, Queries, of_users, queries
 
 SEED = 1
 RECOMMENDATIONS = "recommendations.parquet"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import Scores, find
 from recsys_assets.assets.hitrate import METHODS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
@@ -13,8 +14,8 @@ from recsys_assets.funnel.merge import Funnel, Ranked, merge, rank
 from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.manifest import Partition
-from recsys_assets.retrieval.interactions import Interactions, Queries, find, read
-from recsys_assets.retrieval.lists import Lists, Scores
+from recsys_assets.retrieval.interactions import Interactions, Queries, read
+from recsys_assets.retrieval.lists import Lists
 
 CHANNELS = tuple(method for method in METHODS if method != "random")
 RECALL_READS = ("splits", "users", *(asset for channel in CHANNELS for asset in METHODS[channel].reads))

@@ -10,6 +10,7 @@ import dagster as dg
 import numpy as np
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import Ids, find
 from recsys_assets.assets import show
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.tracked import with_tuned_settings
@@ -19,7 +20,7 @@ from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
-from recsys_assets.retrieval.interactions import Ids, Interactions, find, read
+from recsys_assets.retrieval.interactions import Interactions, read
 from recsys_assets.retrieval.lists import Lists
 
 COVERAGE = 0.5  # on MovieLens 1M ItemCF reaches 1, Swing 0.96

@@ -7,6 +7,7 @@ import dagster as dg
 import numpy as np
 from pydantic import Field
 
+from recsys_assets.arrays import Vectors
 from recsys_assets.assets import show
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.datasets.ingest import ROWS
@@ -15,7 +16,6 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval import embeddings, index
-from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.index import IndexSettings, UnusableIndex, VectorIndex
 from recsys_assets.retrieval.lists import CUTOFFS, Lists
 

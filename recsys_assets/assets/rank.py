@@ -10,6 +10,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import numbered
 from recsys_assets.assets import show
 from recsys_assets.assets.features import SCHEMA
 from recsys_assets.assets.lake_asset import Check, lake_asset
@@ -31,7 +32,6 @@ from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration, of_ranker
 from recsys_assets.models.catalogue import RANKERS
 from recsys_assets.resources import Dataset, LakeStore
-from recsys_assets.retrieval.interactions import numbered
 from recsys_assets.tracking import Tracking
 
 if TYPE_CHECKING:

@@ -6,14 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import Doubles, Ints, numbered
 from recsys_assets.assets.day_before import Figures
 from recsys_assets.assets.rank import PREDICTIONS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.metrics import auc, log_loss
-from recsys_assets.ranking.bootstrap import Floats, Ints
 from recsys_assets.ranking.slices import COUNTS
-from recsys_assets.retrieval.interactions import numbered
 
 
 def figures(rankers: Mapping[str, Manifest]) -> Figures:
@@ -32,7 +31,7 @@ def test_rows(profile: Profile, rank_samples: Partition) -> pa.Table:
     return pq.read_table(file, columns=["label", *of_entities, *([profile.oracle] if profile.oracle else [])])
 
 
-def scores(rankers: Mapping[str, Partition]) -> dict[str, Floats]:
+def scores(rankers: Mapping[str, Partition]) -> dict[str, Doubles]:
     """(N,) scores of each model, in the order of the test rows."""
     files = {name.removeprefix("rank_"): partition.path(PREDICTIONS) for name, partition in rankers.items()}
     return {model: pq.read_table(file, columns=["score"])["score"].to_numpy() for model, file in files.items()}

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
 
+from recsys_assets.arrays import Ints
+
 # From the Kaggle set, by column: the numbers of distinct values of C1 to C26, and the shares of rows in which
 # I1 to I13 and C1 to C26 are missing.
 SIZES = [1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194]
@@ -50,7 +52,7 @@ def _chunk(rng: np.random.Generator, rows: int) -> pa.Table:
     return pa.table(columns, [str(number) for number in range(len(columns))])
 
 
-def _integers(rng: np.random.Generator, rows: int, column: int) -> npt.NDArray[np.int64]:
+def _integers(rng: np.random.Generator, rows: int, column: int) -> Ints:
     return np.floor(np.exp(rng.normal(1 + column % 4, 1.5, rows))).astype(np.int64)
 
 

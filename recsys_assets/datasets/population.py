@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import ndtr, ndtri
 
+from recsys_assets.arrays import Bools, Doubles, Floats, Ints
 from recsys_assets.datasets.world import ITEMS, USERS, World
 
 # The logit of a rating above 3 is a sum of these parts (standard deviations), around MEAN: over five seeds they
@@ -33,11 +33,6 @@ FIRST_WORDS = (
 SECOND_WORDS = (
     "Harbour Letter Summer River Garden Witness Orchard Signal Winter Voyage Mirror Station Island Promise Shadow Road"
 )
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Doubles = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 class _Taken:
@@ -158,7 +153,7 @@ def _popularity(u: Doubles, quality: Doubles, age: Ints) -> Doubles:
     return weight
 
 
-def _genres(several: Doubles, draws: npt.NDArray[np.float64]) -> Bools:
+def _genres(several: Doubles, draws: Doubles) -> Bools:
     """(N, genres): one to three per item, drawn by weight without replacement (Efraimidis and Spirakis, 2006)."""
     key = -np.log(draws) / np.array(list(GENRES.values()))
     count = 1 + (several > 0.45).astype(np.int64) + (several > 0.8)

@@ -13,9 +13,9 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from recsys_assets.arrays import Bools, Floats, Ints
 from recsys_assets.datasets.feed import Feed, LandingError
 from recsys_assets.datasets.population import Items, Users, items_on, users_on
 from recsys_assets.datasets.profile import Profile
@@ -31,10 +31,6 @@ CANDIDATES = 8  # items a user looks at before touching one
 # World's limit.
 REDRAWS = 3
 EPOCH = dt.date(1970, 1, 1)
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 def feed(

@@ -8,12 +8,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from recsys_assets.arrays import Doubles, Ints
 from recsys_assets.datasets.feed import LandingError
 
-Ints = npt.NDArray[np.int64]
-Doubles = npt.NDArray[np.float64]
 LEAST = {"users": 10, "items": 50, "events": 100, "days": 1, "seed": 0}
 MIN_ITEMS = 20  # on a day; with fewer there is nothing to choose from
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_assets.features.factors import Events, Floats, Ints, fit_items, follow
+from recsys_assets.arrays import Floats, Ints
+from recsys_assets.features.factors import Events, fit_items, follow
 from recsys_assets.features.nearby import NUMBERS, History, Nearby, Recent
 
 ROWS_AT_ONCE = 4096  # bounds the memory of the vectors of their histories: 50 MB at width 32 and 100 items

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import Bools, Floats, Ints
 from recsys_assets.datasets.duck import name, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import (
@@ -24,7 +24,7 @@ from recsys_assets.datasets.names import (
 )
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.affinity import pairs
-from recsys_assets.features.factors import Events, Floats, Ints
+from recsys_assets.features.factors import Events
 from recsys_assets.features.nearby import NUMBERS, History, Past, Recent
 
 USERS, ITEMS = "users.parquet", "items.parquet"
@@ -119,6 +119,6 @@ def _recent(ids: pa.Array, recent: Recent) -> dict[str, pa.Array]:
     return {column: _lists(flat, there) for column, flat in parts.items()}
 
 
-def _lists(flat: pa.Array, there: npt.NDArray[np.bool_]) -> pa.Array:
+def _lists(flat: pa.Array, there: Bools) -> pa.Array:
     """N lists of the flat values, row by row; `there` (N, L) marks how many a row has."""
     return pa.ListArray.from_arrays(np.append(0, np.cumsum(there.sum(axis=1))).astype(np.int32), flat)

@@ -8,11 +8,9 @@ posterior mean given the rows strictly before a row; newer rows weigh more.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
+from recsys_assets.arrays import Bools, Floats, Ints
 
 # Chosen on the validation rows of MovieLens 1M, in units of the values' variance and of rows.
 NOISE = 0.8  # share of the variance: EM's own in-sample estimate is too low, and trusts few rows too much
@@ -37,14 +35,14 @@ class Events:
     users: Ints
     items: Ints
     values: Floats
-    train: npt.NDArray[np.bool_]
+    train: Bools
 
     @property
-    def valued(self) -> npt.NDArray[np.bool_]:
+    def valued(self) -> Bools:
         """(M,) which events have a value."""
         return ~np.isnan(self.values)
 
-    def take(self, rows: Ints | npt.NDArray[np.bool_]) -> "Events":
+    def take(self, rows: Ints | Bools) -> "Events":
         """The rows at the given positions, or where the mask is set."""
         return Events(self.users[rows], self.items[rows], self.values[rows], self.train[rows])
 

@@ -11,9 +11,9 @@ from typing import Literal
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import Doubles
 from recsys_assets.datasets.duck import name as identifier
 from recsys_assets.datasets.duck import one, scan
 from recsys_assets.datasets.names import (
@@ -69,7 +69,7 @@ class Train:
         std[std == 0] = 1.0
         return mean.tolist(), std.tolist()
 
-    def _floats(self, feature: Feature) -> Iterator[npt.NDArray[np.float64]]:
+    def _floats(self, feature: Feature) -> Iterator[Doubles]:
         """(rows, length) floats, batch by batch."""
         with pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(BATCH, columns=[feature.name]):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys_assets.features.factors import Floats, Ints
+from recsys_assets.arrays import Bools, Floats, Ints
 
 SHARPNESS = (2, 4, 8)
 NUMBERS = 2 * len(SHARPNESS)  # numbers per row
@@ -15,7 +15,7 @@ EVEN = 0.02  # prior weight of close items that everyone starts with, half of th
 class Past:
     """Numbers of the newest chosen events of a user, among M events ordered by user and time."""
 
-    def __init__(self, users: Ints, chosen: npt.NDArray[np.bool_], length: int) -> None:
+    def __init__(self, users: Ints, chosen: Bools, length: int) -> None:
         self.users, self.length = users, length
         self._numbers = np.append(np.flatnonzero(chosen), -1)
         self._counts = np.append(0, np.cumsum(chosen))
@@ -46,7 +46,7 @@ class Recent:
     values: Floats
     labels: Floats
 
-    def take(self, rows: Ints | npt.NDArray[np.bool_]) -> "Recent":
+    def take(self, rows: Ints | Bools) -> "Recent":
         """The rows at the given positions, or where the mask is set."""
         return Recent(self.items[rows], self.values[rows], self.labels[rows])
 

@@ -1,14 +1,14 @@
 """Raw columns as the inputs of an ONNX file: missing values and padding filled in (`training/onnx_export.py`)."""
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.arrays import Array
 from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, floats, ragged
 
 
-def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, npt.NDArray[np.generic]]:
+def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, Array]:
     """The feed of the ONNX file for the rows of a table of raw columns."""
     return {feature.name: _raw(feature, table[feature.name].combine_chunks()) for feature in schema.features}
 
@@ -19,7 +19,7 @@ def widths(feature: Feature) -> list[int]:
     return [] if flat else [feature.length]
 
 
-def _raw(feature: Feature, values: pa.Array) -> npt.NDArray[np.generic]:
+def _raw(feature: Feature, values: pa.Array) -> Array:
     """A column as the ONNX input takes it: missing values and padding filled in."""
     if feature.kind == "numeric":
         return floats(feature, values).reshape(len(values), *widths(feature))
@@ -27,7 +27,7 @@ def _raw(feature: Feature, values: pa.Array) -> npt.NDArray[np.generic]:
     kind = pa.int64() if feature.type == "int64" else pa.string()
     dtype = np.int64 if feature.type == "int64" else np.object_
     if feature.kind == "categorical":
-        found: npt.NDArray[np.generic] = pc.fill_null(values.cast(kind), missing).to_numpy(zero_copy_only=False)
+        found: Array = pc.fill_null(values.cast(kind), missing).to_numpy(zero_copy_only=False)
         return found.astype(dtype)
     row, place, flat = ragged(feature, values)
     out = np.full((len(values), feature.length), missing, dtype)

@@ -17,6 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.arrays import Floats, Ints, place_in_group
+
 Kind = Literal["categorical", "multi_valued", "sequence", "numeric"]
 Side = Literal["user", "item", "pair", "row"]
 # Replaces a missing value, and pads lists, where there is no null (the ONNX file's inputs).
@@ -200,7 +202,7 @@ class Encoded:
     """
 
     indices: npt.NDArray[np.int32]
-    numeric: npt.NDArray[np.float32]
+    numeric: Floats
 
 
 def encode(schema: FeatureSchema, table: pa.Table) -> Encoded:
@@ -236,12 +238,12 @@ def _rows(schema: FeatureSchema, feature: Feature, values: pa.Array) -> npt.NDAr
     return out
 
 
-def ragged(feature: Feature, lists: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], pa.Array]:
+def ragged(feature: Feature, lists: pa.Array) -> tuple[Ints, Ints, pa.Array]:
     """(row, position in the list, value) of each value of N lists; values past the feature's length are dropped."""
     lists = pc.fill_null(lists, pa.scalar([], lists.type))
     counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
     row = np.repeat(np.arange(len(lists)), counts)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    place = place_in_group(row)
     kept = place < feature.length
     return row[kept], place[kept], pc.list_flatten(lists).filter(pa.array(kept))
 
@@ -254,7 +256,7 @@ def _looked_up(schema: FeatureSchema, feature: Feature, values: pa.Array) -> npt
     return rows.astype(np.int32)
 
 
-def floats(feature: Feature, values: pa.Array) -> npt.NDArray[np.float32]:
+def floats(feature: Feature, values: pa.Array) -> Floats:
     """(N, length) floats, NaN where one is missing."""
     rows = len(values)
     if pa.types.is_list(values.type):
@@ -263,5 +265,5 @@ def floats(feature: Feature, values: pa.Array) -> npt.NDArray[np.float32]:
         missing = pa.scalar([None] * feature.length, values.type)
         values = pc.list_flatten(pc.fill_null(values, missing) if values.null_count else values)
     # Unsafe, as a safe cast refuses integers past 2^24, which float32 rounds.
-    flat: npt.NDArray[np.float32] = values.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+    flat: Floats = values.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
     return flat.reshape(rows, feature.length)

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.arrays import Floats, Ints
 from recsys_assets.datasets.names import (
     AFFINITY,
     ITEM_FACTORS,
@@ -16,7 +17,6 @@ from recsys_assets.datasets.names import (
 from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.features.affinity import served
 from recsys_assets.features.factor_tables import vectors
-from recsys_assets.features.factors import Floats, Ints
 from recsys_assets.features.nearby import Recent
 
 

@@ -9,13 +9,14 @@ that had an event before the queries' part.
 import numpy as np
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import Bools, Ids, Scores, find
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.i2i import neighbours
 from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.manifest import Partition
 from recsys_assets.retrieval import embeddings, lists, term
-from recsys_assets.retrieval.interactions import Ids, Interactions, Queries, find
-from recsys_assets.retrieval.lists import Bools, Lists, Scores
+from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.retrieval.lists import Lists
 from recsys_assets.retrieval.scored_lists import to_matrix
 
 BEFORE_TEST = "before_test.parquet"

@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from recsys_assets.arrays import Bools, Doubles, Ints, among
 from recsys_assets.metrics import UndefinedMetric
 from recsys_assets.ranking.bootstrap import DRAWS, Interval, draws, interval
 from recsys_assets.ranking.slices import by_count
-from recsys_assets.retrieval.interactions import Interactions, Ints, Queries
-from recsys_assets.retrieval.lists import Bools, among, by_query, history, reached
+from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.retrieval.lists import by_query, history, reached
 
-Floats = npt.NDArray[np.float64]
 METRICS = ("ndcg", "recall", "hitrate")
 CUTOFFS = (10, 20, 50)
 MADE = ("final", "candidates")  # the lists that do not come from a channel
@@ -29,14 +28,14 @@ class Judged:
             answers; the others have the query's own figure and 1.
     """
 
-    parts: Floats
-    wholes: Floats
+    parts: Doubles
+    wholes: Doubles
 
     def figures(self) -> dict[str, float]:
         """Each metric over all queries, as in `retrieval.lists.evaluate`."""
         return dict(zip(NAMES, (self.parts.sum(axis=0) / self.wholes.sum(axis=0)).tolist(), strict=True))
 
-    def resampled(self, seed: int) -> Floats:
+    def resampled(self, seed: int) -> Doubles:
         """(DRAWS, 9) the figures on queries drawn with replacement: with one seed, the same queries for all lists."""
         drawn = draws(len(self.parts), DRAWS, seed)
         return np.array([(weights @ self.parts) / (weights @ self.wholes) for weights in drawn])
@@ -79,7 +78,7 @@ def compare(judged: Mapping[str, Judged], best: str, seed: int) -> Compared:
     )
 
 
-def _intervals(resampled: Floats) -> dict[str, Interval]:
+def _intervals(resampled: Doubles) -> dict[str, Interval]:
     """The interval of each metric, from its figures on the draws (DRAWS, 9)."""
     return {name: interval(column) for name, column in zip(NAMES, resampled.T, strict=True)}
 

@@ -30,10 +30,11 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict, Field, create_model
 
+from recsys_assets.arrays import Scores
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval import lists
 from recsys_assets.retrieval.interactions import Interactions, Queries
-from recsys_assets.retrieval.lists import Lists, Scores
+from recsys_assets.retrieval.lists import Lists
 
 OTHERS = 0.1  # weight of a channel that has no other
 WEIGHTS = {"popularity": OTHERS, "itemcf": 0.75, "swing": OTHERS, "term": OTHERS}

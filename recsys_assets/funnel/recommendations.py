@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from recsys_assets.arrays import Bools, Ints, among
 from recsys_assets.funnel.merge import Ranked
-from recsys_assets.retrieval.interactions import Interactions, Ints, Queries
-from recsys_assets.retrieval.lists import Bools, Lists, among
+from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.retrieval.lists import Lists
 
 
 def table(interactions: Interactions, queries: Queries, channels: Mapping[str, Lists], final: Ranked) -> pa.Table:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from recsys_assets.arrays import Ints, Scores
 from recsys_assets.datasets.names import ITEM_FACTORS, RECENT_ITEMS, RECENT_LABELS, RECENT_VALUES, USER_FACTORS
 from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.features.raw import raw_inputs
@@ -25,8 +25,6 @@ from recsys_assets.ranking.champion import Champion
 if TYPE_CHECKING:
     import onnxruntime
 
-Ints = npt.NDArray[np.int64]
-Scores = npt.NDArray[np.float32]
 DESCRIPTION = "model.json"
 THREADS = 2
 BATCH = 4096  # rows per call of the ONNX file

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csc_array, csr_array
 
-from recsys_assets.retrieval.interactions import Interactions, Ints
-
-Floats = npt.NDArray[np.float32]
+from recsys_assets.arrays import Bools, Ints
+from recsys_assets.retrieval.interactions import Interactions
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def _starts(users: Ints, count: int) -> Ints:
     return np.append(0, np.cumsum(np.bincount(users, minlength=count)))
 
 
-def _newest(events: csr_array) -> npt.NDArray[np.bool_]:
+def _newest(events: csr_array) -> Bools:
     """(M,) whether an event is its user's last one with its item; the data of `events` are the events' numbers."""
     # By columns an item's events are already ordered by user and time: no sort is needed.
     columns = events.tocsc()

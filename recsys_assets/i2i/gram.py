@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from scipy.sparse import csr_array
 
-from recsys_assets.i2i.baskets import Floats
+from recsys_assets.arrays import Floats
 from recsys_assets.i2i.parallel import cut, each
 
 # A column is multiplied by BLAS if it has at least this share of the rows. On MovieLens 1M, 3 % and 8 % are as fast.

@@ -16,18 +16,17 @@ from functools import reduce
 from operator import add
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_array
 
+from recsys_assets.arrays import Doubles, Ints
 from recsys_assets.i2i.baskets import Baskets, baskets
 from recsys_assets.i2i.gram import fits, gram
 from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
 from recsys_assets.i2i.parallel import threads
-from recsys_assets.retrieval.interactions import Interactions, Ints
+from recsys_assets.retrieval.interactions import Interactions
 from recsys_assets.retrieval.lists import Lists
 
-Doubles = npt.NDArray[np.float64]
 # Gives pairs of matrices (B, K) and (K, I) for some items; the sum of their products is the sum over the users.
 Factors = Callable[[Ints], Iterator[tuple[csr_array, csr_array]]]
 

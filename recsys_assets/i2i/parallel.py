@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from recsys_assets.retrieval.interactions import Ints
+from recsys_assets.arrays import Ints
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")

@@ -15,13 +15,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_array
 
+from recsys_assets.arrays import Ints, Scores
 from recsys_assets.i2i.baskets import Baskets, baskets
 from recsys_assets.i2i.gram import fits, gram
 from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
 from recsys_assets.i2i.parallel import each
 from recsys_assets.i2i.user_pairs import pair_scores
-from recsys_assets.retrieval.interactions import Interactions, Ints
-from recsys_assets.retrieval.lists import Scores
+from recsys_assets.retrieval.interactions import Interactions
 
 
 class Swing(BaseModel):

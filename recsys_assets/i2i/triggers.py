@@ -10,9 +10,10 @@ from collections.abc import Callable
 import numpy as np
 from scipy.sparse import csr_array
 
+from recsys_assets.arrays import Scores, spread
 from recsys_assets.i2i.neighbours import to_sparse
 from recsys_assets.retrieval.interactions import Interactions, Queries
-from recsys_assets.retrieval.lists import Lists, Scores, spread
+from recsys_assets.retrieval.lists import Lists
 
 
 def trigger_scores(

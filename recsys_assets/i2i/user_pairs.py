@@ -10,9 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 
+from recsys_assets.arrays import Ints, Scores
 from recsys_assets.i2i.parallel import cut
-from recsys_assets.retrieval.interactions import Ints
-from recsys_assets.retrieval.lists import Scores
 
 _PAIRS = 1 << 20  # listed at once: about 40 MB
 

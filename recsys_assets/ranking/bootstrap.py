@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from recsys_assets.arrays import Doubles, Ints
 from recsys_assets.metrics import OnlyOneClass, group_aucs, row_losses
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 DRAWS = 200
 LEVEL = 0.95
 
@@ -30,7 +28,7 @@ class Interval:
         return self.low <= value <= self.high
 
 
-def draws(units: int, count: int, seed: int) -> Iterator[Floats]:
+def draws(units: int, count: int, seed: int) -> Iterator[Doubles]:
     """(units,) how often each unit is drawn, for `count` draws; the same for the same arguments."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
@@ -40,13 +38,13 @@ def draws(units: int, count: int, seed: int) -> Iterator[Floats]:
 class WeightedAuc:
     """The AUC of N rows as a function of their weights; equal scores count one half."""
 
-    def __init__(self, labels: Floats, scores: Floats) -> None:
+    def __init__(self, labels: Doubles, scores: Doubles) -> None:
         self._order = np.argsort(scores, kind="stable")
         ordered = scores[self._order]
         self._runs = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))  # where each new score begins
         self._positive = labels[self._order] > 0
 
-    def __call__(self, weights: Floats) -> float:
+    def __call__(self, weights: Doubles) -> float:
         """AUC under the weights (N,); NaN if they leave only one class."""
         ordered = weights[self._order]
         positives = np.add.reduceat(np.where(self._positive, ordered, 0.0), self._runs)
@@ -57,8 +55,8 @@ class WeightedAuc:
 
 
 def resampled(
-    labels: Floats, scores: Floats, users: Ints | None = None, count: int = DRAWS, seed: int = 1
-) -> dict[str, Floats]:
+    labels: Doubles, scores: Doubles, users: Ints | None = None, count: int = DRAWS, seed: int = 1
+) -> dict[str, Doubles]:
     """Test metrics of one ranker on `count` draws.
 
     Args:
@@ -84,13 +82,13 @@ def resampled(
     return dict(zip(("test_auc", "test_gauc", "test_logloss"), np.array(by_user).T, strict=True))
 
 
-def _mean(values: Floats, weights: Floats) -> float:
+def _mean(values: Doubles, weights: Doubles) -> float:
     """The weighted mean; NaN if nothing has weight."""
     total = weights.sum()
     return float(weights @ values / total) if total else float("nan")
 
 
-def interval(values: Floats, level: float = LEVEL) -> Interval:
+def interval(values: Doubles, level: float = LEVEL) -> Interval:
     """The middle `level` of the draws that define the figure.
 
     Raises:

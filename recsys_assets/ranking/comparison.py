@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_assets.ranking.bootstrap import DRAWS, Floats, Interval, Ints, interval, resampled
+from recsys_assets.arrays import Doubles, Ints
+from recsys_assets.ranking.bootstrap import DRAWS, Interval, interval, resampled
 
 Intervals = dict[str, dict[str, Interval]]
 
@@ -26,8 +27,8 @@ class Comparison:
 
 
 def compare(
-    labels: Floats,
-    scores: Mapping[str, Floats],
+    labels: Doubles,
+    scores: Mapping[str, Doubles],
     reference: str,
     users: Ints | None = None,
     count: int = DRAWS,

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.arrays import Bools, Doubles
 from recsys_assets.metrics import auc
 
-Bools = npt.NDArray[np.bool_]
 COUNTS = {"user_count": "user", "item_count": "item"}  # columns with ln(1 + earlier rows)
 EDGES = (10, 100, 1000)
 TERMS = 10
@@ -37,7 +37,7 @@ def slices(test: pa.Table, term: str | None) -> dict[str, Bools]:
 
 
 def slice_aucs(
-    chosen: Mapping[str, Bools], labels: npt.NDArray[np.float64], scores: Mapping[str, npt.NDArray[np.float64]]
+    chosen: Mapping[str, Bools], labels: Doubles, scores: Mapping[str, Doubles]
 ) -> dict[str, dict[str, float]]:
     """AUC of each ranker's scores (N,) in each slice, by slice and ranker."""
     return {

@@ -29,8 +29,3 @@ def cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
         except pa.ArrowInvalid:
             high = middle
     raise Uncastable(low, values[low].as_py(), kind)
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Whether the type is a list type: with offsets of either size, or of fixed-size lists."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))

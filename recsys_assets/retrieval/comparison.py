@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from recsys_assets.retrieval.interactions import Interactions, Ints, Queries
-from recsys_assets.retrieval.lists import Bools, history, reached
+from recsys_assets.arrays import Bools, Ints
+from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.retrieval.lists import history, reached
 
 
 def by_chance(interactions: Interactions, queries: Queries, catalogue: Bools, k: int, filter_seen: bool) -> float:

@@ -7,13 +7,13 @@ answers; `hit_ids`: the right answers in the list, best first. Ids keep their ow
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, find
-from recsys_assets.retrieval.lists import Bools, Lists, among, history, hits
+from recsys_assets.arrays import Array, Bools, Ints, among, find, place_in_group
+from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.retrieval.lists import Lists, history, hits
 
 DETAILS = "details.parquet"
 
@@ -44,7 +44,7 @@ def listed_items(path: Path, interactions: Interactions, queries: Queries, k: in
     column = table["topk_ids"].combine_chunks()
     lengths = pc.list_value_length(column).to_numpy()
     row = np.repeat(np.arange(len(lengths)), lengths)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    place = place_in_group(row)
     found = find(interactions.item_ids, pc.list_flatten(column).to_numpy(zero_copy_only=False))
     items = np.full((len(queries), k), -1)
     items[row[place < k], place[place < k]] = found[place < k]
@@ -61,7 +61,7 @@ def faults(interactions: Interactions, queries: Queries, lists: Lists, filter_se
     return {"listed_twice": len(keys) - len(np.unique(keys)), "rising_scores": int(rising), "seen": int(seen)}
 
 
-def _nested(values: npt.NDArray[np.generic], kept: Bools) -> pa.ListArray:
+def _nested(values: Array, kept: Bools) -> pa.ListArray:
     """A list for each row of `kept` (N, K), with the values in their order."""
     ends = np.append(0, np.cumsum(kept.sum(axis=1)))
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values))

@@ -6,15 +6,14 @@ The lists are Arrow's large lists: 10^8 users with 64 floats have more than 2^31
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-Vectors = npt.NDArray[np.float32]
+from recsys_assets.arrays import Array, Vectors
 
 
-def write(path: Path, key: str, ids: npt.NDArray[np.generic], vectors: Vectors) -> None:
+def write(path: Path, key: str, ids: Array, vectors: Vectors) -> None:
     """Write vectors (N, D) with the ids (N,) in the column `key`, as a column `vector`."""
     order = np.argsort(ids, kind="stable")
     offsets = np.arange(len(ids) + 1, dtype=np.int64) * vectors.shape[1]

@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.retrieval.embeddings import Vectors
-from recsys_assets.retrieval.interactions import Ints
-from recsys_assets.retrieval.lists import Bools, Lists, Scores
+from recsys_assets.arrays import Bools, Ints, Scores, Vectors
+from recsys_assets.retrieval.lists import Lists
 from recsys_assets.retrieval.search import Flat, Metric
 
 UNKNOWN = -2  # number of an id that no item has; the end of a list has -1

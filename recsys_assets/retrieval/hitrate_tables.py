@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from recsys_assets.arrays import Vectors
 from recsys_assets.retrieval import vector_tables
-from recsys_assets.retrieval.embeddings import Vectors
 from recsys_assets.retrieval.hitrate import Requests, used
 from recsys_assets.retrieval.search import Metric
 from recsys_assets.retrieval.vector_tables import Format, UnreadableTable

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.retrieval.embeddings import Vectors
+from recsys_assets.arrays import Vectors
 from recsys_assets.retrieval.lists import Lists
 
 Kind = Literal["FlatIP", "FlatL2", "IVFFlatIP", "IVFFlatL2", "HNSWFlatIP", "HNSWFlatL2"]

@@ -4,13 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from recsys_assets.arrays import Bools, Doubles, Ints, Scores, among, place_in_group, spread
 from recsys_assets.metrics import UndefinedMetric
-from recsys_assets.retrieval.interactions import Interactions, Ints, Queries
+from recsys_assets.retrieval.interactions import Interactions, Queries
 
-Scores = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 CUTOFFS = (20, 50, 200)
 _BLOCK = 1 << 24  # scores held at once: 64 MB
 
@@ -42,7 +40,7 @@ def top_k(scores: Scores, k: int) -> Lists:
     found = scores[row, item]
     order = np.lexsort((item, -found, row))
     row, item, found = row[order], item[order], found[order]
-    place = np.arange(len(row)) - np.searchsorted(row, row)
+    place = place_in_group(row)
     kept = place < k
     lists = Lists(np.full((rows, k), -1, np.int64), np.full((rows, k), -np.inf, np.float32))
     lists.items[row[kept], place[kept]] = item[kept]
@@ -71,14 +69,6 @@ def recommend(
     return Lists(np.concatenate([p.items for p in parts]), np.concatenate([p.scores for p in parts]))
 
 
-def spread(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
-    """(number of the slice, event) of every event in the slices `starts[n]:ends[n]`, slice by slice."""
-    lengths = ends - starts
-    row = np.repeat(np.arange(len(starts)), lengths)
-    offset = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return row, starts[row] + offset
-
-
 def history(interactions: Interactions, queries: Queries, block: slice) -> tuple[Ints, Ints]:
     """(query's index in the block, item) of every event in the histories of a block, oldest first."""
     row, event = spread(queries.starts[block], queries.ends[block])
@@ -97,19 +87,7 @@ def reached(items: Ints, queries: Queries) -> Bools:
     return among(right, listed[items >= 0])
 
 
-def among(wanted: Ints, known: Ints) -> Bools:
-    """Whether each of the wanted numbers is a known one: `np.isin` by a sort, while numpy 2.3 hashes.
-
-    60,000 wanted among 1.2 * 10^6 known numbers take 0.02 s this way, and 0.5 s in numpy.
-    """
-    if not known.size:
-        return np.zeros(wanted.shape, bool)
-    ordered = np.sort(known, axis=None)
-    found: Bools = ordered[np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)] == wanted
-    return found
-
-
-def by_query(items: Ints, queries: Queries, longest: int) -> dict[str, npt.NDArray[np.float64]]:
+def by_query(items: Ints, queries: Queries, longest: int) -> dict[str, Doubles]:
     """Metrics of each query's list (N, K) at every cutoff from 1 to `longest`, each (N, longest): see `curves`.
 
     Instead of the hit rate, which is a ratio of sums, it has the hits.
@@ -128,7 +106,7 @@ def by_query(items: Ints, queries: Queries, longest: int) -> dict[str, npt.NDArr
     }
 
 
-def curves(items: Ints, queries: Queries, longest: int) -> dict[str, npt.NDArray[np.float64]]:
+def curves(items: Ints, queries: Queries, longest: int) -> dict[str, Doubles]:
     """Metrics of lists (N, K) at every cutoff from 1 to `longest`, each (longest,).
 
     * hitrate: hits over right answers, summed over all queries first (micro average; TorchEasyRec).

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys_assets.retrieval.interactions import Ints
-from recsys_assets.retrieval.lists import Bools
+from recsys_assets.arrays import Bools, Doubles, Ints
 
-Doubles = npt.NDArray[np.float64]
 POWER = 0.75  # Mikolov et al. 2013
 
 

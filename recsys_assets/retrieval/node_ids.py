@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
+from recsys_assets.arrays import Ints
 from recsys_assets.datasets.duck import connect
-from recsys_assets.retrieval.interactions import Ints
 
 
 class TextIds(ValueError):

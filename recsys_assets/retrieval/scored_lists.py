@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
-from recsys_assets.retrieval.interactions import Ids, find
+from recsys_assets.arrays import Ids, find, place_in_group
 
 
 def strongest(matrix: csr_array, most: int) -> csr_array:
@@ -17,7 +17,7 @@ def strongest(matrix: csr_array, most: int) -> csr_array:
     row, column, score = found.row, found.col, found.data.astype(np.float32)
     order = np.lexsort((column, -score, row))
     row, column, score = row[order], column[order], score[order]
-    kept = np.arange(len(row)) - np.searchsorted(row, row) < most
+    kept = place_in_group(row) < most
     ends = np.cumsum(np.bincount(row[kept], minlength=matrix.shape[0]))
     return csr_array((score[kept], column[kept], np.append(0, ends)), shape=matrix.shape)
 

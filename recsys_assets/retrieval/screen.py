@@ -13,16 +13,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from recsys_assets.arrays import Doubles, Ints, Vectors
 from recsys_assets.bfloat16 import bfloat16_is_fast
-from recsys_assets.retrieval.embeddings import Vectors
-from recsys_assets.retrieval.interactions import Ints
 
 if TYPE_CHECKING:
     import torch
 
-Doubles = npt.NDArray[np.float64]
 
 EVERYTHING = -1e37  # a threshold that all items pass
 QUERIES = 2048  # per block; with ITEMS, 4 MB of products per core; half and double are a tenth slower

@@ -13,10 +13,9 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from recsys_assets.retrieval.embeddings import Vectors
-from recsys_assets.retrieval.interactions import Ints
-from recsys_assets.retrieval.lists import Bools, Lists, Scores
-from recsys_assets.retrieval.screen import EVERYTHING, QUERIES, SAMPLE, Doubles, Screen
+from recsys_assets.arrays import Bools, Doubles, Ints, Scores, Vectors, find, place_in_group
+from recsys_assets.retrieval.lists import Lists
+from recsys_assets.retrieval.screen import EVERYTHING, QUERIES, SAMPLE, Screen
 
 Metric = Literal["IP", "L2"]
 Candidates = tuple[Ints, Ints, Scores]  # query's row, item, score
@@ -120,7 +119,7 @@ class Flat:
         found, held = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))], 0
         for row, item in self._screen.passing(asked.queries[rows], asked.least_products(least, rows)):
             scores = self._scores(asked, rows[row], item)
-            kept = (scores >= least[row]) & ~_among(rows[row] * width + item, hidden)
+            kept = (scores >= least[row]) & (find(hidden, rows[row] * width + item) < 0)
             found.append((row[kept], item[kept], scores[kept]))
             held += len(found[-1][0])
             if held > _HELD:
@@ -172,19 +171,10 @@ def _best(found: list[Candidates], k: int) -> tuple[Ints, Ints, Scores, Ints]:
     keys.sort()
     order = (keys & (2**21 - 1)).astype(np.int64)
     row = row[order]
-    counts = np.bincount(row)
-    place = np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
+    place = place_in_group(row)
     kept = place < k
     order = order[kept]
     return row[kept], item[order], score[order], place[kept]
-
-
-def _among(keys: Ints, known: Ints) -> Bools:
-    """Whether each key is among the known ones, which ascend."""
-    if not len(known):
-        return np.zeros(len(keys), bool)
-    found: Bools = known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] == keys
-    return found
 
 
 def _lifted(items: Vectors, metric: Metric) -> Vectors:

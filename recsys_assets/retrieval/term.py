@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array, diags_array
 
+from recsys_assets.arrays import Ids, Ints, Scores, find, spread
 from recsys_assets.retrieval import lists
-from recsys_assets.retrieval.interactions import Ids, Interactions, Ints, Queries, find
-from recsys_assets.retrieval.lists import Lists, Scores, spread
+from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.retrieval.lists import Lists
 from recsys_assets.retrieval.scored_lists import strongest
 
 ANY = "any"

@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from recsys_assets.retrieval.casting import Uncastable, cast, is_list
-from recsys_assets.retrieval.embeddings import Vectors
-from recsys_assets.retrieval.interactions import Ints
+from recsys_assets.arrays import Ints, Vectors, is_list
+from recsys_assets.retrieval.casting import Uncastable, cast
 
 Format = Literal["csv", "parquet"]
 

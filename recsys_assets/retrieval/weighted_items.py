@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from recsys_assets.arrays import Doubles, Ints
 from recsys_assets.retrieval.casting import Uncastable, cast
-from recsys_assets.retrieval.interactions import Ints
 from recsys_assets.retrieval.node_ids import hashed
 
 HEADER = "id:int64\tweight:float\tattrs:string"
@@ -42,7 +41,7 @@ class WeightedItems:
     """
 
     ids: Ints
-    weights: npt.NDArray[np.float64]
+    weights: Doubles
     attributes: pa.Table
 
 

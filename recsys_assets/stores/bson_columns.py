@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.retrieval.casting import is_list
+from recsys_assets.arrays import is_list
 
 BINARY = pa.binary()
 DOUBLE, STRING, DOCUMENT, ARRAY, BLOB = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"  # the types of elements

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import find
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.funnel.channels import TERM_ITEMS, USER_TERMS
 from recsys_assets.manifest import Partition
-from recsys_assets.retrieval.interactions import find, histories, read
+from recsys_assets.retrieval.interactions import histories, read
 from recsys_assets.stores.store import KEY
 
 Inputs = Mapping[str, Partition]

@@ -1,14 +1,11 @@
 """Count the rows in which two tables differ: what a store gives back, and what was or should have been written."""
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.retrieval.casting import is_list
+from recsys_assets.arrays import Bools, is_list
 from recsys_assets.stores.store import KEY
-
-Bools = npt.NDArray[np.bool_]
 
 
 def differing(expected: pa.Table, found: pa.Table, tolerance: float = 0.0) -> int:

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.arrays import is_list
 from recsys_assets.datasets import names
-from recsys_assets.retrieval.casting import is_list
 from recsys_assets.stores.bson_columns import VECTOR, document
 from recsys_assets.stores.store import KEY, Unrepresentable
 

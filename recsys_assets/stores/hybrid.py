@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.arrays import Vectors
 from recsys_assets.stores.store import KEY
-from recsys_assets.stores.vectors import VECTOR, Vectors
+from recsys_assets.stores.vectors import VECTOR
 
 if TYPE_CHECKING:
     from lancedb.table import Table

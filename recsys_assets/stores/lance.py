@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.arrays import Vectors
 from recsys_assets.stores import hybrid
 from recsys_assets.stores.pinned import find_in, missing
 from recsys_assets.stores.servers import extra
 from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable, Unrepresentable
-from recsys_assets.stores.vectors import Vectors, with_fixed_vectors
+from recsys_assets.stores.vectors import with_fixed_vectors
 from recsys_assets.uris import naming, shown, told
 
 if TYPE_CHECKING:

@@ -22,11 +22,12 @@ from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
+from recsys_assets.arrays import Vectors
 from recsys_assets.stores.milvus_client import Milvus
 from recsys_assets.stores.milvus_fields import collection_schema, flat_index
 from recsys_assets.stores.pinned import find_in, missing
 from recsys_assets.stores.store import KEY, StoreUnavailable
-from recsys_assets.stores.vectors import VECTOR, Vectors, with_fixed_vectors
+from recsys_assets.stores.vectors import VECTOR, with_fixed_vectors
 
 _BATCH = 1000  # rows sent, or asked for, at a time: Milvus takes 64 MB and gives 16,384 rows
 _SCHEMA, _UNFINISHED, _OWNER = "arrow_schema", "__unfinished", "owner"

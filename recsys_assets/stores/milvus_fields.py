@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.retrieval.casting import is_list
+from recsys_assets.arrays import is_list
 from recsys_assets.stores.store import KEY, Unrepresentable
 from recsys_assets.stores.vectors import VECTOR
 

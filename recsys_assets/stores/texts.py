@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.retrieval.casting import is_list
+from recsys_assets.arrays import is_list
 from recsys_assets.stores.store import Unrepresentable
 
 _TEXTS = pa.list_(pa.string())

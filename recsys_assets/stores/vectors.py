@@ -1,7 +1,6 @@
 """The column `vector` of a table, as stores that search by vector need it: of one width, without missing values."""
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -9,7 +8,6 @@ from recsys_assets.datasets import names
 from recsys_assets.stores.store import KEY, Unrepresentable
 
 VECTOR = names.VECTOR
-Vectors = npt.NDArray[np.float32]
 
 
 def with_fixed_vectors(table: pa.Table) -> pa.Table:

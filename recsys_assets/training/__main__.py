@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 import yaml
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from recsys_assets.arrays import numbered
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import of_ranker
 from recsys_assets.models.catalogue import RANKERS, configure
 from recsys_assets.models.config import ConfigError
-from recsys_assets.retrieval.interactions import numbered
 from recsys_assets.training import checkpoint, trainer
 from recsys_assets.training.data import Rows, load
 from recsys_assets.training.distributed import device_of_choice, processes, rank, together

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from recsys_assets.arrays import Floats
 from recsys_assets.features.schema import Encoded, FeatureSchema, encode
 from recsys_assets.training.distributed import processes, rank
 
@@ -48,7 +48,7 @@ def load(schema: FeatureSchema, source: pa.Table | Path, device: torch.device) -
     return Rows(*(torch.from_numpy(array).to(device) for array in (rows.indices, rows.numeric, labels)))
 
 
-def encoded(schema: FeatureSchema, source: pa.Table | Path) -> tuple[Encoded, npt.NDArray[np.float32]]:
+def encoded(schema: FeatureSchema, source: pa.Table | Path) -> tuple[Encoded, Floats]:
     """Encode a table, or only the needed columns of a Parquet file; the labels (N,) are the second result.
 
     Rows are encoded `BATCH` at a time: at most the encoded rows and one raw batch are in memory.
@@ -84,10 +84,10 @@ def _read_parquet(file: Path, columns: list[str]) -> Iterator[pa.Table]:
             yield pa.Table.from_batches([batch])
 
 
-def _labels(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+def _labels(column: pa.ChunkedArray) -> Floats:
     if column.null_count or not pc.all(pc.is_in(column, pa.array([0, 1], column.type))).as_py():
         raise LabelError("column 'label' must hold 0 and 1 only")
-    labels: npt.NDArray[np.float32] = column.to_numpy().astype(np.float32)
+    labels: Floats = column.to_numpy().astype(np.float32)
     return labels
 
 

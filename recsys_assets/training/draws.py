@@ -1,11 +1,11 @@
 """Negative sampling for two-tower models: the items that a batch's positives are contrasted with."""
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import Tensor
 
+from recsys_assets.arrays import Doubles
 from recsys_assets.models.config import ConfigError, NegativesKind, RecallTraining
 from recsys_assets.models.towers import Batch, Negatives
 from recsys_assets.retrieval.negatives import alias_table, popularity
@@ -44,7 +44,7 @@ class Draws:
         return Negatives(tokens, (self.log_share + np.log(len(tokens))).to(device))
 
 
-def _by_events(data: TowerData, kind: NegativesKind) -> npt.NDArray[np.float64]:
+def _by_events(data: TowerData, kind: NegativesKind) -> Doubles:
     """(V,) the weight of each token's item, from its number of positive train rows."""
     events = data.interactions
     positives = data.tokens[(events.parts == 0) & (events.labels > 0)]
@@ -53,7 +53,7 @@ def _by_events(data: TowerData, kind: NegativesKind) -> npt.NDArray[np.float64]:
     return popularity(counts, powers[kind]) if kind in powers else popularity(counts)
 
 
-def _by_token(data: TowerData, table: WeightedItems | None) -> npt.NDArray[np.float64]:
+def _by_token(data: TowerData, table: WeightedItems | None) -> Doubles:
     """(V,) the table's weight of each token's item; 0 if the table lacks it."""
     if table is None:
         raise ConfigError("negatives: table needs the weights of `negative_items`")
@@ -61,6 +61,6 @@ def _by_token(data: TowerData, table: WeightedItems | None) -> npt.NDArray[np.fl
     order = np.argsort(table.ids, kind="stable")
     place = order[np.minimum(np.searchsorted(table.ids, ids, sorter=order), len(order) - 1)]  # (items,)
     weights = np.where(table.ids[place] == ids, table.weights[place], 0.0)
-    shares: npt.NDArray[np.float64] = np.zeros(len(data.catalogue) + 1)
+    shares: Doubles = np.zeros(len(data.catalogue) + 1)
     shares[data.token_of] = weights
     return shares[1:]

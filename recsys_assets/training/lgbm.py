@@ -15,11 +15,11 @@ from typing import Any, Self, cast
 
 import lightgbm as lgb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import Tensor
 
+from recsys_assets.arrays import Floats
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import Encoded, FeatureSchema
 from recsys_assets.models.catalogue import entry, read_by
@@ -95,7 +95,7 @@ class LgbmRanker:
         checkpoint.describe(folder, self.fitted)
         (folder / TREES).write_text(self.trees.model_to_string(), encoding="utf-8")
 
-    def predict(self, rows: Encoded) -> npt.NDArray[np.float32]:
+    def predict(self, rows: Encoded) -> Floats:
         """Probabilities (N,) of a positive."""
         columns = _columns(self.fitted, torch.from_numpy(rows.indices), torch.from_numpy(rows.numeric))
         return np.asarray(self.trees.predict(columns), np.float32)
@@ -129,7 +129,7 @@ def _parameters(fitted: Fitted) -> dict[str, Any]:
     }
 
 
-def _columns(fitted: Fitted, indices: Tensor, numeric: Tensor, batch: int = 65536) -> npt.NDArray[np.float32]:
+def _columns(fitted: Fitted, indices: Tensor, numeric: Tensor, batch: int = 65536) -> Floats:
     """Columns (N, F) of encoded rows."""
     parts = zip(torch.split(indices, batch), torch.split(numeric, batch), strict=True)
     return torch.cat([fitted.model(i, n) for i, n in parts]).numpy()

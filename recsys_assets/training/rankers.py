@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from recsys_assets.arrays import Floats
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import Encoded, FeatureSchema, encode
 from recsys_assets.models.catalogue import Library, entry
@@ -36,7 +36,7 @@ class Ranker(Protocol):
     def save(self, folder: Path) -> None:
         """Write the model and its `model.json`; the same model gives the same bytes."""
 
-    def predict(self, rows: Encoded) -> npt.NDArray[np.float32]:
+    def predict(self, rows: Encoded) -> Floats:
         """Probabilities (N,) of a positive."""
 
     def export(self, path: Path, metadata: Mapping[str, str]) -> None:
@@ -66,7 +66,7 @@ class TorchRanker:
         """Write a checkpoint."""
         checkpoint.save(folder, self.fitted)
 
-    def predict(self, rows: Encoded) -> npt.NDArray[np.float32]:
+    def predict(self, rows: Encoded) -> Floats:
         """Probabilities (N,) of a positive, computed on the model's device."""
         return trainer.predict(self.fitted.model, rows)
 

@@ -10,19 +10,18 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import Tensor
 
+from recsys_assets.arrays import Bools, Ints, Vectors
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc, measured
 from recsys_assets.models.catalogue import build_towers, read_by
 from recsys_assets.models.config import RecallTraining
 from recsys_assets.models.towers import TwoTower
-from recsys_assets.retrieval.embeddings import Vectors
-from recsys_assets.retrieval.interactions import Interactions, Ints, Queries, queries
+from recsys_assets.retrieval.interactions import Interactions, Queries, queries
 from recsys_assets.retrieval.lists import Lists, evaluate, recommend
 from recsys_assets.retrieval.weighted_items import WeightedItems
 from recsys_assets.training.distributed import device_of_choice
@@ -173,9 +172,7 @@ def auc_of(model: TwoTower, data: TowerData, part: str) -> float:
     return auc(events.labels[rows], scores)
 
 
-def _losses(
-    model: TwoTower, data: TowerData, draws: Draws, size: int, wanted: npt.NDArray[np.bool_], epoch: int
-) -> Losses:
+def _losses(model: TwoTower, data: TowerData, draws: Draws, size: int, wanted: Bools, epoch: int) -> Losses:
     """Loss and number of targets of each batch of one pass over the wanted events, in the epoch's own order."""
     rng = np.random.default_rng([torch.initial_seed(), epoch])
     batches = window_batches if model.sequential else event_batches

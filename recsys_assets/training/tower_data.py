@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from recsys_assets.arrays import Array, Bools, Ints, place_in_group, spread
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.models.towers import HISTORY, Batch, TwoTower
-from recsys_assets.retrieval.interactions import Interactions, Ints
+from recsys_assets.retrieval.interactions import Interactions
 
 
 class NothingToLearn(ValueError):
@@ -75,7 +76,7 @@ def load(model: TwoTower, interactions: Interactions, users: pa.Table, items: pa
     )
 
 
-def encoded_items(model: TwoTower, items: pa.Table, ids: npt.NDArray[np.generic]) -> Tensor:
+def encoded_items(model: TwoTower, items: pa.Table, ids: Array) -> Tensor:
     """Indices (N, item columns) of the items of these ids, from the items table, on the device of the model."""
     found = encode(model.item_schema, rows_of(items, "item_id", pa.array(ids))).indices
     return torch.from_numpy(found).to(next(model.parameters()).device)
@@ -84,9 +85,8 @@ def encoded_items(model: TwoTower, items: pa.Table, ids: npt.NDArray[np.generic]
 def raw_users(model: TwoTower, events: Interactions, users: pa.Table, starts: Ints, ends: Ints) -> pa.Table:
     """The raw columns of the user tower for each user number: features, and `history` as a list of item ids."""
     starts = np.maximum(starts, ends - model.history)
-    lengths = ends - starts
-    offsets = np.append(0, np.cumsum(lengths))
-    places = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])  # (events of all histories,)
+    offsets = np.append(0, np.cumsum(ends - starts))
+    _, places = spread(starts, ends)  # (events of all histories,)
     past = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(events.item_ids[events.items[places]]))
     return rows_of(users, "user_id", pa.array(events.user_ids)).append_column(HISTORY, past)
 
@@ -103,14 +103,14 @@ def rows_of(table: pa.Table, key: str, ids: pa.Array) -> pa.Table:
     return found.set_column(found.schema.get_field_index(key), key, ids)
 
 
-def targets_of(data: TowerData, part: str, labelled: bool) -> npt.NDArray[np.bool_]:
+def targets_of(data: TowerData, part: str, labelled: bool) -> Bools:
     """(M,) the events of a part that a model learns to predict: the positives, or all if it learns labels.
 
     Raises:
         NothingToLearn: there is none.
     """
     events = data.interactions
-    wanted: npt.NDArray[np.bool_] = (events.parts == PARTS.index(part)) & (data.tokens > 0)
+    wanted: Bools = (events.parts == PARTS.index(part)) & (data.tokens > 0)
     if not labelled:
         wanted &= events.labels > 0
     if not wanted.any():
@@ -121,9 +121,7 @@ def targets_of(data: TowerData, part: str, labelled: bool) -> npt.NDArray[np.boo
     return wanted
 
 
-def event_batches(
-    data: TowerData, wanted: npt.NDArray[np.bool_], history: int, size: int, rng: np.random.Generator
-) -> Iterator[Batch]:
+def event_batches(data: TowerData, wanted: Bools, history: int, size: int, rng: np.random.Generator) -> Iterator[Batch]:
     """Each wanted event once, in a new random order, with the history before it."""
     events = data.interactions
     starts = np.searchsorted(events.users, events.users)
@@ -133,7 +131,7 @@ def event_batches(
 
 
 def window_batches(
-    data: TowerData, wanted: npt.NDArray[np.bool_], history: int, size: int, rng: np.random.Generator
+    data: TowerData, wanted: Bools, history: int, size: int, rng: np.random.Generator
 ) -> Iterator[Batch]:
     """Windows of `history` places that cover every wanted event, with a target at each place if it is wanted.
 
@@ -152,7 +150,7 @@ def window_batches(
         yield _batch(data, users, *after)
 
 
-def _tiles(users: Ints, wanted: npt.NDArray[np.bool_], history: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+def _tiles(users: Ints, wanted: Bools, history: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
     """Starts and ends of windows of at most `history` + 1 events, of one user each, that cover the wanted events.
 
     One window of each user ends with the last wanted event. The others end at a random place up to `history` events
@@ -165,7 +163,7 @@ def _tiles(users: Ints, wanted: npt.NDArray[np.bool_], history: int, rng: np.ran
     cut = high - rng.integers(0, history, len(asked))
     number = np.maximum(-(-(cut - np.maximum(low, begin + 1)) // history), 0)  # (users,) windows before the last
     owner = np.repeat(np.arange(len(asked)), number)  # (windows,)
-    step = np.arange(len(owner)) - np.repeat(np.cumsum(number) - number, number)
+    step = place_in_group(owner)
     # A history that fits into one window is not cut.
     short = (high - begin <= history + 1)[owner]
     ends = np.concatenate([high, (cut[owner] - step * history)[~short]])
@@ -174,7 +172,7 @@ def _tiles(users: Ints, wanted: npt.NDArray[np.bool_], history: int, rng: np.ran
     return starts[kept], ends[kept]
 
 
-def _batch(data: TowerData, users: Tensor, targets: npt.NDArray[np.generic], labels: npt.NDArray[np.generic]) -> Batch:
+def _batch(data: TowerData, users: Tensor, targets: Array, labels: Array) -> Batch:
     device = users.device
     return Batch(
         users,

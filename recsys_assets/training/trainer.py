@@ -15,12 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import nn
 
+from recsys_assets.arrays import Floats
 from recsys_assets.bfloat16 import bfloat16_is_fast
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import Encoded, FeatureSchema
@@ -124,7 +123,7 @@ def losses(model: nn.Module, rows: Rows, batch: int, order: int, forward: nn.Mod
         yield found * (len(part) * processes() / size), size
 
 
-def predict(model: nn.Module, rows: Encoded | Rows, batch: int = 16384) -> npt.NDArray[np.float32]:
+def predict(model: nn.Module, rows: Encoded | Rows, batch: int = 16384) -> Floats:
     """Probabilities (N,) of a positive, computed on the model's device."""
     device = next(model.parameters()).device
     indices, numeric = torch.as_tensor(rows.indices), torch.as_tensor(rows.numeric)

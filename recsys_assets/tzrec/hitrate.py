@@ -14,7 +14,7 @@ from recsys_assets.tzrec import options
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from recsys_assets.retrieval.embeddings import Vectors
+    from recsys_assets.arrays import Vectors
     from recsys_assets.retrieval.hitrate import Evaluation, Searcher
     from recsys_assets.retrieval.index import Kind
     from recsys_assets.retrieval.search import Metric

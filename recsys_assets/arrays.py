@@ -1,0 +1,55 @@
+"""Types of arrays, and the small functions on arrays that all floors use."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Array = npt.NDArray[np.generic]  # of any type
+Ids = Array
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Scores = Floats
+Vectors = Floats
+Doubles = npt.NDArray[np.float64]
+
+
+def find(ids: Ids, wanted: Ids) -> Ints:
+    """The index of each wanted id in the ascending ids, -1 if it is not among them."""
+    if not len(ids):
+        return np.full(wanted.shape, -1)
+    places = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    return np.where(ids[places] == wanted, places, -1)
+
+
+def among(wanted: Ints, known: Ints) -> Bools:
+    """Whether each of the wanted numbers is a known one: `np.isin` by a sort, while numpy 2.3 hashes.
+
+    60,000 wanted among 1.2 * 10^6 known numbers take 0.02 s this way, and 0.5 s in numpy.
+    """
+    return find(np.sort(known, axis=None), wanted) >= 0
+
+
+def numbered(column: pa.ChunkedArray) -> tuple[Ids, Ints]:
+    """The distinct values in ascending order, and the index of each value among them."""
+    encoded = column.dictionary_encode().combine_chunks()  # 3 * 10^6 texts: 0.15 s, and 3.8 s to sort them all
+    values = encoded.dictionary.to_numpy(zero_copy_only=False)
+    order = np.argsort(values)
+    return values[order], np.argsort(order)[encoded.indices.to_numpy()].astype(np.int64)
+
+
+def place_in_group(groups: Ints) -> Ints:
+    """(N,) the position of each element among those of its group, from 0, for ascending numbers of groups (N,)."""
+    counts = np.bincount(groups)
+    return np.arange(len(groups)) - (np.cumsum(counts) - counts)[groups]
+
+
+def spread(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
+    """(number of the slice, position) of every element in the slices `starts[n]:ends[n]`, slice by slice."""
+    row = np.repeat(np.arange(len(starts)), ends - starts)
+    return row, starts[row] + place_in_group(row)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether the type is a list type: with offsets of either size, or of fixed-size lists."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
