@@ -46,7 +46,7 @@ demo: setup
 
 test: lint
 	# One thread per worker: two workers with two threads each wait for one another, which doubles the time on two cores.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 ui: setup
 	@$(BIN)/python -m recsys_assets.ui
