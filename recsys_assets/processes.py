@@ -51,6 +51,9 @@ def _watch(pid: int, group: bool) -> None:
             time.sleep(LOOK)
     if group:
         os.killpg(0, signal.SIGKILL)
+    for child in psutil.Process().children(recursive=True):  # Dagster's `tail` of a step's log would go on for ever
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
