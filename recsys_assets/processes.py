@@ -44,17 +44,24 @@ def is_alive(process: psutil.Process) -> bool:
 
 def _watch(pid: int, group: bool) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
-        watched = psutil.Process(
-            pid
-        )  # knows its start time, so a later process with the same id is not mistaken for it
+        watched = psutil.Process(pid)  # it knows its start time: a later process with the same id is a different one
         while is_alive(watched):
             time.sleep(LOOK)
     if group:
         os.killpg(0, signal.SIGKILL)
-    for child in psutil.Process().children(recursive=True):  # Dagster's `tail` of a step's log would go on for ever
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
+    _kill_children()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_children() -> None:
+    """Kill the processes that this one started in its own session, such as the `tail` with which Dagster shows a log.
+
+    A server in a session of its own, such as the embedded MongoDB, serves others too and stays.
+    """
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getsid(child.pid) == os.getsid(0):
+                child.kill()
 
 
 def main() -> None:
