@@ -4,7 +4,6 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from recsys_assets.assets import show
@@ -51,6 +50,8 @@ def ranker_onnx(model: str) -> dg.AssetsDefinition:
 
 def real_rows(rank_samples: Partition) -> pa.Table:
     """At least `PARITY_ROWS` rows, if there are as many, the newest parts first."""
+    import pyarrow.dataset as ds  # loads pandas: 0.4 s, which a look at the definitions does not need
+
     tables: list[pa.Table] = []
     for part in reversed(RANKED_PARTS):
         missing = PARITY_ROWS - sum(table.num_rows for table in tables)
