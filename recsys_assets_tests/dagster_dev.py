@@ -69,7 +69,7 @@ class DagsterDev:
     def land(self, first: str, last: str) -> None:
         """Land days of a small generated data set, as `recsys land sample --users 200 …` does."""
         span = dt.date.fromisoformat(first), dt.date.fromisoformat(last)
-        land(self.profile, None, *span, users=200, items=150, events=12_000)
+        land(self.profile, None, *span, users=200, items=150, events=6_000)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
