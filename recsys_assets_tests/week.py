@@ -43,8 +43,9 @@ class Week:
         self.home.mkdir(parents=True)
         shutil.copy(PROJECT / "dagster.yaml", self.home)
         ports = {"DAGSTER_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
-        module = {"DAGSTER_MODULE_NAME": "recsys_assets.definitions", "RECSYS_HOME": str(PROJECT)}
-        self.family = Family(DAGSTER_HOME=str(self.home), RECSYS_DATA=str(self.data), **ports, **module)
+        # as in the activated shell: the UI's own code location
+        place = {"DAGSTER_CLI_SENSOR_START_WORKSPACE": str(PROJECT / "workspace.yaml"), "RECSYS_HOME": str(PROJECT)}
+        self.family = Family(DAGSTER_HOME=str(self.home), RECSYS_DATA=str(self.data), **ports, **place)
         self.lake = Lake(str(self.data / "lake"), "sample")
         self.faults: list[str] = []
 
