@@ -45,7 +45,8 @@ demo: setup
 	@$(BIN)/python -m recsys_assets.demo
 
 test: lint
-	# One thread per worker: two workers with two threads each wait for one another, which doubles the time on two cores.
+	# One thread per worker: with more, workers on the same cores wait for one another. One worker more than cores,
+	# because half of the time is waiting for servers.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 ui: setup

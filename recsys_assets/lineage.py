@@ -29,7 +29,7 @@ class Lineage:
         seen, due = set[str](), unchanged
         while due:
             seen |= due
-            self._read({name for each in due for name in self._manifests[each].inputs})
+            self._read({name for each in due - self._split.keys() for name in self._manifests[each].inputs})
             behind = [self._behind(name) for name in due]
             found = found.union(*(changed for changed, _ in behind))
             due = set[str]().union(*(unchanged for _, unchanged in behind)) - seen

@@ -19,7 +19,6 @@ from recsys_assets.assets.tracked import (
     ModelConfig,
     log_epochs,
     log_training,
-    model_settings,
     tell_unmeasured,
     with_tuned_settings,
 )
@@ -30,7 +29,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration, of_ranker
-from recsys_assets.models.catalogue import RANKERS
+from recsys_assets.models.catalogue import RANKERS, configure
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.tracking import Tracking
 
@@ -64,7 +63,7 @@ def ranker(model: str, description: str) -> dg.AssetsDefinition:
     ) -> None:
         profile = dataset.load()
         config = with_tuned_settings(output, lake, profile, model, config)
-        settings = model_settings(model, config)
+        settings = configure(model, config.model, config.training)
         require_both_classes({part: rank_samples.path(f"{part}.parquet") for part in RANKED_PARTS})
         with log_training(context, output, tracking, model, config):
             on_epoch = log_epochs(context, tracking)

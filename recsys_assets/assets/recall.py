@@ -20,7 +20,6 @@ from recsys_assets.assets.tracked import (
     ModelConfig,
     log_epochs,
     log_training,
-    model_settings,
     tell_unmeasured,
     with_tuned_settings,
 )
@@ -31,7 +30,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.models.catalogue import TOWERS
+from recsys_assets.models.catalogue import TOWERS, configure
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval import weighted_items
 from recsys_assets.retrieval.interactions import read
@@ -67,7 +66,7 @@ def recaller(model: str, description: str) -> dg.AssetsDefinition:
     ) -> None:
         profile = dataset.load()
         config = with_tuned_settings(output, lake, profile, model, config)
-        settings = model_settings(model, config)
+        settings = configure(model, config.model, config.training)
         with log_training(context, output, tracking, model, config):
             learned = source(profile, inputs)
             fitted = _train(log_epochs(context, tracking), model, settings, config.seed, output, learned, inputs)

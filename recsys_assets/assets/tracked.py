@@ -62,13 +62,6 @@ def log_epochs(context: dg.AssetExecutionContext, tracking: Tracking) -> Callabl
     return on_epoch
 
 
-def model_settings(model: str, config: ModelConfig) -> tuple[Any, Any]:
-    """Hyper-parameters of the network and of its training: see `catalogue.configure`."""
-    from recsys_assets.models import catalogue
-
-    return catalogue.configure(model, config.model, config.training)
-
-
 def tell_unmeasured(context: dg.AssetExecutionContext, output: Output, absent: Mapping[str, str]) -> None:
     """Report in the run's log and in the metadata which metrics the rows do not define, and why."""
     if absent:

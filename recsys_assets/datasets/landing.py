@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from recsys_assets.datasets import criteo, movielens, sample
+from recsys_assets.datasets import criteo, movielens
 from recsys_assets.datasets.disk import private_folder, sync_all, written_to
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.folders import file_hash
@@ -73,6 +73,8 @@ def land(
                 _refuse(profile, options)
                 feed = movielens.feed(profile, source, first, last, links)
             case "sample":
+                from recsys_assets.datasets import sample  # loads scipy.special: 0.25 s, which no other command needs
+
                 _refuse(profile, {"source": source, "links": links})
                 feed = sample.feed(profile, first, last, today, options)
             case "criteo":

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy.special import ndtr, ndtri
 
 from recsys_assets.arrays import Bools, Doubles, Floats, Ints
 from recsys_assets.datasets.world import ITEMS, USERS, World
@@ -100,8 +101,6 @@ class Items(_Taken):
 
 def users_on(world: World, since: dt.date, day: dt.date) -> Users:
     """Users who are alive on a day. Tastes for genres come mostly from gender, age and occupation."""
-    from scipy.special import ndtri  # 0.25 s, which no other command needs
-
     number, u = USERS.living(world.seed, USERS.rate(world.users, world.days), (day - since).days)
     gender = (u[:, 1] < MALE).astype(np.int64)
     age = np.searchsorted(np.cumsum(list(AGES.values()))[:-1], u[:, 2], side="right")
@@ -125,8 +124,6 @@ def users_on(world: World, since: dt.date, day: dt.date) -> Users:
 
 def items_on(world: World, since: dt.date, day: dt.date) -> Items:
     """Items that are in the catalogue on a day, with their popularity on that day."""
-    from scipy.special import ndtri  # 0.25 s, which no other command needs
-
     rate = ITEMS.rate(world.items, world.days)
     number, u = ITEMS.living(world.seed, rate, (day - since).days)
     born = np.floor(number / rate).astype(np.int64) - ITEMS.life * 3 // 2
@@ -149,8 +146,6 @@ def items_on(world: World, since: dt.date, day: dt.date) -> Items:
 
 def _popularity(u: Doubles, quality: Doubles, age: Ints) -> Doubles:
     """Zipf-like weights; better items are seen more, old ones less, and each item has a cycle of its own."""
-    from scipy.special import ndtr, ndtri  # 0.25 s, which no other command needs
-
     fame = ndtri(u[:, 5]) * np.sqrt(1 - 0.4**2) + 0.4 * quality
     rank = ndtr(-fame) + 0.01  # share of items that are better known; 0.01 keeps one item from taking all
     swing = u[:, 6] * np.sin(2 * np.pi * (age / (20 + 40 * u[:, 7]) + u[:, 8]))
