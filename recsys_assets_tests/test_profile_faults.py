@@ -234,7 +234,7 @@ def test_many_faults_are_told_at_once_and_the_rest_is_counted(own: Path) -> None
         (b"\x80\x04\x95", "line 1: is not valid YAML: byte 0x80"),
         (b"a: 1\n" * 10, "line 2: a: occurs twice, on lines 1 and 2"),
         (b"# \n" * 400_000, "has more than 1,000,000 bytes: a profile is a short text"),
-        (b"".join(b"k%d: 1\n" % n for n in range(60_000)), "multiply to more than 20,000 values"),
+        (b"".join(b"k%d: 1\n" % n for n in range(60_000)), "line 20000: holds more than 20,000 values"),
         (b"name: " + b"x" * 900_000, "line 1: name: String should have at most 48 characters"),
         (b"? " * 400 + b"x", "nests more than 12 levels deep"),
     ],

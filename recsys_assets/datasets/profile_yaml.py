@@ -110,10 +110,12 @@ def _text(path: Path) -> str:
 
 
 def _refuse_events(text: str) -> None:
-    """Refuse tags, and nesting so deep that the parser would recurse without end; the events come one by one."""
+    """Refuse tags, too many values, and nesting so deep that the parser would recurse; the events come one by one."""
     depth = 0
-    for event in yaml.parse(text, Loader=_LOADER):
+    for number, event in enumerate(yaml.parse(text, Loader=_LOADER)):
         line = event.start_mark.line + 1 if event.start_mark else None
+        if number > 2 * MOST:  # a key and its value are an event each
+            raise Fault((), f"holds more than {MOST:,} values: a profile is a short text", line)
         if (tag := getattr(event, "tag", None)) is not None:
             raise Fault((), f"the tag {tag} is not allowed in a profile: write the plain value", line)
         if isinstance(event, yaml.CollectionStartEvent):
