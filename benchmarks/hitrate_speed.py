@@ -24,7 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Vectors
-from recsys_assets.retrieval import hitrate, hitrate_tables, index, search
+from recsys_assets.retrieval import index
+from recsys_assets.tzrec import evaluation as hit_rate
+from recsys_assets.tzrec import exact_search, input_tables
 
 CONTENDERS = {"recsys_assets, exact": "", "faiss FlatIP": "FlatIP", "faiss IVFFlatIP": "IVFFlatIP"}
 ROWS = {"": 1 << 14}  # rows searched at once; faiss gets 1024, as in TorchEasyRec
@@ -47,21 +49,21 @@ def lists(rows: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1)))
 
 
-def searcher(kind: str, ids: pa.Array, vectors: Vectors) -> hitrate.Searcher:
+def searcher(kind: str, ids: pa.Array, vectors: Vectors) -> hit_rate.Searcher:
     """The exact search or faiss index of a contender."""
     if not kind:
-        return search.Flat(vectors)
-    return index.build(vectors, ids, index.IndexSettings(kind).fitted(len(vectors)))  # type: ignore[arg-type]
+        return exact_search.Flat(vectors)
+    return index.build(vectors, ids, index.IndexSettings(kind).trainable_by(len(vectors)))  # type: ignore[arg-type]
 
 
 def measure(contender: str, folder: Path, k: int) -> dict[str, float]:
     """Seconds, CPU seconds (including start and imports), hit rate and peak memory in MB of one contender."""
     kind, start = CONTENDERS[contender], time.perf_counter()
     columns = "request_id", "gt_items", "user_tower_emb"
-    requests = hitrate_tables.requests(str(folder / "users.parquet"), None, columns, 1, None, "IP")
-    ids, vectors = hitrate_tables.items(str(folder / "items.parquet"), None, "item_id", "item_tower_emb")
-    evaluation, found = hitrate.Evaluation(requests, ids), searcher(kind, ids, vectors)
-    if isinstance(found, search.Flat):
+    requests = input_tables.requests(str(folder / "users.parquet"), None, columns, 1, None, "IP")
+    ids, vectors = input_tables.items(str(folder / "items.parquet"), None, "item_id", "item_tower_emb")
+    evaluation, found = hit_rate.Evaluation(requests, ids), searcher(kind, ids, vectors)
+    if isinstance(found, exact_search.Flat):
         evaluation = evaluation.within_reach(found, k)
     hits = sum(int(part.hits.sum()) for part in evaluation.search(found, k, ROWS.get(kind, 1024)))
     seconds = time.perf_counter() - start
@@ -69,7 +71,7 @@ def measure(contender: str, folder: Path, k: int) -> dict[str, float]:
     return {
         "seconds": seconds,
         "cpu_seconds": used.ru_utime + used.ru_stime,
-        "hitrate": hits / len(evaluation.wanted),
+        "hitrate": hits / len(evaluation.truth_codes),
         "memory_mb": used.ru_maxrss / 1024,
     }
 

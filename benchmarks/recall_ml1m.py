@@ -21,7 +21,7 @@ from recsys_assets.i2i import itemcf, swing
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.models.catalogue import TOWERS, configure
-from recsys_assets.retrieval.interactions import Interactions, Queries, rolling
+from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists, evaluate, recommend
 from recsys_assets.training import recall
 from recsys_assets.training.tower_data import load
@@ -37,13 +37,18 @@ PUBLISHED = {
     "DSSM BCE, 100 negatives (MetaSpore)": (0.011313, 0.226264, 0.047736, 0.085856),
     "DSSM SSM, batch 256 (MetaSpore)": (0.015079, 0.301592, 0.077961, 0.126095),
 }
+# ItemCF for the very next items after one trigger. Recall@20 on the three ratings before the test ratings is 0.2897,
+# with the defaults 0.2513, with MetaSpore's formula 0.1996. On the test ratings: 0.2753, 0.2424 and 0.1920.
+NEXT_ITEM = itemcf.ItemCF(activity=0, popularity=0.1, decay=1.5, backward=0.1, top_n=TOP)
 Method = Callable[[Ratings, Mapping[str, int]], tuple[Interactions, Lists]]
 
 
 def questions(interactions: Interactions) -> Queries:
-    """One query per test rating above 2."""
-    tested = interactions.parts == PARTS.index("test")
-    return rolling(interactions, np.flatnonzero(tested & (interactions.labels > 0)))
+    """One query per test rating above 2: its history is all the user's events before it, its item the answer."""
+    rows = np.flatnonzero((interactions.parts == PARTS.index("test")) & (interactions.labels > 0))
+    users = interactions.users[rows]
+    starts = np.searchsorted(interactions.users, users)
+    return Queries(users, starts, rows, interactions.items[rows], np.arange(len(rows) + 1))
 
 
 def popularity(ratings: Ratings, _: Mapping[str, int]) -> tuple[Interactions, Lists]:
@@ -86,7 +91,7 @@ def two_tower(name: str) -> Method:
 METHODS: dict[str, Method] = {
     "popularity": popularity,
     "itemcf": item_to_item(lambda events: itemcf.itemcf(events, itemcf.METASPORE)),
-    "itemcf_ours": item_to_item(lambda events: itemcf.itemcf(events, itemcf.NEXT)),
+    "itemcf_ours": item_to_item(lambda events: itemcf.itemcf(events, NEXT_ITEM)),
     "swing": item_to_item(lambda events: swing.swing(events, swing.METASPORE)),
     "swing_ours": item_to_item(lambda events: swing.swing(events, swing.Swing(popularity=1.2, top_n=TOP))),
     **{name: two_tower(name) for name in TOWERS},

@@ -44,12 +44,50 @@ def place_in_group(groups: Ints) -> Ints:
     return np.arange(len(groups)) - (np.cumsum(counts) - counts)[groups]
 
 
+def offsets(sizes: Ints | Bools) -> Ints:
+    """(N + 1,) where each of N consecutive groups of these sizes begins, and where the last one ends."""
+    return np.append(0, np.cumsum(sizes))
+
+
 def spread(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
     """(number of the slice, position) of every element in the slices `starts[n]:ends[n]`, slice by slice."""
     row = np.repeat(np.arange(len(starts)), ends - starts)
     return row, starts[row] + place_in_group(row)
 
 
+def list_array(values: Array | pa.Array, sizes: Ints) -> pa.ListArray:
+    """N lists of consecutive values, of the given sizes (N,)."""
+    return pa.ListArray.from_arrays(pa.array(offsets(sizes), pa.int32()), values)
+
+
 def is_list(kind: pa.DataType) -> bool:
     """Whether the type is a list type: with offsets of either size, or of fixed-size lists."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+class Uncastable(ValueError):
+    """A value that cannot be cast to the type; `row` is its position in the array, from 0."""
+
+    def __init__(self, row: int, value: object, kind: pa.DataType) -> None:
+        super().__init__(f"{value!r} is not {kind}")
+        self.row, self.value = row, value
+
+
+def cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The values as another type.
+
+    Raises:
+        Uncastable: one of them cannot be cast; it is found by bisection.
+    """
+    try:
+        return values.cast(kind)
+    except pa.ArrowInvalid:
+        low, high = 0, len(values)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            values[low:middle].cast(kind)
+            low = middle
+        except pa.ArrowInvalid:
+            high = middle
+    raise Uncastable(low, values[low].as_py(), kind)

@@ -25,7 +25,7 @@ from recsys_assets.datasets.duck import connect, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS, ingest_entities, ingest_events, load_known_ids
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.splits import sample_rows, split, split_rows
-from recsys_assets.features.history import build_history, rows_that_know_too_much, sample_query
+from recsys_assets.features.history import build_history, count_leaking_rows, sample_query
 
 DAYS, SLOW = ["2026-01-01", "2026-01-02", "2026-01-03"], 5.0
 START = 1767225600
@@ -318,7 +318,7 @@ def write_samples(connection: Any, profile: Profile, splits: Path, users: Path, 
     for part, file in files.items():
         query = sample_query(profile, users, items, folder / "factors" / ROWS, part)
         write_parquet(connection, query, file)
-    assert rows_that_know_too_much(connection, splits, scan(list(files.values()))) == 0
+    assert count_leaking_rows(connection, splits, scan(list(files.values()))) == 0
 
 
 def attempt(seed: int) -> tuple[str, str]:

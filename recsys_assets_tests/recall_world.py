@@ -3,8 +3,9 @@
 import numpy as np
 import pyarrow as pa
 
+from recsys_assets.arrays import Ints
 from recsys_assets.features.schema import Feature, FeatureSchema
-from recsys_assets.retrieval.interactions import Interactions, from_table
+from recsys_assets.retrieval.interactions import Interactions, Queries, from_table
 from recsys_assets.training.recall import Source
 
 USERS, ITEMS, LENGTH = 80, 40, 24
@@ -27,6 +28,13 @@ def interactions(seed: int = 0) -> Interactions:
             }
         )
     )
+
+
+def queries_of_rows(events: Interactions, rows: Ints) -> Queries:
+    """One query for each of the given rows: its history is all the user's events before it, its item the answer."""
+    users = events.users[rows]
+    starts = np.searchsorted(events.users, users)
+    return Queries(users, starts, rows, events.items[rows], np.arange(len(rows) + 1))
 
 
 def source(seed: int = 0) -> Source:

@@ -138,7 +138,7 @@ def test_events_without_a_value_are_as_if_they_were_not_there() -> None:
     valued = np.random.default_rng(5).random(len(events.users)) < 0.5
     gaps = Events(events.users, events.items, np.where(valued, events.values, np.nan).astype(np.float32), events.train)
     without = events.take(valued)
-    fitted = fit_items(gaps.take(gaps.valued), USER_COUNT, ITEM_COUNT, WIDTH)
+    fitted = fit_items(gaps.take(gaps.has_value), USER_COUNT, ITEM_COUNT, WIDTH)
     assert np.array_equal(fitted, fit_items(without, USER_COUNT, ITEM_COUNT, WIDTH))
     affinity, last = follow(fitted, gaps, np.arange(USER_COUNT))
     assert np.isfinite(affinity).all()

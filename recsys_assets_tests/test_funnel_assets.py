@@ -31,7 +31,7 @@ from recsys_assets.funnel import recommendations
 from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.funnel.evaluation import NAMES
 from recsys_assets.funnel.merge import Funnel
-from recsys_assets.funnel.scoring import NotTheChampion, served
+from recsys_assets.funnel.scoring import NotTheChampion, open_champion
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
@@ -209,7 +209,7 @@ def test_nothing_of_the_online_rows_is_in_the_lists(world: World) -> None:
     offline = pq.read_table(world.read("splits").path(ROWS), filters=[("part", "!=", "online")])
     users = np.sort([row["user_id"] for row in world.rows("users")])
     events = from_table(offline).with_users(users)
-    scorer, _ = served(world.lake, read_champion(world.read("rank_champion")))
+    scorer, _ = open_champion(world.lake, read_champion(world.read("rank_champion")))
     asked = of_users(events, "online", np.arange(len(users)))
     found = funnel_lists.recommend(profile, inputs, scorer, events, asked, Funnel(), Stopwatch())
     table = recommendations.table(events, asked, found.channels, found.final)
@@ -271,7 +271,7 @@ def test_an_onnx_file_that_was_made_after_the_choice_is_not_served(world: World,
         with lake.draft(asset, DAY) as draft:
             draft.path(MODEL).write_text("another model")
     with pytest.raises(NotTheChampion, match=f"materialize rank_champion {DAY} again"):
-        served(lake, champion)
+        open_champion(lake, champion)
 
 
 def test_without_an_online_part_there_is_no_funnel_report() -> None:

@@ -22,9 +22,9 @@ from recsys_assets.features.history import (
     ITEM_PRIOR,
     USER_PRIOR,
     build_history,
+    count_leaking_rows,
     item_columns,
     item_query,
-    rows_that_know_too_much,
     sample_query,
     terms,
     user_columns,
@@ -345,8 +345,8 @@ def test_the_check_finds_rows_that_know_too_much(log: Log, tmp_path: Path) -> No
         connection.execute(f"COPY ({query}) TO '{samples}' (FORMAT parquet)")
         lifted = f"SELECT * REPLACE (user_positive_rate + 0.1 * label AS user_positive_rate) FROM '{samples}'"
         connection.execute(f"COPY ({lifted}) TO '{cheating}' (FORMAT parquet)")
-        assert rows_that_know_too_much(connection, log.splits, f"'{samples}'") == 0
-        assert rows_that_know_too_much(connection, log.splits, f"'{cheating}'") > 0
+        assert count_leaking_rows(connection, log.splits, f"'{samples}'") == 0
+        assert count_leaking_rows(connection, log.splits, f"'{cheating}'") > 0
 
 
 def test_terms_are_the_most_frequent_ones_in_ascending_order(log: Log) -> None:

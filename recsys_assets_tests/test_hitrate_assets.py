@@ -26,11 +26,10 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval import embeddings, lists
-from recsys_assets.retrieval.comparison import by_chance
 from recsys_assets.retrieval.details import DETAILS
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries, read
-from recsys_assets.retrieval.lists import evaluate
-from recsys_assets.retrieval.term import Taste, carried, recommend
+from recsys_assets.retrieval.lists import chance_recall, evaluate
+from recsys_assets.retrieval.term import Taste, item_terms, recommend
 from recsys_assets_tests.in_process import failures, materialize
 
 YESTERDAY, DAY = "2026-03-30", "2026-03-31"
@@ -141,7 +140,7 @@ def test_metrics_follow_from_the_details_alone(world: World) -> None:
 def test_random_lists_are_as_good_as_chance(world: World) -> None:
     interactions, asked = world.asked()
     catalogue = interactions.before("test").item_counts > 0
-    expected = by_chance(interactions, asked, catalogue, 50, True)
+    expected = chance_recall(interactions, asked, catalogue, 50, True)
     hitrates = pq.read_table(world.read("hitrate_random").path(DETAILS)).to_pylist()
     hits = [len(set(row["topk_ids"][:50]) & set(row["hit_ids"])) for row in hitrates]
     recalls = np.array(hits) / asked.truth_sizes
@@ -177,7 +176,7 @@ def test_neighbours_are_recommended_from_the_file_as_from_memory(world: World) -
 
 def test_terms_are_recommended_from_the_files_as_from_memory(world: World) -> None:
     interactions, asked = world.asked()
-    weights = carried(pq.read_table(world.read("items").path(ROWS)), "genres", interactions.item_ids)
+    weights = item_terms(pq.read_table(world.read("items").path(ROWS)), "genres", interactions.item_ids)
     listed = recommend(interactions, asked, "test", weights, Taste(), LENGTH, True)
     metrics = world.read("hitrate_term").manifest.metrics
     found = evaluate(listed.items, asked)

@@ -12,10 +12,12 @@ import pytest
 from recsys_assets.i2i import itemcf, swing
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.i2i.triggers import trigger_scores
-from recsys_assets.retrieval.interactions import Interactions, Queries, rolling
+from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import evaluate, recommend
+from recsys_assets_tests.recall_world import queries_of_rows
 
 TOP = 20
+NEXT_ITEM = itemcf.ItemCF(activity=0, popularity=0.1, decay=1.5, backward=0.1, top_n=TOP)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def ratings(ml1m: Path) -> tuple[Interactions, Interactions, Queries]:
     everything = Interactions(user_ids, item_ids, users, items, ones, zeros)
     test = np.searchsorted(users, users, side="right") - np.arange(len(users)) <= 3
     before = Interactions(user_ids, item_ids, users[~test], items[~test], ones[~test], zeros[~test])
-    return everything, before, rolling(everything, np.flatnonzero(test & (rating > 2)))
+    return everything, before, queries_of_rows(everything, np.flatnonzero(test & (rating > 2)))
 
 
 def recall(ratings: tuple[Interactions, Interactions, Queries], found: Neighbours) -> float:
@@ -46,7 +48,7 @@ def test_itemcf_reaches_the_published_recall(ratings: tuple[Interactions, Intera
 
 
 def test_itemcf_with_a_window_is_far_better(ratings: tuple[Interactions, Interactions, Queries]) -> None:
-    found = itemcf.itemcf(ratings[1], itemcf.NEXT)
+    found = itemcf.itemcf(ratings[1], NEXT_ITEM)
     assert recall(ratings, found) > 0.27
 
 

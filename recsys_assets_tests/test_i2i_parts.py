@@ -13,8 +13,8 @@ from recsys_assets.i2i import neighbours, parallel
 from recsys_assets.i2i.baskets import baskets
 from recsys_assets.i2i.gram import fits, gram
 from recsys_assets.i2i.triggers import trigger_scores
-from recsys_assets.retrieval.interactions import rolling
 from recsys_assets.retrieval.lists import Lists
+from recsys_assets_tests.recall_world import queries_of_rows
 from recsys_assets_tests.test_i2i import events_of
 
 LISTS = Lists(
@@ -61,7 +61,7 @@ def test_a_matrix_is_taken_as_dense_when_it_is_full_enough_and_memory_holds_its_
 
 def test_blocks_cost_no_more_than_the_limit_unless_one_does_alone() -> None:
     costs = np.array([5, 3, 9, 1, 1, 1, 20, 2])
-    found = list(parallel.cut(costs, 8))
+    found = list(parallel.cost_blocks(costs, 8))
     assert [costs[block].sum() for block in found] == [8, 9, 3, 20, 2]
     np.testing.assert_array_equal(np.concatenate([np.arange(8)[block] for block in found]), np.arange(8))
 
@@ -119,7 +119,7 @@ class TestTriggers:
     events = events_of([[0, 3, 1], [2], [3, 0]], 4)
 
     def scores(self, triggers: int = 50, alpha: float = 1.0) -> Scores:
-        asked = rolling(self.events, np.array([2, 3, 5]))  # histories: 0, 3; none; 3
+        asked = queries_of_rows(self.events, np.array([2, 3, 5]))  # histories: 0, 3; none; 3
         return trigger_scores(LISTS, self.events, asked, triggers, alpha)(slice(0, 3))
 
     def test_the_newest_items_count_the_more_the_newer_they_are(self) -> None:
@@ -135,7 +135,7 @@ class TestTriggers:
 
     def test_an_item_that_comes_twice_counts_twice(self) -> None:
         events = events_of([[1, 1, 0]], 4)
-        found = trigger_scores(LISTS, events, rolling(events, np.array([2])))(slice(0, 1))
+        found = trigger_scores(LISTS, events, queries_of_rows(events, np.array([2])))(slice(0, 1))
         np.testing.assert_allclose(found, [[-np.inf, -np.inf, -np.inf, 1.5]])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from recsys_assets.arrays import Vectors
 from recsys_assets.retrieval.index import IDS, INDEX, IndexSettings, Kind, UnusableIndex, build, read
-from recsys_assets.retrieval.search import Flat
+from recsys_assets.tzrec.exact_search import Flat
 
 KINDS = get_args(Kind)
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -89,9 +89,9 @@ def test_lists_end_where_the_items_do(kind: Kind, vectors: Vectors, ids: pa.Arra
 
 def test_clusters_are_no_more_than_the_items_can_train() -> None:
     settings = IndexSettings("IVFFlatIP", nlist=1000, nprobe=800)
-    assert settings.fitted(39_000) == settings
-    assert (settings.fitted(3900).nlist, settings.fitted(3900).nprobe) == (100, 100)
-    assert (settings.fitted(20).nlist, settings.fitted(20).nprobe) == (1, 1)
+    assert settings.trainable_by(39_000) == settings
+    assert (settings.trainable_by(3900).nlist, settings.trainable_by(3900).nprobe) == (100, 100)
+    assert (settings.trainable_by(20).nlist, settings.trainable_by(20).nprobe) == (1, 1)
 
 
 def test_a_file_keeps_how_many_clusters_are_searched(vectors: Vectors, ids: pa.Array, tmp_path: Path) -> None:

@@ -18,9 +18,8 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import LakeIOManager
 from recsys_assets.lake import Lake
 from recsys_assets.resources import resources
-from recsys_assets.retrieval import node_ids
-from recsys_assets.retrieval.node_ids import hashed
-from recsys_assets.retrieval.weighted_items import HEADER, read
+from recsys_assets.retrieval import weighted_items
+from recsys_assets.retrieval.weighted_items import HEADER, hash_texts, read
 from recsys_assets_tests.in_process import failures
 
 DAY = "2026-03-31"
@@ -127,7 +126,7 @@ def test_text_ids_are_hashed(run: Run) -> None:
     assert result.success
     schema = pa.schema([("title", pa.string()), ("tags", pa.list_(pa.string())), ("price", pa.float32())])
     found = read(lake.read("negative_items", DAY).path(TABLE), schema)
-    assert found.ids.tolist() == hashed(pa.array(names[:3])).tolist()
+    assert found.ids.tolist() == hash_texts(pa.array(names[:3])).tolist()
     assert found.weights.tolist() == [8.0, 27.0, 1.0]
 
 
@@ -138,7 +137,7 @@ def test_text_ids_are_refused_where_they_are_not_to_be_hashed(run: Run) -> None:
 
 
 def test_ids_that_hash_alike_close_the_gate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node_ids, "hashed", lambda ids: np.zeros(len(ids), np.int64))
+    monkeypatch.setattr(weighted_items, "hash_texts", lambda ids: np.zeros(len(ids), np.int64))
     result, lake = run(["x", "y", "z", "v", "w"])
     assert {check.check_name for check in result.get_asset_check_evaluations() if not check.passed} == {
         "unique_ids",

@@ -1,11 +1,11 @@
-"""Negative sampling: the alias table, the correction of its draws, and draws that are not negatives."""
+"""Negative sampling: the alias table, and the correction of its draws."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
 
-from recsys_assets.retrieval.negatives import AliasTable, accidental_hits, alias_table, popularity
+from recsys_assets.retrieval.negatives import AliasTable, alias_table, popularity
 
 RNG = np.random.default_rng(1)
 WEIGHTS = {
@@ -107,23 +107,7 @@ def test_corrected_draws_sum_to_the_softmax_over_all_items() -> None:
     weights = WEIGHTS["given"]
     scores, table = np.log(weights) + RNG.standard_normal(1000), alias_table(weights)
     drawn = table.draw(np.random.default_rng(3), (4000, 256))
-    sums = np.exp(scores[drawn] - table.log_expected(drawn, 256)).sum(axis=1)
+    sums = np.exp(scores[drawn] - table.log_probability[drawn] - np.log(256)).sum(axis=1)
     assert np.mean(sums) == pytest.approx(np.exp(scores).sum(), rel=0.02)
     uncorrected = np.exp(scores[drawn]).sum(axis=1) * 1000 / 256
     assert np.mean(uncorrected) > 1.1 * np.exp(scores).sum()
-
-
-def test_accidental_hits_are_the_rows_own_items() -> None:
-    positives, negatives = RNG.integers(0, 50, 40), RNG.integers(0, 50, 60)
-    known = RNG.integers(0, 40, 300), RNG.integers(0, 50, 300)
-    own = set(enumerate(positives.tolist()))
-    more = own | set(zip(*(column.tolist() for column in known), strict=True))
-    for given, right in ((None, own), (known, more)):
-        expected = [[(row, item) in right for item in negatives.tolist()] for row in range(40)]
-        np.testing.assert_array_equal(accidental_hits(positives, negatives, given), expected)
-
-
-def test_no_draws_or_no_rows_have_no_accidental_hits() -> None:
-    none, some = np.empty(0, np.int64), np.array([1, 2])
-    assert accidental_hits(some, none, (some, some)).shape == (2, 0)
-    assert accidental_hits(none, some).shape == (0, 2)

@@ -8,8 +8,7 @@ import pyarrow as pa
 import pytest
 
 from recsys_assets.metrics import auc, gauc, log_loss
-from recsys_assets.ranking.bootstrap import WeightedAuc, draws, interval, resampled
-from recsys_assets.ranking.comparison import compare
+from recsys_assets.ranking.bootstrap import WeightedAuc, bootstrap_figures, compare, draws, interval
 from recsys_assets.ranking.slices import FEWEST, slice_aucs, slices
 
 USERS, EACH, LIFT, SPREAD = 100, 20, 1.0, 1.0
@@ -42,7 +41,7 @@ def test_the_auc_of_whole_weights_is_that_of_the_rows_repeated() -> None:
 
 def test_a_draw_of_users_is_all_metrics_of_their_rows_repeated() -> None:
     labels, scores, users = world(1)
-    found = resampled(labels, probabilities(scores), users, count=3, seed=5)
+    found = bootstrap_figures(labels, probabilities(scores), users, count=3, seed=5)
     for place, weights in enumerate(draws(USERS, 3, seed=5)):
         rows = np.concatenate(
             [np.flatnonzero(users == user) for user in np.repeat(np.arange(USERS), weights.astype(int))]
@@ -57,7 +56,7 @@ def test_a_draw_of_users_is_all_metrics_of_their_rows_repeated() -> None:
 
 def test_given_a_seed_the_draws_repeat_bit_by_bit() -> None:
     labels, scores, users = world(2)
-    once, again, other = (resampled(labels, probabilities(scores), users, 20, seed) for seed in (7, 7, 8))
+    once, again, other = (bootstrap_figures(labels, probabilities(scores), users, 20, seed) for seed in (7, 7, 8))
     assert {metric: values.tobytes() for metric, values in once.items()} == {m: v.tobytes() for m, v in again.items()}
     assert once["test_auc"].tobytes() != other["test_auc"].tobytes()
 
@@ -66,8 +65,8 @@ def test_the_interval_of_users_holds_the_truth_as_often_as_it_says_and_that_of_r
     """Positives score N(LIFT, 1 + SPREAD^2) and negatives N(0, 1): the true AUC is known."""
     truth = NormalDist().cdf(LIFT / math.sqrt(2 + SPREAD**2))
     worlds = [world(seed) for seed in range(100, 180)]
-    by_user = [interval(resampled(y, probabilities(s), users)["test_auc"]) for y, s, users in worlds]
-    by_row = [interval(resampled(y, probabilities(s))["test_auc"]) for y, s, _ in worlds]
+    by_user = [interval(bootstrap_figures(y, probabilities(s), users)["test_auc"]) for y, s, users in worlds]
+    by_row = [interval(bootstrap_figures(y, probabilities(s))["test_auc"]) for y, s, _ in worlds]
     held = [sum(truth in found for found in each) / len(worlds) for each in (by_user, by_row)]
     assert held[0] >= 0.9
     assert held[1] <= 0.8

@@ -27,7 +27,7 @@ class TestTerm(RecallContract):
     def lists(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
         colours = [["even"], ["odd"]] * (len(interactions.item_ids) // 2)
         items = pa.table({"item_id": interactions.item_ids, "colour": colours})
-        carried = term.carried(items, "colour", interactions.item_ids)
+        carried = term.item_terms(items, "colour", interactions.item_ids)
         return term.recommend(interactions, queries, "test", carried, term.Taste(), k, filter_seen)
 
 

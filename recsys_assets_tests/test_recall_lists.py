@@ -11,10 +11,19 @@ import pytest
 from recsys_assets.arrays import Scores, find
 from recsys_assets.metrics import UndefinedMetric
 from recsys_assets.retrieval import lists as lists_module
-from recsys_assets.retrieval.comparison import additions, by_chance
-from recsys_assets.retrieval.details import details, faults, listed_items
-from recsys_assets.retrieval.interactions import Interactions, Queries, from_table, histories, queries, read, rolling
-from recsys_assets.retrieval.lists import Lists, coverage, curves, evaluate, hits, recommend, top_k
+from recsys_assets.retrieval.details import details, faults, read_items
+from recsys_assets.retrieval.interactions import Interactions, Queries, from_table, histories, queries, read
+from recsys_assets.retrieval.lists import (
+    Lists,
+    additions,
+    chance_recall,
+    coverage,
+    curves,
+    evaluate,
+    hits,
+    recommend,
+    top_k,
+)
 
 ROWS = [
     # user, item, label, part
@@ -139,13 +148,6 @@ def test_when_seen_items_are_left_out_they_are_no_right_answers_and_a_user_witho
     assert asked.users.tolist() == [0, 2]
     assert truths(asked) == [[0], [4]]
     assert np.stack([asked.starts, asked.ends], 1).tolist() == [[0, 3], [8, 8]]
-
-
-def test_rolling_queries_ask_for_a_row_by_all_that_the_user_did_before_it() -> None:
-    asked = rolling(from_table(table(ROWS)), np.array([0, 2, 4, 7]))
-    assert asked.users.tolist() == [0, 0, 0, 1]
-    assert np.stack([asked.starts, asked.ends], 1).tolist() == [[0, 0], [0, 2], [0, 4], [6, 7]]
-    assert truths(asked) == [[3], [3], [0], [2]]
 
 
 def test_ids_are_found_by_their_place_and_others_are_nowhere() -> None:
@@ -284,7 +286,7 @@ def test_chance_is_the_mean_of_many_random_lists() -> None:
 
     listed = [recommend(draw, interactions, asked, 6, True).items for _ in range(400)]
     recalls = [evaluate(items, asked, (6,))["recall@6"] for items in listed]
-    expected = by_chance(interactions, asked, catalogue, 6, True)
+    expected = chance_recall(interactions, asked, catalogue, 6, True)
     assert abs(np.mean(recalls) - expected) < 4 * np.std(recalls) / math.sqrt(len(recalls))
 
 
@@ -319,10 +321,10 @@ def test_lists_are_read_back_from_details_and_those_of_other_queries_refused(tmp
     assert (lists.items < 0).any()
     pq.write_table(details(interactions, asked, lists), tmp_path / "details.parquet")
     for k in (5, 28):
-        found = listed_items(tmp_path / "details.parquet", interactions, asked, k)
+        found = read_items(tmp_path / "details.parquet", interactions, asked, k)
         np.testing.assert_array_equal(found, lists.items[:, :k])
     with pytest.raises(ValueError, match="to other queries"):
-        listed_items(tmp_path / "details.parquet", interactions, queries(interactions, "train", False), 5)
+        read_items(tmp_path / "details.parquet", interactions, queries(interactions, "train", False), 5)
 
 
 def test_faults_of_lists_are_counted() -> None:

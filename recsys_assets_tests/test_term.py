@@ -36,8 +36,8 @@ def random_events(seed: int) -> Interactions:
     return interactions(rows[:250], rows[250:])
 
 
-def carried(events: Interactions) -> term.Carried:
-    return term.carried(ITEMS, "genres", events.item_ids)
+def carried(events: Interactions) -> term.ItemTerms:
+    return term.item_terms(ITEMS, "genres", events.item_ids)
 
 
 def as_dicts(scores: csr_array, terms: np.ndarray) -> list[dict[str, float]]:
@@ -49,7 +49,7 @@ def as_dicts(scores: csr_array, terms: np.ndarray) -> list[dict[str, float]]:
 
 
 def test_an_item_s_terms_weigh_as_much_together_as_one_alone() -> None:
-    found = term.carried(ITEMS, "genres", np.arange(1, 8))
+    found = term.item_terms(ITEMS, "genres", np.arange(1, 8))
     assert found.terms.tolist() == ["Comedy", "Drama", "War"]
     half, third = 1 / math.sqrt(2), 1 / math.sqrt(3)
     expected = [[0, 0, 1], [half, 0, half], [1, 0, 0], [0, 1, 0], [0] * 3, [third] * 3, [0] * 3]
@@ -58,20 +58,20 @@ def test_an_item_s_terms_weigh_as_much_together_as_one_alone() -> None:
 
 def test_terms_named_twice_empty_or_missing_are_as_if_written_once_or_not_at_all() -> None:
     messy = pa.table({"item_id": [9, 4, 7, 5], "tags": [["b", "a", "b"], None, ["", None, "b"], ["z"]]})
-    found = term.carried(messy, "tags", np.array([4, 7, 9]))
+    found = term.item_terms(messy, "tags", np.array([4, 7, 9]))
     assert found.terms.tolist() == ["a", "b"]  # item 5 has no events
     np.testing.assert_allclose(found.weights.toarray(), np.array([[0, 0], [0, 1], [math.sqrt(0.5)] * 2]))
 
 
 def test_without_a_column_all_items_carry_one_term() -> None:
-    found = term.carried(ITEMS, None, np.array([1, 2, 3]))
+    found = term.item_terms(ITEMS, None, np.array([1, 2, 3]))
     assert found.terms.tolist() == ["any"]
     assert found.weights.toarray().tolist() == [[1], [1], [1]]
 
 
 def test_where_no_item_has_a_term_all_carry_one() -> None:
     empty = pa.table({"item_id": [1, 2, 3], "tags": pa.array([[], None, [""]], pa.list_(pa.string()))})
-    found = term.carried(empty, "tags", np.array([1, 2, 3]))
+    found = term.item_terms(empty, "tags", np.array([1, 2, 3]))
     assert (found.terms.tolist(), found.weights.toarray().tolist()) == (["any"], [[1]] * 3)
 
 

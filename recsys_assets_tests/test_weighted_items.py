@@ -7,8 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_assets.retrieval.node_ids import TextIds, hashed, integers
-from recsys_assets.retrieval.weighted_items import WeightedItems, WeightedItemsError, read, write
+from recsys_assets.retrieval.weighted_items import (
+    TextIds,
+    WeightedItems,
+    WeightedItemsError,
+    hash_texts,
+    integer_ids,
+    read,
+    write,
+)
 
 ATTRIBUTES = pa.table(
     {
@@ -116,9 +123,9 @@ def test_text_ids_are_hashed_when_asked(tmp_path: Path) -> None:
     names = pa.array(["B00X", "ä", ""])
     digests = [hashlib.md5(name.encode(), usedforsecurity=False).digest() for name in names.to_pylist()]
     expected = [int.from_bytes(digest[8:], "little", signed=True) for digest in digests]
-    assert hashed(names).tolist() == integers(names, hash_text=True).tolist() == expected
-    assert integers(pa.array([3, 4], pa.int32()), hash_text=True).tolist() == [3, 4]
+    assert hash_texts(names).tolist() == integer_ids(names, hash_text=True).tolist() == expected
+    assert integer_ids(pa.array([3, 4], pa.int32()), hash_text=True).tolist() == [3, 4]
     with pytest.raises(TextIds, match="'B00X' are text"):
-        integers(names, hash_text=False)
+        integer_ids(names, hash_text=False)
     found = read(table(tmp_path, HEADER + "B00X\t1\t\nä\t2\t\n"), pa.schema([]), hash_ids=True)
     assert found.ids.tolist() == expected[:2]

@@ -16,7 +16,7 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration
 from recsys_assets.models.catalogue import RANKERS
-from recsys_assets.ranking.comparison import Comparison, compare
+from recsys_assets.ranking.bootstrap import Comparison, compare
 from recsys_assets.ranking.slices import slice_aucs, slices
 from recsys_assets.resources import Dataset, LakeStore
 

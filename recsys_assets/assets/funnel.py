@@ -15,7 +15,7 @@ from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.funnel import evaluation, merge, recommendations
 from recsys_assets.funnel.channels import catalogue
-from recsys_assets.funnel.scoring import served
+from recsys_assets.funnel.scoring import open_champion
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
@@ -53,7 +53,7 @@ def funnel_report(output: Output, config: FunnelConfig, lake: LakeStore, dataset
     """
     profile = dataset.load()
     config = with_tuned_settings(output, lake, profile, "funnel", config)
-    scorer, of_champion = served(lake.lake, read_champion(inputs["rank_champion"]))
+    scorer, of_champion = open_champion(lake.lake, read_champion(inputs["rank_champion"]))
     filter_seen, watch = profile.recall.filter_seen, Stopwatch()
     output.add_inputs(of_champion)
     output.manifest.config, output.manifest.seed = {"filter_seen": filter_seen, **config.model_dump()}, SEED

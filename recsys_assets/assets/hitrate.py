@@ -20,10 +20,9 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.resources import Dataset
-from recsys_assets.retrieval.comparison import by_chance
 from recsys_assets.retrieval.details import DETAILS, details, faults
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries, read
-from recsys_assets.retrieval.lists import CUTOFFS, Lists, coverage, curves, evaluate
+from recsys_assets.retrieval.lists import CUTOFFS, Lists, chance_recall, coverage, curves, evaluate
 
 LENGTH = max(CUTOFFS)
 SOUND = Check(
@@ -80,7 +79,7 @@ def hitrate(name: str, method: Method) -> dg.AssetsDefinition:
         _judge(output, interactions, asked, lists)
         _check(output, interactions, asked, lists, filter_seen)
         if BETTER in checks:
-            chance = by_chance(interactions, asked, channels.catalogue(interactions), 50, filter_seen)
+            chance = chance_recall(interactions, asked, channels.catalogue(interactions), 50, filter_seen)
             recall = output.manifest.metrics["recall@50"]
             output.check(BETTER.name, recall > chance, recall=recall, by_chance=chance)
 

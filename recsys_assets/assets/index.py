@@ -57,7 +57,7 @@ def index_asset(model: str) -> dg.AssetsDefinition:
         output.manifest.config = config.model_dump()
         ids, vectors = embeddings.read(items.path(ROWS))
         _refuse_another_order(config.kind, vectors)
-        settings = IndexSettings(**config.model_dump()).fitted(len(ids))
+        settings = IndexSettings(**config.model_dump()).trainable_by(len(ids))
         built = index.build(vectors, ids, settings)
         built.write(output.draft.folder)
         output.manifest.rows = len(ids)

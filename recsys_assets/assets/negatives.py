@@ -14,7 +14,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset
-from recsys_assets.retrieval import interactions, negatives, node_ids, weighted_items
+from recsys_assets.retrieval import interactions, negatives, weighted_items
 from recsys_assets.retrieval.weighted_items import WeightedItems
 
 TABLE = "negative_items.tsv"
@@ -50,7 +50,7 @@ def negative_items(
     seen = np.flatnonzero(events.item_counts)
     ids = pa.array(events.item_ids[seen])
     found = WeightedItems(
-        ids=node_ids.integers(ids, config.hash_ids),
+        ids=weighted_items.integer_ids(ids, config.hash_ids),
         weights=negatives.popularity(events.item_counts[seen], config.power),
         attributes=_attributes(dataset.load(), pq.read_table(items.path(ROWS)), ids),
     )

@@ -7,7 +7,7 @@ import numpy as np
 
 from recsys_assets.assets import show
 from recsys_assets.assets.day_before import Figures
-from recsys_assets.ranking.comparison import Intervals
+from recsys_assets.ranking.bootstrap import Intervals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

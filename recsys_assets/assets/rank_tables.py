@@ -7,8 +7,7 @@ import pyarrow as pa
 
 from recsys_assets.assets import show
 from recsys_assets.assets.day_before import Figures, cell
-from recsys_assets.ranking.bootstrap import Interval
-from recsys_assets.ranking.comparison import Comparison
+from recsys_assets.ranking.bootstrap import Comparison, Interval
 
 SHOWN = ("test_auc", "test_gauc", "test_logloss", "test_calibration_error", "validation_auc")
 COLUMNS = 25  # of a model, by importance

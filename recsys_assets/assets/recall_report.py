@@ -12,9 +12,9 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.resources import Dataset, LakeStore
-from recsys_assets.retrieval.comparison import additions
-from recsys_assets.retrieval.details import DETAILS, listed_items
+from recsys_assets.retrieval.details import DETAILS, read_items
 from recsys_assets.retrieval.interactions import queries, read
+from recsys_assets.retrieval.lists import additions
 
 SHOWN = ("recall@20", "recall@50", "recall@200", "hitrate@200", "ndcg@20", "coverage@20")
 
@@ -35,7 +35,7 @@ def recall_report(
     interactions = read(recall_samples.path(ROWS))
     asked = queries(interactions, "test", dataset.load().recall.filter_seen)
     items = {
-        name.removeprefix("hitrate_"): listed_items(partition.path(DETAILS), interactions, asked, 50)
+        name.removeprefix("hitrate_"): read_items(partition.path(DETAILS), interactions, asked, 50)
         for name, partition in hitrates.items()
         if name != "hitrate_random"
     }

@@ -10,7 +10,7 @@ from recsys_assets.assets import show
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.publish import FAMILIES, publication
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.funnel.scoring import served
+from recsys_assets.funnel.scoring import open_champion
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore, Stores
@@ -47,7 +47,7 @@ def mongo_release(output: Output, lake: LakeStore, dataset: Dataset, stores: Sto
     published = {name: publication(read[f"mongo_{name}"]) for name in COLLECTIONS}
     sources = [partition.manifest for partition in read.values()]
     champion = pass_gate(lake.lake, day, sources)
-    scorer, models = served(lake.lake, champion)
+    scorer, models = open_champion(lake.lake, champion)
     output.add_inputs(models)
     with stores.open("mongo") as store:
         versions = {name: each["version"] for name, each in published.items()}

@@ -14,7 +14,7 @@ from recsys_assets.datasets.duck import connect, one, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
-from recsys_assets.features.history import build_history, rows_that_know_too_much, sample_query
+from recsys_assets.features.history import build_history, count_leaking_rows, sample_query
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
@@ -79,8 +79,8 @@ def rank_samples(
         expected = rows_and_positives(connection, f"{scan([events])} WHERE part <> 'online'")
         found = rows_and_positives(connection, written)
         output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
-        knowing = rows_that_know_too_much(connection, events, written)
-        output.check("features_know_only_the_past", knowing == 0, rows=knowing)
+        leaking = count_leaking_rows(connection, events, written)
+        output.check("features_know_only_the_past", leaking == 0, rows=leaking)
 
 
 @lake_asset(

@@ -68,7 +68,7 @@ def recall_term(
     with connect() as connection:
         user_ids = np.sort(pq.read_table(users.path(ROWS), columns=["user_id"])["user_id"].to_numpy())
         interactions = read(recall_samples.path(ROWS)).with_users(user_ids)
-        carried = term.carried(pq.read_table(items.path(ROWS)), column, interactions.item_ids)
+        carried = term.item_terms(pq.read_table(items.path(ROWS)), column, interactions.item_ids)
         _write_items(output, interactions, carried)
         for file, part in ((USER_TERMS, "online"), (BEFORE_TEST, "test")):
             _write_users(output, file, interactions, part, carried, taste)
@@ -78,7 +78,7 @@ def recall_term(
         _show(context, output, connection, carried.terms.tolist() != [term.ANY])
 
 
-def _write_items(output: Output, interactions: Interactions, carried: term.Carried) -> None:
+def _write_items(output: Output, interactions: Interactions, carried: term.ItemTerms) -> None:
     """Write `term_items.parquet` (term, items), learned from the rows before the test rows."""
     scores = term.item_scores(interactions.before("test"), carried).T.tocsr()
     inverted = to_lists(strongest(scores, scores.shape[1]), "item_id", interactions.item_ids)
@@ -87,7 +87,7 @@ def _write_items(output: Output, interactions: Interactions, carried: term.Carri
 
 
 def _write_users(
-    output: Output, file: str, interactions: Interactions, part: str, carried: term.Carried, taste: term.Taste
+    output: Output, file: str, interactions: Interactions, part: str, carried: term.ItemTerms, taste: term.Taste
 ) -> None:
     """Write a file of user_id, terms, level: for all users, even those without a row, from the rows before `part`."""
     spans = histories(interactions, part)
@@ -100,7 +100,9 @@ def _write_users(
         output.manifest.metrics |= {f"share_{level}": float(s) for level, s in zip(term.LEVELS, share, strict=True)}
 
 
-def _judged(profile: Profile, interactions: Interactions, carried: term.Carried, taste: term.Taste) -> dict[str, float]:
+def _judged(
+    profile: Profile, interactions: Interactions, carried: term.ItemTerms, taste: term.Taste
+) -> dict[str, float]:
     """Recall on the validation rows, learned from the train rows; settings are chosen by it."""
     asked = queries(interactions, "validation", profile.recall.filter_seen)
     lists = term.recommend(interactions, asked, "validation", carried, taste, 50, profile.recall.filter_seen)

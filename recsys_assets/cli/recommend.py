@@ -94,14 +94,14 @@ def _listed(
     from recsys_assets.assets.funnel_lists import recommend as lists_of
     from recsys_assets.funnel import recommendations
     from recsys_assets.funnel.merge import Funnel
-    from recsys_assets.funnel.scoring import served
+    from recsys_assets.funnel.scoring import open_champion
     from recsys_assets.funnel.stopwatch import Stopwatch
     from recsys_assets.ranking.champion import read_champion
     from recsys_assets.retrieval.interactions import of_users
 
     used = lake.read(REPORT, day).manifest.config if day in lake.lake.bizdates(REPORT) else {}
     settings = Funnel(**{name: value for name, value in used.items() if name in Funnel.model_fields})
-    scorer, _ = served(lake.lake, read_champion(inputs["rank_champion"]))
+    scorer, _ = open_champion(lake.lake, read_champion(inputs["rank_champion"]))
     asked = of_users(events, "online", np.array([number]))
     found = lists_of(profile, inputs, scorer, events, asked, settings, Stopwatch())
     (row,) = recommendations.table(events, asked, found.channels, found.final).to_pylist()

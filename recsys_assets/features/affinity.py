@@ -57,7 +57,7 @@ def pairs(valued: Sequence[Events], recent: History, shape: tuple[int, int], wid
     for kind, events in enumerate(valued):
         for fold in range(folds):
             own = events.users % folds == fold
-            fitted = fit_items(events.take(events.train & ~own & events.valued), users, items, width)
+            fitted = fit_items(events.take(events.train & ~own & events.has_value), users, items, width)
             found.items[:, kind, fold] = fitted
             for chosen in _blocks(np.arange(fold, users, folds), USERS_AT_ONCE):
                 first, last = np.searchsorted(events.users, [chosen[0], chosen[-1] + 1])

@@ -38,7 +38,7 @@ class Events:
     train: Bools
 
     @property
-    def valued(self) -> Bools:
+    def has_value(self) -> Bools:
         """(M,) which events have a value."""
         return ~np.isnan(self.values)
 
@@ -66,7 +66,7 @@ def follow(items: Floats, events: Events, users: Ints) -> tuple[Floats, Floats]:
     A Kalman filter (Kalman 1960) whose state is a random walk; each step takes one event of every user. `users` are
     ascending; those without events are at the prior's mean. An event without a value only adds drift.
     """
-    valued = events.valued
+    valued = events.has_value
     counts = np.bincount(np.searchsorted(users, events.users), minlength=len(users))
     order = np.argsort(-counts, kind="stable")  # users with an event at a step come first
     starts, counts = (np.cumsum(counts) - counts)[order], counts[order]

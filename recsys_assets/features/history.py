@@ -36,14 +36,14 @@ def user_columns(profile: Profile) -> list[str]:
     """Columns of `user_features` that feed models, `user_id` aside, in order."""
     return [
         *_static(profile, "users"),
-        *_served(profile, USER_STATISTICS),
+        *_statistics(profile, USER_STATISTICS),
         *(TERM_STATISTICS if profile.features.terms else ()),
     ]
 
 
 def item_columns(profile: Profile) -> list[str]:
     """Columns of `item_features` that feed models, `item_id` aside, in order."""
-    return [*_static(profile, "items"), *_served(profile, ITEM_STATISTICS)]
+    return [*_static(profile, "items"), *_statistics(profile, ITEM_STATISTICS)]
 
 
 def terms(connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path) -> list[str]:
@@ -91,7 +91,7 @@ def sample_query(profile: Profile, users: Path, items: Path, affinities: Path, p
     oracle = f", history.oracle AS {name(profile.oracle)}" if profile.oracle else ""
     return (
         f"SELECT history.user_id, history.item_id, history.timestamp, history.label, {_of_user(profile)}, "
-        f"{_of_item(profile)}, {_named('affinities', (AFFINITY, NEARBY, LIKED, DISLIKED))}{oracle} "
+        f"{_of_item(profile)}, {_columns_of('affinities', (AFFINITY, NEARBY, LIKED, DISLIKED))}{oracle} "
         f"FROM history JOIN {scan([affinities])} AS affinities USING (user_id, item_id, timestamp) "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
@@ -102,7 +102,7 @@ def sample_query(profile: Profile, users: Path, items: Path, affinities: Path, p
 def user_query(profile: Profile, users: Path, factors: Path) -> str:
     """SQL for the snapshot of every user, ordered by user_id."""
     return (
-        f"SELECT history.user_id, {_of_user(profile)}, {_named('factors', SERVED)} FROM history "
+        f"SELECT history.user_id, {_of_user(profile)}, {_columns_of('factors', SERVED)} FROM history "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
         f"JOIN {scan([factors])} AS factors ON factors.user_id = history.user_id "
         "WHERE history.item_id IS NULL ORDER BY history.user_id"
@@ -112,7 +112,7 @@ def user_query(profile: Profile, users: Path, factors: Path) -> str:
 def item_query(profile: Profile, items: Path, factors: Path) -> str:
     """SQL for the snapshot of every item, ordered by item_id."""
     return (
-        f"SELECT history.item_id, {_of_item(profile)}, {_named('factors', (ITEM_FACTORS,))} FROM history "
+        f"SELECT history.item_id, {_of_item(profile)}, {_columns_of('factors', (ITEM_FACTORS,))} FROM history "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
         f"JOIN {scan([factors])} AS factors ON factors.item_id = history.item_id "
         "WHERE history.user_id IS NULL ORDER BY history.item_id"
@@ -131,7 +131,7 @@ def _of_item(profile: Profile) -> str:
     return ", ".join(f"{'items' if column in own else 'history'}.{name(column)}" for column in item_columns(profile))
 
 
-def _named(table: str, columns: Sequence[str]) -> str:
+def _columns_of(table: str, columns: Sequence[str]) -> str:
     return ", ".join(f"{table}.{name(column)}" for column in columns)
 
 
@@ -142,7 +142,7 @@ def _static(profile: Profile, table: str) -> list[str]:
     return [column for column in chosen if column in own and column not in ("user_id", "item_id")]
 
 
-def _served(profile: Profile, statistics: tuple[str, ...]) -> list[str]:
+def _statistics(profile: Profile, statistics: tuple[str, ...]) -> list[str]:
     """The running statistics; those of ratings only if the profile has a rating."""
     return [column for column in statistics if profile.rating or "_rating_" not in column]
 
@@ -203,7 +203,7 @@ def _term_counts(number: int) -> str:
     return ", " + ", ".join(lists)
 
 
-def rows_that_know_too_much(connection: duckdb.DuckDBPyConnection, splits: Path, samples: str, users: int = 50) -> int:
+def count_leaking_rows(connection: duckdb.DuckDBPyConnection, splits: Path, samples: str, users: int = 50) -> int:
     """Count rows with leakage: rows whose user or item statistics are not those of the rows strictly before them.
 
     The statistics are counted again with plain joins, not with the window frames that made the features. For each row
@@ -221,7 +221,7 @@ def rows_that_know_too_much(connection: duckdb.DuckDBPyConnection, splits: Path,
             FROM offline WINDOW everyone AS (ORDER BY timestamp, seq)
         ),
         asked AS (SELECT *, (all_p + 1) / (all_n + 2) AS base_rate FROM running JOIN chosen USING (user_id)),
-        of_user AS ({_counted_before("user")}), of_item AS ({_counted_before("item")})
+        of_user AS ({_counts_before("user")}), of_item AS ({_counts_before("item")})
         SELECT *, (user_p + {USER_PRIOR} * base_rate) / (user_n + {USER_PRIOR}) AS user_rate,
             (item_p + {ITEM_PRIOR} * base_rate) / (item_n + {ITEM_PRIOR}) AS item_rate
         FROM of_user JOIN of_item USING (user_id, item_id, timestamp, base_rate)
@@ -237,7 +237,7 @@ def rows_that_know_too_much(connection: duckdb.DuckDBPyConnection, splits: Path,
     return int(one(connection, differing)[0])
 
 
-def _counted_before(side: str) -> str:
+def _counts_before(side: str) -> str:
     """SQL that counts, for each row in `asked`, the earlier rows of its user or item, and the positives among them."""
     return f"""
         SELECT asked.user_id, asked.item_id, asked.timestamp, asked.base_rate,

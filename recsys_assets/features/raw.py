@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.arrays import Array
-from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, floats, ragged
+from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, flat_values, floats
 
 
 def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, Array]:
@@ -29,7 +29,7 @@ def _raw(feature: Feature, values: pa.Array) -> Array:
     if feature.kind == "categorical":
         found: Array = pc.fill_null(values.cast(kind), missing).to_numpy(zero_copy_only=False)
         return found.astype(dtype)
-    row, place, flat = ragged(feature, values)
+    row, place, flat = flat_values(feature, values)
     out = np.full((len(values), feature.length), missing, dtype)
     out[row, place] = pc.fill_null(flat.cast(kind), missing).to_numpy(zero_copy_only=False)
     return out

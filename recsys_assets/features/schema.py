@@ -120,7 +120,7 @@ class FeatureSchema:
         return self.of_kind("categorical") + self.of_kind("multi_valued")
 
     @cached_property
-    def indexed(self) -> list[Feature]:
+    def index_features(self) -> list[Feature]:
         """The features behind `Encoded.indices`: the sparse ones, then the sequences."""
         return self.sparse + self.of_kind("sequence")
 
@@ -132,7 +132,7 @@ class FeatureSchema:
     def columns(self) -> dict[str, slice]:
         """Columns of each feature in `Encoded.indices` or `Encoded.numeric`."""
         places: dict[str, slice] = {}
-        for group in (self.indexed, self.of_kind("numeric")):
+        for group in (self.index_features, self.of_kind("numeric")):
             ends = list(accumulate(feature.length for feature in group))
             places |= {f.name: slice(end - f.length, end) for f, end in zip(group, ends, strict=True)}
         return places
@@ -163,7 +163,7 @@ class FeatureSchema:
     @property
     def index_columns(self) -> int:
         """Width of `Encoded.indices`."""
-        return sum(feature.length for feature in self.indexed)
+        return sum(feature.length for feature in self.index_features)
 
     @property
     def floats(self) -> int:
@@ -231,14 +231,14 @@ def encode(schema: FeatureSchema, table: pa.Table) -> Encoded:
 def _rows(schema: FeatureSchema, feature: Feature, values: pa.Array) -> npt.NDArray[np.int32]:
     """(N, length) rows of the shared index space."""
     if feature.kind == "categorical":
-        return _looked_up(schema, feature, values)[:, None]
-    row, place, flat = ragged(feature, values)
+        return _look_up(schema, feature, values)[:, None]
+    row, place, flat = flat_values(feature, values)
     out = np.zeros((len(values), feature.length), np.int32)
-    out[row, place] = _looked_up(schema, feature, flat)
+    out[row, place] = _look_up(schema, feature, flat)
     return out
 
 
-def ragged(feature: Feature, lists: pa.Array) -> tuple[Ints, Ints, pa.Array]:
+def flat_values(feature: Feature, lists: pa.Array) -> tuple[Ints, Ints, pa.Array]:
     """(row, position in the list, value) of each value of N lists; values past the feature's length are dropped."""
     lists = pc.fill_null(lists, pa.scalar([], lists.type))
     counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -248,7 +248,7 @@ def ragged(feature: Feature, lists: pa.Array) -> tuple[Ints, Ints, pa.Array]:
     return row[kept], place[kept], pc.list_flatten(lists).filter(pa.array(kept))
 
 
-def _looked_up(schema: FeatureSchema, feature: Feature, values: pa.Array) -> npt.NDArray[np.int32]:
+def _look_up(schema: FeatureSchema, feature: Feature, values: pa.Array) -> npt.NDArray[np.int32]:
     """(N,) the row of each value in the shared index space."""
     keys, (known, unknown) = schema.keys(feature), schema.rows_of(feature)
     found = pc.index_in(values.cast(keys.type), value_set=keys)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_assets.arrays import Bools, Doubles, Ints, among
+from recsys_assets.arrays import Bools, Doubles, Ints, among, offsets
 from recsys_assets.metrics import UndefinedMetric
 from recsys_assets.ranking.bootstrap import DRAWS, Interval, draws, interval
 from recsys_assets.ranking.slices import by_count
 from recsys_assets.retrieval.interactions import Interactions, Queries
-from recsys_assets.retrieval.lists import by_query, history, reached
+from recsys_assets.retrieval.lists import by_query, history, truth_hits
 
 METRICS = ("ndcg", "recall", "hitrate")
 CUTOFFS = (10, 20, 50)
@@ -35,7 +35,7 @@ class Judged:
         """Each metric over all queries, as in `retrieval.lists.evaluate`."""
         return dict(zip(NAMES, (self.parts.sum(axis=0) / self.wholes.sum(axis=0)).tolist(), strict=True))
 
-    def resampled(self, seed: int) -> Doubles:
+    def bootstrap_figures(self, seed: int) -> Doubles:
         """(DRAWS, 9) the figures on queries drawn with replacement: with one seed, the same queries for all lists."""
         drawn = draws(len(self.parts), DRAWS, seed)
         return np.array([(weights @ self.parts) / (weights @ self.wholes) for weights in drawn])
@@ -70,7 +70,7 @@ class Compared:
 
 def compare(judged: Mapping[str, Judged], best: str, seed: int) -> Compared:
     """Compare the lists of the same queries with the list `best`, all on the same draws."""
-    drawn = {name: each.resampled(seed) for name, each in judged.items()}
+    drawn = {name: each.bootstrap_figures(seed) for name, each in judged.items()}
     return Compared(
         {name: each.figures() for name, each in judged.items()},
         {name: _intervals(each) for name, each in drawn.items()},
@@ -101,7 +101,7 @@ def only(queries: Queries, kept: Bools) -> Queries:
     sizes = np.add.reduceat(kept.astype(np.int64), queries.truth_starts[:-1])
     left = sizes > 0
     columns = (queries.users[left], queries.starts[left], queries.ends[left], queries.truth[kept])
-    return Queries(*columns, np.append(0, np.cumsum(sizes[left])), queries.part)
+    return Queries(*columns, offsets(sizes[left]), queries.part)
 
 
 def losses(
@@ -120,7 +120,7 @@ def losses(
     row, item = history(interactions, queries, slice(0, len(queries)))
     of = np.repeat(np.arange(len(queries)), queries.truth_sizes)  # (T,) the query of each right answer
     seen = among(of * width + queries.truth, row * width + item) & filter_seen  # (T,)
-    held = {name: reached(listed, queries) for name, listed in items.items()}
+    held = {name: truth_hits(listed, queries) for name, listed in items.items()}
     passed = {
         "seen before": ~seen,
         "not in the catalogue": catalogue[queries.truth],

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Bools, Ints, among
+from recsys_assets.arrays import Bools, Ints, among, list_array
 from recsys_assets.funnel.merge import Ranked
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
@@ -27,18 +27,14 @@ def table(interactions: Interactions, queries: Queries, channels: Mapping[str, L
         "channels": _sources(channels, items, listed),
     }
     of_user = pa.StructArray.from_arrays(list(entries.values()), names=list(entries))
-    ends = np.append(0, np.cumsum(listed.sum(axis=1)))
     users = interactions.user_ids[queries.users]
-    return pa.table({"user_id": users, "items": pa.ListArray.from_arrays(pa.array(ends, pa.int32()), of_user)})
+    return pa.table({"user_id": users, "items": list_array(of_user, listed.sum(axis=1))})
 
 
 def _sources(channels: Mapping[str, Lists], items: Ints, listed: Bools) -> pa.ListArray:
     """The channels of each listed item, in the order of `channels`."""
     held = np.stack([_holds(channel.items, items)[listed] for channel in channels.values()], axis=1)
-    ends = np.append(0, np.cumsum(held.sum(axis=1)))
-    return pa.ListArray.from_arrays(
-        pa.array(ends, pa.int32()), pa.array(list(channels)).take(pa.array(np.nonzero(held)[1]))
-    )
+    return list_array(pa.array(list(channels)).take(pa.array(np.nonzero(held)[1])), held.sum(axis=1))
 
 
 def _holds(channel: Ints, items: Ints) -> Bools:

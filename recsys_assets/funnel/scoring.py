@@ -90,7 +90,7 @@ class Scorer:
         return np.concatenate(parts)
 
 
-def served(lake: Lake, champion: Champion) -> tuple[Scorer, list[Partition]]:
+def open_champion(lake: Lake, champion: Champion) -> tuple[Scorer, list[Partition]]:
     """The champion's model, and the partitions that it was read from: `onnx_<model>` and `rank_<model>`.
 
     Raises:

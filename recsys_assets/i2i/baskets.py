@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
-from recsys_assets.arrays import Bools, Ints
+from recsys_assets.arrays import Bools, Ints, offsets
 from recsys_assets.retrieval.interactions import Interactions
 
 
@@ -54,7 +54,7 @@ def baskets(interactions: Interactions, max_history: int) -> Baskets:
 
 def _starts(users: Ints, count: int) -> Ints:
     """(U + 1,) where the events of each user begin, and where the last one's end."""
-    return np.append(0, np.cumsum(np.bincount(users, minlength=count)))
+    return offsets(np.bincount(users, minlength=count))
 
 
 def _newest(events: csr_array) -> Bools:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from recsys_assets.arrays import Floats
-from recsys_assets.i2i.parallel import cut, each
+from recsys_assets.i2i.parallel import cost_blocks, each
 
 # A column is multiplied by BLAS if it has at least this share of the rows. On MovieLens 1M, 3 % and 8 % are as fast.
 _DENSE_COLUMN = 0.05
@@ -40,7 +40,7 @@ def gram(matrix: csr_array) -> Floats:
             product[np.ix_(tail[block], others)] = found
             product[np.ix_(others, tail[block])] = found.T
 
-    blocks = cut(np.ones(len(tail), np.int64), 1 + len(tail) // 16)
+    blocks = cost_blocks(np.ones(len(tail), np.int64), 1 + len(tail) // 16)
     tasks: list[Callable[[], None]] = [fill_head, *(partial(fill, block) for block in blocks)]
     each(lambda task: task(), tasks)
     return product

@@ -8,7 +8,8 @@ i in the user's history, times `backward` if j came before i, and 0 for items fu
 
 Recall@20 on MovieLens 1M's validation rows, with 50 triggers and without seen items, is 0.3145. Variants: MetaSpore's
 formula with lists as long 0.2593; both directions alike 0.2935; all distances alike 0.2842; learned from positives
-only 0.3114; lists of 100 0.3004, of 400 0.3150. To predict the very next item from one trigger, see `NEXT`.
+only 0.3114; lists of 100 0.3004, of 400 0.3150. Settings for predicting the very next item from one
+trigger are in `benchmarks/recall_ml1m.py`.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_array
 
-from recsys_assets.arrays import Doubles, Ints
+from recsys_assets.arrays import Doubles, Ints, offsets
 from recsys_assets.i2i.baskets import Baskets, baskets
 from recsys_assets.i2i.gram import fits, gram
 from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
@@ -48,9 +49,6 @@ class ItemCF(BaseModel):
 
 
 METASPORE = ItemCF(activity=0.5, window=0, top_n=20)
-# In MetaSpore's protocol (one trigger, any of the next three items), R@20 on the three ratings before its test ratings
-# is 0.2897; with the defaults 0.2513, with its formula 0.1996. On the test ratings: 0.2753, 0.2424 and 0.1920.
-NEXT = ItemCF(activity=0, popularity=0.1, decay=1.5, backward=0.1, top_n=20)
 
 
 def itemcf(interactions: Interactions, settings: ItemCF) -> Neighbours:
@@ -127,7 +125,7 @@ def _near(events: Baskets, weights: Doubles, settings: ItemCF) -> tuple[Factors,
             part = slice(first, first + most)
             user, place = taken.indices[part], taken.data[part, None] + steps
             inside = (place >= bounds[user, None]) & (place < bounds[user + 1, None])
-            ends = np.append(0, np.cumsum(inside.sum(axis=1)))
+            ends = offsets(inside.sum(axis=1))
             data = (light[user, None] * counts)[inside]
             near = csr_array((data, listed[place[inside]], ends), (len(user), by_item.shape[0]))
             own = (np.ones(len(user), np.float32), (row[part], np.arange(len(user))))

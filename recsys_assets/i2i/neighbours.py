@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_array
 
-from recsys_assets.arrays import Bools, Ids, Ints, Scores, find
-from recsys_assets.i2i.parallel import cut, each, threads
+from recsys_assets.arrays import Bools, Ids, Ints, Scores, find, offsets
+from recsys_assets.i2i.parallel import cost_blocks, each, threads
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.retrieval.scored_lists import strongest, to_lists, to_matrix
 
@@ -59,10 +59,10 @@ def best_of_dense(scores: Scores, n: int) -> Lists:
     def fill(block: slice) -> None:
         rows = scores[block]
         row, item = np.nonzero(rows >= _least(rows, n)[:, None])
-        ends = np.append(0, np.cumsum(np.bincount(row, minlength=len(rows))))
+        ends = offsets(np.bincount(row, minlength=len(rows)))
         _enter(lists, block, csr_array((rows[row, item], item, ends), rows.shape))
 
-    each(fill, cut(np.ones(len(scores), np.int64), 128))
+    each(fill, cost_blocks(np.ones(len(scores), np.int64), 128))
     return lists
 
 
@@ -104,7 +104,7 @@ def _least(scores: Scores, n: int) -> Scores:
 
 def keep(matrix: csr_array, kept: Bools) -> csr_array:
     """The matrix without the entries that are not kept."""
-    ends = np.append(0, np.cumsum(kept))[matrix.indptr]
+    ends = offsets(kept)[matrix.indptr]
     return csr_array((matrix.data[kept], matrix.indices[kept], ends), matrix.shape)
 
 
@@ -119,8 +119,7 @@ def from_sparse(matrix: csr_array, n: int) -> Lists:
 def to_sparse(lists: Lists, width: int) -> csr_array:
     """(I, width) the lists as a matrix whose rows keep their entries in the order of the lists."""
     taken = lists.items >= 0
-    ends = np.append(0, np.cumsum(taken.sum(axis=1)))
-    return csr_array((lists.scores[taken], lists.items[taken], ends), shape=(len(taken), width))
+    return csr_array((lists.scores[taken], lists.items[taken], offsets(taken.sum(axis=1))), shape=(len(taken), width))
 
 
 def write(path: Path, item_ids: Ids, lists: Lists) -> int:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from recsys_assets.arrays import Ints
+from recsys_assets.arrays import Ints, offsets
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")
@@ -29,9 +29,9 @@ def each(task: Callable[[Block], Result], blocks: Iterable[Block]) -> list[Resul
         return list(pool.map(task, blocks))
 
 
-def cut(costs: Ints, limit: int) -> Iterator[slice]:
+def cost_blocks(costs: Ints, limit: int) -> Iterator[slice]:
     """Consecutive blocks whose costs add up to at most `limit`; one that costs more is a block of its own."""
-    total = np.append(0, np.cumsum(costs))
+    total = offsets(costs)
     first = 0
     while first < len(costs):
         last = int(np.searchsorted(total, total[first] + limit, "right")) - 1

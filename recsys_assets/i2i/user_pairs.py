@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 
-from recsys_assets.arrays import Ints, Scores
-from recsys_assets.i2i.parallel import cut
+from recsys_assets.arrays import Ints, Scores, offsets
+from recsys_assets.i2i.parallel import cost_blocks
 
 _PAIRS = 1 << 20  # listed at once: about 40 MB
 
@@ -37,11 +37,11 @@ def pair_scores(
     member, other, starts = _groups(histories[users.indices], owner, items)
     # Any two users of an item have a cell; the cells of a user with all earlier users are consecutive.
     place = np.arange(len(owner)) - np.repeat(users.indptr[:-1], sizes)
-    ends = np.cumsum(sizes * (sizes - 1) // 2)
-    cells = np.append(0, ends)[owner] + place * (place - 1) // 2
+    starts_of_cells = offsets(sizes * (sizes - 1) // 2)
+    cells = starts_of_cells[owner] + place * (place - 1) // 2
     cells, place, weight = cells[member], place[member], weights[users.indices[member]]
 
-    shared = np.full(ends[-1], alpha + 1, np.float32)  # 1 for the item itself
+    shared = np.full(starts_of_cells[-1], alpha + 1, np.float32)  # 1 for the item itself
     for _, _, cell, _ in _pairs(starts, cells, place):
         np.add.at(shared, cell, np.float32(1))
     kernel, scores = 1 / shared, np.zeros(len(member))
@@ -86,7 +86,7 @@ def _pairs(starts: Ints, cells: Ints, place: Ints) -> Iterator[tuple[Ints, Ints,
     """
     before = np.arange(len(starts)) - starts
     entries = np.flatnonzero(before)
-    for block in cut(before[entries], _PAIRS):
+    for block in cost_blocks(before[entries], _PAIRS):
         later = entries[block]
         count = before[later]
         bounds = np.cumsum(count) - count

@@ -1,11 +1,11 @@
-"""Confidence intervals of test figures: the metrics of a ranker on resampled rows (the bootstrap, Efron 1979).
+"""Confidence intervals of rankers' test figures and of their differences, by the bootstrap (Efron 1979).
 
 Users are drawn with replacement, each with all their rows, as the rows of one user are not independent; if rows have
 no user, rows are drawn. A draw is a weight for each row, so the cost is one sort, and a few sums per draw. All rankers
 are judged on the same draws, so that differences are paired and their intervals narrower.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from recsys_assets.arrays import Doubles, Ints
 from recsys_assets.metrics import OnlyOneClass, group_aucs, row_losses
 
+Intervals = dict[str, dict[str, "Interval"]]
 DRAWS = 200
 LEVEL = 0.95
 
@@ -54,7 +55,7 @@ class WeightedAuc:
         return float(positives @ below / pairs) if pairs else float("nan")
 
 
-def resampled(
+def bootstrap_figures(
     labels: Doubles, scores: Doubles, users: Ints | None = None, count: int = DRAWS, seed: int = 1
 ) -> dict[str, Doubles]:
     """Test metrics of one ranker on `count` draws.
@@ -99,3 +100,49 @@ def interval(values: Doubles, level: float = LEVEL) -> Interval:
         raise OnlyOneClass("no draw of rows has both classes")
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Intervals of the rankers' figures, by ranker and metric.
+
+    Attributes:
+        reference: the ranker that the others are compared with.
+        figures: the interval of each figure.
+        differences: the interval of each figure minus the reference's, on the same draws; without the reference.
+    """
+
+    reference: str
+    figures: Intervals
+    differences: Intervals
+
+
+def compare(
+    labels: Doubles,
+    scores: Mapping[str, Doubles],
+    reference: str,
+    users: Ints | None = None,
+    count: int = DRAWS,
+    seed: int = 1,
+) -> Comparison:
+    """Intervals of each ranker's figures and of its differences to the reference, for figures that draws define.
+
+    Args:
+        labels: (N,) 0 or 1.
+        scores: (N,) probabilities of each ranker.
+        reference: the ranker that the others are compared with.
+        users: (N,) the user of each row, from 0 on; without them rows are drawn.
+        count: how many draws.
+        seed: of the draws.
+    """
+    drawn = {model: bootstrap_figures(labels, each, users, count, seed) for model, each in scores.items()}
+    known = [metric for metric, values in drawn[reference].items() if np.isfinite(values).any()]
+    return Comparison(
+        reference,
+        {model: {metric: interval(each[metric]) for metric in known} for model, each in drawn.items()},
+        {
+            model: {metric: interval(each[metric] - drawn[reference][metric]) for metric in known}
+            for model, each in drawn.items()
+            if model != reference
+        },
+    )

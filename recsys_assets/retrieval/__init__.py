@@ -1,1 +1,1 @@
-"""Methods: interactions as arrays, lists of candidates, vector search, and how good a list is."""
+"""Methods: interactions as arrays, lists of candidates, vector indexes, and how good a list is."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Array, Bools, Ints, among, find, place_in_group
+from recsys_assets.arrays import Ints, among, find, list_array, place_in_group
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists, history, hits
 
@@ -21,18 +21,19 @@ DETAILS = "details.parquet"
 def details(interactions: Interactions, queries: Queries, lists: Lists) -> pa.Table:
     """A row for each query, in their order."""
     listed, hit = lists.items >= 0, hits(lists.items, queries)
+    sizes = listed.sum(axis=1)
     return pa.table(
         {
             "id": interactions.user_ids[queries.users],
-            "topk_ids": _nested(interactions.item_ids[lists.items[listed]], listed),
-            "topk_dists": _nested(lists.scores[listed], listed),
+            "topk_ids": list_array(interactions.item_ids[lists.items[listed]], sizes),
+            "topk_dists": list_array(lists.scores[listed], sizes),
             "hitrate": hit.sum(axis=1) / queries.truth_sizes,
-            "hit_ids": _nested(interactions.item_ids[lists.items[hit]], hit),
+            "hit_ids": list_array(interactions.item_ids[lists.items[hit]], hit.sum(axis=1)),
         }
     )
 
 
-def listed_items(path: Path, interactions: Interactions, queries: Queries, k: int) -> Ints:
+def read_items(path: Path, interactions: Interactions, queries: Queries, k: int) -> Ints:
     """(N, k) numbers of the first items in the lists of a details file, padded with -1.
 
     Raises:
@@ -59,9 +60,3 @@ def faults(interactions: Interactions, queries: Queries, lists: Lists, filter_se
     seen = among(keys, row * width + item).sum() if filter_seen else 0
     rising = (lists.scores[:, 1:] > lists.scores[:, :-1]).sum()
     return {"listed_twice": len(keys) - len(np.unique(keys)), "rising_scores": int(rising), "seen": int(seen)}
-
-
-def _nested(values: Array, kept: Bools) -> pa.ListArray:
-    """A list for each row of `kept` (N, K), with the values in their order."""
-    ends = np.append(0, np.cumsum(kept.sum(axis=1)))
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values))

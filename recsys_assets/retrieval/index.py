@@ -44,7 +44,7 @@ class IndexSettings:
     m: int = 32
     ef_construction: int = 200
 
-    def fitted(self, count: int) -> "IndexSettings":
+    def trainable_by(self, count: int) -> "IndexSettings":
         """The settings with no more clusters than `count` vectors can train: one per 39 vectors, at least one."""
         nlist = min(self.nlist, max(1, count // POINTS_A_LIST))
         return replace(self, nlist=nlist, nprobe=min(self.nprobe, nlist))

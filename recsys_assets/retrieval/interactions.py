@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Ids, Ints, numbered
+from recsys_assets.arrays import Bools, Ids, Ints, numbered, offsets
 from recsys_assets.datasets.splits import PARTS
 
 
@@ -123,7 +123,7 @@ def queries(interactions: Interactions, part: str, filter_seen: bool, liked: boo
         seen = interactions.users[known] * width + interactions.items[known]
         truth = np.setdiff1d(truth, seen)
     asked, sizes = np.unique(truth // width, return_counts=True)
-    return Queries(asked, starts[asked], ends[asked], truth % width, np.append(0, np.cumsum(sizes)), part)
+    return Queries(asked, starts[asked], ends[asked], truth % width, offsets(sizes), part)
 
 
 def of_users(interactions: Interactions, part: str, users: Ints) -> Queries:
@@ -137,10 +137,3 @@ def histories(interactions: Interactions, part: str) -> tuple[Ints, Ints]:
     users, known = np.arange(len(interactions.user_ids)), interactions.parts < PARTS.index(part)
     starts = np.searchsorted(interactions.users, users)
     return starts, starts + np.bincount(interactions.users[known], minlength=len(users))
-
-
-def rolling(interactions: Interactions, rows: Ints) -> Queries:
-    """One query for each of the given rows: its history is all the user's events before it, its item the answer."""
-    users = interactions.users[rows]
-    starts = np.searchsorted(interactions.users, users)
-    return Queries(users, starts, rows, interactions.items[rows], np.arange(len(rows) + 1))

@@ -1,6 +1,6 @@
 """Lists of candidates: the best items of each query, and the metrics of such lists."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +81,7 @@ def hits(items: Ints, queries: Queries) -> Bools:
     return among(listed, right) & (items >= 0)
 
 
-def reached(items: Ints, queries: Queries) -> Bools:
+def truth_hits(items: Ints, queries: Queries) -> Bools:
     """(T,) whether each right answer is in the list (N, K) of its query."""
     listed, right = _pairs(items, queries)
     return among(right, listed[items >= 0])
@@ -144,3 +144,25 @@ def _pairs(items: Ints, queries: Queries) -> tuple[Ints, Ints]:
     width = 1 + max(int(items.max(initial=0)), int(queries.truth.max(initial=0)))
     row = np.arange(len(queries))
     return row[:, None] * width + items, np.repeat(row, queries.truth_sizes) * width + queries.truth
+
+
+def chance_recall(interactions: Interactions, queries: Queries, catalogue: Bools, k: int, filter_seen: bool) -> float:
+    """The expected recall@k of lists drawn at random from the catalogue (I,)."""
+    row, item = history(interactions, queries, slice(0, len(queries)))
+    known = np.unique((row * len(catalogue) + item)[catalogue[item]])
+    seen = np.bincount(known // len(catalogue), minlength=len(queries)) if filter_seen else 0
+    drawn = np.minimum(k / np.maximum(catalogue.sum() - seen, 1), 1)
+    return float(np.mean(drawn * _shares(catalogue[queries.truth], queries)))
+
+
+def additions(items: Mapping[str, Ints], queries: Queries) -> tuple[float, dict[str, float]]:
+    """The recall of several methods' lists (N, K) together, and how much of it comes from each method alone."""
+    answers = {method: truth_hits(listed, queries) for method, listed in items.items()}
+    count = np.sum(list(answers.values()), axis=0)
+    lacked = {method: float(_shares(answer & (count == 1), queries).mean()) for method, answer in answers.items()}
+    return float(_shares(count > 0, queries).mean()), lacked
+
+
+def _shares(chosen: Bools, queries: Queries) -> Doubles:
+    """(N,) share of each query's right answers that are marked in `chosen` (T,)."""
+    return np.add.reduceat(chosen.astype(np.int64), queries.truth_starts[:-1]) / queries.truth_sizes

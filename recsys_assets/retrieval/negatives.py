@@ -1,4 +1,4 @@
-"""Negative sampling: items drawn by weight with Walker's alias method, and corrections for the draws.
+"""Negative sampling: items drawn by weight with Walker's alias method, and the log of each item's probability.
 
 The caller gives the weights: ones for uniform sampling, `popularity` for word2vec's counts to the power 0.75, or the
 weights of a table (`weighted_items`).
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys_assets.arrays import Bools, Doubles, Ints
+from recsys_assets.arrays import Doubles, Ints
 
 POWER = 0.75  # Mikolov et al. 2013
 
@@ -40,15 +40,6 @@ class AliasTable:
         column = points.astype(np.int64)
         points -= column  # the fraction is uniform, too, and independent of the column
         return np.where(points < self.keep[column], column, self.alias[column])
-
-    def log_expected(self, items: Ints, draws: int) -> Doubles:
-        """Log of how often each of the items is expected among `draws` draws, which the logQ correction subtracts.
-
-        If this is subtracted from the score of each draw, a softmax over the positive and the draws estimates the
-        one over all items without bias (as the number of draws grows; Bengio and Senécal 2008).
-        """
-        expected: Doubles = self.log_probability[items] + np.log(draws)
-        return expected
 
 
 def popularity(counts: Ints, power: float = POWER) -> Doubles:
@@ -95,22 +86,3 @@ def _columns(heights: Doubles) -> tuple[Doubles, Ints]:
     keep[high] = 1 - np.maximum(taken - ends, 0)
     alias[high[:-1]] = high[1:]
     return np.clip(keep, 0, 1), alias
-
-
-def accidental_hits(positives: Ints, negatives: Ints, known: tuple[Ints, Ints] | None = None) -> Bools:
-    """(B, N) which of N negatives, shared by B rows, are accidental hits: right items of the row.
-
-    Args:
-        positives: (B,) the right item of each row.
-        negatives: (N,) drawn items; an item may be there several times.
-        known: (row, item) pairs in any order: further items that are right for a row, such as the user's others.
-    """
-    drawn, place = np.unique(negatives, return_inverse=True)
-    masked = positives[:, None] == drawn
-    if known is not None and len(drawn):
-        row, item = known
-        found = np.minimum(np.searchsorted(drawn, item), len(drawn) - 1)
-        there = drawn[found] == item
-        masked[row[there], found[there]] = True
-    shared: Bools = masked[:, place]
-    return shared

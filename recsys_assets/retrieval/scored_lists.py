@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
-from recsys_assets.arrays import Ids, find, place_in_group
+from recsys_assets.arrays import Ids, find, offsets, place_in_group
 
 
 def strongest(matrix: csr_array, most: int) -> csr_array:
@@ -18,8 +18,8 @@ def strongest(matrix: csr_array, most: int) -> csr_array:
     order = np.lexsort((column, -score, row))
     row, column, score = row[order], column[order], score[order]
     kept = place_in_group(row) < most
-    ends = np.cumsum(np.bincount(row[kept], minlength=matrix.shape[0]))
-    return csr_array((score[kept], column[kept], np.append(0, ends)), shape=matrix.shape)
+    sizes = np.bincount(row[kept], minlength=matrix.shape[0])
+    return csr_array((score[kept], column[kept], offsets(sizes)), shape=matrix.shape)
 
 
 def to_lists(matrix: csr_array, key: str, ids: Ids) -> pa.ListArray:
@@ -39,4 +39,4 @@ def to_matrix(lists: pa.ChunkedArray, key: str, ids: Ids) -> csr_array:
     column = find(ids, entries.field(key).to_numpy(zero_copy_only=False))
     score, known = entries.field("score").to_numpy(), column >= 0
     sizes = np.bincount(pc.list_parent_indices(lists).to_numpy()[known], minlength=len(lists))
-    return csr_array((score[known], column[known], np.append(0, np.cumsum(sizes))), shape=(len(lists), len(ids)))
+    return csr_array((score[known], column[known], offsets(sizes)), shape=(len(lists), len(ids)))

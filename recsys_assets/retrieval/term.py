@@ -46,7 +46,7 @@ class Taste:
 
 
 @dataclass(frozen=True)
-class Carried:
+class ItemTerms:
     """The terms that items carry.
 
     Attributes:
@@ -58,9 +58,9 @@ class Carried:
     weights: csr_array
 
 
-def carried(items: pa.Table, column: str | None, item_ids: Ids) -> Carried:
+def item_terms(items: pa.Table, column: str | None, item_ids: Ids) -> ItemTerms:
     """The terms of each of `item_ids`, from a list column; without a column or any term, all carry `ANY`."""
-    anything = Carried(np.array([ANY], object), csr_array(np.ones((len(item_ids), 1))))
+    anything = ItemTerms(np.array([ANY], object), csr_array(np.ones((len(item_ids), 1))))
     if column is None:
         return anything
     found = items[column].combine_chunks()
@@ -76,10 +76,10 @@ def carried(items: pa.Table, column: str | None, item_ids: Ids) -> Carried:
     holds = csr_array((np.ones(len(places)), (item[kept], places)), shape=shape)
     holds.data[:] = 1.0  # a term named twice is carried once
     count = np.maximum(holds.sum(axis=1), 1)
-    return Carried(terms[order], (diags_array(1 / np.sqrt(count)) @ holds).tocsr())
+    return ItemTerms(terms[order], (diags_array(1 / np.sqrt(count)) @ holds).tocsr())
 
 
-def item_scores(known: Interactions, carried: Carried) -> csr_array:
+def item_scores(known: Interactions, carried: ItemTerms) -> csr_array:
     """(I, T) each item's score in each of its terms; an item without a positive has none."""
     positives = np.bincount(known.items, known.labels, minlength=len(known.item_ids))
     scores = (diags_array(np.sqrt(positives)) @ carried.weights).tocsr().astype(np.float32)
@@ -88,7 +88,7 @@ def item_scores(known: Interactions, carried: Carried) -> csr_array:
 
 
 def user_scores(
-    interactions: Interactions, known: Interactions, carried: Carried, starts: Ints, ends: Ints, taste: Taste
+    interactions: Interactions, known: Interactions, carried: ItemTerms, starts: Ints, ends: Ints, taste: Taste
 ) -> tuple[csr_array, npt.NDArray[np.int8]]:
     """Terms of N histories `interactions[start:end]`, and where they come from; shares are learned from `known` only.
 
@@ -96,11 +96,11 @@ def user_scores(
         (N, T) scores, each row's highest first, and (N,) indices in `LEVELS`: a history without a liked term in its
         window gets the terms of all its rows, with equal weights; one without any liked term, those of everyone.
     """
-    recent = _liked(interactions, carried, np.maximum(starts, ends - taste.window), ends, taste.decay)
+    recent = _liked_terms(interactions, carried, np.maximum(starts, ends - taste.window), ends, taste.decay)
     unmet = np.diff(recent.indptr) == 0
-    older = _liked(interactions, carried, starts, np.where(unmet, ends, starts), 1.0)
+    older = _liked_terms(interactions, carried, starts, np.where(unmet, ends, starts), 1.0)
     still = unmet & (np.diff(older.indptr) == 0)
-    everyone = _liked(known, carried, np.array([0]), np.array([len(known)]), 1.0)
+    everyone = _liked_terms(known, carried, np.array([0]), np.array([len(known)]), 1.0)
     scores = recent + older + csr_array(still[:, None].astype(np.float64)) @ everyone
     share = np.maximum((carried.weights > 0).T @ known.item_counts, 1) / len(known)
     return strongest(scores @ diags_array(1 / np.sqrt(share)), taste.max_terms), unmet.astype(np.int8) + still
@@ -121,7 +121,7 @@ def match(
 
 
 def recommend(
-    interactions: Interactions, queries: Queries, part: str, carried: Carried, taste: Taste, k: int, filter_seen: bool
+    interactions: Interactions, queries: Queries, part: str, carried: ItemTerms, taste: Taste, k: int, filter_seen: bool
 ) -> Lists:
     """The lists of queries of a part, learned from the parts before it."""
     known = interactions.before(part)
@@ -129,7 +129,7 @@ def recommend(
     return match(users, item_scores(known, carried), interactions, queries, k, filter_seen)
 
 
-def _liked(interactions: Interactions, carried: Carried, starts: Ints, ends: Ints, decay: float) -> csr_array:
+def _liked_terms(interactions: Interactions, carried: ItemTerms, starts: Ints, ends: Ints, decay: float) -> csr_array:
     """(N, T) how much each term was liked in N slices of the events; older events weigh less."""
     row, event = spread(starts, ends)
     weight = interactions.labels[event] * decay ** (ends[row] - 1 - event)

@@ -16,9 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from recsys_assets.arrays import Doubles, Ints
-from recsys_assets.retrieval.casting import Uncastable, cast
-from recsys_assets.retrieval.node_ids import hashed
+from recsys_assets.arrays import Doubles, Ints, Uncastable, cast, list_array
+from recsys_assets.datasets.duck import connect
 
 HEADER = "id:int64\tweight:float\tattrs:string"
 BETWEEN_ATTRIBUTES, BETWEEN_VALUES = "\x02", "\x1d"
@@ -28,6 +27,10 @@ _LINES = 1 << 16  # written at once
 
 class WeightedItemsError(ValueError):
     """A table that cannot be written or read; the message names the line, or the item, that is wrong."""
+
+
+class TextIds(ValueError):
+    """Ids are text where integers are needed, and hashing is off."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def read(path: Path, attributes: pa.Schema, hash_ids: bool = False) -> WeightedI
     Args:
         path: the file.
         attributes: names and types of the attributes, in their order.
-        hash_ids: the ids are text, to be hashed (`node_ids.hashed`).
+        hash_ids: the ids are text, to be hashed (`hash_texts`).
 
     Raises:
         WeightedItemsError: a line does not have the format, or a value does not have its type.
@@ -79,12 +82,40 @@ def read(path: Path, attributes: pa.Schema, hash_ids: bool = False) -> WeightedI
     ids, weights, texts = _lines(path)
     columns = _attributes(path, texts, attributes)
     found = WeightedItems(
-        ids=hashed(ids) if hash_ids else _cast(path, "the id", ids, pa.int64()).to_numpy(),
+        ids=hash_texts(ids) if hash_ids else _cast(path, "the id", ids, pa.int64()).to_numpy(),
         weights=_cast(path, "the weight", weights, pa.float64()).to_numpy(),
         attributes=pa.Table.from_arrays(columns, schema=attributes),
     )
     _check(found, f"{path}, line ", 2)
     return found
+
+
+def integer_ids(ids: pa.Array, hash_text: bool) -> Ints:
+    """(N,) ids as integers: integers unchanged, text hash_texts.
+
+    Raises:
+        TextIds: the ids are text, and `hash_text` is off.
+    """
+    if pa.types.is_integer(ids.type):
+        numbers: Ints = ids.cast(pa.int64()).to_numpy()
+        return numbers
+    if not hash_text:
+        raise TextIds(f"ids such as {ids[0].as_py()!r} are text, and 64-bit integers are needed: turn hash_ids on")
+    return hash_texts(ids)
+
+
+def hash_texts(ids: pa.Array) -> Ints:
+    """(N,) text as 64 bits: the last eight bytes of its MD5, the first of them the lowest, as a signed integer.
+
+    It is the same on every machine and in every version. (With USE_HASH_NODE_ID=1 of TorchEasyRec, GraphLearn hashes
+    in a different way; a table with these integers does not need that.)
+    """
+    given = pa.table({"id": ids, "place": np.arange(len(ids))})
+    with connect() as connection:
+        connection.register("given", given)
+        found = connection.sql("SELECT md5_number_lower(id) AS hash FROM given ORDER BY place").to_arrow_table()
+    hashes: Ints = found["hash"].to_numpy().view(np.int64)
+    return hashes
 
 
 def _check(items: WeightedItems, where: str, first: int) -> None:
@@ -167,6 +198,5 @@ def _as_text(ids: Ints, name: str, column: pa.Array) -> pa.Array:
         raise WeightedItemsError(f"{found}: in this format tabs, line breaks, \\x02 and \\x1d separate the values")
     if is_list:
         lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-        offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
-        values = pc.binary_join(pa.ListArray.from_arrays(offsets, pc.fill_null(values, "")), BETWEEN_VALUES)
+        values = pc.binary_join(list_array(pc.fill_null(values, ""), lengths), BETWEEN_VALUES)
     return pc.fill_null(values, "")

@@ -9,8 +9,7 @@ from recsys_assets.arrays import Doubles
 from recsys_assets.models.config import ConfigError, NegativesKind, RecallTraining
 from recsys_assets.models.towers import Batch, Negatives
 from recsys_assets.retrieval.negatives import alias_table, popularity
-from recsys_assets.retrieval.node_ids import integers
-from recsys_assets.retrieval.weighted_items import WeightedItems
+from recsys_assets.retrieval.weighted_items import WeightedItems, integer_ids
 from recsys_assets.training.tower_data import TowerData
 
 # An item that is never drawn can only be a row's own target, so any finite correction will do.
@@ -57,7 +56,7 @@ def _by_token(data: TowerData, table: WeightedItems | None) -> Doubles:
     """(V,) the table's weight of each token's item; 0 if the table lacks it."""
     if table is None:
         raise ConfigError("negatives: table needs the weights of `negative_items`")
-    ids = integers(pa.array(data.interactions.item_ids), hash_text=True)
+    ids = integer_ids(pa.array(data.interactions.item_ids), hash_text=True)
     order = np.argsort(table.ids, kind="stable")
     place = order[np.minimum(np.searchsorted(table.ids, ids, sorter=order), len(order) - 1)]  # (items,)
     weights = np.where(table.ids[place] == ids, table.weights[place], 0.0)

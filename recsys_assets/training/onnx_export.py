@@ -83,7 +83,7 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 def network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelProto:
     """The module on `indices`, and `numeric` if any, with the output `given`, without any trace of this machine."""
     rows = 2  # with one row, torch would take the batch size for a constant
-    first = [schema.first_row[feature.name] for feature in schema.indexed for _ in range(feature.length)]
+    first = [schema.first_row[feature.name] for feature in schema.index_features for _ in range(feature.length)]
     example = {"indices": torch.tensor([first] * rows, dtype=torch.int64).clamp(max=schema.index_rows - 1)}
     if schema.floats:
         example["numeric"] = torch.zeros(rows, schema.floats)
@@ -113,7 +113,7 @@ def network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelP
 def _put_lookups_in_front(graph: onnx.GraphProto, schema: FeatureSchema) -> None:
     """Replace the inputs `indices` and `numeric` by the raw features and the nodes that compute those two."""
     nodes = [node for feature in schema.features for node in _lookup(feature, schema)]
-    groups = {"indices": schema.indexed, "numeric": schema.of_kind("numeric")}
+    groups = {"indices": schema.index_features, "numeric": schema.of_kind("numeric")}
     for name, features in groups.items():
         if features:
             nodes.append(helper.make_node("Concat", [f"{f.name}/columns" for f in features], [name], name, axis=1))

@@ -14,7 +14,7 @@ from recsys_assets.tzrec import options
 
 if TYPE_CHECKING:
     from recsys_assets.retrieval.index import Kind
-    from recsys_assets.retrieval.vector_tables import Format
+    from recsys_assets.tzrec.vector_tables import Format
 
 KINDS = ["IVFFlatIP", "HNSWFlatIP", "IVFFlatL2", "HNSWFlatL2", "FlatIP", "FlatL2"]
 
@@ -61,15 +61,16 @@ def create_faiss_index(**given: Any) -> None:
 
 def run(flags: Flags) -> None:
     """Read the vectors, build the index on all cores, and move its two files into place when both are written."""
-    from recsys_assets.retrieval import hitrate_tables, index
+    from recsys_assets.retrieval import index
+    from recsys_assets.tzrec import input_tables
 
-    ids, vectors = hitrate_tables.items(
+    ids, vectors = input_tables.items(
         flags.embedding_input_path, flags.reader_type, flags.id_field, flags.embedding_field
     )
     settings = index.IndexSettings(
         flags.index_type, flags.ivf_nlist, m=flags.hnsw_m, ef_construction=flags.hnsw_efconstruction
     )
-    settings = options.fitted(settings, len(vectors))
+    settings = options.trainable_settings(settings, len(vectors))
     with options.progress("building the index"):
         built = index.build(vectors, ids, settings, repeatable=False)
     flags.index_output_dir.mkdir(parents=True, exist_ok=True)

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from recsys_assets.arrays import Vectors
-    from recsys_assets.retrieval.hitrate import Evaluation, Searcher
     from recsys_assets.retrieval.index import Kind
-    from recsys_assets.retrieval.search import Metric
-    from recsys_assets.retrieval.vector_tables import Format
+    from recsys_assets.tzrec.evaluation import Evaluation, Searcher
+    from recsys_assets.tzrec.exact_search import Metric
+    from recsys_assets.tzrec.vector_tables import Format
 
 EXACT_ROWS = 1 << 14  # requests that the exact search takes at once
 
@@ -105,13 +105,13 @@ def run(flags: Flags) -> float:
     """Compute the hit rate and write the tables that the flags name; remarks on the data go to stderr."""
     import pyarrow as pa
 
-    from recsys_assets.retrieval import search, vector_tables
+    from recsys_assets.tzrec import exact_search, vector_tables
     from recsys_assets.tzrec.outputs import table_writer
 
     evaluation, vectors = _read(flags)
     kind = flags.writer_type or vector_tables.files(flags.user_gt_input, flags.reader_type)[1]
     searcher, size, hits = _searcher(flags, evaluation.item_ids, vectors), flags.batch_size, 0
-    if isinstance(searcher, search.Flat):
+    if isinstance(searcher, exact_search.Flat):
         size = EXACT_ROWS
         if not flags.hitrate_details_output:
             evaluation = evaluation.within_reach(searcher, flags.top_k)
@@ -124,7 +124,7 @@ def run(flags: Flags) -> float:
             if details:
                 details.write(evaluation.details(found, flags.metric))
             advance(len(found.items))
-        rate = hits / len(evaluation.wanted)
+        rate = hits / len(evaluation.truth_codes)
         if flags.total_hitrate_output:
             total = stack.enter_context(table_writer(flags.total_hitrate_output, kind))
             total.write(pa.table({"hitrate": [rate]}))
@@ -133,25 +133,25 @@ def run(flags: Flags) -> float:
 
 def _read(flags: Flags) -> "tuple[Evaluation, Vectors]":
     """Read the requests, the items and the items' vectors; print what is odd about them."""
-    from recsys_assets.retrieval import hitrate_tables
-    from recsys_assets.retrieval.hitrate import UNKNOWN, Evaluation
+    from recsys_assets.tzrec import input_tables
+    from recsys_assets.tzrec.evaluation import UNKNOWN, Evaluation
 
     columns = flags.request_id_field, flags.gt_items_field, flags.user_embedding_field
-    requests = hitrate_tables.requests(
+    requests = input_tables.requests(
         flags.user_gt_input, flags.reader_type, columns, flags.num_interests, flags.num_interests_field, flags.metric
     )
-    item_ids, vectors = hitrate_tables.items(
+    item_ids, vectors = input_tables.items(
         flags.item_embedding_input, flags.reader_type, flags.item_id_field, flags.item_embedding_field
     )
     if requests.vectors.shape[2] != vectors.shape[1]:
         sizes = f"vectors of {requests.vectors.shape[2]} numbers, the items' have {vectors.shape[1]}"
         raise click.ClickException(f"{flags.user_gt_input}: {sizes}")
     evaluation = Evaluation(requests, item_ids)
-    without, absent = int((evaluation.sizes == 0).sum()), int((evaluation.wanted == UNKNOWN).sum())
+    without, absent = int((evaluation.sizes == 0).sum()), int((evaluation.truth_codes == UNKNOWN).sum())
     if without:
         click.echo(f"{without:,} of {len(requests.ids):,} requests have no right item: they do not count", err=True)
     if absent:
-        click.echo(f"{absent:,} of {len(evaluation.wanted):,} right items are not among the items", err=True)
+        click.echo(f"{absent:,} of {len(evaluation.truth_codes):,} right items are not among the items", err=True)
     if len(item_ids) < flags.top_k:
         click.echo(f"there are only {len(item_ids):,} items: no list has {flags.top_k}", err=True)
     return evaluation, vectors
@@ -159,13 +159,14 @@ def _read(flags: Flags) -> "tuple[Evaluation, Vectors]":
 
 def _searcher(flags: Flags, item_ids: "pa.Array", vectors: "Vectors") -> "Searcher":
     """Exact search, or the index that was chosen; with too few items for its clusters, it gets fewer clusters."""
-    from recsys_assets.retrieval import index, search
+    from recsys_assets.retrieval import index
+    from recsys_assets.tzrec import exact_search
 
     if flags.is_exact:
-        return search.Flat(vectors, flags.metric)
+        return exact_search.Flat(vectors, flags.metric)
     click.echo(f"{flags.index_type} is approximate: --index_type Flat{flags.metric} is exact and faster", err=True)
     settings = index.IndexSettings(flags.index_type, flags.ivf_nlist, flags.ivf_nprobe)
-    settings = options.fitted(settings, len(vectors))
+    settings = options.trainable_settings(settings, len(vectors))
     with options.progress("building the index"):
         return index.build(vectors, item_ids, settings)
 

@@ -47,11 +47,11 @@ def of_tables(command: Command) -> Command:
     return command
 
 
-def fitted(settings: "IndexSettings", count: int) -> "IndexSettings":
+def trainable_settings(settings: "IndexSettings", count: int) -> "IndexSettings":
     """The settings, with fewer clusters if there are fewer vectors than clusters, which no index allows."""
     if not settings.kind.startswith("IVF") or settings.nlist <= count:
         return settings
-    fewer = settings.fitted(count)
+    fewer = settings.trainable_by(count)
     click.echo(f"{count:,} items are too few for {settings.nlist:,} clusters: {fewer.nlist:,} are used", err=True)
     return fewer
 

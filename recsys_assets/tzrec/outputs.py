@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from recsys_assets.datasets.folders import replacing
-from recsys_assets.retrieval.vector_tables import Format
+from recsys_assets.tzrec.vector_tables import Format
 
 
 class UnwritableTable(ValueError):

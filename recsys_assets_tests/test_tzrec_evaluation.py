@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_assets.retrieval.hitrate import Evaluation, Requests, used
-from recsys_assets.retrieval.search import Flat, Metric
+from recsys_assets.tzrec.evaluation import Evaluation, Requests, searched_vectors
+from recsys_assets.tzrec.exact_search import Flat, Metric
 
 K = 20
 
@@ -22,7 +22,7 @@ def evaluation(metric: Metric, interests: int, seed: int = 1) -> tuple[Evaluatio
     vectors[::7, 0] = 0
     names = pa.array([[f"i{item}" for item in row] for row in truth])
     count = rng.integers(1, interests + 1, 200)
-    requests = Requests(pa.array(range(200)), names, vectors, used(vectors, count, metric))
+    requests = Requests(pa.array(range(200)), names, vectors, searched_vectors(vectors, count, metric))
     return Evaluation(requests, pa.array([f"i{item}" for item in range(5000)])), Flat(items, metric)
 
 

@@ -15,13 +15,13 @@ import numpy as np
 
 from recsys_assets.arrays import Bools, Doubles, Ints, Scores, Vectors, find, place_in_group
 from recsys_assets.retrieval.lists import Lists
-from recsys_assets.retrieval.screen import EVERYTHING, QUERIES, SAMPLE, Screen
+from recsys_assets.tzrec.screen import EVERYTHING, QUERY_BLOCK, SAMPLE_SIZE, Screen
 
 Metric = Literal["IP", "L2"]
 Candidates = tuple[Ints, Ints, Scores]  # query's row, item, score
 Answer = TypeVar("Answer")
 _KEPT, _HELD = 1 << 19, 1 << 20  # candidates of a block of queries after and before they are thinned out: see `_best`
-_LONGEST = 1e9  # largest norm of a vector, so that everything computed from two vectors fits into float32
+_MAX_NORM = 1e9  # largest norm of a vector, so that everything computed from two vectors fits into float32
 
 
 class UnusableVectors(ValueError):
@@ -29,7 +29,7 @@ class UnusableVectors(ValueError):
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Prepared:
     """N queries (N, D), ready to be multiplied with items; a score is factor x product + the query's offset (N,)."""
 
     queries: Vectors
@@ -62,7 +62,7 @@ class Flat:
         if items.ndim != 2 or not items.size:
             raise UnusableVectors(f"the items' vectors are an array of shape {items.shape}: there is nothing to search")
         self.metric, self._dimensions = metric, items.shape[1]
-        self._items = _lifted(_checked(items, "item"), metric)
+        self._items = _lift(_usable_vectors(items, "item"), metric)
         self._screen = Screen(self._items)
 
     def search(self, queries: Vectors, k: int, seen: tuple[Ints, Ints] | None = None) -> Lists:
@@ -82,12 +82,12 @@ class Flat:
         """
         if k > _KEPT:
             raise ValueError(f"lists of {k:,} items: {_KEPT:,} is the longest")
-        asked, count, width = self._asked(queries), len(queries), len(self._items)
+        asked, count, width = self._prepare(queries), len(queries), len(self._items)
         rows, items = seen or (np.empty(0, np.int64), np.empty(0, np.int64))
         hidden = np.sort(rows * width + items)
         lists = Lists(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
-        expected = (k + np.bincount(hidden // width, minlength=count)) * min(1.0, SAMPLE / width)
-        spread = np.sqrt(expected * max(0.0, 1 - SAMPLE / width))
+        expected = (k + np.bincount(hidden // width, minlength=count)) * min(1.0, SAMPLE_SIZE / width)
+        spread = np.sqrt(expected * max(0.0, 1 - SAMPLE_SIZE / width))
         ranks = np.ceil(expected + 2.5 * spread + 2).astype(np.int64)  # threshold too high for 3 queries in 1,000
         rows = np.arange(count)
         while len(rows):
@@ -96,19 +96,19 @@ class Flat:
             ranks[rows] *= 8
         return lists
 
-    def out_of_reach(self, queries: Vectors, row: Ints, item: Ints, k: int) -> Bools:
+    def unreachable_pairs(self, queries: Vectors, row: Ints, item: Ints, k: int) -> Bools:
         """(P,) which pairs of a query's row and an item are certainly in no list of k, by a quick bound.
 
         The other pairs need not be in the lists either.
         """
-        asked, rows = self._asked(queries), np.arange(len(queries))
+        asked, rows = self._prepare(queries), np.arange(len(queries))
         floors = np.concatenate(_in_blocks(lambda block: self._screen.floors(asked.queries[block], k), rows, 1))
         least = asked.scores(floors, rows)
-        pieces = [slice(first, first + QUERIES) for first in range(0, len(row), QUERIES)]
+        pieces = [slice(first, first + QUERY_BLOCK) for first in range(0, len(row), QUERY_BLOCK)]
         beyond = [self._scores(asked, row[some], item[some]) < least[row[some]] for some in pieces]
         return np.concatenate([*beyond, np.empty(0, bool)])
 
-    def _fill(self, asked: _Asked, rows: Ints, ranks: Ints, hidden: Ints, lists: Lists) -> Ints:
+    def _fill(self, asked: _Prepared, rows: Ints, ranks: Ints, hidden: Ints, lists: Lists) -> Ints:
         """Fill in the lists of some queries; returns the rows whose thresholds were too high.
 
         `hidden` has, in ascending order, query's row x I + item of the pairs that no list may hold.
@@ -117,7 +117,7 @@ class Flat:
         thresholds = self._screen.thresholds(asked.queries[rows], ranks)
         least = asked.scores(thresholds, rows)
         found, held = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))], 0
-        for row, item in self._screen.passing(asked.queries[rows], asked.least_products(least, rows)):
+        for row, item in self._screen.passing_pairs(asked.queries[rows], asked.least_products(least, rows)):
             scores = self._scores(asked, rows[row], item)
             kept = (scores >= least[row]) & (find(hidden, rows[row] * width + item) < 0)
             found.append((row[kept], item[kept], scores[kept]))
@@ -131,18 +131,18 @@ class Flat:
         too_high: Bools = (lists.scores[rows, -1] < least) & (thresholds > EVERYTHING)
         return rows[too_high]
 
-    def _scores(self, asked: _Asked, row: Ints, item: Ints) -> Scores:
+    def _scores(self, asked: _Prepared, row: Ints, item: Ints) -> Scores:
         """(P,) scores of pairs, computed in double precision: a score does not depend on the pair's place."""
         products = np.multiply(asked.queries.take(row, 0), self._items.take(item, 0), dtype=np.float64)
         return asked.scores(products.sum(1), row)
 
-    def _asked(self, queries: Vectors) -> _Asked:
+    def _prepare(self, queries: Vectors) -> _Prepared:
         if queries.ndim != 2 or queries.shape[1] != self._dimensions:
             raise UnusableVectors(f"queries of shape {queries.shape} among items of {self._dimensions} dimensions")
-        checked = _checked(queries, "query")
+        checked = _usable_vectors(queries, "query")
         if self.metric == "IP":
-            return _Asked(checked, 1, np.zeros(len(queries)))
-        return _Asked(np.pad(checked, ((0, 0), (0, 2)), constant_values=1), 2, -_squares(checked))
+            return _Prepared(checked, 1, np.zeros(len(queries)))
+        return _Prepared(np.pad(checked, ((0, 0), (0, 2)), constant_values=1), 2, -_squares(checked))
 
 
 def _in_blocks(work: Callable[[Ints], Answer], rows: Ints, k: int) -> list[Answer]:
@@ -150,7 +150,7 @@ def _in_blocks(work: Callable[[Ints], Answer], rows: Ints, k: int) -> list[Answe
     import torch
 
     threads = torch.get_num_threads()
-    size = max(1, min(QUERIES, _KEPT // k, -(-len(rows) // threads)))
+    size = max(1, min(QUERY_BLOCK, _KEPT // k, -(-len(rows) // threads)))
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, [rows[first : first + size] for first in range(0, len(rows), size)]))
@@ -177,7 +177,7 @@ def _best(found: list[Candidates], k: int) -> tuple[Ints, Ints, Scores, Ints]:
     return row[kept], item[order], score[order], place[kept]
 
 
-def _lifted(items: Vectors, metric: Metric) -> Vectors:
+def _lift(items: Vectors, metric: Metric) -> Vectors:
     """The items; with L2 they get two more columns, so that the least distance is the highest product.
 
     |q - x|^2 = |q|^2 - 2 (q x - |x|^2 / 2), and the bracket is the product of (q, 1, 1) with (x, a, b) where
@@ -196,9 +196,9 @@ def _squares(vectors: Vectors) -> Doubles:
     return squares
 
 
-def _checked(vectors: Vectors, what: str) -> Vectors:
+def _usable_vectors(vectors: Vectors, what: str) -> Vectors:
     """The vectors as contiguous float32, all finite and of a usable length."""
     squares = np.einsum("nd,nd->n", vectors, vectors)
-    if (wrong := np.flatnonzero(~(squares < _LONGEST**2))).size:
-        raise UnusableVectors(f"the vector of {what} {wrong[0]} is not finite, or longer than {_LONGEST:g}")
+    if (wrong := np.flatnonzero(~(squares < _MAX_NORM**2))).size:
+        raise UnusableVectors(f"the vector of {what} {wrong[0]} is not finite, or longer than {_MAX_NORM:g}")
     return np.ascontiguousarray(vectors, np.float32)

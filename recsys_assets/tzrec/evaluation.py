@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.arrays import Bools, Ints, Scores, Vectors
+from recsys_assets.arrays import Bools, Ints, Scores, Vectors, list_array
 from recsys_assets.retrieval.lists import Lists
-from recsys_assets.retrieval.search import Flat, Metric
+from recsys_assets.tzrec.exact_search import Flat, Metric
 
 UNKNOWN = -2  # number of an id that no item has; the end of a list has -1
-_PAIRS = 1 << 14  # looked up at once
+_PAIR_BLOCK = 1 << 14  # looked up at once
 
 
 class NoTruth(ValueError):
@@ -26,7 +26,7 @@ class NoTruth(ValueError):
 
 
 class Searcher(Protocol):
-    """The interface of vector search: a `search.Flat` or an `index.VectorIndex`."""
+    """The interface of vector search: an `exact_search.Flat` or an `index.VectorIndex`."""
 
     def search(self, queries: Vectors, k: int) -> Lists:
         """The k best items of each query."""
@@ -89,26 +89,26 @@ class Evaluation:
         return np.bincount(self.pairs[0], minlength=len(self.requests.ids))
 
     @cached_property
-    def _coded(self) -> pa.DictionaryArray:
+    def _item_codes(self) -> pa.DictionaryArray:
         """The items' ids, numbered in order of first occurrence."""
         return self.item_ids.dictionary_encode()
 
     @cached_property
-    def wanted(self) -> Ints:
+    def truth_codes(self) -> Ints:
         """(P,) numbers of the right items' ids, `UNKNOWN` where they are not among the items."""
-        found = pc.index_in(self.pairs[1], value_set=self._coded.dictionary)
+        found = pc.index_in(self.pairs[1], value_set=self._item_codes.dictionary)
         numbers: Ints = pc.fill_null(found, UNKNOWN).to_numpy(zero_copy_only=False)
         return numbers
 
     def within_reach(self, flat: Flat, k: int) -> "Evaluation":
         """The same evaluation without the vectors of requests that cannot have a hit: faster, with the same hits."""
-        if len(self._coded.dictionary) < len(self.item_ids):
+        if len(self._item_codes.dictionary) < len(self.item_ids):
             return self  # with repeated ids, an id's number is not its vector's row
         row, hopeful = self.pairs[0], np.zeros(len(self.requests.ids), bool)
         for vectors, used in zip(self.requests.vectors.swapaxes(0, 1), self.requests.used.T, strict=True):
             place = np.cumsum(used) - 1
-            asked = np.flatnonzero(used[row] & (self.wanted != UNKNOWN))
-            far = flat.out_of_reach(vectors[used], place[row[asked]], self.wanted[asked], k)
+            asked = np.flatnonzero(used[row] & (self.truth_codes != UNKNOWN))
+            far = flat.unreachable_pairs(vectors[used], place[row[asked]], self.truth_codes[asked], k)
             hopeful[row[asked[~far]]] = True
         return replace(self, requests=replace(self.requests, used=self.requests.used & hopeful[:, None]))
 
@@ -124,7 +124,7 @@ class Evaluation:
         Raises:
             NoTruth: no request has a right item, so there is no rate.
         """
-        row, codes = self.pairs[0], self._coded.indices.to_numpy()
+        row, codes = self.pairs[0], self._item_codes.indices.to_numpy()
         if not len(row):
             raise NoTruth("no request has a right item: there is nothing to hit")
         for first in range(0, len(self.requests.ids), size):
@@ -134,9 +134,9 @@ class Evaluation:
             listed = np.where(items < 0, -1, codes[items]).reshape(len(items), -1)
             start, end = np.searchsorted(row, (first, first + len(items)))
             hits = np.zeros(len(row), bool)
-            for some in range(start, end, _PAIRS):
-                block = slice(some, min(some + _PAIRS, end))
-                hits[block] = (listed[row[block] - first] == self.wanted[block, None]).any(axis=1)
+            for some in range(start, end, _PAIR_BLOCK):
+                block = slice(some, min(some + _PAIR_BLOCK, end))
+                hits[block] = (listed[row[block] - first] == self.truth_codes[block, None]).any(axis=1)
             yield Found(first, items, scores, hits)
 
     def _best(self, block: slice, searcher: Searcher, k: int) -> tuple[Ints, Scores]:
@@ -162,15 +162,15 @@ class Evaluation:
         return pa.table(
             {
                 "id": self.requests.ids[block],
-                "topk_ids": _nested(self.item_ids.take(pa.array(found.items[listed])), listed),
-                "topk_dists": _nested(pa.array(distances), listed),
+                "topk_ids": _lists_of_lists(self.item_ids.take(pa.array(found.items[listed])), listed),
+                "topk_dists": _lists_of_lists(pa.array(distances), listed),
                 "hitrate": pa.array(counts / np.maximum(sizes, 1), mask=sizes == 0),
-                "hit_ids": _lists(names.filter(pa.array(found.hits)), counts),
+                "hit_ids": list_array(names.filter(pa.array(found.hits)), counts),
             }
         )
 
 
-def used(vectors: Vectors, interests: Ints, metric: Metric) -> Bools:
+def searched_vectors(vectors: Vectors, interests: Ints, metric: Metric) -> Bools:
     """(N, M) which vectors of requests (N, M, D) to search for: the first `interests` (N,) that are not zero.
 
     A vector of zeros is padding: its inner product with every item is the same. It is searched for only if it is
@@ -191,23 +191,19 @@ def merge(items: Ints, scores: Scores) -> tuple[Ints, Scores]:
     rows, _, k = items.shape
     items, scores = items.reshape(rows, -1), scores.reshape(rows, -1)
 
-    def ordered() -> tuple[Ints, Scores]:
+    def sort() -> tuple[Ints, Scores]:
         order = np.lexsort((items, -scores), axis=1)
         return np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)
 
-    items, scores = ordered()
+    items, scores = sort()
     again = np.zeros(items.shape, bool)
     again[:, 1:] = (items[:, 1:] == items[:, :-1]) & (scores[:, 1:] == scores[:, :-1])
     items, scores = np.where(again, -1, items), np.where(again, -np.inf, scores)
-    items, scores = ordered()
+    items, scores = sort()
     return items[:, None, :k], scores[:, None, :k]
 
 
-def _nested(values: pa.Array, listed: Bools) -> pa.ListArray:
+def _lists_of_lists(values: pa.Array, listed: Bools) -> pa.ListArray:
     """(n,) lists of L lists of the values, in the places that `listed` (n, L, K) marks."""
-    inner = _lists(values, listed.sum(axis=2).reshape(-1))
-    return _lists(inner, np.full(len(listed), listed.shape[1]))
-
-
-def _lists(values: pa.Array, lengths: Ints) -> pa.ListArray:
-    return pa.ListArray.from_arrays(pa.array(np.append(0, np.cumsum(lengths)), pa.int32()), values)
+    inner = list_array(values, listed.sum(axis=2).reshape(-1))
+    return list_array(inner, np.full(len(listed), listed.shape[1]))

@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from recsys_assets.arrays import Ints, Vectors, is_list
-from recsys_assets.retrieval.casting import Uncastable, cast
+from recsys_assets.arrays import Ints, Uncastable, Vectors, cast, is_list, list_array
 
 Format = Literal["csv", "parquet"]
 
@@ -92,7 +91,7 @@ def id_lists(file: Path, table: pa.Table, column: str) -> pa.Array:
     flat, row = text(file, column, values.flatten()), pc.list_parent_indices(values).to_numpy()
     kept = pc.fill_null(pc.not_equal(flat, ""), False)
     counts = np.bincount(row[kept.to_numpy(zero_copy_only=False)], minlength=len(values))
-    return pa.ListArray.from_arrays(pa.array(np.append(0, np.cumsum(counts)), pa.int32()), flat.filter(kept))
+    return list_array(flat.filter(kept), counts)
 
 
 def integers(file: Path, table: pa.Table, column: str) -> Ints:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 EVERYTHING = -1e37  # a threshold that all items pass
-QUERIES = 2048  # per block; with ITEMS, 4 MB of products per core; half and double are a tenth slower
-ITEMS = 1024
-GROUP = 32  # neighbouring items: their products are looked at one by one only if the highest is above zero
-GROUPS = 2048  # groups looked at in one go
-SAMPLE = 1 << 16
-PARTS = 2048  # least number of parts of the sample
+QUERY_BLOCK = 2048  # per block; with ITEM_BLOCK, 4 MB of products per core; half and double are a tenth slower
+ITEM_BLOCK = 1024
+GROUP_SIZE = 32  # neighbouring items: their products are looked at one by one only if the highest is above zero
+GROUP_BLOCK = 2048  # groups looked at in one go
+SAMPLE_SIZE = 1 << 16
+SAMPLE_PARTS = 2048  # least number of parts of the sample
 _UP = 1 + 2**-6  # more than bfloat16 rounds down
 _DOWN = 2**-8  # as much as bfloat16 rounds up
 _TINY = 1e-24  # more than is lost if vectors of length 10^9 meet numbers that are too small for float32
@@ -35,7 +35,7 @@ _TINY = 1e-24  # more than is lost if vectors of length 10^9 meet numbers that a
 
 def sample(count: int) -> Ints:
     """Numbers of the items, among `count`, that thresholds are estimated from; the same ones each time."""
-    return np.random.default_rng(0).permutation(count)[:SAMPLE]
+    return np.random.default_rng(0).permutation(count)[:SAMPLE_SIZE]
 
 
 class Screen:
@@ -50,9 +50,9 @@ class Screen:
         self._width = items.shape[1]
         # Four times what a float32 sum of D + 4 products may lose, as a share of |q| |x| and of the threshold.
         self._sums = (self._width + 4) * 2.0**-22
-        self._items = torch.zeros(-(-len(items) // ITEMS) * ITEMS, self._width + 4, dtype=self._kind)
-        for first in range(0, len(items), SAMPLE):
-            part = torch.from_numpy(items[first : first + SAMPLE])
+        self._items = torch.zeros(-(-len(items) // ITEM_BLOCK) * ITEM_BLOCK, self._width + 4, dtype=self._kind)
+        for first in range(0, len(items), SAMPLE_SIZE):
+            part = torch.from_numpy(items[first : first + SAMPLE_SIZE])
             self._fill(self._items[first : first + len(part)], part)
         drawn = self._items[torch.from_numpy(sample(len(items)))]
         self._sample = drawn[:, : self._width].contiguous()
@@ -65,8 +65,8 @@ class Screen:
         """
         import torch
 
-        size = max(1, len(self._sample) // max(PARTS, 4 * int(ranks.max())))  # items in a part of the sample
-        step, parts = size * max(1, ITEMS // size), len(self._sample) // size
+        size = max(1, len(self._sample) // max(SAMPLE_PARTS, 4 * int(ranks.max())))  # items in a part of the sample
+        step, parts = size * max(1, ITEM_BLOCK // size), len(self._sample) // size
         rounded = torch.from_numpy(queries).to(self._kind).T
         highest = [
             torch.mm(items, rounded).view(-1, size, len(queries)).amax(1).float()
@@ -80,12 +80,12 @@ class Screen:
         """(N,) a score that at least k items reach, for queries (N, D); close to that of the sample's k best."""
         import torch
 
-        rounded, lost = self._rounded(torch.from_numpy(queries))
+        rounded, lost = self._round(torch.from_numpy(queries))
         error = rounded.norm(dim=1) * self._most_lost + lost * self._longest
         floors: Doubles = self.thresholds(queries, np.full(len(queries), k)) - _UP * error.numpy()
         return floors
 
-    def passing(self, queries: Vectors, thresholds: Doubles) -> Iterator[tuple[Ints, Ints]]:
+    def passing_pairs(self, queries: Vectors, thresholds: Doubles) -> Iterator[tuple[Ints, Ints]]:
         """(query's row, item) of all pairs whose score may reach the query's threshold, and of some others.
 
         The items of a row come in ascending order. An item whose score equals the threshold passes.
@@ -93,16 +93,16 @@ class Screen:
         import torch
 
         side = self._query_side(torch.from_numpy(queries), torch.from_numpy(thresholds)).T.contiguous()
-        products = torch.empty(ITEMS, len(queries), dtype=self._kind)
+        products = torch.empty(ITEM_BLOCK, len(queries), dtype=self._kind)
         # The sign of a float is the sign of its bits, and numpy compares 16-bit integers 16 times as fast.
-        bits = products.view(self._bits).numpy().reshape(ITEMS // GROUP, GROUP, len(queries))
-        for first in range(0, len(self._items), ITEMS):
-            torch.mm(self._items[first : first + ITEMS], side, out=products)
+        bits = products.view(self._bits).numpy().reshape(ITEM_BLOCK // GROUP_SIZE, GROUP_SIZE, len(queries))
+        for first in range(0, len(self._items), ITEM_BLOCK):
+            torch.mm(self._items[first : first + ITEM_BLOCK], side, out=products)
             group, row = np.divmod(np.flatnonzero(bits.max(axis=1) > 0), len(queries))
-            for some in range(0, len(row), GROUPS):
-                groups, rows = group[some : some + GROUPS], row[some : some + GROUPS]
+            for some in range(0, len(row), GROUP_BLOCK):
+                groups, rows = group[some : some + GROUP_BLOCK], row[some : some + GROUP_BLOCK]
                 pair, place = np.nonzero(bits[groups, :, rows] > 0)
-                yield rows[pair], first + groups[pair] * GROUP + place
+                yield rows[pair], first + groups[pair] * GROUP_SIZE + place
 
     def _fill(self, place: "torch.Tensor", items: "torch.Tensor") -> None:
         """Fill in (I, D + 4): the rounded items, |dx|, |x|, and ones for the threshold."""
@@ -119,13 +119,13 @@ class Screen:
         """
         import torch
 
-        rounded, lost = self._rounded(queries)
+        rounded, lost = self._round(queries)
         minus = (thresholds.abs() * (2**-15 + self._sums) + _TINY - thresholds).float()
         high = minus.to(self._kind).float()
         more = [rounded.norm(dim=1) * _UP, lost * _UP, high, minus - high]
         return torch.cat([rounded, torch.stack(more, 1)], 1).to(self._kind)
 
-    def _rounded(self, queries: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    def _round(self, queries: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
         """The rounded queries, and (N,) |dq| plus the error of float32 sums."""
         rounded = queries.to(self._kind).float()
         return rounded, (queries - rounded).norm(dim=1) + self._sums * queries.norm(dim=1)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from recsys_assets.arrays import Doubles, Ints, Vectors
-from recsys_assets.retrieval import screen, search
 from recsys_assets.retrieval.lists import Lists
-from recsys_assets.retrieval.search import Flat, Metric, UnusableVectors
+from recsys_assets.tzrec import exact_search, screen
+from recsys_assets.tzrec.exact_search import Flat, Metric, UnusableVectors
 
 SHAPES = ["normal", "whole numbers", "lengths differ by 10^4", "all the same", "far from zero", "tiny", "zeros"]
 every_metric = pytest.mark.parametrize("metric", get_args(Metric))
@@ -103,12 +103,12 @@ def test_who_has_seen_nearly_all_gets_what_is_left() -> None:
 
 @every_metric
 def test_thresholds_from_a_sample_of_many_items(metric: Metric) -> None:
-    asked, there = vectors("normal", 30, screen.SAMPLE + 20_000, 12)
+    asked, there = vectors("normal", 30, screen.SAMPLE_SIZE + 20_000, 12)
     same(Flat(there, metric).search(asked, 100), expected(asked, there, 100, metric))
 
 
 def test_a_threshold_that_was_too_high_is_lowered(rounds: list[int]) -> None:
-    asked, there = vectors("normal", 5, 4 * screen.SAMPLE, 4)
+    asked, there = vectors("normal", 5, 4 * screen.SAMPLE_SIZE, 4)
     drawn = screen.sample(len(there))
     there[drawn[::400]] = asked[0] * 10  # 164, all in the sample, which suggests 656
     same(Flat(there).search(asked[:1], 200), expected(asked[:1], there, 200, "IP"))
@@ -136,7 +136,7 @@ def test_the_screen_lets_every_item_pass_that_reaches_the_threshold(
     for place in (0, 10, 1000, 1999):
         thresholds = -np.sort(-scores, axis=1)[:, place]
         passed = np.zeros(scores.shape, bool)
-        for row, item in screen.Screen(there).passing(asked, thresholds):
+        for row, item in screen.Screen(there).passing_pairs(asked, thresholds):
             passed[row, item] = True
         assert not ((scores >= thresholds[:, None]) & ~passed).any()
 
@@ -144,14 +144,14 @@ def test_the_screen_lets_every_item_pass_that_reaches_the_threshold(
 def test_the_screen_lets_few_others_pass() -> None:
     asked, there = vectors("normal", 20, 20_000, 32)
     thresholds = -np.sort(-(asked.astype(np.float64) @ there.astype(np.float64).T), axis=1)[:, 199]
-    passed = sum(len(row) for row, _ in screen.Screen(there).passing(asked, thresholds))
+    passed = sum(len(row) for row, _ in screen.Screen(there).passing_pairs(asked, thresholds))
     assert 200 * 20 <= passed < 300 * 20
 
 
 def test_many_candidates_are_thinned_out_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, there = vectors("whole numbers", 30, 5000, 4)
     right = Flat(there).search(asked, 40)
-    monkeypatch.setattr(search, "_HELD", 100)
+    monkeypatch.setattr(exact_search, "_HELD", 100)
     found = Flat(there).search(asked, 40)
     np.testing.assert_array_equal(found.items, right.items)
 
@@ -159,7 +159,7 @@ def test_many_candidates_are_thinned_out_on_the_way(monkeypatch: pytest.MonkeyPa
 def test_blocks_and_cores_change_nothing_and_stay_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, there = vectors("normal", 101, 4000, 16)
     right, threads = Flat(there).search(asked, 20), torch.get_num_threads()
-    monkeypatch.setattr(search, "QUERIES", 7)
+    monkeypatch.setattr(exact_search, "QUERY_BLOCK", 7)
     torch.set_num_threads(3)
     try:
         found = Flat(there).search(asked, 20)
@@ -193,20 +193,20 @@ def test_vectors_that_cannot_be_searched_are_named() -> None:
 def test_nothing_in_a_list_is_out_of_reach(metric: Metric, shape: str) -> None:
     asked, there = vectors(shape, 40, 5000, 8)
     best = expected(asked, there, 20, metric).items
-    assert not Flat(there, metric).out_of_reach(asked, np.repeat(np.arange(40), 20), best.ravel(), 20).any()
+    assert not Flat(there, metric).unreachable_pairs(asked, np.repeat(np.arange(40), 20), best.ravel(), 20).any()
 
 
 @every_metric
 def test_most_other_items_are_out_of_reach(metric: Metric) -> None:
     asked, there = vectors("normal", 40, 5000, 16)
     row, item = np.repeat(np.arange(40), 5000), np.tile(np.arange(5000), 40)
-    assert Flat(there, metric).out_of_reach(asked, row, item, 20).mean() > 0.95
-    assert Flat(there, metric).out_of_reach(asked, row[:0], item[:0], 20).shape == (0,)
+    assert Flat(there, metric).unreachable_pairs(asked, row, item, 20).mean() > 0.95
+    assert Flat(there, metric).unreachable_pairs(asked, row[:0], item[:0], 20).shape == (0,)
 
 
 def test_no_item_is_out_of_reach_of_a_list_of_all() -> None:
     asked, there = vectors("normal", 2, 30, 4)
-    assert not Flat(there).out_of_reach(asked, np.repeat([0, 1], 30), np.tile(np.arange(30), 2), 30).any()
+    assert not Flat(there).unreachable_pairs(asked, np.repeat([0, 1], 30), np.tile(np.arange(30), 2), 30).any()
 
 
 def test_a_list_that_is_too_long_is_refused() -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_assets.arrays import Vectors
-from recsys_assets.retrieval import vector_tables
-from recsys_assets.retrieval.hitrate import Requests, used
-from recsys_assets.retrieval.search import Metric
-from recsys_assets.retrieval.vector_tables import Format, UnreadableTable
+from recsys_assets.tzrec import vector_tables
+from recsys_assets.tzrec.evaluation import Requests, searched_vectors
+from recsys_assets.tzrec.exact_search import Metric
+from recsys_assets.tzrec.vector_tables import Format, UnreadableTable
 
 
 def items(place: str, kind: Format | None, id_column: str, vector_column: str) -> tuple[pa.Array, Vectors]:
@@ -24,7 +24,7 @@ def items(place: str, kind: Format | None, id_column: str, vector_column: str) -
         table = vector_tables.read(file, kind, [id_column, vector_column])
         ids.append(vector_tables.ids(file, table, id_column))
         vectors.append(vector_tables.vectors(file, table, vector_column))
-    return pa.concat_arrays(ids), _stacked(found, vectors)[:, 0]
+    return pa.concat_arrays(ids), _stack(found, vectors)[:, 0]
 
 
 def requests(
@@ -38,7 +38,7 @@ def requests(
         columns: names of the columns of the request's id, the right items and the vectors.
         interests: number of vectors of each request.
         count: name of the column with the number of vectors that count; without it, all count.
-        metric: see `hitrate.used`.
+        metric: see `evaluation.searched_vectors`.
 
     Raises:
         UnreadableTable: there are no files or no rows, or a value is wrong.
@@ -52,13 +52,13 @@ def requests(
         truth.append(vector_tables.id_lists(file, table, truth_column))
         vectors.append(vector_tables.vectors(file, table, vector_column, interests))
         counts.append(vector_tables.integers(file, table, count) if count else np.full(len(table), interests))
-    stacked, number = _stacked(found, vectors), np.concatenate(counts)
+    stacked, number = _stack(found, vectors), np.concatenate(counts)
     if len({each.type for each in ids}) > 1:
         ids = [vector_tables.text(file, id_column, each) for file, each in zip(found, ids, strict=True)]
-    return Requests(pa.concat_arrays(ids), pa.concat_arrays(truth), stacked, used(stacked, number, metric))
+    return Requests(pa.concat_arrays(ids), pa.concat_arrays(truth), stacked, searched_vectors(stacked, number, metric))
 
 
-def _stacked(files: list[Path], vectors: list[Vectors]) -> Vectors:
+def _stack(files: list[Path], vectors: list[Vectors]) -> Vectors:
     """The vectors (N, M, D) of all files, which must have the same length."""
     filled = [(file, each) for file, each in zip(files, vectors, strict=True) if len(each)]
     if not filled:
