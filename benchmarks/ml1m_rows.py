@@ -22,11 +22,12 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.profile_parts import Split
 from recsys_assets.datasets.splits import split
-from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, sample_query, user_query
+from recsys_assets.features.pair_data import Pairs
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
+from recsys_assets.features.pair_features import candidate_rows
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.features.serving import candidate_rows
 
 LAST_DAY = "2003-02-28"
 HELD_OUT = ("validation", "test")
@@ -117,7 +118,7 @@ def _write_rows(
     known, users, items = (folder / f"{file}.parquet" for file in ("known", "users", "items"))
     factors = folder / "factors"
     factors.mkdir(exist_ok=True)
-    write_factors(connection, profile, known, users, items, factors)
+    write_pair_features(connection, profile, known, users, items, factors)
     terms = build_history(connection, profile, known, users, items)
     if not protocol.neutral:  # ratings of 3 stay in histories but are not rows
         dropped = f"SELECT user_id, item_id, timestamp FROM {scan([known])} WHERE rating = 3"
@@ -137,11 +138,11 @@ def _as_served(connection: duckdb.DuckDBPyConnection, profile: Profile, folder: 
         f"SELECT user_id, item_id, timestamp, label FROM {scan([folder / 'splits.parquet'])} "
         f"WHERE part = '{part}' ORDER BY user_id, timestamp, seq"
     ).to_arrow_table()
-    user_rows = user_query(profile, folder / "users.parquet", folder / "factors" / USERS)
-    item_rows = item_query(profile, folder / "items.parquet", folder / "factors" / ITEMS)
+    user_rows = user_query(profile, folder / "users.parquet", folder / "factors" / USER_FILE)
+    item_rows = item_query(profile, folder / "items.parquet", folder / "factors" / ITEM_FILE)
     users, items = (connection.sql(query).to_arrow_table() for query in (user_rows, item_rows))
     user, item = _places(rows["user_id"], users["user_id"]), _places(rows["item_id"], items["item_id"])
-    features = candidate_rows(users, items, user, item, profile.features.affinity)
+    features = candidate_rows(Pairs(users, items, user, item, profile.features.affinity))
     return features.append_column("timestamp", rows["timestamp"]).append_column("label", rows["label"])
 
 

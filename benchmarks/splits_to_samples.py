@@ -24,8 +24,8 @@ from recsys_assets.datasets.ingest import ROWS, ingest_entities, ingest_events, 
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.splits import split
-from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
 from recsys_assets.features.history import build_history, item_query, sample_query, user_query
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
 
 SAMPLE_LAST = dt.date(2026, 6, 30)
 
@@ -75,7 +75,7 @@ def measure(profile: Profile, home: Path) -> dict[str, float]:
     def make_factors() -> None:
         with connect(home) as connection:
             (home / "factors").mkdir(exist_ok=True)
-            write_factors(connection, profile, splits, users, items, home / "factors")
+            write_pair_features(connection, profile, splits, users, items, home / "factors")
 
     def make_samples() -> None:
         with connect(home) as connection:
@@ -90,8 +90,8 @@ def measure(profile: Profile, home: Path) -> dict[str, float]:
     def make_snapshots() -> None:
         factors = home / "factors"
         queries = {
-            "user": user_query(profile, users, factors / USERS),
-            "item": item_query(profile, items, factors / ITEMS),
+            "user": user_query(profile, users, factors / USER_FILE),
+            "item": item_query(profile, items, factors / ITEM_FILE),
         }
         for path, query in queries.items():
             with connect(home) as connection:

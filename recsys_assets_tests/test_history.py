@@ -14,9 +14,8 @@ import pytest
 
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.names import AFFINITY, NEARBY, TERM_STATISTICS
+from recsys_assets.datasets.names import TERM_STATISTICS
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import (
     ITEM_PRIOR,
@@ -30,12 +29,15 @@ from recsys_assets.features.history import (
     user_columns,
     user_query,
 )
-from recsys_assets.features.serving import candidate_rows
+from recsys_assets.features.pair_data import Pairs
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
+from recsys_assets.features.pair_features import MODEL_INPUTS, candidate_rows
 
 GENRES = {1: ["Drama"], 2: ["Comedy", "Drama"], 3: ["War"], 4: ["Comedy"], 5: []}
 TERMS = ["Comedy", "Drama", "War"]
 PRIOR = {"user": USER_PRIOR, "item": ITEM_PRIOR}
 Row = dict[str, Any]
+LEARNED = {feature.name for feature in MODEL_INPUTS if feature.serve}  # from other users' train rows, later ones too
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Log:
         folder = self.splits.parent
         with connect(folder) as connection:
             (folder / "factors").mkdir(exist_ok=True)
-            write_factors(connection, self.profile, self.splits, self.users, self.items, folder / "factors")
+            write_pair_features(connection, self.profile, self.splits, self.users, self.items, folder / "factors")
         return folder / "factors"
 
     @property
@@ -223,14 +225,14 @@ def test_each_row_sees_exactly_the_rows_before_it(log: Log) -> None:
 
 def test_the_user_snapshot_is_what_the_next_row_would_see(log: Log) -> None:
     """The window is 10 rows here too, while recsys_pipeline serves 11."""
-    found = queried(log, user_query(log.profile, log.users, log.factors / USERS))
+    found = queried(log, user_query(log.profile, log.users, log.factors / USER_FILE))
     assert [row["user_id"] for row in found] == [1, 2, 3, 4, 5]  # user 5 has no events but is served too
     for row in found:
         same(row, user_side(log, row["user_id"], log.offline))
 
 
 def test_the_item_snapshot_is_what_the_next_row_would_see(log: Log) -> None:
-    found = queried(log, item_query(log.profile, log.items, log.factors / ITEMS))
+    found = queried(log, item_query(log.profile, log.items, log.factors / ITEM_FILE))
     assert [row["item_id"] for row in found] == [1, 2, 3, 4, 5]
     for row in found:
         same(row, item_side(log, row["item_id"], log.offline))
@@ -240,7 +242,7 @@ def test_the_item_snapshot_is_what_the_next_row_would_see(log: Log) -> None:
 def test_no_row_changes_with_its_own_label_or_a_later_one(log: Log, tmp_path: Path, changed: int) -> None:
     """Flip every label from row `changed` on: all rows up to it, itself included, keep their features.
 
-    Only the affinity learns from other users' later train rows; `test_factors.py` checks what it may use.
+    Only the features of pairs learn from other users' later train rows; `test_pair_features.py` has their limits.
     """
     before = {(r["user_id"], r["timestamp"], r["item_id"]): r for r in ordered(log)}
     for row in log.rows:
@@ -252,7 +254,7 @@ def test_no_row_changes_with_its_own_label_or_a_later_one(log: Log, tmp_path: Pa
     untouched = [r for r in log.offline if r["seq"] <= changed]
     differing = 0
     for key, row in after.items():
-        same_features = all(v == before[key][k] for k, v in row.items() if k not in ("label", AFFINITY, NEARBY))
+        same_features = all(v == before[key][k] for k, v in row.items() if k not in ("label", *LEARNED))
         if key in {(r["user_id"], r["timestamp"], r["item_id"]) for r in untouched}:
             assert same_features, key
         differing += not same_features
@@ -277,8 +279,8 @@ def rating_statistics(log: Log) -> tuple[list[Row], list[Row]]:
     expected: list[Row] = []
     factors = log.factors
     snapshots = {
-        "user": user_query(log.profile, log.users, factors / USERS),
-        "item": item_query(log.profile, log.items, factors / ITEMS),
+        "user": user_query(log.profile, log.users, factors / USER_FILE),
+        "item": item_query(log.profile, log.items, factors / ITEM_FILE),
     }
     for side, query in snapshots.items():
         for row in queried(log, query):
@@ -317,7 +319,7 @@ def test_rows_without_a_rating_leave_the_statistics_of_labels_as_they_are(log: L
     gaps = rerated(tmp_path / "gaps", RATINGS["half of them missing"])
     for one, other in zip(ordered(gaps), ordered(log), strict=True):
         for name, value in other.items():
-            if "rating_" not in name and name not in (AFFINITY, NEARBY):
+            if "rating_" not in name and name not in LEARNED:
                 assert one[name] == value, name
 
 
@@ -371,12 +373,12 @@ def test_serving_makes_of_the_snapshots_what_the_next_row_would_have(tmp_path: P
     (tmp_path / "without").mkdir()
     before = Log(log.profile, *write_files(tmp_path / "without", earlier), earlier)
     snapshots = (
-        user_query(before.profile, before.users, before.factors / USERS),
-        item_query(before.profile, before.items, before.factors / ITEMS),
+        user_query(before.profile, before.users, before.factors / USER_FILE),
+        item_query(before.profile, before.items, before.factors / ITEM_FILE),
     )
     users, items = (pa.Table.from_pylist(queried(before, query)) for query in snapshots)
     user, item = (np.array([newest[key] - 1]) for key in ("user_id", "item_id"))
-    (served,) = candidate_rows(users, items, user, item, log.profile.features.affinity).to_pylist()
+    (served,) = candidate_rows(Pairs(users, items, user, item, log.profile.features.affinity)).to_pylist()
     assert {*served} == {*row} - {"timestamp", "label"}
     for name, value in served.items():
         assert row[name] == (value if value is None or isinstance(value, str) else pytest.approx(value, abs=1e-4)), name

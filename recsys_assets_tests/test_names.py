@@ -13,8 +13,8 @@ from recsys_assets.datasets import names
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.features.factor_tables import ITEMS, USERS
 from recsys_assets.features.history import build_history, item_query, user_query
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.profile_fuzz import VALID, use
 
@@ -50,13 +50,13 @@ def test_every_name_that_the_features_make_is_reserved(built: tuple[Profile, Pat
     profile, folder = built
     own = {*profile.features.columns, *KEYS, profile.oracle}
     files = [folder / ROWS for ROWS in ("train.parquet", "factors/data.parquet", "factors/users.parquet")]
-    made = set.union(*map(columns, files), columns(folder / "factors" / ITEMS)) - own
+    made = set.union(*map(columns, files), columns(folder / "factors" / ITEM_FILE)) - own
     users, items = (folder / table / ROWS for table in ("users", "items"))
     with connect(folder) as connection:
         build_history(connection, profile, folder / "splits.parquet", users, items)
         for query in (
-            user_query(profile, users, folder / "factors" / USERS),
-            item_query(profile, items, folder / "factors" / ITEMS),
+            user_query(profile, users, folder / "factors" / USER_FILE),
+            item_query(profile, items, folder / "factors" / ITEM_FILE),
         ):
             made |= {column[0] for column in connection.execute(query).description or []} - own
     assert {"user_count", "item_rating_std", "user_term_bias", "recent_liked", "user_factors", "label"} <= made

@@ -10,9 +10,9 @@ from recsys_assets.datasets.duck import connect, one, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import AFFINITY
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, user_query
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset
@@ -57,10 +57,10 @@ def factors(output: Output, dataset: Dataset, splits: Partition, users: Partitio
     output.manifest.config = {"affinity": profile.features.affinity.model_dump()}
     events, user_rows, item_rows = (partition.path(ROWS) for partition in (splits, users, items))
     with connect() as connection:
-        rows = write_factors(connection, profile, events, user_rows, item_rows, output.draft.folder)
+        rows = write_pair_features(connection, profile, events, user_rows, item_rows, output.draft.folder)
         output.manifest.rows = rows[ROWS]
         (offline,) = one(connection, f"SELECT count(*) FROM {scan([events])} WHERE part <> 'online'")
-        expected = {ROWS: offline, USERS: users.manifest.rows, ITEMS: items.manifest.rows}
+        expected = {ROWS: offline, USER_FILE: users.manifest.rows, ITEM_FILE: items.manifest.rows}
         output.check("rows_match_splits", rows == expected, expected=expected, found=rows)
         (odd,) = one(
             connection, f"SELECT count(*) FROM {scan([output.path(ROWS)])} WHERE NOT isfinite(list_sum({AFFINITY}))"
@@ -80,7 +80,7 @@ def user_features(
 ) -> None:
     """The features of each user for serving: those that a row after their last offline event would have."""
     profile = dataset.load()
-    rows = user_query(profile, users.path(ROWS), factors.path(USERS))
+    rows = user_query(profile, users.path(ROWS), factors.path(USER_FILE))
     _write_snapshot(output, profile, (splits, users, items), rows, "user_id")
 
 
@@ -96,7 +96,7 @@ def item_features(
 ) -> None:
     """The features of each item for serving: those that a row after its last offline event would have."""
     profile = dataset.load()
-    rows = item_query(profile, items.path(ROWS), factors.path(ITEMS))
+    rows = item_query(profile, items.path(ROWS), factors.path(ITEM_FILE))
     _write_snapshot(output, profile, (splits, users, items), rows, "item_id")
 
 

@@ -31,14 +31,15 @@ ITEM_STATISTICS = (
     "item_rating_mean",
     "item_rating_std",
 )
+RATING_STATISTICS = ("user_rating_mean", "user_rating_std", "item_rating_mean", "item_rating_std")
 TERM_STATISTICS = ("recent_term_imp", "recent_term_clk", "user_term_imp", "user_term_clk", "user_term_bias")
 
-# User-item features (`features/factor_tables.py`).
+# User-item features, and the columns that they are served from (`features/pair_features.py`).
 AFFINITY, NEARBY = "user_item_affinity", "user_item_nearby"
 LIKED, DISLIKED = "recent_liked", "recent_disliked"
 RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS = "recent_items", "recent_values", "recent_labels"
 USER_FACTORS, ITEM_FACTORS = "user_factors", "item_factors"
-SERVED = (USER_FACTORS, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS)  # columns of a user
+OF_PAIRS = (AFFINITY, NEARBY, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS, USER_FACTORS, ITEM_FACTORS)
 
 # Fields of published rows (`stores/collections.py`) and of documents (`stores/documents.py`).
 QUERY_ID, TERMS, VECTOR, SEEN_ITEMS = "queryid", "terms", "vector", "seen_items"
@@ -57,10 +58,7 @@ OF_ENTITIES = frozenset(
         *USER_STATISTICS,
         *ITEM_STATISTICS,
         *TERM_STATISTICS,
-        *SERVED,
-        AFFINITY,
-        NEARBY,
-        ITEM_FACTORS,
+        *OF_PAIRS,
         QUERY_ID,
         TERMS,
         VECTOR,

@@ -1,6 +1,4 @@
-"""User-item features: the preference that the factor model predicts, and the user's opinion of the nearest items.
-
-The affinity is the factor model's prediction, one for ratings and one for labels.
+"""The affinity of a user and an item: the preference that the factor model predicts, for ratings and for labels.
 
 Users are split into folds, and each user is scored with items that were fitted on the other folds: otherwise a train
 row would leak its own label through its item. More folds leave out fewer rows: ten instead of five raised the
@@ -10,89 +8,38 @@ rows of MovieLens 1M and 0.817 on test rows; out of fold, 0.801 and 0.819.
 A row sees the events of its own user that are strictly before it, and the train rows of the other users.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
-from recsys_assets.arrays import Floats, Ints
-from recsys_assets.features.factors import Events, fit_items, follow
-from recsys_assets.features.nearby import NUMBERS, History, Nearby, Recent
+from recsys_assets.arrays import Floats
+from recsys_assets.datasets.names import AFFINITY, ITEM_FACTORS, USER_FACTORS
+from recsys_assets.features.factor_model import follow
+from recsys_assets.features.pair_data import Fitted, Log, PairFeature, Pairs, blocks, vectors
 
-ROWS_AT_ONCE = 4096  # bounds the memory of the vectors of their histories: 50 MB at width 32 and 100 items
 USERS_AT_ONCE = 10_000  # bounds the memory of their covariances: 45 MB at width 32
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Features of M events, and factors of users and items: V kinds of values, and D numbers per kind and fold.
-
-    Attributes:
-        affinity: (M, V) the affinity of each event, from what was known of its user before it.
-        nearby: (M, 6) see `Nearby`, also from what was known before the event.
-        users: (U, V, folds, D) factors after the last event, zero in the folds that are not the user's.
-        items: (I, V, folds, D) factors; the affinity of a kind is the inner product of its user and item factors.
-    """
-
-    affinity: Floats
-    nearby: Floats
-    users: Floats
-    items: Floats
-
-
-def pairs(valued: Sequence[Events], recent: History, shape: tuple[int, int], width: int, folds: int) -> Pairs:
-    """Fit the items for each kind of values and fold, and follow each user with the items of their fold.
-
-    `valued` are the same events with their V kinds of values, `recent` gives the rows before each event, `shape` is
-    the number of users and of items. `nearby` uses the first kind.
-    """
-    users, items = shape
-    rows, size = len(valued[0].users), width + 2
-    found = Pairs(
-        np.zeros((rows, len(valued)), np.float32),
-        np.zeros((rows, NUMBERS), np.float32),
-        np.zeros((users, len(valued), folds, size), np.float32),
-        np.zeros((items, len(valued), folds, size), np.float32),
-    )
-    for kind, events in enumerate(valued):
-        for fold in range(folds):
-            own = events.users % folds == fold
-            fitted = fit_items(events.take(events.train & ~own & events.has_value), users, items, width)
-            found.items[:, kind, fold] = fitted
-            for chosen in _blocks(np.arange(fold, users, folds), USERS_AT_ONCE):
+def fit(log: Log) -> Fitted:
+    """Follow each user with the items of their fold, for each kind of values."""
+    affinity = np.zeros((len(log.users), len(log.kinds)), np.float32)
+    users = np.zeros((len(log.user_ids), *log.item_factors.shape[1:]), np.float32)
+    for kind, events in enumerate(log.kinds):
+        for fold in range(log.rule.folds):
+            items, own = np.ascontiguousarray(log.item_factors[:, kind, fold]), log.folds == fold
+            for chosen in blocks(np.arange(fold, len(users), log.rule.folds), USERS_AT_ONCE):
                 first, last = np.searchsorted(events.users, [chosen[0], chosen[-1] + 1])
-                theirs = first + np.flatnonzero(own[first:last])
-                told = follow(fitted, events.take(theirs), chosen)
-                found.affinity[theirs, kind], found.users[chosen, kind, fold] = told
-            if kind == 0:
-                nearby = Nearby(fitted)
-                for block in _blocks(np.flatnonzero(own), ROWS_AT_ONCE):
-                    found.nearby[block] = nearby(events.items[block], recent.before(block))
-    return found
+                rows = first + np.flatnonzero(own[first:last])
+                affinity[rows, kind], users[chosen, kind, fold] = follow(items, events.take(rows), chosen)
+    columns = {USER_FACTORS: vectors(users)}, {ITEM_FACTORS: vectors(log.item_factors)}
+    return Fitted(lambda rows: vectors(affinity[rows]), *columns)
 
 
-def served(users: Floats, items: Floats, user: Ints, item: Ints, recent: Recent) -> tuple[Floats, Floats]:
-    """Affinity (N, V) and nearby (N, 6) of pairs from the snapshots' columns alone, as serving computes them.
-
-    Args:
-        users: (U, V, folds, D) `user_factors` of the users.
-        items: (I, V, folds, D) `item_factors` of all items.
-        user: (N,) index of each pair's user in `users`.
-        item: (N,) number of each pair's item.
-        recent: the newest events of the users.
-    """
-    fold = (users[:, 0, :, 0] != 0).argmax(axis=1)[user]  # a user's numbers begin with a 1 in their own fold
-    affinity = np.zeros((len(user), users.shape[1]), np.float32)
-    close = np.zeros((len(user), NUMBERS), np.float32)
-    for number in range(users.shape[2]):
-        nearby = Nearby(items[:, 0, number])
-        for block in _blocks(np.flatnonzero(fold == number), ROWS_AT_ONCE):
-            theirs, its = user[block], item[block]
-            affinity[block] = (users[theirs, :, number] * items[its, :, number]).sum(axis=2)
-            close[block] = nearby(its, recent.take(theirs))
-    return affinity, close
+def serve(pairs: Pairs) -> Floats:
+    """(N, V) the inner products of the factors of users and items, one for each kind of values."""
+    affinity = np.zeros((len(pairs.user), pairs.user_factors.shape[1]), np.float32)
+    for fold, rows in pairs.blocks_by_fold():
+        users, items = pairs.user_factors[pairs.user[rows], :, fold], pairs.item_factors[pairs.item[rows], :, fold]
+        affinity[rows] = (users * items).sum(axis=2)
+    return affinity
 
 
-def _blocks(numbers: Ints, size: int) -> Iterator[Ints]:
-    """The numbers in blocks; no block if there are no numbers."""
-    return (numbers[start : start + size] for start in range(0, len(numbers), size))
+FEATURE = PairFeature(AFFINITY, fit, (USER_FACTORS,), (ITEM_FACTORS,), serve, is_product=True)

@@ -16,22 +16,15 @@ import pyarrow.parquet as pq
 from recsys_assets.arrays import Doubles
 from recsys_assets.datasets.duck import name as identifier
 from recsys_assets.datasets.duck import one, scan
-from recsys_assets.datasets.names import (
-    AFFINITY,
-    DISLIKED,
-    ITEM_FACTORS,
-    LIKED,
-    NEARBY,
-    TERM_STATISTICS,
-    USER_FACTORS,
-)
+from recsys_assets.datasets.names import TERM_STATISTICS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.features.history import item_columns, user_columns
+from recsys_assets.features.pair_features import MODEL_INPUTS
 from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, Side, floats
 
-TABLE: dict[Side, TableName] = {"user": "users", "item": "items", "row": "interactions"}
-BATCH = 2**18  # rows
+TABLE_OF: dict[Side, TableName] = {"user": "users", "item": "items", "row": "interactions"}
+BATCH_ROWS = 2**18  # rows
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class Train:
     def _floats(self, feature: Feature) -> Iterator[Doubles]:
         """(rows, length) floats, batch by batch."""
         with pq.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(BATCH, columns=[feature.name]):
+            for batch in file.iter_batches(BATCH_ROWS, columns=[feature.name]):
                 values = floats(feature, batch.column(0)).astype(np.float64)
                 yield np.sign(values) * np.log1p(np.abs(values)) if feature.transform == "log" else values
 
@@ -98,15 +91,12 @@ def _columns(profile: Profile) -> list[tuple[str, Side]]:
         ("item_id", "item"),
         *((column, "user") for column in user_columns(profile)),
         *((column, "item") for column in item_columns(profile)),
-        (AFFINITY, "pair"),
-        (NEARBY, "pair"),
-        (LIKED, "user"),
-        (DISLIKED, "user"),
+        *((feature.name, feature.side) for feature in MODEL_INPUTS),
     ]
 
 
 def _feature(profile: Profile, name: str, side: Side, train: Train, terms: list[str]) -> Feature:
-    if name in (LIKED, DISLIKED):
+    if name in {feature.name for feature in MODEL_INPUTS if not feature.serve}:
         kind = _type(profile, "item_id", "item")
         return Feature(name, "sequence", side, kind, length=profile.features.affinity.recent, values_of="item_id")
     if name in ("user_id", "item_id") or name in profile.features.categorical:
@@ -118,7 +108,7 @@ def _feature(profile: Profile, name: str, side: Side, train: Train, terms: list[
 
 
 def _type(profile: Profile, name: str, side: Side) -> Literal["int64", "string"]:
-    return "int64" if profile.tables[TABLE[side]][name].type == "int64" else "string"
+    return "int64" if profile.tables[TABLE_OF[side]][name].type == "int64" else "string"
 
 
 def _categorical(profile: Profile, name: str, side: Side, train: Train) -> Feature:
@@ -133,16 +123,15 @@ def _multi_valued(profile: Profile, name: str, side: Side, train: Train, terms: 
 
 
 def _numeric(profile: Profile, name: str, side: Side, train: Train, terms_of: str) -> Feature:
-    nested = name in (*TERM_STATISTICS, AFFINITY, NEARBY)
     feature = Feature(
         name,
         "numeric",
         side,
         "float32",
-        length=train.longest(name) if nested else 1,
+        length=train.longest(name) if side == "pair" or name in TERM_STATISTICS else 1,
         transform="log" if name in profile.features.log else "",
         terms_of=terms_of,
-        product_of=[USER_FACTORS, ITEM_FACTORS] if name == AFFINITY else [],
+        product_of=next((pair.product_of for pair in MODEL_INPUTS if pair.name == name), []),
     )
     mean, std = train.moments(feature)
     return replace(feature, mean=mean, std=std)

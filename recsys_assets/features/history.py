@@ -14,18 +14,9 @@ from string import Template
 import duckdb
 
 from recsys_assets.datasets.duck import name, one, quoted, scan
-from recsys_assets.datasets.names import (
-    AFFINITY,
-    DISLIKED,
-    ITEM_FACTORS,
-    ITEM_STATISTICS,
-    LIKED,
-    NEARBY,
-    SERVED,
-    TERM_STATISTICS,
-    USER_STATISTICS,
-)
+from recsys_assets.datasets.names import ITEM_STATISTICS, RATING_STATISTICS, TERM_STATISTICS, USER_STATISTICS
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.features.pair_features import ITEM_COLUMNS, MODEL_INPUTS, USER_COLUMNS
 
 # Rates and biases are shrunk towards those of all rows, as if there were this many more average rows: the first rows
 # of an item say less about it than those of a user.
@@ -86,35 +77,35 @@ def build_history(
     return counted
 
 
-def sample_query(profile: Profile, users: Path, items: Path, affinities: Path, part: str) -> str:
+def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: str) -> str:
     """SQL for the rows of one part with all their features, ordered by user_id and time."""
     oracle = f", history.oracle AS {name(profile.oracle)}" if profile.oracle else ""
     return (
         f"SELECT history.user_id, history.item_id, history.timestamp, history.label, {_of_user(profile)}, "
-        f"{_of_item(profile)}, {_columns_of('affinities', (AFFINITY, NEARBY, LIKED, DISLIKED))}{oracle} "
-        f"FROM history JOIN {scan([affinities])} AS affinities USING (user_id, item_id, timestamp) "
+        f"{_of_item(profile)}, {_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}{oracle} "
+        f"FROM history JOIN {scan([pairs])} AS pairs USING (user_id, item_id, timestamp) "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
         f"WHERE history.part = {quoted(part)} ORDER BY history.user_id, history.timestamp, history.seq"
     )
 
 
-def user_query(profile: Profile, users: Path, factors: Path) -> str:
+def user_query(profile: Profile, users: Path, pairs: Path) -> str:
     """SQL for the snapshot of every user, ordered by user_id."""
     return (
-        f"SELECT history.user_id, {_of_user(profile)}, {_columns_of('factors', SERVED)} FROM history "
+        f"SELECT history.user_id, {_of_user(profile)}, {_columns_of('pairs', USER_COLUMNS)} FROM history "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
-        f"JOIN {scan([factors])} AS factors ON factors.user_id = history.user_id "
+        f"JOIN {scan([pairs])} AS pairs ON pairs.user_id = history.user_id "
         "WHERE history.item_id IS NULL ORDER BY history.user_id"
     )
 
 
-def item_query(profile: Profile, items: Path, factors: Path) -> str:
+def item_query(profile: Profile, items: Path, pairs: Path) -> str:
     """SQL for the snapshot of every item, ordered by item_id."""
     return (
-        f"SELECT history.item_id, {_of_item(profile)}, {_columns_of('factors', (ITEM_FACTORS,))} FROM history "
+        f"SELECT history.item_id, {_of_item(profile)}, {_columns_of('pairs', ITEM_COLUMNS)} FROM history "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
-        f"JOIN {scan([factors])} AS factors ON factors.item_id = history.item_id "
+        f"JOIN {scan([pairs])} AS pairs ON pairs.item_id = history.item_id "
         "WHERE history.user_id IS NULL ORDER BY history.item_id"
     )
 
@@ -144,7 +135,7 @@ def _static(profile: Profile, table: str) -> list[str]:
 
 def _statistics(profile: Profile, statistics: tuple[str, ...]) -> list[str]:
     """The running statistics; those of ratings only if the profile has a rating."""
-    return [column for column in statistics if profile.rating or "_rating_" not in column]
+    return [column for column in statistics if profile.rating or column not in RATING_STATISTICS]
 
 
 def _create_item_terms(

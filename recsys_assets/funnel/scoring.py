@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_assets.arrays import Ints, Scores
-from recsys_assets.datasets.names import ITEM_FACTORS, RECENT_ITEMS, RECENT_LABELS, RECENT_VALUES, USER_FACTORS
 from recsys_assets.datasets.profile_parts import Affinity
+from recsys_assets.features.pair_data import Pairs
+from recsys_assets.features.pair_features import SERVING_COLUMNS, candidate_rows
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.features.serving import candidate_rows
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.ranking.champion import Champion
@@ -29,9 +29,6 @@ DESCRIPTION = "model.json"
 THREADS = 2
 BATCH = 4096  # rows per call of the ONNX file
 PAIRS = 2**16  # pairs made at once: 60 MB of features
-# Columns that `candidate_rows` computes pair features from, whatever the model reads.
-_OF_USERS = {USER_FACTORS, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS}
-_OF_ITEMS = {"item_id", ITEM_FACTORS}
 
 
 class NotTheChampion(RuntimeError):
@@ -70,14 +67,13 @@ class Scorer:
             item: (N,) places among the rows of `items`.
             rule: the profile's `features.affinity`.
         """
-        read = {feature.name for feature in self.schema.features}
-        users = users.select([name for name in users.column_names if name in read | _OF_USERS])
-        items = items.select([name for name in items.column_names if name in read | _OF_ITEMS])
+        needed = {"item_id", *SERVING_COLUMNS, *(feature.name for feature in self.schema.features)}
+        users, items = (each.select([name for name in each.column_names if name in needed]) for each in (users, items))
 
         def score(first: int) -> Scores:
             theirs, its = user[first : first + PAIRS], item[first : first + PAIRS]
             block = users.slice(theirs[0], theirs[-1] - theirs[0] + 1)
-            return self._run(candidate_rows(block, items, theirs - theirs[0], its, rule))
+            return self._run(candidate_rows(Pairs(block, items, theirs - theirs[0], its, rule)))
 
         with ThreadPoolExecutor(THREADS) as pool:
             return np.concatenate([np.empty(0, np.float32), *pool.map(score, range(0, len(user), PAIRS))])

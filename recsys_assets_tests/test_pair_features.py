@@ -1,8 +1,9 @@
-"""Affinities equal a ridge regression, leak nothing, and recover a planted world."""
+"""User-item features: affinities equal a ridge regression, nothing leaks, and a planted world is recovered."""
 
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,13 +20,18 @@ from recsys_assets.datasets.names import (
     RECENT_VALUES,
     USER_FACTORS,
 )
-from recsys_assets.features.affinity import Pairs, pairs, served
-from recsys_assets.features.factor_tables import ITEMS, USERS, write_factors
-from recsys_assets.features.factors import DRIFT, LEVEL_DRIFT, NOISE, Events, fit_items, follow
-from recsys_assets.features.nearby import History, Nearby, Past, Recent
+from recsys_assets.datasets.profile_parts import Affinity
+from recsys_assets.features import affinity, neighbour_features
+from recsys_assets.features.factor_model import DRIFT, LEVEL_DRIFT, NOISE, Events, fit_items, follow
+from recsys_assets.features.neighbour_features import Nearby
+from recsys_assets.features.pair_data import Log as PairLog
+from recsys_assets.features.pair_data import PairFeature, Pairs, Past, Recent
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
+from recsys_assets.features.pair_features import MODEL_INPUTS, candidate_rows
 from recsys_assets_tests.test_history import Log, write_log
 
 USER_COUNT, ITEM_COUNT, WIDTH, FOLDS, RECENT = 60, 30, 2, 3, 6
+RULE = Affinity(width=WIDTH, folds=FOLDS, recent=RECENT // 2)
 
 
 def world(seed: int = 1) -> Events:
@@ -42,14 +48,35 @@ def labels_of(events: Events) -> np.ndarray:
     return (events.values > 0).astype(np.int8)
 
 
-def history_of(events: Events) -> History:
-    labels = labels_of(events)
-    return History(Past(events.users, labels >= 0, RECENT), events.items, events.values, labels)
+def log_of(events: Events, labels: np.ndarray | None = None) -> PairLog:
+    labels = labels_of(events) if labels is None else labels
+    labelled = Events(events.users, events.items, labels.astype(np.float32), events.train)
+    users, items = (pa.array(np.arange(count)) for count in (USER_COUNT, ITEM_COUNT))
+    return PairLog([events, labelled], labels, users, items, RULE)
 
 
-def described(events: Events) -> Pairs:
-    labelled = Events(events.users, events.items, labels_of(events).astype(np.float32), events.train)
-    return pairs([events, labelled], history_of(events), (USER_COUNT, ITEM_COUNT), WIDTH, FOLDS)
+def numbers(feature: PairFeature, log: PairLog) -> np.ndarray:
+    """(M, width) the feature of all events."""
+    column = feature.fit(log).column(np.arange(len(log.users)))
+    return np.stack(column.to_numpy(zero_copy_only=False))
+
+
+def served(log: PairLog, item: np.ndarray) -> pa.Table:
+    """The rows of every user with an item, from the snapshots after the log."""
+    users, items = {"user_id": log.user_ids}, {"item_id": log.item_ids}
+    for feature in MODEL_INPUTS:
+        fitted = feature.fit(log)
+        users, items = users | fitted.of_user, items | fitted.of_item
+    return candidate_rows(Pairs(pa.table(users), pa.table(items), np.arange(USER_COUNT), item, RULE))
+
+
+def same_as_served(before: PairLog, after: PairLog, last: np.ndarray) -> None:
+    """The features of the last events, which only the second log has, are those that the first one serves."""
+    rows = served(before, after.items[last])
+    for feature in MODEL_INPUTS:
+        if feature.serve:
+            found = np.stack(rows[feature.name].to_numpy())
+            assert found == pytest.approx(numbers(feature, after)[last], abs=1e-5), feature.name
 
 
 def test_a_users_state_is_the_regression_of_the_rows_before_on_items_whose_effect_wanders() -> None:
@@ -76,26 +103,18 @@ def test_a_users_state_is_the_regression_of_the_rows_before_on_items_whose_effec
 
 def test_affinity_finds_the_planted_tastes_on_rows_it_was_not_fitted_on() -> None:
     events = world()
-    found = described(events)
+    found = numbers(affinity.FEATURE, log_of(events))
     held_out = ~events.train
-    assert np.corrcoef(found.affinity[held_out, 0], events.values[held_out])[0, 1] > 0.75
+    assert np.corrcoef(found[held_out, 0], events.values[held_out])[0, 1] > 0.75
     late = np.arange(len(events.users)) % 40 >= 20
-    out_of_fold = np.corrcoef(found.affinity[events.train & late, 0], events.values[events.train & late])[0, 1]
-    assert out_of_fold == pytest.approx(
-        np.corrcoef(found.affinity[held_out, 0], events.values[held_out])[0, 1], abs=0.1
-    )
+    out_of_fold = np.corrcoef(found[events.train & late, 0], events.values[events.train & late])[0, 1]
+    assert out_of_fold == pytest.approx(np.corrcoef(found[held_out, 0], events.values[held_out])[0, 1], abs=0.1)
 
 
 def test_serving_computes_from_the_snapshots_what_the_next_row_would_have() -> None:
     events = world()
     last = np.arange(len(events.users)) % 40 == 39
-    before = events.take(~last)
-    known, item = described(before), events.items[last]
-    recent = history_of(before).latest(np.arange(USER_COUNT))
-    affinity, near = served(known.users, known.items, np.arange(USER_COUNT), item, recent)
-    found = described(events)
-    assert affinity == pytest.approx(found.affinity[last], abs=1e-5)
-    assert near == pytest.approx(found.nearby[last], abs=1e-5)
+    same_as_served(log_of(events.take(~last)), log_of(events), last)
 
 
 def test_recent_events_are_the_newest_of_a_kind_before_the_row() -> None:
@@ -109,11 +128,11 @@ def test_recent_events_are_the_newest_of_a_kind_before_the_row() -> None:
 
 def test_nearby_tells_of_items_like_those_a_user_liked() -> None:
     events = world()
-    found = described(events)
+    found = numbers(neighbour_features.FEATURE, log_of(events))
     seen = np.arange(len(events.users)) % 40 >= 20
     for column in range(6):
-        assert np.corrcoef(found.nearby[seen, column], events.values[seen])[0, 1] > 0.3
-    first = found.nearby[np.arange(len(events.users)) % 40 == 0]
+        assert np.corrcoef(found[seen, column], events.values[seen])[0, 1] > 0.3
+    first = found[np.arange(len(events.users)) % 40 == 0]
     assert first.tolist() == [[0.5] * 3 + [0.0] * 3] * USER_COUNT, "nothing is known of a first row"
 
 
@@ -122,14 +141,16 @@ def test_no_row_knows_its_own_value_a_later_one_of_its_user_or_one_of_a_held_out
     values, place = events.values.copy(), np.arange(len(events.users)) % 40
     values[(events.users == 7) & (place >= 10)] *= -1
     values[~events.train & (events.users % 2 == 1)] *= -1
-    before, after = described(events), described(Events(events.users, events.items, values, events.train))
+    logs = log_of(events), log_of(Events(events.users, events.items, values, events.train))
     of_fold = events.train & (events.users % FOLDS == 7 % FOLDS)
     untouched = of_fold & ((events.users != 7) | (place <= 10))
-    assert np.array_equal(after.affinity[untouched], before.affinity[untouched])
-    assert np.array_equal(after.nearby[untouched], before.nearby[untouched])
     changed = of_fold & ~untouched
-    assert (after.affinity[changed] != before.affinity[changed]).any(axis=1).all()
-    assert (after.nearby[changed] != before.nearby[changed]).any()
+    for feature in MODEL_INPUTS:
+        if feature.serve:
+            before, after = (numbers(feature, log) for log in logs)
+            assert np.array_equal(after[untouched], before[untouched])
+            differing = (after[changed] != before[changed]).any(axis=1)
+            assert differing.all() if feature is affinity.FEATURE else differing.any()
 
 
 def test_events_without_a_value_are_as_if_they_were_not_there() -> None:
@@ -140,10 +161,10 @@ def test_events_without_a_value_are_as_if_they_were_not_there() -> None:
     without = events.take(valued)
     fitted = fit_items(gaps.take(gaps.has_value), USER_COUNT, ITEM_COUNT, WIDTH)
     assert np.array_equal(fitted, fit_items(without, USER_COUNT, ITEM_COUNT, WIDTH))
-    affinity, last = follow(fitted, gaps, np.arange(USER_COUNT))
-    assert np.isfinite(affinity).all()
+    predicted, last = follow(fitted, gaps, np.arange(USER_COUNT))
+    assert np.isfinite(predicted).all()
     known, known_last = follow(fitted, without, np.arange(USER_COUNT))
-    assert np.corrcoef(affinity[valued], known)[0, 1] > 0.999
+    assert np.corrcoef(predicted[valued], known)[0, 1] > 0.999
     assert np.corrcoef(last[:, 1:].ravel(), known_last[:, 1:].ravel())[0, 1] > 0.999
 
 
@@ -163,32 +184,21 @@ def test_gaps_in_the_ratings_are_served_as_they_were_learned() -> None:
     events = world()
     values = np.where(np.random.default_rng(5).random(len(events.users)) < 0.5, events.values, np.nan)
     gaps = Events(events.users, events.items, values.astype(np.float32), events.train)
-    labels = labels_of(events)
-
-    def described_with_gaps(rows: np.ndarray) -> Pairs:
-        of, liked = gaps.take(rows), labels[rows]
-        labelled = Events(of.users, of.items, liked.astype(np.float32), of.train)
-        recent = History(Past(of.users, liked >= 0, RECENT), of.items, of.values, liked)
-        return pairs([of, labelled], recent, (USER_COUNT, ITEM_COUNT), WIDTH, FOLDS)
-
-    last = np.arange(len(events.users)) % 40 == 39
-    known, before = described_with_gaps(~last), gaps.take(~last)
-    recent = History(Past(before.users, labels[~last] >= 0, RECENT), before.items, before.values, labels[~last])
-    users = np.arange(USER_COUNT)
-    affinity, near = served(known.users, known.items, users, events.items[last], recent.latest(users))
-    found = described_with_gaps(np.ones(len(last), bool))
-    for numbers in (found.affinity, found.nearby, found.users, found.items):
-        assert np.isfinite(numbers).all()
-    assert affinity == pytest.approx(found.affinity[last], abs=1e-5)
-    assert near == pytest.approx(found.nearby[last], abs=1e-5)
+    last, labels = np.arange(len(events.users)) % 40 == 39, labels_of(events)
+    known, found = log_of(gaps.take(~last), labels[~last]), log_of(gaps, labels)
+    same_as_served(known, found, last)
+    for columns in (affinity.fit(found).of_user, affinity.fit(found).of_item):
+        assert all(np.isfinite(column.flatten()).all() for column in columns.values())
+    for feature in (affinity.FEATURE, neighbour_features.FEATURE):
+        assert np.isfinite(numbers(feature, found)).all()
 
 
 def test_users_without_events_get_what_everyone_gets(tmp_path: Path) -> None:
     log: Log = write_log(tmp_path, seed=7)
     with connect(tmp_path) as connection:
-        rows = write_factors(connection, log.profile, log.splits, log.users, log.items, tmp_path)
-    assert rows == {ROWS: len(log.offline), USERS: 5, ITEMS: 5}
-    users, events = pq.read_table(tmp_path / USERS), pq.read_table(tmp_path / ROWS)
+        rows = write_pair_features(connection, log.profile, log.splits, log.users, log.items, tmp_path)
+    assert rows == {ROWS: len(log.offline), USER_FILE: 5, ITEM_FILE: 5}
+    users, events = pq.read_table(tmp_path / USER_FILE), pq.read_table(tmp_path / ROWS)
     factors = np.stack(users[USER_FACTORS].to_numpy())
     rule = log.profile.features.affinity
     unknown = np.zeros((2, rule.folds, rule.width + 2))
@@ -197,7 +207,7 @@ def test_users_without_events_get_what_everyone_gets(tmp_path: Path) -> None:
     assert [
         users[column][4].as_py() for column in (LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS)
     ] == 5 * [[]]
-    items = pq.read_table(tmp_path / ITEMS)
+    items = pq.read_table(tmp_path / ITEM_FILE)
     for numbers in (users[USER_FACTORS], items[ITEM_FACTORS], events[NEARBY], events[AFFINITY]):
         assert np.isfinite(np.stack(numbers.to_numpy())).all()
     mine = [row for row in reversed(log.offline) if row["user_id"] == 2][: 2 * rule.recent]

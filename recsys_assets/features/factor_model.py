@@ -1,4 +1,4 @@
-"""The factor model behind the affinity of a user and an item: EM fits the items, a Kalman filter follows the users.
+"""The factor model behind the user-item features: EM fits the items, a Kalman filter follows the users.
 
 The model is probabilistic PCA with missing values (Tipping & Bishop 1999, Roweis 1998): the value that user u gives
 item i is b_i + w_i · x_u + noise with x_u ~ N(0, I). EM fits the items on the train rows of users. A user's x is its

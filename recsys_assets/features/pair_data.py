@@ -1,0 +1,231 @@
+"""The record of a user-item feature, and the data that it is computed from: the log in training, pairs in serving."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.arrays import Bools, Floats, Ints, offsets
+from recsys_assets.datasets.names import ITEM_FACTORS, RECENT_ITEMS, RECENT_LABELS, RECENT_VALUES, USER_FACTORS
+from recsys_assets.datasets.profile_parts import Affinity
+from recsys_assets.features.factor_model import Events, fit_items
+
+PAIR_BLOCK = 4096  # bounds the memory of the vectors of the users' histories: 50 MB at width 32 and 100 items
+
+
+class Past:
+    """Numbers of the newest chosen events of a user, among M events ordered by user and time."""
+
+    def __init__(self, users: Ints, chosen: Bools, length: int) -> None:
+        self.users, self.length = users, length
+        self._numbers = np.append(np.flatnonzero(chosen), -1)
+        self._counts = offsets(chosen)
+
+    def before(self, rows: Ints) -> Ints:
+        """(N, length) the events before each of N events, newest first, padded with -1."""
+        return self._newest(np.searchsorted(self.users, self.users[rows]), rows)
+
+    def latest(self, users: Ints) -> Ints:
+        """(N, length) the last events of N users, newest first, padded with -1."""
+        return self._newest(np.searchsorted(self.users, users), np.searchsorted(self.users, users, side="right"))
+
+    def _newest(self, first: Ints, end: Ints) -> Ints:
+        """(N, length) the newest of the events from `first` up to, but not including, `end`."""
+        places = self._counts[end, None] - 1 - np.arange(self.length)
+        found: Ints = self._numbers[np.where(places >= self._counts[first, None], places, -1)]
+        return found
+
+
+@dataclass(frozen=True)
+class Recent:
+    """The newest events of N users: items (N, L), padded with -1, and their values and labels (N, L).
+
+    The value of an event without one is NaN.
+    """
+
+    items: Ints
+    values: Floats
+    labels: Floats
+
+    def take(self, rows: Ints | Bools) -> "Recent":
+        """The rows at the given positions, or where the mask is set."""
+        return Recent(self.items[rows], self.values[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Log:
+    """M offline events, ordered by user and time.
+
+    Attributes:
+        kinds: the events once for each of V kinds of values: ratings, if there are any, and labels.
+        labels: (M,) 0 or 1.
+        user_ids, item_ids: the ids of all users and items, in ascending order.
+        rule: the profile's `features.affinity`.
+    """
+
+    kinds: Sequence[Events]
+    labels: npt.NDArray[np.integer]
+    user_ids: pa.Array
+    item_ids: pa.Array
+    rule: Affinity
+
+    @property
+    def users(self) -> Ints:
+        """(M,) the number of each event's user."""
+        return self.kinds[0].users
+
+    @property
+    def items(self) -> Ints:
+        """(M,) the number of each event's item."""
+        return self.kinds[0].items
+
+    @property
+    def folds(self) -> Ints:
+        """(M,) the fold of each event's user."""
+        return self.users % self.rule.folds
+
+    @cached_property
+    def item_factors(self) -> Floats:
+        """(I, V, folds, D) factors of the items, fitted on the train rows of the users of all other folds."""
+        width, folds, shape = self.rule.width, self.rule.folds, (len(self.user_ids), len(self.item_ids))
+        factors = np.zeros((shape[1], len(self.kinds), folds, width + 2), np.float32)
+        for kind, events in enumerate(self.kinds):
+            for fold in range(folds):
+                others = events.train & (self.folds != fold) & events.has_value
+                factors[:, kind, fold] = fit_items(events.take(others), *shape, width)
+        return factors
+
+    @cached_property
+    def _past(self) -> Past:
+        return Past(self.users, self.labels >= 0, 2 * self.rule.recent)
+
+    def recent_before(self, rows: Ints) -> Recent:
+        """The newest events of the users of N events, before these events; values are of the first kind."""
+        return self._recent(self._past.before(rows))
+
+    @property
+    def latest(self) -> Recent:
+        """The newest events of all users."""
+        return self._recent(self._past.latest(np.arange(len(self.user_ids))))
+
+    def _recent(self, numbers: Ints) -> Recent:
+        there = numbers >= 0
+        values, labels = (
+            np.where(there, column[numbers], 0).astype(np.float32) for column in (self.kinds[0].values, self.labels)
+        )
+        return Recent(np.where(there, self.items[numbers], -1), values, labels)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N pairs of a user and an item, and the two snapshots that serving reads.
+
+    Attributes:
+        users: `user_features`.
+        items: `item_features`, of all items.
+        user: (N,) row numbers in `users`.
+        item: (N,) row numbers in `items`.
+        rule: the profile's `features.affinity`.
+    """
+
+    users: pa.Table
+    items: pa.Table
+    user: Ints
+    item: Ints
+    rule: Affinity
+
+    @cached_property
+    def user_factors(self) -> Floats:
+        """(U, V, folds, D) the factors of the users; all are zero in the folds that are not the user's."""
+        return self._factors(self.users[USER_FACTORS])
+
+    @cached_property
+    def item_factors(self) -> Floats:
+        """(I, V, folds, D) the factors of the items."""
+        return self._factors(self.items[ITEM_FACTORS])
+
+    def _factors(self, column: pa.ChunkedArray) -> Floats:
+        flat: Floats = pc.list_flatten(column.combine_chunks()).to_numpy(zero_copy_only=False)
+        return flat.reshape(len(column), -1, self.rule.folds, self.rule.width + 2)
+
+    @cached_property
+    def recent(self) -> Recent:
+        """The newest events of all users of the snapshot."""
+        counts = pc.list_value_length(self.users[RECENT_ITEMS]).to_numpy()
+        there = np.arange(counts.max(initial=1))[None] < counts[:, None]
+        recent = Recent(np.full(there.shape, -1), np.zeros(there.shape, np.float32), np.zeros(there.shape, np.float32))
+        ids = self.items["item_id"].combine_chunks()
+        recent.items[there] = pc.index_in(pc.list_flatten(self.users[RECENT_ITEMS]), value_set=ids).to_numpy()
+        for column, numbers in {RECENT_VALUES: recent.values, RECENT_LABELS: recent.labels}.items():
+            numbers[there] = pc.list_flatten(self.users[column]).to_numpy()
+        return recent
+
+    def blocks_by_fold(self) -> Iterator[tuple[int, Ints]]:
+        """Each fold with the positions of a block of pairs whose users belong to it."""
+        fold = (self.user_factors[:, 0, :, 0] != 0).argmax(axis=1)  # a user's numbers begin with a 1 in their own fold
+        return blocks_by_fold(fold[self.user], self.rule.folds)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A feature of all events, and the columns of the snapshots that it is served from.
+
+    Attributes:
+        column: gives the feature's column for the events at the positions (N,).
+        of_user: columns with a value for each of the log's users.
+        of_item: columns with a value for each of the log's items.
+    """
+
+    column: Callable[[Ints], pa.Array]
+    of_user: dict[str, pa.Array] = field(default_factory=dict)
+    of_item: dict[str, pa.Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PairFeature:
+    """The record of a feature of a user and an item; samples, snapshots, schema and serving follow from it.
+
+    Attributes:
+        name: its column.
+        fit: computes it from the log.
+        of_user, of_item: the columns of `user_features` and `item_features` that it is served from.
+        serve: gives (N, width) floats; None for lists of a user's items, which the snapshot holds as they are.
+        is_product: whether the floats are inner products of the parts of the two columns that it is served from.
+    """
+
+    name: str
+    fit: Callable[[Log], Fitted]
+    of_user: tuple[str, ...]
+    of_item: tuple[str, ...] = ()
+    serve: Callable[[Pairs], Floats] | None = None
+    is_product: bool = False
+
+    @property
+    def side(self) -> Literal["pair", "user"]:
+        """The snapshot that serves it, or both together."""
+        return "pair" if self.serve else "user"
+
+    @property
+    def product_of(self) -> list[str]:
+        """The columns whose inner products it is, for the feature schema; empty if it is not a product."""
+        return [*self.of_user, *self.of_item] if self.is_product else []
+
+
+def vectors(numbers: Floats) -> pa.Array:
+    """(N, …) numbers as N lists of a fixed size."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), int(np.prod(numbers.shape[1:])))
+
+
+def blocks(numbers: Ints, size: int) -> Iterator[Ints]:
+    """The numbers in blocks; no block if there are no numbers."""
+    return (numbers[start : start + size] for start in range(0, len(numbers), size))
+
+
+def blocks_by_fold(fold_of: Ints, folds: int) -> Iterator[tuple[int, Ints]]:
+    """Each fold with the positions of a block of rows that `fold_of` (N,) assigns to it."""
+    return ((fold, rows) for fold in range(folds) for rows in blocks(np.flatnonzero(fold_of == fold), PAIR_BLOCK))

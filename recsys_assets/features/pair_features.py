@@ -1,0 +1,47 @@
+"""The list of all user-item features, the columns that follow from it, and the rows that serving computes with it."""
+
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from recsys_assets.arrays import Ints, list_array
+from recsys_assets.datasets.names import DISLIKED, LIKED
+from recsys_assets.features import affinity, neighbour_features
+from recsys_assets.features.pair_data import Fitted, Log, PairFeature, Pairs, Past, vectors
+
+
+def _fit_recent_items(name: str, label: int, log: Log) -> Fitted:
+    """The newest items of the user with a label, as lists of ids."""
+    past = Past(log.users, log.labels == label, log.rule.recent)
+
+    def lists(events: Ints) -> pa.ListArray:
+        there = events >= 0
+        return list_array(log.item_ids.take(pa.array(log.items[events[there]])), there.sum(axis=1))
+
+    everyone = np.arange(len(log.user_ids))
+    return Fitted(lambda rows: lists(past.before(rows)), {name: lists(past.latest(everyone))})
+
+
+PAIR_FEATURES = (  # in the order of their columns in `user_features`
+    affinity.FEATURE,
+    PairFeature(LIKED, partial(_fit_recent_items, LIKED, 1), (LIKED,)),
+    PairFeature(DISLIKED, partial(_fit_recent_items, DISLIKED, 0), (DISLIKED,)),
+    neighbour_features.FEATURE,
+)
+# In the order of their columns in samples and schema: those that belong to a user alone come last.
+MODEL_INPUTS = tuple(sorted(PAIR_FEATURES, key=lambda feature: feature.serve is None))
+USER_COLUMNS = tuple(dict.fromkeys(column for feature in PAIR_FEATURES for column in feature.of_user))
+ITEM_COLUMNS = tuple(dict.fromkeys(column for feature in PAIR_FEATURES for column in feature.of_item))
+# Columns of the snapshots that are there only to compute features of pairs: no model reads them.
+SERVING_COLUMNS = frozenset({*USER_COLUMNS, *ITEM_COLUMNS} - {feature.name for feature in PAIR_FEATURES})
+
+
+def candidate_rows(pairs: Pairs) -> pa.Table:
+    """The raw features of N pairs, as `rank_samples` would have them for the users' next events."""
+    columns: dict[str, pa.ChunkedArray] = {}
+    for table, rows in ((pairs.users, pairs.user), (pairs.items, pairs.item)):
+        chosen = table.drop([name for name in table.column_names if name in SERVING_COLUMNS]).take(pa.array(rows))
+        columns |= {name: chosen[name] for name in chosen.column_names}
+    computed = {feature.name: vectors(feature.serve(pairs)) for feature in MODEL_INPUTS if feature.serve}
+    return pa.table({**columns, **computed})
