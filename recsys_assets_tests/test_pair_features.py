@@ -148,9 +148,10 @@ def test_no_row_knows_its_own_value_a_later_one_of_its_user_or_one_of_a_held_out
     for feature in MODEL_INPUTS:
         if feature.serve:
             before, after = (numbers(feature, log) for log in logs)
-            assert np.array_equal(after[untouched], before[untouched])
+            assert np.array_equal(after[untouched], before[untouched]), feature.name
             differing = (after[changed] != before[changed]).any(axis=1)
-            assert differing.all() if feature is affinity.FEATURE else differing.any()
+            assert differing.all() or feature is not affinity.FEATURE
+            assert differing.any() or feature is not neighbour_features.FEATURE
 
 
 def test_events_without_a_value_are_as_if_they_were_not_there() -> None:
