@@ -30,7 +30,7 @@ def among(wanted: Ints, known: Ints) -> Bools:
     return find(np.sort(known, axis=None), wanted) >= 0
 
 
-def numbered(column: pa.ChunkedArray) -> tuple[Ids, Ints]:
+def number_values(column: pa.ChunkedArray) -> tuple[Ids, Ints]:
     """The distinct values in ascending order, and the index of each value among them."""
     encoded = column.dictionary_encode().combine_chunks()  # 3 * 10^6 texts: 0.15 s, and 3.8 s to sort them all
     values = encoded.dictionary.to_numpy(zero_copy_only=False)

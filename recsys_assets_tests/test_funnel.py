@@ -9,7 +9,7 @@ import pytest
 from recsys_assets.features.schema import encode
 from recsys_assets.funnel import evaluation, recommendations
 from recsys_assets.funnel.merge import OTHERS, Funnel, Weights, merge, rank
-from recsys_assets.funnel.scoring import BATCH, NotTheChampion, Scorer
+from recsys_assets.funnel.scoring import ONNX_BATCH, NotTheChampion, Scorer
 from recsys_assets.retrieval.interactions import Interactions, Queries, from_table, of_users, queries
 from recsys_assets.retrieval.lists import Lists, evaluate
 from recsys_assets.training import rankers
@@ -78,7 +78,7 @@ def test_the_final_list_weighs_recall_against_the_ranker() -> None:
     assert by_likes.lists.items.tolist() == [[5, 2, 3], [1, -1, -1]]
     assert evenly.lists.items.tolist() == [[2, 3, 4], [1, -1, -1]]
     assert evenly.lists.scores[0] == pytest.approx([0.4, 0.4, 0.3])
-    assert evenly.recall[0] == pytest.approx([0.4, 0.4, 0.9])
+    assert evenly.candidate_scores[0] == pytest.approx([0.4, 0.4, 0.9])
     assert evenly.probabilities.tolist()[1] == [0.5, 0, 0]
 
 
@@ -90,7 +90,7 @@ def test_figures_are_those_of_the_evaluation_of_recall() -> None:
         [2, 3],
         [0, 1, 5],
     ]
-    figures, expected = evaluation.judge(items, right).figures(), evaluate(items, right, evaluation.CUTOFFS)
+    figures, expected = evaluation.judge(items, right).figures(), evaluate(items, right, evaluation.FINAL_CUTOFFS)
     assert figures == pytest.approx({name: expected[name] for name in evaluation.NAMES})
 
 
@@ -137,7 +137,7 @@ def test_slices_share_out_the_right_answers() -> None:
         "user with under 10 earlier rows": 5,
         "item with under 10 earlier rows": 5,
     }
-    some = evaluation.only(right, np.array([False, False, True, False, True]))
+    some = evaluation.restrict(right, np.array([False, False, True, False, True]))
     assert (some.users.tolist(), some.truth.tolist(), some.truth_sizes.tolist()) == ([1], [0, 5], [2])
 
 
@@ -168,7 +168,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[rankers.Ranker, 
 
 def test_the_scorer_gives_in_batches_what_the_model_gives_at_once(exported: tuple[rankers.Ranker, Path]) -> None:
     ranker, path = exported
-    rows, _ = ranking_rows(BATCH + 1000, 1)
+    rows, _ = ranking_rows(ONNX_BATCH + 1000, 1)
     score = Scorer(path, ranker.fitted.schema)
     assert np.abs(score(rows) - ranker.predict(encode(ranker.fitted.schema, rows))).max() < 1e-6
     assert score(rows.slice(0, 0)).tolist() == []

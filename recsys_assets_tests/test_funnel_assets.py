@@ -36,7 +36,7 @@ from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
-from recsys_assets.ranking.champion import CHAMPION, Candidate, read_champion, record
+from recsys_assets.ranking.champion import CHAMPION_FILE, Candidate, read_champion, record
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.interactions import from_table, of_users, read
 from recsys_assets.training import rankers
@@ -129,7 +129,7 @@ def write_champion(lake: Lake) -> None:
     path, sha256 = f"onnx_lgbm/bizdate={DAY}/{MODEL}", onnx.files[MODEL]
     chosen = Candidate("lgbm", DAY, 0.7, path=path, sha256=sha256, fingerprint=onnx.fingerprint)
     with lake.draft("rank_champion", DAY) as draft:
-        draft.path(CHAMPION).write_text(record(chosen, "the only one", [chosen]).to_json(), encoding="utf-8")
+        draft.path(CHAMPION_FILE).write_text(record(chosen, "the only one", [chosen]).to_json(), encoding="utf-8")
 
 
 def recsys(*arguments: str) -> Result:

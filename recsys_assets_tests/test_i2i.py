@@ -42,9 +42,9 @@ def events() -> Interactions:
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every code path to the result."""
     for module in (itemcf_module, swing_module):
-        monkeypatch.setattr(module, "fits", lambda *_: request.param == "dense")
+        monkeypatch.setattr(module, "is_dense_enough", lambda *_: request.param == "dense")
     if request.param == "sparse in small blocks":
-        monkeypatch.setattr(neighbours, "_BLOCK", 20_000)
+        monkeypatch.setattr(neighbours, "_BLOCK_BYTES", 20_000)
         monkeypatch.setattr(user_pairs, "_PAIRS", 10)
         monkeypatch.setattr(itemcf_module, "threads", lambda: 10**6)  # so that each thread gets one event
 
@@ -181,7 +181,7 @@ class TestSwing:
     def test_an_item_of_more_users_than_the_cap_is_judged_by_a_sample_of_them(
         self, events: Interactions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(swing_module, "fits", lambda *_: False)
+        monkeypatch.setattr(swing_module, "is_dense_enough", lambda *_: False)
         settings = Swing(max_users=8, popularity=0)
         found, exact = swing(events, settings), swing(events, Swing(popularity=0))
         many = baskets(events, settings.max_history).item_sizes > 8

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array, random_array
 from recsys_assets.arrays import Scores
 from recsys_assets.i2i import neighbours, parallel
 from recsys_assets.i2i.baskets import baskets
-from recsys_assets.i2i.gram import fits, gram
+from recsys_assets.i2i.gram import gram, is_dense_enough
 from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets_tests.recall_world import queries_of_rows
@@ -54,9 +54,9 @@ def test_a_product_is_that_of_the_dense_matrix(shares: tuple[float, float]) -> N
 
 def test_a_matrix_is_taken_as_dense_when_it_is_full_enough_and_memory_holds_its_products() -> None:
     matrix = random_array((100, 100), density=0.02, rng=1).tocsr()
-    assert fits(matrix, 1000, 4000)
-    assert not fits(matrix, 1000, 3999)
-    assert not fits(random_array((100, 100), density=0.01, rng=1).tocsr(), 1000, 4000)
+    assert is_dense_enough(matrix, 1000, 4000)
+    assert not is_dense_enough(matrix, 1000, 3999)
+    assert not is_dense_enough(random_array((100, 100), density=0.01, rng=1).tocsr(), 1000, 4000)
 
 
 def test_blocks_cost_no_more_than_the_limit_unless_one_does_alone() -> None:
@@ -67,9 +67,9 @@ def test_blocks_cost_no_more_than_the_limit_unless_one_does_alone() -> None:
 
 
 def test_blocks_are_done_in_order_and_an_error_in_one_is_raised() -> None:
-    assert parallel.each(lambda number: number**2, range(5)) == [0, 1, 4, 9, 16]
+    assert parallel.map_blocks(lambda number: number**2, range(5)) == [0, 1, 4, 9, 16]
     with pytest.raises(ZeroDivisionError):
-        parallel.each(lambda number: 1 / number, range(3))
+        parallel.map_blocks(lambda number: 1 / number, range(3))
 
 
 def test_a_file_holds_the_lists_of_the_items_that_have_one(tmp_path: Path) -> None:

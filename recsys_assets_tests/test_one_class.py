@@ -19,7 +19,7 @@ from recsys_assets.manifest import PartitionMissing
 from recsys_assets.metrics import UndefinedMetric, of_ranker
 from recsys_assets.models.catalogue import RANKERS, configure
 from recsys_assets.ranking.bootstrap import compare
-from recsys_assets.ranking.candidates import candidate
+from recsys_assets.ranking.model_gates import candidate
 from recsys_assets.training import rankers, recall
 from recsys_assets.training.tower_data import NothingToLearn
 from recsys_assets_tests import recall_world

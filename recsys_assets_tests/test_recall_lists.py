@@ -186,7 +186,7 @@ def test_a_score_that_is_no_number_is_refused() -> None:
 def test_lists_made_block_by_block_are_those_made_at_once(filter_seen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     interactions, asked, scores = random_case(5)
     whole = recommend(lambda block: scores[block].copy(), interactions, asked, 8, filter_seen)
-    monkeypatch.setattr(lists_module, "_BLOCK", 3 * len(interactions.item_ids))
+    monkeypatch.setattr(lists_module, "_BLOCK_SCORES", 3 * len(interactions.item_ids))
     parts = recommend(lambda block: scores[block].copy(), interactions, asked, 8, filter_seen)
     np.testing.assert_array_equal(parts.items, whole.items)
     np.testing.assert_array_equal(parts.scores, whole.scores)

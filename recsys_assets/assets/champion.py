@@ -11,8 +11,8 @@ from recsys_assets.io_managers import Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.models.catalogue import RANKERS
-from recsys_assets.ranking.candidates import METRIC, SAMPLES, candidate, champion_before
-from recsys_assets.ranking.champion import CHAMPION, Candidate, Champion, choose, record
+from recsys_assets.ranking.champion import CHAMPION_FILE, Candidate, Champion, choose, record
+from recsys_assets.ranking.model_gates import METRIC, SAMPLES, candidate, champion_before
 from recsys_assets.resources import LakeStore
 from recsys_assets.tracking import Tracking
 
@@ -54,7 +54,7 @@ def rank_champion(output: Output, config: ChampionConfig, lake: LakeStore, track
         if not each.why_not:  # a model that may not be served must not make the choice among the others outdated
             output.manifest.upstream |= each.upstream
     champion = record(chosen, reason, considered)
-    output.path(CHAMPION).write_text(champion.to_json(), encoding="utf-8")
+    output.path(CHAMPION_FILE).write_text(champion.to_json(), encoding="utf-8")
     output.manifest.metrics = {METRIC: champion.validation_auc}
     output.manifest.mlflow_run_id = chosen.mlflow_run_id
     _check(output, lake.lake, champion)

@@ -10,7 +10,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import numbered
+from recsys_assets.arrays import number_values
 from recsys_assets.assets import show
 from recsys_assets.assets.features import SCHEMA
 from recsys_assets.assets.lake_asset import Check, lake_asset
@@ -107,7 +107,7 @@ def _evaluate(
 ) -> "dict[str, Figure]":
     """Test metrics, the floor and the calibration plot, from the scored test rows; returns the plots."""
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
-    users = numbered(scored["user_id"])[1] if profile.has_entities else None
+    users = number_values(scored["user_id"])[1] if profile.has_entities else None
     found, absent = of_ranker(labels, scores, users)
     output.manifest.metrics |= {f"test_{name}": value for name, value in found.items()}
     tell_unmeasured(context, output, {f"test_{name}": reason for name, reason in absent.items()})

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Doubles, Ints, numbered
+from recsys_assets.arrays import Doubles, Ints, number_values
 from recsys_assets.assets.day_before import Figures
 from recsys_assets.assets.rank import PREDICTIONS
 from recsys_assets.datasets.profile import Profile
@@ -39,7 +39,7 @@ def scores(rankers: Mapping[str, Partition]) -> dict[str, Doubles]:
 
 def users(test: pa.Table) -> Ints | None:
     """(N,) the number of each row's user, from 0 on; None if rows have no user."""
-    return numbered(test["user_id"])[1] if "user_id" in test.column_names else None
+    return number_values(test["user_id"])[1] if "user_id" in test.column_names else None
 
 
 def baselines(rank_samples: Partition, test: pa.Table, oracle: str | None) -> Figures:

@@ -42,4 +42,4 @@ def serve(pairs: Pairs) -> Floats:
     return affinity
 
 
-FEATURE = PairFeature(AFFINITY, fit, (USER_FACTORS,), (ITEM_FACTORS,), serve, is_product=True)
+FEATURE = PairFeature(AFFINITY, fit, (USER_FACTORS,), (ITEM_FACTORS,), serve, product_of=(USER_FACTORS, ITEM_FACTORS))

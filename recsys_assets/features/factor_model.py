@@ -19,7 +19,7 @@ BIAS_ROWS, LEVEL_ROWS, FACTOR_ROWS = 1.5, 6.0, 50.0  # how many rows of an item 
 # Variance that each event adds to the uncertainty about its user: tastes change, and a user's rating level changes
 # faster. Without it the affinity of one fold had a validation AUC of 0.817 instead of 0.823.
 DRIFT, LEVEL_DRIFT = 0.002, 0.01
-LEVEL = 0.5  # start value of how strongly a user's own level affects an item's values
+START_LEVEL = 0.5  # start value of how strongly a user's own level affects an item's values
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def fit_items(events: Events, users: int, items: int, width: int) -> Floats:
     total = csr_array((events.values, places), (users, items))
     by_item = count.T.tocsr(), total.T.tocsr()
     fitted = np.random.default_rng(0).normal(0, 0.1, (items, width + 2)).astype(np.float32)
-    fitted[:, 0], fitted[:, 1] = 0, LEVEL
+    fitted[:, 0], fitted[:, 1] = 0, START_LEVEL
     for _ in range(ROUNDS):
         fitted = _regress(*by_item, *_posterior(count, total, fitted), fitted[:, 1].mean())
     return fitted

@@ -131,7 +131,7 @@ def _numeric(profile: Profile, name: str, side: Side, train: Train, terms_of: st
         length=train.longest(name) if side == "pair" or name in TERM_STATISTICS else 1,
         transform="log" if name in profile.features.log else "",
         terms_of=terms_of,
-        product_of=next((pair.product_of for pair in MODEL_INPUTS if pair.name == name), []),
+        product_of=[column for pair in MODEL_INPUTS if pair.name == name for column in pair.product_of],
     )
     mean, std = train.moments(feature)
     return replace(feature, mean=mean, std=std)

@@ -81,8 +81,8 @@ def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: 
     """SQL for the rows of one part with all their features, ordered by user_id and time."""
     oracle = f", history.oracle AS {name(profile.oracle)}" if profile.oracle else ""
     return (
-        f"SELECT history.user_id, history.item_id, history.timestamp, history.label, {_of_user(profile)}, "
-        f"{_of_item(profile)}, {_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}{oracle} "
+        f"SELECT history.user_id, history.item_id, history.timestamp, history.label, {_of_side(profile, 'users')}, "
+        f"{_of_side(profile, 'items')}, {_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}{oracle} "
         f"FROM history JOIN {scan([pairs])} AS pairs USING (user_id, item_id, timestamp) "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
@@ -93,7 +93,7 @@ def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: 
 def user_query(profile: Profile, users: Path, pairs: Path) -> str:
     """SQL for the snapshot of every user, ordered by user_id."""
     return (
-        f"SELECT history.user_id, {_of_user(profile)}, {_columns_of('pairs', USER_COLUMNS)} FROM history "
+        f"SELECT history.user_id, {_of_side(profile, 'users')}, {_columns_of('pairs', USER_COLUMNS)} FROM history "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
         f"JOIN {scan([pairs])} AS pairs ON pairs.user_id = history.user_id "
         "WHERE history.item_id IS NULL ORDER BY history.user_id"
@@ -103,23 +103,17 @@ def user_query(profile: Profile, users: Path, pairs: Path) -> str:
 def item_query(profile: Profile, items: Path, pairs: Path) -> str:
     """SQL for the snapshot of every item, ordered by item_id."""
     return (
-        f"SELECT history.item_id, {_of_item(profile)}, {_columns_of('pairs', ITEM_COLUMNS)} FROM history "
+        f"SELECT history.item_id, {_of_side(profile, 'items')}, {_columns_of('pairs', ITEM_COLUMNS)} FROM history "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
         f"JOIN {scan([pairs])} AS pairs ON pairs.item_id = history.item_id "
         "WHERE history.user_id IS NULL ORDER BY history.item_id"
     )
 
 
-def _of_user(profile: Profile) -> str:
-    """SQL for `user_columns`, each with its table: other tables may have columns of the same name."""
-    own = _static(profile, "users")
-    return ", ".join(f"{'users' if column in own else 'history'}.{name(column)}" for column in user_columns(profile))
-
-
-def _of_item(profile: Profile) -> str:
-    """SQL for `item_columns`."""
-    own = _static(profile, "items")
-    return ", ".join(f"{'items' if column in own else 'history'}.{name(column)}" for column in item_columns(profile))
+def _of_side(profile: Profile, table: str) -> str:
+    """SQL for `user_columns` or `item_columns`, each with its table: other tables may have columns of the same name."""
+    own, columns = _static(profile, table), user_columns(profile) if table == "users" else item_columns(profile)
+    return ", ".join(f"{table if column in own else 'history'}.{name(column)}" for column in columns)
 
 
 def _columns_of(table: str, columns: Sequence[str]) -> str:

@@ -195,7 +195,7 @@ class PairFeature:
         fit: computes it from the log.
         of_user, of_item: the columns of `user_features` and `item_features` that it is served from.
         serve: gives (N, width) floats; None for lists of a user's items, which the snapshot holds as they are.
-        is_product: whether the floats are inner products of the parts of the two columns that it is served from.
+        product_of: the columns whose inner products, part by part, are the floats; written into the feature schema.
     """
 
     name: str
@@ -203,17 +203,12 @@ class PairFeature:
     of_user: tuple[str, ...]
     of_item: tuple[str, ...] = ()
     serve: Callable[[Pairs], Floats] | None = None
-    is_product: bool = False
+    product_of: tuple[str, ...] = ()
 
     @property
     def side(self) -> Literal["pair", "user"]:
         """The snapshot that serves it, or both together."""
         return "pair" if self.serve else "user"
-
-    @property
-    def product_of(self) -> list[str]:
-        """The columns whose inner products it is, for the feature schema; empty if it is not a product."""
-        return [*self.of_user, *self.of_item] if self.is_product else []
 
 
 def vectors(numbers: Floats) -> pa.Array:

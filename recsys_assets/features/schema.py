@@ -47,8 +47,7 @@ class Feature:
         terms_of: the multi-valued feature whose vocabulary the floats follow, one float per value, so that
             a model can pick those of the row's own values (numeric only; empty for all others).
         values_of: the categorical feature whose vocabulary and rows the values have (sequence only).
-        product_of: pair features only: the user and item vectors in the snapshots whose inner products, part by part,
-            give the floats.
+        product_of: see `PairFeature` in `pair_data.py`.
     """
 
     name: str

@@ -13,10 +13,10 @@ from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import by_query, history, truth_hits
 
 METRICS = ("ndcg", "recall", "hitrate")
-CUTOFFS = (10, 20, 50)
+FINAL_CUTOFFS = (10, 20, 50)
 MADE = ("final", "candidates")  # the lists that do not come from a channel
 MAIN = "ndcg@50"
-NAMES = tuple(f"{metric}@{k}" for metric in METRICS for k in CUTOFFS)
+NAMES = tuple(f"{metric}@{k}" for metric in METRICS for k in FINAL_CUTOFFS)
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def judge(items: Ints, queries: Queries) -> Judged:
     """
     if not len(queries):
         raise UndefinedMetric(f"no query to judge: no user has a new item in the {queries.part} part")
-    found, places = by_query(items, queries, max(CUTOFFS)), np.array(CUTOFFS) - 1
+    found, places = by_query(items, queries, max(FINAL_CUTOFFS)), np.array(FINAL_CUTOFFS) - 1
     parts = {"ndcg": found["ndcg"], "recall": found["recall"], "hitrate": found["hits"]}
     ones = np.ones((len(queries), 1))
     wholes = {"ndcg": ones, "recall": ones, "hitrate": queries.truth_sizes[:, None]}
     return Judged(
         np.concatenate([parts[metric][:, places] for metric in METRICS], axis=1),
-        np.concatenate([np.repeat(wholes[metric], len(CUTOFFS), axis=1) for metric in METRICS], axis=1),
+        np.concatenate([np.repeat(wholes[metric], len(FINAL_CUTOFFS), axis=1) for metric in METRICS], axis=1),
     )
 
 
@@ -92,11 +92,11 @@ def slices(interactions: Interactions, queries: Queries, liked: Queries) -> dict
         "item": known.item_counts[queries.truth],  # (T,)
     }
     chosen = {name: kept for what, each in counts.items() for name, kept in by_count(what, each).items()}
-    parts = {"liked": liked, **{name: only(queries, kept) for name, kept in chosen.items()}}
+    parts = {"liked": liked, **{name: restrict(queries, kept) for name, kept in chosen.items()}}
     return {name: part for name, part in parts.items() if len(part)}
 
 
-def only(queries: Queries, kept: Bools) -> Queries:
+def restrict(queries: Queries, kept: Bools) -> Queries:
     """The queries with only the right answers that `kept` (T,) marks, without queries that have none left."""
     sizes = np.add.reduceat(kept.astype(np.int64), queries.truth_starts[:-1])
     left = sizes > 0

@@ -37,9 +37,9 @@ from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
 
 OTHERS = 0.1  # weight of a channel that has no other
-WEIGHTS = {"popularity": OTHERS, "itemcf": 0.75, "swing": OTHERS, "term": OTHERS}
-WEIGHTS |= {name: OTHERS if model.weight is None else model.weight for name, model in TOWERS.items()}
-_FIELDS: dict[str, Any] = {channel: (float, Field(default=weight, ge=0)) for channel, weight in WEIGHTS.items()}
+CHANNEL_WEIGHTS = {"popularity": OTHERS, "itemcf": 0.75, "swing": OTHERS, "term": OTHERS}
+CHANNEL_WEIGHTS |= {name: OTHERS if model.weight is None else model.weight for name, model in TOWERS.items()}
+_FIELDS: dict[str, Any] = {channel: (float, Field(default=weight, ge=0)) for channel, weight in CHANNEL_WEIGHTS.items()}
 Weights = create_model(
     "Weights",
     __config__=ConfigDict(frozen=True, extra="forbid"),
@@ -64,12 +64,12 @@ class Ranked:
 
     Attributes:
         lists: items and final scores (N, L).
-        recall: (N, L) their scores as candidates.
+        candidate_scores: (N, L) their scores as candidates.
         probabilities: (N, L) the ranker's probabilities; both are 0 where a list is shorter.
     """
 
     lists: Lists
-    recall: Scores
+    candidate_scores: Scores
     probabilities: Scores
 
 

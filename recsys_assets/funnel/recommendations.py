@@ -22,7 +22,7 @@ def table(interactions: Interactions, queries: Queries, channels: Mapping[str, L
     entries = {
         "item_id": pa.array(interactions.item_ids[items[listed]]),
         "score": pa.array(final.lists.scores[listed], pa.float32()),
-        "recall": pa.array(final.recall[listed], pa.float32()),
+        "recall": pa.array(final.candidate_scores[listed], pa.float32()),
         "probability": pa.array(final.probabilities[listed], pa.float32()),
         "channels": _sources(channels, items, listed),
     }

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "model.json"
 THREADS = 2
-BATCH = 4096  # rows per call of the ONNX file
-PAIRS = 2**16  # pairs made at once: 60 MB of features
+ONNX_BATCH = 4096  # rows per call of the ONNX file
+PAIRS_AT_ONCE = 2**16  # pairs made at once: 60 MB of features
 
 
 class NotTheChampion(RuntimeError):
@@ -54,7 +54,9 @@ class Scorer:
     def __call__(self, rows: pa.Table) -> Scores:
         """(N,) probability of a positive for each row of raw columns; extra columns are ignored."""
         with ThreadPoolExecutor(THREADS) as pool:
-            parts = pool.map(lambda first: self._run(rows.slice(first, BATCH)), range(0, rows.num_rows, BATCH))
+            parts = pool.map(
+                lambda first: self._run(rows.slice(first, ONNX_BATCH)), range(0, rows.num_rows, ONNX_BATCH)
+            )
             return np.concatenate([np.empty(0, np.float32), *parts])
 
     def pairs(self, users: pa.Table, items: pa.Table, user: Ints, item: Ints, rule: Affinity) -> Scores:
@@ -71,17 +73,17 @@ class Scorer:
         users, items = (each.select([name for name in each.column_names if name in needed]) for each in (users, items))
 
         def score(first: int) -> Scores:
-            theirs, its = user[first : first + PAIRS], item[first : first + PAIRS]
+            theirs, its = user[first : first + PAIRS_AT_ONCE], item[first : first + PAIRS_AT_ONCE]
             block = users.slice(theirs[0], theirs[-1] - theirs[0] + 1)
             return self._run(candidate_rows(Pairs(block, items, theirs - theirs[0], its, rule)))
 
         with ThreadPoolExecutor(THREADS) as pool:
-            return np.concatenate([np.empty(0, np.float32), *pool.map(score, range(0, len(user), PAIRS))])
+            return np.concatenate([np.empty(0, np.float32), *pool.map(score, range(0, len(user), PAIRS_AT_ONCE))])
 
     def _run(self, rows: pa.Table) -> Scores:
         feed, parts = raw_inputs(self.schema, rows), [np.empty(0, np.float32)]
-        for first in range(0, rows.num_rows, BATCH):
-            batch = {name: column[first : first + BATCH] for name, column in feed.items()}
+        for first in range(0, rows.num_rows, ONNX_BATCH):
+            batch = {name: column[first : first + ONNX_BATCH] for name, column in feed.items()}
             parts.extend(self._runtime.run(["score"], batch))
         return np.concatenate(parts)
 

@@ -7,13 +7,13 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from recsys_assets.arrays import Floats
-from recsys_assets.i2i.parallel import cost_blocks, each
+from recsys_assets.i2i.parallel import cost_blocks, map_blocks
 
 # A column is multiplied by BLAS if it has at least this share of the rows. On MovieLens 1M, 3 % and 8 % are as fast.
 _DENSE_COLUMN = 0.05
 
 
-def fits(matrix: csr_array, cells: int, memory: int) -> bool:
+def is_dense_enough(matrix: csr_array, cells: int, memory: int) -> bool:
     """Whether to treat a matrix as dense: more than 1 % of it is filled, and `cells` floats fit into memory."""
     rows, width = matrix.shape
     return bool(matrix.nnz > 0.01 * rows * width and 4 * cells <= memory)
@@ -42,5 +42,5 @@ def gram(matrix: csr_array) -> Floats:
 
     blocks = cost_blocks(np.ones(len(tail), np.int64), 1 + len(tail) // 16)
     tasks: list[Callable[[], None]] = [fill_head, *(partial(fill, block) for block in blocks)]
-    each(lambda task: task(), tasks)
+    map_blocks(lambda task: task(), tasks)
     return product

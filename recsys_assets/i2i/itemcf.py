@@ -22,7 +22,7 @@ from scipy.sparse import csr_array
 
 from recsys_assets.arrays import Doubles, Ints, offsets
 from recsys_assets.i2i.baskets import Baskets, baskets
-from recsys_assets.i2i.gram import fits, gram
+from recsys_assets.i2i.gram import gram, is_dense_enough
 from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
 from recsys_assets.i2i.parallel import threads
 from recsys_assets.retrieval.interactions import Interactions
@@ -61,7 +61,7 @@ def itemcf(interactions: Interactions, settings: ItemCF) -> Neighbours:
     mass = np.bincount(events.matrix.indices, np.repeat(weights, events.user_sizes), events.matrix.shape[1])
     scales = np.where(mass > 0, mass, 1) ** -settings.popularity
     users, items = events.matrix.shape
-    if settings.window == 0 and fits(events.matrix, 3 * items**2 + users * items, settings.memory):
+    if settings.window == 0 and is_dense_enough(events.matrix, 3 * items**2 + users * items, settings.memory):
         lists = _dense(events, weights, scales, settings)
     else:
         lists = _sparse(events, weights, scales, settings)

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_array
 
 from recsys_assets.arrays import Bools, Ids, Ints, Scores, find, offsets
-from recsys_assets.i2i.parallel import cost_blocks, each, threads
-from recsys_assets.retrieval.lists import Lists
+from recsys_assets.i2i.parallel import cost_blocks, map_blocks, threads
+from recsys_assets.retrieval.lists import Lists, empty_lists
 from recsys_assets.retrieval.scored_lists import strongest, to_lists, to_matrix
 
-_BLOCK = 1 << 25  # bytes: larger blocks leave the processor's cache; 10^6 events took 2.9 s, and 4.3 s with 1 GB
+_BLOCK_BYTES = 1 << 25  # bytes: larger blocks leave the processor's cache; 10^6 events took 2.9 s, and 4.3 s with 1 GB
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,20 @@ def best_by_block(rows: Callable[[Ints], csr_array], costs: Ints, memory: int, n
     """
     costs = np.maximum(costs, 64 * n)
     order = np.argsort(-costs, kind="stable")
-    lists = _empty(len(costs), n)
+    lists = empty_lists(len(costs), n)
 
     def fill(block: slice) -> None:
         _enter(lists, order[block], _candidates(rows(order[block]), n))
 
     # Rows are padded to the longest of their block, so each costs as much as the first.
-    each(fill, _blocks(costs[order], min(_BLOCK, memory // threads())))
+    map_blocks(fill, _blocks(costs[order], min(_BLOCK_BYTES, memory // threads())))
     return lists
 
 
 def best_of_dense(scores: Scores, n: int) -> Lists:
     """The n best of each item's scores (I, I), those above 0; an item's score with itself is overwritten."""
     np.fill_diagonal(scores, 0)
-    lists = _empty(len(scores), n)
+    lists = empty_lists(len(scores), n)
 
     def fill(block: slice) -> None:
         rows = scores[block]
@@ -62,7 +62,7 @@ def best_of_dense(scores: Scores, n: int) -> Lists:
         ends = offsets(np.bincount(row, minlength=len(rows)))
         _enter(lists, block, csr_array((rows[row, item], item, ends), rows.shape))
 
-    each(fill, cost_blocks(np.ones(len(scores), np.int64), 128))
+    map_blocks(fill, cost_blocks(np.ones(len(scores), np.int64), 128))
     return lists
 
 
@@ -73,10 +73,6 @@ def _blocks(costs: Ints, limit: int) -> Iterator[slice]:
         size = max(1, limit // int(costs[first]))
         yield slice(first, first + size)
         first += size
-
-
-def _empty(items: int, n: int) -> Lists:
-    return Lists(np.full((items, n), -1, np.int64), np.full((items, n), -np.inf, np.float32))
 
 
 def _enter(lists: Lists, items: Ints | slice, scores: csr_array) -> None:
@@ -111,7 +107,7 @@ def keep(matrix: csr_array, kept: Bools) -> csr_array:
 def from_sparse(matrix: csr_array, n: int) -> Lists:
     """Lists (I, n) of a matrix that holds at most n entries in a row, best first."""
     taken = np.arange(n) < np.diff(matrix.indptr)[:, None]
-    lists = _empty(*taken.shape)
+    lists = empty_lists(*taken.shape)
     lists.items[taken], lists.scores[taken] = matrix.indices, matrix.data
     return lists
 

@@ -23,7 +23,7 @@ def threads() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def each(task: Callable[[Block], Result], blocks: Iterable[Block]) -> list[Result]:
+def map_blocks(task: Callable[[Block], Result], blocks: Iterable[Block]) -> list[Result]:
     """The task's result for every block, in the order of the blocks."""
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads()) as pool:
         return list(pool.map(task, blocks))

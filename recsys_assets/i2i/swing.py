@@ -17,9 +17,9 @@ from scipy.sparse import csr_array
 
 from recsys_assets.arrays import Ints, Scores
 from recsys_assets.i2i.baskets import Baskets, baskets
-from recsys_assets.i2i.gram import fits, gram
+from recsys_assets.i2i.gram import gram, is_dense_enough
 from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
-from recsys_assets.i2i.parallel import each
+from recsys_assets.i2i.parallel import map_blocks
 from recsys_assets.i2i.user_pairs import pair_scores
 from recsys_assets.retrieval.interactions import Interactions
 
@@ -54,7 +54,7 @@ def swing(interactions: Interactions, settings: Swing) -> Neighbours:
     weights = (np.maximum(events.user_sizes, 1) ** -settings.activity).astype(np.float32)
     scales = (np.maximum(events.item_sizes, 1) ** -settings.popularity).astype(np.float32)
     users, items = events.matrix.shape
-    if fits(events.matrix, 3 * users**2 + users * items + 2 * items**2, settings.memory):
+    if is_dense_enough(events.matrix, 3 * users**2 + users * items + 2 * items**2, settings.memory):
         scores = _dense(events, weights, settings.alpha)
         if settings.min_support > 2:
             scores[gram(events.matrix) < settings.min_support] = 0
@@ -88,7 +88,7 @@ def _dense(events: Baskets, weights: Scores, alpha: float) -> Scores:
             pairs[:, :_ROWS] *= 0.5
             scores[item, :item] += ((pairs @ other[first:]) * other[rows]).sum(axis=0)
 
-    each(fill, range(len(scores)))
+    map_blocks(fill, range(len(scores)))
     scores += scores.T
     places = np.argsort(order)
     return scores[np.ix_(places, places)]

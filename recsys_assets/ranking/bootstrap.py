@@ -15,12 +15,12 @@ from recsys_assets.metrics import OnlyOneClass, group_aucs, row_losses
 
 Intervals = dict[str, dict[str, "Interval"]]
 DRAWS = 200
-LEVEL = 0.95
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A range that contains the true figure with probability `LEVEL`, estimated from the test rows."""
+    """A range that contains the true figure with probability `CONFIDENCE`, estimated from the test rows."""
 
     low: float
     high: float
@@ -89,7 +89,7 @@ def _mean(values: Doubles, weights: Doubles) -> float:
     return float(weights @ values / total) if total else float("nan")
 
 
-def interval(values: Doubles, level: float = LEVEL) -> Interval:
+def interval(values: Doubles, level: float = CONFIDENCE) -> Interval:
     """The middle `level` of the draws that define the figure.
 
     Raises:

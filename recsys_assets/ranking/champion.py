@@ -8,7 +8,7 @@ from typing import Any
 
 from recsys_assets.manifest import Partition
 
-CHAMPION = "champion.json"
+CHAMPION_FILE = "champion.json"
 
 
 class NothingToServe(RuntimeError):
@@ -80,7 +80,7 @@ class Champion:
 
 def read_champion(partition: Partition) -> Champion:
     """The champion that a partition of `rank_champion` points at."""
-    return Champion(**json.loads(partition.path(CHAMPION).read_text(encoding="utf-8")))
+    return Champion(**json.loads(partition.path(CHAMPION_FILE).read_text(encoding="utf-8")))
 
 
 def choose(

@@ -13,7 +13,7 @@ from recsys_assets.metrics import auc
 
 COUNTS = {"user_count": "user", "item_count": "item"}  # columns with ln(1 + earlier rows)
 EDGES = (10, 100, 1000)
-TERMS = 10
+TOP_TERMS = 10
 FEWEST = 20  # rows of each class: the AUC of fewer rows says nothing
 
 
@@ -22,7 +22,7 @@ def slices(test: pa.Table, term: str | None) -> dict[str, Bools]:
 
     Args:
         test: (N rows) with `label`, and `user_count`, `item_count` and the terms' column if there are any.
-        term: the column of lists whose `TERMS` most frequent values are slices, ties by name.
+        term: the column of lists whose `TOP_TERMS` most frequent values are slices, ties by name.
     """
     found: dict[str, Bools] = {}
     for column, what in COUNTS.items():
@@ -57,7 +57,7 @@ def _by_term(column: str, lists: pa.Array) -> dict[str, Bools]:
     row, value = pc.list_parent_indices(lists).to_numpy(), pc.list_flatten(lists).dictionary_encode()
     number, names = value.indices.to_numpy(zero_copy_only=False), value.dictionary.to_pylist()
     counts = np.bincount(number, minlength=len(names))
-    order = sorted(range(len(names)), key=lambda n: (-counts[n], names[n]))[:TERMS]
+    order = sorted(range(len(names)), key=lambda n: (-counts[n], names[n]))[:TOP_TERMS]
     return {f"{column}: {names[n]}": np.isin(np.arange(len(lists)), row[number == n]) for n in order}
 
 

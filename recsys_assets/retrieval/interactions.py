@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Ids, Ints, numbered, offsets
+from recsys_assets.arrays import Bools, Ids, Ints, number_values, offsets
 from recsys_assets.datasets.splits import PARTS
 
 
@@ -98,8 +98,8 @@ def read(path: Path) -> Interactions:
 
 def from_table(table: pa.Table) -> Interactions:
     """Interactions of a table of user_id, item_id, label and part, ordered by user_id and time."""
-    user_ids, users = numbered(table["user_id"])
-    item_ids, items = numbered(table["item_id"])
+    user_ids, users = number_values(table["user_id"])
+    item_ids, items = number_values(table["item_id"])
     parts = pc.index_in(table["part"], value_set=pa.array(PARTS)).to_numpy().astype(np.int8)
     labels = table["label"].to_numpy().astype(np.int8)
     if (np.diff(users) < 0).any():

@@ -10,7 +10,7 @@ from recsys_assets.metrics import UndefinedMetric
 from recsys_assets.retrieval.interactions import Interactions, Queries
 
 CUTOFFS = (20, 50, 200)
-_BLOCK = 1 << 24  # scores held at once: 64 MB
+_BLOCK_SCORES = 1 << 24  # scores held at once: 64 MB
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Lists:
 
     items: Ints
     scores: Scores
+
+
+def empty_lists(rows: int, k: int) -> Lists:
+    """Lists without items, to be filled."""
+    return Lists(np.full((rows, k), -1, np.int64), np.full((rows, k), -np.inf, np.float32))
 
 
 def top_k(scores: Scores, k: int) -> Lists:
@@ -42,7 +47,7 @@ def top_k(scores: Scores, k: int) -> Lists:
     row, item, found = row[order], item[order], found[order]
     place = place_in_group(row)
     kept = place < k
-    lists = Lists(np.full((rows, k), -1, np.int64), np.full((rows, k), -np.inf, np.float32))
+    lists = empty_lists(rows, k)
     lists.items[row[kept], place[kept]] = item[kept]
     lists.scores[row[kept], place[kept]] = found[kept]
     return lists
@@ -55,7 +60,7 @@ def recommend(
 
     `score(block)` gives scores (n, I) of the queries in a slice, in a new array; an item with -inf is not a candidate.
     """
-    size = max(1, _BLOCK // len(interactions.item_ids))
+    size = max(1, _BLOCK_SCORES // len(interactions.item_ids))
     parts = []
     for first in range(0, len(queries), size):
         block = slice(first, min(first + size, len(queries)))
@@ -65,7 +70,7 @@ def recommend(
             scores[row, item] = -np.inf
         parts.append(top_k(scores, k))
     if not parts:
-        return Lists(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
+        return empty_lists(0, k)
     return Lists(np.concatenate([p.items for p in parts]), np.concatenate([p.scores for p in parts]))
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from recsys_assets.arrays import numbered
+from recsys_assets.arrays import number_values
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import of_ranker
@@ -138,7 +138,7 @@ def judged(fitted: Fitted, file: Path) -> Metrics:
     labels, scores = rows.labels.cpu().numpy(), trainer.predict(fitted.model, rows)
     users = None
     if "user_id" in pq.read_schema(file).names:
-        users = numbered(pq.read_table(file, columns=["user_id"])["user_id"])[1]
+        users = number_values(pq.read_table(file, columns=["user_id"])["user_id"])[1]
     found, absent = of_ranker(labels, scores, users)
     for metric, reason in absent.items():
         click.echo(f"no {metric}: {reason}", err=True)

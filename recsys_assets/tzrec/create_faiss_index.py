@@ -49,7 +49,7 @@ class Flags:
 )
 @click.option("--id_field", required=True)
 @click.option("--embedding_field", required=True, help="A list of numbers, or text: 0.1,0.2.")
-@options.of_tables
+@options.table_options
 def create_faiss_index(**given: Any) -> None:
     """Write `faiss_index` and `id_mapping` into --index_output_dir."""
     from recsys_assets.cli.errors import plain_errors

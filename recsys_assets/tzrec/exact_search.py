@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from recsys_assets.arrays import Bools, Doubles, Ints, Scores, Vectors, find, place_in_group
-from recsys_assets.retrieval.lists import Lists
+from recsys_assets.retrieval.lists import Lists, empty_lists
 from recsys_assets.tzrec.screen import EVERYTHING, QUERY_BLOCK, SAMPLE_SIZE, Screen
 
 Metric = Literal["IP", "L2"]
@@ -85,7 +85,7 @@ class Flat:
         asked, count, width = self._prepare(queries), len(queries), len(self._items)
         rows, items = seen or (np.empty(0, np.int64), np.empty(0, np.int64))
         hidden = np.sort(rows * width + items)
-        lists = Lists(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
+        lists = empty_lists(count, k)
         expected = (k + np.bincount(hidden // width, minlength=count)) * min(1.0, SAMPLE_SIZE / width)
         spread = np.sqrt(expected * max(0.0, 1 - SAMPLE_SIZE / width))
         ranks = np.ceil(expected + 2.5 * spread + 2).astype(np.int64)  # threshold too high for 3 queries in 1,000

@@ -89,7 +89,7 @@ class Flags:
     callback=options.file_type,
     help="Default: the format of the requests.",
 )
-@options.of_tables
+@options.table_options
 def hitrate(**given: Any) -> None:
     """Print the share of right items that are among the top k found, over all requests (micro average)."""
     from recsys_assets.cli.errors import plain_errors

@@ -33,7 +33,7 @@ def without_effect(ctx: click.Context, param: click.Parameter, value: str | None
         click.echo(f"{param.opts[0]} has no effect: MaxCompute is not read here", err=True)
 
 
-def of_tables(command: Command) -> Command:
+def table_options(command: Command) -> Command:
     """Add the options that say how tables are read."""
     readers = click.Choice(["OdpsReader", "CsvReader", "ParquetReader"])
     for option in (
