@@ -1,6 +1,6 @@
 """The code location: every asset, check, job, schedule and sensor of one dataset profile.
 
-Only the assembly belongs here. `RECSYS_PROFILE` picks the profile.
+Only the assembly belongs here. `RECSYS_PROFILE` picks the profile, which is read in `build_defs` and nowhere before.
 """
 
 from collections.abc import Mapping

@@ -1,16 +1,15 @@
 """The platform's only partition axis: the business date, a UTC day of the profile.
 
-Every asset and every check uses `bizdate` itself: a Dagster job cannot mix partition definitions.
+All assets and checks of a code location share one definition: a Dagster job cannot mix them.
 """
 
 import datetime as dt
-import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 
 import dagster as dg
 
-from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.datasets.profile import Profile
 
 
 def daily(profile: Profile) -> dg.DailyPartitionsDefinition:
@@ -18,11 +17,6 @@ def daily(profile: Profile) -> dg.DailyPartitionsDefinition:
     last = profile.last_bizdate
     end = (last + dt.timedelta(days=1)).isoformat() if last else None
     return dg.DailyPartitionsDefinition(start_date=profile.first_bizdate.isoformat(), end_date=end)
-
-
-bizdate = daily(load_profile())
-# `backfill_policy` lets an asset take a range of days in one run; Dagster calls the argument beta.
-warnings.filterwarnings("ignore", "Parameter `backfill_policy` of function `asset`", dg.BetaWarning)
 
 
 def stretches(days: Sequence[dt.date]) -> list[tuple[dt.date, dt.date]]:

@@ -13,8 +13,8 @@ from dagster._core.events import RunFailureReason
 from dagster._core.execution.retries import auto_reexecution_should_retry_run
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from recsys_assets.assets.ingest import has_new_files
-from recsys_assets.assets.publish import lacking
+from recsys_assets.assets.data.ingest import has_new_files
+from recsys_assets.assets.publish.collections import missing_inputs
 from recsys_assets.datasets.landing import fingerprint, landed_bizdates, newest_change
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.jobs import PRIORITY, TURN, champion, everything, in_turn, ingest
@@ -102,7 +102,8 @@ def champion_sensor(
     if _will_be_retried(context.instance, run):
         return dg.SkipReason(f"run {run.run_id} is about to be retried")
     day, tags = run.tags["dagster/partition"], {name: run.tags[name] for name in (TURN, PRIORITY) if name in run.tags}
-    missing = lacking(lake.lake, day) if dataset.load().has_entities else []
+    profile = dataset.load()
+    missing = missing_inputs(profile, lake.lake, day) if profile.has_entities else []
     if not missing:
         return dg.RunRequest(partition_key=day, run_key=run.run_id, tags=tags)
     tags["recsys/not_published_for_lack_of"] = ", ".join(missing)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import mlflow
     from matplotlib.figure import Figure
 
-    from recsys_assets.tuning.trial import Trial
+    from recsys_assets.tuning.study import Trial
 
 OWNER = "recsys.dataset"  # the experiment's tag that names its data set
 

@@ -1,6 +1,7 @@
 """Runs assets in the test's own process, with the folders and servers that the environment names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -10,9 +11,17 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def materialize(
-    names: Sequence[str], first: str, last: str | None = None, *, instance: dg.DagsterInstance | None = None
+    names: Sequence[str],
+    first: str,
+    last: str | None = None,
+    *,
+    config: Mapping[str, Any] | None = None,
+    instance: dg.DagsterInstance | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Materialize assets for one day, or in one run for the days from `first` to `last`; returns failures too."""
+    """Materialize assets for one day, or in one run for the days from `first` to `last`; returns failures too.
+
+    `config` has the settings of assets, by name.
+    """
     defs = build_defs()
     span = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
     return dg.materialize(
@@ -22,7 +31,7 @@ def materialize(
         partition_key=None if last else first,
         tags=span if last else None,
         instance=instance,
-        run_config=QUIET,
+        run_config={**QUIET, "ops": {name: {"config": each} for name, each in (config or {}).items()}},
         raise_on_error=False,
     )
 

@@ -433,7 +433,7 @@ def test_nothing_is_built_on_a_partition_that_is_damaged_or_replaced_meanwhile(
         put(shop, PARQUET, frame(*GOOD[1:]))
         ingest(lake, shop)
 
-    monkeypatch.setattr("recsys_assets.assets.samples.split", split_while_a_day_is_ingested_again)
+    monkeypatch.setattr("recsys_assets.assets.data.samples.split", split_while_a_day_is_ingested_again)
     said = failures(materialize(["splits"], last))["splits"]
     assert (
         f"PartitionReplaced: interactions/{DAY} changed while splits {last} was built from it: materialize it again"

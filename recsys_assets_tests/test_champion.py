@@ -13,7 +13,8 @@ import mlflow
 import pytest
 from dagster._core.test_utils import create_run_for_test, instance_for_test
 
-from recsys_assets.assets.publish import FAMILIES
+from recsys_assets.assets.publish.collections import families
+from recsys_assets.datasets.profile import load_profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.jobs import in_turn
 from recsys_assets.lake import Lake
@@ -253,7 +254,7 @@ def test_dagster_skips_it_in_the_run_in_which_a_model_fails_and_a_sensor_asks_fo
 
 def test_with_something_missing_the_champion_alone_is_asked_for_and_it_is_said_what(world: World) -> None:
     failed = world.run(DAYS[4], "onnx_lgbm")
-    reads = [asset for made in FAMILIES["mongo"].values() for asset in made.reads]
+    reads = [asset for made in families(load_profile("sample"))["mongo"].values() for asset in made.reads]
     for asset in reads:
         world.write(asset, DAYS[4], failed_checks=["unique_keys"] if asset == "i2i_swing" else [])
     Path(world.lake.location("users", DAYS[4]), "manifest.json").unlink()

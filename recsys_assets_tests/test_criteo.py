@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from recsys_assets.assets import assets_of
-from recsys_assets.assets.features import SCHEMA
-from recsys_assets.assets.onnx import TOLERANCE
+from recsys_assets.assets.data.features import SCHEMA
+from recsys_assets.assets.publish.onnx import TOLERANCE
 from recsys_assets.assets.rank import PREDICTIONS
 from recsys_assets.datasets import criteo
 from recsys_assets.datasets.criteo_sample import write_lines

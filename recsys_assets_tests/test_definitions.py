@@ -13,16 +13,19 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from recsys_assets.assets import GROUPS
-from recsys_assets.definitions import defs
+from recsys_assets.assets import groups
+from recsys_assets.datasets.profile import load_profile
+from recsys_assets.definitions import build_defs, defs
 from recsys_assets.executor import LIBRARIES, shared_libraries
 from recsys_assets.jobs import ON_DEMAND
-from recsys_assets.partitions import bizdate
+from recsys_assets.partitions import daily
 from recsys_assets_tests.conftest import PROJECT
 
 SNAPSHOT = Path(__file__).parent / "snapshots" / "graph.txt"
 GRAPH = defs.resolve_asset_graph()
 ASSETS = sorted(GRAPH.get_all_asset_keys())
+GROUPS = groups(load_profile())
+BIZDATE = GRAPH.get(ASSETS[0]).partitions_def
 CHECKS = sorted(GRAPH.asset_check_keys)
 every_asset = pytest.mark.parametrize("key", ASSETS, ids=dg.AssetKey.to_user_string)
 every_check = pytest.mark.parametrize("check", CHECKS, ids=dg.AssetCheckKey.to_user_string)
@@ -48,9 +51,26 @@ def test_a_champion_that_is_chosen_anew_is_published() -> None:
     assert {dg.AssetKey("rank_champion"), *published} <= set(run)
 
 
+def test_definitions_that_are_built_later_have_the_profile_of_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("criteo", "movielens-1m", "sample"):
+        monkeypatch.setenv("RECSYS_PROFILE", name)
+        profile, graph = load_profile(name), build_defs().resolve_asset_graph()
+        assert {node.partitions_def for node in graph.asset_nodes} == {daily(profile)}
+        assert {graph.get_check_spec(check).partitions_def for check in graph.asset_check_keys} == {daily(profile)}
+        keys = {key.to_user_string() for key in graph.get_all_asset_keys()}
+        assert ("mongo_release" in keys, "users" in keys) == (profile.has_entities, profile.has_entities)
+        assert ("funnel_report" in keys) == profile.split.has_online
+
+
+def test_no_module_reads_the_profile_when_it_is_imported() -> None:
+    code = "import recsys_assets.assets, recsys_assets.sensors, recsys_assets.schedules, recsys_assets.cli.running"
+    environment = {**os.environ, "RECSYS_PROFILE": "there_is_no_such_profile"}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=PROJECT, env=environment, check=True)
+
+
 @every_asset
 def test_every_asset_has_the_one_partitions_definition(key: dg.AssetKey) -> None:
-    assert GRAPH.get(key).partitions_def is bizdate
+    assert GRAPH.get(key).partitions_def is BIZDATE
 
 
 @every_asset
@@ -67,8 +87,7 @@ def test_every_asset_has_a_key_of_one_part_in_the_group_of_its_module(key: dg.As
     node = GRAPH.get(key)
     assert len(key.path) == 1
     assert sorted(GROUPS) == sorted({GRAPH.get(other).group_name for other in ASSETS})
-    here = dg.load_assets_from_modules(GROUPS[node.group_name])
-    assert key in {own for asset in here if isinstance(asset, dg.AssetsDefinition) for own in asset.keys}
+    assert key.to_user_string() in {asset.key for asset in GROUPS[node.group_name]}
 
 
 @every_asset
@@ -79,7 +98,7 @@ def test_every_asset_reads_assets_of_this_graph_only(key: dg.AssetKey) -> None:
 @every_check
 def test_every_check_is_of_a_bizdate_and_says_what_must_hold(check: dg.AssetCheckKey) -> None:
     spec = GRAPH.get_check_spec(check)
-    assert spec.partitions_def is bizdate
+    assert spec.partitions_def is BIZDATE
     assert spec.description
 
 

@@ -17,10 +17,11 @@ import yaml
 from click.testing import CliRunner, Result
 
 from recsys_assets.arrays import find
-from recsys_assets.assets import assets_of, funnel_lists
-from recsys_assets.assets.funnel import RECOMMENDATIONS
-from recsys_assets.assets.onnx import MODEL
-from recsys_assets.assets.tracked import BEST
+from recsys_assets.assets import assets_of
+from recsys_assets.assets.model_asset import BEST
+from recsys_assets.assets.publish.onnx import MODEL
+from recsys_assets.assets.reports import funnel_lists
+from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
 from recsys_assets.cli import main
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates

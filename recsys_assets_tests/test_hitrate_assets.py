@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from recsys_assets.assets import recall_report
-from recsys_assets.assets.hitrate import LENGTH, METHODS
 from recsys_assets.assets.lake_asset import UP_TO_DATE
+from recsys_assets.assets.reports import recall_report
+from recsys_assets.assets.reports.hitrate import LENGTH, METHODS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import bundled_profiles, load_profile

@@ -12,18 +12,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_assets.assets import features, i2i, ingest, samples
+from recsys_assets.assets.recall import i2i
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.i2i import neighbours
 from recsys_assets.i2i.itemcf import ItemCF, itemcf
 from recsys_assets.i2i.swing import Swing, swing
-from recsys_assets.io_managers import LakeIOManager
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
-from recsys_assets.resources import resources
 from recsys_assets.retrieval.interactions import Interactions, read
+from recsys_assets_tests.in_process import materialize
 
 DAY = "2026-03-31"
 ASSETS = [f"i2i_{method}" for method in i2i.METHODS]
@@ -60,24 +59,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def run(names: list[str], first: str, last: str | None = None, **config: Any) -> dg.ExecuteInProcessResult:
     """Materialize assets for one day, or in one run for several."""
-    provided = resources()
-    span = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
-    return dg.materialize(
-        [
-            asset
-            for asset in dg.load_assets_from_modules([ingest, samples, features, i2i])
-            if isinstance(asset, dg.AssetsDefinition)
-        ],
-        selection=names,
-        resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])},
-        partition_key=None if last else first,
-        tags=span if last else None,
-        run_config={
-            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            "ops": {name: {"config": config} for name in names if config},
-        },
-        raise_on_error=False,
-    )
+    return materialize(names, first, last, config=dict.fromkeys(names, config) if config else None)
 
 
 def test_all_are_made_and_every_check_passes(world: World) -> None:

@@ -9,14 +9,16 @@ import dagster as dg
 import pytest
 
 from recsys_assets.assets.lake_asset import lake_asset
+from recsys_assets.datasets.profile import load_profile
 from recsys_assets.io_managers import LakeIOManager, Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Manifest, Partition, PartitionMissing
-from recsys_assets.partitions import bizdate
+from recsys_assets.partitions import daily
 from recsys_assets.resources import LakeStore, resources
 from recsys_assets_tests.in_process import QUIET, failures
 
-DAY = bizdate.get_first_partition_key() or ""
+BIZDATE = daily(load_profile("sample"))
+DAY = BIZDATE.get_first_partition_key() or ""
 NEXT = (dt.date.fromisoformat(DAY) + dt.timedelta(days=1)).isoformat()
 
 
@@ -41,7 +43,7 @@ def run(body: Callable[..., None], **settings: Any) -> dg.ExecuteInProcessResult
     """Materialize an asset `made` with this body for the second day."""
     made, provided = lake_asset(name="made", kinds={"python"}, **settings)(body), resources()
     return dg.materialize(
-        [made, *(dg.AssetSpec(asset, partitions_def=bizdate) for asset in ("a", "b"))],
+        [made.define(BIZDATE, "test"), *(dg.AssetSpec(asset, partitions_def=BIZDATE) for asset in ("a", "b"))],
         selection=["made"],
         resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])},
         partition_key=NEXT,

@@ -10,9 +10,9 @@ from recsys_assets.models.config import NoSettings, TrainingConfig
 from recsys_assets.models.lgbm import LgbmConfig
 from recsys_assets.models.widedeep import WideDeepConfig
 from recsys_assets.settings import Settings, settings
-from recsys_assets.tuning import form, metaspore, results
+from recsys_assets.tuning import form, metaspore
 from recsys_assets.tuning.form import SpaceError
-from recsys_assets.tuning.space import Space, space, unused
+from recsys_assets.tuning.space import Space, space, unused_keys
 
 RANK = {"model": WideDeepConfig, "training": TrainingConfig}
 # The keys of its `widedeep_tuner.yaml`, including misspelt ones, as in its demo's file and its README.
@@ -97,11 +97,11 @@ def test_the_wide_and_deep_file_is_searched_as_it_is_printed(tmp_path: Path) -> 
 
 
 def test_what_means_nothing_here_is_named_with_its_reason(tmp_path: Path) -> None:
-    left_out = unused(read(tmp_path, WIDEDEEP), RANK)
+    left_out = unused_keys(read(tmp_path, WIDEDEEP), RANK)
     written = {line.split(":")[0].strip() for line in WIDEDEEP.splitlines() if ":" in line}
     used = {"num_experiment", "model_name", "result_path", "common_param", "hyper_param", "train", "test"}
     assert left_out.keys() == written - used - metaspore.RENAMED.keys() | {"..."}
-    told = metaspore.told(left_out)
+    told = metaspore.describe_unused(left_out)
     assert "\n" not in told
     assert "use_wide: the wide part is always there" in told
     assert "ftrl_learning_rate, ftrl_smothing_rate, ftrl_l1_regularization" in told
@@ -116,7 +116,7 @@ def test_swing_and_lightgbm_are_known_by_their_names_too(tmp_path: Path) -> None
     assert values(lgbm) == {"leaves": [7, 32]}
     assert lgbm.constants == {"min_rows": 20, "l2": 10.0, "bins": 100, "learning_rate": 0.024}
     assert lgbm.ranges.keys() == {"feature_fraction"}
-    assert unused(read(tmp_path, LGBM), sections)["maxDepth"].startswith("the trees have one form")
+    assert unused_keys(read(tmp_path, LGBM), sections)["maxDepth"].startswith("the trees have one form")
 
 
 def test_no_name_is_in_both_tables_and_every_own_name_exists() -> None:
@@ -144,8 +144,8 @@ def test_results_go_into_the_home_or_the_data_folder(tmp_path: Path, installatio
         "$WHERE": tmp_path / "home" / "out",
         str(tmp_path / "elsewhere" / "tuner"): tmp_path / "elsewhere" / "tuner",
     }.items():
-        assert results.place(written, below, installation, {"WHERE": "out"}) == found / below
-    assert results.unset("${MY_S3_BUCKET}/$x", {"x": ""}) == ["MY_S3_BUCKET"]
+        assert form.result_place(written, below, installation, {"WHERE": "out"}) == found / below
+    assert form.unset_variables("${MY_S3_BUCKET}/$x", {"x": ""}) == ["MY_S3_BUCKET"]
 
 
 @pytest.mark.parametrize(
@@ -153,13 +153,13 @@ def test_results_go_into_the_home_or_the_data_folder(tmp_path: Path, installatio
 )
 def test_results_go_nowhere_else(installation: Settings, written: str) -> None:
     with pytest.raises(SpaceError, match=r"result_path .*: write a path such as data/tuner"):
-        results.place(written, "x", installation, {})
+        form.result_place(written, "x", installation, {})
 
 
 @pytest.mark.parametrize("folder", ["lake/sample", "landing"])
 def test_results_do_not_go_into_the_lake_or_the_landing_folder(installation: Settings, folder: str) -> None:
     with pytest.raises(SpaceError, match="in the lake or the landing folder"):
-        results.place(str(installation.data / folder), "x", installation, {})
+        form.result_place(str(installation.data / folder), "x", installation, {})
 
 
 def test_a_planted_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
@@ -168,6 +168,6 @@ def test_a_planted_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "summary.yaml").symlink_to(secret)
     (tmp_path / "summary.yaml").write_text("trials")
-    results.copy([tmp_path / "summary.yaml"], folder)
+    form.copy_results([tmp_path / "summary.yaml"], folder)
     assert (secret.read_text(), (folder / "summary.yaml").read_text()) == ("mine", "trials")
     assert [path.name for path in folder.iterdir()] == ["summary.yaml"]

@@ -14,7 +14,7 @@ import onnxruntime
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_assets.assets.onnx import MODEL, TOLERANCE
+from recsys_assets.assets.publish.onnx import MODEL, TOLERANCE
 from recsys_assets.assets.rank import IMPORTANCE, PREDICTIONS
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.ingest import ROWS

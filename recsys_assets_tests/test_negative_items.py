@@ -12,14 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from recsys_assets.assets import features, ingest, negatives, samples
-from recsys_assets.assets.negatives import TABLE
+from recsys_assets.assets.data.negatives import TABLE
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.io_managers import LakeIOManager
 from recsys_assets.lake import Lake
-from recsys_assets.resources import resources
 from recsys_assets.retrieval import weighted_items
 from recsys_assets.retrieval.weighted_items import HEADER, hash_texts, read
+from recsys_assets_tests import in_process
 from recsys_assets_tests.in_process import failures
 
 DAY = "2026-03-31"
@@ -53,19 +51,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.setenv("RECSYS_PROFILE", str(file))
         lake = Lake(str(tmp_path / "lake"), "tiny")
         publish(lake, ids)
-        given = resources()
-        return dg.materialize(
-            [
-                each
-                for each in dg.load_assets_from_modules([ingest, samples, features, negatives])
-                if isinstance(each, dg.AssetsDefinition)
-            ],
-            selection=["negative_items"],
-            partition_key=DAY,
-            resources={**given, "io_manager": LakeIOManager(store=given["lake"])},
-            run_config={"ops": {"negative_items": {"config": config or {}}}},
-            raise_on_error=False,
-        ), lake
+        settings = {"negative_items": config} if config else None
+        return in_process.materialize(["negative_items"], DAY, config=settings), lake
 
     return materialize
 

@@ -19,7 +19,7 @@ import yaml
 from pymongo.database import Database
 
 from recsys_assets.assets.lake_asset import UP_TO_DATE
-from recsys_assets.assets.publish import FAMILIES
+from recsys_assets.assets.publish.collections import families
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profile
@@ -37,7 +37,8 @@ from recsys_assets_tests.in_process import failures, materialize
 DAY = "2026-03-31"
 BUILT = "users items splits factors rank_samples feature_schema user_features item_features recall_samples recall_term"
 BUILT += " i2i_itemcf i2i_swing rank_lgbm onnx_lgbm rank_champion"
-MONGO = [f"mongo_{name}" for name in FAMILIES["mongo"]]
+MONGO_COLLECTIONS = families(load_profile("sample"))["mongo"]
+MONGO = [f"mongo_{name}" for name in MONGO_COLLECTIONS]
 
 
 @dataclass
@@ -54,7 +55,7 @@ class World:
 
     def table(self, collection: str) -> pa.Table:
         """The expected content of a collection in MongoDB."""
-        made = FAMILIES["mongo"][collection]
+        made = MONGO_COLLECTIONS[collection]
         return made.table(self.profile, {asset: self.read(asset) for asset in made.reads})
 
     @contextmanager
@@ -121,10 +122,10 @@ def test_every_collection_holds_what_the_lake_does_and_the_check_has_looked(worl
     found = check(world.published)
     assert (found.check_name, found.passed, found.partition) == ("store_matches_lake", True, DAY)
     metrics = world.read("mongo_release").manifest.metrics
-    assert metrics["rows_compared"] == sum(len(world.table(name)) for name in FAMILIES["mongo"])
+    assert metrics["rows_compared"] == sum(len(world.table(name)) for name in MONGO_COLLECTIONS)
     assert (metrics["scores"], metrics["max_score_difference"]) == (20 * len(world.table("user")), 0)
     with world.store() as store:
-        for name in FAMILIES["mongo"]:
+        for name in MONGO_COLLECTIONS:
             expected = world.table(name)
             assert store.read(name, expected[KEY].to_pylist()).equals(expected)
 
@@ -200,7 +201,7 @@ def test_the_record_names_every_collection_and_the_champion(world: World) -> Non
     with world.store() as store:
         release = store.release()
         assert release is not None
-        assert release["collections"].keys() == FAMILIES["mongo"].keys()
+        assert release["collections"].keys() == MONGO_COLLECTIONS.keys()
         for name, entry in release["collections"].items():
             assert (store.live(name), store.count(name, entry["version"])) == (entry["version"], entry["rows"])
     champion = json.loads(world.read("rank_champion").path("champion.json").read_text(encoding="utf-8"))
@@ -251,11 +252,11 @@ def test_other_stores_have_their_assets_once_they_are_named(world: World, monkey
         assert {before for before, _, _ in said} == {"not before its set is whole"}
         assert all(last in missing for _, _, missing in said)
         with opened("milvus", "sample") as found:
-            assert {found.live(name) for name in FAMILIES["milvus"]} == {None}
+            assert {found.live(name) for name in families(world.profile)["milvus"]} == {None}
         assert live(materialize([last], DAY), last) == "yes"
         for asset in wanted:
             store, _, name = asset.partition("_")
-            made = FAMILIES[store][name]
+            made = families(world.profile)[store][name]
             expected = made.table(world.profile, {each: world.read(each) for each in made.reads}).slice(2, 3)
             with opened(store, "sample") as found:
                 assert differing(expected, found.read(name, expected[KEY].to_pylist())) == 0

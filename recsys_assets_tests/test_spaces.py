@@ -8,17 +8,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_assets.assets.i2i import METHODS
-from recsys_assets.assets.tunable import MODELS
+from recsys_assets.assets.recall.i2i import METHODS
+from recsys_assets.assets.tuning import TUNABLE
 from recsys_assets.funnel import channels
 from recsys_assets.models.catalogue import RANKERS, TOWERS
 from recsys_assets.retrieval.interactions import queries
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.training.recall import Source
 from recsys_assets.tuning import form, study
-from recsys_assets.tuning.merging import Merging
-from recsys_assets.tuning.model_objectives import Ranking, TwoTowers
-from recsys_assets.tuning.objectives import ItemToItem, Tuned
+from recsys_assets.tuning.objectives import ItemToItem, Merging, Objective, Ranking, TwoTowers
 from recsys_assets.tuning.space import bundled_spaces, space
 from recsys_assets_tests import recall_world
 from recsys_assets_tests.ranking_rows import ranking_rows, sequence_schema
@@ -42,7 +40,7 @@ class World:
     folder: Path
     source: Source
 
-    def tuned(self, model: str) -> Tuned:
+    def tuned(self, model: str) -> Objective:
         """The objective of a model, as its asset builds it."""
         if model in RANKERS:
             train, validation, test = (self.folder / f"{part}.parquet" for part in ("train", "validation", "test"))
@@ -69,10 +67,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_every_model_of_the_registries_has_a_space_and_an_asset() -> None:
-    assert bundled_spaces().keys() == MODELS.keys() == {*RANKERS, *TOWERS, *METHODS, "funnel"}
+    assert bundled_spaces().keys() == TUNABLE.keys() == {*RANKERS, *TOWERS, *METHODS, "funnel"}
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", TUNABLE)
 def test_a_bundled_space_has_settings_of_its_model_and_two_of_its_trials_run(
     world: World, tmp_path: Path, model: str
 ) -> None:

@@ -12,14 +12,14 @@ import pytest
 import torch
 import yaml
 
-from recsys_assets.assets.tracked import BEST
-from recsys_assets.assets.trials import SUMMARY, TRIALS
+from recsys_assets.assets.model_asset import BEST
+from recsys_assets.assets.tuning import SUMMARY, TRIALS
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.lake import Lake
-from recsys_assets.tuning.model_objectives import Ranking
+from recsys_assets.tuning.objectives import Ranking
 from recsys_assets_tests.in_process import failures, materialize
 
 DAY = "2026-03-31"

@@ -1,69 +1,78 @@
-"""Dagster: the asset definitions, one module per group.
+"""Dagster: the asset definitions, in a module or folder per stage, and the groups in which the UI shows them.
 
-Put a new asset into the module of its stage, and its method into a package on a lower layer. `GROUPS` is the registry:
-the group's name in the UI, and the modules that define its assets. `assets_of` says which of them a profile has.
+Put a new asset into the module of its stage and into its group here, and its method into a package on a lower layer.
+An asset of a model needs no line here.
 """
-
-from types import ModuleType
 
 import dagster as dg
 
-from recsys_assets.assets import (
-    champion,
-    embeddings,
-    evaluation,
-    features,
-    funnel,
-    hitrate,
-    i2i,
-    index,
-    ingest,
-    negatives,
-    onnx,
-    publish,
-    rank,
-    recall,
-    recall_report,
-    release,
-    rows,
-    samples,
-    term,
-    tuning,
-)
+from recsys_assets.assets import rank, tuning
+from recsys_assets.assets.data import features, ingest, labelled_rows, negatives, samples
+from recsys_assets.assets.lake_asset import LakeAsset
+from recsys_assets.assets.publish import champion, collections, onnx, release
+from recsys_assets.assets.recall import embeddings, i2i, index, term, towers
+from recsys_assets.assets.reports import funnel_report, hitrate, rank_report, recall_report
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.partitions import daily
 
-GROUPS: dict[str, tuple[ModuleType, ...]] = {
-    "ingest": (ingest,),
-    "samples": (samples, negatives),
-    "features": (features,),
-    "i2i": (i2i,),
-    "recall": (term, recall),
-    "embeddings": (embeddings, index),
-    "rank": (rank, champion),
-    "onnx": (onnx,),
-    "tuning": (tuning,),
-    "publish": (publish, release),
-    "evaluation": (hitrate, recall_report, evaluation, funnel),
-}
+
+def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
+    """The assets by group; some of them may depend on assets that a dataset of labelled rows does not have."""
+    return {
+        **(_of_entities() if profile.has_entities else _of_labelled_rows()),
+        "features": [
+            features.feature_schema,
+            features.factors,
+            features.user_features,
+            features.item_features,
+        ],
+        "i2i": i2i.i2i_assets,
+        "recall": [term.recall_term, *towers.recall_assets],
+        "embeddings": [*embeddings.embedding_assets, *index.index_assets],
+        "rank": [*rank.rank_assets, champion.rank_champion],
+        "onnx": onnx.onnx_assets,
+        "tuning": tuning.tuning_assets,
+        "publish": [*collections.publish_assets(profile), release.release_asset(profile)],
+        "evaluation": [
+            *hitrate.hitrate_assets,
+            recall_report.recall_report,
+            rank_report.rank_report,
+            funnel_report.funnel_report,
+        ],
+    }
+
+
+def _of_entities() -> dict[str, list[LakeAsset]]:
+    """The groups of tables for a dataset of events between users and items."""
+    return {
+        "ingest": [ingest.interactions, ingest.users, ingest.items],
+        "samples": [samples.splits, samples.rank_samples, samples.recall_samples, negatives.negative_items],
+    }
+
+
+def _of_labelled_rows() -> dict[str, list[LakeAsset]]:
+    """The groups of tables for a dataset that has no users and items."""
+    return {
+        "ingest": [ingest.interactions],
+        "samples": [labelled_rows.splits, labelled_rows.rank_samples],
+    }
 
 
 def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     """The assets of the profile's graph.
 
-    A dataset of labelled rows has no `users` and `items`, and its own samples (`rows.py`): assets that depend on a
-    missing one, directly or through others, are left out. Stores that are not configured are left out too, and the
-    funnel if no rows are kept for its evaluation.
+    Assets that depend on one that the dataset does not have, directly or through others, are left out. Stores that are
+    not configured are left out too, and the funnel if no rows are kept for its evaluation.
     """
-    groups = GROUPS if profile.has_entities else {**GROUPS, "samples": (rows,)}
-    loaded = [dg.load_assets_from_modules(modules, group_name=group) for group, modules in groups.items()]
-    assets = {asset.key: asset for group in loaded for asset in group if isinstance(asset, dg.AssetsDefinition)}
-    if not profile.has_entities:
-        del assets[dg.AssetKey("users")], assets[dg.AssetKey("items")]
-    for key in publish.unused():
-        assets.pop(key, None)
+    bizdate = daily(profile)
+    assets = {each.key: each.define(bizdate, group) for group, made in groups(profile).items() for each in made}
     if not profile.split.has_online:
-        del assets[dg.AssetKey("funnel_report")], assets[dg.AssetKey("tune_funnel")]
-    while orphans := [key for key, asset in assets.items() if set(asset.dependency_keys) - assets.keys()]:
-        for key in orphans:
-            del assets[key]
+        del assets["funnel_report"], assets["tune_funnel"]
+    while orphans := [name for name, asset in assets.items() if _inputs(asset) - assets.keys()]:
+        for name in orphans:
+            del assets[name]
     return list(assets.values())
+
+
+def _inputs(asset: dg.AssetsDefinition) -> set[str]:
+    return {key.to_user_string() for key in asset.dependency_keys}

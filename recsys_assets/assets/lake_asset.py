@@ -1,13 +1,14 @@
 """The asset decorator `lake_asset`, and how an asset declares its checks.
 
 An asset is a function that reads its inputs, calls one function of a lower layer and fills its `output`. The decorator
-opens the partition, records every input in its manifest, and publishes it when the function returns.
+opens the partition, records every input in its manifest, and publishes it when the function returns. Its result belongs
+to no profile yet: `build_defs` reads the profile and gives each asset the profile's days with `LakeAsset.define`.
 """
 
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,6 @@ from recsys_assets.io_managers import writing
 from recsys_assets.lake import Lake
 from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import Partition, describe_outdated
-from recsys_assets.partitions import bizdate
 from recsys_assets.resources import LakeStore
 
 
@@ -29,18 +29,45 @@ class Check:
     description: str
     blocking: bool = True
 
-    def spec(self, asset: str) -> dg.AssetCheckSpec:
+    def spec(self, asset: str, bizdate: dg.PartitionsDefinition) -> dg.AssetCheckSpec:
         """The check as Dagster knows it."""
+        return dg.AssetCheckSpec(
+            self.name, asset=asset, description=self.description, blocking=self.blocking, partitions_def=bizdate
+        )
+
+
+@dataclass(frozen=True)
+class LakeAsset:
+    """An asset that no profile has been chosen for.
+
+    Attributes:
+        key: its key.
+        function: the function that Dagster calls.
+        checks: the properties that the function checks.
+        settings: further arguments of `dg.asset`.
+    """
+
+    key: str
+    function: Callable[..., Any]
+    checks: Sequence[Check]
+    settings: Mapping[str, Any]
+
+    def define(self, bizdate: dg.PartitionsDefinition, group: str) -> dg.AssetsDefinition:
+        """The asset in a group, with the days of a profile as its partitions."""
         with warnings.catch_warnings():
-            # Without partitions_def a check would cover all partitions; the argument has been in preview since 1.13.
+            # Without its partitions_def a check would cover all partitions; the argument has been in preview since
+            # 1.13. `backfill_policy` lets an asset take a range of days in one run; Dagster calls the argument beta.
             warnings.simplefilter("ignore", dg.PreviewWarning)
-            return dg.AssetCheckSpec(
-                self.name,
-                asset=asset,
-                description=self.description,
-                blocking=self.blocking,
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            make: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
+                name=self.key,
+                group_name=group,
                 partitions_def=bizdate,
+                owners=["team:recsys"],
+                check_specs=[check.spec(self.key, bizdate) for check in self.checks],
+                **self.settings,
             )
+            return make(self.function)
 
 
 # `report_outdated` fails this check when a day of events that the partition was built from is materialized again.
@@ -54,7 +81,7 @@ LANDED = frozenset({"interactions", "users", "items"})  # built from landing fil
 
 def lake_asset(
     *, kinds: set[str], checks: Sequence[Check] = (), code_version: str = "1", name: str | None = None, **settings: Any
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+) -> Callable[[Callable[..., Any]], LakeAsset]:
     """`dg.asset` with the settings that all assets of the lake share: the bizdate, an owner, checks per partition.
 
     The function is given its partition as `output` to fill in, and returns nothing. Its inputs are its parameters that
@@ -70,19 +97,12 @@ def lake_asset(
         settings: further arguments of `dg.asset`.
     """
 
-    def declare(function: Callable[..., Any]) -> dg.AssetsDefinition:
+    def declare(function: Callable[..., Any]) -> LakeAsset:
         key = name or function.__name__
         declared = [*checks, *([] if key in LANDED else [UP_TO_DATE])]
-        made: dg.AssetsDefinition = dg.asset(
-            name=key,
-            partitions_def=bizdate,
-            kinds=kinds,
-            owners=["team:recsys"],
-            code_version=code_version,
-            check_specs=[check.spec(key) for check in declared],
-            **settings,
-        )(_with_output(function))
-        return made
+        return LakeAsset(
+            key, _with_output(function), declared, {"kinds": kinds, "code_version": code_version, **settings}
+        )
 
     return declare
 

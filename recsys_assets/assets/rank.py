@@ -11,17 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import number_values
-from recsys_assets.assets import show
-from recsys_assets.assets.features import SCHEMA
-from recsys_assets.assets.lake_asset import Check, lake_asset
-from recsys_assets.assets.samples import RANKED_PARTS
-from recsys_assets.assets.tracked import (
+from recsys_assets.assets.data.features import SCHEMA
+from recsys_assets.assets.data.samples import RANKED_PARTS
+from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
+from recsys_assets.assets.model_asset import (
     ModelConfig,
     log_epochs,
     log_training,
     tell_unmeasured,
     with_tuned_settings,
 )
+from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_floor
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.datasets.profile import Profile
@@ -41,7 +41,7 @@ IMPORTANCE = "importance.parquet"
 KEYS = ("user_id", "item_id", "timestamp", "seq", "label")  # columns of the scored rows, if the samples have them
 
 
-def ranker(model: str, description: str) -> dg.AssetsDefinition:
+def ranker(model: str, description: str) -> LakeAsset:
     """The asset of one ranking model."""
 
     @lake_asset(

@@ -34,7 +34,7 @@ def recommend(user: str, day: dt.date | None) -> None:
     The list is computed now, from the day's partitions and with the settings of that day's `funnel_report`, if there
     is one.
     """
-    from recsys_assets.assets.funnel_lists import READS, events_of
+    from recsys_assets.assets.reports.funnel_lists import READS, events_of
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.resources import LakeStore
     from recsys_assets.settings import settings
@@ -91,7 +91,7 @@ def _listed(
     """The items of the user's final list, best first."""
     import numpy as np
 
-    from recsys_assets.assets.funnel_lists import recommend as lists_of
+    from recsys_assets.assets.reports.funnel_lists import recommend as lists_of
     from recsys_assets.funnel import recommendations
     from recsys_assets.funnel.merge import Funnel
     from recsys_assets.funnel.scoring import open_champion

@@ -39,7 +39,7 @@ def refresh(day: dt.date | None) -> None:
 
 def ingestion(profile: "Profile", lake: "Lake", bizdate: str) -> "list[Run]":
     """Runs that ingest the landed days up to the bizdate that are missing, damaged, or older than their files."""
-    from recsys_assets.assets.ingest import has_new_files
+    from recsys_assets.assets.data.ingest import has_new_files
     from recsys_assets.cli.days import complete_bizdates
     from recsys_assets.cli.running import DAILY, Run
     from recsys_assets.partitions import stretches
@@ -55,7 +55,7 @@ def outdated_assets(profile: "Profile", lake: "Lake", bizdate: str) -> list[str]
     An asset that was never built for the bizdate and that no other needs stays unbuilt; searches of hyper-parameters
     are never rebuilt.
     """
-    from recsys_assets.assets.ingest import has_new_files
+    from recsys_assets.assets.data.ingest import has_new_files
     from recsys_assets.cli.selection import ancestors, descendants, select
     from recsys_assets.datasets.profile import KEYS
     from recsys_assets.lineage import Lineage

@@ -104,8 +104,10 @@ def check_bizdate(bizdate: str) -> None:
     Raises:
         SelectionError: the day is outside the profile's days, or has not ended yet.
     """
-    from recsys_assets.partitions import bizdate as partitions
+    from recsys_assets.datasets.profile import load_profile
+    from recsys_assets.partitions import daily
 
+    partitions = daily(load_profile())
     if not partitions.has_partition_key(bizdate):
         first, last = partitions.get_first_partition_key(), partitions.get_last_partition_key()
         over = dt.datetime.now(dt.UTC).date().isoformat()

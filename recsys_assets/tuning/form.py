@@ -3,10 +3,20 @@
 A setting in `hyper_param` is a list (of values to try), a mapping `{low, high}` with `log` or `step` (a number in
 between, whole if both ends are), or a single value; `common_param` holds values that no trial changes. MetaSpore's
 own names are understood: see `metaspore.py`.
+
+`result_path` is a folder for a copy of the results, in addition to the partition in the lake. A file may come from
+anywhere, so it must not decide freely where files are written. A relative path starts at the project's home; after
+links are followed, the folder must be in the home or in the data folder, but not in the lake or the landing folder,
+which have their own rules. `${VAR}` is an environment variable; a path with one that is not set is not used. Below the
+folder the layout is the lake's, so that no two results share a path.
 """
 
 import math
+import os
 import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -24,11 +34,16 @@ from pydantic import (
 )
 
 from recsys_assets.models.config import missing
-from recsys_assets.tuning.metaspore import SHORTENED, unused_among
+from recsys_assets.settings import Settings
+from recsys_assets.tuning.metaspore import SHORTENED, unused_names
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from pydantic_core import ErrorDetails
+
+
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_ADVICE = "write a path such as data/tuner, or leave result_path out: the results are always in the lake too"
 
 
 class SpaceError(ValueError):
@@ -129,12 +144,46 @@ def read(path: Path) -> Form:
         raise SpaceError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise SpaceError(f"{path} is not a mapping of keys to values, as in `model_name: widedeep`")
-    unused = unused_among(map(str, content)) | ({SHORTENED: "lines that were left out"} if whole != text else {})
+    unused = unused_names(map(str, content)) | ({SHORTENED: "lines that were left out"} if whole != text else {})
     try:
         used = {str(key): value for key, value in content.items() if key not in unused}
         return Form.model_validate({**used, "unused": unused})
     except ValidationError as error:
         raise SpaceError(f"{path}: " + "; ".join(map(_fault, error.errors()))) from error
+
+
+def unset_variables(written: str, environment: Mapping[str, str]) -> list[str]:
+    """The variables in a path that are not set in the environment."""
+    return [name for found in _VARIABLE.findall(written) if (name := "".join(found)) not in environment]
+
+
+def result_place(written: str, below: str, settings: Settings, environment: Mapping[str, str]) -> Path:
+    """The folder `below` under a written path, whose variables are all set.
+
+    Raises:
+        SpaceError: it is not in a folder that results may be written to.
+    """
+    path = _VARIABLE.sub(lambda found: environment[found[1] or found[2]], written)
+    if "://" in path:
+        raise SpaceError(f"result_path {written} is not a folder of this machine: {_ADVICE}")
+    folder = (settings.home / path / below).resolve()
+    allowed = [root.resolve() for root in (settings.home, settings.data)]
+    taken = [Path(root).resolve() for root in (settings.landing, settings.lake) if "://" not in str(root)]
+    if not any(folder.is_relative_to(root) for root in allowed):
+        raise SpaceError(f"result_path {written} is outside of {' and '.join(map(str, allowed))}: {_ADVICE}")
+    if any(folder.is_relative_to(root) for root in taken):
+        raise SpaceError(f"result_path {written} is in the lake or the landing folder: {_ADVICE}")
+    return folder
+
+
+def copy_results(files: Iterable[Path], folder: Path) -> None:
+    """Copy files into a folder, each in one step; a file or link of the same name is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=folder)
+        os.close(handle)
+        shutil.copyfile(file, name)
+        Path(name).replace(folder / file.name)
 
 
 def _fault(error: "ErrorDetails") -> str:

@@ -96,7 +96,7 @@ UNUSED = {name: why for why, names in _UNUSED.items() for name in names.split("|
 SHORTENED = "..."  # its documents' mark for omitted lines
 
 
-def told(unused: Mapping[str, str]) -> str:
+def describe_unused(unused: Mapping[str, str]) -> str:
     """One line that lists the names that are not used, with the reasons."""
     reasons: dict[str, list[str]] = {}
     for name, why in unused.items():
@@ -104,6 +104,6 @@ def told(unused: Mapping[str, str]) -> str:
     return "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
 
 
-def unused_among(names: Iterable[str]) -> dict[str, str]:
+def unused_names(names: Iterable[str]) -> dict[str, str]:
     """Those of the names that mean nothing here, with the reasons."""
     return {name: UNUSED[name] for name in names if name in UNUSED}

@@ -1,25 +1,37 @@
 """The objective of tuning for each kind of model: its settings, and its metric on validation and on test rows.
 
-A trial is trained as the model's own asset would train it. Models of the catalogue: `model_objectives.py`.
+A trial is trained as the model's own asset would train it. For the merge of the funnel the test rows choose and the
+online rows test, because the channels were trained on the rows before the test rows. The exponent of the ranker is not
+tuned, as there is no feature snapshot from before the test rows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.funnel.merge import Funnel, merge
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.i2i.triggers import trigger_scores
+from recsys_assets.metrics import auc
+from recsys_assets.models.catalogue import configure, entry
+from recsys_assets.models.config import ConfigError
 from recsys_assets.retrieval.interactions import Interactions, queries
-from recsys_assets.retrieval.lists import evaluate, recommend
-from recsys_assets.tuning.space import Sections
-from recsys_assets.tuning.trial import Report
+from recsys_assets.retrieval.lists import Lists, evaluate, recommend
+from recsys_assets.tuning.space import Sections, sections_of
+from recsys_assets.tuning.study import Report, TrialFailed
+
+if TYPE_CHECKING:
+    from recsys_assets.training.recall import Source
 
 CUTOFF = 20
 RECALL = f"recall@{CUTOFF}"
 Settings = Mapping[str, Any]
 
 
-class Tuned(Protocol):
+class Objective(Protocol):
     """A model and the rows that it is tuned on."""
 
     @property
@@ -75,3 +87,144 @@ class ItemToItem:
         score = trigger_scores(found.lists, self.interactions, asked)
         lists = recommend(score, self.interactions, asked, CUTOFF, self.filter_seen)
         return evaluate(lists.items, asked, [CUTOFF])[RECALL]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A ranking model, tuned by its AUC. `train`, `validation` and `test_rows` are Parquet files."""
+
+    model: str
+    schema: FeatureSchema
+    train: Path
+    validation: Path
+    test_rows: Path
+    seed: int
+    metric: str = "auc"
+
+    @property
+    def sections(self) -> Sections:
+        """Those of the network and of the training."""
+        return _sections(self.model)
+
+    def judge(self, settings: Settings, report: Report) -> float:
+        """AUC of the validation rows at the epoch that is kept."""
+        return float(self._fit(settings, report).fitted.best["validation_auc"])
+
+    def test(self, settings: Settings) -> float:
+        """AUC of the test rows."""
+        from recsys_assets.training import data
+
+        ranker = self._fit(settings, _ignore_report)
+        rows, labels = data.encoded(ranker.fitted.schema, self.test_rows)
+        return auc(labels, ranker.predict(rows))
+
+    def _fit(self, settings: Settings, report: Report) -> Any:
+        from recsys_assets.training import rankers
+
+        on_epoch = _reporter(report, f"validation_{self.metric}")
+        with _fail_trial():
+            configs = _configs(self.model, settings)
+            return rankers.fit(
+                self.model, self.schema, self.train, self.validation, *configs, seed=self.seed, on_epoch=on_epoch
+            )
+
+
+@dataclass(frozen=True)
+class TwoTowers:
+    """A two-tower model, tuned by its recall@20."""
+
+    model: str
+    schema: FeatureSchema
+    source: "Source"
+    seed: int
+    metric: str = RECALL
+
+    @property
+    def sections(self) -> Sections:
+        """Those of the network and of the training."""
+        return _sections(self.model)
+
+    def judge(self, settings: Settings, report: Report) -> float:
+        """Recall of the validation queries at the epoch that is kept."""
+        return float(self._fit(settings, report).best[f"validation_{RECALL}"])
+
+    def test(self, settings: Settings) -> float:
+        """Recall of the test queries."""
+        from recsys_assets.training import recall, tower_data
+
+        source = self.source
+        model = recall.two_tower(self._fit(settings, _ignore_report))
+        data = tower_data.load(model, source.interactions, source.users, source.items)
+        asked = queries(source.interactions, "test", source.filter_seen)
+        return evaluate(recall.lists(model, data, asked, CUTOFF, source.filter_seen).items, asked, [CUTOFF])[RECALL]
+
+    def _fit(self, settings: Settings, report: Report) -> Any:
+        from recsys_assets.training import recall
+
+        on_epoch = _reporter(report, f"validation_{self.metric}")
+        with _fail_trial():
+            configs = _configs(self.model, settings)
+            return recall.fit(self.model, self.schema, self.source, *configs, seed=self.seed, on_epoch=on_epoch)
+
+
+@dataclass(frozen=True)
+class Merging:
+    """The merge of the channels' lists: NDCG@50 of the candidates, for everything users touched next, liked or not.
+
+    `recall(part, k)` gives each channel's lists of k items, for all users with a right answer in the part.
+    """
+
+    recall: Callable[[str, int], dict[str, Lists]]
+    interactions: Interactions
+    filter_seen: bool
+    metric: str = "ndcg@50"
+
+    @property
+    def sections(self) -> Sections:
+        """The funnel's settings, in no section."""
+        return {"": Funnel}
+
+    def judge(self, settings: Settings, report: Report) -> float:  # noqa: ARG002 (there are no steps to report)
+        """The metric on the test rows."""
+        return self._ndcg(settings, "test")
+
+    def test(self, settings: Settings) -> float:
+        """The metric on the online rows."""
+        return self._ndcg(settings, "online")
+
+    def _ndcg(self, settings: Settings, part: str) -> float:
+        chosen = Funnel(**settings)
+        asked = queries(self.interactions, part, self.filter_seen, liked=False)
+        channels = self.recall(part, chosen.channel_size)
+        merged = merge(channels, self.interactions, asked, chosen, self.filter_seen)
+        return evaluate(merged.items, asked, [50])[self.metric]
+
+
+def _sections(model: str) -> Sections:
+    return {"model": entry(model).config, "training": type(entry(model).training)}
+
+
+def _configs(model: str, settings: Settings) -> tuple[Any, Any]:
+    """Hyper-parameters of the network and of the training: the settings, and the model's defaults for the rest."""
+    parts = sections_of(settings, _sections(model))
+    return configure(model, parts["model"], parts["training"])
+
+
+def _reporter(report: Report, metric: str) -> Callable[[int, dict[str, float]], None]:
+    """A trainer's `on_epoch` that reports the metric."""
+    return lambda epoch, metrics: report(epoch, metrics[metric])
+
+
+def _ignore_report(step: int, value: float) -> None:
+    """A report that is discarded."""
+
+
+@contextmanager
+def _fail_trial() -> Iterator[None]:
+    """Turn a diverged training, or settings that exclude each other, into a failed trial; other errors pass through."""
+    from recsys_assets.training.loop import TrainingDiverged
+
+    try:
+        yield
+    except (ConfigError, TrainingDiverged) as error:
+        raise TrialFailed(str(error)) from error

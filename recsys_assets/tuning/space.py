@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from recsys_assets.models.config import missing
 from recsys_assets.tuning.form import Form, Range, SpaceError
-from recsys_assets.tuning.metaspore import RENAMED, unused_among
+from recsys_assets.tuning.metaspore import RENAMED, unused_names
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -68,7 +68,7 @@ def space(form: Form, model: str, sections: Sections) -> Space:
     if form.model_name != model:
         raise SpaceError(f"this search space is of model_name '{form.model_name}', not '{model}'")
     kinds = {name: kind for section in sections.values() for name, kind in _kinds(section).items()}
-    left_out = unused(form, sections)
+    left_out = unused_keys(form, sections)
     written = {name: value for name, value in _settings(form).items() if name not in left_out}
     names = {name: _own_name(name, kinds) for name in written}
     if dead := [name for name in written if names[name] not in kinds]:
@@ -82,13 +82,13 @@ def space(form: Form, model: str, sections: Sections) -> Space:
     return found
 
 
-def unused(form: Form, sections: Sections) -> dict[str, str]:
+def unused_keys(form: Form, sections: Sections) -> dict[str, str]:
     """The parts of the file that are not used, with the reasons: keys, and MetaSpore's names that mean nothing here."""
     own = {name for section in sections.values() for name in _kinds(section)}
-    return form.unused | unused_among(name for name in _settings(form) if name not in own)
+    return form.unused | unused_names(name for name in _settings(form) if name not in own)
 
 
-def arranged(settings: Mapping[str, Any], sections: Sections) -> dict[str, Any]:
+def sections_of(settings: Mapping[str, Any], sections: Sections) -> dict[str, Any]:
     """The settings in the shape of the asset's config."""
     parts = {
         section: {name: settings[name] for name in _kinds(kind) if name in settings}
@@ -124,7 +124,7 @@ def _own_name(name: str, known: Container[str]) -> str:
 def _add(found: Space, written: str, name: str, kind: TypeAdapter[Any], value: Any, *, searched: bool) -> None:
     """Add a setting under its name here."""
     if written != name:
-        value = _converted(written, value, searched)
+        value = _convert(written, value, searched)
     if searched and isinstance(value, Range):
         found.ranges[name] = _range(kind, written, value)
     elif searched and isinstance(value, list):
@@ -134,7 +134,7 @@ def _add(found: Space, written: str, name: str, kind: TypeAdapter[Any], value: A
         found.constants[name] = _value(kind, written, value)
 
 
-def _converted(name: str, value: Any, searched: bool) -> Any:
+def _convert(name: str, value: Any, searched: bool) -> Any:
     """A value of MetaSpore's setting converted to the one here; in a list that is searched, each value."""
     convert = RENAMED[name].convert
     return [convert(each) for each in value] if searched and isinstance(value, list) else convert(value)

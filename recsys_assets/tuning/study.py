@@ -1,4 +1,4 @@
-"""A study: trials one after another, each kept in Optuna's storage once it has ended.
+"""A study: trials one after another, each kept in Optuna's storage once it has ended, and their order.
 
 Only ended trials are stored, each as one appended line. The next trial depends only on these and the seed, so a study
 that was killed continues with exactly the trials that it would have had. (Optuna's samplers carry a random state from
@@ -8,20 +8,27 @@ trial to trial, and a killed trial stays "running", so a study that Optuna resum
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from recsys_assets.datasets.disk import private_folder
 from recsys_assets.tuning.space import Space
-from recsys_assets.tuning.trial import REASON, Objective, Trial, TrialFailed, from_optuna
 
 if TYPE_CHECKING:
     import optuna
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
+State = Literal["complete", "pruned", "failed"]
+_STATES: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+REASON = "reason"  # the user attribute in Optuna that says why a trial failed
+# `judge(settings, report)` gives the metric, the higher the better. It calls `report(step, metric)` during the
+# trial, which may raise to end the trial early, and raises TrialFailed if the settings give no model.
+Report = Callable[[int, float], None]
+Judge = Callable[[dict[str, Any], Report], float]
 STARTUP = 5  # complete trials before one may be pruned
 WARMUP = 1  # epochs of a trial before it may be pruned: the first epoch's metric says little
 
@@ -30,9 +37,38 @@ class NoTrialCompleted(RuntimeError):
     """No trial of a study gave a model; the message says why."""
 
 
+class TrialFailed(RuntimeError):
+    """These settings give no model; the study goes on."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that has ended.
+
+    Attributes:
+        number: from 0, in the order of the trials.
+        drawn: what Optuna drew.
+        settings: all settings, the constant ones too.
+        value: the metric; for a pruned trial the last one reported, for a failed one None.
+        course: the metric by step.
+        reason: why it failed.
+        began, ended: seconds since 1970.
+    """
+
+    number: int
+    state: State
+    drawn: dict[str, Any]
+    settings: dict[str, Any]
+    value: float | None
+    course: list[float]
+    reason: str
+    began: float
+    ended: float
+
+
 def run(
     space: Space,
-    objective: Objective,
+    judge: Judge,
     storage: Path,
     trials: int,
     seed: int,
@@ -42,7 +78,7 @@ def run(
 
     Args:
         space: the search space.
-        objective: see `Objective`.
+        judge: see `Judge`.
         storage: the study's file, created if there is none.
         trials: how many.
         seed: of the draws.
@@ -51,23 +87,33 @@ def run(
     Raises:
         NoTrialCompleted: no trial was complete.
     """
-    study = _stored(storage)
+    study = _open(storage)
     ended: list[Trial] = []
     while True:
         for frozen in study.get_trials(deepcopy=False)[len(ended) : trials]:
-            ended.append(from_optuna(frozen, space))
+            ended.append(_ended(frozen, space))
             if on_trial:
                 on_trial(ended[-1])
         if len(ended) >= min(trials, space.size):
             break
-        study.add_trial(_next(study.get_trials(deepcopy=False), space, objective, seed))
+        study.add_trial(_next(study.get_trials(deepcopy=False), space, judge, seed))
     if not any(trial.state == "complete" for trial in ended):
         reasons = dict.fromkeys(trial.reason for trial in ended)
         raise NoTrialCompleted(f"none of {len(ended)} trials gave a model: {'; '.join(reasons)}")
     return ended
 
 
-def _next(ended: "Sequence[FrozenTrial]", space: Space, objective: Objective, seed: int) -> "FrozenTrial":
+def best_first(trials: Sequence[Trial]) -> list[Trial]:
+    """Complete trials by their metric, the best first, ties by number; then the pruned ones, then the failed."""
+    order = list(_STATES.values())
+    worst = -math.inf
+    return sorted(
+        trials,
+        key=lambda trial: (order.index(trial.state), -(worst if trial.value is None else trial.value), trial.number),
+    )
+
+
+def _next(ended: "Sequence[FrozenTrial]", space: Space, judge: Judge, seed: int) -> "FrozenTrial":
     """Draw a trial that has not been tried, and run it."""
     import optuna
 
@@ -82,7 +128,7 @@ def _next(ended: "Sequence[FrozenTrial]", space: Space, objective: Objective, se
             raise optuna.TrialPruned
 
     try:
-        study.tell(trial, _finite(objective(space.settings(trial.params), report)))
+        study.tell(trial, _finite(judge(space.settings(trial.params), report)))
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     except TrialFailed as error:
@@ -119,7 +165,7 @@ def _study(ended: "Sequence[FrozenTrial]", sampler: "BaseSampler") -> "optuna.St
     return study
 
 
-def _stored(path: Path) -> "optuna.Study":
+def _open(path: Path) -> "optuna.Study":
     """The study in a file, created if there is none."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
@@ -132,3 +178,19 @@ def _stored(path: Path) -> "optuna.Study":
 
 def _key(drawn: Mapping[str, Any]) -> str:
     return json.dumps(drawn, sort_keys=True)
+
+
+def _ended(frozen: "FrozenTrial", space: Space) -> Trial:
+    """Convert an ended trial of Optuna's."""
+    began, ended = frozen.datetime_start, frozen.datetime_complete
+    return Trial(
+        number=frozen.number,
+        state=_STATES[frozen.state.name],
+        drawn=frozen.params,
+        settings=space.settings(frozen.params),
+        value=frozen.value,
+        course=[value for _, value in sorted(frozen.intermediate_values.items())],
+        reason=frozen.user_attrs.get(REASON, ""),
+        began=began.timestamp() if began else 0.0,
+        ended=ended.timestamp() if ended else 0.0,
+    )

@@ -11,18 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.assets import show
-from recsys_assets.assets.features import SCHEMA
-from recsys_assets.assets.lake_asset import Check, lake_asset
-from recsys_assets.assets.negatives import TABLE
-from recsys_assets.assets.samples import RANKED_PARTS
-from recsys_assets.assets.tracked import (
+from recsys_assets.assets.data.features import SCHEMA
+from recsys_assets.assets.data.negatives import TABLE
+from recsys_assets.assets.data.samples import RANKED_PARTS
+from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
+from recsys_assets.assets.model_asset import (
     ModelConfig,
     log_epochs,
     log_training,
     tell_unmeasured,
     with_tuned_settings,
 )
+from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_floor
 from recsys_assets.datasets.classes import one_class
 from recsys_assets.datasets.ingest import ROWS
@@ -44,7 +44,7 @@ FLOOR = Check("recall_floor", "the validation recall@20 reaches bounds.min_recal
 INPUTS = ("recall_samples", "feature_schema", "negative_items", "users", "items")
 
 
-def recaller(model: str, description: str) -> dg.AssetsDefinition:
+def recaller(model: str, description: str) -> LakeAsset:
     """The asset of one two-tower model."""
 
     @lake_asset(

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Vectors
-from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.io_managers import Output
@@ -17,7 +17,7 @@ from recsys_assets.retrieval.interactions import histories, read
 CHECKS = [Check("vectors_are_finite", "every float of every vector is finite")]
 
 
-def of_users(model: str) -> dg.AssetsDefinition:
+def of_users(model: str) -> LakeAsset:
     """The asset of the users' vectors under one model."""
 
     @lake_asset(
@@ -49,7 +49,7 @@ def of_users(model: str) -> dg.AssetsDefinition:
     return emb_user
 
 
-def of_items(model: str) -> dg.AssetsDefinition:
+def of_items(model: str) -> LakeAsset:
     """The asset of the items' vectors under one model."""
 
     @lake_asset(

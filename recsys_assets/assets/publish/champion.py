@@ -3,9 +3,9 @@
 import dagster as dg
 from pydantic import Field
 
-from recsys_assets.assets import show
 from recsys_assets.assets.lake_asset import Check, lake_asset
-from recsys_assets.assets.onnx import MODEL
+from recsys_assets.assets.publish.onnx import MODEL
+from recsys_assets.assets.reports import show
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.io_managers import Output
 from recsys_assets.lake import Lake

@@ -3,8 +3,8 @@
 A row is its own sample: its features came with it, and no user's history is needed.
 """
 
+from recsys_assets.assets.data.samples import BOTH_CLASSES, RANKED_PARTS, rows_and_positives, write_parts, write_splits
 from recsys_assets.assets.lake_asset import Check, lake_asset
-from recsys_assets.assets.samples import BOTH_CLASSES, RANKED_PARTS, rows_and_positives, write_parts, write_splits
 from recsys_assets.datasets.duck import connect, one, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import sample_rows, split_rows

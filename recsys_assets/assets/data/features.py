@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable
 
-from recsys_assets.assets import show
 from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_no_nulls, check_unique
 from recsys_assets.datasets.duck import connect, one, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS

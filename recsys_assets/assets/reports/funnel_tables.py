@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import numpy as np
 
-from recsys_assets.assets import show
+from recsys_assets.assets.reports import show
+from recsys_assets.assets.reports.comparison import difference_rows, span
 from recsys_assets.funnel.evaluation import MADE, MAIN, NAMES, Compared
-from recsys_assets.ranking.bootstrap import Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,19 +16,17 @@ if TYPE_CHECKING:
 Tables = dict[str, dg.MarkdownMetadataValue]
 
 
-def compared(found: Compared) -> Tables:
+def intervals(found: Compared) -> Tables:
     """The figures with intervals, and the final list's lead over each other list, with a star if it excludes 0."""
     figures = [
-        (name, *(f"{found.figures[name][each]:.4f} ({_range(found.intervals[name][each], '')})" for each in NAMES))
+        (name, *(f"{found.figures[name][each]:.4f} ({span(found.intervals[name][each])})" for each in NAMES))
         for name in found.figures
-    ]
-    differences = [
-        (name, *(_range(each[metric], "+") + ("" if 0.0 in each[metric] else " *") for metric in NAMES))
-        for name, each in found.differences.items()
     ]
     return {
         "figures, with 95 % intervals": show.table(["", *NAMES], figures),
-        "final list less each other, 95 % intervals (* without 0)": show.table(["", *NAMES], differences),
+        "final list less each other, 95 % intervals (* without 0)": show.table(
+            ["", *NAMES], difference_rows(found.differences, NAMES)
+        ),
     }
 
 
@@ -69,7 +67,3 @@ def ndcg_plot(found: Compared) -> "Figure":
 def losses_plot(lost: Mapping[str, int]) -> "Figure":
     """Plot the right answers by the step at which they are lost."""
     return show.bars("where the right answers of the online rows end", "right answers", list(lost), list(lost.values()))
-
-
-def _range(interval: Interval, sign: str) -> str:
-    return f"{interval.low:{sign}.4f} to {interval.high:{sign}.4f}"

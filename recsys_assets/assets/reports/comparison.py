@@ -1,12 +1,13 @@
-"""Shared by the reports: the figures of the day before, for comparison with the day's own."""
+"""Comparison of figures in reports: with the day before, and with intervals."""
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from recsys_assets.io_managers import Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Manifest, PartitionMissing
+from recsys_assets.ranking.bootstrap import Interval
 
 Figures = dict[str, dict[str, float]]  # by method or model, then metric
 
@@ -33,3 +34,16 @@ def cell(name: str, metric: str, today: Figures, yesterday: Figures) -> str:
         return ""
     before = yesterday.get(name, {}).get(metric)
     return f"{today[name][metric]:.4f}" + (f" ({before:.4f})" if before is not None else "")
+
+
+def span(interval: Interval, sign: str = "") -> str:
+    """The ends of an interval."""
+    return f"{interval.low:{sign}.4f} to {interval.high:{sign}.4f}"
+
+
+def difference_rows(differences: Mapping[str, Mapping[str, Interval]], metrics: Sequence[str]) -> list[tuple[str, ...]]:
+    """One row per name: the intervals of its differences, with a star if one excludes 0."""
+    return [
+        (name, *(span(found[metric], "+") + ("" if 0.0 in found[metric] else " *") for metric in metrics))
+        for name, found in differences.items()
+    ]

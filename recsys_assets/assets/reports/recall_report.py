@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from recsys_assets.assets import show
-from recsys_assets.assets.day_before import Figures, cell, day_before
-from recsys_assets.assets.hitrate import METHODS
 from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.reports import show
+from recsys_assets.assets.reports.comparison import Figures, cell, day_before
+from recsys_assets.assets.reports.hitrate import METHODS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Manifest, Partition

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Ints
-from recsys_assets.assets import funnel_tables, show
-from recsys_assets.assets.funnel_lists import READS, FunnelLists, events_of, recommend
 from recsys_assets.assets.lake_asset import Check, lake_asset
-from recsys_assets.assets.tracked import with_tuned_settings
+from recsys_assets.assets.model_asset import with_tuned_settings
+from recsys_assets.assets.reports import funnel_tables, show
+from recsys_assets.assets.reports.funnel_lists import READS, FunnelLists, events_of, recommend
 from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.funnel import evaluation, merge, recommendations
@@ -87,7 +87,7 @@ def _report(output: Output, events: Interactions, found: FunnelLists, filter_see
     show.report(
         output,
         "Funnel",
-        funnel_tables.compared(compared)
+        funnel_tables.intervals(compared)
         | {
             "where the right answers end": funnel_tables.losses(lost),
             "slices (NDCG@50)": funnel_tables.slices(sliced, {part: len(asked.truth) for part, asked in parts.items()}),

@@ -6,9 +6,9 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.assets import show
-from recsys_assets.assets.lake_asset import Check, lake_asset
-from recsys_assets.assets.samples import RANKED_PARTS
+from recsys_assets.assets.data.samples import RANKED_PARTS
+from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
+from recsys_assets.assets.reports import show
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
@@ -21,7 +21,7 @@ PARITY_ROWS = 10_000
 TOLERANCE = 1e-5
 
 
-def ranker_onnx(model: str) -> dg.AssetsDefinition:
+def ranker_onnx(model: str) -> LakeAsset:
     """The ONNX asset of one ranking model."""
 
     @lake_asset(
@@ -60,7 +60,7 @@ def real_rows(rank_samples: Partition) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def tower_onnx(model: str) -> dg.AssetsDefinition:
+def tower_onnx(model: str) -> LakeAsset:
     """The ONNX asset of one two-tower model."""
 
     @lake_asset(

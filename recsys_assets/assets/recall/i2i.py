@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Ids, find
-from recsys_assets.assets import show
-from recsys_assets.assets.lake_asset import Check, lake_asset
-from recsys_assets.assets.tracked import with_tuned_settings
+from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
+from recsys_assets.assets.model_asset import with_tuned_settings
+from recsys_assets.assets.reports import show
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.i2i import itemcf, neighbours, swing
 from recsys_assets.i2i.neighbours import Neighbours
@@ -52,7 +52,7 @@ METHODS = {
 }
 
 
-def item_to_item(name: str, method: Method) -> dg.AssetsDefinition:
+def item_to_item(name: str, method: Method) -> LakeAsset:
     """The asset of one method."""
 
     @lake_asset(

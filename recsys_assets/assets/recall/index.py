@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from recsys_assets.arrays import Vectors
-from recsys_assets.assets import show
-from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
+from recsys_assets.assets.reports import show
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.io_managers import Output
@@ -36,7 +36,7 @@ class IndexConfig(dg.Config):
     ef_construction: int = Field(default=200, ge=1, description="HNSW: number of candidates while a vector is inserted")
 
 
-def index_asset(model: str) -> dg.AssetsDefinition:
+def index_asset(model: str) -> LakeAsset:
     """The index asset of one two-tower model."""
 
     @lake_asset(

@@ -8,8 +8,8 @@ import math
 import dagster as dg
 import duckdb
 
-from recsys_assets.assets import show
 from recsys_assets.assets.lake_asset import Check, lake_asset, report_outdated
+from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_no_nulls, check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import (

@@ -9,16 +9,16 @@ They are read again here, because Dagster enforces a check only in its own run.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 from filelock import FileLock
 
-from recsys_assets.assets import show
-from recsys_assets.assets.lake_asset import lake_asset
-from recsys_assets.datasets.profile import ProfileError, load_profile
+from recsys_assets.assets.lake_asset import LakeAsset, lake_asset
+from recsys_assets.assets.reports import show
+from recsys_assets.datasets.profile import Profile, ProfileError
 from recsys_assets.io_managers import Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import GateNotPassed, Partition, PartitionDamaged, PartitionMissing
@@ -29,15 +29,16 @@ from recsys_assets.stores.collections import Collection
 from recsys_assets.stores.gate import CHAMPION, pass_gate
 from recsys_assets.stores.publish import Publication, show_set, stage, version_name
 from recsys_assets.stores.registry import STORES, configured
-from recsys_assets.stores.store import Store
+from recsys_assets.stores.store import Store, bizdate_of
 
 PUBLICATION = "publication.json"
 FORM = "1"  # of the rows: changing it makes new versions from the same artefacts
 SHOWN = 400  # characters of a value in the preview
 
 
-def collection_asset(store: str, name: str, collection: Collection) -> dg.AssetsDefinition:
-    """The asset of one collection in one store."""
+def collection_asset(store: str, name: str, family: Mapping[str, Collection]) -> LakeAsset:
+    """The asset of one collection of a store's family."""
+    collection = family[name]
 
     @lake_asset(
         name=f"{store}_{name}",
@@ -63,7 +64,7 @@ def collection_asset(store: str, name: str, collection: Collection) -> dg.Assets
                 "first row": _preview(table),
             }
             output.publish()
-            output.metadata["live"] = _shown(lake.lake, store, opened, done, day)
+            output.metadata["live"] = _show_set(lake.lake, store, family, opened, done)
 
     return publish
 
@@ -82,16 +83,17 @@ def publication(partition: Partition) -> dict[str, Any]:
     return {key: content[key] for key in ("version", "rows")}
 
 
-def _shown(lake: Lake, store: str, opened: Store, done: Publication, day: str) -> str:
+def _show_set(lake: Lake, store: str, family: Iterable[str], opened: Store, done: Publication) -> str:
     """Show the day's set if it is whole and the store has no releases; return whether the version is live.
 
     Collections of one store are published at the same time. This is called when the lake has this one, so that the
     last call finds all of them.
     """
+    day = bizdate_of(done.version)
     if store == "mongo":
         again = f"`recsys materialize mongo_{done.collection}+ --bizdate {day}`"
         return "yes" if done.live == done.version else f"not before mongo_release shows the whole set: {again}"
-    assets = [f"{store}_{name}" for name in FAMILIES[store]]
+    assets = [f"{store}_{name}" for name in family]
     if missing := [asset for asset in assets if not _is_sound(lake, asset, day)]:
         return f"not before its set is whole: {', '.join(missing)} missing"
     made = [lake.read(asset, day) for asset in assets]
@@ -99,7 +101,7 @@ def _shown(lake: Lake, store: str, opened: Store, done: Publication, day: str) -
         pass_gate(lake, day, [partition.manifest for partition in made])
     except GateNotPassed as error:  # one of them is of an earlier run, and about to be published again
         return f"not before its set is whole: {error}"
-    versions = {name: publication(each)["version"] for name, each in zip(FAMILIES[store], made, strict=True)}
+    versions = {name: publication(each)["version"] for name, each in zip(family, made, strict=True)}
     with FileLock(settings().data / f".{store}.lock"):  # another day's set may be about to go live
         newest = show_set(opened, versions)
     return "yes" if newest == day else f"no: {newest} is live"
@@ -117,29 +119,26 @@ def _short(first: list[Any]) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def families() -> dict[str, Mapping[str, Collection]]:
-    """The collections of every store.
+def families(profile: Profile) -> dict[str, Mapping[str, Collection]]:
+    """The collections of every store that is in use.
 
     Raises:
         ProfileError: the profile names the vectors of a model that does not exist.
     """
-    vectors = load_profile().publishing.vectors
+    vectors = profile.publishing.vectors
     if vectors not in TOWERS:
         raise ProfileError(f"publishing.vectors: no two-tower model '{vectors}': one of {', '.join(TOWERS)}")
-    return {store: kind.collections(list(TOWERS), vectors) for store, kind in STORES.items()}
+    return {store: STORES[store].collections(list(TOWERS), vectors) for store in configured()}
 
 
-FAMILIES = families()
-publish_assets = [
-    collection_asset(store, name, collection)
-    for store, family in FAMILIES.items()
-    for name, collection in family.items()
-]
+def publish_assets(profile: Profile) -> list[LakeAsset]:
+    """The assets of all collections of a profile."""
+    return [collection_asset(store, name, family) for store, family in families(profile).items() for name in family]
 
 
-def lacking(lake: Lake, day: str) -> list[str]:
+def missing_inputs(profile: Profile, lake: Lake, day: str) -> list[str]:
     """Assets that collections are built from and that the bizdate lacks or failed; their sets stay incomplete."""
-    reads = {asset for store in configured() for made in FAMILIES[store].values() for asset in made.reads}
+    reads = {asset for family in families(profile).values() for made in family.values() for asset in made.reads}
     return sorted(asset for asset in reads if not _is_sound(lake, asset, day))
 
 
@@ -148,8 +147,3 @@ def _is_sound(lake: Lake, asset: str, day: str) -> bool:
         return not lake.manifest(asset, day).failed_checks
     except (PartitionMissing, PartitionDamaged):
         return False
-
-
-def unused() -> set[dg.AssetKey]:
-    """The assets of stores whose URI is not set."""
-    return {dg.AssetKey(f"{store}_{name}") for store in FAMILIES.keys() - set(configured()) for name in FAMILIES[store]}

@@ -1,16 +1,52 @@
-"""Plots of `rank_report`."""
+"""Tables and plots of `rank_report`."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import numpy as np
+import pyarrow as pa
 
-from recsys_assets.assets import show
-from recsys_assets.assets.day_before import Figures
-from recsys_assets.ranking.bootstrap import Intervals
+from recsys_assets.assets.reports import show
+from recsys_assets.assets.reports.comparison import Figures, cell, difference_rows, span
+from recsys_assets.ranking.bootstrap import Comparison, Intervals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+METRICS = ("test_auc", "test_gauc", "test_logloss", "test_calibration_error", "validation_auc")
+COLUMNS_SHOWN = 25  # of a model, by importance
+
+
+def figures(today: Figures, yesterday: Figures) -> dg.MarkdownMetadataValue:
+    """One row per model or baseline; figures in brackets are of the day before."""
+    return show.table(
+        ["", *METRICS], [(name, *(cell(name, metric, today, yesterday) for metric in METRICS)) for name in today]
+    )
+
+
+def intervals(comparison: Comparison) -> dict[str, dg.MarkdownMetadataValue]:
+    """The intervals of the models' figures and of their differences, with a star if one excludes 0."""
+    reference = comparison.reference
+    metrics = list(comparison.figures[reference])
+    figures = [(model, *(span(found[each]) for each in metrics)) for model, found in comparison.figures.items()]
+    return {
+        "95 % intervals": show.table(["", *metrics], figures),
+        f"differences to {reference}, 95 % intervals (* without 0)": show.table(
+            ["", *metrics], difference_rows(comparison.differences, metrics)
+        ),
+    }
+
+
+def slices(aucs: Figures, rows: Mapping[str, int]) -> dg.MarkdownMetadataValue:
+    """The AUC of each model in each slice."""
+    models = list(next(iter(aucs.values())))
+    return show.table(["", "rows", *models], [(name, rows[name], *aucs[name].values()) for name in aucs])
+
+
+def importance(table: pa.Table) -> dg.MarkdownMetadataValue:
+    """The importance of a model's columns."""
+    return show.table(table.column_names, [tuple(row.values()) for row in table.to_pylist()])
 
 
 def aucs(figures: Figures, intervals: Intervals) -> "Figure":

@@ -10,8 +10,8 @@ import dagster as dg
 import numpy as np
 import pyarrow.parquet as pq
 
-from recsys_assets.assets import show
-from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
+from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
@@ -54,7 +54,7 @@ METHODS = {
 }
 
 
-def hitrate(name: str, method: Method) -> dg.AssetsDefinition:
+def hitrate(name: str, method: Method) -> LakeAsset:
     """The asset that judges one method."""
     checks = [SOUND, ONE_EACH, *([BETTER] if name != "random" else [])]
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from recsys_assets.assets import show
 from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS

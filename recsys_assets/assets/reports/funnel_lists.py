@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Scores, find
-from recsys_assets.assets.hitrate import METHODS
+from recsys_assets.assets.reports.hitrate import METHODS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.funnel.merge import Funnel, Ranked, merge, rank

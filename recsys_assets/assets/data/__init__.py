@@ -1,0 +1,1 @@
+"""The data of a bizdate: ingested tables, samples of events, and features."""

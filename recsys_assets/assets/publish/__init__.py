@@ -1,0 +1,1 @@
+"""Publishing: ONNX files, the champion, and the collections that services read."""
