@@ -22,7 +22,8 @@ import dagster as dg
 from recsys_assets.datasets.landing import land
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.definitions import build_defs
-from recsys_assets.lake import Lake, days
+from recsys_assets.lake import Lake
+from recsys_assets.partitions import days
 from recsys_assets.settings import settings
 
 FIRST = dt.date(2026, 1, 1)

@@ -53,7 +53,7 @@ def _demonstrate(console: Console) -> None:
     from recsys_assets.cli.selection import select  # loads the definitions, which read RECSYS_PROFILE
 
     profile = load_profile("sample")
-    day, lake = _landed(profile), Lake.of(settings().lake, profile)
+    day, lake = _land_days(profile), Lake.of(settings().lake, profile)
     wanted = sorted(key.to_user_string() for key in select("*"))
     outdated = Lineage(lake).outdated_of(day)
     if missing := [name for name in wanted if name in outdated or not _is_there(lake, name, day)]:
@@ -68,7 +68,7 @@ def _demonstrate(console: Console) -> None:
     console.print(NEXT.format(before=before), highlight=False, markup=False, soft_wrap=True)
 
 
-def _landed(profile: Profile) -> str:
+def _land_days(profile: Profile) -> str:
     """Land the generated days up to yesterday, unless they are there; returns the last of them."""
     yesterday = (dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)).isoformat()
     if yesterday not in complete_bizdates(profile):

@@ -70,10 +70,10 @@ class Guard:
         hosts, origins = _headers(scope, b"host"), _headers(scope, b"origin")
         if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
             return Refusal(
-                403, f"this server is not known as {_shown(hosts)}; its names are: {_shown(sorted(self.hosts))}"
+                403, f"this server is not known as {_join(hosts)}; its names are: {_join(sorted(self.hosts))}"
             )
         if any(not self._is_ours(origin) for origin in origins):
-            return Refusal(403, f"a page of {_shown(origins)} may not talk to this server")
+            return Refusal(403, f"a page of {_join(origins)} may not talk to this server")
         if self.token and not any(self._is_token(given) for given in _headers(scope, b"authorization")):
             return Refusal(401, "this server asks for a token", (CHALLENGE,))
         return None
@@ -104,7 +104,7 @@ def _headers(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
 
 
-def _shown(values: Iterable[str]) -> str:
+def _join(values: Iterable[str]) -> str:
     return ", ".join(values)[:300] or "nothing"
 
 
@@ -116,9 +116,9 @@ def _password(credentials: bytes) -> bytes:
 
 
 def _without_frames(send: Send) -> Send:
-    async def sending(message: Message) -> None:
+    async def send_without_frames(message: Message) -> None:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), NO_FRAMES]}
         await send(message)
 
-    return sending
+    return send_without_frames

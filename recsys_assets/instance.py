@@ -78,16 +78,16 @@ def without_spoken_secrets(kept: T) -> T:
     text = dg.serialize_value(kept)  # type: ignore[arg-type]
     if not reveals(text):
         return kept
-    return cast(T, dg.deserialize_value(json.dumps(_spoken(json.loads(text)))))
+    return cast(T, dg.deserialize_value(json.dumps(_redact(json.loads(text)))))
 
 
-def _spoken(value: Any, key: str = "") -> Any:
+def _redact(value: Any, key: str = "") -> Any:
     """The JSON without secrets in the texts under the keys of `SPOKEN`; names and ids stay as they are."""
     match value:
         case dict():
-            return {name: _spoken(each, name) for name, each in value.items()}
+            return {name: _redact(each, name) for name, each in value.items()}
         case list():
-            return [_spoken(each, key) for each in value]
+            return [_redact(each, key) for each in value]
         case str() if key in SPOKEN:
             return without_secrets(value)
     return value

@@ -95,7 +95,7 @@ class Output:
 
 
 @contextmanager
-def writing(
+def write_partition(
     context: dg.AssetExecutionContext, store: LakeStore, inputs: Collection[Partition] = (), bizdate: str | None = None
 ) -> Iterator[Output]:
     """Write the asset's partition of `bizdate` (default: the run's); describe and publish it when the block ends.
@@ -110,18 +110,18 @@ def writing(
         draft.manifest.code_version = context.assets_def.code_versions_by_key[context.asset_key] or "1"
         output = Output(draft, store.lake.location(asset, day), blocking, publish=opened.close)
         output.add_inputs(inputs)
-        opened.enter_context(_completing(output, context, store.lake))
+        opened.enter_context(_complete(output, context, store.lake))
         yield output
 
 
 @contextmanager
-def _completing(output: Output, context: dg.AssetExecutionContext, lake: Lake) -> Iterator[None]:
+def _complete(output: Output, context: dg.AssetExecutionContext, lake: Lake) -> Iterator[None]:
     """Describe the output when the block ends, and refuse it if one of its inputs changed in the meantime."""
     yield
     output.describe()
     replaced = {each.manifest.name for each in output.inputs if not lake.is_in_place(each)}
     # Everything that the manifest names: of some partitions only the manifest was read.
-    replaced |= {*lake.changed(output.manifest.upstream), *lake.outdated(output.manifest)}
+    replaced |= {*lake.changed_partitions(output.manifest.upstream), *lake.outdated_inputs(output.manifest)}
     if replaced:
         names, made = ", ".join(sorted(replaced)), f"{output.manifest.asset} {output.manifest.bizdate}"
         raise PartitionReplaced(f"{names} changed while {made} was built from it: materialize it again")

@@ -11,28 +11,28 @@ the asset's folder is synced; the old partition is removed last.
 """
 
 import contextlib
-import datetime as dt
 import functools
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import fsspec
-
 from recsys_assets import remote
 from recsys_assets.datasets.disk import Place, own_folder, private_folder, sync, sync_all, sync_tree, written_to
-from recsys_assets.datasets.folders import clear_leftovers, file_hash, identity, move_in, new_folder, replacing
+from recsys_assets.datasets.folders import clear_leftovers, file_hash, identity, move_in, new_folder
 from recsys_assets.datasets.identity import Identity, OtherDataset, check_same, identify, mark
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.lake_place import LakePlace
 from recsys_assets.lineage import Lineage
-from recsys_assets.manifest import MANIFEST, Draft, Manifest, Partition, PartitionDamaged, PartitionMissing
-from recsys_assets.uris import naming, shown
-
-DATASET = "dataset.json"
-
-
-class LakeUnavailable(RuntimeError):
-    """The lake's location cannot be used; the message names it without credentials."""
+from recsys_assets.manifest import (
+    MANIFEST,
+    Draft,
+    Manifest,
+    Partition,
+    PartitionDamaged,
+    PartitionMissing,
+    PartitionOutdated,
+    describe_outdated,
+)
 
 
 class Lake:
@@ -47,13 +47,7 @@ class Lake:
 
     def __init__(self, root: str, profile: str) -> None:
         self.profile = profile
-        self._root = root
-        with self._named():
-            self._fs, base = fsspec.core.url_to_fs(root)
-        self._base = f"{base.rstrip('/')}/{profile}"
-        self._local = "file" in self._fs.protocol
-        if self._local and shown(root) != root:
-            raise LakeUnavailable(f"the lake {shown(root)} is neither the path of a folder nor a URL (RECSYS_LAKE)")
+        self._place = LakePlace(root, profile)
 
     @classmethod
     def of(cls, root: str, profile: Profile) -> "Lake":
@@ -63,8 +57,8 @@ class Lake:
             OtherDataset: it holds a different data set of that name.
         """
         lake = cls(root, profile.name)
-        lake.dataset = identify(profile, Path(lake._base) if lake._local else None)
-        if held := lake._held():
+        lake.dataset = identify(profile, lake._place.local_folder)
+        if held := lake._place.read_dataset():
             check_same(lake.folder, held, lake.dataset)
             lake.dataset = held
         lake.owner = mark(lake.dataset, profile)
@@ -73,78 +67,47 @@ class Lake:
     @property
     def folder(self) -> str:
         """Folder or URL of the profile's partitions."""
-        return self._base if self._local else str(self._fs.unstrip_protocol(self._base))
+        return self._place.folder
 
     def adopt(self, profile: Profile) -> Identity:
         """Accept the profile as a new description of the data set that the lake holds; returns that data set."""
-        described = identify(profile, Path(self._base) if self._local else None)
+        described = identify(profile, self._place.local_folder)
         try:
-            held = self._held() or described
+            held = self._place.read_dataset() or described
         except OtherDataset:  # its record is unreadable: the user states that it is this data set
             held = described
         self.dataset = held.adopted_by(described)
         self.owner = mark(self.dataset, profile)
-        self._mark(self.dataset)
+        self._place.record_dataset(self.dataset)
         return self.dataset
-
-    def _held(self) -> Identity | None:
-        """The data set that the lake holds, if a partition has been written."""
-        with self._named(), contextlib.suppress(FileNotFoundError):
-            return Identity.read(f"{self.folder}/{DATASET}", self._fs.cat_file(f"{self._base}/{DATASET}"))
-        return None
-
-    def _mark(self, dataset: Identity) -> None:
-        """Record which data set the lake holds."""
-        text = dataset.to_json().encode()
-        if self._local:
-            private_folder(Path(self._base))
-            with replacing(Path(self._base) / DATASET) as hidden:
-                hidden.write_bytes(text)
-        else:
-            self._fs.pipe_file(f"{self._base}/{DATASET}", text)
 
     def location(self, asset: str, bizdate: str) -> str:
         """Folder or URL of a partition for messages, whether it exists or not."""
-        path = self._place(asset, bizdate)
-        return path if self._local else shown(self._fs.unstrip_protocol(path))
-
-    def _named(self) -> contextlib.AbstractContextManager[None]:
-        """Turn failures of the lake's file system in the block into errors that name the lake, without its secrets."""
-        what = f"the lake {shown(self._root)} cannot be used (RECSYS_LAKE)"
-        return naming(LakeUnavailable, what, self._root)
-
-    def _place(self, asset: str, bizdate: str) -> str:
-        """Path of a partition in the lake's file system."""
-        return f"{self._base}/{asset}/bizdate={bizdate}"
+        return self._place.location(asset, bizdate)
 
     def bizdates(self, asset: str) -> list[str]:
         """Bizdates of the asset's published partitions, in order."""
-        folder = f"{self._base}/{asset}"
-        with self._named():
-            if self._local:
+        folder = f"{self._place.base}/{asset}"
+        with self._place.name_errors():
+            if self._place.is_local:
                 found = [place.parent.name for place in Path(folder).glob(f"bizdate=*/{MANIFEST}")]
             else:
-                self._fs.invalidate_cache()
+                self._place.fs.invalidate_cache()
                 # Without a glob pattern: the lake's own name may look like one.
-                files = [str(path).rsplit("/", 2)[1:] for path in self._fs.find(folder, maxdepth=2)]
+                files = [str(path).rsplit("/", 2)[1:] for path in self._place.fs.find(folder, maxdepth=2)]
                 found = [place for place, file in files if file == MANIFEST]
         return sorted(name.removeprefix("bizdate=") for name in found if name.startswith("bizdate="))
 
     def partitions(self) -> list[tuple[str, str]]:
         """Asset and bizdate of every partition's folder, in order, including one that has lost its manifest."""
-        folders = [(asset, name) for asset in self.assets() for name in self._folders(f"{self._base}/{asset}")]
+        folders = [
+            (asset, name) for asset in self.assets() for name in self._place.folders(f"{self._place.base}/{asset}")
+        ]
         return [(asset, name.removeprefix("bizdate=")) for asset, name in folders if name.startswith("bizdate=")]
 
     def assets(self) -> list[str]:
         """Names of the assets that have a folder in the lake, in order."""
-        return [name for name in self._folders(self._base) if not name.startswith(".")]
-
-    def _folders(self, path: str) -> list[str]:
-        """Names of the folders in a folder of the lake, in order."""
-        with self._named():
-            self._fs.invalidate_cache()
-            entries = self._fs.ls(path, detail=True) if self._fs.exists(path) else []
-        return sorted(str(each["name"]).rsplit("/", 1)[1] for each in entries if each["type"] == "directory")
+        return [name for name in self._place.folders(self._place.base) if not name.startswith(".")]
 
     def manifest(self, asset: str, bizdate: str) -> Manifest:
         """The manifest of a partition; its files are not checked.
@@ -154,9 +117,9 @@ class Lake:
             PartitionDamaged: its manifest cannot be read.
         """
         place = self.location(asset, bizdate)
-        with self._named():
+        with self._place.name_errors():
             try:
-                text = self._fs.cat_file(f"{self._place(asset, bizdate)}/{MANIFEST}")
+                text = self._place.fs.cat_file(f"{self._place.partition(asset, bizdate)}/{MANIFEST}")
             except FileNotFoundError:
                 raise PartitionMissing(
                     f"{asset} has no partition for {bizdate} ({place}): "
@@ -178,18 +141,18 @@ class Lake:
             PartitionMissing: it was never published.
             PartitionDamaged: its files are not those that its manifest lists.
         """
-        place = self._place(asset, bizdate)
+        place = self._place.partition(asset, bizdate)
         while True:
             manifest = self.manifest(asset, bizdate)
             try:
-                return self._in_place(place, manifest) if self._local else self._fetch(place, manifest)
+                return self._in_place(place, manifest) if self._place.is_local else self._fetch(place, manifest)
             except PartitionDamaged:
                 if self._is_current(manifest):
                     raise  # otherwise it has been replaced meanwhile: read the new one
 
     def is_current(self, partition: Partition) -> bool:
         """Whether neither the partition nor anything that it was made from has changed since it was read."""
-        return self.is_in_place(partition) and not self.outdated(partition.manifest)
+        return self.is_in_place(partition) and not self.outdated_inputs(partition.manifest)
 
     def is_in_place(self, partition: Partition) -> bool:
         """Whether the partition is the one that was read, and was never replaced in between."""
@@ -197,18 +160,27 @@ class Lake:
         return at_its_place == partition.identity and self._is_current(partition.manifest)
 
     def _is_current(self, manifest: Manifest) -> bool:
-        return not self.changed({manifest.name: manifest.fingerprint})
+        return not self.changed_partitions({manifest.name: manifest.fingerprint})
 
-    def outdated(self, manifest: Manifest) -> list[str]:
-        """Direct and indirect inputs that changed since the partition was made (`Lineage.outdated`)."""
-        return Lineage(self).outdated(manifest)
+    def outdated_inputs(self, manifest: Manifest) -> list[str]:
+        """Direct and indirect inputs that changed since the partition was made (`Lineage.outdated_inputs`)."""
+        return Lineage(self).outdated_inputs(manifest)
+
+    def refuse_outdated(self, manifest: Manifest) -> None:
+        """Check that nothing that the partition was made from has changed since.
+
+        Raises:
+            PartitionOutdated: one of its direct or indirect inputs has.
+        """
+        if outdated := self.outdated_inputs(manifest):
+            raise PartitionOutdated(describe_outdated(manifest, outdated))
 
     def fingerprints(self, asset: str, bizdates: Iterable[str]) -> dict[str, str]:
         """Fingerprints of the asset's existing partitions, by `asset/bizdate`."""
         found = self.manifests(f"{asset}/{day}" for day in bizdates)
         return {name: manifest.fingerprint for name, manifest in found.items()}
 
-    def changed(self, upstream: Mapping[str, str]) -> list[str]:
+    def changed_partitions(self, upstream: Mapping[str, str]) -> list[str]:
         """Names of partitions whose fingerprint is no longer the given one."""
         now = self.manifests(upstream)
         return [name for name, before in upstream.items() if name not in now or now[name].fingerprint != before]
@@ -216,9 +188,9 @@ class Lake:
     def manifests(self, names: Iterable[str]) -> dict[str, Manifest]:
         """Manifests by `asset/bizdate`, read together; missing and damaged ones are left out."""
         wanted = {name: name.partition("/") for name in names}
-        paths = [f"{self._place(asset, bizdate)}/{MANIFEST}" for asset, _, bizdate in wanted.values()]
-        with self._named():  # not `cat`, which would read a bracket in a path as a pattern
-            texts = self._fs.cat_ranges(paths, None, None, on_error="return") if paths else []
+        paths = [f"{self._place.partition(asset, bizdate)}/{MANIFEST}" for asset, _, bizdate in wanted.values()]
+        with self._place.name_errors():  # not `cat`, which would read a bracket in a path as a pattern
+            texts = self._place.fs.cat_ranges(paths, None, None, on_error="return") if paths else []
         found = {}
         for name, text in zip(wanted, texts, strict=True):
             if isinstance(text, FileNotFoundError):
@@ -238,8 +210,8 @@ class Lake:
         """
         place = self._drafts(asset)
         with written_to(place):
-            if self.dataset and self._held() is None:
-                self._mark(self.dataset)
+            if self.dataset and self._place.read_dataset() is None:
+                self._place.record_dataset(self.dataset)
             folder = self._draft_folder(asset, bizdate)
         draft = Draft(folder, Manifest(asset, self.profile, bizdate))
         try:
@@ -251,14 +223,14 @@ class Lake:
 
     def _drafts(self, asset: str) -> Place:
         """The folder of drafts: on the lake's own file system; for an object store, on this machine."""
-        if self._local:
-            return Place("the lake", Path(f"{self._base}/{asset}"), "RECSYS_LAKE")
+        if self._place.is_local:
+            return Place("the lake", Path(f"{self._place.base}/{asset}"), "RECSYS_LAKE")
         return Place("the temporary folder", remote.cache(), "TMPDIR")
 
     def _draft_folder(self, asset: str, bizdate: str) -> Path:
         """A new empty folder for a partition that is being written."""
         home = self._drafts(asset).folder
-        if self._local:
+        if self._place.is_local:
             sync_all(private_folder(home))
         else:
             own_folder(home)
@@ -268,17 +240,17 @@ class Lake:
     def _publish(self, draft: Draft) -> None:
         files = sorted(path for path in draft.folder.rglob("*") if path.is_file())
         draft.manifest.files = {str(path.relative_to(draft.folder)): file_hash(path) for path in files}
-        (draft.folder / MANIFEST).write_text(draft.manifest.sealed().to_json(), encoding="utf-8")
-        place = self._place(draft.manifest.asset, draft.manifest.bizdate)
-        if self._local:
+        (draft.folder / MANIFEST).write_text(draft.manifest.seal().to_json(), encoding="utf-8")
+        place = self._place.partition(draft.manifest.asset, draft.manifest.bizdate)
+        if self._place.is_local:
             if self._holds(draft.manifest):
                 return
             sync_tree(draft.folder)
             move_in(draft.folder, Path(place))
             sync(Path(place).parent)
         else:
-            with self._named():
-                remote.upload(self._fs, draft, place)
+            with self._place.name_errors():
+                remote.upload(self._place.fs, draft, place)
 
     def _holds(self, manifest: Manifest) -> bool:
         """Whether the same partition exists undamaged: then it stays, and its readers are not disturbed."""
@@ -288,8 +260,8 @@ class Lake:
         return False
 
     def _fetch(self, place: str, manifest: Manifest) -> Partition:
-        with self._named():
-            return remote.fetch(self._fs, place, manifest)
+        with self._place.name_errors():
+            return remote.fetch(self._place.fs, place, manifest)
 
     def _in_place(self, place: str, manifest: Manifest) -> Partition:
         partition = Partition(Path(place), manifest, identity(Path(place) / MANIFEST))
@@ -301,8 +273,3 @@ class Lake:
 def _parse(text: bytes) -> Manifest:
     """Parse a manifest, with a cache: each check of an asset's inputs reads the manifests of all days of events."""
     return Manifest.from_json(text)
-
-
-def days(first: dt.date, last: dt.date) -> list[str]:
-    """Bizdates from `first` to `last`, both included."""
-    return [(first + dt.timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]

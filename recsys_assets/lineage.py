@@ -19,7 +19,7 @@ class Lineage:
         self._days: dict[str, list[str]] = {}
         self._split: dict[str, tuple[set[str], set[str]]] = {}
 
-    def outdated(self, manifest: Manifest) -> list[str]:
+    def outdated_inputs(self, manifest: Manifest) -> list[str]:
         """Direct and indirect inputs that changed since the partition was made: `asset/bizdate`, in order.
 
         They were materialized again, removed or damaged, or are days of events that landed later. The inputs of a
@@ -40,7 +40,7 @@ class Lineage:
         names = [f"{asset}/{bizdate}" for asset in self._lake.assets()]
         self._read(names)
         there = [self._manifests[name] for name in names if name in self._manifests]
-        return [manifest.asset for manifest in there if self.outdated(manifest)]
+        return [manifest.asset for manifest in there if self.outdated_inputs(manifest)]
 
     def dependents(self, changed: Iterable[str]) -> list[Manifest]:
         """Manifests of all partitions made from one of the named ones, directly or indirectly, ordered by name."""

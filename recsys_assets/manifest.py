@@ -92,7 +92,7 @@ class Manifest:
             if name.partition("/")[0] in DAILY or name.partition("/")[2] == self.bizdate
         }
 
-    def sealed(self) -> "Manifest":
+    def seal(self) -> "Manifest":
         """Set the fingerprint from the other fields."""
         self.fingerprint = fingerprint_of(asdict(self))
         return self

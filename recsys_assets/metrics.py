@@ -73,7 +73,7 @@ def row_losses(labels: Array, probabilities: Array) -> Doubles:
     Raises:
         UndefinedMetric: there are no rows, or a probability is not a number.
     """
-    labels, p = _checked(labels, probabilities)
+    labels, p = _check_scores(labels, probabilities)
     p = np.clip(p, 1e-7, 1 - 1e-7)
     losses: Doubles = -np.where(labels > 0, np.log(p), np.log1p(-p))
     return losses
@@ -92,7 +92,7 @@ def group_aucs(labels: Array, scores: Array, groups: Ints) -> tuple[Doubles, Dou
     Raises:
         UndefinedMetric: there are no rows, or a score is not a number.
     """
-    labels, scores = _checked(labels, scores)
+    labels, scores = _check_scores(labels, scores)
     order = np.lexsort((scores, groups))
     labels, scores, groups = labels[order], scores[order], groups[order]
     rows = np.bincount(groups).astype(np.float64)
@@ -119,7 +119,7 @@ def calibration(labels: Array, probabilities: Array, bins: int = 10) -> dict[str
     Raises:
         UndefinedMetric: there are no rows, or a probability is not a number.
     """
-    labels, p = _checked(labels, probabilities)
+    labels, p = _check_scores(labels, probabilities)
     order = np.argsort(p, kind="stable")
     place = np.arange(len(p)) * min(bins, len(p)) // len(p)
     rows = np.bincount(place).astype(np.float64)
@@ -151,10 +151,10 @@ def of_ranker(
     }
     if users is not None:
         measures["gauc"] = lambda: gauc(labels, probabilities, users)
-    return measured(measures)
+    return defined_metrics(measures)
 
 
-def measured(measures: Mapping[str, Callable[[], float]]) -> tuple[dict[str, float], dict[str, str]]:
+def defined_metrics(measures: Mapping[str, Callable[[], float]]) -> tuple[dict[str, float], dict[str, str]]:
     """The metrics that the rows define, and for the others the reason: they need two classes, and there is one."""
     found, absent = {}, {}
     for name, measure in measures.items():
@@ -165,7 +165,7 @@ def measured(measures: Mapping[str, Callable[[], float]]) -> tuple[dict[str, flo
     return found, absent
 
 
-def _checked(labels: Array, scores: Array) -> tuple[Doubles, Doubles]:
+def _check_scores(labels: Array, scores: Array) -> tuple[Doubles, Doubles]:
     if len(labels) != len(scores):
         raise UndefinedMetric(f"{len(labels)} labels but {len(scores)} scores")
     if not len(labels):

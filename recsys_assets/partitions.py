@@ -19,6 +19,11 @@ def daily(profile: Profile) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date=profile.first_bizdate.isoformat(), end_date=end)
 
 
+def days(first: dt.date, last: dt.date) -> list[str]:
+    """The bizdates from `first` to `last`, both included."""
+    return [(first + dt.timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
+
+
 def stretches(days: Sequence[dt.date]) -> list[tuple[dt.date, dt.date]]:
     """The first and last day of each unbroken stretch of sorted days."""
     if not days:

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.lake import Lake, days
+from recsys_assets.lake import Lake
 from recsys_assets.manifest import (
     GateNotPassed,
     Partition,
     PartitionMissing,
-    PartitionOutdated,
     PartitionReplaced,
-    describe_outdated,
 )
+from recsys_assets.partitions import days
 from recsys_assets.settings import settings
 from recsys_assets.tracking import Tracking
 
@@ -71,8 +70,7 @@ class LakeStore(dg.ConfigurableResource[Lake]):
                 f"{asset} {bizdate} failed {', '.join(partition.manifest.failed_checks)}: see the check in the UI, "
                 f"fix its cause and materialize {asset} again"
             )
-        if outdated := self.lake.outdated(partition.manifest):
-            raise PartitionOutdated(describe_outdated(partition.manifest, outdated))
+        self.lake.refuse_outdated(partition.manifest)
         return partition
 
     def check_unchanged(self, partitions: Iterable[Partition]) -> None:

@@ -70,10 +70,12 @@ def new_data_sensor(context: dg.SensorEvaluationContext, dataset: Dataset, lake:
     waiting = sorted({*seen.waiting, *news, *([newest] if news else [])} & changed.keys(), reverse=True)
     older = [day for day in news if day < newest]
     if older:
-        requests = [_ingestion(*stretch, until) for stretch in stretches([dt.date.fromisoformat(day) for day in older])]
+        requests = [
+            _ingest_request(*stretch, until) for stretch in stretches([dt.date.fromisoformat(day) for day in older])
+        ]
     else:
         due = [day for day in _due(context.instance, waiting, newest) if day in settled]
-        requests = [_building(profile, day, newest, until) for day in due]
+        requests = [_build_request(profile, day, newest, until) for day in due]
         waiting = [day for day in waiting if day not in due]
     return dg.SensorResult(
         run_requests=requests,
@@ -170,7 +172,7 @@ def _will_be_retried(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     return said == "true"
 
 
-def _ingestion(first: dt.date, last: dt.date, until: float) -> dg.RunRequest:
+def _ingest_request(first: dt.date, last: dt.date, until: float) -> dg.RunRequest:
     """Request one run that ingests the events of a stretch of days."""
     span = first.isoformat(), last.isoformat()
     tags = in_turn("now", span[1])
@@ -180,7 +182,7 @@ def _ingestion(first: dt.date, last: dt.date, until: float) -> dg.RunRequest:
     return dg.RunRequest(job_name=ingest.name, run_key=key, tags=tags | span_tags(*span))
 
 
-def _building(profile: Profile, day: str, newest: str, until: float) -> dg.RunRequest:
+def _build_request(profile: Profile, day: str, newest: str, until: float) -> dg.RunRequest:
     """Request a run of every asset of a day. The key contains the time, so that content that came back runs again."""
     key = f"{day}:{fingerprint(profile, day)}:{until!r}"
     tags = in_turn("now" if day == newest else "later", day)

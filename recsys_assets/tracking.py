@@ -18,7 +18,7 @@ from recsys_assets.datasets.identity import refuse_other
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.settings import settings, sqlite_file
-from recsys_assets.uris import naming, shown
+from recsys_assets.uris import name_errors, shown
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -190,7 +190,7 @@ def _mlflow(place: Place | None = None) -> "Iterator[ModuleType]":
 
     uri = settings().tracking_uri
     what = f"MLflow at {shown(uri)} cannot be used (MLFLOW_TRACKING_URI)"
-    with naming(TrackingError, what, uri), written_to(place or _database()):
+    with name_errors(TrackingError, what, uri), written_to(place or _database()):
         mlflow.set_tracking_uri(uri)
         yield mlflow
 

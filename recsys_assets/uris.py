@@ -35,7 +35,7 @@ class NotAFolder(ValueError):
 
 def shown(uri: str) -> str:
     """The URI or path without user, password and options; if it is malformed, everything after the scheme is hidden."""
-    scheme, rest = _split(uri)
+    scheme, rest = _split_scheme(uri)
     if _is_path(scheme, rest):
         return scheme + rest
     parts = _REST.fullmatch(rest)
@@ -102,7 +102,7 @@ def check_folder(name: str, value: str) -> None:
 
 
 @contextlib.contextmanager
-def naming(kind: type[Exception], what: str, *uris: str) -> Iterator[None]:
+def name_errors(kind: type[Exception], what: str, *uris: str) -> Iterator[None]:
     """Turn errors of other libraries in the block into errors of this kind, which name what failed without secrets."""
     try:
         yield
@@ -119,7 +119,7 @@ def guard_logs() -> None:
         return
 
     @functools.wraps(make)
-    def guarded(*args: object, **kwargs: object) -> logging.LogRecord:
+    def make_guarded(*args: object, **kwargs: object) -> logging.LogRecord:
         record = make(*args, **kwargs)
         if reveals(f"{record.msg} {record.args}"):
             record.msg, record.args = _LEFT_OUT, ()
@@ -127,11 +127,11 @@ def guard_logs() -> None:
             record.exc_info, record.exc_text = None, _LEFT_OUT
         return record
 
-    guarded.guards = True  # type: ignore[attr-defined]
-    logging.setLogRecordFactory(guarded)
+    make_guarded.guards = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(make_guarded)
 
 
-def _split(uri: str) -> tuple[str, str]:
+def _split_scheme(uri: str) -> tuple[str, str]:
     """The scheme with its slashes, and the rest."""
     text = uri.strip()
     scheme = _SCHEME.match(text)
@@ -159,7 +159,7 @@ def _words(uri: str, names: bool = True) -> frozenset[str]:
     In a malformed URI these are all words, except those after its last `@`, which can only be the host. If a user has
     a password, the user's name is left out unless `names` is set.
     """
-    scheme, rest = _split(uri)
+    scheme, rest = _split_scheme(uri)
     if shown(uri) == scheme + rest:
         return frozenset()
     parts = _REST.fullmatch(rest)

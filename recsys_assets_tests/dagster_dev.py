@@ -20,7 +20,8 @@ import requests
 
 from recsys_assets.datasets.landing import land
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.lake import Lake, days
+from recsys_assets.lake import Lake
+from recsys_assets.partitions import days
 from recsys_assets.settings import settings
 from recsys_assets_tests.conftest import PROJECT
 

@@ -23,8 +23,9 @@ from recsys_assets import sensors
 from recsys_assets.datasets.landing import hashes, landed_bizdates, landing_files
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.definitions import defs
-from recsys_assets.lake import Lake, days
+from recsys_assets.lake import Lake
 from recsys_assets.manifest import MANIFEST
+from recsys_assets.partitions import days
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.sensors import new_data_sensor
 from recsys_assets_tests.dagster_dev import REPOSITORY, Backfilled, DagsterDev

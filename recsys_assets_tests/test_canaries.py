@@ -19,7 +19,8 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from recsys_assets.cli import main
 from recsys_assets.datasets.profile import ProfileError, load_profile
 from recsys_assets.definitions import build_defs
-from recsys_assets.lake import Lake, LakeUnavailable
+from recsys_assets.lake import Lake
+from recsys_assets.lake_place import LakeUnavailable
 from recsys_assets.stores.registry import STORES, opened
 from recsys_assets.stores.store import StoreError
 from recsys_assets.tracking import Tracking, TrackingError, _mlflow

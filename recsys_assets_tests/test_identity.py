@@ -11,6 +11,7 @@ from recsys_assets.cli import main
 from recsys_assets.datasets.identity import OtherDataset
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import Lake
+from recsys_assets.lake_place import LakePlace
 from recsys_assets_tests.in_process import failures, materialize
 from recsys_assets_tests.test_bad_input import DAY, GOOD, OWN, PARQUET, frame, put, shop
 
@@ -77,5 +78,5 @@ def test_lake_and_landing_can_move_together(home: Path, tmp_path_factory: pytest
     for name in ("lake", "landing"):
         shutil.move(home / name, elsewhere / name)
     os.environ["RECSYS_LANDING"] = str(elsewhere / "landing")  # the fixture's monkeypatch restores it
-    held = Lake(str(elsewhere / "lake"), "shop")._held()
+    held = LakePlace(str(elsewhere / "lake"), "shop").read_dataset()
     assert Lake.of(str(elsewhere / "lake"), load_profile()).dataset == held

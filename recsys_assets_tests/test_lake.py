@@ -16,7 +16,8 @@ import pytest
 
 from recsys_assets.datasets import folders
 from recsys_assets.datasets.folders import exchange, file_hash
-from recsys_assets.lake import Lake, LakeUnavailable
+from recsys_assets.lake import Lake
+from recsys_assets.lake_place import LakeUnavailable
 from recsys_assets.manifest import MANIFEST, Manifest, Partition, PartitionDamaged, PartitionMissing
 from recsys_assets_tests.conftest import PROJECT
 
@@ -210,9 +211,9 @@ def test_the_fingerprint_covers_the_content_and_not_the_run(lake: Lake) -> None:
     assert publish(lake, a="two", run_id="r1").fingerprint != first
     for key, value in (("seed", 7), ("code_version", "2"), ("config", {"k": 1}), ("upstream", {"items": "f"})):
         manifest = Manifest(ASSET, "shop", DAY)
-        before = manifest.sealed().fingerprint
+        before = manifest.seal().fingerprint
         setattr(manifest, key, value)
-        assert manifest.sealed().fingerprint != before, key
+        assert manifest.seal().fingerprint != before, key
 
 
 def test_a_reader_can_tell_that_its_partition_was_replaced(lake: Lake) -> None:

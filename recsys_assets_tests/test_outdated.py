@@ -44,7 +44,7 @@ class Graph:
             draft.manifest.upstream = {name: self.lake.manifest(*name.split("/")).fingerprint for name in upstream}
 
     def outdated(self, asset: str, day: str = THIRD) -> list[str]:
-        return self.lake.outdated(self.lake.manifest(asset, day))
+        return self.lake.outdated_inputs(self.lake.manifest(asset, day))
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def plant(lake: Lake, **changes: object) -> None:
     fs, place = fsspec.core.url_to_fs(lake.location(ASSET, DAY))
     manifest = dataclasses.replace(draft.manifest, **changes)  # type: ignore[arg-type]
     if "fingerprint" not in changes:
-        manifest = manifest.sealed()
+        manifest = manifest.seal()
     fs.pipe_file(f"{place}/{MANIFEST}", json.dumps(dataclasses.asdict(manifest)).encode())
 
 

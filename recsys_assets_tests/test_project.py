@@ -18,6 +18,7 @@ FLOORS = {
         "datasets",
         "metrics",
         "lake",
+        "lake_place",
         "lineage",
         "manifest",
         "remote",

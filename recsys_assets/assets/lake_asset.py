@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from recsys_assets.io_managers import writing
+from recsys_assets.io_managers import write_partition
 from recsys_assets.lake import Lake
 from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import Partition, describe_outdated
@@ -115,7 +115,7 @@ def _with_output(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def write(context: dg.AssetExecutionContext, lake: LakeStore, **given: Any) -> dg.MaterializeResult:
         inputs = [each for each in given.values() if isinstance(each, Partition)]
-        with writing(context, lake, inputs) as output:
+        with write_partition(context, lake, inputs) as output:
             known = {"context": context, "lake": lake, "output": output}
             function(**{each: known[each] for each in known if each in wanted}, **given)
         return output.result()
@@ -133,7 +133,7 @@ def report_outdated(instance: dg.DagsterInstance, lake: Lake, changed: Iterable[
     """Fail `up_to_date` for every partition that was built from one of the changed ones (`asset/bizdate`)."""
     names, lineage = sorted(changed), Lineage(lake)
     for made in lineage.dependents(names) if names else []:
-        because = describe_outdated(made, lineage.outdated(made))
+        because = describe_outdated(made, lineage.outdated_inputs(made))
         instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(
                 asset_key=dg.AssetKey(made.asset),

@@ -62,7 +62,7 @@ def log_epochs(context: dg.AssetExecutionContext, tracking: Tracking) -> Callabl
     return on_epoch
 
 
-def tell_unmeasured(context: dg.AssetExecutionContext, output: Output, absent: Mapping[str, str]) -> None:
+def report_unmeasured(context: dg.AssetExecutionContext, output: Output, absent: Mapping[str, str]) -> None:
     """Report in the run's log and in the metadata which metrics the rows do not define, and why."""
     if absent:
         said = "; ".join(f"{metric}: {reason}" for metric, reason in absent.items())

@@ -18,7 +18,7 @@ from recsys_assets.assets.model_asset import (
     ModelConfig,
     log_epochs,
     log_training,
-    tell_unmeasured,
+    report_unmeasured,
     with_tuned_settings,
 )
 from recsys_assets.assets.reports import show
@@ -110,7 +110,7 @@ def _evaluate(
     users = number_values(scored["user_id"])[1] if profile.has_entities else None
     found, absent = of_ranker(labels, scores, users)
     output.manifest.metrics |= {f"test_{name}": value for name, value in found.items()}
-    tell_unmeasured(context, output, {f"test_{name}": reason for name, reason in absent.items()})
+    report_unmeasured(context, output, {f"test_{name}": reason for name, reason in absent.items()})
     check_floor(output, "auc_floor", output.manifest.metrics["validation_auc"], profile.bounds.min_auc)
     plots = {"calibration": show.calibration(calibration(labels, scores))}
     if output.path(IMPORTANCE).exists():

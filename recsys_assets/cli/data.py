@@ -84,11 +84,11 @@ def show(asset: str, day: dt.date | None, named: dt.date | None, as_json: bool) 
     if as_json:
         content = {key: getattr(manifest, key) for key in ("asset", "profile", "bizdate")}
         content |= {"path": path, "rows": manifest.rows, "metrics": manifest.metrics, "manifest": asdict(manifest)}
-        content["outdated"] = lake.outdated(manifest)
+        content["outdated"] = lake.outdated_inputs(manifest)
         click.echo(json.dumps(content, indent=1, ensure_ascii=False))
     else:
         _print(manifest, path)
-        if outdated := lake.outdated(manifest):
+        if outdated := lake.outdated_inputs(manifest):
             click.secho(describe_outdated(manifest, outdated), fg="yellow")
 
 

@@ -11,7 +11,8 @@ def outdated(place: Settings) -> Finding:
     from recsys_assets.datasets.feed import LandingError
     from recsys_assets.datasets.identity import OtherDataset
     from recsys_assets.datasets.profile import ProfileError, load_profile
-    from recsys_assets.lake import Lake, LakeUnavailable
+    from recsys_assets.lake import Lake
+    from recsys_assets.lake_place import LakeUnavailable
     from recsys_assets.lineage import Lineage
 
     try:

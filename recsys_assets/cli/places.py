@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from recsys_assets.cli.finding import Finding, State
 from recsys_assets.settings import Settings
-from recsys_assets.uris import naming, shown
+from recsys_assets.uris import name_errors, shown
 
 HISTORY = ".dagster"  # as in instance.py, which cannot be imported here without loading Dagster
 
@@ -40,12 +40,13 @@ def lake(place: Settings) -> Finding:
 def _remote_lake(url: str) -> Finding:
     import fsspec
 
-    from recsys_assets.lake import Lake, LakeUnavailable
+    from recsys_assets.lake import Lake
+    from recsys_assets.lake_place import LakeUnavailable
 
     what = f"the lake {shown(url)} cannot be written"
     try:
         Lake(url, "doctor")
-        with naming(LakeUnavailable, what, url):
+        with name_errors(LakeUnavailable, what, url):
             fs, path = fsspec.core.url_to_fs(url)
             fs.pipe_file(f"{path}/.doctor", b"")
             fs.rm_file(f"{path}/.doctor")

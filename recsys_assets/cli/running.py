@@ -19,7 +19,7 @@ from dagster._core.instance.ref import InstanceRef
 from recsys_assets.datasets.disk import Place, written_to
 from recsys_assets.instance import HISTORY
 from recsys_assets.lake import Lake
-from recsys_assets.manifest import PartitionDamaged, PartitionMissing, PartitionOutdated, describe_outdated
+from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.partitions import span_tags, stretches
 from recsys_assets.settings import settings
 
@@ -66,9 +66,7 @@ def refuse_outdated(keys: frozenset[dg.AssetKey], lake: Lake, bizdate: str) -> N
     read = {parent.to_user_string() for key in keys for parent in graph.get(key).parent_keys - keys}
     for asset in sorted(read - {DAILY.to_user_string()}):
         with contextlib.suppress(PartitionMissing, PartitionDamaged):  # the step that reads it says so
-            manifest = lake.manifest(asset, bizdate)
-            if outdated := lake.outdated(manifest):
-                raise PartitionOutdated(describe_outdated(manifest, outdated))
+            lake.refuse_outdated(lake.manifest(asset, bizdate))
 
 
 def open_instance() -> dg.DagsterInstance:

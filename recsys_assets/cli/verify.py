@@ -17,7 +17,8 @@ def findings(place: Settings) -> Iterator[Finding]:
     from rich.progress import track
 
     from recsys_assets.datasets.profile import ProfileError, load_profile
-    from recsys_assets.lake import Lake, LakeUnavailable
+    from recsys_assets.lake import Lake
+    from recsys_assets.lake_place import LakeUnavailable
     from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 
     try:

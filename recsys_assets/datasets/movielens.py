@@ -21,7 +21,7 @@ from recsys_assets.datasets.feed import Feed, LandingError
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.settings import settings
-from recsys_assets.uris import naming, shown
+from recsys_assets.uris import name_errors, shown
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 CHECKSUM = "md5:c4d9eecfca2ab87c1945afe126590906"  # as GroupLens publishes it next to the zip
@@ -106,7 +106,7 @@ def _downloaded(url: str) -> Path:
     folder = settings().data / "downloads"
     pooch.get_logger().setLevel("WARNING")  # it would log the URL, with the password in it
     what = f"{shown(url)} could not be fetched, get ml-1m.zip another way (--source ZIP)"
-    with naming(LandingError, what, url), written_to(Place("the data folder", folder, "RECSYS_DATA")):
+    with name_errors(LandingError, what, url), written_to(Place("the data folder", folder, "RECSYS_DATA")):
         private_folder(folder)
         return Path(pooch.retrieve(url, CHECKSUM, fname="ml-1m.zip", path=folder, progressbar=True))
 

@@ -107,5 +107,5 @@ def _objections(found: Found, file: str) -> Iterator[str]:
 
 def _changes(lake: Lake, onnx: Manifest | str, day: str) -> Iterator[str]:
     """Changes in what the day's model was made from, since it was made."""
-    if isinstance(onnx, Manifest) and onnx.bizdate == day and (outdated := lake.outdated(onnx)):
+    if isinstance(onnx, Manifest) and onnx.bizdate == day and (outdated := lake.outdated_inputs(onnx)):
         yield f"{onnx.asset} is outdated: {', '.join(outdated)} changed after it was made"

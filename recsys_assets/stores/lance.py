@@ -26,7 +26,7 @@ from recsys_assets.stores.pinned import find_in, missing
 from recsys_assets.stores.servers import extra
 from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable, Unrepresentable
 from recsys_assets.stores.vectors import with_fixed_vectors
-from recsys_assets.uris import naming, shown, told
+from recsys_assets.uris import name_errors, shown, told
 
 if TYPE_CHECKING:
     from lancedb import DBConnection
@@ -182,7 +182,7 @@ class LanceStore:
     def _connect(self) -> "DBConnection":
         with extra("lance"):
             import lancedb
-        with naming(StoreUnavailable, f"{self} cannot be opened", self._uri):  # its ValueError quotes the URI
+        with name_errors(StoreUnavailable, f"{self} cannot be opened", self._uri):  # its ValueError quotes the URI
             return lancedb.connect(self._uri)
 
     @contextmanager

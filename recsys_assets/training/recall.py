@@ -17,7 +17,7 @@ from torch import Tensor
 from recsys_assets.arrays import Bools, Ints, Vectors
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.metrics import auc, measured
+from recsys_assets.metrics import auc, defined_metrics
 from recsys_assets.models.catalogue import build_towers, read_by
 from recsys_assets.models.config import RecallTraining
 from recsys_assets.models.towers import TwoTower
@@ -112,7 +112,7 @@ def judged(fitted: Fitted, source: Source) -> dict[str, float]:
     if not model.labelled:
         return found
     data = load(model, source.interactions, source.users, source.items)
-    return found | measured({"test_auc": lambda: auc_of(model, data, "test")})[0]
+    return found | defined_metrics({"test_auc": lambda: auc_of(model, data, "test")})[0]
 
 
 def metric_of(model: TwoTower, interactions: Interactions) -> str:
@@ -186,4 +186,4 @@ def _judged(model: TwoTower, data: TowerData, asked: Queries, filter_seen: bool)
     metrics = {f"validation_{name}": found[name] for name in (f"ndcg@{CUTOFF}", f"recall@{CUTOFF}")}
     if not model.labelled:
         return metrics
-    return metrics | measured({"validation_auc": lambda: auc_of(model, data, "validation")})[0]
+    return metrics | defined_metrics({"validation_auc": lambda: auc_of(model, data, "validation")})[0]

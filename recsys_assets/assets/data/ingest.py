@@ -24,7 +24,7 @@ from recsys_assets.datasets.ingest import (
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.tables import LandedFileError
-from recsys_assets.io_managers import Output, writing
+from recsys_assets.io_managers import Output, write_partition
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.resources import Dataset, LakeStore
@@ -69,11 +69,11 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
     made = {output.manifest.name: output.manifest.fingerprint for output in done.values()}
     report_outdated(context.instance, lake.lake, [name for name in made if made[name] != before.get(name)])
     if failed:
-        _report(context, done)
-        raise next(iter(failed.values())) if len(days) == 1 else _some_failed(failed, len(days))
+        _report_days(context, done)
+        raise next(iter(failed.values())) if len(days) == 1 else _failure_of_days(failed, len(days))
     for day, output in done.items():
         context.add_asset_metadata(output.metadata, partition_key=day)
-    return dg.MaterializeResult(check_results=_summed(list(done.values())))
+    return dg.MaterializeResult(check_results=_sum_checks(list(done.values())))
 
 
 @lake_asset(
@@ -111,8 +111,8 @@ def _ingest_day(
     profile: Profile,
     day: str,
 ) -> Output:
-    with writing(context, lake, bizdate=day) as output:
-        output.manifest.config = _decides(profile, "interactions", day)
+    with write_partition(context, lake, bizdate=day) as output:
+        output.manifest.config = _deciding_settings(profile, "interactions", day)
         counts = ingest_events(connection, profile, day, output.draft.folder)
         _describe(output, connection, profile, "interactions", counts)
     return output
@@ -120,7 +120,7 @@ def _ingest_day(
 
 def _ingest_entities(output: Output, profile: Profile, table: TableName) -> None:
     day = output.manifest.bizdate
-    output.manifest.config = _decides(profile, table, day)
+    output.manifest.config = _deciding_settings(profile, table, day)
     with connect() as connection:
         counts = ingest_entities(connection, profile, table, day, output.draft.folder)
         _describe(output, connection, profile, table, counts)
@@ -156,7 +156,7 @@ def _check_files(output: Output, unread: dict[str, str]) -> None:
         output.metadata["left out"] = show.table(["file", "why"], list(some.items()))
 
 
-def _decides(profile: Profile, table: TableName, day: str) -> dict[str, object]:
+def _deciding_settings(profile: Profile, table: TableName, day: str) -> dict[str, object]:
     """The profile's settings and the landed files that decide the content of an ingested table.
 
     Call it before the files are read, so that a change in the meantime shows as a change.
@@ -166,7 +166,7 @@ def _decides(profile: Profile, table: TableName, day: str) -> dict[str, object]:
     return {"columns": columns, **rule, "landed": landed_content(profile, table, day)}
 
 
-def _summed(outputs: list[Output]) -> list[dg.AssetCheckResult]:
+def _sum_checks(outputs: list[Output]) -> list[dg.AssetCheckResult]:
     """One result per check over all days of the run, naming the days on which it failed."""
     by_name: dict[str, list[str]] = {}
     for output in outputs:
@@ -182,13 +182,13 @@ def _summed(outputs: list[Output]) -> list[dg.AssetCheckResult]:
     ]
 
 
-def _report(context: dg.AssetExecutionContext, done: dict[str, Output]) -> None:
+def _report_days(context: dg.AssetExecutionContext, done: dict[str, Output]) -> None:
     """Report to Dagster the days that were ingested, although the step is going to fail."""
     for day, output in done.items():
         context.log_event(dg.AssetMaterialization(context.asset_key, partition=day, metadata=output.metadata))
 
 
-def _some_failed(failed: dict[str, Exception], days: int) -> LandedFileError:
+def _failure_of_days(failed: dict[str, Exception], days: int) -> LandedFileError:
     first = "; ".join(f"{day}: {error}" for day, error in list(failed.items())[:5])
     return LandedFileError(f"{len(failed)} of {days} days could not be ingested; the others were. {first}")
 

@@ -78,11 +78,11 @@ def _check(output: Output, found: WeightedItems) -> None:
     output.check("unique_ids", again == 0, there_twice=again)
     light = int((~np.isfinite(found.weights) | (found.weights <= 0)).sum())
     output.check("weights_are_positive", light == 0, items=light)
-    same = {} if again or light else _written(output, found)
+    same = {} if again or light else _write(output, found)
     output.check("reads_back", bool(same) and all(same.values()), **same)
 
 
-def _written(output: Output, found: WeightedItems) -> dict[str, bool]:
+def _write(output: Output, found: WeightedItems) -> dict[str, bool]:
     """Write the table and read it again; return which of its parts are the same."""
     weighted_items.write(output.path(TABLE), found)
     written = weighted_items.read(output.path(TABLE), found.attributes.schema)

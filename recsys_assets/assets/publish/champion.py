@@ -46,7 +46,7 @@ def rank_champion(output: Output, config: ChampionConfig, lake: LakeStore, track
     day = output.manifest.bizdate
     candidates = [candidate(lake.lake, model, day, MODEL, day) for model in RANKERS]
     before = champion_before(lake.lake, "rank_champion", day)
-    pinned = _pinned(lake.lake, config.pin, day)
+    pinned = _pinned_candidate(lake.lake, config.pin, day)
     chosen, reason = choose(candidates, before, config.margin, pinned)
     considered = list({each.name: each for each in (*candidates, before, pinned) if each}.values())
     output.manifest.config = config.model_dump()
@@ -59,10 +59,10 @@ def rank_champion(output: Output, config: ChampionConfig, lake: LakeStore, track
     output.manifest.mlflow_run_id = chosen.mlflow_run_id
     _check(output, lake.lake, champion)
     _show(output, champion)
-    output.metadata["mlflow version"] = _promoted(output, lake.lake, tracking, champion)
+    output.metadata["mlflow version"] = _promote(output, lake.lake, tracking, champion)
 
 
-def _pinned(lake: Lake, pin: str | None, day: str) -> Candidate | None:
+def _pinned_candidate(lake: Lake, pin: str | None, day: str) -> Candidate | None:
     """The pinned model, of the day unless the pin names another."""
     if pin is None:
         return None
@@ -92,7 +92,7 @@ def _show(output: Output, champion: Champion) -> None:
     }
 
 
-def _promoted(output: Output, lake: Lake, tracking: Tracking, champion: Champion) -> dg.MetadataValue:
+def _promote(output: Output, lake: Lake, tracking: Tracking, champion: Champion) -> dg.MetadataValue:
     """Name the champion in MLflow's registry, unless it is unsound or a later bizdate has one; return a link to it."""
     day = output.manifest.bizdate
     if output.manifest.failed_checks:

@@ -109,12 +109,12 @@ def _show_set(lake: Lake, store: str, family: Iterable[str], opened: Store, done
 
 def _preview(table: pa.Table) -> dg.MarkdownMetadataValue:
     rows = [
-        (name, str(table.schema.field(name).type), _short(table[name][:1].to_pylist())) for name in table.column_names
+        (name, str(table.schema.field(name).type), _shorten(table[name][:1].to_pylist())) for name in table.column_names
     ]
     return show.table(["field", "type", "first row"], rows)
 
 
-def _short(first: list[Any]) -> str:
+def _shorten(first: list[Any]) -> str:
     text = str(*first)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 

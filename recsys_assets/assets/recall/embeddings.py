@@ -17,7 +17,7 @@ from recsys_assets.retrieval.interactions import histories, read
 CHECKS = [Check("vectors_are_finite", "every float of every vector is finite")]
 
 
-def of_users(model: str) -> LakeAsset:
+def user_embeddings(model: str) -> LakeAsset:
     """The asset of the users' vectors under one model."""
 
     @lake_asset(
@@ -49,7 +49,7 @@ def of_users(model: str) -> LakeAsset:
     return emb_user
 
 
-def of_items(model: str) -> LakeAsset:
+def item_embeddings(model: str) -> LakeAsset:
     """The asset of the items' vectors under one model."""
 
     @lake_asset(
@@ -85,4 +85,4 @@ def _describe(output: Output, vectors: Vectors, *more: Vectors) -> None:
     output.check("vectors_are_finite", broken == 0, vectors=broken)
 
 
-embedding_assets = [make(model) for model in TOWERS for make in (of_users, of_items)]
+embedding_assets = [make(model) for model in TOWERS for make in (user_embeddings, item_embeddings)]

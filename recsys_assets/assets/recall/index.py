@@ -61,7 +61,7 @@ def index_asset(model: str) -> LakeAsset:
         built = index.build(vectors, ids, settings)
         built.write(output.draft.folder)
         output.manifest.rows = len(ids)
-        _hold_against_exact(output, built, vectors, embeddings.read(users.path(BEFORE_TEST))[1][:ASKED])
+        _compare_with_exact(output, built, vectors, embeddings.read(users.path(BEFORE_TEST))[1][:ASKED])
         output.manifest.metrics |= {"nlist": float(settings.nlist), "nprobe": float(settings.nprobe)}
 
     return index_items
@@ -77,14 +77,14 @@ def _refuse_another_order(kind: str, vectors: Vectors) -> None:
         )
 
 
-def _hold_against_exact(output: Output, built: VectorIndex, items: Vectors, users: Vectors) -> None:
+def _compare_with_exact(output: Output, built: VectorIndex, items: Vectors, users: Vectors) -> None:
     """Measure how much of the exact lists the index finds, and, in the metadata, how many users per second both serve.
 
     The index is searched with the `nprobe` of its settings, which its file keeps.
     """
     flat = index.build(items, built.ids, IndexSettings("FlatIP"))
-    (exact, exact_rate), (found, rate) = _timed(flat, users), _timed(built, users)
-    shares = {k: _shared(exact.items[:, :k], found.items[:, :k], len(items)) for k in CUTOFFS}
+    (exact, exact_rate), (found, rate) = _time_search(flat, users), _time_search(built, users)
+    shares = {k: _overlap(exact.items[:, :k], found.items[:, :k], len(items)) for k in CUTOFFS}
     output.manifest.metrics = {f"recall_of_exact@{k}": share for k, share in shares.items()}
     output.check("near_exact", shares[max(CUTOFFS)] >= LEAST, share=shares[max(CUTOFFS)])
     rows = [("exact", exact_rate, *(1.0 for _ in CUTOFFS)), ("index", rate, *shares.values())]
@@ -92,13 +92,13 @@ def _hold_against_exact(output: Output, built: VectorIndex, items: Vectors, user
     output.metadata["compared with exact search"] = show.table(columns, rows)
 
 
-def _timed(asked: VectorIndex, users: Vectors) -> tuple[Lists, float]:
+def _time_search(asked: VectorIndex, users: Vectors) -> tuple[Lists, float]:
     started = time.perf_counter()
     lists = asked.search(users, max(CUTOFFS))
     return lists, len(users) / (time.perf_counter() - started)
 
 
-def _shared(expected: np.ndarray, found: np.ndarray, count: int) -> float:
+def _overlap(expected: np.ndarray, found: np.ndarray, count: int) -> float:
     """The share of the expected items (N, K) that are among the items found (N, K) in the same row."""
     rows = np.arange(len(expected))[:, None] * (count + 1) + 1
     there = np.isin(rows + expected, rows + found) & (expected >= 0)  # (N, K)

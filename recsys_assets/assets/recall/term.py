@@ -73,7 +73,7 @@ def recall_term(
         for file, part in ((USER_TERMS, "online"), (BEFORE_TEST, "test")):
             _write_users(output, file, interactions, part, carried, taste)
         output.manifest.rows = len(user_ids)
-        output.manifest.metrics |= _judged(profile, interactions, carried, taste)
+        output.manifest.metrics |= _validation_metrics(profile, interactions, carried, taste)
         _check(output, connection, users)
         _show(context, output, connection, carried.terms.tolist() != [term.ANY])
 
@@ -100,7 +100,7 @@ def _write_users(
         output.manifest.metrics |= {f"share_{level}": float(s) for level, s in zip(term.LEVELS, share, strict=True)}
 
 
-def _judged(
+def _validation_metrics(
     profile: Profile, interactions: Interactions, carried: term.ItemTerms, taste: term.Taste
 ) -> dict[str, float]:
     """Recall on the validation rows, learned from the train rows; settings are chosen by it."""

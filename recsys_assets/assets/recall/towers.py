@@ -19,7 +19,7 @@ from recsys_assets.assets.model_asset import (
     ModelConfig,
     log_epochs,
     log_training,
-    tell_unmeasured,
+    report_unmeasured,
     with_tuned_settings,
 )
 from recsys_assets.assets.reports import show
@@ -112,7 +112,7 @@ def _judge(
     if recall.two_tower(fitted).labelled:
         rows = pq.read_table(inputs["recall_samples"].path(ROWS), columns=["label", "timestamp", "part"])
         parts = {part: one_class(rows.filter(pc.equal(rows["part"], part))) for part in RANKED_PARTS}
-        tell_unmeasured(context, output, {f"{part}_auc": said for part, said in parts.items() if said})
+        report_unmeasured(context, output, {f"{part}_auc": said for part, said in parts.items() if said})
 
 
 def source(profile: Profile, inputs: Mapping[str, Partition]) -> "Source":
