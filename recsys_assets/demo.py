@@ -27,7 +27,7 @@ REPORTS = {
     "recall_report": ("recall", ("recall@20", "recall@50", "recall@200", "ndcg@20", "coverage@20"), "recall@20"),
     "rank_report": ("ranking", ("test_auc", "test_gauc", "test_logloss"), "test_auc"),
 }
-NEXT = """
+NEXT_COMMANDS = """
 next:
   make ui                                                     see the graph, rerun any part of it
   . ./activate                                                then, from any folder:
@@ -65,7 +65,7 @@ def _demonstrate(console: Console) -> None:
         console.print(comparison(lake.manifest(report, day).metrics, f"{title}, test rows of {day}", shown, key))
     console.print(f"artefacts: {lake.location('<asset>', day)}", highlight=False, markup=False, soft_wrap=True)
     before = (dt.date.fromisoformat(day) - dt.timedelta(days=1)).isoformat()
-    console.print(NEXT.format(before=before), highlight=False, markup=False, soft_wrap=True)
+    console.print(NEXT_COMMANDS.format(before=before), highlight=False, markup=False, soft_wrap=True)
 
 
 def _land_days(profile: Profile) -> str:

@@ -11,7 +11,7 @@ CONCURRENT = 2
 # The libraries that assets of each kind import. Import times on one core: torch 1.9 s and what its optimisers load
 # another 1.9 s, LightGBM with scikit-learn 1.3 s, MLflow with its database 2.0 s, matplotlib 0.6 s. onnxruntime is not
 # listed: it starts a thread, which a fork would lose.
-LIBRARIES = {
+LIBRARIES_OF_KIND = {
     "lightgbm": ["lightgbm"],
     "markdown": ["matplotlib.pyplot"],
     "mlflow": ["mlflow.store.tracking.sqlalchemy_store", "matplotlib.pyplot"],
@@ -43,7 +43,8 @@ def shared_libraries(job: dg.JobDefinition) -> list[str]:
     """Libraries that at least two of the job's assets import: these are loaded once instead of once per asset."""
     layer = job.asset_layer
     imports = [
-        {name for kind in layer.get(key).kinds for name in LIBRARIES.get(kind, [])} for key in layer.selected_asset_keys
+        {name for kind in layer.get(key).kinds for name in LIBRARIES_OF_KIND.get(kind, [])}
+        for key in layer.selected_asset_keys
     ]
     count = Counter(name for names in imports for name in names)
     return sorted(name for name, assets in count.items() if assets > 1)

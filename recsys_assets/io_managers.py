@@ -4,7 +4,6 @@ An input parameter annotated `Partition` receives the partition of the run's biz
 is published as a whole or not at all.
 """
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from recsys_assets.lake import Lake
-from recsys_assets.manifest import Draft, Manifest, Partition, PartitionReplaced
+from recsys_assets.manifest import Draft, Manifest, Partition, PartitionReplaced, json_text
 from recsys_assets.resources import LakeStore
 
 
@@ -65,9 +64,8 @@ class Output:
         return self.draft.path(file)
 
     def write_json(self, file: str, content: Mapping[str, Any]) -> None:
-        """Write a small file for people and programs; the same content gives the same bytes."""
-        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
-        self.path(file).write_text(text + "\n", encoding="utf-8")
+        """Write a small file for people and programs."""
+        self.path(file).write_text(json_text(content), encoding="utf-8")
 
     def check(self, name: str, passed: bool, **found: Any) -> None:
         """Record a check's result; a blocking check that failed closes the gate for everything downstream."""

@@ -113,7 +113,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        return json_text(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,11 @@ def describe_outdated(manifest: Manifest, outdated: Sequence[str]) -> str:
         f"{manifest.asset} {manifest.bizdate} is outdated: {named}{more} changed after it was made: "
         f"run `recsys refresh --bizdate {manifest.bizdate}`"
     )
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """The text of a JSON file in the lake; the same content gives the same bytes."""
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def fingerprint_of(content: Mapping[str, Any]) -> str:

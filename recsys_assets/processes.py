@@ -19,7 +19,7 @@ import time
 
 import psutil
 
-LOOK = 1.0  # seconds between two checks
+POLL_SECONDS = 1.0  # seconds between two checks
 
 
 def end_with(pid: int, *, group: bool = False) -> None:
@@ -46,7 +46,7 @@ def _watch(pid: int, group: bool) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         watched = psutil.Process(pid)  # it knows its start time: a later process with the same id is a different one
         while is_alive(watched):
-            time.sleep(LOOK)
+            time.sleep(POLL_SECONDS)
     if group:
         os.killpg(0, signal.SIGKILL)
     _kill_children()

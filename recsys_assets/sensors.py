@@ -24,7 +24,7 @@ from recsys_assets.resources import Dataset, LakeStore
 
 # A file that changed more recently than this may still be being written.
 SETTLED_SECONDS = 5.0
-WILL_RETRY, REASON = "dagster/will_retry", "dagster/failure_reason"
+WILL_RETRY, FAILURE_REASON = "dagster/will_retry", "dagster/failure_reason"
 RECENT = 20  # failed runs that are checked: those that wait for a retry are among the newest
 
 
@@ -167,7 +167,7 @@ def _will_be_retried(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether Dagster will start the run again itself. It says so in a tag, which it sets shortly after the failure."""
     said = run.tags.get(WILL_RETRY)
     if said is None and instance.run_retries_enabled:
-        reason = run.tags.get(REASON)
+        reason = run.tags.get(FAILURE_REASON)
         return bool(auto_reexecution_should_retry_run(instance, run, RunFailureReason(reason) if reason else None))
     return said == "true"
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from recsys_assets.tuning.study import Trial
 
-OWNER = "recsys.dataset"  # the experiment's tag that names its data set
+OWNER_TAG = "recsys.dataset"  # the experiment's tag that names its data set
 
 
 class TrackingError(RuntimeError):
@@ -157,7 +157,7 @@ class Tracking(dg.ConfigurableResource[None]):
         """Mark the experiment, if there is one, as belonging to this data set."""
         with _mlflow() as mlflow:
             if found := mlflow.get_experiment_by_name(self.experiment):
-                mlflow.MlflowClient().set_experiment_tag(found.experiment_id, OWNER, owner)
+                mlflow.MlflowClient().set_experiment_tag(found.experiment_id, OWNER_TAG, owner)
 
     def _prepare(self) -> None:
         """Create database and experiment once: two processes that create them at the same time break the database."""
@@ -174,10 +174,10 @@ class Tracking(dg.ConfigurableResource[None]):
             if found is None:
                 artifacts = Path(place.data / "mlflow").absolute().as_uri() if _is_local() else None
                 # Without the tag MLflow 3 shows the experiment as one about language models.
-                tags = {"mlflow.experimentKind": "custom_model_development", OWNER: lake.owner}
+                tags = {"mlflow.experimentKind": "custom_model_development", OWNER_TAG: lake.owner}
                 mlflow.create_experiment(lake.profile, artifact_location=artifacts, tags=tags)
             else:
-                refuse_other(f"MLflow's experiment '{lake.profile}'", found.tags.get(OWNER), lake.owner)
+                refuse_other(f"MLflow's experiment '{lake.profile}'", found.tags.get(OWNER_TAG), lake.owner)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 HIDDEN = "***"
 _LEFT_OUT = "this text is left out, because it shows a hidden part of an address"
-_LONGEST = 300  # characters of a library's message: some quote a whole row that was sent
+_MAX_MESSAGE = 300  # characters of a library's message: some quote a whole row that was sent
 # The variables that name places; other variables in profiles are paths.
 _PLACES = re.compile(r"MONGO_URI|RECSYS_\w+_URI|RECSYS_(LANDING|LAKE|SOURCE)|MLFLOW_TRACKING_URI")
 
@@ -67,7 +67,7 @@ def told(said: object, *uris: str) -> str:
     pieces = frozenset[str]().union(*(_words(uri) for uri in _places(uris)))
     whole = not pieces.isdisjoint(re.findall(r"\w+", folded))
     hides = whole or any(len(piece) > 3 and piece in folded for piece in pieces)
-    return kind + (_LEFT_OUT if hides else text[:_LONGEST])
+    return kind + (_LEFT_OUT if hides else text[:_MAX_MESSAGE])
 
 
 def reveals(text: str, *uris: str) -> bool:

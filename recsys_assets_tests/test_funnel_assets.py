@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from recsys_assets.arrays import find
 from recsys_assets.assets import assets_of
-from recsys_assets.assets.model_asset import BEST
+from recsys_assets.assets.model_asset import BEST_SETTINGS
 from recsys_assets.assets.publish.onnx import MODEL
 from recsys_assets.assets.reports import funnel_lists
 from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
@@ -255,7 +255,7 @@ def test_tuned_weights_are_those_of_the_report_and_of_the_command(
         asset_selection=[dg.AssetKey("tune_funnel")],
     )
     tuned = world.read("tune_funnel")
-    best = yaml.safe_load(tuned.path(BEST).read_text(encoding="utf-8"))
+    best = yaml.safe_load(tuned.path(BEST_SETTINGS).read_text(encoding="utf-8"))
     assert 0 < tuned.manifest.metrics["test_ndcg@50"] < 1
     monkeypatch.setenv("RECSYS_PROFILE", str(tmp_path / "tuned.yaml"))
     run(["funnel_report"], DAY)

@@ -15,7 +15,7 @@ import yaml
 
 from recsys_assets.assets.lake_asset import UP_TO_DATE
 from recsys_assets.assets.reports import recall_report
-from recsys_assets.assets.reports.hitrate import LENGTH, METHODS
+from recsys_assets.assets.reports.hitrate import LENGTH, RECALL_METHODS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
@@ -33,7 +33,7 @@ from recsys_assets.retrieval.term import Taste, item_terms, recommend
 from recsys_assets_tests.in_process import failures, materialize
 
 YESTERDAY, DAY = "2026-03-30", "2026-03-31"
-ALL = [f"hitrate_{method}" for method in METHODS]
+ALL = [f"hitrate_{method}" for method in RECALL_METHODS]
 
 
 @dataclass
@@ -206,9 +206,9 @@ def test_terms_before_the_test_rows_are_others_than_those_after_them(world: Worl
 
 def test_the_report_sets_all_methods_side_by_side_with_the_figures_of_the_day_before(world: World) -> None:
     report = world.read("recall_report")
-    for method in METHODS:
+    for method in RECALL_METHODS:
         metrics = world.read(f"hitrate_{method}").manifest.metrics
-        for metric in recall_report.SHOWN:
+        for metric in recall_report.METRICS_SHOWN:
             assert report.manifest.metrics[f"{method}.{metric}"] == metrics[metric]
     text = report.path("report.md").read_text(encoding="utf-8")
     today, yesterday = (world.read("hitrate_term", day).manifest.metrics["recall@20"] for day in (DAY, YESTERDAY))
@@ -216,7 +216,7 @@ def test_the_report_sets_all_methods_side_by_side_with_the_figures_of_the_day_be
     assert f"| term | {today:.4f} ({yesterday:.4f}) |" in text
     first = world.read("recall_report", YESTERDAY).path("report.md").read_text(encoding="utf-8")
     assert f"| term | {yesterday:.4f} |" in first
-    recalls = {method: report.manifest.metrics[f"{method}.recall@20"] for method in METHODS}
+    recalls = {method: report.manifest.metrics[f"{method}.recall@20"] for method in RECALL_METHODS}
     beaten = max(recalls.values()) > recalls["popularity"]
     assert checks(world.results[-1], "recall_report") == {"best_beats_popularity": beaten}
 
@@ -224,7 +224,7 @@ def test_the_report_sets_all_methods_side_by_side_with_the_figures_of_the_day_be
 def test_what_a_method_adds_is_what_the_union_loses_without_it(world: World) -> None:
     _, asked = world.asked()
     found: dict[str, list[set[int]]] = {}
-    for method in METHODS:
+    for method in RECALL_METHODS:
         rows = pq.read_table(world.read(f"hitrate_{method}").path(DETAILS)).to_pylist()
         found[method] = [set(row["topk_ids"][:50]) & set(row["hit_ids"]) for row in rows]
     del found["random"]

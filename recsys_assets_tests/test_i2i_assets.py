@@ -25,7 +25,7 @@ from recsys_assets.retrieval.interactions import Interactions, read
 from recsys_assets_tests.in_process import materialize
 
 DAY = "2026-03-31"
-ASSETS = [f"i2i_{method}" for method in i2i.METHODS]
+ASSETS = [f"i2i_{method}" for method in i2i.I2I_METHODS]
 
 
 @dataclass
@@ -69,7 +69,7 @@ def test_all_are_made_and_every_check_passes(world: World) -> None:
     assert {check.check_name for check in checks if not check.passed} == set()
 
 
-@pytest.mark.parametrize("method", i2i.METHODS)
+@pytest.mark.parametrize("method", i2i.I2I_METHODS)
 def test_the_file_holds_what_the_method_finds_in_the_rows_before_the_test_rows(world: World, method: str) -> None:
     known = world.known()
     assert 0 < len(known) < len(read(world.read("recall_samples").path(ROWS)))

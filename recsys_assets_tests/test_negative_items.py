@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from recsys_assets.assets.data.negatives import TABLE
+from recsys_assets.assets.data.negatives import NEGATIVE_ITEMS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.lake import Lake
 from recsys_assets.retrieval import weighted_items
@@ -89,7 +89,7 @@ def test_weights_are_events_before_the_test_part_and_attributes_the_profiles_ite
     assert all(check.passed for check in result.get_asset_check_evaluations())
     partition = lake.read("negative_items", DAY)
     expected = [HEADER, "10\t8\tAmélie\x02a\x1db\x021.5", "30\t27\t\x02\x02", "40\t1\t\x02\x022"]
-    assert partition.path(TABLE).read_text().split("\n") == [*expected, ""]
+    assert partition.path(NEGATIVE_ITEMS).read_text().split("\n") == [*expected, ""]
     assert partition.manifest.rows == 3
     assert partition.manifest.metrics == {"total_weight": 36.0}
     assert partition.manifest.config == {"power": 0.75, "hash_ids": True}
@@ -112,7 +112,7 @@ def test_text_ids_are_hashed(run: Run) -> None:
     result, lake = run(names)
     assert result.success
     schema = pa.schema([("title", pa.string()), ("tags", pa.list_(pa.string())), ("price", pa.float32())])
-    found = read(lake.read("negative_items", DAY).path(TABLE), schema)
+    found = read(lake.read("negative_items", DAY).path(NEGATIVE_ITEMS), schema)
     assert found.ids.tolist() == hash_texts(pa.array(names[:3])).tolist()
     assert found.weights.tolist() == [8.0, 27.0, 1.0]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_assets.assets.recall.i2i import METHODS
+from recsys_assets.assets.recall.i2i import I2I_METHODS
 from recsys_assets.assets.tuning import TUNABLE
 from recsys_assets.funnel import channels
 from recsys_assets.models.catalogue import RANKERS, TOWERS
@@ -47,8 +47,10 @@ class World:
             return Ranking(model, sequence_schema(), train, validation, test, seed=1)
         if model in TOWERS:
             return TwoTowers(model, recall_world.schema(), self.source, seed=1)
-        if model in METHODS:
-            return ItemToItem(METHODS[model].find, METHODS[model].config, self.source.interactions, filter_seen=False)
+        if model in I2I_METHODS:
+            return ItemToItem(
+                I2I_METHODS[model].find, I2I_METHODS[model].config, self.source.interactions, filter_seen=False
+            )
         return Merging(self.popular, self.source.interactions, filter_seen=False)
 
     def popular(self, part: str, k: int) -> dict[str, Lists]:
@@ -67,7 +69,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_every_model_of_the_registries_has_a_space_and_an_asset() -> None:
-    assert bundled_spaces().keys() == TUNABLE.keys() == {*RANKERS, *TOWERS, *METHODS, "funnel"}
+    assert bundled_spaces().keys() == TUNABLE.keys() == {*RANKERS, *TOWERS, *I2I_METHODS, "funnel"}
 
 
 @pytest.mark.parametrize("model", TUNABLE)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from recsys_assets.assets.recall.i2i import METHODS
+from recsys_assets.assets.recall.i2i import I2I_METHODS
 from recsys_assets.models.config import RecallTraining, TrainingConfig
 from recsys_assets.models.simplex import SimplexConfig
 from recsys_assets.models.widedeep import WideDeepConfig
@@ -264,7 +264,7 @@ def test_a_two_tower_model_is_judged_by_its_recall(recall_source: Any, tmp_path:
 
 @pytest.mark.parametrize("name", ["itemcf", "swing"])
 def test_an_item_to_item_method_is_judged_by_its_recall(recall_source: Any, tmp_path: Path, name: str) -> None:
-    method = METHODS[name]
+    method = I2I_METHODS[name]
     text = f"model_name: {name}\nhyper_param: {{popularity: [0.0, 0.5], max_recommendation_count: [1, 20]}}"
     tuned = ItemToItem(method.find, method.config, recall_source.interactions, filter_seen=False)
     searched = spaced(tmp_path, text, name, tuned.sections)

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from recsys_assets.assets.model_asset import BEST
+from recsys_assets.assets.model_asset import BEST_SETTINGS
 from recsys_assets.assets.tuning import SUMMARY, TRIALS
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.landing import land, landed_bizdates
@@ -75,7 +75,7 @@ def run(asset: str, **config: Any) -> dg.ExecuteInProcessResult:
 
 
 def settings_of(home: Path, asset: str) -> Any:
-    return yaml.safe_load(lake(home).read(asset, DAY).path(BEST).read_text(encoding="utf-8"))
+    return yaml.safe_load(lake(home).read(asset, DAY).path(BEST_SETTINGS).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

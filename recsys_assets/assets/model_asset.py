@@ -14,7 +14,7 @@ from recsys_assets.resources import LakeStore
 from recsys_assets.tracking import Tracking
 from recsys_assets.tuning.space import bundled_spaces
 
-BEST = "best.yaml"
+BEST_SETTINGS = "best.yaml"
 C = TypeVar("C", bound=dg.Config)
 
 
@@ -93,7 +93,7 @@ def with_tuned_settings(output: Output, lake: LakeStore, profile: Profile, model
         )
     partition = lake.lake.read(asset, passed[-1])  # its settings stay usable when the events of that day change
     output.add_inputs([partition])
-    best = yaml.safe_load(partition.path(BEST).read_text(encoding="utf-8"))
+    best = yaml.safe_load(partition.path(BEST_SETTINGS).read_text(encoding="utf-8"))
     given = config.model_dump(exclude_unset=True)
     sections = {name: {**best[name], **given.get(name, {})} for name in best if isinstance(best[name], dict)}
     return type(config)(**{**best, **given, **sections})

@@ -38,7 +38,13 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "test_predictions.parquet"
 IMPORTANCE = "importance.parquet"
-KEYS = ("user_id", "item_id", "timestamp", "seq", "label")  # columns of the scored rows, if the samples have them
+SCORED_KEYS = (
+    "user_id",
+    "item_id",
+    "timestamp",
+    "seq",
+    "label",
+)  # columns of the scored rows, if the samples have them
 
 
 def ranker(model: str, description: str) -> LakeAsset:
@@ -95,7 +101,7 @@ def _train(
     output.metadata["training"] = show.lines("training", "epoch", ranker.fitted.history)
     output.manifest.metrics["validation_auc"] = ranker.fitted.best["validation_auc"]
     scores = ranker.predict(data.encoded(ranker.fitted.schema, test)[0])
-    keys = [name for name in pq.read_schema(test).names if name in KEYS]
+    keys = [name for name in pq.read_schema(test).names if name in SCORED_KEYS]
     scored = pq.read_table(test, columns=keys).append_column("score", pa.array(scores))
     pq.write_table(scored, output.path(PREDICTIONS), compression="zstd")
     output.manifest.rows = scored.num_rows

@@ -23,7 +23,7 @@ from pydantic import Field
 from recsys_assets.assets.data.features import SCHEMA
 from recsys_assets.assets.data.samples import RANKED_PARTS
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
-from recsys_assets.assets.model_asset import BEST, Seeded, log_training
+from recsys_assets.assets.model_asset import BEST_SETTINGS, Seeded, log_training
 from recsys_assets.assets.recall import i2i, towers
 from recsys_assets.assets.reports import funnel_lists, show
 from recsys_assets.checks import check_floor
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUMMARY, SPACE, TRIALS = "summary.yaml", "space.yaml", "trials.parquet"
-FILES = (SUMMARY, BEST, SPACE, TRIALS)
+FILES = (SUMMARY, BEST_SETTINGS, SPACE, TRIALS)
 TRIALS_SHOWN = 10
-_COLUMNS = pa.schema(
+_TRIAL_COLUMNS = pa.schema(
     [
         ("number", pa.int64()),
         ("state", pa.string()),
@@ -198,7 +198,7 @@ def _write_settings(output: Output, trials: Sequence[Trial], objective: Objectiv
         for trial in trials
     ]
     best = sections_of(trials[0].settings, objective.sections)
-    for file, content in ((SUMMARY, summary), (BEST, best), (SPACE, read_form.model_dump())):
+    for file, content in ((SUMMARY, summary), (BEST_SETTINGS, best), (SPACE, read_form.model_dump())):
         plain = json.loads(json.dumps(content))  # with lists instead of tuples
         output.path(file).write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
 
@@ -216,7 +216,7 @@ def _write_trials(output: Output, trials: Iterable[Trial]) -> None:
         }
         for trial in trials
     ]
-    pq.write_table(pa.Table.from_pylist(rows, _COLUMNS), output.path(TRIALS), compression="zstd")
+    pq.write_table(pa.Table.from_pylist(rows, _TRIAL_COLUMNS), output.path(TRIALS), compression="zstd")
 
 
 def _show(output: Output, trials: Sequence[Trial], searched: Space, unused: Mapping[str, str], metric: str) -> "Figure":
@@ -251,7 +251,7 @@ def _two_towers(model: str, profile: Profile, seed: int, inputs: Inputs) -> Obje
 
 
 def _item_to_item(model: str, profile: Profile, _: int, inputs: Inputs) -> Objective:
-    method, interactions = i2i.METHODS[model], read(inputs["recall_samples"].path(ROWS))
+    method, interactions = i2i.I2I_METHODS[model], read(inputs["recall_samples"].path(ROWS))
     return ItemToItem(method.find, method.config, interactions, profile.recall.filter_seen)
 
 
@@ -269,14 +269,14 @@ def _funnel(_: str, profile: Profile, __: int, inputs: Inputs) -> Objective:
 _AUC_FLOOR = Check("auc_floor", "the best trial's validation AUC reaches bounds.min_auc")
 _RECALL_FLOOR = Check("recall_floor", "the best trial's validation recall@20 reaches bounds.min_recall")
 _NDCG_FLOOR = Check("ndcg_floor", "the best trial's NDCG@50 on test rows reaches bounds.min_recall")
-_RANK = Tunable(("rank_samples", "feature_schema"), _AUC_FLOOR, lambda profile: profile.bounds.min_auc, _ranking)
-_RECALL = Tunable(towers.INPUTS, _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _two_towers)
-_I2I = Tunable(("recall_samples",), _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _item_to_item)
-_FUNNEL = Tunable(funnel_lists.RECALL_READS, _NDCG_FLOOR, lambda profile: profile.bounds.min_recall, _funnel)
+_RANKER_KIND = Tunable(("rank_samples", "feature_schema"), _AUC_FLOOR, lambda profile: profile.bounds.min_auc, _ranking)
+_TOWER_KIND = Tunable(towers.INPUTS, _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _two_towers)
+_I2I_KIND = Tunable(("recall_samples",), _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _item_to_item)
+_FUNNEL_KIND = Tunable(funnel_lists.RECALL_READS, _NDCG_FLOOR, lambda profile: profile.bounds.min_recall, _funnel)
 TUNABLE: dict[str, Tunable] = {
-    **dict.fromkeys(RANKERS, _RANK),
-    **dict.fromkeys(TOWERS, _RECALL),
-    **dict.fromkeys(i2i.METHODS, _I2I),
-    "funnel": _FUNNEL,
+    **dict.fromkeys(RANKERS, _RANKER_KIND),
+    **dict.fromkeys(TOWERS, _TOWER_KIND),
+    **dict.fromkeys(i2i.I2I_METHODS, _I2I_KIND),
+    "funnel": _FUNNEL_KIND,
 }
 tuning_assets = [tuner(model, kind) for model, kind in TUNABLE.items()]

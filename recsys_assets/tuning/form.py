@@ -42,8 +42,10 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
-_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-_ADVICE = "write a path such as data/tuner, or leave result_path out: the results are always in the lake too"
+_ENVIRONMENT_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_RESULT_PATH_ADVICE = (
+    "write a path such as data/tuner, or leave result_path out: the results are always in the lake too"
+)
 
 
 class SpaceError(ValueError):
@@ -154,7 +156,7 @@ def read(path: Path) -> Form:
 
 def unset_variables(written: str, environment: Mapping[str, str]) -> list[str]:
     """The variables in a path that are not set in the environment."""
-    return [name for found in _VARIABLE.findall(written) if (name := "".join(found)) not in environment]
+    return [name for found in _ENVIRONMENT_VARIABLE.findall(written) if (name := "".join(found)) not in environment]
 
 
 def result_place(written: str, below: str, settings: Settings, environment: Mapping[str, str]) -> Path:
@@ -163,16 +165,18 @@ def result_place(written: str, below: str, settings: Settings, environment: Mapp
     Raises:
         SpaceError: it is not in a folder that results may be written to.
     """
-    path = _VARIABLE.sub(lambda found: environment[found[1] or found[2]], written)
+    path = _ENVIRONMENT_VARIABLE.sub(lambda found: environment[found[1] or found[2]], written)
     if "://" in path:
-        raise SpaceError(f"result_path {written} is not a folder of this machine: {_ADVICE}")
+        raise SpaceError(f"result_path {written} is not a folder of this machine: {_RESULT_PATH_ADVICE}")
     folder = (settings.home / path / below).resolve()
     allowed = [root.resolve() for root in (settings.home, settings.data)]
     taken = [Path(root).resolve() for root in (settings.landing, settings.lake) if "://" not in str(root)]
     if not any(folder.is_relative_to(root) for root in allowed):
-        raise SpaceError(f"result_path {written} is outside of {' and '.join(map(str, allowed))}: {_ADVICE}")
+        raise SpaceError(
+            f"result_path {written} is outside of {' and '.join(map(str, allowed))}: {_RESULT_PATH_ADVICE}"
+        )
     if any(folder.is_relative_to(root) for root in taken):
-        raise SpaceError(f"result_path {written} is in the lake or the landing folder: {_ADVICE}")
+        raise SpaceError(f"result_path {written} is in the lake or the landing folder: {_RESULT_PATH_ADVICE}")
     return folder
 
 

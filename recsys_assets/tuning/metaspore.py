@@ -66,7 +66,7 @@ RENAMED = {
     "max_bin": Renamed(("bins",), "LightGBM's max_bin"),
 }
 # Names that are accepted but not used, by the reason.
-_UNUSED = {
+_UNUSED_BY_REASON = {
     "the run has its own name": "app_name|cd app_name|experiment_name|model_version",
     "the asset reads its own data": "dataset|input_label_column_index|item_ids_column_indices|user_id_column_name|"
     "item_id_column_name|last_item_col_name|behavior_column_name|behavior_filter_value|key_column_name|"
@@ -92,7 +92,7 @@ _UNUSED = {
     "lambdaL1|lambda_l1|maxDepth|max_depth|minSumHessianInLeaf|min_sum_hessian_in_leaf|minGainToSplit|"
     "min_gain_to_split|baggingFraction|bagging_fraction|baggingFreq|bagging_freq",
 }
-UNUSED = {name: why for why, names in _UNUSED.items() for name in names.split("|")}
+UNUSED = {name: why for why, names in _UNUSED_BY_REASON.items() for name in names.split("|")}
 SHORTENED = "..."  # its documents' mark for omitted lines
 
 

@@ -17,7 +17,7 @@ from recsys_assets.resources import Dataset
 from recsys_assets.retrieval import interactions, negatives, weighted_items
 from recsys_assets.retrieval.weighted_items import WeightedItems
 
-TABLE = "negative_items.tsv"
+NEGATIVE_ITEMS = "negative_items.tsv"
 
 
 class NegativesConfig(dg.Config):
@@ -84,8 +84,8 @@ def _check(output: Output, found: WeightedItems) -> None:
 
 def _write(output: Output, found: WeightedItems) -> dict[str, bool]:
     """Write the table and read it again; return which of its parts are the same."""
-    weighted_items.write(output.path(TABLE), found)
-    written = weighted_items.read(output.path(TABLE), found.attributes.schema)
+    weighted_items.write(output.path(NEGATIVE_ITEMS), found)
+    written = weighted_items.read(output.path(NEGATIVE_ITEMS), found.attributes.schema)
     return {
         "ids": np.array_equal(written.ids, found.ids),
         "weights": np.array_equal(written.weights, found.weights),

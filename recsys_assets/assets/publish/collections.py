@@ -33,7 +33,7 @@ from recsys_assets.stores.store import Store, bizdate_of
 
 PUBLICATION = "publication.json"
 FORM = "1"  # of the rows: changing it makes new versions from the same artefacts
-SHOWN = 400  # characters of a value in the preview
+PREVIEW_LENGTH = 400  # characters of a value in the preview
 
 
 def collection_asset(store: str, name: str, family: Mapping[str, Collection]) -> LakeAsset:
@@ -116,7 +116,7 @@ def _preview(table: pa.Table) -> dg.MarkdownMetadataValue:
 
 def _shorten(first: list[Any]) -> str:
     text = str(*first)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return text if len(text) <= PREVIEW_LENGTH else f"{text[:PREVIEW_LENGTH]}…"
 
 
 def families(profile: Profile) -> dict[str, Mapping[str, Collection]]:

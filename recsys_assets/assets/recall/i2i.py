@@ -1,6 +1,6 @@
 """Item to item: the most similar items to each item, one asset per method.
 
-A new method is a file in `i2i/` with its settings and its function, and a line in `METHODS`.
+A new method is a file in `i2i/` with its settings and its function, and a line in `I2I_METHODS`.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class Method:
     config: type[dg.Config]
 
 
-METHODS = {
+I2I_METHODS = {
     "itemcf": Method(
         "ItemCF: items that the same users touched, one soon after the other.", itemcf.itemcf, ItemCFConfig
     ),
@@ -134,4 +134,4 @@ def _titles(items: Partition, item_ids: Ids) -> Callable[[int], str]:
     return title
 
 
-i2i_assets = [item_to_item(name, method) for name, method in METHODS.items()]
+i2i_assets = [item_to_item(name, method) for name, method in I2I_METHODS.items()]

@@ -19,8 +19,8 @@ from recsys_assets.retrieval import embeddings, index
 from recsys_assets.retrieval.index import IndexSettings, UnusableIndex, VectorIndex
 from recsys_assets.retrieval.lists import CUTOFFS, Lists
 
-ASKED = 10_000  # users whose lists from the index are compared with exact ones
-LEAST = 0.9
+QUERIED_USERS = 10_000  # users whose lists from the index are compared with exact ones
+MIN_SHARE_FOUND = 0.9
 
 
 class IndexConfig(dg.Config):
@@ -49,7 +49,9 @@ def index_asset(model: str) -> LakeAsset:
         kinds={"faiss"},
         checks=[
             Check(
-                "near_exact", f"its lists of 200 hold at least {LEAST:.0%} of what exact search finds", blocking=False
+                "near_exact",
+                f"its lists of 200 hold at least {MIN_SHARE_FOUND:.0%} of what exact search finds",
+                blocking=False,
             )
         ],
     )
@@ -61,7 +63,7 @@ def index_asset(model: str) -> LakeAsset:
         built = index.build(vectors, ids, settings)
         built.write(output.draft.folder)
         output.manifest.rows = len(ids)
-        _compare_with_exact(output, built, vectors, embeddings.read(users.path(BEFORE_TEST))[1][:ASKED])
+        _compare_with_exact(output, built, vectors, embeddings.read(users.path(BEFORE_TEST))[1][:QUERIED_USERS])
         output.manifest.metrics |= {"nlist": float(settings.nlist), "nprobe": float(settings.nprobe)}
 
     return index_items
@@ -86,7 +88,7 @@ def _compare_with_exact(output: Output, built: VectorIndex, items: Vectors, user
     (exact, exact_rate), (found, rate) = _time_search(flat, users), _time_search(built, users)
     shares = {k: _overlap(exact.items[:, :k], found.items[:, :k], len(items)) for k in CUTOFFS}
     output.manifest.metrics = {f"recall_of_exact@{k}": share for k, share in shares.items()}
-    output.check("near_exact", shares[max(CUTOFFS)] >= LEAST, share=shares[max(CUTOFFS)])
+    output.check("near_exact", shares[max(CUTOFFS)] >= MIN_SHARE_FOUND, share=shares[max(CUTOFFS)])
     rows = [("exact", exact_rate, *(1.0 for _ in CUTOFFS)), ("index", rate, *shares.values())]
     columns = ["", "users per second", *(f"recall of exact@{k}" for k in CUTOFFS)]
     output.metadata["compared with exact search"] = show.table(columns, rows)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_assets.assets.data.features import SCHEMA
-from recsys_assets.assets.data.negatives import TABLE
+from recsys_assets.assets.data.negatives import NEGATIVE_ITEMS
 from recsys_assets.assets.data.samples import RANKED_PARTS
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.model_asset import (
@@ -124,7 +124,7 @@ def source(profile: Profile, inputs: Mapping[str, Partition]) -> "Source":
         pq.read_table(inputs["users"].path(ROWS)),
         pq.read_table(inputs["items"].path(ROWS)),
         profile.recall.filter_seen,
-        weighted_items.read(inputs["negative_items"].path(TABLE), pa.schema([])),
+        weighted_items.read(inputs["negative_items"].path(NEGATIVE_ITEMS), pa.schema([])),
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Scores, find
-from recsys_assets.assets.reports.hitrate import METHODS
+from recsys_assets.assets.reports.hitrate import RECALL_METHODS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.funnel.merge import Funnel, Ranked, merge, rank
@@ -17,8 +17,8 @@ from recsys_assets.manifest import Partition
 from recsys_assets.retrieval.interactions import Interactions, Queries, read
 from recsys_assets.retrieval.lists import Lists
 
-CHANNELS = tuple(method for method in METHODS if method != "random")
-RECALL_READS = ("splits", "users", *(asset for channel in CHANNELS for asset in METHODS[channel].reads))
+CHANNELS = tuple(method for method in RECALL_METHODS if method != "random")
+RECALL_READS = ("splits", "users", *(asset for channel in CHANNELS for asset in RECALL_METHODS[channel].reads))
 READS = (*RECALL_READS, "user_features", "item_features", "rank_champion")
 
 
@@ -63,8 +63,8 @@ def recall(
     channels = {}
     for name in CHANNELS:
         with watch(f"recall {name}"):
-            partitions = [inputs[asset] for asset in METHODS[name].reads]
-            channels[name] = METHODS[name].lists(events, asked, k, profile.recall.filter_seen, *partitions)
+            partitions = [inputs[asset] for asset in RECALL_METHODS[name].reads]
+            channels[name] = RECALL_METHODS[name].lists(events, asked, k, profile.recall.filter_seen, *partitions)
     return channels
 
 

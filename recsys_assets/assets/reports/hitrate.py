@@ -1,6 +1,6 @@
 """Evaluation of recall: every method answers the same queries, on the test rows.
 
-`METHODS` is the registry: what a method reads and how its lists are made. A two-tower model needs no line here.
+`RECALL_METHODS` is the registry: what a method reads and how its lists are made. A two-tower model needs no line here.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class Method:
     reads: tuple[str, ...] = ()
 
 
-METHODS = {
+RECALL_METHODS = {
     "popularity": Method("The items with the most positives, for everyone.", channels.popularity),
     "random": Method("Items drawn at random.", channels.random),
     "itemcf": Method("Items that the users of the newest items touched too.", channels.by_item, ("i2i_itemcf",)),
@@ -110,4 +110,4 @@ def _check(output: Output, interactions: Interactions, asked: Queries, lists: Li
         check_unique(output, connection, scan([output.path(DETAILS)]), ["id"])
 
 
-hitrate_assets = [hitrate(name, method) for name, method in METHODS.items()]
+hitrate_assets = [hitrate(name, method) for name, method in RECALL_METHODS.items()]

@@ -14,14 +14,15 @@ from recsys_assets.ranking.bootstrap import Comparison, Intervals
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-METRICS = ("test_auc", "test_gauc", "test_logloss", "test_calibration_error", "validation_auc")
+METRICS_SHOWN = ("test_auc", "test_gauc", "test_logloss", "test_calibration_error", "validation_auc")
 COLUMNS_SHOWN = 25  # of a model, by importance
 
 
 def figures(today: Figures, yesterday: Figures) -> dg.MarkdownMetadataValue:
     """One row per model or baseline; figures in brackets are of the day before."""
     return show.table(
-        ["", *METRICS], [(name, *(cell(name, metric, today, yesterday) for metric in METRICS)) for name in today]
+        ["", *METRICS_SHOWN],
+        [(name, *(cell(name, metric, today, yesterday) for metric in METRICS_SHOWN)) for name in today],
     )
 
 

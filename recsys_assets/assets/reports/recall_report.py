@@ -7,7 +7,7 @@ import dagster as dg
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.assets.reports.comparison import Figures, cell, day_before
-from recsys_assets.assets.reports.hitrate import METHODS
+from recsys_assets.assets.reports.hitrate import RECALL_METHODS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Manifest, Partition
@@ -16,11 +16,11 @@ from recsys_assets.retrieval.details import DETAILS, read_items
 from recsys_assets.retrieval.interactions import queries, read
 from recsys_assets.retrieval.lists import additions
 
-SHOWN = ("recall@20", "recall@50", "recall@200", "hitrate@200", "ndcg@20", "coverage@20")
+METRICS_SHOWN = ("recall@20", "recall@50", "recall@200", "hitrate@200", "ndcg@20", "coverage@20")
 
 
 @lake_asset(
-    ins={f"hitrate_{method}": dg.AssetIn() for method in METHODS},
+    ins={f"hitrate_{method}": dg.AssetIn() for method in RECALL_METHODS},
     kinds={"markdown"},
     checks=[Check("best_beats_popularity", "the best method's recall@20 is above popularity's", blocking=False)],
 )
@@ -53,7 +53,9 @@ def _figures(hitrates: Mapping[str, Manifest]) -> Figures:
     """The figures that the report shows, by method, best first; a different version of the code may have had fewer."""
     metrics = {name.removeprefix("hitrate_"): manifest.metrics for name, manifest in hitrates.items()}
     order = sorted(metrics, key=lambda name: (-metrics[name].get("recall@50", 0), name))
-    return {name: {metric: metrics[name][metric] for metric in SHOWN if metric in metrics[name]} for name in order}
+    return {
+        name: {metric: metrics[name][metric] for metric in METRICS_SHOWN if metric in metrics[name]} for name in order
+    }
 
 
 def _check(output: Output, figures: Figures) -> None:
@@ -64,11 +66,10 @@ def _check(output: Output, figures: Figures) -> None:
 
 def _show(output: Output, today: Figures, yesterday: Figures) -> None:
     """Show the table as metadata and as a file, and a plot."""
-    columns = [*SHOWN, "adds@50"]
+    columns = [*METRICS_SHOWN, "adds@50"]
     rows = [(name, *(cell(name, metric, today, yesterday) for metric in columns)) for name in today]
     table = show.table(["", *columns], rows)
-    title = f"# Recall, {output.manifest.bizdate}"
-    output.path("report.md").write_text(f"{title}\n\n{table.md_str}\n", encoding="utf-8")
+    show.write_report(output, "Recall", [str(table.md_str)])
     output.metadata["report"] = table
     figure, plot = show.axes("recall@50 on test rows", "", "")
     bars = plot.bar(list(today), [figures["recall@50"] for figures in today.values()])

@@ -27,12 +27,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dg.MarkdownM
 
 def report(output: Output, title: str, tables: Mapping[str, dg.MarkdownMetadataValue]) -> None:
     """Write all tables of a report to `report.md`, and add each as metadata."""
-    sections = [
-        f"# {title}, {output.manifest.bizdate}",
-        *(f"## {name}\n\n{each.md_str}" for name, each in tables.items()),
-    ]
-    output.path("report.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    write_report(output, title, [f"## {name}\n\n{each.md_str}" for name, each in tables.items()])
     output.metadata |= {f"table: {name}": each for name, each in tables.items()}
+
+
+def write_report(output: Output, title: str, sections: Sequence[str]) -> None:
+    """Write `report.md`: the title with the bizdate, and the sections in Markdown."""
+    text = "\n\n".join([f"# {title}, {output.manifest.bizdate}", *sections])
+    output.path("report.md").write_text(text + "\n", encoding="utf-8")
 
 
 def preview(connection: duckdb.DuckDBPyConnection, query: str, rows: int = 8) -> dg.MarkdownMetadataValue:
