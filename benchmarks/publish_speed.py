@@ -33,9 +33,9 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.settings import settings
-from recsys_assets.stores.documents import documents
-from recsys_assets.stores.embedded import serving
-from recsys_assets.stores.mongo import MongoStore
+from recsys_assets.stores.mongo.documents import encode_rows
+from recsys_assets.stores.mongo.embedded import run_server
+from recsys_assets.stores.mongo.store import MongoStore
 from recsys_assets.stores.publish import publish, version_name
 from recsys_assets.stores.registry import STORES
 from recsys_assets.stores.store import KEY
@@ -117,7 +117,7 @@ def compare(uri: str, made: dict[str, pa.Table], bizdate: str, rounds: int) -> N
     count, size = 0, 0
     total = {contender: [0.0] * rounds for contender in CONTENDERS}
     for name, table in made.items():
-        encoded = [each.raw for block in documents(name, bizdate, table) for each in block]
+        encoded = [each.raw for block in encode_rows(name, bizdate, table) for each in block]
         seconds = measure(uri, name, version_name(bizdate), table, [bson.decode(each) for each in encoded], rounds)
         print(line(name, len(encoded), sum(map(len, encoded)), seconds), flush=True)
         count, size = count + len(encoded), size + sum(map(len, encoded))
@@ -141,7 +141,7 @@ def main() -> None:
     if uri := os.environ.get("MONGO_URI"):
         compare(uri, made, bizdate, given.rounds)
         return
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as own:
+    with tempfile.TemporaryDirectory() as folder, run_server(Path(folder)) as own:
         compare(own, made, bizdate, given.rounds)
 
 

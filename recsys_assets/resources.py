@@ -111,10 +111,10 @@ class Stores(dg.ConfigurableResource[None]):
         Raises:
             OtherDataset: it has collections of a different data set of that name.
         """
-        from recsys_assets.stores.owner import opened_by
+        from recsys_assets.stores.registry import open_owned_store
 
         lake = Lake.of(settings().lake, load_profile(self.profile))
-        with opened_by(name, lake.profile, lake.owner) as store:
+        with open_owned_store(name, lake.profile, lake.owner) as store:
             if store.owner() is None:
                 store.claim(lake.owner)
             yield store

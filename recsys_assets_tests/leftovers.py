@@ -11,7 +11,7 @@ import psutil
 from recsys_assets.processes import is_alive
 
 VARIABLE = "RECSYS_TESTS_MARK"
-OWN_RULE = "recsys_assets.stores.embedded"  # the MongoDB server ends on its own, 10 s after its last user
+OWN_RULE = "recsys_assets.stores.mongo.embedded"  # the MongoDB server ends on its own, 10 s after its last user
 T = TypeVar("T")
 
 

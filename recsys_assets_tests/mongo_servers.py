@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-SERVER = "from recsys_assets.stores.embedded import fix_views; from secantus.cli import main; fix_views(); main()"
+SERVER = "from recsys_assets.stores.mongo.embedded import fix_views; from secantus.cli import main; fix_views(); main()"
 STARTING = 60  # seconds within which a server must listen
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recsys_assets.stores.live_sets import remarks
 from recsys_assets.stores.publish import (
     NothingToRollBackTo,
     VerificationFailed,
@@ -17,7 +18,6 @@ from recsys_assets.stores.publish import (
     show_set,
     verify,
 )
-from recsys_assets.stores.remarks import remarks
 from recsys_assets.stores.store import KEY, Store, VersionMissing
 
 OLD, NEW, NEWER = "2026-01-05.aaaaaaaaaaaa", "2026-01-06.bbbbbbbbbbbb", "2026-01-07.cccccccccccc"
@@ -63,7 +63,7 @@ class StoreContract:
 
     def test_what_is_written_is_not_live(self, store: Store) -> None:
         store.write("user", NEW, self.table())
-        assert store.live("user") is None
+        assert store.live_version("user") is None
         with pytest.raises(VersionMissing):
             store.read("user", ["7"])
 
@@ -84,7 +84,7 @@ class StoreContract:
         for version, shift in ((OLD, 0.0), (NEW, 1.0)):
             store.write("user", version, self.table(shift=shift))
             store.go_live("user", version)
-        assert store.live("user") == NEW
+        assert store.live_version("user") == NEW
         assert store.read("user", ["7"]).equals(self.table(shift=1.0).take([7]))
         assert store.read("user", ["7"], OLD).equals(self.table().take([7]))
 
@@ -101,10 +101,10 @@ class StoreContract:
         store.write("item", NEW, self.table())
         with pytest.raises(VersionMissing):
             store.switch({"item": NEW, "user": NEW})
-        assert (store.live("item"), store.live("user")) == (OLD, OLD)
+        assert (store.live_version("item"), store.live_version("user")) == (OLD, OLD)
         store.write("user", NEW, self.table())
         store.switch({"item": NEW, "user": NEW})
-        assert (store.live("item"), store.live("user")) == (NEW, NEW)
+        assert (store.live_version("item"), store.live_version("user")) == (NEW, NEW)
 
     def test_a_set_of_an_earlier_bizdate_stays_behind_if_one_of_its_collections_is_later(self, store: Store) -> None:
         for version in (OLD, NEW, NEWER):
@@ -113,7 +113,7 @@ class StoreContract:
         assert show_set(store, {"item": NEW, "user": NEW}) == NEW[:10]
         store.go_live("item", OLD)
         assert show_set(store, {"item": OLD, "user": OLD}) == NEW[:10]
-        assert (store.live("item"), store.live("user")) == (OLD, NEW)
+        assert (store.live_version("item"), store.live_version("user")) == (OLD, NEW)
         assert [each for each in remarks("a", store) if "mixture" in each and f"item of {OLD[:10]}" in each]
         assert show_set(store, {"item": NEWER, "user": NEWER}) == NEWER[:10]
         assert list(remarks("a", store)) == []
@@ -123,13 +123,13 @@ class StoreContract:
             for collection in ("item", "user"):
                 publish(store, collection, version, self.table(), no_gate, keep=3)
         assert roll_back_all([store]) == [{"item": OLD, "user": OLD}]
-        assert (store.live("item"), store.live("user")) == (OLD, OLD)
+        assert (store.live_version("item"), store.live_version("user")) == (OLD, OLD)
         store.switch({"item": NEW, "user": NEW})
         store.drop("item", OLD)
         for to in (None, OLD[:10]):
             with pytest.raises(NothingToRollBackTo):
                 roll_back_all([store], to)
-        assert (store.live("item"), store.live("user")) == (NEW, NEW)
+        assert (store.live_version("item"), store.live_version("user")) == (NEW, NEW)
 
     def test_a_dropped_version_is_gone_and_the_others_stay(self, store: Store) -> None:
         for version in (OLD, NEW):
@@ -144,19 +144,19 @@ class StoreContract:
             store.write(collection, NEW, self.table())
         store.go_live("user", NEW)
         assert store.collections() == ["user", "user_old"]
-        assert (store.live("user"), store.live("user_old"), store.versions("other")) == (NEW, None, [])
+        assert (store.live_version("user"), store.live_version("user_old"), store.versions("other")) == (NEW, None, [])
 
     def test_the_newest_versions_are_kept_and_an_old_one_is_gone_back_to(self, store: Store) -> None:
         for version in (OLD, NEW, NEWER):
             done = publish(store, "user", version, self.table(), no_gate, keep=2)
             assert done.live == version
         assert done.dropped == [OLD]
-        assert roll_back(store, "user") == store.live("user") == NEW
+        assert roll_back(store, "user") == store.live_version("user") == NEW
 
     def test_an_earlier_bizdate_does_not_take_the_place_of_a_later_one(self, store: Store) -> None:
         publish(store, "user", NEW, self.table(), no_gate, keep=3)
         done = publish(store, "user", OLD, self.table(), no_gate, keep=3)
-        assert (done.live, store.live("user"), store.versions("user")) == (NEW, NEW, [OLD, NEW])
+        assert (done.live, store.live_version("user"), store.versions("user")) == (NEW, NEW, [OLD, NEW])
 
     def test_a_closed_gate_leaves_readers_what_they_had(self, store: Store) -> None:
         publish(store, "user", OLD, self.table(), no_gate, keep=3)
@@ -173,7 +173,7 @@ class StoreContract:
         for open_for in (0, 1):
             with pytest.raises(PermissionError):
                 publish(store, "user", NEW, self.table(), asked(open_for), keep=3)
-            assert store.live("user") == OLD
+            assert store.live_version("user") == OLD
 
     def test_other_rows_than_those_of_the_artefact_are_refused_and_removed(self, store: Store) -> None:
         for other in (self.table(shift=1.0), self.table(49)):
@@ -187,7 +187,7 @@ class StoreContract:
         publish(store, "user", NEW, self.table(shift=1.0), no_gate, keep=3)
         with pytest.raises(VerificationFailed, match="is live, .*recsys rollback"):
             publish(store, "user", NEW, self.table(), no_gate, keep=3)
-        assert store.live("user") == NEW
+        assert store.live_version("user") == NEW
         roll_back(store, "user")
         with pytest.raises(VerificationFailed):
             publish(store, "user", NEW, self.table(), no_gate, keep=3)

@@ -21,7 +21,7 @@ from recsys_assets.datasets.profile import ProfileError, load_profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.lake import Lake
 from recsys_assets.lake_place import LakeUnavailable
-from recsys_assets.stores.registry import STORES, opened
+from recsys_assets.stores.registry import STORES, open_store
 from recsys_assets.stores.store import StoreError
 from recsys_assets.tracking import Tracking, TrackingError, _mlflow
 from recsys_assets.uris import NotAFolder, guard_logs, reveals, shown, told, without_secrets
@@ -163,11 +163,12 @@ def test_a_store_that_fails_shows_no_secret(
     setting: str, form: int, http: int, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(home)
-    monkeypatch.setenv(setting, SETTINGS[setting][form].format(http=http))
-    monkeypatch.setattr("recsys_assets.stores.milvus_client._PATIENCE", 1)
+    forms = SETTINGS.get(setting, SETTINGS["RECSYS_MILVUS_URI"])  # a new store's URI is tried as an http address
+    monkeypatch.setenv(setting, forms[form].format(http=http))
+    monkeypatch.setattr("recsys_assets.stores.milvus.store._TIMEOUT", 1)
     (name,) = [name for name, store in STORES.items() if store.variable == setting]
     try:
-        with opened(name, "sample") as store:
+        with open_store(name, "sample") as store:
             assert not sings(repr(store).encode())
             assert store.collections() == []  # LanceDB in memory
     except StoreError as error:
@@ -243,7 +244,7 @@ def test_a_source_that_fails_shows_no_secret(profile: str, form: int, http: int,
 def test_doctor_names_every_place_that_is_wrong_and_no_secret(
     form: int, http: int, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("recsys_assets.stores.milvus_client._PATIENCE", 1)
+    monkeypatch.setattr("recsys_assets.stores.milvus.store._TIMEOUT", 1)
     for name in PLACES[1:]:
         monkeypatch.setenv(name, SETTINGS[name][form].format(http=http))
     said = CliRunner().invoke(main, ["doctor"])

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from recsys_assets.cli import main, places
 from recsys_assets.cli.days import NothingLanded, latest_bizdate
-from recsys_assets.cli.installation import differing
+from recsys_assets.cli.doctor import differing_packages
 from recsys_assets.cli.selection import select
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.lake import Lake
@@ -206,8 +206,8 @@ def test_doctor_says_which_store_does_not_answer_and_keeps_its_password(
 
 
 def test_doctor_compares_with_the_pins_but_not_the_build_of_torch() -> None:
-    assert differing("# a comment\ntorch==2.13.0\nnot-installed==1.0") == []
-    assert differing("click==0.1")[0].endswith("(not 0.1)")
+    assert differing_packages("# a comment\ntorch==2.13.0\nnot-installed==1.0") == []
+    assert differing_packages("click==0.1")[0].endswith("(not 0.1)")
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from recsys_assets.stores.compare import differing
-from recsys_assets.stores.consistency import TOLERANCE
+from recsys_assets.stores.compare import count_differing
+from recsys_assets.stores.consistency import STORE_TOLERANCE
 from recsys_assets.stores.store import KEY
 
 NEIGHBOURS = pa.list_(pa.struct([("item_id", pa.int64()), ("score", pa.float32())]))
@@ -30,10 +30,10 @@ def table(**changed: list[Any]) -> pa.Table:
 
 
 def test_equal_tables_do_not_differ_nor_do_floats_within_the_tolerance() -> None:
-    assert differing(table(), table()) == 0
+    assert count_differing(table(), table()) == 0
     near = table(vector=[[0.25 + 5e-6, -1.0], [1.0, 2.0], [0.0, 0.0]])
-    assert differing(table(), near, TOLERANCE) == 0
-    assert differing(table(), near) == 1
+    assert count_differing(table(), near, STORE_TOLERANCE) == 0
+    assert count_differing(table(), near) == 1
 
 
 PLANTED: dict[str, Callable[[], pa.Table]] = {
@@ -59,11 +59,11 @@ PLANTED: dict[str, Callable[[], pa.Table]] = {
 
 @pytest.mark.parametrize("found", PLANTED.values(), ids=PLANTED)
 def test_one_row_differs_by(found: Callable[[], pa.Table]) -> None:
-    assert differing(table(), found(), TOLERANCE) == 1
+    assert count_differing(table(), found(), STORE_TOLERANCE) == 1
 
 
 def test_two_faults_of_a_row_are_one_row_and_a_missing_column_is_all_rows() -> None:
-    assert differing(table(), table(age=[26, None, 35], terms=[["War"], [], None]), TOLERANCE) == 1
-    assert differing(table(), table(age=[26, 1, 35], terms=[["War", "Drama"], [], []]), TOLERANCE) == 3
-    assert differing(table(), table().drop(["age"]), TOLERANCE) == 3
-    assert differing(table(), table().set_column(1, "age", table()["age"].cast(pa.int32())), TOLERANCE) == 3
+    assert count_differing(table(), table(age=[26, None, 35], terms=[["War"], [], None]), STORE_TOLERANCE) == 1
+    assert count_differing(table(), table(age=[26, 1, 35], terms=[["War", "Drama"], [], []]), STORE_TOLERANCE) == 3
+    assert count_differing(table(), table().drop(["age"]), STORE_TOLERANCE) == 3
+    assert count_differing(table(), table().set_column(1, "age", table()["age"].cast(pa.int32())), STORE_TOLERANCE) == 3

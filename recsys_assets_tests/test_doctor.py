@@ -84,9 +84,10 @@ def test_what_cannot_be_read_in_the_landing_folder_is_a_problem(open_folder: Pat
         (place / "a.csv").touch()
     (open_folder / "sample" / "interactions" / f"bizdate={NEXT}").chmod(0o700)
     code = (
-        "import os; from recsys_assets.datasets import landing as _; from recsys_assets.cli import dataset, days; "
+        "import os; from recsys_assets.datasets import landing as _; from recsys_assets.cli import days; "
+        "from recsys_assets.cli.doctor import check_landing; "
         "from recsys_assets.settings import settings; from recsys_assets.datasets.profile import load_profile; "
-        "load_profile(); os.setuid(65534); print(dataset.landing(settings()))"
+        "load_profile(); os.setuid(65534); print(check_landing(settings()))"
     )
     environment = {**os.environ, "RECSYS_LANDING": str(open_folder), "PYTHONPATH": str(PROJECT)}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

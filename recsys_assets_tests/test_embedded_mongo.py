@@ -13,8 +13,8 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from recsys_assets.stores import embedded
-from recsys_assets.stores.mongo import MongoStore
+from recsys_assets.stores.mongo import embedded
+from recsys_assets.stores.mongo.store import MongoStore
 from recsys_assets.stores.publish import publish
 from recsys_assets.stores.store import StoreUnavailable
 from recsys_assets_tests.store_contract import NEW, no_gate, rows
@@ -23,8 +23,8 @@ USE = """
 import sys
 from pathlib import Path
 from pymongo import MongoClient
-from recsys_assets.stores.embedded import serving
-with serving(Path(sys.argv[1])) as uri, MongoClient(uri) as client:
+from recsys_assets.stores.mongo.embedded import run_server
+with run_server(Path(sys.argv[1])) as uri, MongoClient(uri) as client:
     client["shop"]["visits"].insert_one({})
     print(uri, flush=True)
     sys.stdin.read()
@@ -64,20 +64,20 @@ def test_processes_share_a_server_that_ends_after_the_last_one_and_keeps_its_dat
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert not (tmp_path / "address").exists()
-    with embedded.serving(tmp_path) as uri:
+    with embedded.run_server(tmp_path) as uri:
         assert visits(uri) == 3
         (server,) = daemons(tmp_path)
     server.kill()
 
 
 def test_a_killed_server_is_replaced_and_what_was_published_is_there(tmp_path: Path) -> None:
-    with embedded.serving(tmp_path) as uri:
+    with embedded.run_server(tmp_path) as uri:
         with MongoStore(uri, "shop") as store:
             publish(store, "user", NEW, rows(), no_gate, keep=2)
         (server,) = daemons(tmp_path)
         server.kill()
         server.wait()
-        with embedded.serving(tmp_path) as other, MongoStore(other, "shop") as again:
+        with embedded.run_server(tmp_path) as other, MongoStore(other, "shop") as again:
             assert other != uri
             assert again.read("user", ["7"]).equals(rows().take([7]))
             (server,) = daemons(tmp_path)
@@ -86,7 +86,7 @@ def test_a_killed_server_is_replaced_and_what_was_published_is_there(tmp_path: P
 
 def test_who_does_not_know_the_password_is_not_let_in_and_it_stands_in_one_private_file(tmp_path: Path) -> None:
     (tmp_path / "mongo").mkdir(mode=0o755)  # as an older version created it
-    with embedded.serving(tmp_path / "mongo") as uri:
+    with embedded.run_server(tmp_path / "mongo") as uri:
         password, place = re.findall(r"//recsys:(\S{40,})@(.*)/\?", uri)[0]
         for wrong in (f"mongodb://{place}/", f"mongodb://recsys:{password[:-1]}@{place}/?authSource=admin"):
             with MongoClient[dict[str, Any]](wrong) as client, pytest.raises(OperationFailure, match="authentication"):
@@ -108,7 +108,7 @@ def test_a_link_planted_in_the_servers_folder_is_not_followed(tmp_path: Path) ->
     (tmp_path / "mongo" / ".users").symlink_to(tmp_path / "precious")
     with (
         pytest.raises(StoreUnavailable, match="has a link where a file .* belongs: .* remove the link"),
-        embedded.serving(tmp_path / "mongo"),
+        embedded.run_server(tmp_path / "mongo"),
     ):
         pass
     assert (tmp_path / "precious").read_text() == "kept"
@@ -116,7 +116,7 @@ def test_a_link_planted_in_the_servers_folder_is_not_followed(tmp_path: Path) ->
 
 def test_without_secantusdb_it_is_said_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "secantus", None)
-    with pytest.raises(embedded.NoServer, match="set MONGO_URI .* `mongo-server`"), embedded.serving(tmp_path):
+    with pytest.raises(embedded.NoServer, match="set MONGO_URI .* `mongo-server`"), embedded.run_server(tmp_path):
         pass
 
 
@@ -124,6 +124,6 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("no folder")
     with (
         pytest.raises(StoreUnavailable, match="does not start; its server.log ends: FileExistsError"),
-        embedded.serving(tmp_path),
+        embedded.run_server(tmp_path),
     ):
         pass

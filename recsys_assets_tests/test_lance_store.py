@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from recsys_assets.arrays import Doubles, Floats
-from recsys_assets.stores.lance import LanceStore
+from recsys_assets.stores.lance.store import LanceStore
 from recsys_assets.stores.store import KEY, StoreUnavailable, Unrepresentable, VersionMissing
 from recsys_assets_tests.store_contract import NEW, OLD, StoreContract, rows
 
@@ -64,7 +64,7 @@ def test_the_hybrid_query_gives_what_a_plain_computation_gives(index: LanceStore
     for weights in ((0.9, 0.1), (0.01, 0.99), (1.0, 0.0)):
         for vector in (likes_the_same_ones, -likes_the_same_ones):
             keys, scores = plainly(vector, terms, seen, k, weights)
-            found = index.hybrid("item", vector, terms, seen, k, weights)
+            found = index.hybrid_search("item", vector, terms, seen, k, weights)
             assert found[KEY].to_pylist() == keys
             np.testing.assert_allclose(found["score"], scores, rtol=1e-12)
 
@@ -73,12 +73,12 @@ def test_who_has_seen_all_gets_nothing_and_weights_by_which_the_best_are_not_nea
     index: LanceStore,
 ) -> None:
     vector, everything = np.ones(WIDTH, np.float32), items()[KEY].to_pylist()
-    assert len(index.hybrid("item", vector, ["t'1"], everything, 20)) == 0
+    assert len(index.hybrid_search("item", vector, ["t'1"], everything, 20)) == 0
     for weights in ((0.9, -0.1), (0.0, 1.0)):
         with pytest.raises(ValueError, match="above 0"):
-            index.hybrid("item", vector, ["t'1"], [], 20, weights)
+            index.hybrid_search("item", vector, ["t'1"], [], 20, weights)
     with pytest.raises(VersionMissing, match=f"item has no version {OLD} in .*: it has {NEW}"):
-        index.hybrid("item", vector, [], [], 20, version=OLD)
+        index.hybrid_search("item", vector, [], [], 20, version=OLD)
 
 
 def test_types_come_back_and_texts_are_no_sql(store: LanceStore) -> None:

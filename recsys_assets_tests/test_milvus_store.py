@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pymilvus import DataType, MilvusClient
 
-from recsys_assets.stores.milvus import MilvusStore
+from recsys_assets.stores.milvus.store import MilvusStore
 from recsys_assets.stores.store import KEY, StoreUnavailable, Unrepresentable, VersionMissing
 from recsys_assets_tests.store_contract import NEW, OLD, StoreContract, rows, said
 
@@ -111,18 +111,17 @@ def test_what_a_killed_write_left_is_not_there_and_is_written_anew(store: Milvus
 
 def test_a_folder_that_another_process_has_open_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = str(tmp_path / "lite.db")
-    command = (
-        f"from recsys_assets.stores.milvus import MilvusStore; print(MilvusStore({folder!r}, 'sample').live('user'))"
-    )
+    asked = f"MilvusStore({folder!r}, 'sample').live_version('user')"
+    command = f"from recsys_assets.stores.milvus.store import MilvusStore; print({asked})"
     with MilvusStore(folder, "sample") as store:
         store.write("user", NEW, rows())
         elsewhere = subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, text=True)
-        monkeypatch.setattr("recsys_assets.stores.milvus_client._PATIENCE", 1)
+        monkeypatch.setattr("recsys_assets.stores.milvus.store._TIMEOUT", 1)
         with (
             MilvusStore(folder, "sample") as impatient,
             pytest.raises(StoreUnavailable, match="another process has it"),
         ):
-            impatient.live("user")
+            impatient.live_version("user")
         monkeypatch.undo()
         store.go_live("user", NEW)
     assert elsewhere.communicate(timeout=60)[0].strip() == NEW

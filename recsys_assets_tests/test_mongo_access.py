@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pymongo import MongoClient
 
-from recsys_assets.stores.mongo import MongoStore
+from recsys_assets.stores.mongo.store import MongoStore
 from recsys_assets.stores.publish import publish
 from recsys_assets.stores.store import StoreError, StoreUnavailable
 from recsys_assets_tests.mongo_servers import Daemon, daemon
@@ -35,7 +35,7 @@ def test_the_right_password_works_and_is_not_shown(guarded: Daemon, caplog: pyte
     uri = f"mongodb://{USER}:{PASSWORD}@{guarded.place}/?authSource=admin&appName=bench"
     with MongoStore(uri, "shop") as store:
         publish(store, "user", NEW, rows(), no_gate, keep=2)
-        assert store.live("user") == NEW
+        assert store.live_version("user") == NEW
         assert f"{store!r}" == f"MongoStore({guarded.place}/shop)"
     assert "insert" in caplog.text  # pymongo has logged
     assert not [secret for secret in (PASSWORD, "S3cret") if secret in caplog.text]
@@ -73,7 +73,7 @@ def test_tls_by_the_uri(tmp_path: Path) -> None:
         uri = f"mongodb://{server.place}/?serverSelectionTimeoutMS=500"
         with MongoStore(f"{uri}&tls=true&tlsCAFile={certificate}", "shop") as store:
             publish(store, "user", NEW, rows(), no_gate, keep=2)
-            assert store.live("user") == NEW
+            assert store.live_version("user") == NEW
         for wrong, why in ((f"{uri}&tls=true", "certificate verify failed"), (uri, "ServerSelectionTimeout")):
             with MongoStore(wrong, "shop") as store, pytest.raises(StoreUnavailable, match=why):
                 store.collections()

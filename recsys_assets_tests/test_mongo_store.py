@@ -14,10 +14,9 @@ from bson import Binary, Int64
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from recsys_assets.stores.mongo import MongoStore
-from recsys_assets.stores.mongo_releases import release_of
+from recsys_assets.stores.live_sets import release_of, release_set
+from recsys_assets.stores.mongo.store import MongoStore
 from recsys_assets.stores.publish import publish
-from recsys_assets.stores.release import release_set
 from recsys_assets.stores.store import KEY, StoreError, Unrepresentable
 from recsys_assets_tests.mongo_servers import daemon
 from recsys_assets_tests.store_contract import NEW, OLD, StoreContract, no_gate, rows
@@ -109,7 +108,7 @@ def test_the_plain_name_of_a_collection_of_others_is_left_alone(
     store.write("user", NEW, rows())
     with pytest.raises(StoreError, match="has a collection user, .* rename or drop it"):
         store.go_live("user", NEW)
-    assert store.live("user") is None
+    assert store.live_version("user") is None
     assert database["user"].count_documents({"theirs": True}) == 1
 
 
@@ -141,7 +140,7 @@ def test_what_cannot_be_held_is_named_and_nothing_is_left(
     with pytest.raises(Unrepresentable, match=f"^user: .*{said}"):
         publish(store, "user", NEW, pa.table({KEY: ["7", "8"], "odd": values}), no_gate, keep=2)
     assert sorted(database.list_collection_names()) == before
-    assert (store.live("user"), store.versions("user")) == (OLD, [OLD])
+    assert (store.live_version("user"), store.versions("user")) == (OLD, [OLD])
 
 
 @pytest.mark.parametrize(
@@ -184,14 +183,14 @@ def test_writers_of_the_same_version_at_once_complete_each_other(uri: str, store
 
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(write, range(3)))
-    assert (store.live("user"), store.count("user", NEW)) == (NEW, 3000)
+    assert (store.live_version("user"), store.count("user", NEW)) == (NEW, 3000)
     assert store.read("user", table[KEY].to_pylist()).equals(table)
 
 
 def test_the_live_version_is_gone_when_it_is_dropped(store: MongoStore) -> None:
     publish(store, "user", NEW, rows(), no_gate, keep=2)
     store.drop("user", NEW)
-    assert (store.live("user"), store.versions("user")) == (None, [])
+    assert (store.live_version("user"), store.versions("user")) == (None, [])
 
 
 def test_releases_have_growing_numbers_and_never_change(uri: str, store: MongoStore) -> None:
@@ -235,7 +234,7 @@ def test_of_two_that_decide_on_the_same_release_one_is_told_to_look_again(store:
     first, second = (release_of({"user": {"version": version, "rows": 50}}, None) for version in (NEW, OLD))
     assert store.put_release(first, None) == 1
     assert store.put_release(second, None) is None
-    assert (store.live("user"), store.shown(), len(store.releases())) == (NEW, {"user": NEW}, 1)
+    assert (store.live_version("user"), store.shown_versions(), len(store.releases())) == (NEW, {"user": NEW}, 1)
 
 
 def test_a_name_that_a_release_does_not_hold_shows_nothing(
@@ -245,4 +244,4 @@ def test_a_name_that_a_release_does_not_hold_shows_nothing(
         publish(store, name, OLD, rows(), no_gate, keep=3)
     publish(store, "item", NEW, rows(), no_gate, keep=3)
     assert store.put_release(release_of({"item": {"version": NEW, "rows": 50}}, None), store.release())
-    assert (store.shown(), database["user"].count_documents({})) == ({"item": NEW}, 0)
+    assert (store.shown_versions(), database["user"].count_documents({})) == ({"item": NEW}, 0)

@@ -51,8 +51,8 @@ FLOORS = {
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 every_module = pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-HEAVY = ["torch", "faiss", "mlflow", "onnx", "onnxruntime", "lightgbm", "optuna"]
-HEAVY += ["bson", "pymongo", "redis", "pymilvus", "lancedb", "secantus"]
+RUFF = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]
+HEAVY = RUFF["lint"]["flake8-tidy-imports"]["banned-module-level-imports"]
 
 
 def room_of(module: Path) -> str:

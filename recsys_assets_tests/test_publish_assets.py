@@ -28,9 +28,9 @@ from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval import embeddings
 from recsys_assets.stores import collections
-from recsys_assets.stores.compare import differing
-from recsys_assets.stores.mongo import MongoStore
-from recsys_assets.stores.registry import opened
+from recsys_assets.stores.compare import count_differing
+from recsys_assets.stores.mongo.store import MongoStore
+from recsys_assets.stores.registry import STORES, open_store
 from recsys_assets.stores.store import KEY
 from recsys_assets_tests.in_process import failures, materialize
 
@@ -60,7 +60,7 @@ class World:
 
     @contextmanager
     def store(self) -> Iterator[MongoStore]:
-        with opened("mongo", "sample") as store:
+        with open_store("mongo", "sample") as store:
             assert isinstance(store, MongoStore)
             yield store
 
@@ -77,13 +77,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_DATA", str(home))
         patch.setenv("RECSYS_PROFILE", "sample")
-        for variable in (
-            "MLFLOW_TRACKING_URI",
-            "MONGO_URI",
-            "RECSYS_REDIS_URI",
-            "RECSYS_MILVUS_URI",
-            "RECSYS_LANCE_URI",
-        ):
+        for variable in ("MLFLOW_TRACKING_URI", *(store.variable for store in STORES.values())):
             patch.delenv(variable, raising=False)
         profile, lake = load_profile(), Lake(str(home / "lake"), "sample")
         land(profile, last=dt.date.fromisoformat(DAY), users=150, items=120, events=9000, days=12)
@@ -92,7 +86,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         assert failures(materialize(BUILT.split(), DAY)) == {}
         for seed, model in enumerate(TOWERS):
             write_vectors(lake, model, seed)
-        with opened("mongo", "sample"):  # one server for all tests
+        with open_store("mongo", "sample"):  # one server for all tests
             result = materialize([*MONGO, "mongo_release"], DAY)
             assert failures(result) == {}
             yield World(home, lake, profile, result)
@@ -177,15 +171,15 @@ def test_a_collection_that_is_published_alone_waits_for_its_release(world: World
     changed = world.lake.manifest("i2i_itemcf", DAY)  # the champion was not built from it
     before = {file: world.read("i2i_itemcf").path(file).read_bytes() for file in changed.files}
     with world.store() as store:
-        was = store.live("itemcf")
+        was = store.live_version("itemcf")
         rewrite(world.lake, "i2i_itemcf", before, seed=1)
         assert live(materialize(["mongo_itemcf"], DAY), "mongo_itemcf") == (
             f"not before mongo_release shows the whole set: `recsys materialize mongo_itemcf+ --bizdate {DAY}`"
         )
-        assert store.live("itemcf") == was
+        assert store.live_version("itemcf") == was
         rewrite(world.lake, "i2i_itemcf", before, seed=changed.seed)
         again = materialize(["mongo_itemcf", "mongo_release"], DAY)
-        assert (failures(again), live(again, "mongo_itemcf"), store.live("itemcf")) == ({}, "yes", was)
+        assert (failures(again), live(again, "mongo_itemcf"), store.live_version("itemcf")) == ({}, "yes", was)
 
 
 def rewrite(lake: Lake, asset: str, files: dict[str, bytes], seed: int | None) -> None:
@@ -203,7 +197,7 @@ def test_the_record_names_every_collection_and_the_champion(world: World) -> Non
         assert release is not None
         assert release["collections"].keys() == MONGO_COLLECTIONS.keys()
         for name, entry in release["collections"].items():
-            assert (store.live(name), store.count(name, entry["version"])) == (entry["version"], entry["rows"])
+            assert (store.live_version(name), store.count(name, entry["version"])) == (entry["version"], entry["rows"])
     champion = json.loads(world.read("rank_champion").path("champion.json").read_text(encoding="utf-8"))
     assert release["champion"] == {key: champion[key] for key in ("model", "bizdate", "path", "sha256")}
 
@@ -221,7 +215,7 @@ def test_a_planted_difference_fails_the_check_and_nothing_is_released(
     world: World, collection: str, change: dict[str, Any]
 ) -> None:
     with world.store() as store, world.database() as database:
-        rows = database[f"{collection}.{store.live(collection)}"]
+        rows = database[f"{collection}.{store.live_version(collection)}"]
         key = {"queryid": world.table(collection)[KEY][3].as_py()}
         whole = rows.find_one(key)
         assert whole
@@ -251,15 +245,15 @@ def test_other_stores_have_their_assets_once_they_are_named(world: World, monkey
         said = {live(partly, asset).partition(": ") for asset in milvus}
         assert {before for before, _, _ in said} == {"not before its set is whole"}
         assert all(last in missing for _, _, missing in said)
-        with opened("milvus", "sample") as found:
-            assert {found.live(name) for name in families(world.profile)["milvus"]} == {None}
+        with open_store("milvus", "sample") as found:
+            assert {found.live_version(name) for name in families(world.profile)["milvus"]} == {None}
         assert live(materialize([last], DAY), last) == "yes"
         for asset in wanted:
             store, _, name = asset.partition("_")
             made = families(world.profile)[store][name]
             expected = made.table(world.profile, {each: world.read(each) for each in made.reads}).slice(2, 3)
-            with opened(store, "sample") as found:
-                assert differing(expected, found.read(name, expected[KEY].to_pylist())) == 0
+            with open_store(store, "sample") as found:
+                assert count_differing(expected, found.read(name, expected[KEY].to_pylist())) == 0
 
 
 def test_what_failed_a_check_stops_publishing_in_the_same_run_and_in_a_later_one(

@@ -14,10 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_assets.stores.mongo import MongoStore
-from recsys_assets.stores.mongo_releases import release_of
+from recsys_assets.stores.live_sets import release_of, release_set
+from recsys_assets.stores.mongo.store import MongoStore
 from recsys_assets.stores.publish import publish, stage
-from recsys_assets.stores.release import release_set
 from recsys_assets.stores.store import KEY, StoreUnavailable
 from recsys_assets_tests.mongo_servers import Daemon, daemon
 from recsys_assets_tests.store_contract import no_gate
@@ -181,7 +180,7 @@ def look(uri: str) -> tuple[int, int]:
     from pymongo import MongoClient
 
     with MongoStore(uri, "killed") as store, MongoClient[dict[str, int]](uri) as client:
-        live, versions = store.live("user"), store.versions("user")
+        live, versions = store.live_version("user"), store.versions("user")
         assert live in versions
         assert [store.count("user", version) for version in versions] == [ROWS] * len(versions)
         number = int(str(live).partition(".")[2])

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.stores.mongo import MongoStore
+from recsys_assets.stores.mongo.store import MongoStore
 from recsys_assets.stores.publish import publish
 from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable, Unrepresentable
 from recsys_assets_tests.in_process import failures, materialize
@@ -50,7 +50,7 @@ def store(server: Daemon) -> Iterator[MongoStore]:
 
 
 def assert_untouched(store: MongoStore) -> None:
-    assert (store.live("user"), store.versions("user"), store.collections()) == (OLD, [OLD], ["user"])
+    assert (store.live_version("user"), store.versions("user"), store.collections()) == (OLD, [OLD], ["user"])
     assert store.read("user", ["7"]).equals(rows().take([7]))
     (shown,) = store._database["user"].find({KEY: "7"})
     assert shown["user_id"] == 7

@@ -8,13 +8,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from recsys_assets.cli import main
-from recsys_assets.stores.mongo import MongoStore
-from recsys_assets.stores.mongo_releases import content_of, release_of, versions_of
-from recsys_assets.stores.mongo_views import show_only
+from recsys_assets.stores.live_sets import content_of, release_of, release_set, remarks, versions_of
+from recsys_assets.stores.mongo.releases import show_only
+from recsys_assets.stores.mongo.store import MongoStore
 from recsys_assets.stores.publish import publish, stage
-from recsys_assets.stores.registry import STORES, StoreNotConfigured, configured, opened
-from recsys_assets.stores.release import release_set
-from recsys_assets.stores.remarks import remarks
+from recsys_assets.stores.registry import STORES, StoreNotConfigured, open_store, stores_in_use
 from recsys_assets_tests.store_contract import NEW, NEWER, OLD, no_gate, rows
 
 
@@ -30,7 +28,7 @@ def store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MongoStore]:
     monkeypatch.setenv("RECSYS_PROFILE", "sample")
     for variable in [kind.variable for kind in STORES.values()]:
         monkeypatch.delenv(variable, raising=False)
-    with opened("mongo", "sample") as found:
+    with open_store("mongo", "sample") as found:
         assert isinstance(found, MongoStore)
         for collection in found.collections():
             for version in found.versions(collection):
@@ -71,11 +69,11 @@ def test_versions_are_listed_with_what_is_live() -> None:
 def test_one_collection_goes_back_and_what_is_live_is_called_a_mixture(store: MongoStore) -> None:
     before = store.release() or {}
     done = recsys("rollback", "mongo_user")
-    assert (done.exit_code, store.live("user"), store.live("item")) == (0, OLD, NEW)
+    assert (done.exit_code, store.live_version("user"), store.live_version("item")) == (0, OLD, NEW)
     release = store.release() or {}
     assert release["number"] == before["number"] + 1
     assert f"MongoDB release {release['number']} names it" in done.stdout
-    assert versions_of(release) == store.shown() == {"item": NEW, "user": OLD}
+    assert versions_of(release) == store.shown_versions() == {"item": NEW, "user": OLD}
     assert (release["bizdate"], release["mixture"]) == (NEW[:10], [OLD[:10], NEW[:10]])
     for shown in (done, recsys("published")):
         assert (
@@ -94,7 +92,7 @@ def test_collections_that_went_back_one_by_one_are_the_release_of_that_day(store
 
 def test_all_collections_go_back_together_with_the_champion_of_that_day(store: MongoStore) -> None:
     done = recsys("rollback", "--all")
-    assert (done.exit_code, store.live("user"), store.live("item")) == (0, OLD, OLD)
+    assert (done.exit_code, store.live_version("user"), store.live_version("item")) == (0, OLD, OLD)
     assert content(store) == released(OLD)
 
 
@@ -110,7 +108,7 @@ def test_a_set_of_an_earlier_bizdate_is_recorded_once_and_not_live(store: MongoS
     assert content_of(release) == backfill
     assert release["number"] > number > current["number"]
     assert release_set(store, released(NEW)) == (release["number"] + 1, True)
-    assert store.shown() == {"item": NEW, "user": NEW}
+    assert store.shown_versions() == {"item": NEW, "user": NEW}
 
 
 def test_an_earlier_bizdate_does_not_replace_a_later_one_of_a_mixture(store: MongoStore) -> None:
@@ -124,7 +122,7 @@ def test_an_earlier_bizdate_does_not_replace_a_later_one_of_a_mixture(store: Mon
 
 def test_a_set_that_is_not_released_is_not_live_and_named(store: MongoStore) -> None:
     stage(store, "user", NEWER, rows(5), no_gate, keep=3)
-    assert store.shown() == {"item": NEW, "user": NEW}
+    assert store.shown_versions() == {"item": NEW, "user": NEW}
     said = recsys("published").stdout
     assert f"mongo: {NEWER[:10]} is written but not live, 1 of 2 collections; mongo_item are missing" in said
     stage(store, "item", NEWER, rows(5), no_gate, keep=3)
@@ -140,10 +138,10 @@ def test_an_interrupted_switch_is_named_and_completed(store: MongoStore) -> None
         assert "a switch was interrupted, and some plain names do not show what is live" in said
         assert f": item ({shown.get('item', 'nothing')}): `recsys rollback --all --to {NEW[:10]}`" in said
         assert recsys("rollback", "--all", "--to", NEW[:10]).exit_code == 0
-        assert store.shown() == {"item": NEW, "user": NEW}
+        assert store.shown_versions() == {"item": NEW, "user": NEW}
         show_only(store._database, shown)
         assert release_set(store, released(NEW))[1]
-        assert store.shown() == {"item": NEW, "user": NEW}
+        assert store.shown_versions() == {"item": NEW, "user": NEW}
 
 
 def test_what_is_live_stays_while_newer_versions_are_published(store: MongoStore) -> None:
@@ -155,7 +153,7 @@ def test_what_is_live_stays_while_newer_versions_are_published(store: MongoStore
 def test_if_one_collection_lacks_the_day_none_goes_back(store: MongoStore) -> None:
     store.drop("item", OLD)
     done = recsys("rollback", "--all", "--to", OLD[:10])
-    assert (done.exit_code, store.live("user"), store.live("item")) == (1, NEW, NEW)
+    assert (done.exit_code, store.live_version("user"), store.live_version("item")) == (1, NEW, NEW)
     assert f"item has no version of {OLD[:10]}: it has {NEW}" in done.output
 
 
@@ -163,13 +161,13 @@ def test_if_one_store_lacks_the_day_none_goes_back(
     store: MongoStore, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECSYS_LANCE_URI", str(home / "lance"))
-    with opened("lance", "sample") as lance:
+    with open_store("lance", "sample") as lance:
         publish(lance, "item", NEW, rows(5), no_gate, keep=3)
         done = recsys("rollback", "--all", "--to", OLD[:10])
-        assert (done.exit_code, store.live("user"), lance.live("item")) == (1, NEW, NEW)
+        assert (done.exit_code, store.live_version("user"), lance.live_version("item")) == (1, NEW, NEW)
         publish(lance, "item", OLD, rows(5), no_gate, keep=3)
         assert recsys("rollback", "--all").exit_code == 0
-        assert (store.live("user"), store.live("item"), lance.live("item")) == (OLD, OLD, OLD)
+        assert (store.live_version("user"), store.live_version("item"), lance.live_version("item")) == (OLD, OLD, OLD)
 
 
 @pytest.mark.parametrize(
@@ -184,13 +182,13 @@ def test_what_cannot_be_done_is_said(store: MongoStore, arguments: tuple[str, ..
     done = recsys("rollback", *arguments)
     assert done.exit_code > 0
     assert says in done.output
-    assert store.live("user") == NEW
+    assert store.live_version("user") == NEW
 
 
 @pytest.mark.usefixtures("store")
 def test_a_store_is_used_once_its_uri_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert configured() == ["mongo"]
-    with pytest.raises(StoreNotConfigured, match="RECSYS_REDIS_URI is not set"), opened("redis", "sample"):
+    assert stores_in_use() == ["mongo"]
+    with pytest.raises(StoreNotConfigured, match="RECSYS_REDIS_URI is not set"), open_store("redis", "sample"):
         pass
     monkeypatch.setenv("RECSYS_REDIS_URI", "redis://127.0.0.1:1")
-    assert configured() == ["mongo", "redis"]
+    assert stores_in_use() == ["mongo", "redis"]

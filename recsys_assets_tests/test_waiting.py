@@ -11,7 +11,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run_iterator
 from rich.console import Console
 
-from recsys_assets.cli import waiting
+from recsys_assets.cli import progress
 from recsys_assets.cli.progress import Follower
 
 POOL = "training"
@@ -31,7 +31,7 @@ def everything() -> None:
 def test_a_step_that_is_held_up_names_the_pool_and_the_run_that_holds_it_again_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "REMINDER", 0.4)
+    monkeypatch.setattr(progress, "REMINDER_SECONDS", 0.4)
     (tmp_path / "dagster.yaml").write_text("concurrency: {pools: {granularity: op, default_limit: 1}}")
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         slots = instance.event_log_storage

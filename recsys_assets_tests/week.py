@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from recsys_assets.lake import Lake
 from recsys_assets.lineage import Lineage
-from recsys_assets.stores.embedded import serving
+from recsys_assets.stores.mongo.embedded import run_server
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.dagster_dev import ENDED, free_port
 from recsys_assets_tests.leftovers import Family, command
@@ -117,7 +117,7 @@ def live_days(data: Path) -> list[str]:
     """Bizdates of the versions that are live in MongoDB, in order."""
     from pymongo import MongoClient
 
-    with serving(data / "mongo") as uri, MongoClient[Any](uri) as client:
+    with run_server(data / "mongo") as uri, MongoClient[Any](uri) as client:
         current = client["sample"]["_releases"].find_one({"_id": "current"}) or {}
     named = current.get("collections", {}).values()
     return sorted({each["version"].partition(".")[0] for each in named})

@@ -32,7 +32,7 @@ def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
         "rank": [*rank.rank_assets, champion.rank_champion],
         "onnx": onnx.onnx_assets,
         "tuning": tuning.tuning_assets,
-        "publish": [*collections.publish_assets(profile), release.release_asset(profile)],
+        "publish": [*collections.publish_assets(profile), *release.release_assets(profile)],
         "evaluation": [
             *hitrate.hitrate_assets,
             recall_report.recall_report,

@@ -9,14 +9,13 @@ from typing import Any
 
 import click
 
-from recsys_assets.cli.adopt import adopt
+from recsys_assets.cli.changes import adopt, refresh
 from recsys_assets.cli.data import bizdate, land, show
 from recsys_assets.cli.doctor import doctor
 from recsys_assets.cli.errors import plain_errors
 from recsys_assets.cli.materialize import materialize
-from recsys_assets.cli.published import published, rollback
+from recsys_assets.cli.published import list_published, rollback
 from recsys_assets.cli.recommend import recommend
-from recsys_assets.cli.refresh import refresh
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.uris import guard_logs
 
@@ -41,5 +40,5 @@ def main(profile: str | None) -> None:
         os.environ["RECSYS_PROFILE"] = profile  # the definitions read it too, in this process and in every step's
 
 
-for command in (land, bizdate, materialize, show, doctor, published, rollback, recommend, refresh, adopt):
+for command in (land, bizdate, materialize, show, doctor, list_published, rollback, recommend, refresh, adopt):
     main.add_command(command)

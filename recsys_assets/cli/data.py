@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from recsys_assets.lake import Lake
     from recsys_assets.manifest import Manifest
 
-SHOWN_FILES = 20
+LISTED_FILES = 20
 
 
 @click.command()
@@ -49,9 +49,11 @@ def land(
     report = landing.land(load_profile(profile), source, first, last, links=links, **world)
     days = report.bizdates
     span = f"{days[0]} to {days[-1]}" if days else "none"
-    click.echo(f"{report.profile}: {report.rows:,} events of {counted(len(days))} ({span}) in {report.folder}")
+    click.echo(f"{report.profile}: {report.rows:,} events of {days_text(len(days))} ({span}) in {report.folder}")
     are = "is" if len(report.changed) == 1 else "are"
-    click.echo(f"{counted(len(report.changed))} {are} new or changed; next: recsys --profile {profile} materialize '*'")
+    click.echo(
+        f"{days_text(len(report.changed))} {are} new or changed; next: recsys --profile {profile} materialize '*'"
+    )
 
 
 @click.command()
@@ -78,7 +80,7 @@ def show(asset: str, day: dt.date | None, named: dt.date | None, as_json: bool) 
         raise click.UsageError(f"BIZDATE is {day} and --bizdate is {named}: give only one of them")
     profile, day = load_profile(), day or named
     lake = Lake.of(settings().lake, profile)
-    when = day.isoformat() if day else latest(lake, asset)
+    when = day.isoformat() if day else latest_partition(lake, asset)
     manifest = _manifest(lake, profile, asset, when)
     path = lake.location(asset, when)
     if as_json:
@@ -99,22 +101,22 @@ def _manifest(lake: "Lake", profile: "Profile", asset: str, day: str) -> "Manife
     try:
         return lake.manifest(asset, day)
     except PartitionMissing:
-        from recsys_assets.cli.selection import check_bizdate, known_asset
+        from recsys_assets.cli.selection import check_asset, check_bizdate
 
-        known_asset(asset)
+        check_asset(asset)
         check_bizdate(day)
         check_landed(profile, lake, day)
         raise
 
 
-def latest(lake: "Lake", asset: str) -> str:
+def latest_partition(lake: "Lake", asset: str) -> str:
     """The asset's last bizdate in the lake; if there is none, an error that suggests an asset's name or a command."""
     days = lake.bizdates(asset)
     if days:
         return days[-1]
-    from recsys_assets.cli.selection import known_asset
+    from recsys_assets.cli.selection import check_asset
 
-    known_asset(asset)
+    check_asset(asset)
     raise NothingLanded(f"{asset} was never materialized for '{lake.profile}': recsys materialize '+{asset}'")
 
 
@@ -140,11 +142,11 @@ def _print(manifest: "Manifest", path: str) -> None:
         console.print(f"[bold]{file}[/]: {listed}", highlight=False, soft_wrap=True)
     others = [file for file in manifest.files if file not in manifest.schema]
     if others:
-        more = f" and {len(others) - SHOWN_FILES} more" if len(others) > SHOWN_FILES else ""
-        console.print(f"[bold]other files[/]: {', '.join(others[:SHOWN_FILES])}{more}", highlight=False)
+        more = f" and {len(others) - LISTED_FILES} more" if len(others) > LISTED_FILES else ""
+        console.print(f"[bold]other files[/]: {', '.join(others[:LISTED_FILES])}{more}", highlight=False)
 
 
-def counted(days: int) -> str:
+def days_text(days: int) -> str:
     """A number of days in words."""
     return "1 day" if days == 1 else f"{days:,} days"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import click
 
 LOG = "recsys.log"
-_ADVICE = {  # `written_to` reports a full disk
+_ADVICE_OF_ERRNO = {  # `written_to` reports a full disk
     errno.EACCES: "correct the permissions, then run it again",
     errno.EROFS: "that disk is read-only: set RECSYS_DATA to a different one",
 }
@@ -42,27 +42,27 @@ def plain_errors(doing: Callable[[], str]) -> Iterator[None]:
         raise Interrupted(f"{doing()} was interrupted: run it again to continue") from None
     except Exception as error:
         own = type(error).__module__.partition(".")[0] == "recsys_assets"
-        raise click.ClickException(without_secrets(str(error)) if own else _unexpected(error, doing())) from error
+        raise click.ClickException(without_secrets(str(error)) if own else _unexpected_error(error, doing())) from error
 
 
-def _unexpected(error: Exception, doing: str) -> str:
+def _unexpected_error(error: Exception, doing: str) -> str:
     """One line on an error of Python or of a library; its traceback is saved."""
     from recsys_assets.uris import told
 
-    advice = _ADVICE.get(error.errno or 0, "") if isinstance(error, OSError) else ""
-    parts = [f"{doing} failed: {told(error)}", advice, _kept(error, doing)]
+    advice = _ADVICE_OF_ERRNO.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+    parts = [f"{doing} failed: {told(error)}", advice, _save_traceback(error, doing)]
     return "; ".join(part for part in parts if part)
 
 
-def _kept(error: Exception, doing: str) -> str:
+def _save_traceback(error: Exception, doing: str) -> str:
     """Save the traceback to the log in the data folder, or else to a temporary file, and say which file it is."""
     from recsys_assets.uris import without_secrets
 
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     text = f"{now} {doing}\n{without_secrets(''.join(traceback.format_exception(error)))}\n"
-    for opened in (_in_data, _elsewhere):
+    for open_log in (_open_in_data, _open_elsewhere):
         try:
-            handle, place = opened()
+            handle, place = open_log()
             with os.fdopen(handle, "a", encoding="utf-8") as file:
                 file.write(text)
         except OSError:
@@ -71,12 +71,12 @@ def _kept(error: Exception, doing: str) -> str:
     return "the traceback could not be written to any file"
 
 
-def _in_data() -> tuple[int, str]:
+def _open_in_data() -> tuple[int, str]:
     from recsys_assets.settings import settings
 
     place = str(settings().data / LOG)
     return os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600), place
 
 
-def _elsewhere() -> tuple[int, str]:
+def _open_elsewhere() -> tuple[int, str]:
     return tempfile.mkstemp(prefix="recsys-", suffix=".log")

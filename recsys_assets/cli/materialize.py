@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recsys_assets.cli.running import Run
     from recsys_assets.lake import Lake
 
-SHOWN_METRICS = 6
+SUMMARY_METRICS = 6
 
 
 class MaterializeFailed(RuntimeError):
@@ -113,7 +113,7 @@ def summary(lake: "Lake", names: Sequence[str], bizdate: str, seconds: Mapping[s
     table.columns[1].justify = table.columns[3].justify = "right"
     for name in names:
         manifest = lake.manifest(name, bizdate)
-        shown = sorted(manifest.metrics, key=lambda metric: (not metric.startswith("test_"), metric))[:SHOWN_METRICS]
+        shown = sorted(manifest.metrics, key=lambda metric: (not metric.startswith("test_"), metric))[:SUMMARY_METRICS]
         metrics = ", ".join(f"{metric} {figure(manifest.metrics[metric])}" for metric in shown)
         rows = "" if manifest.rows is None else f"{manifest.rows:,}"
         table.add_row(name, rows, metrics, f"{seconds[name]:,.1f}" if name in seconds else "")

@@ -19,17 +19,17 @@ class NothingPublished(RuntimeError):
     """There is no such collection in any configured store; the message lists those that exist."""
 
 
-@click.command()
-def published() -> None:
+@click.command("published")
+def list_published() -> None:
     """List the versions of every collection in every store and which is live; report mixtures of bizdates."""
     from rich.console import Console
 
-    from recsys_assets.stores.registry import configured
-    from recsys_assets.stores.remarks import remarks
+    from recsys_assets.stores.live_sets import remarks
+    from recsys_assets.stores.registry import stores_in_use
 
-    for name in configured():
-        with _opened(name) as store:
-            Console().print(_listed(name, store))
+    for name in stores_in_use():
+        with _open_store(name) as store:
+            Console().print(_version_table(name, store))
             for remark in remarks(name, store):
                 click.echo(remark)
 
@@ -44,19 +44,19 @@ def rollback(collection: str | None, everything: bool, to: dt.date | None) -> No
     With --all every store goes back to the same bizdate; if one store lacks it, none does. A release of a later bizdate
     that is made afterwards goes live as usual. MongoDB records the rollback as a new release.
     """
+    from recsys_assets.stores.live_sets import remarks
     from recsys_assets.stores.publish import roll_back, roll_back_all
-    from recsys_assets.stores.registry import configured
-    from recsys_assets.stores.remarks import remarks
+    from recsys_assets.stores.registry import stores_in_use
 
     if everything == bool(collection):
         raise click.UsageError("name a collection, or give --all")
     day = to.isoformat() if to else None
     with contextlib.ExitStack() as stack:
-        stores = {name: stack.enter_context(_opened(name)) for name in configured()}
+        stores = {name: stack.enter_context(_open_store(name)) for name in stores_in_use()}
         if everything:
             done = dict(zip(stores, roll_back_all(list(stores.values()), day), strict=True))
         else:
-            name, own = _found(collection or "", stores)
+            name, own = _find_collection(collection or "", stores)
             done = {name: {own: roll_back(stores[name], own, day)}}
         for name, versions in done.items():
             _say(name, stores[name], versions)
@@ -64,18 +64,18 @@ def rollback(collection: str | None, everything: bool, to: dt.date | None) -> No
                 click.echo(remark)
 
 
-def _opened(name: str) -> "contextlib.AbstractContextManager[Store]":
+def _open_store(name: str) -> "contextlib.AbstractContextManager[Store]":
     """Open a store that is empty or holds the collections of the profile's data set."""
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.lake import Lake
     from recsys_assets.settings import settings
-    from recsys_assets.stores.owner import opened_by
+    from recsys_assets.stores.registry import open_owned_store
 
     lake = Lake.of(settings().lake, load_profile())
-    return opened_by(name, lake.profile, lake.owner)
+    return open_owned_store(name, lake.profile, lake.owner)
 
 
-def _found(collection: str, stores: "Mapping[str, Store]") -> tuple[str, str]:
+def _find_collection(collection: str, stores: "Mapping[str, Store]") -> tuple[str, str]:
     """The store of a collection, and the collection's name in it.
 
     Raises:
@@ -89,19 +89,20 @@ def _found(collection: str, stores: "Mapping[str, Store]") -> tuple[str, str]:
 
 def _say(name: str, store: "Store", versions: "Mapping[str, str]") -> None:
     """Print what is live now, and for MongoDB the release that records it."""
-    from recsys_assets.stores.release import current_release
+    from recsys_assets.stores.live_sets import current_release
+    from recsys_assets.stores.registry import STORES
 
     for collection, version in versions.items():
         click.echo(f"{name}_{collection}: {version} is live")
     if versions and (release := current_release(store)):
-        click.echo(f"MongoDB release {release['number']} names {'them' if len(versions) > 1 else 'it'}")
+        click.echo(f"{STORES[name].title} release {release['number']} names {'them' if len(versions) > 1 else 'it'}")
 
 
-def _listed(name: str, store: "Store") -> "Table":
+def _version_table(name: str, store: "Store") -> "Table":
     """A table with one row per version, newest first."""
     from rich.table import Table
 
-    from recsys_assets.stores.release import current_release, live_set
+    from recsys_assets.stores.live_sets import current_release, live_set
 
     release, live = current_release(store), live_set(store)
     title = name

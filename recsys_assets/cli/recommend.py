@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recsys_assets.cli.data import latest
+from recsys_assets.cli.data import latest_partition
 from recsys_assets.cli.days import Day
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from recsys_assets.retrieval.interactions import Interactions
 
 REPORT = "funnel_report"
-NEWEST = 10
+NEWEST_ROWS = 10
 Rows = list[dict[str, Any]]
 
 
@@ -41,18 +41,18 @@ def recommend(user: str, day: dt.date | None) -> None:
 
     profile = load_profile()
     lake = LakeStore(profile=settings().profile)
-    when = day.isoformat() if day else latest(lake.lake, "rank_champion")
+    when = day.isoformat() if day else latest_partition(lake.lake, "rank_champion")
     inputs = {asset: lake.read(asset, when) for asset in (*READS, "items")}
     events = events_of(inputs)
-    number = _number(events, user, when)
-    history = _history(profile, inputs["splits"], events, number)
-    listed = _listed(profile, lake, inputs, events, number, when)
+    number = _user_number(events, user, when)
+    history = _newest_rows(profile, inputs["splits"], events, number)
+    listed = _recommended_items(profile, lake, inputs, events, number, when)
     lake.check_unchanged(inputs.values())
     _print(profile, inputs["items"], f"{user}: newest rows", history)
     _print(profile, inputs["items"], f"recommended to {user}, {when}", listed)
 
 
-def _number(events: "Interactions", user: str, day: str) -> int:
+def _user_number(events: "Interactions", user: str, day: str) -> int:
     """The number of the user with an id.
 
     Raises:
@@ -67,7 +67,7 @@ def _number(events: "Interactions", user: str, day: str) -> int:
     return int(found[0])
 
 
-def _history(profile: "Profile", splits: "Partition", events: "Interactions", number: int) -> Rows:
+def _newest_rows(profile: "Profile", splits: "Partition", events: "Interactions", number: int) -> Rows:
     """The user's newest rows that the funnel reads (not the online part), newest first."""
     import pyarrow.parquet as pq
 
@@ -76,11 +76,11 @@ def _history(profile: "Profile", splits: "Partition", events: "Interactions", nu
     theirs = [("user_id", "=", events.user_ids[[number]].tolist()[0]), ("part", "!=", "online")]
     columns = ["item_id", "timestamp", *([profile.rating] if profile.rating else []), "label"]
     table = pq.read_table(splits.path(ROWS), filters=theirs, columns=[*columns, "position"])
-    rows: Rows = table.sort_by([("position", "descending")]).select(columns).slice(0, NEWEST).to_pylist()
+    rows: Rows = table.sort_by([("position", "descending")]).select(columns).slice(0, NEWEST_ROWS).to_pylist()
     return rows
 
 
-def _listed(
+def _recommended_items(
     profile: "Profile",
     lake: "LakeStore",
     inputs: "Mapping[str, Partition]",
@@ -129,11 +129,11 @@ def _print(profile: "Profile", items: "Partition", title: str, rows: Rows) -> No
     for name in ("", *(described[0] if described else ())):
         table.add_column(name, overflow="fold")
     for place, row in enumerate(described, start=1):
-        table.add_row(str(place), *map(_cell, row.values()))
+        table.add_row(str(place), *map(_cell_text, row.values()))
     Console().print(table)
 
 
-def _cell(value: object) -> str:
+def _cell_text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

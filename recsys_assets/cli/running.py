@@ -23,7 +23,7 @@ from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.partitions import span_tags, stretches
 from recsys_assets.settings import settings
 
-DAILY = dg.AssetKey("interactions")
+INTERACTIONS = dg.AssetKey("interactions")
 # The command itself shows the events; Dagster keeps the full log in its history.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -47,11 +47,11 @@ def missing_days(keys: frozenset[dg.AssetKey], landed: Sequence[str], lake: Lake
     from recsys_assets.definitions import defs
 
     graph = defs.resolve_asset_graph()
-    if DAILY not in keys and not any(DAILY in graph.get(key).parent_keys for key in keys):
+    if INTERACTIONS not in keys and not any(INTERACTIONS in graph.get(key).parent_keys for key in keys):
         return []
-    there = set(lake.bizdates(DAILY.to_user_string())) | ({bizdate} if DAILY in keys else set())
+    there = set(lake.bizdates(INTERACTIONS.to_user_string())) | ({bizdate} if INTERACTIONS in keys else set())
     days = [dt.date.fromisoformat(day) for day in landed if day <= bizdate and day not in there]
-    return [Run(frozenset({DAILY}), first.isoformat(), last.isoformat()) for first, last in stretches(days)]
+    return [Run(frozenset({INTERACTIONS}), first.isoformat(), last.isoformat()) for first, last in stretches(days)]
 
 
 def refuse_outdated(keys: frozenset[dg.AssetKey], lake: Lake, bizdate: str) -> None:
@@ -64,7 +64,7 @@ def refuse_outdated(keys: frozenset[dg.AssetKey], lake: Lake, bizdate: str) -> N
 
     graph = defs.resolve_asset_graph()
     read = {parent.to_user_string() for key in keys for parent in graph.get(key).parent_keys - keys}
-    for asset in sorted(read - {DAILY.to_user_string()}):
+    for asset in sorted(read - {INTERACTIONS.to_user_string()}):
         with contextlib.suppress(PartitionMissing, PartitionDamaged):  # the step that reads it says so
             lake.refuse_outdated(lake.manifest(asset, bizdate))
 

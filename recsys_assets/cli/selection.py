@@ -25,7 +25,7 @@ def asset_names() -> list[str]:
     return [key.to_user_string() for key in defs.resolve_asset_graph().toposorted_asset_keys]
 
 
-def known_asset(name: str) -> None:
+def check_asset(name: str) -> None:
     """Check that an asset exists.
 
     Raises:
@@ -56,7 +56,7 @@ def select(expression: str) -> frozenset[dg.AssetKey]:
         found = _parse(keyed, clauses).resolve(graph)
     except dg.DagsterInvalidSubsetError as error:
         for name in re.findall(r"'(\w+)'", str(error)):  # "AssetKey(s) ['x'] were selected, but …"
-            known_asset(name)
+            check_asset(name)
         raise SelectionError(f"selection '{expression}': {error}") from error
     except dg.DagsterError as error:
         raise SelectionError(f"selection '{expression}' cannot be read: {error}") from error

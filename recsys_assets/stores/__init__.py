@@ -1,1 +1,1 @@
-"""Stores: what services read. Each kind of store is one module that implements the protocol of `store.py`."""
+"""Stores: what services read. Each kind of store is a module or folder that implements the protocol of `store.py`."""

@@ -37,8 +37,11 @@ class Collection:
     rows: Callable[[Profile, Inputs], pa.Table]
 
     def table(self, profile: Profile, inputs: Inputs) -> pa.Table:
-        """The rows, with their key as text in front and times in milliseconds, the finest that MongoDB holds."""
-        rows = _in_milliseconds(self.rows(profile, inputs))
+        """The rows, with their key as text in front and times in milliseconds, the finest that MongoDB holds.
+
+        Other partitions than those of `reads` may be among the inputs.
+        """
+        rows = _cut_to_milliseconds(self.rows(profile, {asset: inputs[asset] for asset in self.reads}))
         return rows.add_column(0, KEY, rows[0].cast(pa.string()))
 
 
@@ -47,44 +50,44 @@ def users(_: Profile, inputs: Inputs) -> pa.Table:
 
     `seen_items` are in the order in which the user touched them; the last ones are the triggers of item-to-item recall.
     """
-    table = _table(inputs["users"])
-    for other in (_table(inputs["user_features"]), _liked(inputs), _seen(inputs)):
-        table = _beside(table, other)
+    table = _read_rows(inputs["users"])
+    for other in (_read_rows(inputs["user_features"]), _liked_terms(inputs), _seen_items(inputs)):
+        table = _join(table, other)
     return table
 
 
 def items(_: Profile, inputs: Inputs) -> pa.Table:
     """The columns of `items` for each item: what people are shown."""
-    return _table(inputs["items"])
+    return _read_rows(inputs["items"])
 
 
 def item_features(_: Profile, inputs: Inputs) -> pa.Table:
     """The features of each item that rankers read."""
-    return _table(inputs["item_features"])
+    return _read_rows(inputs["item_features"])
 
 
 def neighbours(profile: Profile, inputs: Inputs) -> pa.Table:
     """The neighbours `value` of each item `key`, best first."""
     (alike,) = inputs.values()
-    return _listed(profile, _table(alike))
+    return _keyed_lists(profile, _read_rows(alike))
 
 
 def terms(profile: Profile, inputs: Inputs) -> pa.Table:
     """The best items `value` of each term `key`, best first."""
-    return _listed(profile, pq.read_table(inputs["recall_term"].path(TERM_ITEMS)))
+    return _keyed_lists(profile, pq.read_table(inputs["recall_term"].path(TERM_ITEMS)))
 
 
 def vectors(_: Profile, inputs: Inputs) -> pa.Table:
     """The vector of each user, or item, for serving."""
     (embedded,) = inputs.values()
-    return _table(embedded)
+    return _read_rows(embedded)
 
 
 def recall_state(profile: Profile, inputs: Inputs) -> pa.Table:
     """For each user, what recall needs (recsys_pipeline): liked terms, best first, the vector, and the items seen."""
-    table = _table(inputs[f"emb_{profile.publishing.vectors}_user"])
-    for other in (_names(_liked(inputs)), _seen(inputs)):
-        table = _beside(table, other)
+    table = _read_rows(inputs[f"emb_{profile.publishing.vectors}_user"])
+    for other in (_term_names(_liked_terms(inputs)), _seen_items(inputs)):
+        table = _join(table, other)
     return table.select(["user_id", "terms", "vector", "seen_items"]).rename_columns(
         ["user_id", "term", "vector", "filter"]
     )
@@ -92,17 +95,17 @@ def recall_state(profile: Profile, inputs: Inputs) -> pa.Table:
 
 def term_vectors(profile: Profile, inputs: Inputs) -> pa.Table:
     """For each item with a vector, its terms and the vector: what recsys_pipeline keeps in its item index."""
-    table = _beside(_table(inputs[f"emb_{profile.publishing.vectors}_item"]), _table(inputs["items"]))
+    table = _join(_read_rows(inputs[f"emb_{profile.publishing.vectors}_item"]), _read_rows(inputs["items"]))
     rule = profile.features.terms
     carried = table[rule.column] if rule else pa.array([[]] * len(table), pa.list_(pa.string()))
     return pa.table({"item_id": table["item_id"], "terms": carried, "vector": table["vector"]})
 
 
-def _table(partition: Partition) -> pa.Table:
+def _read_rows(partition: Partition) -> pa.Table:
     return pq.read_table(partition.path(ROWS))
 
 
-def _in_milliseconds(table: pa.Table) -> pa.Table:
+def _cut_to_milliseconds(table: pa.Table) -> pa.Table:
     """The table with its times cut off at milliseconds."""
     fields = [
         field.with_type(pa.timestamp("ms", field.type.tz)) if pa.types.is_timestamp(field.type) else field
@@ -111,7 +114,7 @@ def _in_milliseconds(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(fields), safe=False)
 
 
-def _beside(table: pa.Table, other: pa.Table) -> pa.Table:
+def _join(table: pa.Table, other: pa.Table) -> pa.Table:
     """The table joined with those columns of the other table that it lacks; both begin with the same key.
 
     Raises:
@@ -129,20 +132,20 @@ def _beside(table: pa.Table, other: pa.Table) -> pa.Table:
     return table
 
 
-def _liked(inputs: Inputs) -> pa.Table:
+def _liked_terms(inputs: Inputs) -> pa.Table:
     """user_id and terms, {term, score}, of every user."""
     return pq.read_table(inputs["recall_term"].path(USER_TERMS), columns=["user_id", "terms"])
 
 
-def _names(liked: pa.Table) -> pa.Table:
-    """The table of `_liked` without the scores."""
+def _term_names(liked: pa.Table) -> pa.Table:
+    """The table of `_liked_terms` without the scores."""
     lists = liked["terms"].combine_chunks()
     return liked.set_column(1, "terms", pa.ListArray.from_arrays(lists.offsets, lists.values.field("term")))
 
 
-def _seen(inputs: Inputs) -> pa.Table:
+def _seen_items(inputs: Inputs) -> pa.Table:
     """user_id and seen_items of every user, oldest first, without the online part."""
-    ids = np.sort(_table(inputs["users"])["user_id"].to_numpy())
+    ids = np.sort(_read_rows(inputs["users"])["user_id"].to_numpy())
     events = read(inputs["recall_samples"].path(ROWS)).with_users(ids)
     starts, ends = histories(events, "online")
     offsets = pa.array(np.append(starts, ends[-1:]), pa.int32())
@@ -151,7 +154,7 @@ def _seen(inputs: Inputs) -> pa.Table:
     )
 
 
-def _listed(profile: Profile, table: pa.Table) -> pa.Table:
+def _keyed_lists(profile: Profile, table: pa.Table) -> pa.Table:
     """A key and a list of {item_id, score} as `key` and `value`; the profile gives the names of an entry's fields."""
     lists = table[1].combine_chunks()
     entries = lists.values.flatten()

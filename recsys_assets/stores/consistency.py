@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 
 from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.funnel.scoring import Scorer
-from recsys_assets.stores.compare import differing
+from recsys_assets.stores.compare import count_differing
 from recsys_assets.stores.store import KEY, Store
 
-TOLERANCE = 1e-5
-USERS, PAIRS = 1000, 20  # users that are drawn, and items for each of them
-SEED = 1
+STORE_TOLERANCE = 1e-5
+COMPARED_USERS, ITEMS_PER_USER = 1000, 20
+_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Pinned:
         return self.store.read(collection, keys, self.versions[collection])
 
 
-def differences(
+def compare_with_lake(
     pinned: Pinned, tables: Mapping[str, pa.Table], scorer: Scorer, rule: Affinity
-) -> tuple[dict[str, int], dict[str, float]]:
+) -> tuple[dict[str, tuple[int, int]], dict[str, float]]:
     """Compare a store with the tables that were published.
 
-    In collections of users, the rows of `USERS` users are compared; in all others, every row.
+    In collections of users, the rows of `COMPARED_USERS` users are compared; in all others, every row.
 
     Args:
         pinned: the store.
@@ -47,36 +47,36 @@ def differences(
         rule: the profile's `features.affinity`.
 
     Returns:
-        Rows compared and rows that differ, as `<collection>.rows` and `<collection>.differing`; and
-        `scores` (pairs scored) with `max_score_difference`.
+        The number of rows that were compared and of those that differ, by collection; and `scores` (pairs scored) with
+        `max_score_difference`.
     """
-    drawn = _drawn(tables["user"][KEY])
+    drawn = _draw_keys(tables["user"][KEY])
     expected = {
         name: table.filter(pc.is_in(table[KEY], drawn)) if "user_id" in table.column_names else table
         for name, table in tables.items()
     }
     found = {name: pinned.read(name, table[KEY].to_pylist()) for name, table in expected.items()}
-    counts: dict[str, int] = {}
-    for name, table in expected.items():
-        counts |= {f"{name}.rows": len(table), f"{name}.differing": differing(table, found[name], TOLERANCE)}
+    counts = {
+        name: (len(table), count_differing(table, found[name], STORE_TOLERANCE)) for name, table in expected.items()
+    }
     offline, online = ((side["user"], side["item_feature"]) for side in (expected, found))
-    return counts, _scored(scorer, rule, offline, online)
+    return counts, _compare_scores(scorer, rule, offline, online)
 
 
-def _drawn(keys: pa.ChunkedArray) -> pa.Array:
-    rng = np.random.default_rng(SEED)
-    return keys.take(pa.array(np.sort(rng.permutation(len(keys))[:USERS]))).combine_chunks()
+def _draw_keys(keys: pa.ChunkedArray) -> pa.Array:
+    rng = np.random.default_rng(_SEED)
+    return keys.take(pa.array(np.sort(rng.permutation(len(keys))[:COMPARED_USERS]))).combine_chunks()
 
 
-def _scored(
+def _compare_scores(
     scorer: Scorer, rule: Affinity, offline: tuple[pa.Table, pa.Table], online: tuple[pa.Table, pa.Table]
 ) -> dict[str, float]:
     """Score the same pairs both ways; the difference is infinite if a row is missing, since nothing can be scored."""
     users, items = offline
     if any(len(each) != len(other) for each, other in zip(offline, online, strict=True)):
         return {"scores": 0.0, "max_score_difference": float("inf")}
-    user = np.repeat(np.arange(len(users)), PAIRS)
-    item = np.random.default_rng(SEED).integers(len(items), size=len(user))
+    user = np.repeat(np.arange(len(users)), ITEMS_PER_USER)
+    item = np.random.default_rng(_SEED).integers(len(items), size=len(user))
     expected, found = (scorer.pairs(*side, user, item, rule) for side in (offline, online))
     worst = float(np.abs(expected - found).max(initial=0.0))
     return {"scores": float(len(user)), "max_score_difference": worst if np.isfinite(worst) else float("inf")}

@@ -10,7 +10,7 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import GateNotPassed, Manifest, PartitionDamaged, PartitionMissing
 from recsys_assets.ranking.champion import Champion, read_champion
 
-CHAMPION = "rank_champion"
+CHAMPION_ASSET = "rank_champion"
 
 
 def pass_gate(lake: Lake, bizdate: str, sources: Sequence[Manifest]) -> Champion:
@@ -29,29 +29,29 @@ def pass_gate(lake: Lake, bizdate: str, sources: Sequence[Manifest]) -> Champion
         GateNotPassed: a partition is gone, failed a blocking check, or is no longer what was read.
     """
     seen: set[tuple[str, str]] = set()
-    _pass(lake, {source.name: source.fingerprint for source in sources}, seen)
-    made = _manifest(lake, f"{CHAMPION}/{bizdate}")
+    _check_all(lake, {source.name: source.fingerprint for source in sources}, seen)
+    made = _read_manifest(lake, f"{CHAMPION_ASSET}/{bizdate}")
     _refuse_failed(made, "nothing of the day is published")
-    champion = read_champion(lake.read(CHAMPION, bizdate))
-    model = _pass_one(lake, f"{champion.asset}/{champion.bizdate}", champion.fingerprint)
+    champion = read_champion(lake.read(CHAMPION_ASSET, bizdate))
+    model = _check_partition(lake, f"{champion.asset}/{champion.bizdate}", champion.fingerprint)
     for name, expected in model.inputs.items():
-        ranker = _pass_one(lake, name, expected)
+        ranker = _check_partition(lake, name, expected)
         if champion.bizdate == bizdate:  # the training data of another day's model may have changed since
-            _pass(lake, ranker.inputs, seen)
+            _check_all(lake, ranker.inputs, seen)
     return champion
 
 
-def _pass(lake: Lake, due: Mapping[str, str], seen: set[tuple[str, str]]) -> None:
+def _check_all(lake: Lake, due: Mapping[str, str], seen: set[tuple[str, str]]) -> None:
     """Check partitions, by name and expected fingerprint, and then their own inputs."""
     for name, expected in due.items():
         if (name, expected) not in seen:
             seen.add((name, expected))
-            _pass(lake, _pass_one(lake, name, expected).inputs, seen)
+            _check_all(lake, _check_partition(lake, name, expected).inputs, seen)
 
 
-def _pass_one(lake: Lake, name: str, expected: str) -> Manifest:
+def _check_partition(lake: Lake, name: str, expected: str) -> Manifest:
     """Check one partition and return its manifest."""
-    made = _manifest(lake, name)
+    made = _read_manifest(lake, name)
     _refuse_failed(made, "nothing that was made from it is published")
     if made.fingerprint != expected:
         raise GateNotPassed(
@@ -68,7 +68,7 @@ def _refuse_failed(made: Manifest, consequence: str) -> None:
         )
 
 
-def _manifest(lake: Lake, name: str) -> Manifest:
+def _read_manifest(lake: Lake, name: str) -> Manifest:
     asset, _, bizdate = name.partition("/")
     try:
         return lake.manifest(asset, bizdate)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.stores.compare import differing
-from recsys_assets.stores.release import live_set, sets
+from recsys_assets.stores.compare import count_differing
+from recsys_assets.stores.live_sets import live_set, sets
 from recsys_assets.stores.store import KEY, Store, StoreError, VersionMissing, bizdate_of
 
-SAMPLE = 100  # rows that are read back and compared
+ROWS_READ_BACK = 100  # rows that are read back and compared
 
 
 class VerificationFailed(StoreError):
@@ -71,7 +71,7 @@ def stage(
     gate()
     store.write(collection, version, table)
     verify(store, collection, version, table)
-    live = store.live(collection)
+    live = store.live_version(collection)
     return Publication(collection, version, len(table), live, _prune(store, collection, {live, version}, keep))
 
 
@@ -85,7 +85,7 @@ def publish(
     staged = stage(store, collection, version, table, gate, keep)
     gate()
     show_set(store, {collection: version})
-    return replace(staged, live=store.live(collection))
+    return replace(staged, live=store.live_version(collection))
 
 
 def show_set(store: Store, versions: Mapping[str, str]) -> str:
@@ -98,7 +98,7 @@ def show_set(store: Store, versions: Mapping[str, str]) -> str:
     Returns:
         The newest bizdate that is live now: that of the set, or the later one that stays.
     """
-    live = [version for name in versions if (version := store.live(name))]
+    live = [version for name in versions if (version := store.live_version(name))]
     newest = max(map(bizdate_of, [*live, *versions.values()]))
     if newest in map(bizdate_of, versions.values()):
         store.switch(versions)
@@ -106,21 +106,21 @@ def show_set(store: Store, versions: Mapping[str, str]) -> str:
 
 
 def verify(store: Store, collection: str, version: str, table: pa.Table) -> None:
-    """Compare the number of rows, and `SAMPLE` of them spread over the table, with what the store holds.
+    """Compare the number of rows, and `ROWS_READ_BACK` of them spread over the table, with what the store holds.
 
     Raises:
         VerificationFailed: they differ. The version is gone, unless readers see it.
     """
     counted = store.count(collection, version)
-    places = np.unique(np.linspace(0, len(table) - 1, min(SAMPLE, len(table))).astype(np.int64))
+    places = np.unique(np.linspace(0, len(table) - 1, min(ROWS_READ_BACK, len(table))).astype(np.int64))
     sample = table.take(pa.array(places))
     if counted != len(table):
         found = f"holds {counted} rows of {len(table)}"
-    elif differing(sample, store.read(collection, sample[KEY].to_pylist(), version)):
+    elif count_differing(sample, store.read(collection, sample[KEY].to_pylist(), version)):
         found = f"differs in the {len(sample)} rows that were compared"
     else:
         return
-    if store.live(collection) == version:
+    if store.live_version(collection) == version:
         raise VerificationFailed(
             f"{collection} {version} is live, and the store {found}: `recsys rollback --all`, then publish it again"
         )
@@ -136,12 +136,12 @@ def roll_back(store: Store, collection: str, to: str | None = None) -> str:
     Raises:
         NothingToRollBackTo: there is no such version among those that are kept.
     """
-    live, kept = store.live(collection), store.versions(collection)
+    live, kept = store.live_version(collection), store.versions(collection)
     if live is None:
         raise VersionMissing(f"{collection} was never published")
     fitting = [each for each in kept if (bizdate_of(each) == to if to else each < live)]
     if not fitting:
-        raise _nothing(collection, kept, f"of {to}" if to else f"before {live}")
+        raise _nothing_kept(collection, kept, f"of {to}" if to else f"before {live}")
     store.go_live(collection, fitting[-1])
     return fitting[-1]
 
@@ -178,13 +178,13 @@ def _set_of(store: Store, bizdate: str) -> dict[str, str]:
     for name in live_set(store):
         kept = store.versions(name)
         if bizdate not in map(bizdate_of, kept):
-            raise _nothing(name, kept, f"of {bizdate}")
+            raise _nothing_kept(name, kept, f"of {bizdate}")
     raise NothingToRollBackTo(
         f"no set of {bizdate} was released: released sets are of {', '.join(found) or 'no bizdate'}"
     )
 
 
-def _nothing(collection: str, kept: Sequence[str], wanted: str) -> NothingToRollBackTo:
+def _nothing_kept(collection: str, kept: Sequence[str], wanted: str) -> NothingToRollBackTo:
     return NothingToRollBackTo(f"{collection} has no version {wanted}: it has {', '.join(kept) or 'none'}")
 
 

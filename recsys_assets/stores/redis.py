@@ -2,7 +2,7 @@
 
 With the prefix `recsys`, the collection `redis_user` and the version V there are the keys
 
-* `recsys:redis_user:V:<queryid>`: a hash with a field for each column that is not null, as `texts.py` writes it;
+* `recsys:redis_user:V:<queryid>`: a hash with a field for each column that is not null, from `columns.encode_texts`;
 * `recsys:redis_user:live`: the text V, of the live version; a single MSET switches it, or several collections together;
 * `recsys:owner`: which data set all this belongs to;
 * `recsys:versions`: a hash with the Arrow schema of each whole version, its field `redis_user/V`.
@@ -17,29 +17,27 @@ The store needs a single server, with or without replicas: versions are counted 
 of a cluster. Its `maxmemory-policy` must be `noeviction`, the default: any other policy evicts rows that services need.
 """
 
-import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Self
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from recsys_assets.stores import texts
-from recsys_assets.stores.pinned import find_in, missing
-from recsys_assets.stores.servers import extra
+from recsys_assets.stores.base import Address, StoreBase, extra
+from recsys_assets.stores.columns import decode_texts, encode_texts, parse_schema, schema_text
 from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable
-from recsys_assets.uris import shown, told
+from recsys_assets.uris import shown
 
 if TYPE_CHECKING:
-    import redis
+    pass
 
-_BATCH = 1000  # rows sent, and keys looked at, at a time
+_ROWS_PER_CALL = 1000  # rows sent, and keys looked at, at a time
 _SPECIAL = re.compile(r"([*?\[\]\\^-])")  # in Redis' patterns
 
 
-class RedisStore:
-    """Collections in a Redis.
+class RedisStore(StoreBase):
+    """Collections in a Redis; see `Store` for its methods.
 
     Args:
         uri: `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, `rediss://…` with TLS, or `unix://PATH`; redis-py's options
@@ -52,118 +50,94 @@ class RedisStore:
     """
 
     def __init__(self, uri: str, prefix: str) -> None:
-        self._uri, self._name, self._prefix = uri, f"Redis {shown(uri)}", prefix
+        place = f"Redis {shown(uri)}"
+        super().__init__(Address(f"{place}, {prefix}", uri))
+        self._prefix = prefix
         with extra("redis"):
             import redis
-        connection: redis.Redis | None = None
+        server: redis.Redis | None = None
         with suppress(ValueError):  # its message may contain a piece of the password
-            connection = redis.Redis.from_url(uri, decode_responses=True)
-        if connection is None:
-            raise StoreError(f"{self._name} is not a Redis URI: write redis://HOST:PORT/DB, rediss://… or unix://PATH")
-        self._connection = connection
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._name}, {self._prefix})"
+            server = redis.Redis.from_url(uri, decode_responses=True)
+        if server is None:
+            raise StoreError(f"{place} is not a Redis URI: write redis://HOST:PORT/DB, rediss://… or unix://PATH")
+        self._server = server
 
     def close(self) -> None:
         """Close the connections."""
-        self._connection.close()
+        self._server.close()
 
     def write(self, collection: str, version: str, table: pa.Table) -> None:
         """See `Store.write`: what an interrupted call left is overwritten."""
-        with self._redis() as server:
-            if server.hexists(self._registry, f"{collection}/{version}"):
+        with self._translate_errors():
+            if self._server.hexists(self._registry, f"{collection}/{version}"):
                 return
             start, columns = self._key(collection, version, ""), table.column_names
-            for batch in table.combine_chunks().to_batches(max_chunksize=_BATCH):
+            for batch in table.combine_chunks().to_batches(max_chunksize=_ROWS_PER_CALL):
                 keys = batch[KEY]
-                encoded = [texts.encode(name, batch[name], keys).to_pylist() for name in columns]
-                with server.pipeline(transaction=False) as pipeline:
+                encoded = [encode_texts(name, batch[name], keys).to_pylist() for name in columns]
+                with self._server.pipeline(transaction=False) as pipeline:
                     for row in zip(*encoded, strict=True):
                         fields = {name: text for name, text in zip(columns, row, strict=True) if text is not None}
                         pipeline.hset(f"{start}{row[0]}", mapping=fields)
                     pipeline.execute()
-            schema = base64.b64encode(table.schema.serialize()).decode()
-            server.hset(self._registry, f"{collection}/{version}", schema)
-
-    def read(self, collection: str, keys: Sequence[str], version: str | None = None) -> pa.Table:
-        """See `Store.read`."""
-        return find_in(self, collection, version, lambda each: self._rows(collection, each, keys))
+            self._server.hset(self._registry, f"{collection}/{version}", schema_text(table.schema))
 
     def count(self, collection: str, version: str) -> int:
         """See `Store.count`: it scans all keys of the database."""
         return len({key for keys in self._scan(collection, version) for key in keys})
 
-    def collections(self) -> list[str]:
-        """See `Store.collections`."""
-        return sorted({collection for collection, _ in self._whole()})
-
-    def versions(self, collection: str) -> list[str]:
-        """See `Store.versions`."""
-        return sorted(version for other, version in self._whole() if other == collection)
-
-    def live(self, collection: str) -> str | None:
-        """See `Store.live`."""
-        with self._redis() as server:
-            version = server.get(self._key(collection, "live"))
+    def live_version(self, collection: str) -> str | None:
+        """See `Store.live_version`."""
+        with self._translate_errors():
+            version = self._server.get(self._key(collection, "live"))
         return None if version is None else str(version)
-
-    def go_live(self, collection: str, version: str) -> None:
-        """See `Store.go_live`."""
-        self.switch({collection: version})
 
     def switch(self, versions: Mapping[str, str]) -> None:
         """See `Store.switch`: a single MSET."""
-        with self._redis() as server:
+        with self._translate_errors():
             for collection, version in versions.items():
-                if not server.hexists(self._registry, f"{collection}/{version}"):
-                    raise missing(self, collection, version)
-            server.mset({self._key(collection, "live"): version for collection, version in versions.items()})
+                if not self._server.hexists(self._registry, f"{collection}/{version}"):
+                    raise self._missing_version(collection, version)
+            self._server.mset({self._key(collection, "live"): version for collection, version in versions.items()})
 
     def owner(self) -> str | None:
         """See `Store.owner`."""
-        with self._redis() as server:
-            found = server.get(self._key("owner"))
+        with self._translate_errors():
+            found = self._server.get(self._key("owner"))
         return None if found is None else str(found)
 
     def claim(self, owner: str) -> None:
         """See `Store.claim`."""
-        with self._redis() as server:
-            server.set(self._key("owner"), owner)
+        with self._translate_errors():
+            self._server.set(self._key("owner"), owner)
 
     def drop(self, collection: str, version: str) -> None:
         """See `Store.drop`: the entry goes first, so that nobody takes remaining rows for a whole version.
 
         Nothing here needs memory, so it works in a full Redis too. The next call removes what a killed call left.
         """
-        live = self.live(collection)
-        with self._redis() as server:
+        live = self.live_version(collection)
+        with self._translate_errors():
             if live == version:
-                server.delete(self._key(collection, "live"))
-            server.hdel(self._registry, f"{collection}/{version}")
+                self._server.delete(self._key(collection, "live"))
+            self._server.hdel(self._registry, f"{collection}/{version}")
             for keys in self._scan(collection, version):
-                server.unlink(*keys)
+                self._server.unlink(*keys)
 
     def _rows(self, collection: str, version: str, keys: Sequence[str]) -> pa.Table:
         """The rows; the version's entry is read after the last row, because `drop` deletes it before the first row."""
         start = self._key(collection, version, "")
-        with self._redis() as server, server.pipeline(transaction=False) as pipeline:
+        with self._translate_errors(), self._server.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.hgetall(f"{start}{key}")
             pipeline.hget(self._registry, f"{collection}/{version}")
             *found, schema = pipeline.execute()
         if schema is None:
-            raise missing(self, collection, version)
-        fields = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema)))
+            raise self._missing_version(collection, version)
+        fields = parse_schema(schema)
         rows = [row for row in found if row]
         columns = [pa.array([row.get(field.name) for row in rows], pa.string()) for field in fields]
-        return pa.table([texts.decode(*each) for each in zip(columns, fields.types, strict=True)], schema=fields)
+        return pa.table([decode_texts(*each) for each in zip(columns, fields.types, strict=True)], schema=fields)
 
     @property
     def _registry(self) -> str:
@@ -172,10 +146,9 @@ class RedisStore:
     def _key(self, *parts: str) -> str:
         return ":".join([self._prefix, *parts])
 
-    def _whole(self) -> list[tuple[str, str]]:
-        """Collection and version of every wholly written version."""
-        with self._redis() as server:
-            names = [str(name).partition("/") for name in server.hkeys(self._registry)]
+    def _entries(self) -> list[tuple[str, str]]:
+        with self._translate_errors():
+            names = [str(name).partition("/") for name in self._server.hkeys(self._registry)]
         return [(collection, version) for collection, _, version in names]
 
     def _scan(self, collection: str, version: str) -> Iterator[list[str]]:
@@ -183,19 +156,16 @@ class RedisStore:
         pattern = _SPECIAL.sub(r"\\\1", self._key(collection, version, "")) + "*"
         cursor = -1
         while cursor:
-            with self._redis() as server:
-                cursor, keys = server.scan(max(cursor, 0), match=pattern, count=_BATCH)
+            with self._translate_errors():
+                cursor, keys = self._server.scan(max(cursor, 0), match=pattern, count=_ROWS_PER_CALL)
             if keys:
                 yield [str(key) for key in keys]
 
-    @contextmanager
-    def _redis(self) -> "Iterator[redis.Redis]":
-        """The connection; its errors become those of `store.py`."""
+    def _translate(self, error: Exception, said: str) -> StoreError | None:
         import redis
 
-        try:
-            yield self._connection
-        except redis.exceptions.OutOfMemoryError:
-            raise StoreFull(f"{self} has no memory left: drop versions (keep fewer) or raise its maxmemory") from None
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"{self}: {told(error, self._uri)}: is it up, and is the URI right?") from None
+        if isinstance(error, redis.exceptions.OutOfMemoryError):
+            return StoreFull(f"{self} has no memory left: drop versions (keep fewer) or raise its maxmemory")
+        if isinstance(error, redis.RedisError):
+            return StoreUnavailable(f"{self}: {said}: is it up, and is the URI right?")
+        return None

@@ -1,12 +1,12 @@
 """The protocol of every store: it holds several versions of each collection, and says which of them is live.
 
 A collection is a table whose first column, `KEY`, is text and identifies a row. A version is a whole collection of one
-bizdate; readers see the live one, or pin any that is still kept. `publish.py` and `release.py` decide, for all stores
+bizdate; readers see the live one, or pin any that is still kept. `publish.py` and `live_sets.py` decide, for all stores
 alike, which versions go live, and what must hold before they do.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, Self, runtime_checkable
 
 import pyarrow as pa
 
@@ -43,8 +43,16 @@ def bizdate_of(version: str) -> str:
 class Store(Protocol):
     """A destination. A version's name is `<bizdate>.<digest>`, so that names sort by bizdate.
 
-    Every method raises `StoreUnavailable` when the store does not answer.
+    It is opened when it is created or first asked, and closed at the end of a `with` block. Every method raises
+    `StoreUnavailable` when the store does not answer.
     """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def close(self) -> None:
+        """Close the connections; a store that is asked again may or may not open them again."""
 
     def write(self, collection: str, version: str, table: pa.Table) -> None:
         """Write a version, which nobody reads yet.
@@ -82,7 +90,7 @@ class Store(Protocol):
     def versions(self, collection: str) -> list[str]:
         """Names of the versions that are wholly written, in order; none for an unknown collection."""
 
-    def live(self, collection: str) -> str | None:
+    def live_version(self, collection: str) -> str | None:
         """The version that readers see; None if none is live."""
 
     def go_live(self, collection: str, version: str) -> None:
@@ -110,3 +118,38 @@ class Store(Protocol):
 
     def drop(self, collection: str, version: str) -> None:
         """Remove a version, or what an interrupted write left of one; nothing happens if there is none."""
+
+
+@runtime_checkable
+class ReleaseStore(Store, Protocol):
+    """A store that records sets of versions as releases; services follow the current one.
+
+    A release is a mapping with the keys of `live_sets.release_of`, and its `number`.
+    """
+
+    def release(self, number: int | None = None) -> dict[str, Any] | None:
+        """A release record by its number, or the current one; None if there is none."""
+
+    def releases(self) -> list[dict[str, Any]]:
+        """Every release record, newest first, including those that were never the current one."""
+
+    def add_release(self, content: Mapping[str, Any]) -> int:
+        """Write a release record without making it the current one; return its number."""
+
+    def put_release(self, content: Mapping[str, Any], before: Mapping[str, Any] | None) -> int | None:
+        """Make a release the current one and show its versions; return its number.
+
+        Args:
+            content: from `release_of`.
+            before: the current release that the decision was based on. If another process has replaced it meanwhile,
+                nothing is changed and None is returned.
+
+        Raises:
+            VersionMissing: there is no such version.
+        """
+
+    def follow(self) -> None:
+        """Complete an interrupted switch: what services look up shows the current release's versions."""
+
+    def shown_versions(self) -> dict[str, str]:
+        """The version that each collection's plain name shows: the live one, unless a switch was interrupted."""

@@ -26,13 +26,13 @@ from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.resources import Dataset, LakeStore, Stores
 from recsys_assets.settings import settings
 from recsys_assets.stores.collections import Collection
-from recsys_assets.stores.gate import CHAMPION, pass_gate
+from recsys_assets.stores.gate import CHAMPION_ASSET, pass_gate
 from recsys_assets.stores.publish import Publication, show_set, stage, version_name
-from recsys_assets.stores.registry import STORES, configured
+from recsys_assets.stores.registry import STORES, stores_in_use
 from recsys_assets.stores.store import Store, bizdate_of
 
 PUBLICATION = "publication.json"
-FORM = "1"  # of the rows: changing it makes new versions from the same artefacts
+ROWS_FORM = "1"  # of the rows: changing it makes new versions from the same artefacts
 PREVIEW_LENGTH = 400  # characters of a value in the preview
 
 
@@ -44,13 +44,13 @@ def collection_asset(store: str, name: str, family: Mapping[str, Collection]) ->
         name=f"{store}_{name}",
         description=f"{collection.description} Verified after writing; it goes live with its set.",
         ins={asset: dg.AssetIn() for asset in collection.reads},
-        deps=[CHAMPION],
+        deps=[CHAMPION_ASSET],
         kinds={STORES[store].kind},
     )
     def publish(output: Output, lake: LakeStore, dataset: Dataset, stores: Stores, **read: Partition) -> None:
         profile, day = dataset.load(), output.manifest.bizdate
         sources = [partition.manifest for partition in read.values()]
-        version = version_name(day, FORM, *profile.publishing.entries, *(each.fingerprint for each in sources))
+        version = version_name(day, ROWS_FORM, *profile.publishing.entries, *(each.fingerprint for each in sources))
         with stores.open(store) as opened:
             table, start = collection.table(profile, read), time.perf_counter()
 
@@ -64,7 +64,7 @@ def collection_asset(store: str, name: str, family: Mapping[str, Collection]) ->
                 "first row": _preview(table),
             }
             output.publish()
-            output.metadata["live"] = _show_set(lake.lake, store, family, opened, done)
+            output.metadata["live"] = _show_whole_set(lake.lake, store, family, opened, done)
 
     return publish
 
@@ -83,16 +83,16 @@ def publication(partition: Partition) -> dict[str, Any]:
     return {key: content[key] for key in ("version", "rows")}
 
 
-def _show_set(lake: Lake, store: str, family: Iterable[str], opened: Store, done: Publication) -> str:
+def _show_whole_set(lake: Lake, store: str, family: Iterable[str], opened: Store, done: Publication) -> str:
     """Show the day's set if it is whole and the store has no releases; return whether the version is live.
 
     Collections of one store are published at the same time. This is called when the lake has this one, so that the
     last call finds all of them.
     """
     day = bizdate_of(done.version)
-    if store == "mongo":
-        again = f"`recsys materialize mongo_{done.collection}+ --bizdate {day}`"
-        return "yes" if done.live == done.version else f"not before mongo_release shows the whole set: {again}"
+    if STORES[store].has_releases:
+        again = f"`recsys materialize {store}_{done.collection}+ --bizdate {day}`"
+        return "yes" if done.live == done.version else f"not before {store}_release shows the whole set: {again}"
     assets = [f"{store}_{name}" for name in family]
     if missing := [asset for asset in assets if not _is_sound(lake, asset, day)]:
         return f"not before its set is whole: {', '.join(missing)} missing"
@@ -128,7 +128,7 @@ def families(profile: Profile) -> dict[str, Mapping[str, Collection]]:
     vectors = profile.publishing.vectors
     if vectors not in TOWERS:
         raise ProfileError(f"publishing.vectors: no two-tower model '{vectors}': one of {', '.join(TOWERS)}")
-    return {store: STORES[store].collections(list(TOWERS), vectors) for store in configured()}
+    return {store: STORES[store].collections(list(TOWERS), vectors) for store in stores_in_use()}
 
 
 def publish_assets(profile: Profile) -> list[LakeAsset]:

@@ -1,4 +1,4 @@
-"""`recsys refresh`: rebuild outdated partitions, so that a bizdate is built from the present events."""
+"""`recsys refresh` and `recsys adopt`: after a change of landing files or partitions, or of the profile."""
 
 import datetime as dt
 from typing import TYPE_CHECKING
@@ -30,23 +30,50 @@ def refresh(day: dt.date | None) -> None:
     profile = load_profile()
     when = day.isoformat() if day else latest_bizdate(profile)
     lake = Lake.of(settings().lake, profile)
-    execute(ingestion(profile, lake, when))
+    execute(ingestion_runs(profile, lake, when))
     if names := outdated_assets(profile, lake, when):
         run(",".join(names), when)
     else:
         click.echo(f"{profile.name} {when} is up to date")
 
 
-def ingestion(profile: "Profile", lake: "Lake", bizdate: str) -> "list[Run]":
+@click.command()
+def adopt() -> None:
+    """Accept the profile as a new description of the data set that is already there.
+
+    Use it for a profile that gained a column or whose landing folder moved. For a different data set, give the profile
+    a different name instead.
+    """
+    from recsys_assets.datasets.profile import load_profile
+    from recsys_assets.lake import Lake
+    from recsys_assets.settings import settings
+    from recsys_assets.stores.registry import open_store, stores_in_use
+    from recsys_assets.tracking import Tracking
+    from recsys_assets.uris import shown
+
+    profile = load_profile()
+    lake = Lake(settings().lake, profile.name)
+    lake.adopt(profile)
+    for name in stores_in_use():
+        with open_store(name, profile.name) as store:
+            if store.collections():
+                store.claim(lake.owner)
+    Tracking(profile=settings().profile).adopt(lake.owner)
+    click.echo(
+        f"{shown(lake.folder)}, stores and tracking hold the data set that the profile '{profile.name}' describes"
+    )
+
+
+def ingestion_runs(profile: "Profile", lake: "Lake", bizdate: str) -> "list[Run]":
     """Runs that ingest the landed days up to the bizdate that are missing, damaged, or older than their files."""
     from recsys_assets.assets.data.ingest import has_new_files
     from recsys_assets.cli.days import complete_bizdates
-    from recsys_assets.cli.running import DAILY, Run
+    from recsys_assets.cli.running import INTERACTIONS, Run
     from recsys_assets.partitions import stretches
 
     landed = [day for day in complete_bizdates(profile) if day <= bizdate]
     changed = [dt.date.fromisoformat(day) for day in landed if has_new_files(profile, lake, "interactions", day)]
-    return [Run(frozenset({DAILY}), first.isoformat(), last.isoformat()) for first, last in stretches(changed)]
+    return [Run(frozenset({INTERACTIONS}), first.isoformat(), last.isoformat()) for first, last in stretches(changed)]
 
 
 def outdated_assets(profile: "Profile", lake: "Lake", bizdate: str) -> list[str]:

@@ -18,23 +18,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.arrays import Vectors
+from recsys_assets.datasets.names import TERMS, VECTOR
 from recsys_assets.stores.store import KEY
-from recsys_assets.stores.vectors import VECTOR
 
 if TYPE_CHECKING:
     from lancedb.table import Table
 
-TERMS = "terms"
-WEIGHTS = (0.9, 0.1)  # of the inner product and of a match: recsys_pipeline's boosts
+RECSYS_PIPELINE_WEIGHTS = (0.9, 0.1)  # of the inner product and of a match
 
 
-def hybrid(
+def best_items(
     table: "Table",
     vector: Vectors,
     terms: Sequence[str],
     seen: Sequence[str],
     k: int,
-    weights: tuple[float, float] = WEIGHTS,
+    weights: tuple[float, float] = RECSYS_PIPELINE_WEIGHTS,
 ) -> pa.Table:
     """The k best items of a user: `queryid` and `score`, best first, ties in the order of `queryid`.
 
@@ -56,8 +55,8 @@ def hybrid(
         )
     unseen = f"{KEY} NOT IN ({sql_texts(seen)})" if seen else "true"
     fitting = f"array_has_any({TERMS}, [{sql_texts(terms)}])" if terms else "false"
-    matching = _nearest(table, vector, k, f"{unseen} AND {fitting}")
-    both = pa.concat_tables([matching, _nearest(table, vector, k, unseen)])
+    matching = _nearest_rows(table, vector, k, f"{unseen} AND {fitting}")
+    both = pa.concat_tables([matching, _nearest_rows(table, vector, k, unseen)])
     keys, places = np.unique(both[KEY].to_numpy(), return_index=True)
     vectors = pc.list_flatten(both[VECTOR]).to_numpy().reshape(-1, len(vector))[places]
     products = (vectors * vector.astype(np.float64)).sum(axis=1)  # equal for equal rows, which BLAS does not promise
@@ -66,7 +65,7 @@ def hybrid(
     return pa.table({KEY: pa.array(keys[best], pa.string()), "score": scores[best]})
 
 
-def _nearest(table: "Table", vector: Vectors, k: int, where: str) -> pa.Table:
+def _nearest_rows(table: "Table", vector: Vectors, k: int, where: str) -> pa.Table:
     """Keys and vectors of the k rows that fit `where` with the highest inner product, and of all ties with the last."""
     search: Any = table.search(vector, VECTOR)  # LanceDB's type hints do not say that this is a vector search
     search = search.distance_type("dot").where(where, prefilter=True).select([KEY, VECTOR, "_distance"])

@@ -1,11 +1,9 @@
 """A client of the MongoDB that a URI names, whose errors are this project's and never show the URI's secrets."""
 
-import contextlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from recsys_assets.stores.base import Address
 from recsys_assets.stores.store import StoreError, StoreFull, StoreUnavailable, Unrepresentable
 from recsys_assets.uris import shown, told
 
@@ -23,19 +21,8 @@ _OUT_OF_SPACE = 14031  # OutOfDiskSpace
 _AWAY = (1, 6, 7, 50, 89, 91, 175, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436)
 
 
-@dataclass(frozen=True)
-class Place:
-    """`host:port/database` for messages, and the URI, which no message shows."""
-
-    name: str
-    uri: str = field(repr=False)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], Place]":
-    """A client, which connects when it is first asked, and its place for messages.
+def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], Address]":
+    """A client, which connects when it is first asked, and its address, whose name is `host:port/database`.
 
     The timeouts are those of `TIMEOUTS` unless the URI sets them.
 
@@ -54,7 +41,7 @@ def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], Plac
         kind = type(error).__name__
     else:
         hosts = ",".join(f"{host}:{port}" for host, port in parsed["nodelist"])
-        return client, Place(f"{shown(uri) if told(hosts, uri) != hosts else hosts}/{database}", uri)
+        return client, Address(f"{shown(uri) if told(hosts, uri) != hosts else hosts}/{database}", uri)
     # Raised outside the `except` block, so that pymongo's error is not attached to this one.
     raise StoreError(
         f"the MongoDB URI or the database's name cannot be used ({kind}): a URI is "
@@ -62,7 +49,7 @@ def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], Plac
     )
 
 
-def journaled(database: "Database[dict[str, Any]]", name: str) -> "Collection[dict[str, Any]]":
+def journaled_collection(database: "Database[dict[str, Any]]", name: str) -> "Collection[dict[str, Any]]":
     """A collection whose writes are answered when they, and all earlier ones, are in the server's log on disk.
 
     A crash therefore undoes nothing that was reported as whole or live. If all writes waited, SecantusDB would take a
@@ -73,37 +60,42 @@ def journaled(database: "Database[dict[str, Any]]", name: str) -> "Collection[di
     return database.get_collection(name, write_concern=WriteConcern(**database.write_concern.document | {"j": True}))
 
 
-@contextlib.contextmanager
-def named(place: Place) -> Iterator[None]:
-    """Turn what pymongo raises in the block into an error of `store.py` that names the place."""
+def translate(error: Exception, said: str, address: Address) -> StoreError | None:
+    """The project's error for one of pymongo's, which names the address; None if it is not pymongo's."""
     from bson.errors import BSONError
-    from pymongo.errors import PyMongoError
+    from pymongo.errors import OperationFailure, PyMongoError
 
-    try:
-        yield
-    except PyMongoError as error:
-        raise _named(place, error) from None
-    except (BSONError, OverflowError) as error:
-        raise Unrepresentable(f"MongoDB at {place} cannot hold what was given: {told(error, place.uri)}") from None
+    place = address.name
+    if isinstance(error, (BSONError, OverflowError)):
+        return Unrepresentable(f"MongoDB at {place} cannot hold what was given: {said}")
+    if not isinstance(error, PyMongoError):
+        return None
+    if _NOT_LET_IN in str(error):
+        return StoreUnavailable(f"MongoDB at {place} refused the user or the password: correct MONGO_URI")
+    code, answer = _details(error, address.uri)
+    if code == _MAY_NOT:
+        return StoreUnavailable(f"MongoDB at {place}: not authorized: check the user in MONGO_URI")
+    if isinstance(error, OperationFailure):
+        return _refusal(place, code, answer)
+    reason = told(re.split(r" \(configured|, Timeout:", str(error))[0], address.uri)  # pages of topology follow
+    return StoreUnavailable(
+        f"MongoDB at {place} does not answer ({type(error).__name__}: {reason}): "
+        "check that it is running and that MONGO_URI is right"
+    )
 
 
-def _named(place: Place, error: Exception) -> StoreError:
-    from pymongo.errors import BulkWriteError, OperationFailure
+def _details(error: Exception, uri: str) -> tuple[int | None, str]:
+    """The server's code and message in an error."""
+    from pymongo.errors import BulkWriteError
 
     details = dict(getattr(error, "details", None) or {})
     if isinstance(error, BulkWriteError):
         details = [*details["writeErrors"], *details["writeConcernErrors"]][0]
-    code, said = details.get("code"), told(details.get("errmsg", ""), place.uri)
-    if _NOT_LET_IN in str(error):
-        return StoreUnavailable(f"MongoDB at {place} refused the user or the password: correct MONGO_URI")
-    if code == _MAY_NOT:
-        return StoreUnavailable(f"MongoDB at {place}: not authorized: check the user in MONGO_URI")
-    if not isinstance(error, OperationFailure):
-        said = told(re.split(r" \(configured|, Timeout:", str(error))[0], place.uri)  # pages of topology follow
-        return StoreUnavailable(
-            f"MongoDB at {place} does not answer ({type(error).__name__}: {said}): "
-            "check that it is running and that MONGO_URI is right"
-        )
+    return details.get("code"), told(details.get("errmsg", ""), uri)
+
+
+def _refusal(place: str, code: int | None, said: str) -> StoreError:
+    """The error for a command that the server answered with a failure."""
     if code == _OUT_OF_SPACE or _NO_SPACE in said:
         return StoreFull(f"MongoDB at {place} has no room on its disk: make room, then publish again")
     if code in _AWAY:

@@ -17,18 +17,18 @@ from recsys_assets.arrays import is_list
 BINARY = pa.binary()
 DOUBLE, STRING, DOCUMENT, ARRAY, BLOB = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"  # the types of elements
 BOOL, DATE, NULL, INT64 = b"\x08", b"\x09", b"\x0a", b"\x12"
-VECTOR = b"\x09\x27\x00"  # begins a vector: the blob's subtype, float32, and no padding
+FLOAT32_VECTOR = b"\x09\x27\x00"  # begins a vector: the blob's subtype, float32, and no padding
 # Dates that Python and most languages know: the years 1 to 9999.
 EARLIEST, LATEST = (np.datetime64(day, "ms").astype(np.int64) for day in ("0001-01-01", "9999-12-31T23:59:59.999"))
 
 
-def document(fields: Sequence[tuple[str, pa.Array]]) -> pa.Array:
+def encode_documents(fields: Sequence[tuple[str, pa.Array]]) -> pa.Array:
     """(N,) one document per row, from columns (N,) and their names.
 
     Raises:
         ValueError: BSON cannot hold a value.
     """
-    return _framed(_join(*(_element(_scalar(name.encode() + b"\0"), column) for name, column in fields)))
+    return _frame(_join(*(_element(_scalar(name.encode() + b"\0"), column) for name, column in fields)))
 
 
 def _element(name: pa.Array | pa.Scalar, column: pa.Array) -> pa.Array:
@@ -42,13 +42,13 @@ def _values(column: pa.Array) -> tuple[bytes, pa.Array]:
     kind = column.type
     if pa.types.is_struct(kind):
         parts = zip((field.name for field in kind), column.flatten(), strict=True)
-        return DOCUMENT, _where(column, document(list(parts)))
+        return DOCUMENT, _keep_nulls(column, encode_documents(list(parts)))
     if is_list(kind):
         return (BLOB, _vectors(column)) if pa.types.is_float32(kind.value_type) else (ARRAY, _arrays(column))
-    return _plain(column)
+    return _plain_values(column)
 
 
-def _plain(column: pa.Array) -> tuple[bytes, pa.Array]:
+def _plain_values(column: pa.Array) -> tuple[bytes, pa.Array]:
     kind = column.type
     if pa.types.is_integer(kind):
         return INT64, _bytes(column.cast(pa.int64()))
@@ -78,7 +78,7 @@ def _arrays(column: pa.Array) -> pa.Array:
     place = np.arange(len(flat)) - np.repeat(offsets[:-1], np.diff(offsets))
     names = pa.array([b"%d\0" % number for number in range(place.max(initial=-1) + 1)], BINARY)
     elements = pa.ListArray.from_arrays(pa.array(offsets), _element(names.take(pa.array(place)), flat))
-    return _where(column, _framed(pc.binary_join(elements, _scalar(b""))))
+    return _keep_nulls(column, _frame(pc.binary_join(elements, _scalar(b""))))
 
 
 def _vectors(column: pa.Array) -> pa.Array:
@@ -88,7 +88,7 @@ def _vectors(column: pa.Array) -> pa.Array:
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(flat.to_numpy()))]
     numbers = pa.Array.from_buffers(BINARY, len(column), buffers)
     length = pc.add(pc.binary_length(numbers), 2).cast(pa.int32())
-    return _where(column, _join(_bytes(length), _scalar(VECTOR), numbers))
+    return _keep_nulls(column, _join(_bytes(length), _scalar(FLOAT32_VECTOR), numbers))
 
 
 def _offsets(column: pa.Array) -> npt.NDArray[np.int32]:
@@ -97,7 +97,7 @@ def _offsets(column: pa.Array) -> npt.NDArray[np.int32]:
     return np.append(0, np.cumsum(lengths)).astype(np.int32)
 
 
-def _framed(body: pa.Array) -> pa.Array:
+def _frame(body: pa.Array) -> pa.Array:
     """Elements (N,) as documents: with the length, which counts itself, in front and a NUL at the end."""
     return _join(_bytes(pc.add(pc.binary_length(body), 5).cast(pa.int32())), body, _scalar(b"\0"))
 
@@ -107,7 +107,7 @@ def _bytes(numbers: pa.Array) -> pa.Array:
     return numbers.view(pa.binary(numbers.type.bit_width // 8)).cast(BINARY)
 
 
-def _where(column: pa.Array, values: pa.Array) -> pa.Array:
+def _keep_nulls(column: pa.Array, values: pa.Array) -> pa.Array:
     """The values, null where the column is null."""
     return pc.if_else(column.is_valid(), values, pa.scalar(None, BINARY)) if column.null_count else values
 

@@ -50,7 +50,7 @@ class NoServer(StoreError):
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def run_server(folder: Path) -> Iterator[str]:
     """Give the URI of the folder's server, which runs at least as long as the block; other processes share it.
 
     The data stay in the folder. The server's output goes to `server.log`.
@@ -66,7 +66,7 @@ def serving(folder: Path) -> Iterator[str]:
         with written_to(Place("the folder of the project's MongoDB", folder, "RECSYS_DATA")):
             private_folder(folder)
             folder.chmod(PRIVATE)  # an older version let others in
-            users = _opened(folder / ".users")
+            users = _open_file(folder / ".users")
     except PlaceUnwritable as error:
         raise StoreUnavailable(str(error)) from error
     with users:
@@ -74,7 +74,7 @@ def serving(folder: Path) -> Iterator[str]:
         yield _address(folder.absolute())
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open_file(path: Path) -> IO[bytes]:
     """A file of the server's folder, to be locked or appended to; a link is refused."""
     return open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600))
 
@@ -96,13 +96,13 @@ def _address(folder: Path) -> str:
 
 def _start(folder: Path) -> bool:
     """Start the server unless it is running; return whether it was started."""
-    with _opened(folder / ".server") as lock, _opened(folder / "server.log") as log:
+    with _open_file(folder / ".server") as lock, _open_file(folder / "server.log") as log:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         (folder / "address").unlink(missing_ok=True)
-        command = [sys.executable, "-m", "recsys_assets.stores.embedded", str(folder)]
+        command = [sys.executable, "-m", "recsys_assets.stores.mongo.embedded", str(folder)]
         subprocess.Popen(command, stdin=lock, stdout=log, stderr=log, start_new_session=True)
         return True
 
@@ -119,8 +119,8 @@ def _serve(folder: Path) -> None:
     server = SecantusDBServer(
         storage_path=str(folder / "data"), replica_set_name=None, enable_test_commands=False, require_auth=True
     )
-    _let_in(server, password)
-    with _opened(folder / ".users") as users, server:
+    _create_user(server, password)
+    with _open_file(folder / ".users") as users, server:
         with replacing(address) as coming:
             host, port = server.address
             coming.write_text(f"mongodb://{USER}:{password}@{host}:{port}/?authSource=admin", encoding="utf-8")
@@ -128,7 +128,7 @@ def _serve(folder: Path) -> None:
         address.unlink()
 
 
-def _let_in(server: "SecantusDBServer", password: str) -> None:
+def _create_user(server: "SecantusDBServer", password: str) -> None:
     """Give the user this password before the server listens, so that it asks for one from the first moment."""
     from secantus import commands
 

@@ -1,0 +1,1 @@
+"""LanceDB: its store, and the hybrid query of vectors and terms."""

@@ -1,0 +1,1 @@
+"""Milvus: its store, and Arrow columns as its fields."""

@@ -1,0 +1,1 @@
+"""MongoDB: its store, the releases that services follow, and the server that the project runs itself."""
