@@ -46,7 +46,7 @@ def ml1m() -> Path:
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Backfilled]":
-    """`dagster dev` on a landed sample with three backfilled days; built once, in about three minutes."""
+    """`dagster dev` on a landed sample with two backfilled days; built once, in about three minutes."""
     from recsys_assets_tests.dagster_dev import DagsterDev, backfilled
 
     dev = DagsterDev(tmp_path_factory.mktemp("platform"))

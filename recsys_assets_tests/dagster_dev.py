@@ -196,7 +196,7 @@ class Backfilled:
     Attributes:
         dev: the running servers.
         ingested: days for which only `interactions` was backfilled, with the id of that backfill.
-        days: the three days after them, for which `LINE` was backfilled, with the id of that backfill.
+        days: the two days after them, for which `LINE` was backfilled, with the id of that backfill.
         coming: the two days after them, which have not landed; the last is yesterday.
     """
 
@@ -209,16 +209,16 @@ class Backfilled:
 
 
 def backfilled(dev: DagsterDev) -> Backfilled:
-    """Land all days but the last two, backfill `interactions` for the first ones and `LINE` for the next three."""
+    """Land all days but the last two, backfill `interactions` for the first ones and `LINE` for the next two."""
     today = dt.datetime.now(dt.UTC).date()
     known = days(today - dt.timedelta(days=30), today - dt.timedelta(days=1))
-    ingested, three, coming = known[:-5], known[-5:-2], known[-2:]
-    dev.land(known[0], three[-1])
+    ingested, two, coming = known[:-4], known[-4:-2], known[-2:]
+    dev.land(known[0], two[-1])
     ingestion = dev.backfill(["interactions"], ingested)
     dev.until("the days before are ingested", 120, lambda: dev.runs_ended("dagster/backfill", ingestion))
-    backfill = dev.backfill(LINE, three)
-    dev.until("three days are backfilled", 900, lambda: dev.backfill_ended(backfill))
-    return Backfilled(dev, ingested, ingestion, three, backfill, coming)
+    backfill = dev.backfill(LINE, two)
+    dev.until("two days are backfilled", 900, lambda: dev.backfill_ended(backfill))
+    return Backfilled(dev, ingested, ingestion, two, backfill, coming)
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:

@@ -18,7 +18,7 @@ def test_a_range_of_days_is_ingested_in_one_run(platform: Backfilled) -> None:
     assert set(platform.ingested) <= set(platform.dev.lake.bizdates("interactions"))
 
 
-def test_a_backfill_makes_each_asset_of_its_three_days_once_and_nothing_else(platform: Backfilled) -> None:
+def test_a_backfill_makes_each_asset_of_its_days_once_and_nothing_else(platform: Backfilled) -> None:
     assert platform.dev.backfill_ended(platform.backfill) == "COMPLETED_SUCCESS", platform.dev.log()
     runs = platform.dev.runs("dagster/backfill", platform.backfill)
     assert {run["status"] for run in runs} == {"SUCCESS"}
