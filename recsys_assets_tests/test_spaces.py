@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.assets.recall.i2i import I2I_METHODS
-from recsys_assets.assets.tuning import TUNABLE
+from recsys_assets.assets.tuning import TUNABLE, bundled_form
 from recsys_assets.funnel import channels
 from recsys_assets.models.catalogue import RANKERS, TOWERS
 from recsys_assets.retrieval.interactions import queries
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.training.recall import Source
-from recsys_assets.tuning import form, study
+from recsys_assets.tuning import study
 from recsys_assets.tuning.objectives import ItemToItem, Merging, Objective, Ranking, TwoTowers
-from recsys_assets.tuning.space import bundled_spaces, space
+from recsys_assets.tuning.space import space
 from recsys_assets_tests import recall_world
 from recsys_assets_tests.ranking_rows import ranking_rows, sequence_schema
 
@@ -69,14 +69,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_every_model_of_the_registries_has_a_space_and_an_asset() -> None:
-    assert bundled_spaces().keys() == TUNABLE.keys() == {*RANKERS, *TOWERS, *I2I_METHODS, "funnel"}
+    assert TUNABLE.keys() == {*RANKERS, *TOWERS, *I2I_METHODS, "funnel"}
 
 
 @pytest.mark.parametrize("model", TUNABLE)
 def test_a_bundled_space_has_settings_of_its_model_and_two_of_its_trials_run(
     world: World, tmp_path: Path, model: str
 ) -> None:
-    read, tuned = form.read(bundled_spaces()[model]), world.tuned(model)
+    read, tuned = bundled_form(model), world.tuned(model)
     assert not read.unused
     assert space(read, model, tuned.sections).size > 1000
     small: Mapping[str, Any] = SMALL.get(model, {}) | ({"epochs": 1} if model in TOWERS or model in RANKERS else {})

@@ -16,7 +16,7 @@ from recsys_assets.assets.model_asset import BEST_SETTINGS
 from recsys_assets.assets.tuning import SUMMARY, TRIALS
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.landing import land, landed_bizdates
-from recsys_assets.datasets.profile import bundled_profiles, load_profile
+from recsys_assets.datasets.profile import ProfileError, bundled_profiles, load_profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.lake import Lake
 from recsys_assets.tuning.objectives import Ranking
@@ -94,7 +94,8 @@ def test_a_profile_that_asks_for_settings_that_are_not_there_is_told_what_to_run
     assert f"run `recsys materialize tune_widedeep --bizdate {DAY}`, or take widedeep out of `tuned`" in said
     (home / "typo.yaml").write_text((home / "tuned.yaml").read_text().replace("itemcf]", "itemfc]"))
     monkeypatch.setenv("RECSYS_PROFILE", str(home / "typo.yaml"))
-    assert "no asset tunes ['itemfc'], only ['deepfm'" in failures(run("rank_widedeep"))["rank_widedeep"]
+    with pytest.raises(ProfileError, match=r"tuned: no asset tunes \['itemfc'\], only \['deepfm'"):
+        build_defs()
 
 
 def test_the_trials_are_published_best_first(home: Path, tuned: dict[str, dg.ExecuteInProcessResult]) -> None:

@@ -64,6 +64,7 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     Assets that depend on one that the dataset does not have, directly or through others, are left out. Stores that are
     not configured are left out too, and the funnel if no rows are kept for its evaluation.
     """
+    tuning.refuse_untunable(profile)
     bizdate = daily(profile)
     assets = {each.key: each.define(bizdate, group) for group, made in groups(profile).items() for each in made}
     if not profile.split.has_online:

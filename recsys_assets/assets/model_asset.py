@@ -12,7 +12,6 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output
 from recsys_assets.resources import LakeStore
 from recsys_assets.tracking import Tracking
-from recsys_assets.tuning.space import bundled_spaces
 
 BEST_SETTINGS = "best.yaml"
 C = TypeVar("C", bound=dg.Config)
@@ -77,10 +76,8 @@ def with_tuned_settings(output: Output, lake: LakeStore, profile: Profile, model
     input of the output. Dagster does not know about it, as it may be of an earlier day.
 
     Raises:
-        NotTuned: there is no such partition, or the profile names a model that no asset tunes.
+        NotTuned: there is no such partition.
     """
-    if unknown := sorted(set(profile.tuned) - bundled_spaces().keys()):
-        raise NotTuned(f"profile {profile.name}: tuned: no asset tunes {unknown}, only {[*bundled_spaces()]}")
     if model not in profile.tuned:
         return config
     asset, bizdate = f"tune_{model}", output.manifest.bizdate

@@ -1,4 +1,4 @@
-"""Tuning: a search for a model's best settings, one asset per model that has a search space in `tuning/spaces/`.
+"""Tuning: a search for a model's best settings, one asset per model, which has its search space next to its settings.
 
 These assets cost as much as all their trials: they run only when they are named, and are not part of the daily job.
 `TUNABLE` has the models: for each kind, what its tuners read and how the best trial is judged.
@@ -29,12 +29,13 @@ from recsys_assets.assets.reports import funnel_lists, show
 from recsys_assets.checks import check_floor
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.profile import Profile, ProfileError
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.funnel import merge
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.models.catalogue import RANKERS, TOWERS
+from recsys_assets.models.catalogue import MODELS, RANKERS, TOWERS
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval.interactions import queries, read
 from recsys_assets.retrieval.lists import Lists
@@ -44,7 +45,7 @@ from recsys_assets.tuning import form, study
 from recsys_assets.tuning.form import Form
 from recsys_assets.tuning.metaspore import describe_unused
 from recsys_assets.tuning.objectives import ItemToItem, Merging, Objective, Ranking, TwoTowers
-from recsys_assets.tuning.space import Sections, Space, bundled_spaces, sections_of, space, unused_keys
+from recsys_assets.tuning.space import Sections, Space, sections_of, space, unused_keys
 from recsys_assets.tuning.study import Trial, best_first
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class TuneConfig(Seeded):
     """How a model is tuned."""
 
     trials: int | None = Field(default=None, ge=1, description="how many (default: the space's num_experiment)")
-    space: str | None = Field(default=None, description="path of a YAML file (default: the bundled space of the model)")
+    space: str | None = Field(default=None, description="path of a YAML file (default: the model's own space)")
 
 
 def tuner(model: str, kind: Tunable) -> LakeAsset:
@@ -114,7 +115,7 @@ def tuner(model: str, kind: Tunable) -> LakeAsset:
         **inputs: Partition,
     ) -> None:
         profile = dataset.load()
-        read_form = form.read(settings().home / config.space if config.space else bundled_spaces()[model])
+        read_form = form.read(settings().home / config.space) if config.space else bundled_form(model)
         objective = kind.objective(model, profile, config.seed, inputs)
         searched, copied_to = space(read_form, model, objective.sections), _copy_place(context, profile, read_form)
         unused = _unused_parts(read_form, objective.sections)
@@ -279,4 +280,22 @@ TUNABLE: dict[str, Tunable] = {
     **dict.fromkeys(i2i.I2I_METHODS, _I2I_KIND),
     "funnel": _FUNNEL_KIND,
 }
+
+
+def bundled_form(model: str) -> Form:
+    """The search space that a model has by default."""
+    spaces = {name: method.space for name, method in i2i.I2I_METHODS.items()} | {"funnel": merge.SPACE}
+    return Form(model_name=model, **(spaces[model] if model in spaces else MODELS[model].space))
+
+
+def refuse_untunable(profile: Profile) -> None:
+    """Refuse a profile that lists a model in `tuned` that no asset tunes.
+
+    Raises:
+        ProfileError: it names these.
+    """
+    if unknown := sorted(set(profile.tuned) - TUNABLE.keys()):
+        raise ProfileError(f"profile {profile.name}: tuned: no asset tunes {unknown}, only {sorted(TUNABLE)}")
+
+
 tuning_assets = [tuner(model, kind) for model, kind in TUNABLE.items()]

@@ -58,6 +58,16 @@ class Funnel(Weights):
     length: int = Field(default=50, ge=1, description="items in the final list")
 
 
+SPACE = {
+    "num_experiment": 40,
+    "hyper_param": {
+        **{channel: {"low": 0.02, "high": 1.0, "log": True} for channel in CHANNEL_WEIGHTS},
+        "constant": {"low": 1.0, "high": 100.0, "log": True},
+        "channel_size": [100, 200, 400],
+    },
+}
+
+
 @dataclass(frozen=True)
 class Ranked:
     """The final lists of N queries, best first; ties in ascending order of the item's number.

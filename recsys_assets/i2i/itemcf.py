@@ -48,6 +48,17 @@ class ItemCF(BaseModel):
     memory: int = Field(default=2 << 30, ge=1 << 20, description="bytes of working memory")
 
 
+SPACE = {
+    "num_experiment": 30,
+    "hyper_param": {
+        "activity": {"low": 0.0, "high": 1.0},
+        "popularity": {"low": 0.0, "high": 1.0},
+        "window": {"low": 5, "high": 200, "log": True},
+        "decay": {"low": 0.0, "high": 2.0},
+        "backward": {"low": 0.0, "high": 1.0},
+    },
+}
+
 METASPORE = ItemCF(activity=0.5, window=0, top_n=20)
 
 

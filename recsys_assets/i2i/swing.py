@@ -39,6 +39,17 @@ class Swing(BaseModel):
     memory: int = Field(default=2 << 30, ge=1 << 20, description="bytes of working memory")
 
 
+SPACE = {
+    "num_experiment": 30,
+    "hyper_param": {
+        "alpha": {"low": 0.1, "high": 100.0, "log": True},
+        "activity": {"low": 0.0, "high": 1.0},
+        "popularity": {"low": 0.0, "high": 1.5},
+        "min_support": {"low": 2, "high": 5},
+    },
+}
+
+
 METASPORE = Swing(activity=0.5, popularity=0, top_n=20)
 _ROWS = 512  # users of an item that are multiplied at once
 

@@ -1,7 +1,7 @@
 """The catalogue of models: one record per model, from which assets, tuners and the funnel's channels are derived.
 
 It does not import torch: a model's module is loaded when the model is built or configured. To add a model, write a file
-in this folder, a record here, a search space in `tuning/spaces/` and a test class that inherits the contract.
+in this folder, with its search space, a record here and a test class that inherits the contract.
 
 A ranking model is an nn.Module built from (schema, config). It gives logits (N,) for indices (N, K) and numeric
 (N, F), or for LightGBM the columns of its trees. A two-tower model is a `TwoTower` built from the same arguments.
@@ -55,6 +55,12 @@ class Model:
         """The dataclass of its hyper-parameters: the type of the class's argument `config`."""
         hints: dict[str, type[Any]] = get_type_hints(self._class().__init__)
         return hints["config"]
+
+    @property
+    def space(self) -> Mapping[str, Any]:
+        """Its search space: the constant `SPACE` of its module, in the form of `tuning/form.py`."""
+        found: Mapping[str, Any] = resolve_name(f"{__package__}.{self.place.partition(':')[0]}:SPACE")
+        return found
 
     def build(self, schema: FeatureSchema, config: Any) -> "nn.Module":
         """The model with initial weights."""

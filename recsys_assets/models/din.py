@@ -11,12 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.widedeep import SPACE as WIDE_DEEP_SPACE
 from recsys_assets.models.widedeep import WideDeep, WideDeepConfig
 
 
 @dataclass(frozen=True)
 class DinConfig(WideDeepConfig):
     """Hyper-parameters of the network: those of Wide & Deep."""
+
+
+SPACE = WIDE_DEEP_SPACE
 
 
 class Attention(nn.Module):

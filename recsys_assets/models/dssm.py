@@ -23,6 +23,19 @@ class DssmConfig:
     temperature: Positive = 0.05  # cosines are divided by it
 
 
+SPACE = {
+    "num_experiment": 20,
+    "hyper_param": {
+        "width": [32, 64, 128],
+        "embedding": [32, 64],
+        "hidden": [[128], [256, 128], [512, 256]],
+        "history": {"low": 5, "high": 50, "log": True},
+        "temperature": {"low": 0.02, "high": 0.2, "log": True},
+        "learning_rate": {"low": 0.0003, "high": 0.003, "log": True},
+    },
+}
+
+
 class Dssm(TwoTower):
     """Cosine of the two towers' vectors, as the inner product of vectors of length 1."""
 

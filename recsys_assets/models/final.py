@@ -55,6 +55,21 @@ class FinalConfig:
                 raise ConfigError(f"layers {widths}: residual 'concat' halves a layer, so its width must be even")
 
 
+SPACE = {
+    "num_experiment": 20,
+    "hyper_param": {
+        "embedding": [8, 16, 32],
+        "branch1": [[128, 64], [256, 128], [256, 128, 64]],
+        "branch2": [[], [128], [256, 128]],
+        "relu": [True, False],
+        "id_dropout": {"low": 0.0, "high": 0.3},
+        "batch": [2048, 4096, 8192],
+        "learning_rate": {"low": 0.001, "high": 0.01, "log": True},
+        "l2": {"low": 3e-06, "high": 0.0003, "log": True},
+    },
+}
+
+
 class Final(nn.Module):
     """Logits (N,) of indices (N, K) and numeric (N, F); in training (N, 2) if it has two branches."""
 

@@ -27,6 +27,17 @@ class FmConfig:
     history: Count = 1  # items of the history that the tower is given; a factorisation machine does not read them
 
 
+SPACE = {
+    "num_experiment": 20,
+    "hyper_param": {
+        "width": [8, 16, 32, 64],
+        "batch": [2048, 4096, 8192],
+        "learning_rate": {"low": 0.002, "high": 0.03, "log": True},
+        "l2": {"low": 1e-06, "high": 0.0001, "log": True},
+    },
+}
+
+
 class Fm(TwoTower):
     """Logits <user, item> of width-float vectors."""
 

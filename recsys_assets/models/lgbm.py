@@ -39,6 +39,18 @@ class LgbmConfig:
     patience: CountOrNone = 3  # epochs without a better validation AUC before training stops
 
 
+# Without the learning rate: with as many trees a low one is behind at first, and its trials would be pruned for that.
+SPACE = {
+    "num_experiment": 20,
+    "hyper_param": {
+        "leaves": {"low": 15, "high": 255, "log": True},
+        "min_rows": {"low": 20, "high": 1000, "log": True},
+        "l2": {"low": 0.1, "high": 100.0, "log": True},
+        "feature_fraction": {"low": 0.2, "high": 1.0},
+    },
+}
+
+
 class LgbmInputs(nn.Module):
     """Columns (N, F) float32, called `names`, from the `Encoded` tensors: indices (N, K) and numeric (N, F')."""
 

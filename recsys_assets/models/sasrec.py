@@ -33,6 +33,21 @@ class SasRecConfig:
             )
 
 
+# Widths that 2 and 4 attention heads divide evenly.
+SPACE = {
+    "num_experiment": 12,
+    "hyper_param": {
+        "width": [64, 128, 192],
+        "history": [50, 100, 200],
+        "blocks": [1, 2, 3],
+        "heads": [2, 4],
+        "dropout": {"low": 0.1, "high": 0.5},
+        "batch": [32, 64, 128],
+        "learning_rate": {"low": 0.0005, "high": 0.005, "log": True},
+    },
+}
+
+
 class SasRec(TwoTower):
     """Inner product of the transformer's output and the item's embedding."""
 

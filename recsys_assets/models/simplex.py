@@ -24,6 +24,19 @@ class SimplexConfig:
     negative_weight: NotNegative = 10.0  # w: weight of the mean over the negatives; the positive's is 1
 
 
+SPACE = {
+    "num_experiment": 20,
+    "hyper_param": {
+        "width": [32, 64, 128],
+        "history": {"low": 5, "high": 50, "log": True},
+        "user_share": {"low": 0.2, "high": 0.9},
+        "margin": {"low": 0.0, "high": 0.9},
+        "negative_weight": {"low": 1.0, "high": 100.0, "log": True},
+        "learning_rate": {"low": 0.001, "high": 0.01, "log": True},
+    },
+}
+
+
 class Simplex(TwoTower):
     """Cosine of the two towers' vectors, as the inner product of vectors of length 1."""
 

@@ -24,6 +24,19 @@ class WideDeepConfig:
     buckets: Count = 1 << 18  # most rows that one cross may take in the wide part
 
 
+SPACE = {
+    "num_experiment": 20,
+    "hyper_param": {
+        "embedding": [8, 16, 32],
+        "hidden": [[128, 64], [256, 128], [512, 256]],
+        "id_dropout": {"low": 0.0, "high": 0.3},
+        "batch": [2048, 4096, 8192],
+        "learning_rate": {"low": 0.001, "high": 0.01, "log": True},
+        "l2": {"low": 3e-06, "high": 0.0003, "log": True},
+    },
+}
+
+
 class WideDeep(nn.Module):
     """Logits (N,) of indices (N, K) and numeric (N, F), the `Encoded` tensors of N rows.
 

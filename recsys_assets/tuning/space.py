@@ -5,7 +5,6 @@ import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -51,11 +50,6 @@ class Space:
         """All settings of a trial, from the drawn values."""
         chosen = {name: self.choices[name][value] if name in self.choices else value for name, value in drawn.items()}
         return {**self.constants, **chosen}
-
-
-def bundled_spaces() -> dict[str, Path]:
-    """The files that come with the package, by model; the models that have one can be tuned."""
-    return {path.stem: path for path in sorted((Path(__file__).parent / "spaces").glob("*.yaml"))}
 
 
 def space(form: Form, model: str, sections: Sections) -> Space:

@@ -1,10 +1,11 @@
 """Item to item: the most similar items to each item, one asset per method.
 
-A new method is a file in `i2i/` with its settings and its function, and a line in `I2I_METHODS`.
+A new method is a file in `i2i/` with its settings, its search space and its function, and a line in `I2I_METHODS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -37,18 +38,22 @@ class SwingConfig(swing.Swing, dg.Config):
 
 @dataclass(frozen=True)
 class Method:
-    """A way to find neighbours: `find(interactions, config)`."""
+    """A way to find neighbours: `find(interactions, config)`, and where to search for better settings."""
 
     description: str
     find: Callable[..., Neighbours]
     config: type[dg.Config]
+    space: Mapping[str, Any]
 
 
 I2I_METHODS = {
     "itemcf": Method(
-        "ItemCF: items that the same users touched, one soon after the other.", itemcf.itemcf, ItemCFConfig
+        "ItemCF: items that the same users touched, one soon after the other.",
+        itemcf.itemcf,
+        ItemCFConfig,
+        itemcf.SPACE,
     ),
-    "swing": Method("Swing: items shared by users who share little else.", swing.swing, SwingConfig),
+    "swing": Method("Swing: items shared by users who share little else.", swing.swing, SwingConfig, swing.SPACE),
 }
 
 
