@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from recsys_assets.datasets.criteo_sample import write_lines
 from recsys_assets.datasets.duck import connect, write_parquet
 from recsys_assets.datasets.ingest import ROWS, ingest_events, load_known_ids
 from recsys_assets.datasets.landing import land, landed_bizdates
@@ -25,6 +24,7 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.datasets.splits import sample_rows, split_rows
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets_tests.criteo_sample import write_lines
 
 PROFILE = load_profile("criteo")
 
@@ -75,9 +75,9 @@ def do_feature_schema(home: Path, _: Path) -> None:
 
 def do_load(home: Path, _: Path) -> None:
     """Load and encode the train rows."""
-    from recsys_assets.training.data import encoded
+    from recsys_assets.training.data import encode_rows
 
-    encoded(FeatureSchema.read(home / "schema.json"), home / "train.parquet")
+    encode_rows(FeatureSchema.read(home / "schema.json"), home / "train.parquet")
 
 
 STEPS: dict[str, Callable[[Path, Path], None]] = {

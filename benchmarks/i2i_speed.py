@@ -93,6 +93,13 @@ def beside_implicit(train: Interactions, rounds: int) -> Figures:
     return {name: {"seconds": statistics.median(each[name] for each in times)} for name in runs}
 
 
+def positives_of(events: Interactions) -> Interactions:
+    """The positive events; users and items keep their numbers."""
+    kept = events.labels > 0
+    columns = (each[kept] for each in (events.users, events.items, events.labels, events.parts))
+    return Interactions(events.user_ids, events.item_ids, *columns)
+
+
 def beside_plain(positives: Interactions) -> Figures:
     """Swing and its plain formulation."""
     ours = seconds(lambda: swing.swing(positives, swing.METASPORE))
@@ -138,7 +145,7 @@ def main() -> None:
     place = np.arange(len(everything)) - np.searchsorted(everything.users, everything.users)
     first = place < np.ceil(0.8 * offline)
     train = interactions_of(everything.users[first], everything.items[first], len(everything.item_ids))
-    figures = beside_implicit(train, given.rounds) | beside_plain(everything.positives)
+    figures = beside_implicit(train, given.rounds) | beside_plain(positives_of(everything))
     show(f"MovieLens 1M: {len(train):,} ratings, Swing on {everything.labels.sum():,} positives", figures)
     grew = growth(given.events)
     if grew:

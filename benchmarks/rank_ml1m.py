@@ -80,7 +80,7 @@ def tried(name: str, folder: Path, seed: int, epochs: int | None) -> dict[str, f
     train, validation, test = (folder / f"{part}.parquet" for part in ("train", "validation", "test"))
     started = time.perf_counter()
     ranker = rankers.fit(model, schema, train, validation, network, training, seed, printed(f"{name}, seed {seed}"))
-    rows, labels = data.encoded(ranker.fitted.schema, test)
+    rows, labels = data.encode_rows(ranker.fitted.schema, test)
     scores = ranker.predict(rows).astype(np.float64)
     bounds = certain(labels.astype(np.float64), scores, pq.read_table(test, columns=["user_id"])["user_id"].to_numpy())
     return {

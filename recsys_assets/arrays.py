@@ -22,7 +22,7 @@ def find(ids: Ids, wanted: Ids) -> Ints:
     return np.where(ids[places] == wanted, places, -1)
 
 
-def among(wanted: Ints, known: Ints) -> Bools:
+def is_among(wanted: Ints, known: Ints) -> Bools:
     """Whether each of the wanted numbers is a known one: `np.isin` by a sort, while numpy 2.3 hashes.
 
     60,000 wanted among 1.2 * 10^6 known numbers take 0.02 s this way, and 0.5 s in numpy.

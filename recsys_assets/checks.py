@@ -10,22 +10,22 @@ from collections.abc import Sequence
 
 import duckdb
 
-from recsys_assets.datasets.duck import name, one
+from recsys_assets.datasets.duck import only_row, quote_name
 from recsys_assets.io_managers import Output
 
 
 def check_no_nulls(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[str]) -> None:
     """Result of `no_nulls`: no listed column is null in any of the rows (a relation in SQL)."""
-    counts = ", ".join(f"count(*) - count({name(column)})" for column in columns)
-    found = one(connection, f"SELECT {counts} FROM {rows}")
+    counts = ", ".join(f"count(*) - count({quote_name(column)})" for column in columns)
+    found = only_row(connection, f"SELECT {counts} FROM {rows}")
     nulls = {column: int(count) for column, count in zip(columns, found, strict=True) if count}
     output.check("no_nulls", not nulls, nulls=nulls)
 
 
 def check_unique(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, keys: Sequence[str]) -> None:
     """Result of `unique_keys`: no two of the rows have the same key."""
-    columns = ", ".join(map(name, keys))
-    found = one(connection, f"SELECT count(*), count(DISTINCT ({columns})) FROM {rows}")
+    columns = ", ".join(map(quote_name, keys))
+    found = only_row(connection, f"SELECT count(*), count(DISTINCT ({columns})) FROM {rows}")
     output.check("unique_keys", found[0] == found[1], rows=int(found[0]), keys=int(found[1]))
 
 

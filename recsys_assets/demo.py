@@ -55,7 +55,7 @@ def _demonstrate(console: Console) -> None:
     profile = load_profile("sample")
     day, lake = _land_days(profile), Lake.of(settings().lake, profile)
     wanted = sorted(key.to_user_string() for key in select("*"))
-    outdated = Lineage(lake).outdated_of(day)
+    outdated = Lineage(lake).outdated_assets(day)
     if missing := [name for name in wanted if name in outdated or not _is_there(lake, name, day)]:
         console.print(f"{len(missing)} assets to build for {day}", highlight=False)
         materialize(",".join(f"{name}+" for name in missing), day)  # `+`: also what was built from an older one

@@ -19,10 +19,9 @@ import psutil
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.scheduler.instigation import InstigatorTick
 
-from recsys_assets.datasets.disk import Place, private_folder, written_to
+from recsys_assets.datasets.disk import DAGSTER_HISTORY, Place, private_folder, writing_to
 from recsys_assets.uris import reveals, without_secrets
 
-HISTORY = ".dagster"
 SPOKEN = ("message", "user_message", "stack")  # keys of Dagster's events and errors that hold free text or its lines
 T = TypeVar("T")
 _RUNNING = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
@@ -44,12 +43,12 @@ class ProjectInstance(dg.DagsterInstance):
         one as `base_dir`; the history still belongs next to the file.
         """
         home = Path(base_dir if os.environ.get("DAGSTER_HOME") else Path.cwd()).absolute()
-        private_folder(home / HISTORY)
-        return InstanceRef.config_defaults(str(home / HISTORY))
+        private_folder(home / DAGSTER_HISTORY)
+        return InstanceRef.config_defaults(str(home / DAGSTER_HISTORY))
 
     def handle_new_event(self, event: dg.EventLogEntry, **kwargs: Any) -> None:
         """Store an event of a run as Dagster does, without secrets; an error of a full disk says what to do."""
-        with self._written_to():
+        with self._writing():
             super().handle_new_event(without_spoken_secrets(event), **kwargs)
 
     def update_tick(self, tick: InstigatorTick) -> Any:
@@ -58,19 +57,19 @@ class ProjectInstance(dg.DagsterInstance):
 
     def create_run(self, *args: Any, **kwargs: Any) -> dg.DagsterRun:
         """Create a run for the UI, a schedule, a sensor or a backfill; end dead runs first."""
-        with self._written_to():
+        with self._writing():
             end_dead_runs(self)
             return super().create_run(*args, **kwargs)
 
     def create_run_for_job(self, *args: Any, **kwargs: Any) -> dg.DagsterRun:
         """Create a run for the command line or Python; end dead runs first."""
-        with self._written_to():
+        with self._writing():
             end_dead_runs(self)
             return super().create_run_for_job(*args, **kwargs)
 
-    def _written_to(self) -> AbstractContextManager[None]:
+    def _writing(self) -> AbstractContextManager[None]:
         """Turn the error of a full disk into one that says what to do."""
-        return written_to(Place("Dagster's history", Path(self.root_directory), "DAGSTER_HOME"))
+        return writing_to(Place("Dagster's history", Path(self.root_directory), "DAGSTER_HOME"))
 
 
 def without_spoken_secrets(kept: T) -> T:

@@ -17,6 +17,8 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import Draft, Manifest, Partition, PartitionReplaced, json_text
 from recsys_assets.resources import LakeStore
 
+UP_TO_DATE = "up_to_date"  # the name of the check that fails when an input changes after the partition was made
+
 
 class LakeIOManager(dg.ConfigurableIOManager):
     """Loads inputs from the lake; refuses partitions that are missing or failed a blocking check."""
@@ -123,8 +125,8 @@ def _complete(output: Output, context: dg.AssetExecutionContext, lake: Lake) -> 
     if replaced:
         names, made = ", ".join(sorted(replaced)), f"{output.manifest.asset} {output.manifest.bizdate}"
         raise PartitionReplaced(f"{names} changed while {made} was built from it: materialize it again")
-    if "up_to_date" in {spec.name for spec in context.assets_def.check_specs}:
-        output.check("up_to_date", True)
+    if UP_TO_DATE in {spec.name for spec in context.assets_def.check_specs}:
+        output.check(UP_TO_DATE, True)
 
 
 def _columns(schema: Any) -> list[tuple[str, str]]:

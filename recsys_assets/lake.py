@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from recsys_assets import remote
-from recsys_assets.datasets.disk import Place, own_folder, private_folder, sync, sync_all, sync_tree, written_to
+from recsys_assets.datasets.disk import Place, own_folder, private_folder, sync, sync_all, sync_tree, writing_to
 from recsys_assets.datasets.folders import clear_leftovers, file_hash, identity, move_in, new_folder
 from recsys_assets.datasets.identity import Identity, OtherDataset, check_same, identify, mark
 from recsys_assets.datasets.profile import Profile
@@ -76,7 +76,7 @@ class Lake:
             held = self._place.read_dataset() or described
         except OtherDataset:  # its record is unreadable: the user states that it is this data set
             held = described
-        self.dataset = held.adopted_by(described)
+        self.dataset = held.with_tables_of(described)
         self.owner = mark(self.dataset, profile)
         self._place.record_dataset(self.dataset)
         return self.dataset
@@ -145,7 +145,7 @@ class Lake:
         while True:
             manifest = self.manifest(asset, bizdate)
             try:
-                return self._in_place(place, manifest) if self._place.is_local else self._fetch(place, manifest)
+                return self._open(place, manifest) if self._place.is_local else self._fetch(place, manifest)
             except PartitionDamaged:
                 if self._is_current(manifest):
                     raise  # otherwise it has been replaced meanwhile: read the new one
@@ -209,13 +209,13 @@ class Lake:
             PlaceUnwritable: the disk is full, or may not be written.
         """
         place = self._drafts(asset)
-        with written_to(place):
+        with writing_to(place):
             if self.dataset and self._place.read_dataset() is None:
                 self._place.record_dataset(self.dataset)
             folder = self._draft_folder(asset, bizdate)
         draft = Draft(folder, Manifest(asset, self.profile, bizdate))
         try:
-            with written_to(place):
+            with writing_to(place):
                 yield draft
                 self._publish(draft)
         finally:
@@ -263,7 +263,7 @@ class Lake:
         with self._place.name_errors():
             return remote.fetch(self._place.fs, place, manifest)
 
-    def _in_place(self, place: str, manifest: Manifest) -> Partition:
+    def _open(self, place: str, manifest: Manifest) -> Partition:
         partition = Partition(Path(place), manifest, identity(Path(place) / MANIFEST))
         partition.verify()
         return partition

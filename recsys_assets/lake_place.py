@@ -8,7 +8,7 @@ import fsspec
 from recsys_assets.datasets.disk import private_folder
 from recsys_assets.datasets.folders import replacing
 from recsys_assets.datasets.identity import Identity
-from recsys_assets.uris import name_errors, shown
+from recsys_assets.uris import name_errors, safe_uri
 
 DATASET = "dataset.json"
 
@@ -32,8 +32,8 @@ class LakePlace:
             self.fs, base = fsspec.core.url_to_fs(root)
         self.base = f"{base.rstrip('/')}/{profile}"
         self.is_local = "file" in self.fs.protocol
-        if self.is_local and shown(root) != root:
-            raise LakeUnavailable(f"the lake {shown(root)} is neither the path of a folder nor a URL (RECSYS_LAKE)")
+        if self.is_local and safe_uri(root) != root:
+            raise LakeUnavailable(f"the lake {safe_uri(root)} is neither the path of a folder nor a URL (RECSYS_LAKE)")
 
     @property
     def folder(self) -> str:
@@ -52,11 +52,11 @@ class LakePlace:
     def location(self, asset: str, bizdate: str) -> str:
         """Folder or URL of a partition for messages, whether it exists or not."""
         path = self.partition(asset, bizdate)
-        return path if self.is_local else shown(self.fs.unstrip_protocol(path))
+        return path if self.is_local else safe_uri(self.fs.unstrip_protocol(path))
 
     def name_errors(self) -> contextlib.AbstractContextManager[None]:
         """Turn failures of the file system in the block into errors that name the lake, without its secrets."""
-        what = f"the lake {shown(self._root)} cannot be used (RECSYS_LAKE)"
+        what = f"the lake {safe_uri(self._root)} cannot be used (RECSYS_LAKE)"
         return name_errors(LakeUnavailable, what, self._root)
 
     def folders(self, path: str) -> list[str]:

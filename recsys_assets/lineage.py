@@ -30,12 +30,12 @@ class Lineage:
         while due:
             seen |= due
             self._read({name for each in due - self._split.keys() for name in self._manifests[each].inputs})
-            behind = [self._behind(name) for name in due]
+            behind = [self._known_inputs(name) for name in due]
             found = found.union(*(changed for changed, _ in behind))
             due = set[str]().union(*(unchanged for _, unchanged in behind)) - seen
         return sorted(found)
 
-    def outdated_of(self, bizdate: str) -> list[str]:
+    def outdated_assets(self, bizdate: str) -> list[str]:
         """Assets whose partition of a bizdate is outdated, by name."""
         names = [f"{asset}/{bizdate}" for asset in self._lake.assets()]
         self._read(names)
@@ -59,7 +59,7 @@ class Lineage:
         self._looked_for |= new
         self._manifests |= self._lake.manifests(sorted(new))
 
-    def _behind(self, name: str) -> tuple[set[str], set[str]]:
+    def _known_inputs(self, name: str) -> tuple[set[str], set[str]]:
         """The result of `_inputs` for a partition of the lake, computed once."""
         if name not in self._split:
             self._split[name] = self._inputs(self._manifests[name])

@@ -136,10 +136,10 @@ def calibration_error(labels: Array, probabilities: Array, bins: int = 10) -> fl
     return float(np.average(np.abs(table["predicted"] - table["observed"]), weights=table["rows"]))
 
 
-def of_ranker(
+def ranker_metrics(
     labels: Array, probabilities: Array, users: Array | None = None
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """`auc`, `logloss`, `calibration_error` and, if rows have users, `gauc` of a ranking model: see `measured`.
+    """`auc`, `logloss`, `calibration_error` and, if rows have users, `gauc` of a ranking model: see `defined_metrics`.
 
     Raises:
         UndefinedMetric: there are no rows, or a probability is not a number.

@@ -12,7 +12,7 @@ import dagster as dg
 from recsys_assets.datasets.profile import Profile
 
 
-def daily(profile: Profile) -> dg.DailyPartitionsDefinition:
+def daily_partitions(profile: Profile) -> dg.DailyPartitionsDefinition:
     """Days from the profile's first bizdate to its last one, or to yesterday if the profile has no last one."""
     last = profile.last_bizdate
     end = (last + dt.timedelta(days=1)).isoformat() if last else None

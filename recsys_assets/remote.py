@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from recsys_assets.datasets.disk import Place, own_folder, written_to
+from recsys_assets.datasets.disk import Place, own_folder, writing_to
 from recsys_assets.datasets.folders import clear_leftovers, move_in, new_folder
 from recsys_assets.manifest import MANIFEST, Draft, Manifest, Partition, PartitionDamaged
 
@@ -45,11 +45,11 @@ def fetch(store: Any, place: str, manifest: Manifest) -> Partition:
         partition.verify()
         return partition
     temporary = Place("the temporary folder", home, "TMPDIR")
-    with written_to(temporary):
+    with writing_to(temporary):
         clear_leftovers(home, _FETCHED)
         coming = Partition(new_folder(home, _FETCHED, manifest.fingerprint), manifest)
     try:
-        with written_to(temporary):
+        with writing_to(temporary):
             _copy(store, place, coming)
             move_in(coming.folder, partition.folder)
     finally:

@@ -63,7 +63,7 @@ def new_data_sensor(context: dg.SensorEvaluationContext, dataset: Dataset, lake:
     examines the whole past and does not run again what the lake already has.
     """
     profile, seen = dataset.load(), Seen.read(context.cursor)
-    changed = {day: _became_news(profile, day) for day in landed_bizdates(profile)}
+    changed = {day: _time_of_news(profile, day) for day in landed_bizdates(profile)}
     settled = {day: when for day, when in changed.items() if when <= time.time() - SETTLED_SECONDS}
     news, asked = _look(profile, lake.lake, seen, settled)
     newest, until = max(settled, default=""), max([seen.until, *settled.values()])
@@ -74,7 +74,7 @@ def new_data_sensor(context: dg.SensorEvaluationContext, dataset: Dataset, lake:
             _ingest_request(*stretch, until) for stretch in stretches([dt.date.fromisoformat(day) for day in older])
         ]
     else:
-        due = [day for day in _due(context.instance, waiting, newest) if day in settled]
+        due = [day for day in _due_bizdates(context.instance, waiting, newest) if day in settled]
         requests = [_build_request(profile, day, newest, until) for day in due]
         waiting = [day for day in waiting if day not in due]
     return dg.SensorResult(
@@ -114,7 +114,7 @@ def champion_sensor(
     )
 
 
-def _became_news(profile: Profile, day: str) -> float:
+def _time_of_news(profile: Profile, day: str) -> float:
     """When a file of the day last changed; at the earliest when the day ended (UTC) and so became a partition."""
     over = dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC) + dt.timedelta(days=1)
     return max(newest_change(profile, day), over.timestamp())
@@ -141,7 +141,7 @@ def _look(
     return news, asked
 
 
-def _due(instance: dg.DagsterInstance, waiting: Sequence[str], newest: str) -> Sequence[str]:
+def _due_bizdates(instance: dg.DagsterInstance, waiting: Sequence[str], newest: str) -> Sequence[str]:
     """The waiting days to build now: the newest day once the days before it are ingested, then all others."""
     from recsys_assets.instance import end_dead_runs  # imports libraries that only the daemon needs
 

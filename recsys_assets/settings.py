@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from recsys_assets.uris import check_folder, shown
+from recsys_assets.uris import check_folder, safe_uri
 
 _SQLITE = "sqlite:///"
 # Variables of stores (`stores/registry.py`). MILVUS_URI and the like cannot be used: the stores' own libraries read
@@ -116,4 +116,4 @@ def _stores(home: Path) -> dict[str, str]:
 
 def _is_folder(uri: str) -> bool:
     """Whether it looks like a path: it has no scheme, no `HOST:PORT`, and nothing that may be a user and a password."""
-    return "://" not in uri and shown(uri) == uri and not re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri)
+    return "://" not in uri and safe_uri(uri) == uri and not re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from filelock import FileLock
 
-from recsys_assets.datasets.disk import Place, PlaceUnwritable, private_folder, written_to
+from recsys_assets.datasets.disk import Place, PlaceUnwritable, private_folder, writing_to
 from recsys_assets.datasets.identity import refuse_other
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.settings import settings, sqlite_file
-from recsys_assets.uris import name_errors, shown
+from recsys_assets.uris import name_errors, safe_uri
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -189,8 +189,8 @@ def _mlflow(place: Place | None = None) -> "Iterator[ModuleType]":
     import mlflow
 
     uri = settings().tracking_uri
-    what = f"MLflow at {shown(uri)} cannot be used (MLFLOW_TRACKING_URI)"
-    with name_errors(TrackingError, what, uri), written_to(place or _database()):
+    what = f"MLflow at {safe_uri(uri)} cannot be used (MLFLOW_TRACKING_URI)"
+    with name_errors(TrackingError, what, uri), writing_to(place or _database()):
         mlflow.set_tracking_uri(uri)
         yield mlflow
 

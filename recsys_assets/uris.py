@@ -33,7 +33,7 @@ class NotAFolder(ValueError):
     """A setting for a folder on this machine holds an address; the message names the setting."""
 
 
-def shown(uri: str) -> str:
+def safe_uri(uri: str) -> str:
     """The URI or path without user, password and options; if it is malformed, everything after the scheme is hidden."""
     scheme, rest = _split_scheme(uri)
     if _is_path(scheme, rest):
@@ -52,11 +52,11 @@ def is_malformed(uri: str) -> bool:
 
     A library may take such a URI for a path, and create a folder of that name.
     """
-    seen = shown(uri)
+    seen = safe_uri(uri)
     return seen.endswith(HIDDEN) and not re.search(r"[?#]\*+$", seen) or ("://" not in uri and seen != uri)
 
 
-def told(said: object, *uris: str) -> str:
+def safe_message(said: object, *uris: str) -> str:
     """The message of a library, on one line, unless it may show a piece of user, password or options.
 
     The URIs are those that the library was given; those of the environment are always checked too.
@@ -88,7 +88,7 @@ def without_secrets(text: str, *uris: str) -> str:
 
 def is_folder(value: str) -> bool:
     """Whether a setting is the path of a folder, which may be shown, and not an address."""
-    return not _SCHEME.match(value) and shown(value) == value.strip()
+    return not _SCHEME.match(value) and safe_uri(value) == value.strip()
 
 
 def check_folder(name: str, value: str) -> None:
@@ -98,7 +98,7 @@ def check_folder(name: str, value: str) -> None:
         NotAFolder: it is an address.
     """
     if not is_folder(value):
-        raise NotAFolder(f"{name} is {shown(value)}, an address: give the path of a folder of this machine")
+        raise NotAFolder(f"{name} is {safe_uri(value)}, an address: give the path of a folder of this machine")
 
 
 @contextlib.contextmanager
@@ -109,7 +109,7 @@ def name_errors(kind: type[Exception], what: str, *uris: str) -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.startswith("recsys_assets."):
             raise
-        raise kind(f"{what}: {told(error, *uris)}") from None
+        raise kind(f"{what}: {safe_message(error, *uris)}") from None
 
 
 def guard_logs() -> None:
@@ -154,13 +154,13 @@ def _places(uris: tuple[str, ...]) -> list[str]:
 
 @functools.lru_cache
 def _words(uri: str, names: bool = True) -> frozenset[str]:
-    """The words that `shown` hides, both as written and without %-escapes, in lower case.
+    """The words that `safe_uri` hides, both as written and without %-escapes, in lower case.
 
     In a malformed URI these are all words, except those after its last `@`, which can only be the host. If a user has
     a password, the user's name is left out unless `names` is set.
     """
     scheme, rest = _split_scheme(uri)
-    if shown(uri) == scheme + rest:
+    if safe_uri(uri) == scheme + rest:
         return frozenset()
     parts = _REST.fullmatch(rest)
     if parts is None or _NAMED_SECRET.search(parts["path"] or ""):

@@ -24,7 +24,7 @@ from recsys_assets.lake_place import LakeUnavailable
 from recsys_assets.stores.registry import STORES, open_store
 from recsys_assets.stores.store import StoreError
 from recsys_assets.tracking import Tracking, TrackingError, _mlflow
-from recsys_assets.uris import NotAFolder, guard_logs, reveals, shown, told, without_secrets
+from recsys_assets.uris import NotAFolder, guard_logs, reveals, safe_message, safe_uri, without_secrets
 from recsys_assets_tests.canaries import CANARY, DAY, FORMS, IMPATIENT, SETTINGS, found_in, sings
 from recsys_assets_tests.conftest import PROJECT
 
@@ -96,11 +96,11 @@ def everything_of(error: BaseException) -> bytes:
     }.items(),
 )
 def test_user_password_and_options_are_hidden_also_where_the_uri_is_malformed(uri: str, seen: str) -> None:
-    assert shown(uri) == seen
-    assert "canary" not in told("the library said canary here", uri)
+    assert safe_uri(uri) == seen
+    assert "canary" not in safe_message("the library said canary here", uri)
     assert not reveals("recsys materialize test_auc", uri)
-    assert "CANARY" not in told(ValueError(f"cannot connect to '{uri}'"), uri)
-    assert told(ValueError("connection refused"), uri) == "ValueError: connection refused"
+    assert "CANARY" not in safe_message(ValueError(f"cannot connect to '{uri}'"), uri)
+    assert safe_message(ValueError("connection refused"), uri) == "ValueError: connection refused"
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_user_password_and_options_are_hidden_also_where_the_uri_is_malformed(ur
     ],
 )
 def test_what_hides_nothing_is_shown_whole(uri: str) -> None:
-    assert shown(uri) == uri
-    assert told(f"cannot connect to {uri}".strip(), uri) == f"cannot connect to {uri}".strip()
+    assert safe_uri(uri) == uri
+    assert safe_message(f"cannot connect to {uri}".strip(), uri) == f"cannot connect to {uri}".strip()
 
 
 def test_our_own_texts_stay_whole_where_they_have_the_name_of_a_user_or_a_password_within_a_word() -> None:

@@ -19,7 +19,6 @@ from recsys_assets.assets.data.features import SCHEMA
 from recsys_assets.assets.publish.onnx import TOLERANCE
 from recsys_assets.assets.rank import PREDICTIONS
 from recsys_assets.datasets import criteo
-from recsys_assets.datasets.criteo_sample import write_lines
 from recsys_assets.datasets.duck import connect, write_parquet
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.ingest import REJECTED, ROWS, ingest_events, load_known_ids
@@ -35,6 +34,7 @@ from recsys_assets.models.layers import Normalise
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.training import data
 from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.criteo_sample import write_lines
 from recsys_assets_tests.in_process import failures, materialize
 
 DAYS = [f"2026-01-0{number}" for number in range(1, 8)]
@@ -219,12 +219,12 @@ def test_rows_encoded_by_batches_are_those_of_the_whole_table(world: World, monk
     file, table = world.read("rank_samples").path("test.parquet"), world.part("test")
     whole = encode(world.schema, table)
     for source in (file, table):
-        found, labels = data.encoded(world.schema, source)
+        found, labels = data.encode_rows(world.schema, source)
         assert (found.indices == whole.indices).all()
         assert np.array_equal(found.numeric, whole.numeric, equal_nan=True)
         assert labels.tolist() == table["label"].to_pylist()
     with pytest.raises(SchemaError, match="'C7'"):
-        data.encoded(world.schema, table.drop_columns(["C7"]))
+        data.encode_rows(world.schema, table.drop_columns(["C7"]))
 
 
 def test_the_graph_of_labelled_rows_has_no_user_item_or_recall_asset() -> None:

@@ -18,7 +18,7 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.definitions import build_defs, defs
 from recsys_assets.executor import LIBRARIES_OF_KIND, shared_libraries
 from recsys_assets.jobs import ON_DEMAND
-from recsys_assets.partitions import daily
+from recsys_assets.partitions import daily_partitions
 from recsys_assets_tests.conftest import PROJECT
 
 SNAPSHOT = Path(__file__).parent / "snapshots" / "graph.txt"
@@ -55,8 +55,9 @@ def test_definitions_that_are_built_later_have_the_profile_of_then(monkeypatch: 
     for name in ("criteo", "movielens-1m", "sample"):
         monkeypatch.setenv("RECSYS_PROFILE", name)
         profile, graph = load_profile(name), build_defs().resolve_asset_graph()
-        assert {node.partitions_def for node in graph.asset_nodes} == {daily(profile)}
-        assert {graph.get_check_spec(check).partitions_def for check in graph.asset_check_keys} == {daily(profile)}
+        assert {node.partitions_def for node in graph.asset_nodes} == {daily_partitions(profile)}
+        checked = {graph.get_check_spec(check).partitions_def for check in graph.asset_check_keys}
+        assert checked == {daily_partitions(profile)}
         keys = {key.to_user_string() for key in graph.get_all_asset_keys()}
         assert ("mongo_release" in keys, "users" in keys) == (profile.has_entities, profile.has_entities)
         assert ("funnel_report" in keys) == profile.split.has_online

@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from recsys_assets.datasets.duck import MemoryLimitInvalid, UnreadableName, connect, quoted, scan, write_parquet
+from recsys_assets.datasets.duck import MemoryLimitInvalid, UnreadableName, connect, quote, scan, write_parquet
 
 NAMES = ["v[12]", "a*b", "what?", "{a,b}", "{1..2}", "50%", "a%20b", "it's", 'a"b', "two words", "x=1", "a;b", "#1"]
 NAMES += ["$x", "!a", "[!a]", "**", "~", "back\\slash", "é", "line\nbreak", "file:x", "[", "]"]
@@ -122,4 +122,4 @@ def test_a_memory_limit_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, s
 def test_a_literal_holds_any_text() -> None:
     text = "it's; -- \\ \" $$ %"
     with connect() as connection:
-        assert connection.execute(f"SELECT {quoted(text)}").fetchall() == [(text,)]
+        assert connection.execute(f"SELECT {quote(text)}").fetchall() == [(text,)]

@@ -10,7 +10,7 @@ from recsys_assets.features.schema import encode
 from recsys_assets.funnel import evaluation, recommendations
 from recsys_assets.funnel.merge import OTHERS, Funnel, Weights, merge, rank
 from recsys_assets.funnel.scoring import ONNX_BATCH, NotTheChampion, Scorer
-from recsys_assets.retrieval.interactions import Interactions, Queries, from_table, of_users, queries
+from recsys_assets.retrieval.interactions import Interactions, Queries, from_table, queries, user_queries
 from recsys_assets.retrieval.lists import Lists, evaluate
 from recsys_assets.training import rankers
 from recsys_assets_tests.ranking_rows import quick_settings, ranking_rows, ranking_schema, sequence_schema
@@ -36,7 +36,7 @@ KNOWN = events(
     *((2, 13, 1, "train"), (2, 14, 1, "test"), (2, 10, 0, "online"), (2, 11, 1, "online"), (2, 15, 1, "online")),
     (3, 12, 1, "train"),
 )
-BOTH = of_users(KNOWN, "online", np.array([0, 1]))
+BOTH = user_queries(KNOWN, "online", np.array([0, 1]))
 
 
 def test_places_in_the_channels_are_added_up_by_weight() -> None:
@@ -101,7 +101,7 @@ def test_differences_are_of_the_same_draws() -> None:
     judged["worse"] = evaluation.judge(np.where(np.arange(50) % 4 == 1, np.arange(50), 50)[:, None], right)
     compared = evaluation.compare(judged, "final", 1)
     found = compared.intervals["final"]["recall@10"]
-    assert found.low < compared.figures["final"]["recall@10"] == 0.5 < found.high
+    assert found.low < judged["final"].figures()["recall@10"] == 0.5 < found.high
     assert (compared.differences["same"]["ndcg@50"].low, compared.differences["same"]["ndcg@50"].high) == (0, 0)
     assert 0 < compared.differences["worse"]["ndcg@50"].low < compared.differences["worse"]["ndcg@50"].high < found.high
 

@@ -4,7 +4,7 @@ import datetime as dt
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,11 @@ from recsys_assets.funnel.merge import Funnel
 from recsys_assets.funnel.scoring import NotTheChampion, open_champion
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Lake
-from recsys_assets.manifest import Partition
+from recsys_assets.manifest import Partition, json_text
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.ranking.champion import CHAMPION_FILE, Candidate, read_champion, record
 from recsys_assets.retrieval import embeddings
-from recsys_assets.retrieval.interactions import from_table, of_users, read
+from recsys_assets.retrieval.interactions import from_table, read, user_queries
 from recsys_assets.training import rankers
 from recsys_assets_tests.in_process import QUIET, failures, materialize
 from recsys_assets_tests.ranking_rows import quick_settings
@@ -130,7 +130,8 @@ def write_champion(lake: Lake) -> None:
     path, sha256 = f"onnx_lgbm/bizdate={DAY}/{MODEL}", onnx.files[MODEL]
     chosen = Candidate("lgbm", DAY, 0.7, path=path, sha256=sha256, fingerprint=onnx.fingerprint)
     with lake.draft("rank_champion", DAY) as draft:
-        draft.path(CHAMPION_FILE).write_text(record(chosen, "the only one", [chosen]).to_json(), encoding="utf-8")
+        champion = asdict(record(chosen, "the only one", [chosen]))
+        draft.path(CHAMPION_FILE).write_text(json_text(champion), encoding="utf-8")
 
 
 def recsys(*arguments: str) -> Result:
@@ -197,7 +198,7 @@ def test_channels_know_all_offline_rows(world: World) -> None:
     events = funnel_lists.events_of(inputs)
     user_ids, users = embeddings.read(world.read("emb_fm_user").path(ROWS))
     item_ids, items = embeddings.read(world.read("emb_fm_item").path(ROWS))
-    asked = of_users(events, "online", find(events.user_ids, user_ids.to_numpy()[:3]))
+    asked = user_queries(events, "online", find(events.user_ids, user_ids.to_numpy()[:3]))
     found = funnel_lists.recall(load_profile(), inputs, events, asked, 5, Stopwatch())["fm"]
     seen = world.touched("train", "validation", "test")
     for user, vector, listed in zip(user_ids[:3].to_pylist(), users[:3], found.items, strict=True):
@@ -211,7 +212,7 @@ def test_nothing_of_the_online_rows_is_in_the_lists(world: World) -> None:
     users = np.sort([row["user_id"] for row in world.rows("users")])
     events = from_table(offline).with_users(users)
     scorer, _ = open_champion(world.lake, read_champion(world.read("rank_champion")))
-    asked = of_users(events, "online", np.arange(len(users)))
+    asked = user_queries(events, "online", np.arange(len(users)))
     found = funnel_lists.recommend(profile, inputs, scorer, events, asked, Funnel(), Stopwatch())
     table = recommendations.table(events, asked, found.channels, found.final)
     assert table.equals(pq.read_table(world.read("funnel_report").path(RECOMMENDATIONS)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recsys_assets.lake import Lake
-from recsys_assets.manifest import GateNotPassed, Manifest
+from recsys_assets.manifest import GateNotPassed, Manifest, json_text
 from recsys_assets.ranking.champion import CHAMPION_FILE, Candidate, record
 from recsys_assets.stores.gate import pass_gate
 
@@ -46,7 +46,7 @@ class World:
         chosen = Candidate("widedeep", day, 0.8, path="x", sha256="y", fingerprint=onnx.fingerprint)
         self.write("rank_deepfm", DAY, failed="auc_floor")
         with self.lake.draft("rank_champion", DAY) as draft:
-            draft.path(CHAMPION_FILE).write_text(record(chosen, "best", [chosen]).to_json())
+            draft.path(CHAMPION_FILE).write_text(json_text(dataclasses.asdict(record(chosen, "best", [chosen]))))
             draft.manifest.failed_checks = [failed] if failed else []
             draft.manifest.upstream = {f"rank_deepfm/{DAY}": self.lake.manifest("rank_deepfm", DAY).fingerprint}
 

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from recsys_assets.assets.lake_asset import UP_TO_DATE
 from recsys_assets.assets.reports import recall_report
 from recsys_assets.assets.reports.hitrate import LENGTH, RECALL_METHODS
 from recsys_assets.datasets.ingest import ROWS
@@ -22,6 +21,7 @@ from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.funnel.channels import BEFORE_TEST, TERM_ITEMS, USER_TERMS
 from recsys_assets.i2i.itemcf import ItemCF, itemcf
 from recsys_assets.i2i.triggers import trigger_scores
+from recsys_assets.io_managers import UP_TO_DATE
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
@@ -94,7 +94,7 @@ def write_vectors(lake: Lake, model: str, day: str, seed: int) -> None:
 
 def checks(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, bool]:
     found = [check for check in result.get_asset_check_evaluations() if check.asset_key == dg.AssetKey(asset)]
-    return {check.check_name: check.passed for check in found if check.check_name != UP_TO_DATE.name}
+    return {check.check_name: check.passed for check in found if check.check_name != UP_TO_DATE}
 
 
 def test_every_list_is_sound_and_popularity_and_terms_beat_chance(world: World) -> None:
@@ -208,7 +208,7 @@ def test_the_report_sets_all_methods_side_by_side_with_the_figures_of_the_day_be
     report = world.read("recall_report")
     for method in RECALL_METHODS:
         metrics = world.read(f"hitrate_{method}").manifest.metrics
-        for metric in recall_report.METRICS_SHOWN:
+        for metric in recall_report.RECALL_METRICS:
             assert report.manifest.metrics[f"{method}.{metric}"] == metrics[metric]
     text = report.path("report.md").read_text(encoding="utf-8")
     today, yesterday = (world.read("hitrate_term", day).manifest.metrics["recall@20"] for day in (DAY, YESTERDAY))

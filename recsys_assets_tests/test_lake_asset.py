@@ -13,11 +13,11 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.io_managers import LakeIOManager, Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Manifest, Partition, PartitionMissing
-from recsys_assets.partitions import daily
+from recsys_assets.partitions import daily_partitions
 from recsys_assets.resources import LakeStore, resources
 from recsys_assets_tests.in_process import QUIET, failures
 
-BIZDATE = daily(load_profile("sample"))
+BIZDATE = daily_partitions(load_profile("sample"))
 DAY = BIZDATE.get_first_partition_key() or ""
 NEXT = (dt.date.fromisoformat(DAY) + dt.timedelta(days=1)).isoformat()
 

@@ -15,7 +15,7 @@ import pyarrow.parquet.encryption as pe
 import pytest
 
 from recsys_assets.datasets.feed import LandingError
-from recsys_assets.datasets.ingest import NotLanded, left_out
+from recsys_assets.datasets.ingest import NotLanded, unread_files
 from recsys_assets.datasets.landing import fingerprint, landed_bizdates, landing_files, newest_change
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.tables import LandedFileError
@@ -60,7 +60,7 @@ def test_files_are_read_by_their_paths_part_by_part(shop: Profile) -> None:
     assert names(shop) == [
         "hour=00/x/y/z.tsv", "hour=00.parquet", "hour=01/a.csv.gz", "hour=01/b.csv", "hour=02/A.CSV.GZ", "late.csv",
     ]  # fmt: skip
-    assert left_out(shop, "interactions", DAY) == {}
+    assert unread_files(shop, "interactions", DAY) == {}
 
 
 def test_what_somebody_still_writes_is_passed_over_in_folders_too(shop: Profile) -> None:
@@ -78,7 +78,7 @@ def test_what_somebody_still_writes_is_passed_over_in_folders_too(shop: Profile)
     ):
         put(shop, f"{HOME}/{name}", "?")
     assert names(shop) == ["a.csv"]
-    assert left_out(shop, "interactions", DAY) == {}
+    assert unread_files(shop, "interactions", DAY) == {}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_file_of_another_form_is_left_out_by_name_and_fails_the_days_check(
 ) -> None:
     put(shop, PARQUET, frame(*GOOD))
     put(shop, f"{HOME}/{name}", "{}")
-    ((path, why),) = left_out(shop, "interactions", DAY).items()
+    ((path, why),) = unread_files(shop, "interactions", DAY).items()
     assert (path, why[:25]) == (f"{HOME}/{name}", "is not of a known form (P")
     assert ingest(lake, shop) == {"rows": len(GOOD)}
 
@@ -137,7 +137,7 @@ def test_links_are_followed_within_the_landing_folder_only(shop: Profile, lake: 
     (home / "self.csv").symlink_to("self.csv")
     (home / "gone.csv").symlink_to("nothing")
     assert names(shop) == ["a.csv", "b.csv"]
-    assert {Path(path).name: why for path, why in left_out(shop, "interactions", DAY).items()} == {
+    assert {Path(path).name: why for path, why in unread_files(shop, "interactions", DAY).items()} == {
         "passwd.csv": "is a link that leaves the landing folder",
         "folder": "is a link that leaves the landing folder",
         "round": "is a link to a folder around it",
@@ -164,7 +164,7 @@ def test_two_folders_that_link_to_each_other_end(shop: Profile) -> None:
     (shop.landing / HOME / "a" / "to_b").symlink_to("../b")
     (shop.landing / HOME / "b" / "to_a").symlink_to("../a")
     assert names(shop) == ["a/to_b/x.csv", "a/x.csv", "b/to_a/x.csv", "b/x.csv"]
-    assert set(left_out(shop, "interactions", DAY).values()) == {"is a link to a folder around it"}
+    assert set(unread_files(shop, "interactions", DAY).values()) == {"is a link to a folder around it"}
 
 
 def test_what_is_no_file_is_left_out_and_does_not_hang(shop: Profile) -> None:
@@ -179,8 +179,8 @@ def test_what_is_no_file_is_left_out_and_does_not_hang(shop: Profile) -> None:
             os.chdir(here)
     os.close(os.open(os.fsencode(shop.landing / HOME) + b"/\xff.csv", os.O_CREAT))
     assert names(shop) == ["a.csv"]
-    assert list(left_out(shop, "interactions", DAY).values()).count("is not a file") == 2
-    assert "has a name that is not UTF-8 text" in left_out(shop, "interactions", DAY).values()
+    assert list(unread_files(shop, "interactions", DAY).values()).count("is not a file") == 2
+    assert "has a name that is not UTF-8 text" in unread_files(shop, "interactions", DAY).values()
 
 
 def test_a_new_file_in_a_sub_folder_is_news(shop: Profile) -> None:
@@ -198,7 +198,7 @@ def test_users_and_items_are_read_from_sub_folders_too(shop: Profile, lake: Lake
     put(shop, "users/notes.txt", "?")
     put(shop, "users/bizdate=2026-01-02/more.json", "?")
     put(shop, "users/bizdate=2026-01-06/later.json", "?")
-    assert list(left_out(shop, "users", DAY)) == ["users/notes.txt", "users/bizdate=2026-01-02/more.json"]
+    assert list(unread_files(shop, "users", DAY)) == ["users/notes.txt", "users/bizdate=2026-01-02/more.json"]
 
 
 def test_events_in_no_days_folder_are_an_error(shop: Profile) -> None:

@@ -19,7 +19,7 @@ from recsys_assets.metrics import auc
 from recsys_assets.models.lgbm import LgbmConfig, LgbmInputs
 from recsys_assets.training import checkpoint, onnx_trees
 from recsys_assets.training.lgbm import TREES, LgbmRanker
-from recsys_assets.training.onnx_export import session
+from recsys_assets.training.onnx_export import open_session
 from recsys_assets_tests.ranking_rows import messy_rows, ranking_rows, ranking_schema
 
 SCHEMA = ranking_schema()
@@ -97,7 +97,7 @@ def test_thresholds_are_float32_and_part_the_rows_as_before() -> None:
     thresholds = rounded.trees_to_dataframe()["threshold"].dropna().to_numpy()
     assert (thresholds == thresholds.astype(np.float32)).all()
     assert np.array_equal(rounded.predict(rows), trees.predict(rows))
-    outputs = [run_alone(onnx_trees.converted(each), rows) for each in (rounded, trees)]
+    outputs = [run_alone(onnx_trees.convert(each), rows) for each in (rounded, trees)]
     assert np.abs(outputs[0] - trees.predict(rows)).max() < 1e-6
     assert np.abs(outputs[1] - trees.predict(rows)).max() > 0.1  # so the rounding is needed
 
@@ -110,13 +110,14 @@ def run_alone(model: onnx.ModelProto, rows: np.ndarray) -> np.ndarray:
 
 def test_the_trees_alone_score_columns_in_opset_9(ranker: LgbmRanker, tmp_path: Path) -> None:
     ranker.export(tmp_path / "model.onnx", {})
-    model = onnx.load(tmp_path / onnx_trees.TREES)
+    model = onnx.load(tmp_path / onnx_trees.ONNX_TREES)
     assert {each.domain: each.version for each in model.opset_import} == {"": 9, "ai.onnx.ml": 1}
     said = {each.key: each.value for each in model.metadata_props}
     assert json.loads(said["columns"]) == ranker.fitted.model.names
     for batch in (1, 1000):
         rows = columns(ranker, batch)
-        label, probabilities = session(tmp_path / onnx_trees.TREES).run(["label", "probabilities"], {"input": rows})
+        session = open_session(tmp_path / onnx_trees.ONNX_TREES)
+        label, probabilities = session.run(["label", "probabilities"], {"input": rows})
         expected = np.asarray(ranker.trees.predict(rows))
         assert np.abs(probabilities[:, 1] - expected).max() <= 1e-5
         assert label.tolist() == (expected > 0.5).astype(int).tolist()

@@ -27,7 +27,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
-from recsys_assets.models.catalogue import RANKERS, TOWERS, read_by
+from recsys_assets.models.catalogue import RANKERS, TOWERS, features_for
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.resources import resources
 from recsys_assets.retrieval import embeddings, index
@@ -193,7 +193,7 @@ def test_an_index_that_would_order_items_otherwise_than_the_model_is_refused(wor
 
 @pytest.mark.parametrize("model", RANKERS)
 def test_the_onnx_file_alone_scores_raw_rows_as_the_model_did(world: World, model: str) -> None:
-    schema = read_by(model, FeatureSchema.read(world.read("feature_schema").path("schema.json")))
+    schema = features_for(model, FeatureSchema.read(world.read("feature_schema").path("schema.json")))
     rows = pq.read_table(world.read("rank_samples").path("test.parquet"))
     runtime = onnxruntime.InferenceSession(world.read(f"onnx_{model}").path(MODEL))
     (scores,) = runtime.run(["score"], raw_inputs(schema, rows))

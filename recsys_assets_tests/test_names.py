@@ -41,7 +41,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Path]:
 
 def test_every_name_that_ingest_and_splits_make_is_reserved(built: tuple[Profile, Path]) -> None:
     profile, folder = built
-    own = profile.columns("interactions").keys()
+    own = profile.tables["interactions"].keys()
     made = (columns(folder / "2026-01-01" / ROWS) | columns(folder / "splits.parquet")) - own
     assert made == {"seq", "label", "position", "part"} <= names.OF_EVENTS
 

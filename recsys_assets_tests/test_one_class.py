@@ -16,7 +16,7 @@ from recsys_assets.datasets.classes import OneClass, one_class, require_both_cla
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import PartitionMissing
-from recsys_assets.metrics import UndefinedMetric, of_ranker
+from recsys_assets.metrics import UndefinedMetric, ranker_metrics
 from recsys_assets.models.catalogue import RANKERS, configure
 from recsys_assets.ranking.bootstrap import compare
 from recsys_assets.ranking.model_gates import candidate
@@ -98,7 +98,7 @@ def test_a_recall_method_that_learns_labels_is_built_without_the_auc_that_is_not
 ) -> None:
     source = relabelled(part, 1)
     fitted = recall.fit("fm", recall_world.schema(), source, *configure("fm", {}, {"epochs": 2, "batch": 256}), seed=1)
-    found = recall.judged(fitted, source)
+    found = recall.kept_metrics(fitted, source)
     assert {"validation_auc", "test_auc", "validation_ndcg@20", "validation_recall@20"} - found.keys() == {absent}
     assert np.isfinite(list(found.values())).all()
 
@@ -120,14 +120,14 @@ def test_without_a_positive_to_choose_by_a_recall_method_says_so_before_it_train
 
 def test_a_metric_that_rows_do_not_define_is_absent_with_its_reason_and_broken_scores_are_refused() -> None:
     labels, scores, users = np.array([1, 0, 1, 0]), np.array([0.9, 0.1, 0.8, 0.3]), np.array([0, 1, 0, 1])
-    found, absent = of_ranker(labels, scores, users)
+    found, absent = ranker_metrics(labels, scores, users)
     assert found.keys() == {"auc", "logloss", "calibration_error"}
     assert absent == {"gauc": "no group has both classes"}
-    found, absent = of_ranker(np.ones(4), scores)
+    found, absent = ranker_metrics(np.ones(4), scores)
     assert found.keys() == {"logloss", "calibration_error"}
     assert absent == {"auc": "every row has the same label"}
     with pytest.raises(UndefinedMetric, match="not numbers"):
-        of_ranker(labels, np.array([0.9, np.nan, 0.8, 0.3]))
+        ranker_metrics(labels, np.array([0.9, np.nan, 0.8, 0.3]))
 
 
 @pytest.mark.filterwarnings("error")
@@ -136,7 +136,7 @@ def test_rankers_are_compared_by_what_the_rows_define() -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, 200).astype(np.float64)
     compared = compare(labels, {"a": rng.random(200), "b": rng.random(200)}, "a", np.arange(200), count=20)
-    assert {name: figures.keys() for name, figures in compared.figures.items()} == dict.fromkeys(
+    assert {name: figures.keys() for name, figures in compared.intervals.items()} == dict.fromkeys(
         ("a", "b"), {"test_auc", "test_logloss"}
     )
     assert compared.differences["b"].keys() == {"test_auc", "test_logloss"}

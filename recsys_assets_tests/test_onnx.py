@@ -7,7 +7,7 @@ import pytest
 from recsys_assets.datasets import names
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import MISSING, FeatureSchema
-from recsys_assets.models.catalogue import RANKERS, read_by
+from recsys_assets.models.catalogue import RANKERS, features_for
 from recsys_assets.training import checkpoint, rankers
 from recsys_assets_tests.ranking_rows import messy_rows, quick_settings, ranking_rows, sequence_schema
 
@@ -37,7 +37,7 @@ def test_unknown_and_missing_values_are_treated_alike(exported: Path) -> None:
 
 
 def test_parity_notices_another_model(exported: Path, tmp_path: Path) -> None:
-    name, (rows, _) = checkpoint.description(exported)["model"], ranking_rows(1000, 2)
+    name, (rows, _) = checkpoint.read_description(exported)["model"], ranking_rows(1000, 2)
     rankers.fit(name, SCHEMA, rows, rows, *quick_settings(name, epochs=1)).save(tmp_path)
     assert rankers.parity(tmp_path, exported / "model.onnx", rows)["max_difference"] > 1e-3
 
@@ -78,7 +78,7 @@ def test_missing_values_and_padding_stand_as_the_file_says(exported: Path) -> No
     assert said["missing_string"] == MISSING["string"] == feed["gender"][2]
     assert feed["genres"].tolist()[3:] == [["Action", "Comedy", "Drama"], ["Western", "", "Drama"]]
     assert said["bizdate"] == "2003-02-28"
-    assert said["schema_fingerprint"] == read_by(said["model"], SCHEMA).fingerprint
+    assert said["schema_fingerprint"] == features_for(said["model"], SCHEMA).fingerprint
 
 
 def test_the_same_checkpoint_gives_the_same_bytes_and_no_path_of_this_machine(exported: Path, tmp_path: Path) -> None:

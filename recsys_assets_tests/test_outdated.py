@@ -11,10 +11,10 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from recsys_assets.assets.lake_asset import UP_TO_DATE
 from recsys_assets.cli import main
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.definitions import build_defs
+from recsys_assets.io_managers import UP_TO_DATE
 from recsys_assets.lake import Lake
 from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import MANIFEST, PartitionDamaged, fingerprint_of
@@ -128,7 +128,7 @@ def test_after_any_rebuilds_exactly_what_has_an_older_ancestor_is_outdated(graph
 
         for each in needs:
             assert bool(graph.outdated(each.split("/")[0])) == old(each), (step, each)
-        assert Lineage(graph.lake).outdated_of(THIRD) == sorted(each.split("/")[0] for each in needs if old(each))
+        assert Lineage(graph.lake).outdated_assets(THIRD) == sorted(each.split("/")[0] for each in needs if old(each))
 
 
 @pytest.mark.parametrize("field", ["metrics", "rows", "files", "upstream", "failed_checks", "fingerprint"])
@@ -173,7 +173,7 @@ def test_a_corrected_day_fails_the_check_of_later_days_and_refresh_brings_them_u
     assert materialize(["splits", "recall_samples"], last, instance=instance).success
 
     def passes(asset: str) -> bool | None:
-        key = dg.AssetCheckKey(dg.AssetKey(asset), UP_TO_DATE.name)
+        key = dg.AssetCheckKey(dg.AssetKey(asset), UP_TO_DATE)
         (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
         assert record.event and record.event.dagster_event
         evaluation = record.event.dagster_event.asset_check_evaluation_data
@@ -208,7 +208,7 @@ def test_refresh_ingests_what_changed_and_builds_what_is_outdated(
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     refresh()
-    assert Lineage(lake).outdated_of(last) == []
+    assert Lineage(lake).outdated_assets(last) == []
     assert lake.manifest("recall_samples", last).rows == (before or 0) - 1
     assert f"shop {last} is up to date" in refresh()
 
@@ -216,5 +216,5 @@ def test_refresh_ingests_what_changed_and_builds_what_is_outdated(
 def test_every_asset_that_is_made_from_others_has_the_check() -> None:
     for asset in build_defs().assets or ():
         assert isinstance(asset, dg.AssetsDefinition)
-        has = UP_TO_DATE.name in {spec.name for spec in asset.check_specs}
+        has = UP_TO_DATE in {spec.name for spec in asset.check_specs}
         assert has == (asset.key.to_user_string() not in ("interactions", "users", "items"))

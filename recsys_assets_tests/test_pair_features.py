@@ -103,7 +103,7 @@ def test_a_users_state_is_the_regression_of_the_rows_before_on_items_whose_effec
 
 def test_affinity_finds_the_planted_tastes_on_rows_it_was_not_fitted_on() -> None:
     events = world()
-    found = numbers(affinity.FEATURE, log_of(events))
+    found = numbers(affinity.AFFINITY_FEATURE, log_of(events))
     held_out = ~events.train
     assert np.corrcoef(found[held_out, 0], events.values[held_out])[0, 1] > 0.75
     late = np.arange(len(events.users)) % 40 >= 20
@@ -128,7 +128,7 @@ def test_recent_events_are_the_newest_of_a_kind_before_the_row() -> None:
 
 def test_nearby_tells_of_items_like_those_a_user_liked() -> None:
     events = world()
-    found = numbers(neighbour_features.FEATURE, log_of(events))
+    found = numbers(neighbour_features.NEARBY_FEATURE, log_of(events))
     seen = np.arange(len(events.users)) % 40 >= 20
     for column in range(6):
         assert np.corrcoef(found[seen, column], events.values[seen])[0, 1] > 0.3
@@ -150,8 +150,8 @@ def test_no_row_knows_its_own_value_a_later_one_of_its_user_or_one_of_a_held_out
             before, after = (numbers(feature, log) for log in logs)
             assert np.array_equal(after[untouched], before[untouched]), feature.name
             differing = (after[changed] != before[changed]).any(axis=1)
-            assert differing.all() or feature is not affinity.FEATURE
-            assert differing.any() or feature is not neighbour_features.FEATURE
+            assert differing.all() or feature is not affinity.AFFINITY_FEATURE
+            assert differing.any() or feature is not neighbour_features.NEARBY_FEATURE
 
 
 def test_events_without_a_value_are_as_if_they_were_not_there() -> None:
@@ -190,7 +190,7 @@ def test_gaps_in_the_ratings_are_served_as_they_were_learned() -> None:
     same_as_served(known, found, last)
     for columns in (affinity.fit(found).of_user, affinity.fit(found).of_item):
         assert all(np.isfinite(column.flatten()).all() for column in columns.values())
-    for feature in (affinity.FEATURE, neighbour_features.FEATURE):
+    for feature in (affinity.AFFINITY_FEATURE, neighbour_features.NEARBY_FEATURE):
         assert np.isfinite(numbers(feature, found)).all()
 
 

@@ -37,7 +37,7 @@ def test_a_bundled_profile_is_named_after_its_file_and_has_a_label_that_can_be_a
     profile = load_profile(name)
     assert profile.name == name
     assert profile.source
-    assert label_rule(profile).columns <= profile.columns("interactions").keys()
+    assert label_rule(profile).columns <= profile.tables["interactions"].keys()
 
 
 def test_the_profile_is_the_named_one_else_that_of_the_environment(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_values_of_the_environment_stand_for_texts(own: Path, monkeypatch: pytes
 
 
 def test_a_columns_short_form_is_its_type(own: Path) -> None:
-    columns = load_profile(str(own)).columns("interactions")
+    columns = load_profile(str(own)).tables["interactions"]
     assert columns["user_id"] == Column(type="string")
     assert columns["timestamp"] == Column(type="timestamp", column="at")
 

@@ -185,7 +185,7 @@ def test_a_name_that_the_platform_makes_is_refused_with_what_to_do(own: Path, ta
         in said(own)
     )
     own.write_text(f"{head}  {table}: {{{key}, my_{name}: {{type: int64, column: {name}}}{tail}")
-    assert load_profile(str(own)).columns(table)[f"my_{name}"].column == name  # type: ignore[arg-type]
+    assert load_profile(str(own)).tables[table][f"my_{name}"].column == name  # type: ignore[index]
 
 
 @pytest.mark.parametrize("name", sorted(names.OF_EVENTS))
@@ -201,7 +201,7 @@ def test_other_names_stay_free(own: Path) -> None:
         .replace("[year, age]", "[age]")
         .replace("log: [year]", "log: []")
     )
-    assert {"id", "timestamp", "Ünïcode_7"} <= load_profile(str(own)).columns("users").keys()
+    assert {"id", "timestamp", "Ünïcode_7"} <= load_profile(str(own)).tables["users"].keys()
 
 
 def test_a_rule_may_run_over_lines_and_a_separator_be_a_tab(own: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_rule_may_run_over_lines_and_a_separator_be_a_tab(own: Path) -> None:
     )
     own.write_text(text)
     profile = load_profile(str(own))
-    assert profile.columns("items")["genres"].separator == "\t"
+    assert profile.tables["items"]["genres"].separator == "\t"
     assert label_rule(profile).sql == 'TRY("rating" > 3 AND "user_id" > 0)'
 
 

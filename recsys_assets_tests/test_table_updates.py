@@ -83,7 +83,7 @@ def test_the_average_brought_up_to_date_by_rows_is_the_average_over_all_steps() 
         loop.train_epoch(rows, adam, losses(last + 1 - first), QUICK, iter(range(first, last + 1)), average)
         for number, weight in enumerate(taken, first):
             expected.lerp_(weight, 3 / (number + 2))
-        assert torch.allclose(next(average.settled().parameters()), expected, atol=1e-5)
+        assert torch.allclose(next(average.averaged_model().parameters()), expected, atol=1e-5)
 
 
 def test_it_learns_as_well_as_with_all_rows_in_each_step(monkeypatch: pytest.MonkeyPatch) -> None:

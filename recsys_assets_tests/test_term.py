@@ -15,7 +15,7 @@ from recsys_assets.funnel import channels
 from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.retrieval import term
 from recsys_assets.retrieval.interactions import Interactions, from_table, histories, queries
-from recsys_assets.retrieval.scored_lists import strongest, to_lists, to_matrix
+from recsys_assets.retrieval.scored_lists import keep_strongest, to_lists, to_matrix
 from recsys_assets.retrieval.term import Taste, user_scores
 
 GENRES = {1: ["War"], 2: ["Comedy", "War"], 3: ["Comedy"], 4: ["Drama"], 5: [], 6: ["War", "Drama", "Comedy"]}
@@ -147,14 +147,14 @@ def test_what_is_learned_is_that_of_the_rows_before_the_part() -> None:
 
 def test_the_strongest_of_a_row_come_first_and_ties_by_column() -> None:
     matrix = csr_array(np.array([[1, 3, 0, 3], [0, 0, 0, 0], [2, 0, 5, 0]]))
-    found = strongest(matrix, 2)
+    found = keep_strongest(matrix, 2)
     assert found.indptr.tolist() == [0, 2, 2, 4]
     assert found.indices.tolist() == [1, 3, 2, 0]
     assert found.data.tolist() == [3, 3, 5, 2]
 
 
 def test_scores_in_a_file_are_read_back_and_unknown_ids_left_out(tmp_path: Path) -> None:
-    matrix = strongest(csr_array(np.array([[0.5, 0, 2], [0, 0, 0], [0, 1, 0]])), 3)
+    matrix = keep_strongest(csr_array(np.array([[0.5, 0, 2], [0, 0, 0], [0, 1, 0]])), 3)
     column = to_lists(matrix, "term", np.array(["a", "b", "c"], object))
     assert column.to_pylist()[0] == [{"term": "c", "score": 2.0}, {"term": "a", "score": 0.5}]
     pq.write_table(pa.table({"terms": column}), tmp_path / "terms.parquet")

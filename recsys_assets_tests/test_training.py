@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from recsys_assets.features.schema import encode
 from recsys_assets.metrics import auc
-from recsys_assets.models.catalogue import RANKERS, UnknownModel, configure
+from recsys_assets.models.catalogue import DESCRIPTION, RANKERS, UnknownModel, configure
 from recsys_assets.models.config import ConfigError, TrainingConfig
 from recsys_assets.training import checkpoint, loop, rankers, trainer
 from recsys_assets.training.average import Average
@@ -55,7 +55,7 @@ def test_the_average_of_the_weights_is_what_it_says() -> None:
         model.weight.data.fill_(weight)
         average.after_step()
     second = 1.0 + (2.0 - 1.0) * 3 / 4  # (eta + 1) / (t + eta) at step t = 2
-    assert next(average.settled().parameters()).item() == pytest.approx(second + (4.0 - second) * 3 / 5)
+    assert next(average.averaged_model().parameters()).item() == pytest.approx(second + (4.0 - second) * 3 / 5)
 
 
 def test_training_stops_when_validation_no_longer_gains() -> None:
@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_others(tmp_path: Pa
         checkpoint.save(tmp_path / name, trainer.fit("widedeep", SCHEMA, TRAIN[0], VALIDATION[0], None, QUICK, seed))
     checkpoint.save(tmp_path / "first", fitted)
     assert torch.equal(state, torch.get_rng_state()), "the caller's random numbers are not touched"
-    for file in (checkpoint.WEIGHTS, checkpoint.DESCRIPTION):
+    for file in (checkpoint.WEIGHTS, DESCRIPTION):
         first = (tmp_path / "first" / file).read_bytes()
         assert first == (tmp_path / "again" / file).read_bytes()
         assert first != (tmp_path / "other" / file).read_bytes()
@@ -120,8 +120,8 @@ def test_a_checkpoint_refuses_weights_that_are_not_its_own(tmp_path: Path, fitte
 
 def test_a_schema_changed_inside_the_checkpoint_is_noticed(tmp_path: Path, fitted: loop.Fitted) -> None:
     checkpoint.save(tmp_path, fitted)
-    text = (tmp_path / checkpoint.DESCRIPTION).read_text()
-    (tmp_path / checkpoint.DESCRIPTION).write_text(text.replace('"F"', '"G"'))
+    text = (tmp_path / DESCRIPTION).read_text()
+    (tmp_path / DESCRIPTION).write_text(text.replace('"F"', '"G"'))
     with pytest.raises(checkpoint.CheckpointMismatch, match="its own schema"):
         checkpoint.load(tmp_path)
 

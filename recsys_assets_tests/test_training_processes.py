@@ -17,11 +17,11 @@ import torch
 from click.testing import CliRunner
 
 from recsys_assets.features.schema import Feature, FeatureSchema
-from recsys_assets.models.catalogue import configure
+from recsys_assets.models.catalogue import DESCRIPTION, configure
 from recsys_assets.models.layers import LARGE
 from recsys_assets.training import checkpoint, trainer
 from recsys_assets.training.__main__ import main
-from recsys_assets.training.resume import FILE
+from recsys_assets.training.resume import STATE_FILE
 from recsys_assets_tests.leftovers import Family
 from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
 
@@ -71,7 +71,7 @@ def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    schema, state = ranking_schema(), tmp_path / "model" / FILE
+    schema, state = ranking_schema(), tmp_path / "model" / STATE_FILE
     words = command(tmp_path, schema, "--set", "model.id_dropout=0.2", "--set", "training.epochs=4")
     killed = start(words)
     wait_for(state, killed)
@@ -95,7 +95,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) 
     checkpoint.save(
         tmp_path / "whole", trainer.fit("widedeep", schema, PARTS["train"], PARTS["validation"], *settings, 1)
     )
-    for file in (checkpoint.WEIGHTS, checkpoint.DESCRIPTION):
+    for file in (checkpoint.WEIGHTS, DESCRIPTION):
         assert (tmp_path / "model" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
@@ -103,7 +103,7 @@ def test_a_killed_torchrun_leaves_no_training_at_work(tmp_path: Path) -> None:
     family = Family()
     words = command(tmp_path, ranking_schema(), "--set", "training.epochs=1000")
     killed = start(words, processes=2, mark=family.environment)
-    wait_for(tmp_path / "model" / FILE, killed)
+    wait_for(tmp_path / "model" / STATE_FILE, killed)
     assert len(family.alive()) >= 3
     killed.kill()
     killed.communicate()
@@ -114,7 +114,7 @@ def test_two_processes_train_the_model_of_one_even_if_one_of_them_is_killed(tmp_
     schema = with_a_large_table()
     words = command(tmp_path, schema)
     killed = start(words, processes=2)
-    wait_for(tmp_path / "model" / FILE, killed)
+    wait_for(tmp_path / "model" / STATE_FILE, killed)
     (second,) = (
         worker
         for worker in psutil.Process(killed.pid).children()

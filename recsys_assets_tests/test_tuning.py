@@ -20,7 +20,7 @@ from recsys_assets.tuning import form, study
 from recsys_assets.tuning.form import SpaceError
 from recsys_assets.tuning.objectives import ItemToItem, Ranking, TwoTowers
 from recsys_assets.tuning.space import Space, sections_of, space
-from recsys_assets.tuning.study import Report, Trial, TrialFailed, best_first
+from recsys_assets.tuning.study import Report, Trial, TrialFailed, rank_trials
 from recsys_assets_tests import recall_world
 from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
 
@@ -132,7 +132,7 @@ def test_bad_trials_end_early_and_the_best_is_first(uninterrupted: list[Trial]) 
     pruned = [trial for trial in uninterrupted if trial.state == "pruned"]
     assert pruned
     assert all(len(trial.course) < 4 for trial in pruned)
-    found = best_first(uninterrupted)
+    found = rank_trials(uninterrupted)
     complete = [trial for trial in found if trial.state == "complete"]
     assert found[: len(complete)] == complete
     assert complete[0].value == max(trial.value or 0 for trial in complete) > 0.6
@@ -141,7 +141,7 @@ def test_bad_trials_end_early_and_the_best_is_first(uninterrupted: list[Trial]) 
 
 def test_a_diverging_trial_fails_with_its_reason_and_another_error_ends_the_study(folder: Path, tmp_path: Path) -> None:
     text = "model_name: widedeep\nhyper_param: {learning_rate: [0.01, 1e30], epochs: [1]}"
-    found = best_first(study.run(spaced(tmp_path, text), ranking(folder).judge, tmp_path / "x.journal", 5, seed=1))
+    found = rank_trials(study.run(spaced(tmp_path, text), ranking(folder).judge, tmp_path / "x.journal", 5, seed=1))
     assert [trial.state for trial in found] == ["complete", "failed"]  # there are only two different trials
     assert "scores are not numbers (NaN): lower learning_rate" in found[1].reason
     with pytest.raises(ZeroDivisionError):
@@ -256,7 +256,7 @@ def test_a_two_tower_model_is_judged_by_its_recall(recall_source: Any, tmp_path:
     text = f"model_name: dssm\ncommon_param: {common}\nhyper_param: {{learning_rate: [1e-6, 3e-3]}}"
     tuned = TwoTowers("dssm", recall_world.schema(), recall_source, seed=1)
     searched = spaced(tmp_path, text, "dssm", tuned.sections)
-    found = best_first(study.run(searched, tuned.judge, tmp_path / "x.journal", 2, seed=1))
+    found = rank_trials(study.run(searched, tuned.judge, tmp_path / "x.journal", 2, seed=1))
     assert [trial.settings["learning_rate"] for trial in found] == [3e-3, 1e-6]
     assert (found[0].value or 0) > (found[1].value or 0)
     assert tuned.test(found[0].settings) > tuned.test(found[1].settings)
@@ -268,7 +268,7 @@ def test_an_item_to_item_method_is_judged_by_its_recall(recall_source: Any, tmp_
     text = f"model_name: {name}\nhyper_param: {{popularity: [0.0, 0.5], max_recommendation_count: [1, 20]}}"
     tuned = ItemToItem(method.find, method.config, recall_source.interactions, filter_seen=False)
     searched = spaced(tmp_path, text, name, tuned.sections)
-    found = best_first(study.run(searched, tuned.judge, tmp_path / "x.journal", 4, seed=1))
+    found = rank_trials(study.run(searched, tuned.judge, tmp_path / "x.journal", 4, seed=1))
     assert found[0].settings["top_n"] == 20
     assert (found[0].value or 0) > (found[-1].value or 0)
     assert tuned.test(found[0].settings) > (found[-1].value or 0)
@@ -278,7 +278,7 @@ def test_lightgbm_is_tuned_like_the_others(folder: Path, tmp_path: Path) -> None
     tuned = replace(ranking(folder), model="lgbm")
     text = "model_name: lgbm\ncommon_param: {step: 5, epochs: 4, min_rows: 20}\nhyper_param: {leaves: [2, 31]}"
     searched = spaced(tmp_path, text, "lgbm", tuned.sections)
-    found = best_first(study.run(searched, tuned.judge, tmp_path / "x.journal", 2, seed=1))
+    found = rank_trials(study.run(searched, tuned.judge, tmp_path / "x.journal", 2, seed=1))
     assert all(trial.value == max(trial.course) for trial in found)
     assert 0.5 < tuned.test(found[0].settings) < 1
     assert sections_of(found[0].settings, tuned.sections)["training"] == {}

@@ -18,7 +18,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from recsys_assets.ui.__main__ import taken
+from recsys_assets.ui.__main__ import is_taken
 from recsys_assets.ui.webserver import HOST
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.dagster_dev import REPOSITORY, free_port, heed_interrupts
@@ -182,7 +182,8 @@ def test_a_run_is_launched_and_followed_and_ends_with_the_ui_that_is_killed(ui: 
     ui.process.wait()
     assert ui.family.left() == []
     ports = [int(address.rpartition(":")[2]) for address in (ui.dagster, ui.mlflow)]
-    until(lambda: not any(map(taken, ports)), 10)  # for a moment the last threads of a killed process hold its sockets
+    # For a moment the last threads of a killed process hold its sockets.
+    until(lambda: not any(map(is_taken, ports)), 10)
 
 
 def websocket(ui: Started, **headers: str) -> Any:

@@ -164,11 +164,11 @@ def added(week: Week) -> None:
 def corrected(week: Week) -> None:
     """An earlier day is corrected: the newest day is outdated until it is rebuilt, and stays live all the time."""
     correct(week, CORRECTED)
-    week.until("the newest day is outdated", lambda: "splits" in Lineage(week.lake).outdated_of(ADDED))
+    week.until("the newest day is outdated", lambda: "splits" in Lineage(week.lake).outdated_assets(ADDED))
     shown = week.recsys("show", "splits", "--bizdate", ADDED)
     assert f"recsys refresh --bizdate {ADDED}" in shown, shown
     assert f"recsys refresh --bizdate {ADDED}" in week.recsys("doctor", fails=True)
-    week.until("the newest day is up to date", lambda: not Lineage(week.lake).outdated_of(ADDED))
+    week.until("the newest day is up to date", lambda: not Lineage(week.lake).outdated_assets(ADDED))
     week.until(f"{CORRECTED} was built too", lambda: "mongo_release" in built(week, CORRECTED) and week.quiet())
     assert week.live() == ADDED
 
@@ -202,7 +202,7 @@ def killed(week: Week) -> None:
     week.until(f"{LAST} is live", lambda: week.live() == LAST)
     week.until("all runs have ended", week.quiet)
     assert "daemon was killed by SIGKILL" in (week.home / "terminal").read_text(encoding="utf-8")
-    assert not Lineage(week.lake).outdated_of(LAST)
+    assert not Lineage(week.lake).outdated_assets(LAST)
 
 
 def rolled_back(week: Week) -> None:

@@ -13,13 +13,13 @@ from recsys_assets.assets.publish import champion, collections, onnx, release
 from recsys_assets.assets.recall import embeddings, i2i, index, term, towers
 from recsys_assets.assets.reports import funnel_report, hitrate, rank_report, recall_report
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.partitions import daily
+from recsys_assets.partitions import daily_partitions
 
 
 def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
     """The assets by group; some of them may depend on assets that a dataset of labelled rows does not have."""
     return {
-        **(_of_entities() if profile.has_entities else _of_labelled_rows()),
+        **(_entity_groups() if profile.has_entities else _labelled_row_groups()),
         "features": [
             features.feature_schema,
             features.factors,
@@ -42,7 +42,7 @@ def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
     }
 
 
-def _of_entities() -> dict[str, list[LakeAsset]]:
+def _entity_groups() -> dict[str, list[LakeAsset]]:
     """The groups of tables for a dataset of events between users and items."""
     return {
         "ingest": [ingest.interactions, ingest.users, ingest.items],
@@ -50,7 +50,7 @@ def _of_entities() -> dict[str, list[LakeAsset]]:
     }
 
 
-def _of_labelled_rows() -> dict[str, list[LakeAsset]]:
+def _labelled_row_groups() -> dict[str, list[LakeAsset]]:
     """The groups of tables for a dataset that has no users and items."""
     return {
         "ingest": [ingest.interactions],
@@ -65,7 +65,7 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     not configured are left out too, and the funnel if no rows are kept for its evaluation.
     """
     tuning.refuse_untunable(profile)
-    bizdate = daily(profile)
+    bizdate = daily_partitions(profile)
     assets = {each.key: each.define(bizdate, group) for group, made in groups(profile).items() for each in made}
     if not profile.split.has_online:
         del assets["funnel_report"], assets["tune_funnel"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from recsys_assets.io_managers import write_partition
+from recsys_assets.io_managers import UP_TO_DATE, write_partition
 from recsys_assets.lake import Lake
 from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import Partition, describe_outdated
@@ -71,8 +71,8 @@ class LakeAsset:
 
 
 # `report_outdated` fails this check when a day of events that the partition was built from is materialized again.
-UP_TO_DATE = Check(
-    "up_to_date",
+INPUTS_UNCHANGED = Check(
+    UP_TO_DATE,
     "nothing that the partition was built from has changed since; `recsys refresh` rebuilds outdated partitions",
     blocking=False,
 )
@@ -99,7 +99,7 @@ def lake_asset(
 
     def declare(function: Callable[..., Any]) -> LakeAsset:
         key = name or function.__name__
-        declared = [*checks, *([] if key in LANDED else [UP_TO_DATE])]
+        declared = [*checks, *([] if key in LANDED else [INPUTS_UNCHANGED])]
         return LakeAsset(
             key, _with_output(function), declared, {"kinds": kinds, "code_version": code_version, **settings}
         )
@@ -137,7 +137,7 @@ def report_outdated(instance: dg.DagsterInstance, lake: Lake, changed: Iterable[
         instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(
                 asset_key=dg.AssetKey(made.asset),
-                check_name=UP_TO_DATE.name,
+                check_name=UP_TO_DATE,
                 passed=False,
                 metadata={"because": because},
                 blocking=False,

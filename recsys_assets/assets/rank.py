@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from recsys_assets.arrays import number_values
 from recsys_assets.assets.data.features import SCHEMA
-from recsys_assets.assets.data.samples import RANKED_PARTS
+from recsys_assets.assets.data.samples import RANKED_PARTS, part_file
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.model_asset import (
     ModelConfig,
@@ -28,7 +28,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.metrics import calibration, of_ranker
+from recsys_assets.metrics import calibration, ranker_metrics
 from recsys_assets.models.catalogue import RANKERS, configure
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.tracking import Tracking
@@ -70,7 +70,7 @@ def ranker(model: str, description: str) -> LakeAsset:
         profile = dataset.load()
         config = with_tuned_settings(output, lake, profile, model, config)
         settings = configure(model, config.model, config.training)
-        require_both_classes({part: rank_samples.path(f"{part}.parquet") for part in RANKED_PARTS})
+        require_both_classes({part: rank_samples.path(part_file(part)) for part in RANKED_PARTS})
         with log_training(context, output, tracking, model, config):
             on_epoch = log_epochs(context, tracking)
             scored = _train(on_epoch, model, settings, config.seed, output, rank_samples, feature_schema)
@@ -93,14 +93,14 @@ def _train(
     from recsys_assets.training import data, rankers
 
     schema = FeatureSchema.read(feature_schema.path(SCHEMA))
-    train, validation, test = (rank_samples.path(f"{part}.parquet") for part in RANKED_PARTS)
+    train, validation, test = (rank_samples.path(part_file(part)) for part in RANKED_PARTS)
     ranker = rankers.fit(model, schema, train, validation, *settings, seed, on_epoch)
     ranker.save(output.draft.folder)
     if (importance := ranker.importance()) is not None:
         pq.write_table(importance, output.path(IMPORTANCE))
     output.metadata["training"] = show.lines("training", "epoch", ranker.fitted.history)
     output.manifest.metrics["validation_auc"] = ranker.fitted.best["validation_auc"]
-    scores = ranker.predict(data.encoded(ranker.fitted.schema, test)[0])
+    scores = ranker.predict(data.encode_rows(ranker.fitted.schema, test)[0])
     keys = [name for name in pq.read_schema(test).names if name in SCORED_KEYS]
     scored = pq.read_table(test, columns=keys).append_column("score", pa.array(scores))
     pq.write_table(scored, output.path(PREDICTIONS), compression="zstd")
@@ -114,7 +114,7 @@ def _evaluate(
     """Test metrics, the floor and the calibration plot, from the scored test rows; returns the plots."""
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
     users = number_values(scored["user_id"])[1] if profile.has_entities else None
-    found, absent = of_ranker(labels, scores, users)
+    found, absent = ranker_metrics(labels, scores, users)
     output.manifest.metrics |= {f"test_{name}": value for name, value in found.items()}
     report_unmeasured(context, output, {f"test_{name}": reason for name, reason in absent.items()})
     check_floor(output, "auc_floor", output.manifest.metrics["validation_auc"], profile.bounds.min_auc)

@@ -21,7 +21,7 @@ import yaml
 from pydantic import Field
 
 from recsys_assets.assets.data.features import SCHEMA
-from recsys_assets.assets.data.samples import RANKED_PARTS
+from recsys_assets.assets.data.samples import RANKED_PARTS, part_file
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.model_asset import BEST_SETTINGS, Seeded, log_training
 from recsys_assets.assets.recall import i2i, towers
@@ -46,7 +46,7 @@ from recsys_assets.tuning.form import Form
 from recsys_assets.tuning.metaspore import describe_unused
 from recsys_assets.tuning.objectives import ItemToItem, Merging, Objective, Ranking, TwoTowers
 from recsys_assets.tuning.space import Sections, Space, sections_of, space, unused_keys
-from recsys_assets.tuning.study import Trial, best_first
+from recsys_assets.tuning.study import Trial, rank_trials
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,7 +129,7 @@ def tuner(model: str, kind: Tunable) -> LakeAsset:
                 context.log.info(f"trial {trial.number}: {trial.state}, {trial.value}, {trial.drawn} {trial.reason}")
 
             wanted = config.trials or read_form.num_experiment
-            trials = best_first(study.run(searched, objective.judge, storage, wanted, config.seed, on_trial))
+            trials = rank_trials(study.run(searched, objective.judge, storage, wanted, config.seed, on_trial))
             metrics = _measure(output, trials, objective)
             _write_settings(output, trials, objective, read_form)
             _write_trials(output, trials)
@@ -231,7 +231,7 @@ def _show(output: Output, trials: Sequence[Trial], searched: Space, unused: Mapp
     complete = [trial for trial in trials if trial.state == "complete"]
     columns: dict[str, list[Any]] = {name: [trial.drawn[name] for trial in complete] for name in names}
     log = {name for name, each in searched.ranges.items() if each.log}
-    figure = show.parallel("complete trials", {**columns, metric: [trial.value for trial in complete]}, log)
+    figure = show.parallel_lines("complete trials", {**columns, metric: [trial.value for trial in complete]}, log)
     output.metadata["settings"] = show.picture(figure)
     if unused:
         output.metadata["not used"] = describe_unused(unused)
@@ -240,7 +240,7 @@ def _show(output: Output, trials: Sequence[Trial], searched: Space, unused: Mapp
 
 def _ranking(model: str, _: Profile, seed: int, inputs: Inputs) -> Objective:
     schema = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
-    parts = {part: inputs["rank_samples"].path(f"{part}.parquet") for part in RANKED_PARTS}
+    parts = {part: inputs["rank_samples"].path(part_file(part)) for part in RANKED_PARTS}
     require_both_classes(parts)
     train, validation, test = parts.values()
     return Ranking(model, schema, train, validation, test, seed)

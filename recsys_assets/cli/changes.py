@@ -49,7 +49,7 @@ def adopt() -> None:
     from recsys_assets.settings import settings
     from recsys_assets.stores.registry import open_store, stores_in_use
     from recsys_assets.tracking import Tracking
-    from recsys_assets.uris import shown
+    from recsys_assets.uris import safe_uri
 
     profile = load_profile()
     lake = Lake(settings().lake, profile.name)
@@ -60,7 +60,7 @@ def adopt() -> None:
                 store.claim(lake.owner)
     Tracking(profile=settings().profile).adopt(lake.owner)
     click.echo(
-        f"{shown(lake.folder)}, stores and tracking hold the data set that the profile '{profile.name}' describes"
+        f"{safe_uri(lake.folder)}, stores and tracking hold the data set that the profile '{profile.name}' describes"
     )
 
 
@@ -90,7 +90,7 @@ def outdated_assets(profile: "Profile", lake: "Lake", bizdate: str) -> list[str]
     daily = {key.to_user_string() for key in select("*")}
     there = {asset for asset, day in lake.partitions() if day == bizdate} & daily
     changed: set[str] = {table for table in KEYS if table in there and has_new_files(profile, lake, table, bizdate)}
-    changed |= there & set(Lineage(lake).outdated_of(bizdate))
+    changed |= there & set(Lineage(lake).outdated_assets(bizdate))
     changed |= {asset for asset in there if not lake.fingerprints(asset, [bizdate])}  # their manifests are damaged
     again = changed | (descendants(changed) & there)
     return sorted(again | ((ancestors(again) & daily) - there))

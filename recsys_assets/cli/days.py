@@ -47,10 +47,10 @@ def check_landed(profile: "Profile", lake: "Lake", bizdate: str) -> None:
     if bizdate in landed or bizdate in lake.bizdates("interactions"):
         return
     there = f"{landed[0]} to {landed[-1]} have" if landed else "nothing has"
-    raise NothingLanded(f"no events of {bizdate} have landed ({there}): {_how(profile, bizdate, landed)}")
+    raise NothingLanded(f"no events of {bizdate} have landed ({there}): {_how_to_land(profile, bizdate, landed)}")
 
 
-def _how(profile: "Profile", bizdate: str, landed: list[str]) -> str:
+def _how_to_land(profile: "Profile", bizdate: str, landed: list[str]) -> str:
     """How to land a day: the generated data can have any day, a finished data set only its own days."""
     if profile.source == "sample":
         return f"`recsys land {profile.name} --from {bizdate} --to {bizdate}`"

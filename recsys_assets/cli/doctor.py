@@ -190,7 +190,7 @@ def check_freshness(place: Settings) -> Finding:
         profile = load_profile(place=place)
         lake = Lake.of(place.lake, profile)
         newest = max((day for _, day in lake.partitions()), default=None)
-        found = Lineage(lake).outdated_of(newest) if newest else []
+        found = Lineage(lake).outdated_assets(newest) if newest else []
     except OtherDataset as error:
         return Finding("freshness", "fix", str(error))
     except (ProfileError, LandingError, LakeUnavailable):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import click
 
 LOG = "recsys.log"
-_ADVICE_OF_ERRNO = {  # `written_to` reports a full disk
+_ADVICE_OF_ERRNO = {  # `writing_to` reports a full disk
     errno.EACCES: "correct the permissions, then run it again",
     errno.EROFS: "that disk is read-only: set RECSYS_DATA to a different one",
 }
@@ -30,11 +30,11 @@ def plain_errors(doing: Callable[[], str]) -> Iterator[None]:
     The package's own errors say what to do. For other errors the line says what was being done, and which file holds
     the traceback.
     """
-    from recsys_assets.datasets.disk import history, written_to
+    from recsys_assets.datasets.disk import history, writing_to
     from recsys_assets.uris import without_secrets
 
     try:
-        with written_to(history()):  # Dagster's history is read and written by almost every command
+        with writing_to(history()):  # Dagster's history is read and written by almost every command
             yield
     except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
         raise
@@ -47,10 +47,10 @@ def plain_errors(doing: Callable[[], str]) -> Iterator[None]:
 
 def _unexpected_error(error: Exception, doing: str) -> str:
     """One line on an error of Python or of a library; its traceback is saved."""
-    from recsys_assets.uris import told
+    from recsys_assets.uris import safe_message
 
     advice = _ADVICE_OF_ERRNO.get(error.errno or 0, "") if isinstance(error, OSError) else ""
-    parts = [f"{doing} failed: {told(error)}", advice, _save_traceback(error, doing)]
+    parts = [f"{doing} failed: {safe_message(error)}", advice, _save_traceback(error, doing)]
     return "; ".join(part for part in parts if part)
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
+from recsys_assets.datasets.disk import DAGSTER_HISTORY
 from recsys_assets.settings import Settings, sqlite_file, sqlite_uri
-from recsys_assets.uris import name_errors, shown, told
+from recsys_assets.uris import name_errors, safe_message, safe_uri
 
-DAGSTER_HISTORY = ".dagster"  # as in instance.py, which cannot be imported here without loading Dagster
 LEAST_DISK_GB, GOOD_DISK_GB = 1.0, 5.0  # the generated sample takes well under 1 GB, MovieLens 1M about 1 GB
 State = Literal["ok", "note", "fix"]
 
@@ -32,7 +32,7 @@ def check_lake(place: Settings) -> Finding:
     """Two folders can be written and exchanged where partitions are written."""
     from recsys_assets.datasets.folders import exchange
 
-    if "://" in place.lake or shown(place.lake) != place.lake:
+    if "://" in place.lake or safe_uri(place.lake) != place.lake:
         return _check_remote_lake(place.lake)
     try:
         Path(place.lake).mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def _check_remote_lake(url: str) -> Finding:
     from recsys_assets.lake import Lake
     from recsys_assets.lake_place import LakeUnavailable
 
-    what = f"the lake {shown(url)} cannot be written"
+    what = f"the lake {safe_uri(url)} cannot be written"
     try:
         Lake(url, "doctor")
         with name_errors(LakeUnavailable, what, url):
@@ -64,7 +64,7 @@ def _check_remote_lake(url: str) -> Finding:
             fs.rm_file(f"{path}/.doctor")
     except LakeUnavailable as error:
         return Finding("lake", "fix", str(error), "check RECSYS_LAKE and its credentials")
-    return Finding("lake", "ok", f"{shown(url)}, manifests are written last")
+    return Finding("lake", "ok", f"{safe_uri(url)}, manifests are written last")
 
 
 def _unwritable_folder(what: str, folder: str | Path, error: OSError, variable: str) -> Finding:
@@ -118,7 +118,7 @@ def check_mlflow(place: Settings) -> Finding:
         return _check_server(uri)
     if uri.startswith("file:") or "://" not in uri:
         how = f"{sqlite_uri(place.data / 'mlflow.db')}, or a server's URL"
-        what = f"{shown(uri)}: MLflow no longer keeps runs in plain files"
+        what = f"{safe_uri(uri)}: MLflow no longer keeps runs in plain files"
         return Finding("mlflow", "fix", what, f"MLFLOW_TRACKING_URI={how}")
     file = sqlite_file(uri)
     return _check_file(uri, file) if file else _check_database(uri)
@@ -130,9 +130,9 @@ def _check_server(uri: str) -> Finding:
     try:
         requests.get(f"{uri}/health", timeout=5).raise_for_status()
     except (requests.RequestException, ValueError) as error:  # an impossible host name raises a ValueError
-        said = f"{shown(uri)} does not answer: {told(error, uri)}"
+        said = f"{safe_uri(uri)} does not answer: {safe_message(error, uri)}"
         return Finding("mlflow", "fix", said, "start it, or unset MLFLOW_TRACKING_URI")
-    return Finding("mlflow", "ok", f"{shown(uri)} answers")
+    return Finding("mlflow", "ok", f"{safe_uri(uri)} answers")
 
 
 def _check_file(uri: str, path: Path) -> Finding:
@@ -140,12 +140,13 @@ def _check_file(uri: str, path: Path) -> Finding:
     import sqlite3
 
     if not path.exists():
-        return Finding("mlflow", "ok", f"{shown(uri)}, not created yet")
+        return Finding("mlflow", "ok", f"{safe_uri(uri)}, not created yet")
     try:
         sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True).execute("PRAGMA schema_version").fetchone()
     except sqlite3.Error as error:
-        return Finding("mlflow", "fix", f"{shown(uri)}: {told(error, uri)}", "restore the file, or move it away")
-    return Finding("mlflow", "ok", shown(uri))
+        said = f"{safe_uri(uri)}: {safe_message(error, uri)}"
+        return Finding("mlflow", "fix", said, "restore the file, or move it away")
+    return Finding("mlflow", "ok", safe_uri(uri))
 
 
 def _check_database(uri: str) -> Finding:
@@ -154,9 +155,9 @@ def _check_database(uri: str) -> Finding:
     try:
         sqlalchemy.create_engine(uri).connect().close()
     except Exception as error:  # noqa: BLE001  each driver raises errors of its own
-        said = f"{shown(uri)} cannot be used: {told(error, uri)}"
+        said = f"{safe_uri(uri)} cannot be used: {safe_message(error, uri)}"
         return Finding("mlflow", "fix", said, "start it and install its driver, or correct MLFLOW_TRACKING_URI")
-    return Finding("mlflow", "ok", f"{shown(uri)} answers")
+    return Finding("mlflow", "ok", f"{safe_uri(uri)} answers")
 
 
 def check_dagster_ui(place: Settings) -> Finding:
@@ -184,9 +185,9 @@ def _check_ui(what: str, url: str, probe: str, port_variable: str) -> Finding:
             taken = probing.connect_ex((address.hostname, address.port or 80)) == 0
         if taken:
             how = f"pick a port: make ui {port_variable}=..."
-            return Finding(what, "note", f"a different program answers at {shown(url)}", how)
-        return Finding(what, "ok", f"not running ({shown(url)} is free): make ui")
-    return Finding(what, "ok", f"running at {shown(url)}")
+            return Finding(what, "note", f"a different program answers at {safe_uri(url)}", how)
+        return Finding(what, "ok", f"not running ({safe_uri(url)} is free): make ui")
+    return Finding(what, "ok", f"running at {safe_uri(url)}")
 
 
 def check_stores(place: Settings) -> Iterator[Finding]:

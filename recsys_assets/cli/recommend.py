@@ -97,12 +97,12 @@ def _recommended_items(
     from recsys_assets.funnel.scoring import open_champion
     from recsys_assets.funnel.stopwatch import Stopwatch
     from recsys_assets.ranking.champion import read_champion
-    from recsys_assets.retrieval.interactions import of_users
+    from recsys_assets.retrieval.interactions import user_queries
 
     used = lake.read(REPORT, day).manifest.config if day in lake.lake.bizdates(REPORT) else {}
     settings = Funnel(**{name: value for name, value in used.items() if name in Funnel.model_fields})
     scorer, _ = open_champion(lake.lake, read_champion(inputs["rank_champion"]))
-    asked = of_users(events, "online", np.array([number]))
+    asked = user_queries(events, "online", np.array([number]))
     found = lists_of(profile, inputs, scorer, events, asked, settings, Stopwatch())
     (row,) = recommendations.table(events, asked, found.channels, found.final).to_pylist()
     items: Rows = row["items"]
@@ -119,7 +119,7 @@ def _print(profile: "Profile", items: "Partition", title: str, rows: Rows) -> No
     from recsys_assets.datasets.ingest import ROWS
 
     term = profile.features.terms
-    shown = [name for name in ("title", term.column if term else "") if name in profile.columns("items")]
+    shown = [name for name in ("title", term.column if term else "") if name in profile.tables["items"]]
     of_items = pq.read_table(items.path(ROWS), columns=["item_id", *shown]).to_pylist()
     known = {of_item["item_id"]: of_item for of_item in of_items}
     table = Table(

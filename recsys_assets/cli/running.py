@@ -16,8 +16,7 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.instance.ref import InstanceRef
 
-from recsys_assets.datasets.disk import Place, written_to
-from recsys_assets.instance import HISTORY
+from recsys_assets.datasets.disk import DAGSTER_HISTORY, Place, writing_to
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.partitions import span_tags, stretches
@@ -73,7 +72,7 @@ def open_instance() -> dg.DagsterInstance:
     """Open Dagster's instance of `DAGSTER_HOME` (default: the project); its processes do not log to the terminal."""
     home = os.environ.get("DAGSTER_HOME") or str(settings().home)
     os.environ["DAGSTER_HOME"] = home
-    with written_to(Place("Dagster's history", Path(home) / HISTORY, "DAGSTER_HOME")):
+    with writing_to(Place("Dagster's history", Path(home) / DAGSTER_HISTORY, "DAGSTER_HOME")):
         return dg.DagsterInstance.from_ref(
             InstanceRef.from_dir(home, overrides={"python_logs": {"python_log_level": "INFO"}})
         )

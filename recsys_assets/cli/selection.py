@@ -4,13 +4,13 @@ This module imports Dagster and the definitions: import it only inside commands 
 """
 
 import datetime as dt
-import difflib
 import re
 import warnings
 from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
+from recsys_assets.datasets.names import suggest
 from recsys_assets.jobs import ON_DEMAND
 
 
@@ -32,8 +32,7 @@ def check_asset(name: str) -> None:
         SelectionError: there is no such asset; the message suggests similar names.
     """
     if name not in (names := asset_names()):
-        near = difflib.get_close_matches(name, names, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`dagster asset list` lists all assets"
+        hint = suggest(name, names, most=3).strip() or "`dagster asset list` lists all assets"
         raise SelectionError(f"no asset '{name}': {hint}")
 
 
@@ -105,9 +104,9 @@ def check_bizdate(bizdate: str) -> None:
         SelectionError: the day is outside the profile's days, or has not ended yet.
     """
     from recsys_assets.datasets.profile import load_profile
-    from recsys_assets.partitions import daily
+    from recsys_assets.partitions import daily_partitions
 
-    partitions = daily(load_profile())
+    partitions = daily_partitions(load_profile())
     if not partitions.has_partition_key(bizdate):
         first, last = partitions.get_first_partition_key(), partitions.get_last_partition_key()
         over = dt.datetime.now(dt.UTC).date().isoformat()

@@ -12,7 +12,7 @@ from typing import IO
 
 from recsys_assets.datasets.feed import LandingError
 
-LARGEST = 2**30  # bytes that a member may unpack to
+LARGEST_MEMBER = 2**30  # bytes that a member may unpack to
 RATIO = 100  # a member may unpack to this many times its packed size, and up to `SMALL` in any case
 SMALL = 2**20
 PIECE = 2**20
@@ -42,7 +42,7 @@ def read(member: zipfile.Path) -> bytes:
     """The bytes of a member.
 
     Raises:
-        LandingError: it cannot be unpacked, or is larger than `LARGEST` or `RATIO` allow.
+        LandingError: it cannot be unpacked, or is larger than `LARGEST_MEMBER` or `RATIO` allow.
     """
     info, name = member.root.getinfo(member.at), str(member)
     if info.file_size > _bound(info.compress_size):
@@ -63,7 +63,7 @@ def read_bounded(stream: IO[bytes], packed: int, name: str) -> bytes:
         name: for the message.
 
     Raises:
-        LandingError: more comes out than `LARGEST` or `RATIO` allow; no more than that is ever held in memory.
+        LandingError: more comes out than `LARGEST_MEMBER` or `RATIO` allow; no more than that is ever held in memory.
     """
     content = bytearray()
     while piece := stream.read(PIECE):
@@ -74,11 +74,11 @@ def read_bounded(stream: IO[bytes], packed: int, name: str) -> bytes:
 
 
 def _bound(packed: int) -> int:
-    return min(LARGEST, max(SMALL, RATIO * packed))
+    return min(LARGEST_MEMBER, max(SMALL, RATIO * packed))
 
 
 def _too_large(name: str, packed: int) -> LandingError:
     return LandingError(
         f"{name} is packed into {packed:,} bytes and unpacks to more than {_bound(packed):,}, the limit "
-        f"({RATIO} times its size, {LARGEST / 2**30:.0f} GiB): unpack it yourself, and land its content"
+        f"({RATIO} times its size, {LARGEST_MEMBER / 2**30:.0f} GiB): unpack it yourself, and land its content"
     )

@@ -16,9 +16,9 @@ import numpy as np
 from recsys_assets.datasets.feed import Content, Feed, LandingError
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
-from recsys_assets.uris import shown
+from recsys_assets.uris import safe_uri
 
-FILE = "train.txt"
+TRAIN_FILE = "train.txt"
 # Bytes of a landing file, about 130,000 rows: ingest holds one file at a time, which takes 0.4 GB.
 PART = 32 * 2**20
 LINE = 2**20  # bytes that a line may have; Criteo's have 250
@@ -46,14 +46,16 @@ def feed(profile: Profile, source: str | Path | None, first: dt.date | None, las
 
 def _file(source: str | Path | None) -> Path:
     if source is None:
-        raise LandingError(f"criteo needs --source: the original {FILE}, or the folder that holds it")
+        raise LandingError(f"criteo needs --source: the original {TRAIN_FILE}, or the folder that holds it")
     given = Path(source).expanduser()
-    path, where = (given / FILE, str(given / FILE)) if given.is_dir() else (given, shown(str(source)))
+    path = given / TRAIN_FILE if given.is_dir() else given
+    where = safe_uri(str(source)) if path == given else str(path)
     if not path.is_file():
-        raise LandingError(f"--source {where} does not exist: give Criteo's {FILE}, or the folder that holds it")
+        raise LandingError(f"--source {where} does not exist: give Criteo's {TRAIN_FILE}, or the folder that holds it")
     with path.open("rb") as file:
         if file.read(8).startswith(_PACKED):
-            raise LandingError(f"--source {where} is packed: unpack it (tar -xzf, gunzip, unzip) and give its {FILE}")
+            how = f"unpack it (tar -xzf, gunzip, unzip) and give its {TRAIN_FILE}"
+            raise LandingError(f"--source {where} is packed: {how}")
     return path
 
 
@@ -93,6 +95,6 @@ def _parts(file: Path, start: int, end: int) -> Iterator[bytes]:
             rest = b"" if part.endswith(b"\n") else handle.readline(LINE)
             if len(rest) == LINE:
                 raise LandingError(
-                    f"{file}: a line after byte {place:,} is longer than {LINE:,}: is it Criteo's {FILE}?"
+                    f"{file}: a line after byte {place:,} is longer than {LINE:,}: is it Criteo's {TRAIN_FILE}?"
                 )
             yield part + rest

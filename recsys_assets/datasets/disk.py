@@ -18,6 +18,7 @@ from pathlib import Path
 from recsys_assets.settings import settings
 
 PRIVATE = 0o700
+DAGSTER_HISTORY = ".dagster"  # the folder in DAGSTER_HOME
 _FAULTS = {  # what is wrong with the place, and what to do
     errno.ENOSPC: ("is full", "make room"),
     errno.EDQUOT: ("is over this user's quota", "make room"),
@@ -119,7 +120,7 @@ def sync_tree(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def written_to(place: Place) -> Iterator[None]:
+def writing_to(place: Place) -> Iterator[None]:
     """Name the place if the block fails because the place is full or not writable.
 
     If there is no room, the error names the fullest of all places that are written to: many libraries do not say which.
@@ -131,12 +132,12 @@ def written_to(place: Place) -> Iterator[None]:
         yield
     except Exception as error:
         code = None if type(error).__module__.startswith("recsys_assets.") else _fault(error, place.folder)
-        fullest = min((place, *places()), key=_free)
-        if code is None and _IO_ERROR in str(error) and _free(fullest) < _NOTHING:
+        fullest = min((place, *places()), key=_free_bytes)
+        if code is None and _IO_ERROR in str(error) and _free_bytes(fullest) < _NOTHING:
             code = errno.ENOSPC
         if code is None:
             raise
-        raise PlaceUnwritable(_told(code, fullest if code == errno.ENOSPC else place, error)) from error
+        raise PlaceUnwritable(_message(code, fullest if code == errno.ENOSPC else place, error)) from error
 
 
 def places() -> list[Place]:
@@ -154,14 +155,13 @@ def places() -> list[Place]:
 
 def history() -> Place:
     """The folder of Dagster's history: its runs and their logs."""
-    return Place(
-        "Dagster's history", Path(os.environ.get("DAGSTER_HOME") or settings().home) / ".dagster", "DAGSTER_HOME"
-    )
+    home = Path(os.environ.get("DAGSTER_HOME") or settings().home)
+    return Place("Dagster's history", home / DAGSTER_HISTORY, "DAGSTER_HOME")
 
 
-def _told(code: int, place: Place, error: Exception) -> str:
+def _message(code: int, place: Place, error: Exception) -> str:
     said, (what, advice), usage = str(error).splitlines()[0], _FAULTS[code], _usage(place.folder)
-    room = f"{_free(place) / 1e6:,.1f} MB of {usage.f_blocks * usage.f_frsize / 1e6:,.1f} MB are free"
+    room = f"{_free_bytes(place) / 1e6:,.1f} MB of {usage.f_blocks * usage.f_frsize / 1e6:,.1f} MB are free"
     if code == errno.ENOSPC and usage.f_favail == 0:
         room = "no further file fits"  # the file system has run out of inodes
     return (
@@ -176,12 +176,12 @@ def _fault(error: BaseException | None, folder: Path) -> int | None:
         return None
     number = error.errno if isinstance(error, OSError) and error.errno in _FAULTS else None
     code = number or next((code for said, code in _SAID.items() if said in str(error)), None)
-    if code in _FULL or (code is not None and _names(error, folder)):
+    if code in _FULL or (code is not None and _is_about(error, folder)):
         return code
     return _fault(error.__cause__ or (None if error.__suppress_context__ else error.__context__), folder)
 
 
-def _names(error: BaseException, folder: Path) -> bool:
+def _is_about(error: BaseException, folder: Path) -> bool:
     """Whether an error is about the folder, its content or a parent of it; SQLite's errors name no file."""
     file = getattr(error, "filename", None)
     return (
@@ -199,6 +199,6 @@ def _usage(folder: Path) -> os.statvfs_result:
         return _usage(folder.absolute().parent)
 
 
-def _free(place: Place) -> int:
+def _free_bytes(place: Place) -> int:
     usage = _usage(place.folder)
     return usage.f_bavail * usage.f_frsize

@@ -41,15 +41,15 @@ def connect(*folders: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     place = settings()
     with tempfile.TemporaryDirectory(prefix="recsys_assets-spill-") as spill, duckdb.connect() as connection:
         try:
-            connection.execute(f"SET memory_limit = {quoted(place.memory)}")
+            connection.execute(f"SET memory_limit = {quote(place.memory)}")
         except duckdb.Error as error:
             raise MemoryLimitInvalid(f"RECSYS_MEMORY={place.memory}: give a size, like 4GB ({error})") from None
-        seen = [spill, *map(str, _of_the_lake(place)), *(str(folder.absolute()) for folder in folders)]
-        allowed = ", ".join(quoted(each) for folder in seen for each in {folder: 0, _pattern(folder): 0})
+        seen = [spill, *map(str, _lake_folders(place)), *(str(folder.absolute()) for folder in folders)]
+        allowed = ", ".join(quote(each) for folder in seen for each in {folder: 0, _pattern(folder): 0})
         connection.execute(f"""
             SET TimeZone = 'UTC';
             SET enable_progress_bar = false;
-            SET temp_directory = {quoted(spill)};
+            SET temp_directory = {quote(spill)};
             SET autoinstall_known_extensions = false;
             SET autoload_known_extensions = false;
             SET allowed_directories = [{allowed}];  -- before the next line, after which it cannot be set
@@ -59,19 +59,19 @@ def connect(*folders: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def _of_the_lake(place: Settings) -> list[Path]:
+def _lake_folders(place: Settings) -> list[Path]:
     """The folder in which partitions are read and written; for an object store, this machine's temporary folder."""
     protocol, _ = fsspec.core.split_protocol(place.lake)
     local = protocol in (None, "file", "local")
     return [Path(LocalFileSystem._strip_protocol(place.lake) if local else tempfile.gettempdir())]
 
 
-def quoted(text: str | Path) -> str:
+def quote(text: str | Path) -> str:
     """A SQL string literal."""
     return "'" + str(text).replace("'", "''") + "'"
 
 
-def name(identifier: str) -> str:
+def quote_name(identifier: str) -> str:
     """A quoted SQL identifier."""
     return '"' + identifier.replace('"', '""') + '"'
 
@@ -83,7 +83,7 @@ def scan(files: Sequence[Path]) -> str:
         UnreadableName: a name has both a backslash and a pattern character, which DuckDB cannot take literally.
     """
     # With partitioning on, DuckDB would add a column for each folder named like `bizdate=...`, even a draft's folder.
-    return f"read_parquet([{', '.join(map(_to_read, files))}], hive_partitioning = false)"
+    return f"read_parquet([{', '.join(map(_quote_file, files))}], hive_partitioning = false)"
 
 
 def _pattern(path: str) -> str:
@@ -91,19 +91,19 @@ def _pattern(path: str) -> str:
     return _MAGIC.sub(r"[\1]", path)
 
 
-def _to_read(file: Path) -> str:
+def _quote_file(file: Path) -> str:
     pattern = _pattern(str(file))
     if pattern != str(file) and "\\" in pattern:
         raise UnreadableName(f"{file}: DuckDB cannot read a path with a backslash and one of [ * ?: rename the folder")
-    return quoted(pattern)
+    return quote(pattern)
 
 
 def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> int:
     """Write a query's rows to a Parquet file, the same bytes for the same ordered rows; returns the row count."""
-    return int(one(connection, f"COPY ({query}) TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd)")[0])
+    return int(only_row(connection, f"COPY ({query}) TO {quote(path)} (FORMAT parquet, COMPRESSION zstd)")[0])
 
 
-def one(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...]:
+def only_row(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...]:
     """The only row of a query; `fetchone` would leave its result open and the connection busy."""
     (row,) = connection.execute(query, parameters).fetchall()
     return tuple(row)

@@ -29,9 +29,9 @@ SCALARS = frozenset(
 )
 # Types that a cast may have. sqlglot has a different name for DuckDB's TIMESTAMP, which has no time zone.
 TYPES = frozenset({"BOOLEAN", "INT", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR", "TEXT", "DATE", "TIMESTAMP"})
-_TYPES = TYPES | {"TIMESTAMPNTZ"}
+_CAST_TYPES = TYPES | {"TIMESTAMPNTZ"}
 _PATTERNS = frozenset({"Like", "ILike", "RegexpLike"})  # their pattern must be a literal
-LONGEST, DEEPEST = 4000, 60  # characters, and levels of nesting
+MAX_CHARACTERS, MAX_DEPTH = 4000, 60  # characters, and levels of nesting
 
 
 class ExpressionError(ValueError):
@@ -65,15 +65,15 @@ def parse(text: str, columns: Collection[str], allowed: frozenset[str] = SCALARS
     Raises:
         ExpressionError: it is not one expression of allowed nodes over these columns.
     """
-    if len(text) > LONGEST:
-        raise ExpressionError(f"it has {len(text):,} characters: at most {LONGEST:,} are read")
+    if len(text) > MAX_CHARACTERS:
+        raise ExpressionError(f"it has {len(text):,} characters: at most {MAX_CHARACTERS:,} are read")
     try:
         tree = _tree(text)
         known = {column.lower(): column for column in columns}
         for node in tree.walk():
             _refuse(node, known, allowed)
-        sql = _generated(tree)
-        if _generated(_tree(sql)) != sql:
+        sql = _to_sql(tree)
+        if _to_sql(_tree(sql)) != sql:
             raise ExpressionError("it has no single meaning: write it in a simpler way, with brackets")
     except RecursionError:
         raise ExpressionError("it is nested too deeply") from None
@@ -103,16 +103,16 @@ def _tree(text: str) -> "Tree":
     except TokenError:
         raise ExpressionError("a quotation mark is left open, or a character in it is not part of SQL") from None
     except ParseError as error:
-        raise ExpressionError(f"it is not one SQL expression{_where(error)}") from None
+        raise ExpressionError(f"it is not one SQL expression{_position(error)}") from None
     tree = trees[0] if len(trees) == 1 else None
     if tree is None:
         raise ExpressionError("it is empty, or has a semicolon too many")
-    if _depth(tree) > DEEPEST:
+    if _depth(tree) > MAX_DEPTH:
         raise ExpressionError("it is nested too deeply")
     return tree
 
 
-def _where(error: Exception) -> str:
+def _position(error: Exception) -> str:
     """Where parsing stopped: the position alone, as the text may hold a secret."""
     found = getattr(error, "errors", None) or [{}]
     return f": see character {found[0]['col']}" if found[0].get("col") else ""
@@ -121,7 +121,7 @@ def _where(error: Exception) -> str:
 def _depth(tree: "Tree") -> int:
     """The depth of a tree, without recursion."""
     levels, row = 0, [tree]
-    while row and levels <= DEEPEST:
+    while row and levels <= MAX_DEPTH:
         levels, row = levels + 1, [child for node in row for child in node.iter_expressions()]
     return levels
 
@@ -132,10 +132,10 @@ def _refuse(node: "Tree", known: dict[str, str], allowed: frozenset[str]) -> Non
 
     kind = type(node).__name__
     if kind not in allowed:
-        raise ExpressionError(f"it uses what is not allowed: {_shown(node)}; use comparisons and plain functions")
+        raise ExpressionError(f"it uses what is not allowed: {_node_name(node)}; use comparisons and plain functions")
     if isinstance(node, Column):
         _resolve(node, known)
-    if kind == "DataType" and (node.this.name not in _TYPES or node.expressions):
+    if kind == "DataType" and (node.this.name not in _CAST_TYPES or node.expressions):
         plain = ", ".join(sorted(TYPES))
         raise ExpressionError(f"a cast is not to a plain type: {node.this.name}; the plain types are {plain}")
     if kind in _PATTERNS and type(node.expression).__name__ != "Literal":
@@ -153,7 +153,7 @@ def _resolve(column: "Column", known: dict[str, str]) -> None:
     column.this.set("quoted", True)
 
 
-def _shown(node: "Tree") -> str:
+def _node_name(node: "Tree") -> str:
     """The name of a node in a message."""
     kind = type(node).__name__
     if kind == "Anonymous":
@@ -161,5 +161,5 @@ def _shown(node: "Tree") -> str:
     return "a query" if kind in ("Select", "Subquery") else kind
 
 
-def _generated(tree: "Tree") -> str:
+def _to_sql(tree: "Tree") -> str:
     return _dialect().generate(tree, comments=False, identify=True)

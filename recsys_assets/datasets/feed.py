@@ -13,6 +13,8 @@ import pyarrow as pa
 from recsys_assets.datasets.profile_parts import TableName
 
 Content: TypeAlias = pa.Table | bytes
+EPOCH = dt.date(1970, 1, 1)
+SECONDS_A_DAY = 86_400
 
 
 class LandingError(ValueError):

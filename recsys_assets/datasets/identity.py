@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.manifest import json_text
 
 ADOPT = "recsys adopt"
 
@@ -38,7 +39,7 @@ class Identity:
 
     def to_json(self) -> str:
         """The text of `dataset.json`."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        return json_text(asdict(self))
 
     @classmethod
     def read(cls, place: str, text: bytes) -> "Identity":
@@ -55,7 +56,7 @@ class Identity:
                 f"{place} cannot be read ({error}): if it is of the data set that the profile describes, run `{ADOPT}`"
             ) from error
 
-    def adopted_by(self, other: "Identity") -> "Identity":
+    def with_tables_of(self, other: "Identity") -> "Identity":
         """The same data set with the tables of another profile, and with that profile's landing folder added."""
         return Identity(self.name, self.key, tuple(dict.fromkeys((*self.landing, *other.landing))), other.tables)
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from recsys_assets.datasets.duck import name, one, quoted, write_parquet
+from recsys_assets.datasets.duck import only_row, quote, quote_name, write_parquet
 from recsys_assets.datasets.label import SQL_TYPES, label_rule
 from recsys_assets.datasets.landing import contents, hashes, landed_bizdates, landing_files
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import Column, TableName
 from recsys_assets.datasets.tables import Landed, LandedFileError, read_landed
-from recsys_assets.datasets.values import WRITE_AS, looks_like, missing, typed
+from recsys_assets.datasets.values import WRITE_AS, is_missing, other_unit, typed_value
 
 ROWS, REJECTED = "data.parquet", "rejected.parquet"
 _FIRST_YEAR = 1970  # in a profile with events of this year, small numbers may well be seconds
@@ -54,11 +54,11 @@ def ingest_events(
     _load(connection, profile, "interactions", [(bizdate, file) for file in found.files])
     reasons = {}
     if "timestamp" in profile.tables["interactions"]:
-        reasons[f"timestamp is outside {bizdate} (UTC)"] = f"timestamp::DATE <> DATE {quoted(bizdate)}"
+        reasons[f"timestamp is outside {bizdate} (UTC)"] = f"timestamp::DATE <> DATE {quote(bizdate)}"
     if profile.has_entities:
-        reasons |= {f"{key}_id is unknown": _unknown(key, bizdate) for key in ("user", "item")}
+        reasons |= {f"{key}_id is unknown": _is_unknown(key, bizdate) for key in ("user", "item")}
     reasons["the label rule gives no answer"] = f"({label_rule(profile).sql}) IS NULL"
-    cases = " ".join(f"WHEN {condition} THEN {quoted(reason)}" for reason, condition in reasons.items())
+    cases = " ".join(f"WHEN {condition} THEN {quote(reason)}" for reason, condition in reasons.items())
     connection.execute(  # updates only rejected rows: an update of all rows would hold them all in memory
         f"UPDATE landed SET reason = found.why FROM (SELECT seq AS place, CASE {cases} END AS why FROM landed "
         "WHERE reason IS NULL) AS found WHERE landed.seq = found.place AND found.why IS NOT NULL"
@@ -131,7 +131,7 @@ def landed_content(profile: Profile, table: TableName, bizdate: str) -> dict[str
     return {path: content for each in found for path, content in each.items()}
 
 
-def left_out(profile: Profile, table: TableName, bizdate: str) -> dict[str, str]:
+def unread_files(profile: Profile, table: TableName, bizdate: str) -> dict[str, str]:
     """Files among a day's events, or among the users or items known by then, that are not read: their paths and why."""
     days = [bizdate] if table == "interactions" else [None, *_days(profile, table, bizdate)]
     found = [contents(profile, table, day).left_out for day in days]
@@ -158,7 +158,7 @@ def _load(
     `raw_…` is the original value of a column where it could not be read; `file` is relative to the landing folder.
     """
     columns = profile.tables[table]
-    shape = "".join(f", {name(c)} {SQL_TYPES[spec.type]}, {name('raw_' + c)} VARCHAR" for c, spec in columns.items())
+    shape = "".join(f", {quote_name(c)} {SQL_TYPES[spec.type]}, {_raw(c)} VARCHAR" for c, spec in columns.items())
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE landed (seq BIGINT, day VARCHAR, file VARCHAR, row BIGINT, reason VARCHAR"
         f"{shape})"
@@ -167,14 +167,14 @@ def _load(
     for day, file in files:
         landed = read_landed(file, columns)
         _refuse_units(profile, columns, file, landed)
-        place = f"{quoted(day)} AS day, {quoted(file.relative_to(profile.landing))} AS file"
+        place = f"{quote(day)} AS day, {quote(file.relative_to(profile.landing))} AS file"
         _insert_rows(connection, table, columns, landed, f"{seq} + row - 1 AS seq, {place}")
         _refuse_wrong_type(connection, columns, file, seq)
         lines = pa.Table.from_pylist([asdict(line) for line in landed.malformed], _MALFORMED)
         connection.register("malformed", lines)
         connection.execute(
             f"INSERT INTO landed BY NAME SELECT {seq} + row - 1 AS seq, {place}, row, reason, "
-            f"text AS {name('raw_' + next(iter(columns)))} FROM malformed"
+            f"text AS {_raw(next(iter(columns)))} FROM malformed"
         )
         connection.unregister("malformed")
         seq += landed.table.num_rows + len(landed.malformed)
@@ -186,10 +186,10 @@ def _insert_rows(
     """Append a file's rows to `landed`."""
     values = ""
     for column, spec in columns.items():
-        kind, raw = landed.table[column].type, name("raw_" + column)
-        value = typed(column, spec, kind)
-        unfit = f"NOT ({missing(column, kind)}) AND ({value}) IS NULL"
-        values += f", {value} AS {name(column)}, CASE WHEN {unfit} THEN CAST({name(column)} AS VARCHAR) END AS {raw}"
+        kind, name = landed.table[column].type, quote_name(column)
+        value = typed_value(column, spec, kind)
+        unfit = f"NOT ({is_missing(column, kind)}) AND ({value}) IS NULL"
+        values += f", {value} AS {name}, CASE WHEN {unfit} THEN CAST({name} AS VARCHAR) END AS {_raw(column)}"
     connection.register("coming", landed.table)
     connection.execute(f"""
         INSERT INTO landed BY NAME SELECT *, CASE {" ".join(_row_reasons(table, columns))} END AS reason
@@ -201,12 +201,12 @@ def _insert_rows(
 def _row_reasons(table: TableName, columns: dict[str, Column]) -> list[str]:
     """SQL CASE branches of the reasons that depend on the row alone."""
     unfit = [
-        f"WHEN {name('raw_' + c)} IS NOT NULL THEN {quoted(f'{c} is not of type {spec.type}')}"
-        for c, spec in columns.items()
+        f"WHEN {_raw(c)} IS NOT NULL THEN {quote(f'{c} is not of type {spec.type}')}" for c, spec in columns.items()
     ]
-    gone = [f"WHEN {name(key)} IS NULL THEN {quoted(f'{key} is missing')}" for key in KEYS[table] if key in columns]
+    keys = [key for key in KEYS[table] if key in columns]
+    gone = [f"WHEN {quote_name(key)} IS NULL THEN {quote(f'{key} is missing')}" for key in keys]
     bounds = [
-        f"WHEN {name(c)} {sign} {bound} THEN {quoted(f'{c} is out of bounds')}"
+        f"WHEN {quote_name(c)} {sign} {bound} THEN {quote(f'{c} is out of bounds')}"
         for c, spec in columns.items()
         for sign, bound in (("<", spec.min), (">", spec.max))
         if bound is not None
@@ -218,7 +218,7 @@ def _refuse_units(profile: Profile, columns: dict[str, Column], file: Path, land
     """Refuse a column of timestamps in a unit other than seconds."""
     days = profile.first_bizdate.year > _FIRST_YEAR
     for column, spec in columns.items():
-        if spec.type == "timestamp" and (unit := looks_like(landed.table[column], days=days)):
+        if spec.type == "timestamp" and (unit := other_unit(landed.table[column], days=days)):
             raise LandedFileError(
                 f"{file}: column '{spec.column or column}' looks like {unit} since 1970: {WRITE_AS['timestamp']}"
             )
@@ -226,11 +226,8 @@ def _refuse_units(profile: Profile, columns: dict[str, Column], file: Path, land
 
 def _refuse_wrong_type(connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], file: Path, seq: int) -> None:
     """Refuse a file with a column in which no value can be read: the column has a wrong type, not each row a fault."""
-    found = "".join(
-        f", count({name('raw_' + c)}), min({name('raw_' + c)}), count({name('raw_' + c)}) + count({name(c)})"
-        for c in columns
-    )
-    rows, *counts = one(connection, f"SELECT count(*){found} FROM landed WHERE seq >= {seq}")
+    found = "".join(f", count({_raw(c)}), min({_raw(c)}), count({_raw(c)}) + count({quote_name(c)})" for c in columns)
+    rows, *counts = only_row(connection, f"SELECT count(*){found} FROM landed WHERE seq >= {seq}")
     each = zip(columns.items(), counts[::3], counts[1::3], counts[2::3], strict=True)
     for (column, spec), unfit, example, filled in each:
         if unfit == filled and filled > 1 and filled * 2 > rows:
@@ -243,20 +240,26 @@ def _refuse_wrong_type(connection: duckdb.DuckDBPyConnection, columns: dict[str,
 def _write(connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, folder: Path) -> dict[str, int]:
     """Write good rows in order and rejected rows as they came; returns rows kept, and rows rejected by reason."""
     columns = profile.tables[table]
-    good = f"SELECT {', '.join(map(name, columns))} FROM landed WHERE reason IS NULL ORDER BY {KEYS[table][0]}"
+    good = f"SELECT {', '.join(map(quote_name, columns))} FROM landed WHERE reason IS NULL ORDER BY {KEYS[table][0]}"
     if table == "interactions":  # good rows are in order in `landed`: a sort would hold a whole day in memory
         time = "" if "timestamp" in columns else ", CAST(day AS TIMESTAMP) AS timestamp"
-        good = f"SELECT {', '.join(map(name, columns))}{time}, seq FROM landed WHERE reason IS NULL"
+        good = f"SELECT {', '.join(map(quote_name, columns))}{time}, seq FROM landed WHERE reason IS NULL"
     counts = {"rows": write_parquet(connection, good, folder / ROWS)}
     found = connection.execute(
         "SELECT reason, count(*) FROM landed WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"
     ).fetchall()
     if found:
-        raw = ", ".join(f"coalesce({name('raw_' + c)}, CAST({name(c)} AS VARCHAR)) AS {name(c)}" for c in columns)
+        names = {c: quote_name(c) for c in columns}
+        raw = ", ".join(f"coalesce({_raw(c)}, CAST({name} AS VARCHAR)) AS {name}" for c, name in names.items())
         bad = f"SELECT file, row, reason, {raw} FROM landed WHERE reason IS NOT NULL ORDER BY seq"
         write_parquet(connection, bad, folder / REJECTED)
     return counts | {str(reason): int(count) for reason, count in found}
 
 
-def _unknown(key: str, bizdate: str) -> str:
-    return f"NOT EXISTS (FROM known_{key} AS k WHERE k.id = landed.{key}_id AND k.since <= {quoted(bizdate)})"
+def _raw(column: str) -> str:
+    """The name, in `landed`, of a column's original values that could not be read."""
+    return quote_name(f"raw_{column}")
+
+
+def _is_unknown(key: str, bizdate: str) -> str:
+    return f"NOT EXISTS (FROM known_{key} AS k WHERE k.id = landed.{key}_id AND k.since <= {quote(bizdate)})"

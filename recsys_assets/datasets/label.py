@@ -49,9 +49,9 @@ def _refuse_types(sql: str, columns: tuple[tuple[str, ColumnType], ...]) -> None
     """Refuse SQL that DuckDB cannot compute from such columns, or that is not true or false."""
     import duckdb
 
-    from recsys_assets.datasets.duck import connect, name
+    from recsys_assets.datasets.duck import connect, quote_name
 
-    nulls = ", ".join(f"NULL::{SQL_TYPES[kind]} AS {name(column)}" for column, kind in columns)
+    nulls = ", ".join(f"NULL::{SQL_TYPES[kind]} AS {quote_name(column)}" for column, kind in columns)
     with connect() as connection:
         connection.execute(f"CREATE TEMP TABLE interactions AS SELECT {nulls}")
         try:  # on a row, because a cast of a constant may fail only then

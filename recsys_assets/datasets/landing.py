@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from recsys_assets.datasets import criteo, movielens
-from recsys_assets.datasets.disk import private_folder, sync_all, written_to
+from recsys_assets.datasets.disk import private_folder, sync_all, writing_to
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.landing_files import Found, form, look
@@ -67,7 +67,7 @@ def land(
     """
     _check_range(profile, first, last)
     options = {name: value for name, value in world.items() if value is not None}
-    with _alone(profile.landing):
+    with _lock(profile.landing):
         match profile.source:
             case "movielens":
                 _refuse(profile, options)
@@ -184,10 +184,10 @@ def _refuse(profile: Profile, options: Mapping[str, object]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Iterator[None]:
     """Lock the landing folder: two writers would remove each other's parts of a day."""
     try:
-        with written_to(place_of(folder)):
+        with writing_to(place_of(folder)):
             sync_all(private_folder(folder))
             with FileLock(folder / ".lock", timeout=LOCK_TIMEOUT):
                 yield

@@ -36,7 +36,7 @@ def look(folder: Path, landing: Path, *, undated: bool = False) -> Found:
     found, root = Found(), landing.resolve()
     if not folder.is_dir():
         return found
-    if why := _strays(folder, root, ()):
+    if why := _why_not_followed(folder, root, ()):
         found.left_out[folder] = why
         return found
     # Each folder with its parents, so that a link back to one of them is noticed.
@@ -47,7 +47,7 @@ def look(folder: Path, landing: Path, *, undated: bool = False) -> Found:
             path = Path(entry.path)
             if undated and place == folder and entry.name.startswith("bizdate=") and entry.is_dir():
                 continue
-            if why := _unreadable(entry, root, around):
+            if why := _why_unread(entry, root, around):
                 found.left_out[path] = why
             elif entry.is_dir():
                 waiting.append((path, (*around, path.resolve())))
@@ -67,11 +67,11 @@ def _entries(folder: Path, found: Found) -> list[os.DirEntry[str]]:
         return []
 
 
-def _unreadable(entry: os.DirEntry[str], root: Path, around: tuple[Path, ...]) -> str:
+def _why_unread(entry: os.DirEntry[str], root: Path, around: tuple[Path, ...]) -> str:
     """Why an entry is not read; empty if it is read, or is a folder to look into."""
     if entry.name.encode(errors="replace").decode() != entry.name:
         return "has a name that is not UTF-8 text"
-    if entry.is_symlink() and (why := _strays(Path(entry.path), root, around)):
+    if entry.is_symlink() and (why := _why_not_followed(Path(entry.path), root, around)):
         return why
     if entry.is_dir():
         return ""
@@ -80,7 +80,7 @@ def _unreadable(entry: os.DirEntry[str], root: Path, around: tuple[Path, ...]) -
     return "" if form(entry.name) else f"is not of a known form ({FORMS})"
 
 
-def _strays(path: Path, root: Path, around: tuple[Path, ...]) -> str:
+def _why_not_followed(path: Path, root: Path, around: tuple[Path, ...]) -> str:
     """Why a link is not followed; empty if it leads to something else within the landing folder."""
     try:
         target = path.resolve(strict=True)

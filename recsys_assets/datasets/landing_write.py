@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
-from recsys_assets.datasets.disk import Place, private_folder, sync_all, written_to
+from recsys_assets.datasets.disk import Place, private_folder, sync_all, writing_to
 from recsys_assets.datasets.feed import Content, Feed, LandingError
 from recsys_assets.datasets.folders import clear_leftovers, stage
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import ColumnType, TableName
 
 FILES_AT_ONCE = 100  # files that are synced together; a day's files are never separated
-_TYPES: dict[ColumnType, pa.DataType] = {
+_ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "int64": pa.int64(),
     "float32": pa.float32(),
     "string": pa.string(),
@@ -51,7 +51,7 @@ class _Day:
     files: list[_Staged] = field(default_factory=list)
     events: int = 0
 
-    def stale(self) -> list[Path]:
+    def stale_parts(self) -> list[Path]:
         """Parts of an earlier landing that this one has no file for."""
         places = {file.place for file in self.files}
         folders = {place.parent for place in places}
@@ -78,7 +78,7 @@ def write_feed(profile: Profile, feed: Feed) -> tuple[int, list[str]]:
     bizdates = track(feed.bizdates, f"landing {profile.name}", console=console, disable=not console.is_terminal)
     _clear(profile.landing)
     try:
-        with written_to(place_of(profile.landing)):
+        with writing_to(place_of(profile.landing)):
             _land_undated(profile, feed)
             for date in bizdates:
                 days.append(_Day(date))
@@ -106,7 +106,7 @@ def _land_undated(profile: Profile, feed: Feed) -> None:
         _settle(profile.landing, [_Staged(stage(place, partial(_write_bytes, text.encode())), place)])
     for table, content in feed.undated.items():
         place = profile.landing / table / f"{table}.parquet"
-        _settle(profile.landing, [_staged(profile, table, content, place)])
+        _settle(profile.landing, [_stage_content(profile, table, content, place)])
 
 
 def _stage_day(profile: Profile, feed: Feed, day: _Day) -> None:
@@ -116,34 +116,34 @@ def _stage_day(profile: Profile, feed: Feed, day: _Day) -> None:
     for table, content in feed.day(day.date):
         suffix = "tsv" if isinstance(content, bytes) else "parquet"
         place = profile.landing / table / f"bizdate={day.date}" / f"part-{parts[table]:04d}.{suffix}"
-        day.files.append(_staged(profile, table, content, place))
+        day.files.append(_stage_content(profile, table, content, place))
         parts[table] += 1
         if table == "interactions":
             events.append(day.files[-1])
-            day.events += _rows(content)
+            day.events += _count_rows(content)
     day.files.sort(key=lambda file: file in events)
 
 
-def _rows(content: Content) -> int:
+def _count_rows(content: Content) -> int:
     """Rows of a table or lines of a text, the last of which may lack a line break."""
     if isinstance(content, bytes):
         return content.count(b"\n") + (not content.endswith(b"\n"))
     return int(content.num_rows)
 
 
-def _staged(profile: Profile, table: TableName, content: Content, place: Path) -> _Staged:
+def _stage_content(profile: Profile, table: TableName, content: Content, place: Path) -> _Staged:
     """Stage lines unchanged, or a table as a Parquet file with the columns, column names and types of the profile."""
     private_folder(place.parent)
     if isinstance(content, bytes):
         return _Staged(stage(place, partial(_write_bytes, content)), place)
-    columns = profile.columns(table)
+    columns = profile.tables[table]
     if missing := [name for name in columns if name not in content.column_names]:
         raise LandingError(
             f"the {profile.source} source has no column {', '.join(missing)} for tables.{table} of "
             f"'{profile.name}': it has {', '.join(content.column_names)}"
         )
-    landed = pa.table({spec.column or name: content[name].cast(_TYPES[spec.type]) for name, spec in columns.items()})
-    return _Staged(stage(place, partial(_write_parquet, landed)), place)
+    landed = {spec.column or name: content[name].cast(_ARROW_TYPES[spec.type]) for name, spec in columns.items()}
+    return _Staged(stage(place, partial(_write_parquet, pa.table(landed))), place)
 
 
 def _write_bytes(content: bytes, file: BinaryIO) -> None:
@@ -156,7 +156,7 @@ def _write_parquet(table: pa.Table, file: BinaryIO) -> None:
 
 def _settle_days(landing: Path, days: list[_Day]) -> list[str]:
     """Move the files of some days in; returns the days that changed."""
-    stale = {day.date: day.stale() for day in days}
+    stale = {day.date: day.stale_parts() for day in days}
     moved = _settle(
         landing,
         [file for day in days for file in day.files],

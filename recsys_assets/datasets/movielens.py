@@ -16,17 +16,15 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from recsys_assets.datasets import archives
-from recsys_assets.datasets.disk import Place, private_folder, written_to
-from recsys_assets.datasets.feed import Feed, LandingError
+from recsys_assets.datasets.disk import Place, private_folder, writing_to
+from recsys_assets.datasets.feed import EPOCH, SECONDS_A_DAY, Feed, LandingError
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.settings import settings
-from recsys_assets.uris import name_errors, shown
+from recsys_assets.uris import name_errors, safe_uri
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 CHECKSUM = "md5:c4d9eecfca2ab87c1945afe126590906"  # as GroupLens publishes it next to the zip
-SECONDS_A_DAY = 86_400
-EPOCH = dt.date(1970, 1, 1)
 _COLUMNS = {
     "ratings.dat": {"user_id": pa.int64(), "item_id": pa.int64(), "rating": pa.float32(), "timestamp": pa.int64()},
     "users.dat": {
@@ -59,7 +57,7 @@ def feed(
         LandingError: there is no such source, a file is missing, a line is malformed, or an event is outside the
             profile's bizdates.
     """
-    folder = _opened(source or URL)
+    folder = _open(source or URL)
     ratings = _read(folder / "ratings.dat")
     days = ratings["timestamp"].to_numpy() // SECONDS_A_DAY
     lower, upper = first or profile.first_bizdate, last or profile.last_bizdate or dt.date.max
@@ -85,28 +83,28 @@ def feed(
     return Feed(dates, day, {"users": _read(folder / "users.dat"), "items": items})
 
 
-def _opened(source: str | Path) -> Folder:
+def _open(source: str | Path) -> Folder:
     """The folder that holds `ratings.dat`, on disk or in a zip."""
     if str(source).startswith(("http://", "https://")):
-        source = _downloaded(str(source))
+        source = _download(str(source))
     path = Path(source).expanduser()
     if not path.exists():
-        where = shown(str(source))
+        where = safe_uri(str(source))
         raise LandingError(f"--source {where} does not exist: give the ml-1m zip, its folder, or a URL of the zip")
     root: Folder = path
     if path.is_file():
         if not zipfile.is_zipfile(path):
-            raise LandingError(f"--source {shown(str(path))} is neither a zip nor a folder")
+            raise LandingError(f"--source {safe_uri(str(path))} is neither a zip nor a folder")
         root = archives.open_zip(path)
     return root / "ml-1m" if (root / "ml-1m" / "ratings.dat").is_file() else root
 
 
-def _downloaded(url: str) -> Path:
+def _download(url: str) -> Path:
     """Fetch the zip once and keep it; a kept zip is used again if its checksum is right."""
     folder = settings().data / "downloads"
     pooch.get_logger().setLevel("WARNING")  # it would log the URL, with the password in it
-    what = f"{shown(url)} could not be fetched, get ml-1m.zip another way (--source ZIP)"
-    with name_errors(LandingError, what, url), written_to(Place("the data folder", folder, "RECSYS_DATA")):
+    what = f"{safe_uri(url)} could not be fetched, get ml-1m.zip another way (--source ZIP)"
+    with name_errors(LandingError, what, url), writing_to(Place("the data folder", folder, "RECSYS_DATA")):
         private_folder(folder)
         return Path(pooch.retrieve(url, CHECKSUM, fname="ml-1m.zip", path=folder, progressbar=True))
 
@@ -115,19 +113,19 @@ def _read(file: Folder) -> pa.Table:
     if not file.is_file():
         raise LandingError(f"{file} is missing: --source is the ml-1m zip or the folder of its .dat files")
     columns = _COLUMNS[file.name]
-    content = _bytes(file)
+    content = _read_bytes(file)
     if b"\t" in content:  # a tab becomes the separator below: pyarrow takes a single character
         line = content[: content.index(b"\t")].count(b"\n") + 1
         raise LandingError(f"{file}, line {line}: a tab, where fields are separated by '::'")
     reading = pa.csv.ReadOptions(column_names=list(columns), use_threads=False, encoding="latin-1")
-    return _parsed(file, content.replace(b"::", b"\t"), reading, _IN_TABS, columns)
+    return _parse(file, content.replace(b"::", b"\t"), reading, _IN_TABS, columns)
 
 
-def _bytes(file: Folder) -> bytes:
+def _read_bytes(file: Folder) -> bytes:
     return archives.read(file) if isinstance(file, zipfile.Path) else file.read_bytes()
 
 
-def _parsed(
+def _parse(
     file: Folder,
     content: bytes,
     reading: pa.csv.ReadOptions,
@@ -150,7 +148,7 @@ def _links(folder: Folder, links: Path | None) -> pa.Table | None:
     file: Folder = links or folder / "links.csv"
     if not file.is_file():
         return None
-    found = _parsed(file, _bytes(file), pa.csv.ReadOptions(use_threads=False), pa.csv.ParseOptions(), _LINKS)
+    found = _parse(file, _read_bytes(file), pa.csv.ReadOptions(use_threads=False), pa.csv.ParseOptions(), _LINKS)
     return found.filter(pc.field("imdbId") != "")
 
 

@@ -1,4 +1,7 @@
-"""Names of columns that the platform makes, for the code that makes them and for profiles, which may not use them."""
+"""Names of columns that the platform makes, which profiles may not use, and hints for a name that does not exist."""
+
+import difflib
+from collections.abc import Iterable
 
 # Ingest (`ingest.py`), splits (`splits.py`) and samples (`features/history.py`) put these next to a profile's columns.
 INGESTED = ("seq", "day", "file", "row", "reason")
@@ -67,3 +70,9 @@ OF_ENTITIES = frozenset(
         BIZDATE,
     }
 )
+
+
+def suggest(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6, mark: str = "") -> str:
+    """The question whether one of the most similar known names is meant; empty if none is similar."""
+    near = [f"{mark}{each}{mark}" for each in difflib.get_close_matches(name, list(known), most, cutoff)]
+    return f"did you mean {' or '.join(near)}? " if near else ""

@@ -101,7 +101,7 @@ class Items(_Taken):
 
 def users_on(world: World, since: dt.date, day: dt.date) -> Users:
     """Users who are alive on a day. Tastes for genres come mostly from gender, age and occupation."""
-    number, u = USERS.living(world.seed, USERS.rate(world.users, world.days), (day - since).days)
+    number, u = USERS.draw_alive(world.seed, USERS.rate(world.users, world.days), (day - since).days)
     gender = (u[:, 1] < MALE).astype(np.int64)
     age = np.searchsorted(np.cumsum(list(AGES.values()))[:-1], u[:, 2], side="right")
     occupation = (u[:, 3] * OCCUPATIONS).astype(np.int64)
@@ -125,7 +125,7 @@ def users_on(world: World, since: dt.date, day: dt.date) -> Users:
 def items_on(world: World, since: dt.date, day: dt.date) -> Items:
     """Items that are in the catalogue on a day, with their popularity on that day."""
     rate = ITEMS.rate(world.items, world.days)
-    number, u = ITEMS.living(world.seed, rate, (day - since).days)
+    number, u = ITEMS.draw_alive(world.seed, rate, (day - since).days)
     born = np.floor(number / rate).astype(np.int64) - ITEMS.life * 3 // 2
     genres = _genres(u[:, 1], u[:, 10 : 10 + len(GENRES)])
     latent = ndtri(u[:, 30 : 30 + LATENT])

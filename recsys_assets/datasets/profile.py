@@ -5,7 +5,6 @@ features, the split, the first bizdate. Keep out places (settings) and hyper-par
 """
 
 import datetime as dt
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from recsys_assets import uris
+from recsys_assets.datasets.names import suggest
 from recsys_assets.datasets.profile_parts import (
     Bounds,
     Column,
@@ -24,7 +24,7 @@ from recsys_assets.datasets.profile_parts import (
     TableName,
 )
 from recsys_assets.datasets.profile_rules import KEYS, LabelFault, faults
-from recsys_assets.datasets.profile_yaml import Content, Fault, Place, environment, read, shown
+from recsys_assets.datasets.profile_yaml import Content, Fault, Place, environment, quote_text, read
 from recsys_assets.settings import Settings, settings
 from recsys_assets.uris import is_folder
 
@@ -69,10 +69,10 @@ class Profile(Part):
         """`gender: string` is short for `gender: {type: string}`."""
         if not isinstance(tables, dict):
             return tables
-        return {table: cls._in_full(columns) for table, columns in tables.items()}
+        return {table: cls._expand_columns(columns) for table, columns in tables.items()}
 
     @staticmethod
-    def _in_full(columns: Any) -> Any:
+    def _expand_columns(columns: Any) -> Any:
         if not isinstance(columns, dict):
             return columns
         return {name: {"type": spec} if isinstance(spec, str) else spec for name, spec in columns.items()}
@@ -91,10 +91,6 @@ class Profile(Part):
         """Columns that identify the rows of an ingested table."""
         return KEYS[table] if self.has_entities else ("timestamp", "seq")
 
-    def columns(self, table: TableName) -> dict[str, Column]:
-        """Columns of a landed table by the platform's names."""
-        return self.tables[table]
-
 
 def bundled_profiles() -> dict[str, Path]:
     """The profiles that come with the package, by name."""
@@ -112,17 +108,17 @@ def load_profile(name_or_path: str | None = None, place: Settings | None = None)
     try:
         content = read(path, environment(place.landing))
     except Fault as fault:
-        raise ProfileError(f"{path}{_told(fault.place, str(fault), fault.line)}") from None
+        raise ProfileError(f"{path}{_fault_text(fault.place, str(fault), fault.line)}") from None
     try:
         profile = Profile.model_validate(content.values)
     except ValidationError as error:
-        raise _refused(path, content, _of_form(content, error)) from None
+        raise _error(path, content, _form_faults(content, error)) from None
     if found := list(faults(profile)):
-        raise _refused(path, content, found)
+        raise _error(path, content, found)
     if not is_folder(str(profile.landing)):
-        written = content.written.get(("landing",), uris.shown(str(profile.landing)))
-        what = f"{shown(written)} is an address: give the path of a folder of this machine"
-        raise _refused(path, content, [Fault(("landing",), what)])
+        written = content.written.get(("landing",), uris.safe_uri(str(profile.landing)))
+        what = f"{quote_text(written)} is an address: give the path of a folder of this machine"
+        raise _error(path, content, [Fault(("landing",), what)])
     return profile.model_copy(update={"landing": place.home / profile.landing.expanduser()})
 
 
@@ -134,13 +130,12 @@ def _path(wanted: str, home: Path) -> Path:
             return path
     except (RuntimeError, ValueError, OSError):  # no such ~user; a NUL in the name, or too long a one
         pass
-    near = difflib.get_close_matches(wanted, bundled_profiles(), n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
+    name, hint = quote_text(uris.safe_uri(wanted)), suggest(wanted, bundled_profiles())
     known = ", ".join(bundled_profiles())
-    raise ProfileError(f"no profile {shown(uris.shown(wanted))}: {hint}give one of {known}, or the path of a YAML file")
+    raise ProfileError(f"no profile {name}: {hint}give one of {known}, or the path of a YAML file")
 
 
-def _of_form(content: Content, error: ValidationError) -> list[Fault]:
+def _form_faults(content: Content, error: ValidationError) -> list[Fault]:
     """The faults that pydantic found: at most one per place, without the value."""
     found: dict[Place, Fault] = {}
     for each in error.errors(include_input=False, include_url=False):
@@ -154,25 +149,25 @@ def _of_form(content: Content, error: ValidationError) -> list[Fault]:
     return list(found.values())
 
 
-def _refused(path: Path, content: Content, found: Sequence[Fault]) -> ProfileError:
+def _error(path: Path, content: Content, found: Sequence[Fault]) -> ProfileError:
     """One error for all faults, in one line; if they are many, it names the first ones."""
     told = []
     for fault in found[:_SHOWN]:
         _, line = content.line(fault.place)
-        what = _of_label(content, fault) if isinstance(fault, LabelFault) else content.masked(str(fault))
-        told.append(_told(fault.place, what, line).removeprefix(", "))
+        what = _label_text(content, fault) if isinstance(fault, LabelFault) else content.mask(str(fault))
+        told.append(_fault_text(fault.place, what, line).removeprefix(", "))
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return ProfileError(f"{path}, {'; '.join(told)}{more}")
 
 
-def _of_label(content: Content, fault: LabelFault) -> str:
+def _label_text(content: Content, fault: LabelFault) -> str:
     """The fault of a label rule; if the rule has variables, without any text that they may have filled in."""
     written = content.written.get(fault.place)
-    return f"{shown(written or content.values['label'])}: {fault.general if written else fault}"
+    return f"{quote_text(written or content.values['label'])}: {fault.general if written else fault}"
 
 
-def _told(place: Place, what: str, line: int | None) -> str:
+def _fault_text(place: Place, what: str, line: int | None) -> str:
     """A fault with its line and key, to be put after the file's name."""
     where = f", line {line}:" if line else ""
-    key = f" {'.'.join(shown(part)[1:-1] for part in place)}:" if place else ""
+    key = f" {'.'.join(quote_text(part)[1:-1] for part in place)}:" if place else ""
     return f"{where}{key} {what}"

@@ -11,7 +11,7 @@ from recsys_assets.datasets import names
 from recsys_assets.datasets.expressions import ExpressionError
 from recsys_assets.datasets.label import label_rule
 from recsys_assets.datasets.profile_parts import ColumnType, TableName
-from recsys_assets.datasets.profile_yaml import Fault, Place, shown
+from recsys_assets.datasets.profile_yaml import Fault, Place, quote_text
 
 if TYPE_CHECKING:
     from recsys_assets.datasets.profile import Profile
@@ -52,7 +52,7 @@ def _places(profile: "Profile") -> Iterator[Fault]:
     with contextlib.suppress(RuntimeError):
         profile.landing.expanduser()
         return
-    yield Fault(("landing",), f"there is no user {shown(profile.landing.parts[0])}")
+    yield Fault(("landing",), f"there is no user {quote_text(profile.landing.parts[0])}")
 
 
 def _tables(profile: "Profile") -> Iterator[Fault]:
@@ -77,7 +77,7 @@ def _tables(profile: "Profile") -> Iterator[Fault]:
 def _names(profile: "Profile", table: TableName) -> Iterator[Fault]:
     """Names of a table's columns that cannot be used, or not together; names in landing files are free."""
     columns = profile.tables.get(table, {})
-    taken = reserved(profile, table) | {f"raw_{name.casefold()}" for name in columns}
+    taken = reserved_names(profile, table) | {f"raw_{name.casefold()}" for name in columns}
     first: dict[str, str] = {}
     for name in columns:
         folded = unicodedata.normalize("NFKC", name).casefold()
@@ -87,25 +87,25 @@ def _names(profile: "Profile", table: TableName) -> Iterator[Fault]:
         elif folded in taken:
             what = "is a name of the platform's own"
         elif folded in first:
-            what = f"and {shown(first[folded])} differ by case only, which SQL does not see"
+            what = f"and {quote_text(first[folded])} differ by case only, which SQL does not see"
         if what:
-            yield Fault(("tables", table, name), f"{shown(name)} {what}: {_another(name)}")
+            yield Fault(("tables", table, name), f"{quote_text(name)} {what}: {_rename_advice(name)}")
         first.setdefault(folded, name)
     landed = Counter(spec.column or name for name, spec in columns.items())
     for name, spec in columns.items():
         if landed[spec.column or name] > 1:
-            what = f"{shown(spec.column or name)} of the landing file is read as several columns: keep one of them"
+            what = f"{quote_text(spec.column or name)} of the landing file is read as several columns: keep one of them"
             yield Fault(("tables", table, name), what)
             return
 
 
-def _another(name: str) -> str:
+def _rename_advice(name: str) -> str:
     """Advice on how to give a landed column a different name."""
     mine = re.sub(r"\W", "_", name)[:40] or "name"
-    return f"give it another, as in `my_{mine}: {{type: …, column: {shown(name)}}}`"
+    return f"give it another, as in `my_{mine}: {{type: …, column: {quote_text(name)}}}`"
 
 
-def reserved(profile: "Profile", table: TableName) -> frozenset[str]:
+def reserved_names(profile: "Profile", table: TableName) -> frozenset[str]:
     """Names that no column of a table may have, in lower case."""
     if table == "interactions":
         return names.OF_EVENTS if profile.has_entities else names.OF_EVENTS | names.OF_MODELS
@@ -117,7 +117,7 @@ def _roles(profile: "Profile") -> Iterator[Fault]:
     columns = profile.tables["interactions"]
     for role, name in (("rating", profile.rating), ("oracle", profile.oracle)):
         if name is not None and (name not in columns or columns[name].type not in _NUMBERS):
-            yield Fault((role,), f"{shown(name)} is not a numeric column of tables.interactions")
+            yield Fault((role,), f"{quote_text(name)} is not a numeric column of tables.interactions")
     if not profile.has_entities:
         needy = {"split": profile.split.strategy != "by_day", "rating": profile.rating is not None}
         for key in (key for key, needs in needy.items() if needs):
@@ -134,7 +134,7 @@ def _label(profile: "Profile") -> Iterator[Fault]:
     if not profile.has_entities:
         for name in profile.features.columns:
             if name in rule.columns:
-                what = f"{shown(name)} is part of the label, so as a feature it would be leakage"
+                what = f"{quote_text(name)} is part of the label, so as a feature it would be leakage"
                 yield Fault(("features",), what)
 
 
@@ -150,20 +150,20 @@ def _features(profile: "Profile") -> Iterator[Fault]:
     features = profile.features
     for kind, types in _KINDS.items():
         for number, name in enumerate(getattr(features, kind)):
-            if what := _unfit(profile, name, types):
-                yield Fault(("features", kind, number), f"{shown(name)} {what}")
-    yield from _repeated(("features",), features.columns)
-    yield from _repeated(("features", "log"), features.log)
+            if what := _why_unfit(profile, name, types):
+                yield Fault(("features", kind, number), f"{quote_text(name)} {what}")
+    yield from _repetitions(("features",), features.columns)
+    yield from _repetitions(("features", "log"), features.log)
     if unknown := sorted(set(features.log) - set(features.numeric)):
-        yield Fault(("features", "log"), f"{shown(unknown[0])} is not among features.numeric")
+        yield Fault(("features", "log"), f"{quote_text(unknown[0])} is not among features.numeric")
     terms = features.terms
     if terms and not (terms.column in features.multi_valued and terms.column in profile.tables.get("items", {})):
-        what = f"{shown(terms.column)} is not a column of items among features.multi_valued"
+        what = f"{quote_text(terms.column)} is not a column of items among features.multi_valued"
         yield Fault(("features", "terms", "column"), what)
     yield from _crosses(profile)
 
 
-def _unfit(profile: "Profile", name: str, types: Sequence[ColumnType]) -> str:
+def _why_unfit(profile: "Profile", name: str, types: Sequence[ColumnType]) -> str:
     """Why a column cannot be a feature of a kind that takes these types; empty if it can."""
     sides = [profile.tables[table] for table in profile.feature_tables]
     found = [columns[name] for columns in sides if name in columns]
@@ -172,14 +172,14 @@ def _unfit(profile: "Profile", name: str, types: Sequence[ColumnType]) -> str:
     if sum(other.casefold() == name.casefold() for columns in sides for other in columns) > 1:
         return "is a column of both users and items: rename one"
     if name == "timestamp" or (name in ("user_id", "item_id") and "string" not in types):
-        return f"is a name of the platform's own: {_another(name)}"
+        return f"is a name of the platform's own: {_rename_advice(name)}"
     return "" if found[0].type in types else f"is {found[0].type}, not {' or '.join(types)}"
 
 
-def _repeated(place: Place, listed: Sequence[str]) -> Iterator[Fault]:
+def _repetitions(place: Place, listed: Sequence[str]) -> Iterator[Fault]:
     for name, count in Counter(listed).items():
         if count > 1:
-            yield Fault(place, f"{shown(name)} is named {count} times: name a feature once")
+            yield Fault(place, f"{quote_text(name)} is named {count} times: name a feature once")
 
 
 def _crosses(profile: "Profile") -> Iterator[Fault]:
@@ -188,8 +188,8 @@ def _crosses(profile: "Profile") -> Iterator[Fault]:
     for number, cross in enumerate(profile.features.crosses):
         place = ("features", "crosses", number)
         if len(set(cross)) != 2 or len(cross) != 2 or not set(cross) <= known:
-            listed = ", ".join(map(shown, cross))
+            listed = ", ".join(map(quote_text, cross))
             yield Fault(place, f"[{listed}] is not a pair of categorical or multi-valued features")
         elif frozenset(cross) in seen:
-            yield Fault(place, f"{' and '.join(map(shown, cross))} are crossed twice: keep one")
+            yield Fault(place, f"{' and '.join(map(quote_text, cross))} are crossed twice: keep one")
         seen.add(frozenset(cross))

@@ -17,12 +17,12 @@ import yaml
 from recsys_assets.settings import STORE_VARIABLE
 
 Place = tuple[str | int, ...]  # the keys and list indices that lead to a value
-LARGEST, DEEPEST, MOST = 1_000_000, 12, 20_000  # bytes, levels, values including those of aliases
+MAX_BYTES, MAX_LEVELS, MAX_VALUES = 1_000_000, 12, 20_000  # bytes, levels, values including those of aliases
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^${}]*))?\}")
 _SECRET = re.compile(rf"{STORE_VARIABLE.pattern}|MLFLOW_TRACKING_URI")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's takes a tenth of the time
 _TEXT = "tag:yaml.org,2002:str"
-_NO_TEXT = ("Cc", "Cs", "Cn")  # Unicode's categories of control characters, surrogates and unassigned codes
+_UNPRINTABLE = ("Cc", "Cs", "Cn")  # Unicode's categories of control characters, surrogates and unassigned codes
 
 
 class Fault(ValueError):
@@ -55,7 +55,7 @@ class Content:
             place = place[:-1]
         return place, self.lines.get(place)
 
-    def masked(self, message: str) -> str:
+    def mask(self, message: str) -> str:
         """A message with variables as they are written, not their values (except values of one or two characters)."""
         for written, value in sorted(self.filled.items(), key=lambda each: -len(each[1])):
             message = message.replace(value, written) if len(value) > 2 else message
@@ -92,11 +92,12 @@ def _text(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise Fault((), f"cannot be read: {error.strerror or error}") from None
-    if len(data) > LARGEST:
-        raise Fault((), f"has more than {LARGEST:,} bytes: a profile is a short text, data belongs into landing files")
+    if len(data) > MAX_BYTES:
+        what = f"has more than {MAX_BYTES:,} bytes: a profile is a short text, data belongs into landing files"
+        raise Fault((), what)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -114,16 +115,16 @@ def _refuse_events(text: str) -> None:
     depth = 0
     for number, event in enumerate(yaml.parse(text, Loader=_LOADER)):
         line = event.start_mark.line + 1 if event.start_mark else None
-        if number > 2 * MOST:  # a key and its value are an event each
-            raise Fault((), f"holds more than {MOST:,} values: a profile is a short text", line)
+        if number > 2 * MAX_VALUES:  # a key and its value are an event each
+            raise Fault((), f"holds more than {MAX_VALUES:,} values: a profile is a short text", line)
         if (tag := getattr(event, "tag", None)) is not None:
             raise Fault((), f"the tag {tag} is not allowed in a profile: write the plain value", line)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         if isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if depth > DEEPEST:
-            raise Fault((), f"nests more than {DEEPEST} levels deep", line)
+        if depth > MAX_LEVELS:
+            raise Fault((), f"nests more than {MAX_LEVELS} levels deep", line)
 
 
 class _Values:
@@ -137,10 +138,10 @@ class _Values:
         """The value of a node at a place."""
         line = node.start_mark.line + 1
         self.content.lines.setdefault(place, line)
-        if len(place) > DEEPEST:
-            raise Fault(place[:3], f"nests more than {DEEPEST} levels deep, by its aliases", line)
-        if len(self.content.lines) > MOST:
-            raise Fault(place[:1], f"its aliases multiply to more than {MOST:,} values", line)
+        if len(place) > MAX_LEVELS:
+            raise Fault(place[:3], f"nests more than {MAX_LEVELS} levels deep, by its aliases", line)
+        if len(self.content.lines) > MAX_VALUES:
+            raise Fault(place[:1], f"its aliases multiply to more than {MAX_VALUES:,} values", line)
         if isinstance(node, yaml.MappingNode):
             return dict(self._entries(node, place))
         if isinstance(node, yaml.SequenceNode):
@@ -164,7 +165,7 @@ class _Values:
         if not isinstance(key, yaml.ScalarNode):
             raise Fault(place, "a key is a list or a mapping: write a plain word", line)
         if key.tag != _TEXT:
-            raise Fault(place, f"the key {shown(key.value)} is not text to YAML: put it in quotes", line)
+            raise Fault(place, f"the key {quote_text(key.value)} is not text to YAML: put it in quotes", line)
         return self._clean(str(key.value), place, line)
 
     def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
@@ -173,17 +174,18 @@ class _Values:
             try:
                 return self.plain.construct_object(node)
             except (ValueError, yaml.YAMLError):
-                raise Fault(place, f"{shown(node.value)} is not a date, nor a number that can be held", line) from None
-        return self._filled(self._clean(str(node.value), place, line), place, line)
+                what = f"{quote_text(node.value)} is not a date, nor a number that can be held"
+                raise Fault(place, what, line) from None
+        return self._fill(self._clean(str(node.value), place, line), place, line)
 
     def _clean(self, text: str, place: Place, line: int) -> str:
         """The text itself, after a check: an escape in quotes can hold any code."""
-        bad = next((sign for sign in text if unicodedata.category(sign) in _NO_TEXT and sign not in "\n\t"), "")
+        bad = next((sign for sign in text if unicodedata.category(sign) in _UNPRINTABLE and sign not in "\n\t"), "")
         if bad:
             raise Fault(place, f"holds the code {ord(bad):#06x}, which is not a letter or sign: take it out", line)
         return text
 
-    def _filled(self, text: str, place: Place, line: int) -> str:
+    def _fill(self, text: str, place: Place, line: int) -> str:
         """The text with `${VAR}` and `${VAR:-default}` replaced."""
         if "${" not in text:
             return text
@@ -207,7 +209,7 @@ class _Values:
         return value
 
 
-def shown(name: object) -> str:
+def quote_text(name: object) -> str:
     """A text of the profile as messages quote it: in printable characters, and not too long."""
     text = str(name)
     safe = text if text.isprintable() else ascii(text)[1:-1]

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_assets.arrays import Bools, Floats, Ints
-from recsys_assets.datasets.feed import Feed, LandingError
+from recsys_assets.datasets.feed import EPOCH, SECONDS_A_DAY, Feed, LandingError
 from recsys_assets.datasets.population import Items, Users, items_on, users_on
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
@@ -30,7 +30,6 @@ CANDIDATES = 8  # items a user looks at before touching one
 # Redraws of items that a user would touch twice in a day; repeats left after them are dropped: under 1 %, or 4 % at
 # World's limit.
 REDRAWS = 3
-EPOCH = dt.date(1970, 1, 1)
 
 
 def feed(
@@ -50,7 +49,7 @@ def feed(
     world = _world(profile, options, last)
     if last > yesterday:
         raise LandingError(f"--to {last} is not over yet (UTC): the last complete day is {yesterday}")
-    first = first or _first(profile, world, last)
+    first = first or _first_day(profile, world, last)
     if first > last:
         raise LandingError(f"nothing to land from {first} to {last}: give another --from or --to")
     count = (last - first).days + 1
@@ -61,7 +60,7 @@ def feed(
     )
 
 
-def _first(profile: Profile, world: World, last: dt.date) -> dt.date:
+def _first_day(profile: Profile, world: World, last: dt.date) -> dt.date:
     """The first of the world's number of days up to `last`; earlier if that would leave a gap after the landed days."""
     window = max(profile.first_bizdate, last - dt.timedelta(days=world.days - 1))
     folders = (profile.landing / "interactions").glob("bizdate=*")
@@ -81,7 +80,7 @@ def day_of(world: World, since: dt.date, day: dt.date) -> Iterator[tuple[TableNa
     users = users_on(world, since, day)
     for number, part in enumerate(np.array_split(np.arange(len(users.id)), slices)):
         rng = np.random.default_rng([world.seed, day.toordinal(), number])
-        who, events = _events(world, rng, users.take(part), items, (day - EPOCH).days * 86_400)
+        who, events = _events(world, rng, users.take(part), items, (day - EPOCH).days * SECONDS_A_DAY)
         yield "users", users.take(part).take(np.unique(who)).table()
         yield "interactions", events
 
@@ -134,42 +133,42 @@ def _sessions(world: World, rng: np.random.Generator, users: Users) -> tuple[Int
     """The user's index and the second of the day of each event, ordered by user, session and time."""
     sessions = rng.poisson(users.activity * world.events_a_user_day / SESSION)
     lengths = rng.geometric(1 / SESSION, sessions.sum())
-    start = 86_400 * rng.beta(2.5, 1.7, len(lengths))  # mostly in the evening
+    start = SECONDS_A_DAY * rng.beta(2.5, 1.7, len(lengths))  # mostly in the evening
     gap = np.floor(rng.exponential(GAP, lengths.sum()))
     before = np.repeat(np.cumsum(lengths) - lengths, lengths)
     passed = np.concatenate([[0], np.cumsum(gap)])
     second = np.repeat(start, lengths) + passed[:-1] - passed[before]
     who = np.repeat(np.repeat(np.arange(len(users.id)), sessions), lengths)
-    return who, np.minimum(second, 86_399).astype(np.int64)
+    return who, np.minimum(second, SECONDS_A_DAY - 1).astype(np.int64)
 
 
 def _choices(rng: np.random.Generator, users: Users, items: Items, who: Ints) -> tuple[Ints, Bools]:
     """The index of each event's item, and which events to keep: an item occurs once in a user's day."""
-    what = _looked_at(rng, users, items, who)
+    what = _draw_items(rng, users, items, who)
     for _ in range(REDRAWS):
-        again = np.flatnonzero(_repeated(who, what, len(items.id)))
-        what[again] = _looked_at(rng, users, items, who[again])
-    return what, ~_repeated(who, what, len(items.id))
+        again = np.flatnonzero(_repetitions(who, what, len(items.id)))
+        what[again] = _draw_items(rng, users, items, who[again])
+    return what, ~_repetitions(who, what, len(items.id))
 
 
-def _looked_at(rng: np.random.Generator, users: Users, items: Items, who: Ints) -> Ints:
+def _draw_items(rng: np.random.Generator, users: Users, items: Items, who: Ints) -> Ints:
     """The best fit among a few items drawn by popularity, with Gumbel noise (a softmax choice)."""
     popularity = np.cumsum(items.popularity)
     draws = rng.random((CANDIDATES, len(who))) * popularity[-1]
     places = np.minimum(np.searchsorted(popularity, draws, side="right"), len(items.id) - 1)  # (candidates, events)
-    fit = np.stack([_fit(users, items, who, row) for row in places]) + rng.gumbel(size=places.shape)
+    fit = np.stack([_taste_fit(users, items, who, row) for row in places]) + rng.gumbel(size=places.shape)
     chosen: Ints = places[fit.argmax(axis=0), np.arange(len(who))]
     return chosen
 
 
-def _repeated(who: Ints, what: Ints, items: int) -> Bools:
+def _repetitions(who: Ints, what: Ints, items: int) -> Bools:
     """Rows whose user and item occur in an earlier row."""
     repeated = np.ones(len(who), bool)
     repeated[np.unique(who * items + what, return_index=True)[1]] = False
     return repeated
 
 
-def _fit(users: Users, items: Items, who: Ints, what: Ints) -> Floats:
+def _taste_fit(users: Users, items: Items, who: Ints, what: Ints) -> Floats:
     """How well the item suits the user's tastes, without the user's bias and the item's quality."""
     fit: Floats = np.einsum("ij,ij->i", users.taste[who], items.taste[what])
     return fit
@@ -177,7 +176,7 @@ def _fit(users: Users, items: Items, who: Ints, what: Ints) -> Floats:
 
 def _chance(users: Users, items: Items, who: Ints, what: Ints) -> Floats:
     """True probability that the rating is above 3."""
-    logit = users.bias[who] + items.quality[what] + _fit(users, items, who, what)
+    logit = users.bias[who] + items.quality[what] + _taste_fit(users, items, who, what)
     chance: Floats = 1 / (1 + np.exp(-logit))
     return chance
 

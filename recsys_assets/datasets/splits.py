@@ -5,13 +5,13 @@ from pathlib import Path
 
 import duckdb
 
-from recsys_assets.datasets.duck import name, scan
+from recsys_assets.datasets.duck import quote_name, scan
 from recsys_assets.datasets.label import label_rule
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Split
 
 PARTS = ("train", "validation", "test", "online")
-_USER_ROWS = name("rows of the user")  # no column of a profile has blanks in its name
+_USER_ROWS = quote_name("rows of the user")  # no column of a profile has blanks in its name
 
 
 class SplitError(ValueError):
@@ -29,7 +29,7 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
     Raises:
         SplitError: a part that the models need is empty.
     """
-    extra = "".join(f", {name(column)}" for column in dict.fromkeys((profile.rating, profile.oracle)) if column)
+    extra = "".join(f", {quote_name(column)}" for column in dict.fromkeys((profile.rating, profile.oracle)) if column)
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE splits AS
         WITH placed AS (
@@ -63,7 +63,7 @@ def split_rows(connection: duckdb.DuckDBPyConnection, profile: Profile, rows: Se
 def sample_rows(profile: Profile, rows: Sequence[Path], bizdate: str, part: str) -> str:
     """SQL for the rows of one part of a dataset without users: timestamp, seq, label and the features' columns."""
     extra = [*profile.features.columns, *([profile.oracle] if profile.oracle else [])]
-    columns = "".join(f", {name(column)}" for column in extra)
+    columns = "".join(f", {quote_name(column)}" for column in extra)
     return (
         f"SELECT timestamp, seq, ({label_rule(profile).sql})::TINYINT AS label{columns} FROM {scan(list(rows))} "
         f"WHERE {_part(profile.split, bizdate)} = '{part}'"

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
-from recsys_assets.datasets.arrow_types import holds, plain, rounded
+from recsys_assets.datasets.arrow_types import can_hold, largest_inexact, to_plain
 from recsys_assets.datasets.landing_files import form
 from recsys_assets.datasets.profile_parts import Column
 from recsys_assets.datasets.values import WRITE_AS
@@ -84,76 +84,76 @@ def _read_parquet(file: Path, columns: dict[str, Column]) -> Landed:
         values = table[landed]
         _refuse_type(file, landed, spec, values)
         try:
-            found[column] = plain(values, spec.type)
+            found[column] = to_plain(values, spec.type)
         except pa.ArrowException as error:
             said = str(error).splitlines()[0]
             raise LandedFileError(f"{file}: column '{landed}' ({values.type}) cannot be read: {said}") from error
-    return _numbered(pa.table(found), [])
+    return _number_rows(pa.table(found), [])
 
 
 def _read_csv(file: Path, codec: str | None, columns: dict[str, Column]) -> Landed:
     """A CSV with a header, the named columns as text; lines with too many or too few fields are set aside."""
-    names, content = _landed_names(columns), _content(file, codec)
+    names, content = _landed_names(columns), _read_bytes(file, codec)
     if b"\0" in content:  # after a NUL, pyarrow misses the ends of fields and lines
         raise LandedFileError(f"{file} cannot be read (it holds NUL bytes, so it is not text): land it again as UTF-8")
-    table, malformed = _parsed(content, names)
+    table, malformed = _parse(content, names)
     _refuse_columns(file, names, table.column_names)
     for line in malformed:
         if "\n" in line.text:
             raise LandedFileError(f"{file}: row {line.row} runs over several lines: close its quotation mark")
-    landed = _numbered(pa.table([table[column] for column in names], list(columns)), malformed)
+    landed = _number_rows(pa.table([table[column] for column in names], list(columns)), malformed)
     for (column, spec), said in zip(columns.items(), names, strict=True):
         _refuse_open_quote(file, said, spec, landed.table["row"], landed.table[column])
     return landed
 
 
-def _parsed(content: bytes, names: list[str], block: int = _BLOCK) -> tuple[pa.Table, list[Malformed]]:
+def _parse(content: bytes, names: list[str], block: int = _BLOCK) -> tuple[pa.Table, list[Malformed]]:
     """The columns of a CSV, and its malformed lines."""
     malformed: list[Malformed] = []
     try:
         table = pv.read_csv(
             pa.BufferReader(content),
             read_options=pv.ReadOptions(use_threads=False, block_size=block),  # threads lose the line numbers
-            parse_options=pv.ParseOptions(invalid_row_handler=_aside(malformed, header=1), newlines_in_values=True),
-            convert_options=_as_text(names),
+            parse_options=pv.ParseOptions(invalid_row_handler=_handler(malformed, header=1), newlines_in_values=True),
+            convert_options=_text_options(names),
         )
     except pa.ArrowInvalid as error:
         if "straddling object" not in str(error) or block >= len(content):
             raise
-        return _parsed(content, names, _whole(content))  # a row is longer than the block
+        return _parse(content, names, _block_size(content))  # a row is longer than the block
     return table, malformed
 
 
 def _read_tsv(file: Path, codec: str | None, columns: dict[str, Column]) -> Landed:
     """Lines of tab-separated text; those of a wrong number of fields, or that are not UTF-8 text, are set aside."""
     names, malformed = list(columns), list[Malformed]()
-    text = _content(file, codec).decode("utf-8", _MARKED).replace("\0", _NO_TEXT)
+    text = _read_bytes(file, codec).decode("utf-8", _MARKED).replace("\0", _NO_TEXT)
     content = text.encode()
     if not content:
-        return _numbered(pa.table({name: pa.array([], pa.string()) for name in names}), [])
+        return _number_rows(pa.table({name: pa.array([], pa.string()) for name in names}), [])
     table = pv.read_csv(
         pa.BufferReader(content),
         # One block, so that no line, however long, spans two; one thread, as threads lose the line numbers.
-        read_options=pv.ReadOptions(column_names=names, use_threads=False, block_size=_whole(content)),
+        read_options=pv.ReadOptions(column_names=names, use_threads=False, block_size=_block_size(content)),
         parse_options=pv.ParseOptions(
             delimiter="\t",
             quote_char=False,
             double_quote=False,
             ignore_empty_lines=False,
-            invalid_row_handler=_aside(malformed, header=0),
+            invalid_row_handler=_handler(malformed, header=0),
         ),
-        convert_options=_as_text(names),
+        convert_options=_text_options(names),
     )
-    landed = _numbered(table, malformed)
+    landed = _number_rows(table, malformed)
     return _without_marked(landed) if _NO_TEXT in text else landed
 
 
-def _content(file: Path, codec: str | None) -> bytes:
+def _read_bytes(file: Path, codec: str | None) -> bytes:
     with pa.input_stream(str(file), compression=codec) as stream:
         return bytes(stream.read())
 
 
-def _whole(content: bytes) -> int:
+def _block_size(content: bytes) -> int:
     """The block size that holds the whole content, or the largest block there can be."""
     return min(len(content), 2**31 - 1)
 
@@ -163,7 +163,7 @@ def _landed_names(columns: dict[str, Column]) -> list[str]:
     return [spec.column or column for column, spec in columns.items()]
 
 
-def _aside(malformed: list[Malformed], header: int) -> Callable[[pv.InvalidRow], str]:
+def _handler(malformed: list[Malformed], header: int) -> Callable[[pv.InvalidRow], str]:
     """The callback for each line with a wrong number of fields; rows are counted from 1 after the header."""
 
     def set_aside(line: pv.InvalidRow) -> str:
@@ -174,7 +174,7 @@ def _aside(malformed: list[Malformed], header: int) -> Callable[[pv.InvalidRow],
     return set_aside
 
 
-def _as_text(names: list[str]) -> pv.ConvertOptions:
+def _text_options(names: list[str]) -> pv.ConvertOptions:
     return pv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
 
 
@@ -191,7 +191,7 @@ def _without_marked(landed: Landed) -> Landed:
     return Landed(landed.table.filter(pa.array(~marked)), [*landed.malformed, *lines])
 
 
-def _numbered(table: pa.Table, malformed: list[Malformed]) -> Landed:
+def _number_rows(table: pa.Table, malformed: list[Malformed]) -> Landed:
     """The rows with their numbers in the file, from 1; malformed lines are counted too."""
     count = table.num_rows + len(malformed)
     row = np.delete(np.arange(1, count + 1), np.array([line.row for line in malformed], int) - 1)
@@ -220,13 +220,13 @@ def _refuse_open_quote(file: Path, column: str, spec: Column, rows: pa.ChunkedAr
 
 def _refuse_type(file: Path, column: str, spec: Column, values: pa.ChunkedArray) -> None:
     """Refuse a Parquet column whose type cannot hold the declared type, or has rounded its values."""
-    if not holds(values.type, spec.type):
+    if not can_hold(values.type, spec.type):
         raise LandedFileError(
             f"{file}: column '{column}' is {values.type}, where the profile says {spec.type}: {WRITE_AS[spec.type]}, "
             "or change the profile"
         )
     whole = spec.type == "int64" or (spec.type == "timestamp" and values.type in (pa.float16(), pa.float32()))
-    if whole and (size := rounded(values)) is not None:
+    if whole and (size := largest_inexact(values)) is not None:
         raise LandedFileError(
             f"{file}: column '{column}' holds integers as {values.type}, which rounds integers as large as "
             f"{size:.17g}: write it as int64 or text (pandas turns a column with a gap into floats: use its Int64)"

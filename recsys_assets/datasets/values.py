@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from recsys_assets.datasets.arrow_types import is_number, is_text
-from recsys_assets.datasets.duck import name, quoted
+from recsys_assets.datasets.duck import quote, quote_name
 from recsys_assets.datasets.profile_parts import Column
 
 _INTEGER = "[+-]?[0-9]+"
@@ -29,22 +29,22 @@ WRITE_AS = {
 }
 
 
-def typed(column: str, spec: Column, landed: pa.DataType) -> str:
+def typed_value(column: str, spec: Column, landed: pa.DataType) -> str:
     """SQL that turns a landed value into its platform type, or NULL if it cannot be read."""
-    value = name(column)
+    value = quote_name(column)
     match spec.type:
         case "int64":
             if is_text(landed):
-                return _matching(value, _INTEGER, f"TRY_CAST({value} AS BIGINT)")
+                return _if_matches(value, _INTEGER, f"TRY_CAST({value} AS BIGINT)")
             whole = f"CASE WHEN {value} = trunc({value}) THEN TRY_CAST({value} AS BIGINT) END"
             return whole if types.is_floating(landed) else f"TRY_CAST({value} AS BIGINT)"
         case "float32":
             number = f"CASE WHEN isfinite(TRY_CAST({value} AS FLOAT)) THEN TRY_CAST({value} AS FLOAT) END"
-            return _matching(value, _NUMBER, number) if is_text(landed) else number
+            return _if_matches(value, _NUMBER, number) if is_text(landed) else number
         case "string":
             return f"nullif(CAST({value} AS VARCHAR), '')"
         case "strings":
-            parts = f"string_split({value}, {quoted(spec.separator)})" if is_text(landed) else value
+            parts = f"string_split({value}, {quote(spec.separator)})" if is_text(landed) else value
             return f"list_filter({parts}, lambda part: part <> '')"
         case "timestamp":
             moment = _moment(value, landed)
@@ -52,15 +52,15 @@ def typed(column: str, spec: Column, landed: pa.DataType) -> str:
             return f"CASE WHEN {known} THEN {moment} END"
 
 
-def missing(column: str, landed: pa.DataType) -> str:
+def is_missing(column: str, landed: pa.DataType) -> str:
     """SQL that is true where a landed value is missing: null, NaN, or an empty field of a CSV."""
-    value = name(column)
+    value = quote_name(column)
     if types.is_floating(landed):
         return f"({value} IS NULL OR isnan({value}))"
     return f"coalesce({value}, '') = ''" if is_text(landed) else f"{value} IS NULL"
 
 
-def looks_like(values: pa.ChunkedArray, *, days: bool) -> str:
+def other_unit(values: pa.ChunkedArray, *, days: bool) -> str:
     """The unit of a column of timestamps, by the median of its numbers; empty if that is seconds or unknown.
 
     `days`: whether small numbers are days, because no event is from the first day of 1970.
@@ -87,8 +87,8 @@ def _numbers(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([], pa.float64())
 
 
-def _matching(value: str, pattern: str, converted: str) -> str:
-    return f"CASE WHEN regexp_full_match({value}, {quoted(pattern)}) THEN {converted} END"
+def _if_matches(value: str, pattern: str, converted: str) -> str:
+    return f"CASE WHEN regexp_full_match({value}, {quote(pattern)}) THEN {converted} END"
 
 
 def _moment(value: str, landed: pa.DataType) -> str:
@@ -97,7 +97,7 @@ def _moment(value: str, landed: pa.DataType) -> str:
     moment = f"TRY_CAST({value} AS TIMESTAMPTZ)"
     seconds = f"TRY(to_timestamp(TRY_CAST({value} AS DOUBLE)))"
     if is_text(landed):
-        moment = f"coalesce({_matching(value, _SECONDS, seconds)}, {_matching(value, '[0-9].*', moment)})"
+        moment = f"coalesce({_if_matches(value, _SECONDS, seconds)}, {_if_matches(value, '[0-9].*', moment)})"
     elif is_number(landed):
         moment = seconds
     return f"CAST({moment} AS TIMESTAMP)"

@@ -34,11 +34,11 @@ class Kind:
         """Births per day such that `total` are alive at some time in `days` days."""
         return total / (days + self.life)
 
-    def alive(self, total: int, days: int) -> float:
+    def count_alive(self, total: int, days: int) -> float:
         """How many are alive on a day."""
         return self.rate(total, days) * self.life
 
-    def living(self, seed: int, rate: float, age: int) -> tuple[Ints, Doubles]:
+    def draw_alive(self, seed: int, rate: float, age: int) -> tuple[Ints, Doubles]:
         """Numbers of those alive `age` days after the world's first day, and their (n, width) uniforms."""
         longest = self.life * 3 // 2  # the first are born this long before, so that the world starts full
         numbers = np.arange(max(0, int(age * rate)), int((age + longest + 1) * rate) + 2)
@@ -74,7 +74,7 @@ class World:
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise LandingError(f"--{name} {getattr(self, name)}: must be at least {least}")
-        live = ITEMS.alive(self.items, self.days)
+        live = ITEMS.count_alive(self.items, self.days)
         if live < max(MIN_ITEMS, 8 * self.events_a_user_day):
             raise LandingError(
                 f"only {live:.0f} items a day for users with {self.events_a_user_day:.1f} events a day each, and a "
@@ -84,7 +84,7 @@ class World:
     @property
     def events_a_user_day(self) -> float:
         """Mean events of a living user on a day."""
-        return self.events / self.days / USERS.alive(self.users, self.days)
+        return self.events / self.days / USERS.count_alive(self.users, self.days)
 
     @staticmethod
     def of(options: dict[str, int]) -> "World":

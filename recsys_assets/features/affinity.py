@@ -42,4 +42,6 @@ def serve(pairs: Pairs) -> Floats:
     return affinity
 
 
-FEATURE = PairFeature(AFFINITY, fit, (USER_FACTORS,), (ITEM_FACTORS,), serve, product_of=(USER_FACTORS, ITEM_FACTORS))
+AFFINITY_FEATURE = PairFeature(
+    AFFINITY, fit, (USER_FACTORS,), (ITEM_FACTORS,), serve, product_of=(USER_FACTORS, ITEM_FACTORS)
+)

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Doubles
-from recsys_assets.datasets.duck import name as identifier
-from recsys_assets.datasets.duck import one, scan
+from recsys_assets.datasets.duck import only_row, scan
+from recsys_assets.datasets.duck import quote_name as identifier
 from recsys_assets.datasets.names import TERM_STATISTICS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
@@ -44,7 +44,7 @@ class Train:
 
     def longest(self, column: str) -> int:
         """Length of the longest list, at least 1."""
-        (length,) = one(self.connection, f"SELECT max(len({identifier(column)})) FROM {scan([self.path])}")
+        (length,) = only_row(self.connection, f"SELECT max(len({identifier(column)})) FROM {scan([self.path])}")
         return int(length or 1)
 
     def moments(self, feature: Feature) -> tuple[list[float], list[float]]:
@@ -100,29 +100,29 @@ def _feature(profile: Profile, name: str, side: Side, train: Train, terms: list[
         kind = _type(profile, "item_id", "item")
         return Feature(name, "sequence", side, kind, length=profile.features.affinity.recent, values_of="item_id")
     if name in ("user_id", "item_id") or name in profile.features.categorical:
-        return _categorical(profile, name, side, train)
+        return _categorical_feature(profile, name, side, train)
     counted = profile.features.terms.column if profile.features.terms else ""
     if name in profile.features.multi_valued:
-        return _multi_valued(profile, name, side, train, terms if name == counted else None)
-    return _numeric(profile, name, side, train, counted if name in TERM_STATISTICS else "")
+        return _multi_valued_feature(profile, name, side, train, terms if name == counted else None)
+    return _numeric_feature(profile, name, side, train, counted if name in TERM_STATISTICS else "")
 
 
 def _type(profile: Profile, name: str, side: Side) -> Literal["int64", "string"]:
     return "int64" if profile.tables[TABLE_OF[side]][name].type == "int64" else "string"
 
 
-def _categorical(profile: Profile, name: str, side: Side, train: Train) -> Feature:
+def _categorical_feature(profile: Profile, name: str, side: Side, train: Train) -> Feature:
     group: Literal["id", "side"] = "id" if name in ("user_id", "item_id") else "side"
     vocabulary = train.vocabulary(identifier(name), profile.features.min_count)
     return Feature(name, "categorical", side, _type(profile, name, side), group, vocabulary)
 
 
-def _multi_valued(profile: Profile, name: str, side: Side, train: Train, terms: list[str] | None) -> Feature:
+def _multi_valued_feature(profile: Profile, name: str, side: Side, train: Train, terms: list[str] | None) -> Feature:
     vocabulary = train.vocabulary(f"unnest({identifier(name)})", profile.features.min_count) if terms is None else terms
     return Feature(name, "multi_valued", side, "string", "side", vocabulary, length=train.longest(name))
 
 
-def _numeric(profile: Profile, name: str, side: Side, train: Train, terms_of: str) -> Feature:
+def _numeric_feature(profile: Profile, name: str, side: Side, train: Train, terms_of: str) -> Feature:
     feature = Feature(
         name,
         "numeric",

@@ -13,7 +13,7 @@ from string import Template
 
 import duckdb
 
-from recsys_assets.datasets.duck import name, one, quoted, scan
+from recsys_assets.datasets.duck import only_row, quote, quote_name, scan
 from recsys_assets.datasets.names import ITEM_STATISTICS, RATING_STATISTICS, TERM_STATISTICS, USER_STATISTICS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.pair_features import ITEM_COLUMNS, MODEL_INPUTS, USER_COLUMNS
@@ -26,7 +26,7 @@ USER_PRIOR, ITEM_PRIOR = 5, 10
 def user_columns(profile: Profile) -> list[str]:
     """Columns of `user_features` that feed models, `user_id` aside, in order."""
     return [
-        *_static(profile, "users"),
+        *_table_columns(profile, "users"),
         *_statistics(profile, USER_STATISTICS),
         *(TERM_STATISTICS if profile.features.terms else ()),
     ]
@@ -34,7 +34,7 @@ def user_columns(profile: Profile) -> list[str]:
 
 def item_columns(profile: Profile) -> list[str]:
     """Columns of `item_features` that feed models, `item_id` aside, in order."""
-    return [*_static(profile, "items"), *_statistics(profile, ITEM_STATISTICS)]
+    return [*_table_columns(profile, "items"), *_statistics(profile, ITEM_STATISTICS)]
 
 
 def terms(connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path) -> list[str]:
@@ -43,7 +43,7 @@ def terms(connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path) 
     if rule is None:
         return []
     found = connection.execute(
-        f"SELECT term FROM (SELECT unnest(list_distinct({name(rule.column)})) AS term FROM {scan([items])}) "
+        f"SELECT term FROM (SELECT unnest(list_distinct({quote_name(rule.column)})) AS term FROM {scan([items])}) "
         f"WHERE term <> '' GROUP BY term ORDER BY count(*) DESC, term LIMIT {rule.max_terms}"
     ).fetchall()
     return sorted(row[0] for row in found)
@@ -79,21 +79,22 @@ def build_history(
 
 def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: str) -> str:
     """SQL for the rows of one part with all their features, ordered by user_id and time."""
-    oracle = f", history.oracle AS {name(profile.oracle)}" if profile.oracle else ""
+    oracle = f", history.oracle AS {quote_name(profile.oracle)}" if profile.oracle else ""
     return (
-        f"SELECT history.user_id, history.item_id, history.timestamp, history.label, {_of_side(profile, 'users')}, "
-        f"{_of_side(profile, 'items')}, {_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}{oracle} "
+        f"SELECT history.user_id, history.item_id, history.timestamp, history.label, "
+        f"{_side_columns(profile, 'users')}, {_side_columns(profile, 'items')}, "
+        f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}{oracle} "
         f"FROM history JOIN {scan([pairs])} AS pairs USING (user_id, item_id, timestamp) "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
-        f"WHERE history.part = {quoted(part)} ORDER BY history.user_id, history.timestamp, history.seq"
+        f"WHERE history.part = {quote(part)} ORDER BY history.user_id, history.timestamp, history.seq"
     )
 
 
 def user_query(profile: Profile, users: Path, pairs: Path) -> str:
     """SQL for the snapshot of every user, ordered by user_id."""
     return (
-        f"SELECT history.user_id, {_of_side(profile, 'users')}, {_columns_of('pairs', USER_COLUMNS)} FROM history "
+        f"SELECT history.user_id, {_side_columns(profile, 'users')}, {_columns_of('pairs', USER_COLUMNS)} FROM history "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
         f"JOIN {scan([pairs])} AS pairs ON pairs.user_id = history.user_id "
         "WHERE history.item_id IS NULL ORDER BY history.user_id"
@@ -103,28 +104,27 @@ def user_query(profile: Profile, users: Path, pairs: Path) -> str:
 def item_query(profile: Profile, items: Path, pairs: Path) -> str:
     """SQL for the snapshot of every item, ordered by item_id."""
     return (
-        f"SELECT history.item_id, {_of_side(profile, 'items')}, {_columns_of('pairs', ITEM_COLUMNS)} FROM history "
+        f"SELECT history.item_id, {_side_columns(profile, 'items')}, {_columns_of('pairs', ITEM_COLUMNS)} FROM history "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
         f"JOIN {scan([pairs])} AS pairs ON pairs.item_id = history.item_id "
         "WHERE history.user_id IS NULL ORDER BY history.item_id"
     )
 
 
-def _of_side(profile: Profile, table: str) -> str:
+def _side_columns(profile: Profile, table: str) -> str:
     """SQL for `user_columns` or `item_columns`, each with its table: other tables may have columns of the same name."""
-    own, columns = _static(profile, table), user_columns(profile) if table == "users" else item_columns(profile)
-    return ", ".join(f"{table if column in own else 'history'}.{name(column)}" for column in columns)
+    own, columns = _table_columns(profile, table), user_columns(profile) if table == "users" else item_columns(profile)
+    return ", ".join(f"{table if column in own else 'history'}.{quote_name(column)}" for column in columns)
 
 
 def _columns_of(table: str, columns: Sequence[str]) -> str:
-    return ", ".join(f"{table}.{name(column)}" for column in columns)
+    return ", ".join(f"{table}.{quote_name(column)}" for column in columns)
 
 
-def _static(profile: Profile, table: str) -> list[str]:
+def _table_columns(profile: Profile, table: str) -> list[str]:
     """Feature columns that come from the users or items table itself."""
-    chosen = (*profile.features.categorical, *profile.features.multi_valued, *profile.features.numeric)
     own = profile.tables["users"] if table == "users" else profile.tables["items"]
-    return [column for column in chosen if column in own and column not in ("user_id", "item_id")]
+    return [column for column in profile.features.columns if column in own and column not in ("user_id", "item_id")]
 
 
 def _statistics(profile: Profile, statistics: tuple[str, ...]) -> list[str]:
@@ -136,9 +136,9 @@ def _create_item_terms(
     connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path, counted: list[str]
 ) -> None:
     """Create `item_terms`: for each item, t0, t1, … say whether it carries the term."""
-    column = name(profile.features.terms.column) if profile.features.terms else ""
+    column = quote_name(profile.features.terms.column) if profile.features.terms else ""
     flags = "".join(
-        f", coalesce(list_contains({column}, {quoted(term)}), false)::INTEGER AS t{place}"
+        f", coalesce(list_contains({column}, {quote(term)}), false)::INTEGER AS t{place}"
         for place, term in enumerate(counted)
     )
     connection.execute(f"CREATE OR REPLACE TEMP TABLE item_terms AS SELECT item_id{flags} FROM {scan([items])}")
@@ -148,8 +148,8 @@ def _rating_unit(connection: duckdb.DuckDBPyConnection, profile: Profile, splits
     """The factor that turns ratings into whole numbers: as large as 128 bits allow for the squares of their sums."""
     if not profile.rating:
         return 1.0
-    rating = f"{name(profile.rating)}::DOUBLE"
-    rows, largest = one(
+    rating = f"{quote_name(profile.rating)}::DOUBLE"
+    rows, largest = only_row(
         connection, f"SELECT count({rating}), max(abs({rating})) FROM {scan([splits])} WHERE part <> 'online'"
     )
     return 10.0 ** math.floor(math.log10(2**62 / (rows * largest))) if largest else 1.0
@@ -158,8 +158,8 @@ def _rating_unit(connection: duckdb.DuckDBPyConnection, profile: Profile, splits
 def _create_events(
     connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path, unit: float
 ) -> None:
-    value = f"CAST({unit} * {name(profile.rating)}::DOUBLE AS BIGINT)" if profile.rating else "NULL::BIGINT"
-    oracle = name(profile.oracle) if profile.oracle else "NULL::FLOAT"
+    value = f"CAST({unit} * {quote_name(profile.rating)}::DOUBLE AS BIGINT)" if profile.rating else "NULL::BIGINT"
+    oracle = quote_name(profile.oracle) if profile.oracle else "NULL::FLOAT"
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE events AS
         SELECT user_id, item_id, timestamp, seq, label, part, {value} AS value, {oracle} AS oracle FROM {scan([splits])}
@@ -219,7 +219,7 @@ def count_leaking_rows(connection: duckdb.DuckDBPyConnection, splits: Path, samp
             OR abs(found.item_count - ln(1 + expected.item_n)) > 1e-4
             OR abs(found.item_positive_rate - expected.item_rate) > 1e-4
     """
-    return int(one(connection, differing)[0])
+    return int(only_row(connection, differing)[0])
 
 
 def _counts_before(side: str) -> str:

@@ -77,4 +77,6 @@ def _recent_columns(ids: pa.Array, recent: Recent) -> dict[str, pa.Array]:
     return {column: list_array(flat, there.sum(axis=1)) for column, flat in columns.items()}
 
 
-FEATURE = PairFeature(NEARBY, fit, (USER_FACTORS, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS), (ITEM_FACTORS,), serve)
+NEARBY_FEATURE = PairFeature(
+    NEARBY, fit, (USER_FACTORS, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS), (ITEM_FACTORS,), serve
+)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Ints
-from recsys_assets.datasets.duck import name, scan
+from recsys_assets.datasets.duck import quote_name, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.factor_model import Events
@@ -67,7 +67,7 @@ def _ids(connection: duckdb.DuckDBPyConnection, side: str, path: Path) -> pa.Arr
 
 def _offline(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path) -> pa.Table:
     """The offline events in order, with a column for each kind of values."""
-    values = [*([name(profile.rating)] if profile.rating else []), "label"]
+    values = [*([quote_name(profile.rating)] if profile.rating else []), "label"]
     columns = ", ".join(f"{value}::DOUBLE AS value_{place}" for place, value in enumerate(values))
     return connection.sql(
         f"SELECT user_id, item_id, timestamp, label, part = 'train' AS train, {columns} "

@@ -24,10 +24,10 @@ def _fit_recent_items(name: str, label: int, log: Log) -> Fitted:
 
 
 PAIR_FEATURES = (  # in the order of their columns in `user_features`
-    affinity.FEATURE,
+    affinity.AFFINITY_FEATURE,
     PairFeature(LIKED, partial(_fit_recent_items, LIKED, 1), (LIKED,)),
     PairFeature(DISLIKED, partial(_fit_recent_items, DISLIKED, 0), (DISLIKED,)),
-    neighbour_features.FEATURE,
+    neighbour_features.NEARBY_FEATURE,
 )
 # In the order of their columns in samples and schema: those that belong to a user alone come last.
 MODEL_INPUTS = tuple(sorted(PAIR_FEATURES, key=lambda feature: feature.serve is None))

@@ -10,7 +10,7 @@ from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, flat_
 
 def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, Array]:
     """The feed of the ONNX file for the rows of a table of raw columns."""
-    return {feature.name: _raw(feature, table[feature.name].combine_chunks()) for feature in schema.features}
+    return {feature.name: _raw_input(feature, table[feature.name].combine_chunks()) for feature in schema.features}
 
 
 def widths(feature: Feature) -> list[int]:
@@ -19,7 +19,7 @@ def widths(feature: Feature) -> list[int]:
     return [] if flat else [feature.length]
 
 
-def _raw(feature: Feature, values: pa.Array) -> Array:
+def _raw_input(feature: Feature, values: pa.Array) -> Array:
     """A column as the ONNX input takes it: missing values and padding filled in."""
     if feature.kind == "numeric":
         return floats(feature, values).reshape(len(values), *widths(feature))

@@ -24,7 +24,7 @@ TERM_ITEMS, USER_TERMS = "term_items.parquet", "user_terms.parquet"
 # For each part, the file of the users' state before it.
 TERM_FILES = {"test": BEFORE_TEST, "online": USER_TERMS}
 VECTOR_FILES = {"test": BEFORE_TEST, "online": ROWS}
-_SEED = 1
+_RANDOM_SEED = 1
 
 
 def catalogue(interactions: Interactions, part: str = "test") -> Bools:
@@ -46,7 +46,7 @@ def popularity(interactions: Interactions, queries: Queries, k: int, filter_seen
 
 def random(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
     """Items drawn at random, without replacement; the same draws each time."""
-    generator, absent = np.random.default_rng(_SEED), ~catalogue(interactions, queries.part)
+    generator, absent = np.random.default_rng(_RANDOM_SEED), ~catalogue(interactions, queries.part)
 
     def score(block: slice) -> Scores:
         scores: Scores = generator.random((block.stop - block.start, len(absent)), dtype=np.float32)

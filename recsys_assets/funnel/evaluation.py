@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_assets.arrays import Bools, Doubles, Ints, among, offsets
+from recsys_assets.arrays import Bools, Doubles, Ints, is_among, offsets
 from recsys_assets.metrics import UndefinedMetric
-from recsys_assets.ranking.bootstrap import DRAWS, Interval, draws, interval
-from recsys_assets.ranking.slices import by_count
+from recsys_assets.ranking.bootstrap import DRAWS, SEED, Comparison, compare_draws, draws
+from recsys_assets.ranking.slices import count_slices
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import by_query, history, truth_hits
 
@@ -20,7 +20,7 @@ NAMES = tuple(f"{metric}@{k}" for metric in METRICS for k in FINAL_CUTOFFS)
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judgement:
     """Figures of one list for each of N queries: a figure is the sum of `parts` divided by the sum of `wholes`.
 
     Attributes:
@@ -35,13 +35,14 @@ class Judged:
         """Each metric over all queries, as in `retrieval.lists.evaluate`."""
         return dict(zip(NAMES, (self.parts.sum(axis=0) / self.wholes.sum(axis=0)).tolist(), strict=True))
 
-    def bootstrap_figures(self, seed: int) -> Doubles:
-        """(DRAWS, 9) the figures on queries drawn with replacement: with one seed, the same queries for all lists."""
+    def bootstrap_figures(self, seed: int) -> dict[str, Doubles]:
+        """(DRAWS,) each metric on queries drawn with replacement: with one seed, the same queries for all lists."""
         drawn = draws(len(self.parts), DRAWS, seed)
-        return np.array([(weights @ self.parts) / (weights @ self.wholes) for weights in drawn])
+        figures = np.array([(weights @ self.parts) / (weights @ self.wholes) for weights in drawn])
+        return dict(zip(NAMES, figures.T, strict=True))
 
 
-def judge(items: Ints, queries: Queries) -> Judged:
+def judge(items: Ints, queries: Queries) -> Judgement:
     """Judge lists (N, K) by the right answers of their queries.
 
     Raises:
@@ -53,34 +54,15 @@ def judge(items: Ints, queries: Queries) -> Judged:
     parts = {"ndcg": found["ndcg"], "recall": found["recall"], "hitrate": found["hits"]}
     ones = np.ones((len(queries), 1))
     wholes = {"ndcg": ones, "recall": ones, "hitrate": queries.truth_sizes[:, None]}
-    return Judged(
+    return Judgement(
         np.concatenate([parts[metric][:, places] for metric in METRICS], axis=1),
         np.concatenate([np.repeat(wholes[metric], len(FINAL_CUTOFFS), axis=1) for metric in METRICS], axis=1),
     )
 
 
-@dataclass(frozen=True)
-class Compared:
-    """Figures by list and metric, their intervals, and the intervals of one list's lead over each other list."""
-
-    figures: dict[str, dict[str, float]]
-    intervals: dict[str, dict[str, Interval]]
-    differences: dict[str, dict[str, Interval]]
-
-
-def compare(judged: Mapping[str, Judged], best: str, seed: int) -> Compared:
-    """Compare the lists of the same queries with the list `best`, all on the same draws."""
-    drawn = {name: each.bootstrap_figures(seed) for name, each in judged.items()}
-    return Compared(
-        {name: each.figures() for name, each in judged.items()},
-        {name: _intervals(each) for name, each in drawn.items()},
-        {name: _intervals(drawn[best] - each) for name, each in drawn.items() if name != best},
-    )
-
-
-def _intervals(resampled: Doubles) -> dict[str, Interval]:
-    """The interval of each metric, from its figures on the draws (DRAWS, 9)."""
-    return {name: interval(column) for name, column in zip(NAMES, resampled.T, strict=True)}
+def compare(judgements: Mapping[str, Judgement], best: str, seed: int = SEED) -> Comparison:
+    """Intervals of the lists of the same queries, and of the lead of the list `best` over each other list."""
+    return compare_draws({name: each.bootstrap_figures(seed) for name, each in judgements.items()}, best, sign=-1)
 
 
 def slices(interactions: Interactions, queries: Queries, liked: Queries) -> dict[str, Queries]:
@@ -91,7 +73,7 @@ def slices(interactions: Interactions, queries: Queries, liked: Queries) -> dict
         "user": np.repeat(of_users[queries.users], queries.truth_sizes),  # (T,)
         "item": known.item_counts[queries.truth],  # (T,)
     }
-    chosen = {name: kept for what, each in counts.items() for name, kept in by_count(what, each).items()}
+    chosen = {name: kept for what, each in counts.items() for name, kept in count_slices(what, each).items()}
     parts = {"liked": liked, **{name: restrict(queries, kept) for name, kept in chosen.items()}}
     return {name: part for name, part in parts.items() if len(part)}
 
@@ -119,7 +101,7 @@ def losses(
     width = len(interactions.item_ids)
     row, item = history(interactions, queries, slice(0, len(queries)))
     of = np.repeat(np.arange(len(queries)), queries.truth_sizes)  # (T,) the query of each right answer
-    seen = among(of * width + queries.truth, row * width + item) & filter_seen  # (T,)
+    seen = is_among(of * width + queries.truth, row * width + item) & filter_seen  # (T,)
     held = {name: truth_hits(listed, queries) for name, listed in items.items()}
     passed = {
         "seen before": ~seen,

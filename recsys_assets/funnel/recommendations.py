@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Bools, Ints, among, list_array
+from recsys_assets.arrays import Bools, Ints, is_among, list_array
 from recsys_assets.funnel.merge import Ranked
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
@@ -40,4 +40,4 @@ def _sources(channels: Mapping[str, Lists], items: Ints, listed: Bools) -> pa.Li
 def _holds(channel: Ints, items: Ints) -> Bools:
     """(N, L) whether each item of N lists is in the channel's list (N, K) for the same query."""
     row, width = np.arange(len(items))[:, None], 2 + max(int(items.max(initial=0)), int(channel.max(initial=0)))
-    return among(row * width + items, row * width + channel)
+    return is_among(row * width + items, row * width + channel)

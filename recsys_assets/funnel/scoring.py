@@ -20,12 +20,12 @@ from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import DESCRIPTION
 from recsys_assets.ranking.champion import Champion
 
 if TYPE_CHECKING:
     import onnxruntime
 
-DESCRIPTION = "model.json"
 THREADS = 2
 ONNX_BATCH = 4096  # rows per call of the ONNX file
 PAIRS_AT_ONCE = 2**16  # pairs made at once: 60 MB of features

@@ -42,7 +42,7 @@ def baskets(interactions: Interactions, max_history: int) -> Baskets:
     """The newest `max_history` different items of each user; only the newest of an item's repetitions is kept."""
     shape = (len(interactions.user_ids), len(interactions.item_ids))
     users, items = interactions.users, interactions.items
-    newest = _newest(csr_array((np.arange(len(users)), items, _starts(users, shape[0])), shape))
+    newest = _is_newest(csr_array((np.arange(len(users)), items, _starts(users, shape[0])), shape))
     users, items = users[newest], items[newest]
     starts = _starts(users, shape[0])
     from_the_end = starts[users + 1] - np.arange(len(users))
@@ -57,7 +57,7 @@ def _starts(users: Ints, count: int) -> Ints:
     return offsets(np.bincount(users, minlength=count))
 
 
-def _newest(events: csr_array) -> Bools:
+def _is_newest(events: csr_array) -> Bools:
     """(M,) whether an event is its user's last one with its item; the data of `events` are the events' numbers."""
     # By columns an item's events are already ordered by user and time: no sort is needed.
     columns = events.tocsc()

@@ -73,13 +73,13 @@ def itemcf(interactions: Interactions, settings: ItemCF) -> Neighbours:
     scales = np.where(mass > 0, mass, 1) ** -settings.popularity
     users, items = events.matrix.shape
     if settings.window == 0 and is_dense_enough(events.matrix, 3 * items**2 + users * items, settings.memory):
-        lists = _dense(events, weights, scales, settings)
+        lists = _dense_lists(events, weights, scales, settings)
     else:
-        lists = _sparse(events, weights, scales, settings)
+        lists = _sparse_lists(events, weights, scales, settings)
     return Neighbours(lists, events.cuts)
 
 
-def _dense(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF) -> Lists:
+def _dense_lists(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF) -> Lists:
     """The whole matrix of scores at once."""
     scaled = events.matrix.copy()
     scaled.data = (np.repeat(np.sqrt(weights), events.user_sizes) * scales[scaled.indices]).astype(np.float32)
@@ -89,9 +89,9 @@ def _dense(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF)
     return best_of_dense(scores, settings.top_n)
 
 
-def _sparse(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF) -> Lists:
+def _sparse_lists(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF) -> Lists:
     """Scores block by block, only of pairs that some user has."""
-    factors, pairs = (_near if settings.window else _whole)(events, weights, settings)
+    factors, pairs = (_window_factors if settings.window else _history_factors)(events, weights, settings)
 
     def rows(items: Ints) -> csr_array:
         scores = reduce(add, (left @ right for left, right in factors(items)))
@@ -111,7 +111,7 @@ def _ones(matrix: csr_array) -> csr_array:
     return csr_array((np.ones_like(matrix.data), matrix.indices, matrix.indptr), matrix.shape)
 
 
-def _whole(events: Baskets, weights: Doubles, _: ItemCF) -> tuple[Factors, Ints]:
+def _history_factors(events: Baskets, weights: Doubles, _: ItemCF) -> tuple[Factors, Ints]:
     """Pair any two items of a history: the factors are an item's users, and their histories."""
     histories = events.matrix.copy()
     histories.data = np.repeat(weights, events.user_sizes).astype(np.float32)
@@ -120,7 +120,7 @@ def _whole(events: Baskets, weights: Doubles, _: ItemCF) -> tuple[Factors, Ints]
     return lambda items: iter([(users[items], histories)]), pairs
 
 
-def _near(events: Baskets, weights: Doubles, settings: ItemCF) -> tuple[Factors, Ints]:
+def _window_factors(events: Baskets, weights: Doubles, settings: ItemCF) -> tuple[Factors, Ints]:
     """Pair items at most `window` places apart: the factors are an item's events, and the items near them."""
     steps = np.delete(np.arange(-settings.window, settings.window + 1), settings.window)
     counts = np.abs(steps) ** -settings.decay * np.where(steps < 0, settings.backward, 1)

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from recsys_assets.arrays import Bools, Ids, Ints, Scores, find, offsets
 from recsys_assets.i2i.parallel import cost_blocks, map_blocks, threads
 from recsys_assets.retrieval.lists import Lists, empty_lists
-from recsys_assets.retrieval.scored_lists import strongest, to_lists, to_matrix
+from recsys_assets.retrieval.scored_lists import keep_strongest, to_lists, to_matrix
 
 _BLOCK_BYTES = 1 << 25  # bytes: larger blocks leave the processor's cache; 10^6 events took 2.9 s, and 4.3 s with 1 GB
 
@@ -78,7 +78,7 @@ def _blocks(costs: Ints, limit: int) -> Iterator[slice]:
 def _enter(lists: Lists, items: Ints | slice, scores: csr_array) -> None:
     """Enter the best of sparse scores (B, I) into the lists of B items."""
     n = lists.items.shape[1]
-    found = from_sparse(strongest(scores, n), n)
+    found = from_sparse(keep_strongest(scores, n), n)
     lists.items[items], lists.scores[items] = found.items, found.scores
 
 

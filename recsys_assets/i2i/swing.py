@@ -66,16 +66,16 @@ def swing(interactions: Interactions, settings: Swing) -> Neighbours:
     scales = (np.maximum(events.item_sizes, 1) ** -settings.popularity).astype(np.float32)
     users, items = events.matrix.shape
     if is_dense_enough(events.matrix, 3 * users**2 + users * items + 2 * items**2, settings.memory):
-        scores = _dense(events, weights, settings.alpha)
+        scores = _dense_scores(events, weights, settings.alpha)
         if settings.min_support > 2:
             scores[gram(events.matrix) < settings.min_support] = 0
         scores *= scales[:, None]
         scores *= scales
         return Neighbours(best_of_dense(scores, settings.top_n), events.cuts | {"items_sampled": 0})
-    return _sparse(events, weights, scales, settings)
+    return _sparse_lists(events, weights, scales, settings)
 
 
-def _dense(events: Baskets, weights: Scores, alpha: float) -> Scores:
+def _dense_scores(events: Baskets, weights: Scores, alpha: float) -> Scores:
     """All scores (I, I); what two users add to a score is a cell of the matrix (U, U) of their weights.
 
     An item is multiplied only with more popular ones: the most popular item of MovieLens 1M's positives has 2,853
@@ -105,11 +105,11 @@ def _dense(events: Baskets, weights: Scores, alpha: float) -> Scores:
     return scores[np.ix_(places, places)]
 
 
-def _sparse(events: Baskets, weights: Scores, scales: Scores, settings: Swing) -> Neighbours:
+def _sparse_lists(events: Baskets, weights: Scores, scales: Scores, settings: Swing) -> Neighbours:
     """Scores block by block, one pair of users after the other."""
     users = events.matrix.T.tocsr()
     sizes = np.diff(users.indptr).astype(np.int64)
-    users = _evenly(users, settings.max_users)
+    users = _thin_out(users, settings.max_users)
     counted = np.diff(users.indptr).astype(np.int64)
     # Scales the counted pairs up to the number of pairs of all users.
     factors = scales * (sizes * (sizes - 1) / np.maximum(counted * (counted - 1), 1)).astype(np.float32)
@@ -124,7 +124,7 @@ def _sparse(events: Baskets, weights: Scores, scales: Scores, settings: Swing) -
     return Neighbours(lists, events.cuts | {"items_sampled": int((sizes > settings.max_users).sum())})
 
 
-def _evenly(rows: csr_array, most: int) -> csr_array:
+def _thin_out(rows: csr_array, most: int) -> csr_array:
     """At most `most` entries of each row, evenly spaced."""
     sizes = np.diff(rows.indptr).astype(np.int64)
     place = np.arange(rows.nnz) - np.repeat(rows.indptr[:-1], sizes)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from recsys_assets.models.towers import TwoTower
 
 Library = Literal["pytorch", "lightgbm"]
+DESCRIPTION = "model.json"  # the file that describes a trained model, next to its weights or trees
 
 
 class UnknownModel(KeyError):
@@ -128,7 +129,7 @@ def entry(name: str, among: Mapping[str, Model] = MODELS) -> Model:
     return among[name]
 
 
-def read_by(name: str, schema: FeatureSchema) -> FeatureSchema:
+def features_for(name: str, schema: FeatureSchema) -> FeatureSchema:
     """The features of a schema that a model reads.
 
     Raises:

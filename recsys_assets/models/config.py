@@ -1,11 +1,12 @@
 """Hyper-parameters: the values they may have, and those of training, with defaults that were chosen on MovieLens 1M."""
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+
+from recsys_assets.datasets.names import suggest
 
 NegativesKind = Literal["auto", "all", "in_batch", "uniform", "popularity", "table"]
 C = TypeVar("C")
@@ -80,7 +81,7 @@ def fill(defaults: C, values: Mapping[str, Any], owner: str, elsewhere: Mapping[
         raise ConfigError(f"{owner}: {values!r} is not a mapping of settings to values")
     own = {setting.name: getattr(defaults, setting.name) for setting in fields(defaults)}  # type: ignore[arg-type]
     if unknown := [str(name) for name in values if name not in own]:
-        raise ConfigError("; ".join(f"{owner}.{name} {missing(name, own, elsewhere or {})}" for name in unknown))
+        raise ConfigError("; ".join(f"{owner}.{name} {explain_unknown(name, own, elsewhere)}" for name in unknown))
     try:
         made: C = TypeAdapter(type(defaults)).validate_python({**own, **values})
     except ValidationError as error:
@@ -99,10 +100,9 @@ def faults(error: ValidationError) -> list[str]:
     return list(found.values())
 
 
-def missing(name: str, known: Collection[str], elsewhere: Mapping[str, str] | None = None) -> str:
+def explain_unknown(name: str, known: Collection[str], elsewhere: Mapping[str, str] | None = None) -> str:
     """Why a setting of this name cannot be set: it belongs elsewhere, or does not exist; similar names are listed."""
     if elsewhere and name in elsewhere:
         return f"does not exist: {name} is a setting of `{elsewhere[name]}`"
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    hint = suggest(name, known, cutoff=0.5, mark="'")
     return f"does not exist: {hint}there are {', '.join(sorted(known))}" if known else "does not exist: there are none"

@@ -9,7 +9,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.config import Count, Positive
 from recsys_assets.models.layers import Embed, Mlp, Table
 from recsys_assets.models.losses import softmax_loss
-from recsys_assets.models.towers import Batch, TwoTower, newest
+from recsys_assets.models.towers import Batch, TwoTower, newest_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Dssm(TwoTower):
     def user(self, indices: Tensor) -> Tensor:
         """Vectors (N, width) of length 1, from the user's features, the history's mean and its newest item."""
         past = self.past(indices)
-        taken = torch.cat([self.user_features(indices), self.items(newest(past, past))], 1)
+        taken = torch.cat([self.user_features(indices), self.items(newest_of(past, past))], 1)
         return nn.functional.normalize(self.user_mlp(taken), dim=1)
 
     def item(self, indices: Tensor) -> Tensor:

@@ -64,10 +64,10 @@ class LgbmInputs(nn.Module):
         self.many = [(schema.columns[f.name], schema.first_row[f.name], len(f.vocabulary)) for f in many]
         numeric, terms = schema.of_kind("numeric"), {f.name: f.vocabulary for f in schema.sparse}
         self.names = [
-            *(name for f in numeric for name in _named(f.name, terms.get(f.terms_of, range(f.length)))),
+            *(name for f in numeric for name in _column_names(f.name, terms.get(f.terms_of, range(f.length)))),
             *(f"{f.name}:own" for f in numeric if f.terms_of),
             *(f.name for f in single),
-            *(name for f in many for name in _named(f.name, f.vocabulary)),
+            *(name for f in many for name in _column_names(f.name, f.vocabulary)),
         ]
 
     def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
@@ -81,6 +81,6 @@ class LgbmInputs(nn.Module):
         return torch.cat(columns, 1)
 
 
-def _named(feature: str, values: Sequence[int | str]) -> list[str]:
+def _column_names(feature: str, values: Sequence[int | str]) -> list[str]:
     """Names of a feature's columns: the feature's own name if it has only one."""
     return [feature] if len(values) == 1 else [f"{feature}:{value}" for value in values]

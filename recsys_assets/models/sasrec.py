@@ -13,7 +13,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.config import ConfigError, Count, Dropped
 from recsys_assets.models.layers import Dropout, Table, bfloat16_in_training
 from recsys_assets.models.losses import softmax_loss
-from recsys_assets.models.towers import Batch, TwoTower, newest
+from recsys_assets.models.towers import Batch, TwoTower, newest_of
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SasRec(TwoTower):
     def user(self, indices: Tensor) -> Tensor:
         """Vectors (N, width) at the newest item; all empty histories have the same vector."""
         past = self.past(indices)
-        return newest(self.read(past), past)
+        return newest_of(self.read(past), past)
 
     def item(self, indices: Tensor) -> Tensor:
         """Vectors (N, width); zeros for an unknown item."""

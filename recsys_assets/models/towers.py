@@ -109,7 +109,7 @@ def mean_of(vectors: Tensor, tokens: Tensor) -> Tensor:
     return (vectors * there.unsqueeze(2)).sum(1) / there.sum(1, keepdim=True).clamp(min=1.0)
 
 
-def newest(values: Tensor, tokens: Tensor) -> Tensor:
+def newest_of(values: Tensor, tokens: Tensor) -> Tensor:
     """(N, …) values (N, T, …) at the last place whose token (N, T) is not 0; at the first place if all are 0."""
     places = torch.arange(tokens.shape[1], device=tokens.device)
     last = (places * (tokens > 0)).amax(1).view(-1, *[1] * (values.dim() - 1))

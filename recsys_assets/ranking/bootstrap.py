@@ -15,6 +15,7 @@ from recsys_assets.metrics import OnlyOneClass, group_aucs, row_losses
 
 Intervals = dict[str, dict[str, "Interval"]]
 DRAWS = 200
+SEED = 1
 CONFIDENCE = 0.95
 
 
@@ -56,7 +57,7 @@ class WeightedAuc:
 
 
 def bootstrap_figures(
-    labels: Doubles, scores: Doubles, users: Ints | None = None, count: int = DRAWS, seed: int = 1
+    labels: Doubles, scores: Doubles, users: Ints | None = None, count: int = DRAWS, seed: int = SEED
 ) -> dict[str, Doubles]:
     """Test metrics of one ranker on `count` draws.
 
@@ -104,17 +105,34 @@ def interval(values: Doubles, level: float = CONFIDENCE) -> Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Intervals of the rankers' figures, by ranker and metric.
+    """Intervals by name (of a ranker or list) and metric.
 
     Attributes:
-        reference: the ranker that the others are compared with.
-        figures: the interval of each figure.
-        differences: the interval of each figure minus the reference's, on the same draws; without the reference.
+        reference: the name that the others are compared with.
+        intervals: the interval of each figure.
+        differences: the interval of each figure's difference to the reference's; without the reference.
     """
 
     reference: str
-    figures: Intervals
+    intervals: Intervals
     differences: Intervals
+
+
+def compare_draws(drawn: Mapping[str, Mapping[str, Doubles]], reference: str, *, sign: int = 1) -> Comparison:
+    """Compare figures that come from the same draws, by name and metric; metrics that no draw defines are left out.
+
+    With sign -1 a difference is the reference's figure minus the other one.
+    """
+    known = [metric for metric, values in drawn[reference].items() if np.isfinite(values).any()]
+    others = {name: each for name, each in drawn.items() if name != reference}
+    return Comparison(
+        reference,
+        {name: {metric: interval(each[metric]) for metric in known} for name, each in drawn.items()},
+        {
+            name: {metric: interval(sign * (each[metric] - drawn[reference][metric])) for metric in known}
+            for name, each in others.items()
+        },
+    )
 
 
 def compare(
@@ -123,7 +141,7 @@ def compare(
     reference: str,
     users: Ints | None = None,
     count: int = DRAWS,
-    seed: int = 1,
+    seed: int = SEED,
 ) -> Comparison:
     """Intervals of each ranker's figures and of its differences to the reference, for figures that draws define.
 
@@ -136,13 +154,4 @@ def compare(
         seed: of the draws.
     """
     drawn = {model: bootstrap_figures(labels, each, users, count, seed) for model, each in scores.items()}
-    known = [metric for metric, values in drawn[reference].items() if np.isfinite(values).any()]
-    return Comparison(
-        reference,
-        {model: {metric: interval(each[metric]) for metric in known} for model, each in drawn.items()},
-        {
-            model: {metric: interval(each[metric] - drawn[reference][metric]) for metric in known}
-            for model, each in drawn.items()
-            if model != reference
-        },
-    )
+    return compare_draws(drawn, reference)

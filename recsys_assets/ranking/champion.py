@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from recsys_assets.manifest import Partition
@@ -72,10 +72,6 @@ class Champion:
     def asset(self) -> str:
         """The asset whose partition holds the file."""
         return f"onnx_{self.model}"
-
-    def to_json(self) -> str:
-        """The text of `champion.json`."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def read_champion(partition: Partition) -> Champion:

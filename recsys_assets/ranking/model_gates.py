@@ -78,7 +78,7 @@ def _manifest(lake: Lake, asset: str, bizdate: str) -> Manifest | str:
         return f"the manifest of {asset} {bizdate} cannot be read"
 
 
-def _of_one_class(samples: Manifest) -> str:
+def _one_class_reason(samples: Manifest) -> str:
     """The reason why no ranker can be trained on the samples; empty if one can."""
     parts = [name.removesuffix("_classes") for name, classes in samples.metrics.items() if name.endswith("_classes")]
     short = [part for part in parts if samples.metrics[f"{part}_classes"] < 2]
@@ -90,7 +90,7 @@ def _objections(found: Found, file: str) -> Iterator[str]:
     known: list[Manifest] = []
     for asset, manifest in found.items():
         if isinstance(manifest, str):
-            yield manifest + "".join(_of_one_class(each) for each in known)
+            yield manifest + "".join(_one_class_reason(each) for each in known)
             return
         if manifest.failed_checks:
             yield f"{asset} failed {', '.join(manifest.failed_checks)}"
@@ -98,7 +98,7 @@ def _objections(found: Found, file: str) -> Iterator[str]:
     samples, ranker, onnx = known
     for made, source in ((ranker, samples), (onnx, ranker)):
         if not made.is_made_from(source):
-            yield f"{made.asset} was not made from the current {source.asset}{_of_one_class(samples)}"
+            yield f"{made.asset} was not made from the current {source.asset}{_one_class_reason(samples)}"
     if not math.isfinite(ranker.metrics.get(METRIC, math.nan)):
         yield f"{ranker.asset} has no {METRIC}"
     if file not in onnx.files:

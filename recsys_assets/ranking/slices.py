@@ -27,13 +27,11 @@ def slices(test: pa.Table, term: str | None) -> dict[str, Bools]:
     found: dict[str, Bools] = {}
     for column, what in COUNTS.items():
         if column in test.column_names:
-            found |= by_count(what, np.rint(np.expm1(test[column].to_numpy().astype(np.float64))))
+            found |= count_slices(what, np.rint(np.expm1(test[column].to_numpy().astype(np.float64))))
     if term:
-        found |= _by_term(term, test[term].combine_chunks())
+        found |= _term_slices(term, test[term].combine_chunks())
     positive = test["label"].to_numpy() > 0
-    return {
-        name: chosen for name, chosen in found.items() if _enough(chosen & positive) and _enough(chosen & ~positive)
-    }
+    return {name: rows for name, rows in found.items() if _fewest(rows, positive) >= FEWEST}
 
 
 def slice_aucs(
@@ -45,14 +43,14 @@ def slice_aucs(
     }
 
 
-def by_count(what: str, counts: npt.NDArray[np.number[Any]]) -> dict[str, Bools]:
+def count_slices(what: str, counts: npt.NDArray[np.number[Any]]) -> dict[str, Bools]:
     """(N,) slices by the number (N,) of earlier rows of the user or item."""
     place = np.searchsorted(EDGES, counts, side="right")
     ranges = [f"under {EDGES[0]}", *(f"{low} to {high - 1}" for low, high in zip(EDGES, EDGES[1:], strict=False))]
     return {f"{what} with {each} earlier rows": place == n for n, each in enumerate([*ranges, f"{EDGES[-1]} or more"])}
 
 
-def _by_term(column: str, lists: pa.Array) -> dict[str, Bools]:
+def _term_slices(column: str, lists: pa.Array) -> dict[str, Bools]:
     """Slices by the values of a list column; a row with several values is in several slices."""
     row, value = pc.list_parent_indices(lists).to_numpy(), pc.list_flatten(lists).dictionary_encode()
     number, names = value.indices.to_numpy(zero_copy_only=False), value.dictionary.to_pylist()
@@ -61,5 +59,6 @@ def _by_term(column: str, lists: pa.Array) -> dict[str, Bools]:
     return {f"{column}: {names[n]}": np.isin(np.arange(len(lists)), row[number == n]) for n in order}
 
 
-def _enough(rows: Bools) -> bool:
-    return int(rows.sum()) >= FEWEST
+def _fewest(rows: Bools, positive: Bools) -> int:
+    """The number of the rows that are positive, or of those that are negative if these are fewer."""
+    return int(min((rows & positive).sum(), (rows & ~positive).sum()))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Ints, among, find, list_array, place_in_group
+from recsys_assets.arrays import Ints, find, is_among, list_array, place_in_group
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists, history, hits
 
@@ -57,6 +57,6 @@ def faults(interactions: Interactions, queries: Queries, lists: Lists, filter_se
     width, listed = len(interactions.item_ids), lists.items >= 0
     keys = (np.arange(len(queries))[:, None] * width + lists.items)[listed]
     row, item = history(interactions, queries, slice(0, len(queries)))
-    seen = among(keys, row * width + item).sum() if filter_seen else 0
+    seen = is_among(keys, row * width + item).sum() if filter_seen else 0
     rising = (lists.scores[:, 1:] > lists.scores[:, :-1]).sum()
     return {"listed_twice": len(keys) - len(np.unique(keys)), "rising_scores": int(rising), "seen": int(seen)}

@@ -101,7 +101,7 @@ def build(vectors: Vectors, ids: pa.Array, settings: IndexSettings, repeatable: 
         raise UnusableIndex("there are no vectors to build an index from")
     if settings.kind.startswith("IVF") and settings.nlist > count:
         raise UnusableIndex(f"{settings.nlist} clusters for {count} vectors: set nlist to {count} or less")
-    index = _empty(dimensions, settings)
+    index = _empty_index(dimensions, settings)
     if not index.is_trained:
         index.train(vectors)
     with _threads(1 if repeatable and settings.kind.startswith("HNSW") else faiss.omp_get_max_threads()):
@@ -109,7 +109,7 @@ def build(vectors: Vectors, ids: pa.Array, settings: IndexSettings, repeatable: 
     return VectorIndex(index, ids.cast(pa.string()))
 
 
-def _empty(dimensions: int, settings: IndexSettings) -> Any:
+def _empty_index(dimensions: int, settings: IndexSettings) -> Any:
     """An index without vectors."""
     import faiss
 

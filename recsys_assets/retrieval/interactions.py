@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Ids, Ints, number_values, offsets
+from recsys_assets.arrays import Ids, Ints, number_values, offsets
 from recsys_assets.datasets.splits import PARTS
 
 
@@ -41,14 +41,7 @@ class Interactions:
 
     def before(self, part: str) -> "Interactions":
         """The events of the parts before `part`; users and items keep their numbers."""
-        return self._only(self.parts < PARTS.index(part))
-
-    @property
-    def positives(self) -> "Interactions":
-        """The positive events; users and items keep their numbers."""
-        return self._only(self.labels > 0)
-
-    def _only(self, kept: Bools) -> "Interactions":
+        kept = self.parts < PARTS.index(part)
         columns = self.users[kept], self.items[kept]
         return Interactions(self.user_ids, self.item_ids, *columns, self.labels[kept], self.parts[kept])
 
@@ -126,7 +119,7 @@ def queries(interactions: Interactions, part: str, filter_seen: bool, liked: boo
     return Queries(asked, starts[asked], ends[asked], truth % width, offsets(sizes), part)
 
 
-def of_users(interactions: Interactions, part: str, users: Ints) -> Queries:
+def user_queries(interactions: Interactions, part: str, users: Ints) -> Queries:
     """One query for each user (N,), without right items."""
     starts, ends = histories(interactions, part)
     return Queries(users, starts[users], ends[users], users[:0], np.zeros(len(users) + 1, np.int64), part)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_assets.arrays import Bools, Doubles, Ints, Scores, among, place_in_group, spread
+from recsys_assets.arrays import Bools, Doubles, Ints, Scores, is_among, place_in_group, spread
 from recsys_assets.metrics import UndefinedMetric
 from recsys_assets.retrieval.interactions import Interactions, Queries
 
@@ -83,13 +83,13 @@ def history(interactions: Interactions, queries: Queries, block: slice) -> tuple
 def hits(items: Ints, queries: Queries) -> Bools:
     """(N, K) whether each item of the lists (N, K) is a right answer of its query."""
     listed, right = _pairs(items, queries)
-    return among(listed, right) & (items >= 0)
+    return is_among(listed, right) & (items >= 0)
 
 
 def truth_hits(items: Ints, queries: Queries) -> Bools:
     """(T,) whether each right answer is in the list (N, K) of its query."""
     listed, right = _pairs(items, queries)
-    return among(right, listed[items >= 0])
+    return is_among(right, listed[items >= 0])
 
 
 def by_query(items: Ints, queries: Queries, longest: int) -> dict[str, Doubles]:

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from recsys_assets.arrays import Ids, find, offsets, place_in_group
 
 
-def strongest(matrix: csr_array, most: int) -> csr_array:
+def keep_strongest(matrix: csr_array, most: int) -> csr_array:
     """The `most` highest scores of each row as float32, highest first; the tie-break is the lower column."""
     found = matrix.tocoo()
     row, column, score = found.row, found.col, found.data.astype(np.float32)

@@ -27,7 +27,7 @@ from recsys_assets.arrays import Ids, Ints, Scores, find, spread
 from recsys_assets.retrieval import lists
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
-from recsys_assets.retrieval.scored_lists import strongest
+from recsys_assets.retrieval.scored_lists import keep_strongest
 
 ANY = "any"
 LEVELS = ("recent", "history", "everyone")
@@ -103,7 +103,7 @@ def user_scores(
     everyone = _liked_terms(known, carried, np.array([0]), np.array([len(known)]), 1.0)
     scores = recent + older + csr_array(still[:, None].astype(np.float64)) @ everyone
     share = np.maximum((carried.weights > 0).T @ known.item_counts, 1) / len(known)
-    return strongest(scores @ diags_array(1 / np.sqrt(share)), taste.max_terms), unmet.astype(np.int8) + still
+    return keep_strongest(scores @ diags_array(1 / np.sqrt(share)), taste.max_terms), unmet.astype(np.int8) + still
 
 
 def match(

@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 import pyarrow as pa
 
 from recsys_assets.stores.store import Store, StoreError, VersionMissing
-from recsys_assets.uris import told
+from recsys_assets.uris import safe_message
 
 Found = TypeVar("Found")
 
@@ -19,7 +19,7 @@ class ExtraMissing(StoreError):
 
 
 @contextmanager
-def extra(name: str) -> Iterator[None]:
+def importing(name: str) -> Iterator[None]:
     """Import a store's library inside this block.
 
     Raises:
@@ -95,7 +95,7 @@ class StoreBase(Store):
         except StoreError:
             raise
         except Exception as error:
-            said = told(error, self._address.uri)
+            said = safe_message(error, self._address.uri)
             ours = self._translate(error, f"{doing}: {said}" if doing else said)
             if ours is None:
                 raise

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.arrays import is_list
+from recsys_assets.arrays import is_list, offsets
 from recsys_assets.datasets.names import VECTOR
 from recsys_assets.stores.store import KEY, Unrepresentable
 
@@ -101,8 +101,7 @@ def _unquote(values: pa.Array) -> pa.Array:
 def _replace_values(lists: pa.ListArray, values: pa.Array) -> pa.ListArray:
     """The lists with their values replaced, one for one."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-    offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
-    return pa.ListArray.from_arrays(offsets, values, mask=lists.is_null())
+    return pa.ListArray.from_arrays(pa.array(offsets(lengths), pa.int32()), values, mask=lists.is_null())
 
 
 def _is_text(kind: pa.DataType) -> bool:

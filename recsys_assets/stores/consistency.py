@@ -18,7 +18,7 @@ from recsys_assets.stores.store import KEY, Store
 
 STORE_TOLERANCE = 1e-5
 COMPARED_USERS, ITEMS_PER_USER = 1000, 20
-_SEED = 1
+_SAMPLE_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def compare_with_lake(
 
 
 def _draw_keys(keys: pa.ChunkedArray) -> pa.Array:
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(_SAMPLE_SEED)
     return keys.take(pa.array(np.sort(rng.permutation(len(keys))[:COMPARED_USERS]))).combine_chunks()
 
 
@@ -76,7 +76,7 @@ def _compare_scores(
     if any(len(each) != len(other) for each, other in zip(offline, online, strict=True)):
         return {"scores": 0.0, "max_score_difference": float("inf")}
     user = np.repeat(np.arange(len(users)), ITEMS_PER_USER)
-    item = np.random.default_rng(_SEED).integers(len(items), size=len(user))
+    item = np.random.default_rng(_SAMPLE_SEED).integers(len(items), size=len(user))
     expected, found = (scorer.pairs(*side, user, item, rule) for side in (offline, online))
     worst = float(np.abs(expected - found).max(initial=0.0))
     return {"scores": float(len(user)), "max_score_difference": worst if np.isfinite(worst) else float("inf")}

@@ -141,7 +141,7 @@ def roll_back(store: Store, collection: str, to: str | None = None) -> str:
         raise VersionMissing(f"{collection} was never published")
     fitting = [each for each in kept if (bizdate_of(each) == to if to else each < live)]
     if not fitting:
-        raise _nothing_kept(collection, kept, f"of {to}" if to else f"before {live}")
+        raise _no_version(collection, kept, f"of {to}" if to else f"before {live}")
     store.go_live(collection, fitting[-1])
     return fitting[-1]
 
@@ -178,13 +178,13 @@ def _set_of(store: Store, bizdate: str) -> dict[str, str]:
     for name in live_set(store):
         kept = store.versions(name)
         if bizdate not in map(bizdate_of, kept):
-            raise _nothing_kept(name, kept, f"of {bizdate}")
+            raise _no_version(name, kept, f"of {bizdate}")
     raise NothingToRollBackTo(
         f"no set of {bizdate} was released: released sets are of {', '.join(found) or 'no bizdate'}"
     )
 
 
-def _nothing_kept(collection: str, kept: Sequence[str], wanted: str) -> NothingToRollBackTo:
+def _no_version(collection: str, kept: Sequence[str], wanted: str) -> NothingToRollBackTo:
     return NothingToRollBackTo(f"{collection} has no version {wanted}: it has {', '.join(kept) or 'none'}")
 
 

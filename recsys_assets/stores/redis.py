@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from recsys_assets.stores.base import Address, StoreBase, extra
+from recsys_assets.stores.base import Address, StoreBase, importing
 from recsys_assets.stores.columns import decode_texts, encode_texts, parse_schema, schema_text
 from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable
-from recsys_assets.uris import shown
+from recsys_assets.uris import safe_uri
 
 if TYPE_CHECKING:
     pass
@@ -50,10 +50,10 @@ class RedisStore(StoreBase):
     """
 
     def __init__(self, uri: str, prefix: str) -> None:
-        place = f"Redis {shown(uri)}"
+        place = f"Redis {safe_uri(uri)}"
         super().__init__(Address(f"{place}, {prefix}", uri))
         self._prefix = prefix
-        with extra("redis"):
+        with importing("redis"):
             import redis
         server: redis.Redis | None = None
         with suppress(ValueError):  # its message may contain a piece of the password

@@ -20,7 +20,7 @@ from recsys_assets.stores.mongo.embedded import run_server
 from recsys_assets.stores.mongo.store import MongoStore
 from recsys_assets.stores.redis import RedisStore
 from recsys_assets.stores.store import ReleaseStore, Store, StoreError
-from recsys_assets.uris import is_malformed, shown
+from recsys_assets.uris import is_malformed, safe_uri
 
 Collections = Mapping[str, Collection]
 
@@ -159,5 +159,6 @@ def _find_uri(name: str, place: Settings) -> AbstractContextManager[str]:
     if uri is None:
         raise StoreNotConfigured(f"{store.variable} is not set: give the URI of the {name} store")
     if is_malformed(uri):
-        raise StoreError(f"{store.variable} is {shown(uri)}: write SCHEME://HOST, with %-escapes in user and password")
+        what = f"{store.variable} is {safe_uri(uri)}"
+        raise StoreError(f"{what}: write SCHEME://HOST, with %-escapes in user and password")
     return contextlib.nullcontext(uri)

@@ -22,19 +22,19 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from recsys_assets.arrays import number_values
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.metrics import of_ranker
+from recsys_assets.metrics import ranker_metrics
 from recsys_assets.models.catalogue import RANKERS, configure
 from recsys_assets.models.config import ConfigError
 from recsys_assets.training import checkpoint, trainer
 from recsys_assets.training.data import Rows, load
-from recsys_assets.training.distributed import device_of_choice, processes, rank, together
+from recsys_assets.training.distributed import device_of_choice, process_group, processes, rank
 from recsys_assets.training.loop import Fitted
 from recsys_assets.training.progress import bar
 from recsys_assets.training.resume import Resume
 
 Metrics = dict[str, float]
 NETWORKS = [name for name, model in RANKERS.items() if model.library == "pytorch"]
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class Flags:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--model", required=True, type=click.Choice(NETWORKS))
-@click.option("--schema", required=True, type=FILE, help="The feature schema, schema.json.")
-@click.option("--train", required=True, type=FILE, help="Parquet: the schema's columns and label.")
-@click.option("--validation", required=True, type=FILE, help="Decides when to stop; trained on once at the end.")
-@click.option("--test", type=FILE, help="Scored once, after all choices.")
+@click.option("--schema", required=True, type=INPUT_FILE, help="The feature schema, schema.json.")
+@click.option("--train", required=True, type=INPUT_FILE, help="Parquet: the schema's columns and label.")
+@click.option("--validation", required=True, type=INPUT_FILE, help="Decides when to stop; trained on once at the end.")
+@click.option("--test", type=INPUT_FILE, help="Scored once, after all choices.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the model.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
-@click.option("--config", type=FILE, help="YAML or JSON: model: {hidden: [128]}, training: {epochs: 3}.")
+@click.option("--config", type=INPUT_FILE, help="YAML or JSON: model: {hidden: [128]}, training: {epochs: 3}.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="model.hidden='[128]', training.epochs=3.")
 def main(**given: Any) -> None:
     """Train a ranking model. `checkpoint.load` reads its folder; the last line of output is JSON."""
@@ -75,25 +75,25 @@ def main(**given: Any) -> None:
 @record  # reports an error to torchrun
 def run(flags: Flags) -> None:
     """Train, write the model, print its metrics."""
-    given = chosen(flags)
+    given = read_settings(flags)
     parts = {"train": flags.train, "validation": flags.validation, "test": flags.test}
     require_both_classes({part: file for part, file in parts.items() if file})
     schema = FeatureSchema.read(flags.schema)
     settings = configure(flags.model, given["model"], given["training"])
-    with together(), trainer.untrained(flags.model, schema, *settings, flags.seed) as fitted:
+    with process_group(), trainer.initial_model(flags.model, schema, *settings, flags.seed) as fitted:
         device = device_of_choice()
         train, validation = (load(fitted.schema, file, device) for file in (flags.train, flags.validation))
         resume = Resume(flags.out, fitted, train=train, validation=validation)
         with bar() as on_step:
-            trainer.learn(fitted, train, validation, told, on_step, resume)
+            trainer.learn(fitted, train, validation, print_epoch, on_step, resume)
         if not rank():
             checkpoint.save(flags.out, fitted)
             resume.done()
-            metrics = {"validation": fitted.best} | ({"test": judged(fitted, flags.test)} if flags.test else {})
-            show(metrics, processes())
+            metrics = {"validation": fitted.best} | ({"test": test_metrics(fitted, flags.test)} if flags.test else {})
+            print_metrics(metrics, processes())
 
 
-def chosen(flags: Flags) -> dict[str, dict[str, Any]]:
+def read_settings(flags: Flags) -> dict[str, dict[str, Any]]:
     """The settings of `--config`, then those of `--set`, under `model` and `training`.
 
     Raises:
@@ -126,26 +126,26 @@ def _read(file: Path) -> Mapping[str, Mapping[str, Any]]:
     return given
 
 
-def told(epoch: int, metrics: Metrics) -> None:
+def print_epoch(epoch: int, metrics: Metrics) -> None:
     """Print one line per epoch."""
     if not rank():
         click.echo(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()), err=True)
 
 
-def judged(fitted: Fitted, file: Path) -> Metrics:
+def test_metrics(fitted: Fitted, file: Path) -> Metrics:
     """Metrics of the trained model on labelled rows, with the GAUC if they have users."""
     rows: Rows = load(fitted.schema, file, device_of_choice())
     labels, scores = rows.labels.cpu().numpy(), trainer.predict(fitted.model, rows)
     users = None
     if "user_id" in pq.read_schema(file).names:
         users = number_values(pq.read_table(file, columns=["user_id"])["user_id"])[1]
-    found, absent = of_ranker(labels, scores, users)
+    found, absent = ranker_metrics(labels, scores, users)
     for metric, reason in absent.items():
         click.echo(f"no {metric}: {reason}", err=True)
     return found
 
 
-def show(metrics: dict[str, Metrics], number: int) -> None:
+def print_metrics(metrics: dict[str, Metrics], number: int) -> None:
     """Print the metrics as a table, and as one line of JSON."""
     for part, found in metrics.items():
         for name, value in found.items():

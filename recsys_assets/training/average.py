@@ -27,7 +27,7 @@ class Average:
     def __init__(self, model: nn.Module, recency: float) -> None:
         self.model, self.recency, self.steps = model, recency, 0
         self.mean = copy.deepcopy(model).requires_grad_(False)
-        self.tables = [(new.weight, old.weight) for new, old in zip(_by_rows(model), _by_rows(self.mean), strict=True)]
+        self.tables = list(zip(_row_weights(model), _row_weights(self.mean), strict=True))
         self.due = [torch.full(weight.shape[:1], math.inf, device=weight.device) for weight, _ in self.tables]
         known = {id(weight) for weight, _ in self.tables}
         pairs = zip(model.parameters(), self.mean.parameters(), strict=True)
@@ -40,7 +40,7 @@ class Average:
             if self.steps and new.grad is not None:
                 rows = new.grad._indices()[0]
                 parts = (values.index_select(0, rows) for values in (old, new, due))  # 3x faster than values[rows]
-                old.index_copy_(0, rows, self._caught_up(*parts))
+                old.index_copy_(0, rows, self._catch_up(*parts))
                 due.index_fill_(0, rows, self._log_d())
 
     @torch.no_grad()
@@ -52,10 +52,10 @@ class Average:
             old.lerp_(new, share)
 
     @torch.no_grad()
-    def settled(self) -> nn.Module:
+    def averaged_model(self) -> nn.Module:
         """The model with the averaged weights; buffers are those of the model."""
         for (new, old), due in zip(self.tables, self.due, strict=True):
-            old.copy_(self._caught_up(old, new, due))
+            old.copy_(self._catch_up(old, new, due))
             due.fill_(self._log_d())
         for source, target in zip(self.model.buffers(), self.mean.buffers(), strict=True):
             target.copy_(source)
@@ -64,10 +64,10 @@ class Average:
     def _log_d(self) -> float:
         return math.lgamma(self.steps) - math.lgamma(self.steps + self.recency + 1)
 
-    def _caught_up(self, mean: Tensor, weight: Tensor, due: Tensor) -> Tensor:
+    def _catch_up(self, mean: Tensor, weight: Tensor, due: Tensor) -> Tensor:
         share = 1 - torch.exp(self._log_d() - due)
         return mean.lerp(weight, share.view(-1, *[1] * (mean.dim() - 1)))
 
 
-def _by_rows(model: nn.Module) -> list[Table]:
-    return [part for part in model.modules() if isinstance(part, Table) and part.by_rows]
+def _row_weights(model: nn.Module) -> list[nn.Parameter]:
+    return [part.weight for part in model.modules() if isinstance(part, Table) and part.by_rows]

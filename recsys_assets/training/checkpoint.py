@@ -9,11 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.models.catalogue import configure, entry, read_by
+from recsys_assets.models.catalogue import DESCRIPTION, configure, entry, features_for
 from recsys_assets.training.loop import Fitted
 
 WEIGHTS = "model.safetensors"
-DESCRIPTION = "model.json"
 
 
 class CheckpointMismatch(ValueError):
@@ -22,12 +21,12 @@ class CheckpointMismatch(ValueError):
 
 def save(folder: Path, fitted: Fitted) -> None:
     """Write `model.safetensors` and `model.json`; the same model gives the same bytes."""
-    describe(folder, fitted)
+    write_description(folder, fitted)
     weights = {name: tensor.cpu().contiguous() for name, tensor in fitted.model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
 
 
-def describe(folder: Path, fitted: Fitted) -> None:
+def write_description(folder: Path, fitted: Fitted) -> None:
     """Write `model.json`: everything but the weights."""
     content = {
         "model": fitted.model_name,
@@ -54,7 +53,7 @@ def load(folder: Path, schema: FeatureSchema | None = None) -> Fitted:
         CheckpointMismatch: the schema differs, or the weights do not fit the description.
         UnknownModel: this version has no such model.
     """
-    fitted = described(folder, schema)
+    fitted = build(folder, schema)
     try:
         fitted.model.load_state_dict(load_file(folder / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:
@@ -62,32 +61,32 @@ def load(folder: Path, schema: FeatureSchema | None = None) -> Fitted:
     return fitted
 
 
-def description(folder: Path) -> dict[str, Any]:
+def read_description(folder: Path) -> dict[str, Any]:
     """The content of `model.json`."""
     content: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     return content
 
 
-def described(folder: Path, schema: FeatureSchema | None = None) -> Fitted:
+def build(folder: Path, schema: FeatureSchema | None = None) -> Fitted:
     """The model that `model.json` describes, in evaluation mode, without its trained weights.
 
     Raises:
         CheckpointMismatch: the schema is not the required one.
         UnknownModel: this version has no such model.
     """
-    content = description(folder)
+    content = read_description(folder)
     own = FeatureSchema.from_json(json.dumps(content["schema"]))
-    _same(folder / DESCRIPTION, "its own schema", content["schema_fingerprint"], own.fingerprint)
+    _check_schema(folder / DESCRIPTION, "its own schema", content["schema_fingerprint"], own.fingerprint)
     if schema is not None:
-        read = read_by(content["model"], schema)
-        _same(folder / DESCRIPTION, "the feature schema of these rows", own.fingerprint, read.fingerprint)
+        read = features_for(content["model"], schema)
+        _check_schema(folder / DESCRIPTION, "the feature schema of these rows", own.fingerprint, read.fingerprint)
     config, training = configure(content["model"], content["config"], content["training"])
     model = entry(content["model"]).build(own, config).eval()
     history, best = content["history"], content["best_epoch"]
     return Fitted(content["model"], model, config, own, training, content["seed"], history, best)
 
 
-def _same(path: Path, what: str, trained: str, given: str) -> None:
+def _check_schema(path: Path, what: str, trained: str, given: str) -> None:
     if trained != given:
         raise CheckpointMismatch(
             f"{path} was trained under feature schema {trained[:12]}, but {what} is {given[:12]}: "

@@ -39,16 +39,16 @@ class Rows:
 
 
 def load(schema: FeatureSchema, source: pa.Table | Path, device: torch.device) -> Rows:
-    """Encode a table or a Parquet file with `encoded` and move all of it to the device.
+    """Encode a table or a Parquet file with `encode_rows` and move all of it to the device.
 
     Raises:
-        LabelError, SchemaError: see `encoded`.
+        LabelError, SchemaError: see `encode_rows`.
     """
-    rows, labels = encoded(schema, source)
+    rows, labels = encode_rows(schema, source)
     return Rows(*(torch.from_numpy(array).to(device) for array in (rows.indices, rows.numeric, labels)))
 
 
-def encoded(schema: FeatureSchema, source: pa.Table | Path) -> tuple[Encoded, Floats]:
+def encode_rows(schema: FeatureSchema, source: pa.Table | Path) -> tuple[Encoded, Floats]:
     """Encode a table, or only the needed columns of a Parquet file; the labels (N,) are the second result.
 
     Rows are encoded `BATCH` at a time: at most the encoded rows and one raw batch are in memory.

@@ -39,7 +39,7 @@ def device_of_choice() -> torch.device:
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the processes that torchrun started: gloo on CPUs, NCCL on GPUs. Without torchrun, do nothing.
 
     They end with torchrun, even if it is killed.
@@ -58,7 +58,7 @@ def together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not lost_peer(error):
+        if not is_lost_peer(error):
             raise
         raise ProcessLost(
             f"process {rank()} of {processes()} stopped, because another process ended or cannot be reached. "
@@ -67,15 +67,15 @@ def together() -> Iterator[None]:
     dist.destroy_process_group()  # not after a failure: it may wait for a process that has ended
 
 
-def lost_peer(error: RuntimeError) -> bool:
+def is_lost_peer(error: RuntimeError) -> bool:
     """Whether gloo, which has no error class of its own, or NCCL raised this error because a process is gone."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
-def parallel(objective: nn.Module) -> nn.Module:
+def make_parallel(objective: nn.Module) -> nn.Module:
     """The module with gradients averaged over all processes; for a single process, the module itself.
 
-    The gradients of `Table`s that are trained by rows are left to `gathered`.
+    The gradients of `Table`s that are trained by rows are left to `gather_rows`.
     """
     if processes() == 1:
         return objective
@@ -89,17 +89,17 @@ def parallel(objective: nn.Module) -> nn.Module:
     )
 
 
-def gathered(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def gather_rows(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (N,) of a table and their gradients (N, …) of all processes, averaged by dividing by their number."""
     if processes() == 1:
         return rows, values
     sizes = [torch.zeros_like(rows[:1]) for _ in range(processes())]
     dist.all_gather(sizes, torch.full_like(rows[:1], len(rows)))
     numbers = [int(size) for size in sizes]
-    return _all(rows, numbers), _all(values / processes(), numbers)
+    return _gather(rows, numbers), _gather(values / processes(), numbers)
 
 
-def _all(tensor: Tensor, numbers: list[int]) -> Tensor:
+def _gather(tensor: Tensor, numbers: list[int]) -> Tensor:
     """The first `numbers[r]` entries of the tensor of each process r; padded, for gloo needs equal sizes."""
     padded = tensor.new_zeros(max(numbers), *tensor.shape[1:])
     padded[: len(tensor)] = tensor
@@ -116,7 +116,7 @@ def mean_of_all(value: Tensor) -> Tensor:
     return value
 
 
-def decided(judge: Callable[[], dict[str, float]]) -> dict[str, float]:
+def decide(judge: Callable[[], dict[str, float]]) -> dict[str, float]:
     """The first process's result, sent to all processes."""
     found = [judge() if rank() == 0 else {}]
     if processes() > 1:

@@ -28,7 +28,8 @@ class Draws:
         if self.kind == "auto":
             self.kind = "all" if len(data.catalogue) <= training.whole_catalogue else "table"
         if self.kind != "all":
-            self.table = alias_table(_by_token(data, table) if self.kind == "table" else _by_events(data, self.kind))
+            weights = _table_weights(data, table) if self.kind == "table" else _event_weights(data, self.kind)
+            self.table = alias_table(weights)
             log_share = np.maximum(self.table.log_probability, _RAREST)
             self.log_share = torch.from_numpy(np.append(0.0, log_share)).float()
 
@@ -43,7 +44,7 @@ class Draws:
         return Negatives(tokens, (self.log_share + np.log(len(tokens))).to(device))
 
 
-def _by_events(data: TowerData, kind: NegativesKind) -> Doubles:
+def _event_weights(data: TowerData, kind: NegativesKind) -> Doubles:
     """(V,) the weight of each token's item, from its number of positive train rows."""
     events = data.interactions
     positives = data.tokens[(events.parts == 0) & (events.labels > 0)]
@@ -52,7 +53,7 @@ def _by_events(data: TowerData, kind: NegativesKind) -> Doubles:
     return popularity(counts, powers[kind]) if kind in powers else popularity(counts)
 
 
-def _by_token(data: TowerData, table: WeightedItems | None) -> Doubles:
+def _table_weights(data: TowerData, table: WeightedItems | None) -> Doubles:
     """(V,) the table's weight of each token's item; 0 if the table lacks it."""
     if table is None:
         raise ConfigError("negatives: table needs the weights of `negative_items`")

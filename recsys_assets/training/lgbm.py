@@ -22,7 +22,7 @@ from torch import Tensor
 from recsys_assets.arrays import Floats
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import Encoded, FeatureSchema
-from recsys_assets.models.catalogue import entry, read_by
+from recsys_assets.models.catalogue import DESCRIPTION, entry, features_for
 from recsys_assets.models.lgbm import LgbmConfig, LgbmInputs
 from recsys_assets.training import checkpoint, onnx_trees
 from recsys_assets.training.data import Rows, load
@@ -56,7 +56,7 @@ class LgbmRanker:
             LabelError, OneClass, SchemaError: the input cannot be trained on.
         """
         require_both_classes({"train": train, "validation": validation})
-        made, schema = entry(model_name), read_by(model_name, schema)
+        made, schema = entry(model_name), features_for(model_name, schema)
         config = config or made.config()
         fitted = Fitted(model_name, made.build(schema, config), config, schema, training or made.training, seed)
         seen, held_out = (load(schema, source, torch.device("cpu")) for source in (train, validation))
@@ -72,7 +72,7 @@ class LgbmRanker:
         Raises:
             CheckpointMismatch: the schema differs, or the trees have other columns than the description.
         """
-        fitted = checkpoint.described(folder, schema)
+        fitted = checkpoint.build(folder, schema)
         try:
             trees = lgb.Booster(model_str=(folder / TREES).read_text(encoding="utf-8"))
         except lgb.basic.LightGBMError as error:
@@ -80,7 +80,7 @@ class LgbmRanker:
         ranker = cls(fitted, trees)
         if trees.num_feature() != len(ranker.columns):
             raise checkpoint.CheckpointMismatch(
-                f"{folder / TREES} has trees on {trees.num_feature()} columns, {checkpoint.DESCRIPTION} "
+                f"{folder / TREES} has trees on {trees.num_feature()} columns, {DESCRIPTION} "
                 f"describes {len(ranker.columns)}: materialize the model again"
             )
         return ranker
@@ -92,7 +92,7 @@ class LgbmRanker:
 
     def save(self, folder: Path) -> None:
         """Write `model.txt`, in LightGBM's own format, and `model.json`; the same model gives the same bytes."""
-        checkpoint.describe(folder, self.fitted)
+        checkpoint.write_description(folder, self.fitted)
         (folder / TREES).write_text(self.trees.model_to_string(), encoding="utf-8")
 
     def predict(self, rows: Encoded) -> Floats:

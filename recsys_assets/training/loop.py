@@ -20,7 +20,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import NotNumbers
 from recsys_assets.models.config import TrainingConfig
 from recsys_assets.training.average import Average
-from recsys_assets.training.distributed import decided, mean_of_all, rank
+from recsys_assets.training.distributed import decide, mean_of_all, rank
 from recsys_assets.training.optimiser import clip, coalesce, optimiser
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -56,7 +56,7 @@ class Fitted:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeding(seed: int) -> Iterator[None]:
     """Seed torch inside the block, and leave the caller's random state as it was.
 
     Denormals are flushed in the block: with L2, unused weights shrink to denormals, and a step takes several times as
@@ -156,12 +156,12 @@ def run(
     course = Course(optimiser(model, training), Average(model, training.recency))
     if keeper:
         keeper.restore(fitted, course)
-    while not _over(fitted, course):
+    while not _is_over(fitted, course):
         epoch, average = len(fitted.history), course.average
-        _own_chance(fitted.seed, epoch)
+        _seed_process(fitted.seed, epoch)
         course.warm = epoch if average.steps < training.warmup else course.warm
         loss = train_epoch(model, course.adam, losses(epoch), training, count(average.steps + 1), average)
-        judged = average.settled()
+        judged = average.averaged_model()
         metrics = {loss_name: loss, **_judgement(judge, judged)}
         fitted.history.append(metrics)
         if epoch == 0 or metrics[metric] > fitted.best[metric]:
@@ -176,23 +176,23 @@ def run(
 def _judgement(judge: Callable[[nn.Module], dict[str, float]], model: nn.Module) -> dict[str, float]:
     """The validation metrics; training has diverged, too, if finite weights give scores that are not finite."""
     try:
-        return decided(partial(judge, model))
+        return decide(partial(judge, model))
     except NotNumbers as error:
         raise TrainingDiverged(f"{error}: lower learning_rate or check the inputs for outliers") from error
 
 
-def last_pass(fitted: Fitted, losses: Losses) -> None:
+def run_last_pass(fitted: Fitted, losses: Losses) -> None:
     """Train the kept model on the validation rows once, with a new Adam at `last_rate` of the learning rate."""
     adam = optimiser(fitted.model, fitted.training, fitted.training.last_rate)
     train_epoch(fitted.model, adam, losses, fitted.training, count(1))
 
 
-def _over(fitted: Fitted, course: Course) -> bool:
+def _is_over(fitted: Fitted, course: Course) -> bool:
     done, patience = len(fitted.history), fitted.training.patience
     return done >= fitted.training.epochs or (done > 0 and done - 1 - max(fitted.best_epoch, course.warm) >= patience)
 
 
-def _own_chance(seed: int, epoch: int) -> None:
+def _seed_process(seed: int, epoch: int) -> None:
     """Seed each process but the first on its own, the same whenever the training continues from this epoch."""
     if rank():
         torch.manual_seed(int(np.random.SeedSequence([seed, epoch, rank()]).generate_state(1)[0]))

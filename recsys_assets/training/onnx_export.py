@@ -51,8 +51,8 @@ def export(fitted: Fitted, path: Path, metadata: Mapping[str, str]) -> None:
         path: the file to write.
         metadata: more entries for the file's `metadata_props`, such as the bizdate.
     """
-    model = network(_Probability(fitted.model), fitted.schema, "score")
-    write(model, fitted.schema, path, described(fitted, metadata))
+    model = export_network(_Probability(fitted.model), fitted.schema, "score")
+    write(model, fitted.schema, path, file_metadata(fitted, metadata))
 
 
 def write(model: onnx.ModelProto, schema: FeatureSchema, path: Path, metadata: Mapping[str, str]) -> None:
@@ -64,7 +64,7 @@ def write(model: onnx.ModelProto, schema: FeatureSchema, path: Path, metadata: M
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def described(fitted: Fitted, more: Mapping[str, str]) -> dict[str, str]:
+def file_metadata(fitted: Fitted, more: Mapping[str, str]) -> dict[str, str]:
     """The file's `metadata_props`: the model, the schema it was trained under, and the values that mean missing."""
     return {
         "model": fitted.model_name,
@@ -75,12 +75,12 @@ def described(fitted: Fitted, more: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def session(path: Path) -> onnxruntime.InferenceSession:
+def open_session(path: Path) -> onnxruntime.InferenceSession:
     """An onnxruntime session of the file, on the CPU."""
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-def network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelProto:
+def export_network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelProto:
     """The module on `indices`, and `numeric` if any, with the output `given`, without any trace of this machine."""
     rows = 2  # with one row, torch would take the batch size for a constant
     first = [schema.first_row[feature.name] for feature in schema.index_features for _ in range(feature.length)]

@@ -17,7 +17,7 @@ from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.training.checkpoint import load
-from recsys_assets.training.onnx_export import described, network, session, write
+from recsys_assets.training.onnx_export import export_network, file_metadata, open_session, write
 from recsys_assets.training.recall import two_tower
 
 Side = Literal["user", "item"]
@@ -50,8 +50,8 @@ def export(checkpoint: Path, folder: Path, metadata: Mapping[str, str] | None = 
     fitted = load(checkpoint)
     for side in SIDES:
         tower = Tower(two_tower(fitted), side)
-        model = network(tower, tower.schema, "vector")
-        write(model, tower.schema, folder / f"{side}.onnx", described(fitted, metadata or {}))
+        model = export_network(tower, tower.schema, "vector")
+        write(model, tower.schema, folder / f"{side}.onnx", file_metadata(fitted, metadata or {}))
 
 
 def parity(checkpoint: Path, path: Path, side: Side, table: pa.Table, batch: int = 1024) -> float:
@@ -59,7 +59,7 @@ def parity(checkpoint: Path, path: Path, side: Side, table: pa.Table, batch: int
 
     Both start from the raw columns of the tower's features.
     """
-    tower, runtime = Tower(two_tower(load(checkpoint)), side).eval(), session(path)
+    tower, runtime = Tower(two_tower(load(checkpoint)), side).eval(), open_session(path)
     largest = 0.0
     for first in range(0, table.num_rows, batch):
         rows = table.slice(first, batch)

@@ -18,10 +18,10 @@ from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
 
 from recsys_assets.training.loop import Fitted
-from recsys_assets.training.onnx_export import described, network, write
+from recsys_assets.training.onnx_export import export_network, file_metadata, write
 
-TREES = "trees.onnx"
-OPSET = 9
+ONNX_TREES = "trees.onnx"
+TREES_OPSET = 9
 
 
 def export(fitted: Fitted, trees: lgb.Booster, path: Path, metadata: Mapping[str, str]) -> None:
@@ -33,14 +33,14 @@ def export(fitted: Fitted, trees: lgb.Booster, path: Path, metadata: Mapping[str
         path: the file on raw features; `trees.onnx` is written next to it.
         metadata: more entries for the files' `metadata_props`, such as the bizdate.
     """
-    alone = converted(trees)
-    model = network(fitted.model, fitted.schema, "columns")
+    alone = convert(trees)
+    model = export_network(fitted.model, fitted.schema, "columns")
     _put_behind(model.graph, alone.graph)
-    write(model, fitted.schema, path, described(fitted, metadata))
+    write(model, fitted.schema, path, file_metadata(fitted, metadata))
     names = json.dumps(fitted.model.names, ensure_ascii=False)
-    helper.set_model_props(alone, {**described(fitted, metadata), "columns": names})
+    helper.set_model_props(alone, {**file_metadata(fitted, metadata), "columns": names})
     onnx.checker.check_model(alone, full_check=True)
-    path.with_name(TREES).write_bytes(alone.SerializeToString(deterministic=True))
+    path.with_name(ONNX_TREES).write_bytes(alone.SerializeToString(deterministic=True))
 
 
 def with_float32_thresholds(trees: str) -> str:
@@ -60,10 +60,10 @@ def with_float32_thresholds(trees: str) -> str:
     return "\n".join(line for line in lines if not line.startswith("tree_sizes="))  # they count the old text
 
 
-def converted(trees: lgb.Booster) -> onnx.ModelProto:
+def convert(trees: lgb.Booster) -> onnx.ModelProto:
     """The trees as an ONNX model on `input`, with any number of rows."""
     columns = [("input", FloatTensorType([None, trees.num_feature()]))]
-    model: onnx.ModelProto = convert_lightgbm(trees, "trees", columns, target_opset=OPSET, zipmap=False)
+    model: onnx.ModelProto = convert_lightgbm(trees, "trees", columns, target_opset=TREES_OPSET, zipmap=False)
     (label,) = (output for output in model.graph.output if output.name == "label")
     label.type.tensor_type.shape.dim[0].dim_param = "batch"  # the converter writes 1, which makes onnxruntime warn
     return model

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recsys_assets.models.config import TrainingConfig
 from recsys_assets.models.layers import Table
-from recsys_assets.training.distributed import gathered, processes
+from recsys_assets.training.distributed import gather_rows, processes
 
 
 class RowwiseAdam(torch.optim.Adam):
@@ -74,15 +74,15 @@ def coalesce(weights: Iterable[Tensor]) -> None:
     """
     for weight in weights:
         if weight.grad is not None and weight.grad.is_sparse:
-            rows, values = _summed(weight.grad._indices()[0], weight.grad._values())
+            rows, values = _sum_by_row(weight.grad._indices()[0], weight.grad._values())
             if processes() > 1:
-                rows, values = _summed(*gathered(rows, values))
+                rows, values = _sum_by_row(*gather_rows(rows, values))
             weight.grad = torch.sparse_coo_tensor(
                 rows[None], values, weight.shape, is_coalesced=True, check_invariants=False
             )
 
 
-def _summed(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def _sum_by_row(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Each row once, with the sum of its values."""
     ordered, order = torch.sort(rows.int())
     found, place = torch.unique_consecutive(ordered, return_inverse=True)

@@ -24,7 +24,7 @@ class Step(NamedTuple):
 OnStep = Callable[[Step], None]
 
 
-def watched(losses: Losses, epoch: int, rows: int, on_step: OnStep) -> Losses:
+def report_steps(losses: Losses, epoch: int, rows: int, on_step: OnStep) -> Losses:
     """The same losses; `on_step` is called for each step when the next one begins."""
     done = 0
     for loss, size in losses:

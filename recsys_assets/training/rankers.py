@@ -116,7 +116,7 @@ def load(folder: Path, schema: FeatureSchema | None = None) -> Ranker:
         CheckpointMismatch: the schema differs, or the files do not fit each other.
         UnknownModel: this version has no such model.
     """
-    return LIBRARIES[entry(checkpoint.description(folder)["model"]).library].load(folder, schema)
+    return LIBRARIES[entry(checkpoint.read_description(folder)["model"]).library].load(folder, schema)
 
 
 def parity(folder: Path, path: Path, table: pa.Table) -> dict[str, float]:
@@ -128,7 +128,7 @@ def parity(folder: Path, path: Path, table: pa.Table) -> dict[str, float]:
         `max_difference` (all rows at once), `max_difference_batch_4096`, and `max_difference_batch_1` (the
         first 200 rows one by one).
     """
-    ranker, runtime = load(folder), onnx_export.session(path)
+    ranker, runtime = load(folder), onnx_export.open_session(path)
     schema = ranker.fitted.schema
     expected, feed = ranker.predict(encode(schema, table)), raw_inputs(schema, table)
 

@@ -18,7 +18,7 @@ from recsys_assets.arrays import Bools, Ints, Vectors
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc, defined_metrics
-from recsys_assets.models.catalogue import build_towers, read_by
+from recsys_assets.models.catalogue import build_towers, features_for
 from recsys_assets.models.config import RecallTraining
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries
@@ -26,10 +26,10 @@ from recsys_assets.retrieval.lists import Lists, evaluate, recommend
 from recsys_assets.retrieval.weighted_items import WeightedItems
 from recsys_assets.training.distributed import device_of_choice
 from recsys_assets.training.draws import Draws
-from recsys_assets.training.loop import Fitted, Losses, OnEpoch, last_pass, run, seeded
+from recsys_assets.training.loop import Fitted, Losses, OnEpoch, run, run_last_pass, seeding
 from recsys_assets.training.tower_data import NothingToLearn, TowerData, event_batches, load, targets_of, window_batches
 
-CUTOFF = 20
+VALIDATION_K = 20
 LOSS = "train_loss"
 
 
@@ -70,8 +70,8 @@ def fit(
         NothingToLearn, SchemaError, UnknownModel: the input cannot be trained on.
         TrainingDiverged: the loss became NaN or infinite.
     """
-    schema = read_by(model_name, schema)
-    with seeded(seed):
+    schema = features_for(model_name, schema)
+    with seeding(seed):
         model = build_towers(model_name, schema, config).to(device_of_choice())
         data = load(model, source.interactions, source.users, source.items)
         train, validation = (targets_of(data, part, model.labelled) for part in ("train", "validation"))
@@ -84,13 +84,13 @@ def fit(
         run(
             fitted,
             partial(losses, train),
-            partial(_judged, data=data, asked=asked, filter_seen=source.filter_seen),
+            partial(_validation_metrics, data=data, asked=asked, filter_seen=source.filter_seen),
             metric_of(model, source.interactions),
             LOSS,
             on_epoch,
         )
         if training.last_rate:
-            last_pass(fitted, losses(validation, epoch=0))
+            run_last_pass(fitted, losses(validation, epoch=0))
     return fitted
 
 
@@ -105,7 +105,7 @@ def two_tower(fitted: Fitted) -> TwoTower:
     return fitted.model
 
 
-def judged(fitted: Fitted, source: Source) -> dict[str, float]:
+def kept_metrics(fitted: Fitted, source: Source) -> dict[str, float]:
     """Metrics of the kept epoch; with the test AUC if the model learns labels and the rows have both classes."""
     model = two_tower(fitted)
     found = {name: value for name, value in fitted.best.items() if name != LOSS}
@@ -119,7 +119,7 @@ def metric_of(model: TwoTower, interactions: Interactions) -> str:
     """The validation metric that decides which epoch is kept."""
     labels = interactions.labels[interactions.parts == PARTS.index("validation")]
     by_labels = model.labelled and 0 < labels.sum() < len(labels)
-    return "validation_auc" if by_labels else f"validation_ndcg@{CUTOFF}"
+    return "validation_auc" if by_labels else f"validation_ndcg@{VALIDATION_K}"
 
 
 def user_vectors(model: TwoTower, data: TowerData, users: Ints, starts: Ints, ends: Ints, batch: int = 256) -> Vectors:
@@ -180,10 +180,10 @@ def _losses(model: TwoTower, data: TowerData, draws: Draws, size: int, wanted: B
         yield model.loss(replace(batch, negatives=draws.negatives(batch, rng))), int((batch.targets > 0).sum())
 
 
-def _judged(model: TwoTower, data: TowerData, asked: Queries, filter_seen: bool) -> dict[str, float]:
+def _validation_metrics(model: TwoTower, data: TowerData, asked: Queries, filter_seen: bool) -> dict[str, float]:
     """Validation metrics: those of the lists, and the AUC of a model that learns labels."""
-    found = evaluate(lists(model, data, asked, CUTOFF, filter_seen).items, asked, [CUTOFF])
-    metrics = {f"validation_{name}": found[name] for name in (f"ndcg@{CUTOFF}", f"recall@{CUTOFF}")}
+    found = evaluate(lists(model, data, asked, VALIDATION_K, filter_seen).items, asked, [VALIDATION_K])
+    metrics = {f"validation_{name}": found[name] for name in (f"ndcg@{VALIDATION_K}", f"recall@{VALIDATION_K}")}
     if not model.labelled:
         return metrics
     return metrics | defined_metrics({"validation_auc": lambda: auc_of(model, data, "validation")})[0]

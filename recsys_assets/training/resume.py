@@ -19,7 +19,7 @@ from recsys_assets.training.data import Rows
 from recsys_assets.training.distributed import device_of_choice, rank
 from recsys_assets.training.loop import Course, Fitted
 
-FILE = "resume.safetensors"
+STATE_FILE = "resume.safetensors"
 
 
 class ResumeMismatch(ValueError):
@@ -36,7 +36,7 @@ class Resume:
     """
 
     def __init__(self, folder: Path, fitted: Fitted, **rows: Rows) -> None:
-        self.path = folder / FILE
+        self.path = folder / STATE_FILE
         self.identity = {
             "model": fitted.model_name,
             "model's settings": json.dumps(asdict(fitted.config)),
@@ -70,7 +70,7 @@ class Resume:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
         fitted.history, fitted.best_epoch = told["history"], told["numbers"]["best_epoch"]
         course.average.steps, course.warm = told["numbers"]["steps"], told["numbers"]["warm"]
-        _take(fitted, course, tensors)
+        _restore_state(fitted, course, tensors)
 
     def done(self) -> None:
         """Remove the file: its content is in the model now."""
@@ -103,7 +103,7 @@ def _tensors(fitted: Fitted, course: Course) -> dict[str, Tensor]:
     return found | {"chance": _chance()}
 
 
-def _take(fitted: Fitted, course: Course, tensors: dict[str, Tensor]) -> None:
+def _restore_state(fitted: Fitted, course: Course, tensors: dict[str, Tensor]) -> None:
     """Restore the state that `_tensors` made."""
     fitted.model.load_state_dict(_part(tensors, "model."))
     course.average.mean.load_state_dict(_part(tensors, "mean."))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from recsys_assets.arrays import Array, Bools, Ints, place_in_group, spread
+from recsys_assets.arrays import Array, Bools, Ints, list_array, place_in_group, spread
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.models.towers import HISTORY, Batch, TwoTower
@@ -62,7 +62,7 @@ def load(model: TwoTower, interactions: Interactions, users: pa.Table, items: pa
     vocabulary = pa.array(item_vocabulary(model))
     found = pc.index_in(pa.array(interactions.item_ids).cast(vocabulary.type), value_set=vocabulary)
     token_of = pc.fill_null(pc.add(found, 1), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    known = encoded_items(model, items, interactions.item_ids)
+    known = encode_items(model, items, interactions.item_ids)
     without_history = FeatureSchema(model.user_schema.features[:-1])
     static = encode(without_history, rows_of(users, "user_id", pa.array(interactions.user_ids))).indices
     return TowerData(
@@ -71,12 +71,12 @@ def load(model: TwoTower, interactions: Interactions, users: pa.Table, items: pa
         token_of,
         torch.from_numpy(static).to(known.device),
         known,
-        encoded_items(model, items, np.asarray(item_vocabulary(model))),
+        encode_items(model, items, np.asarray(item_vocabulary(model))),
         model.user_schema.first_row[HISTORY],
     )
 
 
-def encoded_items(model: TwoTower, items: pa.Table, ids: Array) -> Tensor:
+def encode_items(model: TwoTower, items: pa.Table, ids: Array) -> Tensor:
     """Indices (N, item columns) of the items of these ids, from the items table, on the device of the model."""
     found = encode(model.item_schema, rows_of(items, "item_id", pa.array(ids))).indices
     return torch.from_numpy(found).to(next(model.parameters()).device)
@@ -85,9 +85,8 @@ def encoded_items(model: TwoTower, items: pa.Table, ids: Array) -> Tensor:
 def raw_users(model: TwoTower, events: Interactions, users: pa.Table, starts: Ints, ends: Ints) -> pa.Table:
     """The raw columns of the user tower for each user number: features, and `history` as a list of item ids."""
     starts = np.maximum(starts, ends - model.history)
-    offsets = np.append(0, np.cumsum(ends - starts))
     _, places = spread(starts, ends)  # (events of all histories,)
-    past = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(events.item_ids[events.items[places]]))
+    past = list_array(pa.array(events.item_ids[events.items[places]]), ends - starts)
     return rows_of(users, "user_id", pa.array(events.user_ids)).append_column(HISTORY, past)
 
 

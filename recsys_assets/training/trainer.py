@@ -24,12 +24,12 @@ from recsys_assets.bfloat16 import bfloat16_is_fast
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.features.schema import Encoded, FeatureSchema
 from recsys_assets.metrics import auc, log_loss
-from recsys_assets.models.catalogue import entry, read_by
+from recsys_assets.models.catalogue import entry, features_for
 from recsys_assets.models.config import TrainingConfig
 from recsys_assets.training.data import Rows, batches, load
-from recsys_assets.training.distributed import device_of_choice, parallel, processes
-from recsys_assets.training.loop import Fitted, Keeper, Losses, OnEpoch, last_pass, run, seeded
-from recsys_assets.training.progress import OnStep, watched
+from recsys_assets.training.distributed import device_of_choice, make_parallel, processes
+from recsys_assets.training.loop import Fitted, Keeper, Losses, OnEpoch, run, run_last_pass, seeding
+from recsys_assets.training.progress import OnStep, report_steps
 
 
 def fit(
@@ -53,20 +53,20 @@ def fit(
         TrainingDiverged: the loss became NaN or infinite.
     """
     require_both_classes({"train": train, "validation": validation})
-    with untrained(model_name, schema, config, training, seed) as fitted:
+    with initial_model(model_name, schema, config, training, seed) as fitted:
         device = device_of_choice()
         learn(fitted, load(fitted.schema, train, device), load(fitted.schema, validation, device), on_epoch)
     return fitted
 
 
 @contextmanager
-def untrained(
+def initial_model(
     model_name: str, schema: FeatureSchema, config: Any, training: TrainingConfig | None, seed: int
 ) -> Iterator[Fitted]:
     """A model with initial weights; inside the block, random numbers come from the seed."""
-    made, schema = entry(model_name), read_by(model_name, schema)
+    made, schema = entry(model_name), features_for(model_name, schema)
     config, training = config or made.config(), training or made.training
-    with seeded(seed):
+    with seeding(seed):
         model = made.build(schema, config).to(device_of_choice())
         yield Fitted(model_name, model, config, schema, training, seed)
 
@@ -81,35 +81,35 @@ def learn(
 ) -> None:
     """Train an untrained model as `fit` does, on loaded rows.
 
-    `on_step` is called after each step; `keeper` saves the state after each epoch. Inside `distributed.together`
+    `on_step` is called after each step; `keeper` saves the state after each epoch. Inside `distributed.process_group`
     all processes train one model together, each on its share of every batch.
     """
     model, batch = fitted.model, fitted.training.batch
-    forward = parallel(model)
+    forward = make_parallel(model)
 
-    def passed(rows: Rows, epoch: int) -> Losses:
+    def one_pass(rows: Rows, epoch: int) -> Losses:
         found = losses(model, rows, batch, fitted.seed + epoch, forward)
-        return watched(found, epoch, len(rows), on_step) if on_step else found
+        return report_steps(found, epoch, len(rows), on_step) if on_step else found
 
     run(
         fitted,
-        partial(passed, train),
-        partial(_judged, rows=validation),
+        partial(one_pass, train),
+        partial(_validation_metrics, rows=validation),
         "validation_auc",
         "train_loss" if hasattr(model, "loss") else "train_logloss",
         on_epoch,
         keeper,
     )
     if fitted.training.last_rate:  # a pass at rate 0 would still change the statistics of batch normalisation
-        last_pass(fitted, passed(validation, 0))
+        run_last_pass(fitted, one_pass(validation, 0))
 
 
 def losses(model: nn.Module, rows: Rows, batch: int, order: int, forward: nn.Module | None = None) -> Losses:
     """Mean loss and size of each batch of one pass over the rows; the seed `order` decides the order of the rows.
 
     The loss is the log loss, or the model's own `loss(output, labels)` of its output in training mode. `forward` is
-    the model wrapped by `parallel`. With several processes, each gives the loss of its share, scaled so that the mean
-    over the processes is the mean over the rows.
+    the model wrapped by `make_parallel`. With several processes, each gives the loss of its share, scaled so that the
+    mean over the processes is the mean over the rows.
 
     On a GPU the whole forward pass is in bfloat16 if that is fast.
     """
@@ -136,6 +136,6 @@ def predict(model: nn.Module, rows: Encoded | Rows, batch: int = 16384) -> Float
     return torch.cat(parts).numpy()
 
 
-def _judged(model: nn.Module, rows: Rows) -> dict[str, float]:
+def _validation_metrics(model: nn.Module, rows: Rows) -> dict[str, float]:
     labels, scores = rows.labels.cpu().numpy(), predict(model, rows)
     return {"validation_auc": auc(labels, scores), "validation_logloss": log_loss(labels, scores)}

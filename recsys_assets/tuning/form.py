@@ -33,7 +33,7 @@ from pydantic import (
     model_validator,
 )
 
-from recsys_assets.models.config import missing
+from recsys_assets.models.config import explain_unknown
 from recsys_assets.settings import Settings
 from recsys_assets.tuning.metaspore import SHORTENED, unused_names
 
@@ -63,7 +63,7 @@ class Range(BaseModel):
     step: int | float | None = Field(default=None, gt=0, description="only low, low + step, …")
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistent(self) -> Self:
         if not -math.inf < self.low < self.high < math.inf:
             raise ValueError(f"low {self.low} is not below high {self.high}")
         if self.log and (self.low <= 0 or self.step is not None):
@@ -194,5 +194,5 @@ def _fault(error: "ErrorDetails") -> str:
     """The message for one invalid key."""
     key = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
-        return f"{key} {missing(key, Form.model_fields.keys() - {'unused'})}"
+        return f"{key} {explain_unknown(key, Form.model_fields.keys() - {'unused'})}"
     return f"{key}: {error['msg'].removeprefix('Value error, ')}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-def _as_it_is(value: Any) -> Any:
+def _keep(value: Any) -> Any:
     return value
 
 
@@ -35,7 +35,7 @@ class Renamed:
 
     own: tuple[str, ...]
     why: str
-    convert: Callable[[Any], Any] = _as_it_is
+    convert: Callable[[Any], Any] = _keep
 
 
 RENAMED = {

@@ -26,8 +26,8 @@ from recsys_assets.tuning.study import Report, TrialFailed
 if TYPE_CHECKING:
     from recsys_assets.training.recall import Source
 
-CUTOFF = 20
-RECALL = f"recall@{CUTOFF}"
+TRIAL_K = 20
+RECALL = f"recall@{TRIAL_K}"
 Settings = Mapping[str, Any]
 
 
@@ -85,8 +85,8 @@ class ItemToItem:
         found = self.find(self.interactions.before(part), self.settings(**settings))
         asked = queries(self.interactions, part, self.filter_seen)
         score = trigger_scores(found.lists, self.interactions, asked)
-        lists = recommend(score, self.interactions, asked, CUTOFF, self.filter_seen)
-        return evaluate(lists.items, asked, [CUTOFF])[RECALL]
+        lists = recommend(score, self.interactions, asked, TRIAL_K, self.filter_seen)
+        return evaluate(lists.items, asked, [TRIAL_K])[RECALL]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Ranking:
         from recsys_assets.training import data
 
         ranker = self._fit(settings, _ignore_report)
-        rows, labels = data.encoded(ranker.fitted.schema, self.test_rows)
+        rows, labels = data.encode_rows(ranker.fitted.schema, self.test_rows)
         return auc(labels, ranker.predict(rows))
 
     def _fit(self, settings: Settings, report: Report) -> Any:
@@ -156,7 +156,7 @@ class TwoTowers:
         model = recall.two_tower(self._fit(settings, _ignore_report))
         data = tower_data.load(model, source.interactions, source.users, source.items)
         asked = queries(source.interactions, "test", source.filter_seen)
-        return evaluate(recall.lists(model, data, asked, CUTOFF, source.filter_seen).items, asked, [CUTOFF])[RECALL]
+        return evaluate(recall.lists(model, data, asked, TRIAL_K, source.filter_seen).items, asked, [TRIAL_K])[RECALL]
 
     def _fit(self, settings: Settings, report: Report) -> Any:
         from recsys_assets.training import recall

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from recsys_assets.models.config import missing
+from recsys_assets.models.config import explain_unknown
 from recsys_assets.tuning.form import Form, Range, SpaceError
 from recsys_assets.tuning.metaspore import RENAMED, unused_names
 
@@ -66,7 +66,7 @@ def space(form: Form, model: str, sections: Sections) -> Space:
     written = {name: value for name, value in _settings(form).items() if name not in left_out}
     names = {name: _own_name(name, kinds) for name in written}
     if dead := [name for name in written if names[name] not in kinds]:
-        raise SpaceError(f"{model}: " + "; ".join(f"{name} {missing(name, kinds)}" for name in dead))
+        raise SpaceError(f"{model}: " + "; ".join(f"{name} {explain_unknown(name, kinds)}" for name in dead))
     if twice := {own for own in names.values() if [*names.values()].count(own) > 1}:
         same = ", ".join(f"{name} ({own})" for name, own in names.items() if own in twice)
         raise SpaceError(f"{model}: a setting is given twice: {same}: keep one")

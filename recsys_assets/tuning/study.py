@@ -91,19 +91,19 @@ def run(
     ended: list[Trial] = []
     while True:
         for frozen in study.get_trials(deepcopy=False)[len(ended) : trials]:
-            ended.append(_ended(frozen, space))
+            ended.append(_from_optuna(frozen, space))
             if on_trial:
                 on_trial(ended[-1])
         if len(ended) >= min(trials, space.size):
             break
-        study.add_trial(_next(study.get_trials(deepcopy=False), space, judge, seed))
+        study.add_trial(_run_trial(study.get_trials(deepcopy=False), space, judge, seed))
     if not any(trial.state == "complete" for trial in ended):
         reasons = dict.fromkeys(trial.reason for trial in ended)
         raise NoTrialCompleted(f"none of {len(ended)} trials gave a model: {'; '.join(reasons)}")
     return ended
 
 
-def best_first(trials: Sequence[Trial]) -> list[Trial]:
+def rank_trials(trials: Sequence[Trial]) -> list[Trial]:
     """Complete trials by their metric, the best first, ties by number; then the pruned ones, then the failed."""
     order = list(_STATES.values())
     worst = -math.inf
@@ -113,7 +113,7 @@ def best_first(trials: Sequence[Trial]) -> list[Trial]:
     )
 
 
-def _next(ended: "Sequence[FrozenTrial]", space: Space, judge: Judge, seed: int) -> "FrozenTrial":
+def _run_trial(ended: "Sequence[FrozenTrial]", space: Space, judge: Judge, seed: int) -> "FrozenTrial":
     """Draw a trial that has not been tried, and run it."""
     import optuna
 
@@ -128,7 +128,7 @@ def _next(ended: "Sequence[FrozenTrial]", space: Space, judge: Judge, seed: int)
             raise optuna.TrialPruned
 
     try:
-        study.tell(trial, _finite(judge(space.settings(trial.params), report)))
+        study.tell(trial, _check_finite(judge(space.settings(trial.params), report)))
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     except TrialFailed as error:
@@ -137,7 +137,7 @@ def _next(ended: "Sequence[FrozenTrial]", space: Space, judge: Judge, seed: int)
     return study.get_trials()[-1]
 
 
-def _finite(value: float) -> float:
+def _check_finite(value: float) -> float:
     if not math.isfinite(value):
         raise TrialFailed(f"its metric is {value}")
     return value
@@ -180,7 +180,7 @@ def _key(drawn: Mapping[str, Any]) -> str:
     return json.dumps(drawn, sort_keys=True)
 
 
-def _ended(frozen: "FrozenTrial", space: Space) -> Trial:
+def _from_optuna(frozen: "FrozenTrial", space: Space) -> Trial:
     """Convert an ended trial of Optuna's."""
     began, ended = frozen.datetime_start, frozen.datetime_complete
     return Trial(

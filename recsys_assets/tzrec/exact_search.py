@@ -91,7 +91,7 @@ class Flat:
         ranks = np.ceil(expected + 2.5 * spread + 2).astype(np.int64)  # threshold too high for 3 queries in 1,000
         rows = np.arange(count)
         while len(rows):
-            again = _in_blocks(lambda block: self._fill(asked, block, ranks[block], hidden, lists), rows, k)
+            again = _map_blocks(lambda block: self._fill(asked, block, ranks[block], hidden, lists), rows, k)
             rows = np.concatenate(again)
             ranks[rows] *= 8
         return lists
@@ -102,7 +102,7 @@ class Flat:
         The other pairs need not be in the lists either.
         """
         asked, rows = self._prepare(queries), np.arange(len(queries))
-        floors = np.concatenate(_in_blocks(lambda block: self._screen.floors(asked.queries[block], k), rows, 1))
+        floors = np.concatenate(_map_blocks(lambda block: self._screen.floors(asked.queries[block], k), rows, 1))
         least = asked.scores(floors, rows)
         pieces = [slice(first, first + QUERY_BLOCK) for first in range(0, len(row), QUERY_BLOCK)]
         beyond = [self._scores(asked, row[some], item[some]) < least[row[some]] for some in pieces]
@@ -145,7 +145,7 @@ class Flat:
         return _Prepared(np.pad(checked, ((0, 0), (0, 2)), constant_values=1), 2, -_squares(checked))
 
 
-def _in_blocks(work: Callable[[Ints], Answer], rows: Ints, k: int) -> list[Answer]:
+def _map_blocks(work: Callable[[Ints], Answer], rows: Ints, k: int) -> list[Answer]:
     """Results of the work on blocks of rows, on all cores: each core has its own block, in its own cache."""
     import torch
 

@@ -27,7 +27,7 @@ def file_type(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     return value and value.removesuffix("Reader").removesuffix("Writer").lower()
 
 
-def without_effect(ctx: click.Context, param: click.Parameter, value: str | None) -> None:  # noqa: ARG001 (click's)
+def say_without_effect(ctx: click.Context, param: click.Parameter, value: str | None) -> None:  # noqa: ARG001 (click's)
     """Say that an option has no effect."""
     if value:
         click.echo(f"{param.opts[0]} has no effect: MaxCompute is not read here", err=True)
@@ -37,7 +37,7 @@ def table_options(command: Command) -> Command:
     """Add the options that say how tables are read."""
     readers = click.Choice(["OdpsReader", "CsvReader", "ParquetReader"])
     for option in (
-        click.option("--odps_data_quota_name", callback=without_effect, expose_value=False, help="Without effect."),
+        click.option("--odps_data_quota_name", callback=say_without_effect, expose_value=False, help="Without effect."),
         click.option("--reader_type", type=readers, callback=file_type, help="Default: from the file names."),
         click.option(
             "--batch_size", type=click.IntRange(1), default=1024, show_default=True, help="Rows searched at once."

@@ -27,7 +27,7 @@ class TableWriter:
     def write(self, table: pa.Table) -> None:
         """Append the rows of a table."""
         if self._kind == "csv":
-            table = pa.table({name: as_text(name, table[name].combine_chunks()) for name in table.column_names})
+            table = pa.table({name: to_text(name, table[name].combine_chunks()) for name in table.column_names})
         if self._writer is None:
             make = pq.ParquetWriter if self._kind == "parquet" else csv.CSVWriter
             self._writer = make(self._file, table.schema)
@@ -61,7 +61,7 @@ def table_writer(place: str, kind: Format) -> Iterator[TableWriter]:
         file.chmod(0o644)  # the hidden temporary file was private
 
 
-def as_text(name: str, column: pa.Array) -> pa.Array:
+def to_text(name: str, column: pa.Array) -> pa.Array:
     """Lists as text: commas between their elements, semicolons between lists of lists; other columns as they are.
 
     Raises:
@@ -71,7 +71,7 @@ def as_text(name: str, column: pa.Array) -> pa.Array:
         return column
     values, mark = column.flatten(), ","
     if pa.types.is_list(values.type):
-        values, mark = as_text(name, values), ";"
+        values, mark = to_text(name, values), ";"
     else:
         values = values.cast(pa.string())
         broken = pc.index(pc.match_substring_regex(values, "[,;]"), True).as_py()

@@ -55,10 +55,10 @@ def read(file: Path, kind: Format, columns: Sequence[str]) -> pa.Table:
         if kind == "parquet":
             with pq.ParquetFile(file) as source:
                 there = source.schema_arrow.names
-                return source.read(columns=_all_there(file, columns, there)).combine_chunks()
+                return source.read(columns=_check_columns(file, columns, there)).combine_chunks()
         with file.open(encoding="utf-8", newline="") as lines:
             there = csv.read_csv(pa.BufferReader(lines.readline().encode())).column_names
-        types = dict.fromkeys(_all_there(file, columns, there), pa.string())
+        types = dict.fromkeys(_check_columns(file, columns, there), pa.string())
         options = csv.ConvertOptions(column_types=types, include_columns=list(columns), strings_can_be_null=False)
         return csv.read_csv(file, convert_options=options).combine_chunks()
     except pa.ArrowException as error:
@@ -121,17 +121,17 @@ def vectors(file: Path, table: pa.Table, column: str, each: int = 1) -> Vectors:
     values = table[column].combine_chunks()
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         values = pc.split_pattern(values, ";")
-        _equal(file, column, values, each, "vectors")
+        _refuse_other_lengths(file, column, values, each, "vectors")
         values = pc.split_pattern(values.flatten(), ",")
     elif is_list(values.type) and is_list(values.type.value_type):
-        _equal(file, column, values, each, "vectors")
+        _refuse_other_lengths(file, column, values, each, "vectors")
         values = values.flatten()
     elif each > 1 or not is_list(values.type):
         raise UnreadableTable(f"{file}: {column} is {values.type}, not {each} vectors per row")
     if not len(values):
         return np.empty((0, each, 0), np.float32)
     width = len(values[0]) if values[0].is_valid else 0
-    _equal(file, column, values, width, "numbers", each)
+    _refuse_other_lengths(file, column, values, width, "numbers", each)
     try:
         numbers: Vectors = cast(values.flatten(), pa.float32()).to_numpy(zero_copy_only=False)
     except Uncastable as error:
@@ -144,7 +144,7 @@ def vectors(file: Path, table: pa.Table, column: str, each: int = 1) -> Vectors:
     return found
 
 
-def _equal(file: Path, column: str, lists: pa.Array, length: int, what: str, each: int = 1) -> None:
+def _refuse_other_lengths(file: Path, column: str, lists: pa.Array, length: int, what: str, each: int = 1) -> None:
     """Refuse lists, `each` of them per row, that do not have `length` elements."""
     other = pc.fill_null(pc.not_equal(pc.list_value_length(lists), length), True)
     place = pc.index(other, True).as_py()
@@ -165,7 +165,7 @@ def text(file: Path, column: str, values: pa.Array) -> pa.Array:
     return values.cast(pa.string())
 
 
-def _all_there(file: Path, columns: Sequence[str], there: Sequence[str]) -> list[str]:
+def _check_columns(file: Path, columns: Sequence[str], there: Sequence[str]) -> list[str]:
     if missing := [column for column in columns if column not in there]:
         raise UnreadableTable(f"{file} has no column {missing[0]}: it has {', '.join(there)}")
     return list(columns)

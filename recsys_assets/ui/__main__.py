@@ -11,8 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from recsys_assets.datasets.disk import keep_private, private_folder
-from recsys_assets.instance import HISTORY
+from recsys_assets.datasets.disk import DAGSTER_HISTORY, keep_private, private_folder
 from recsys_assets.settings import PORTS, NoPort, Settings, port, settings, sqlite_file
 from recsys_assets.ui.servers import environment, is_local, servers
 from recsys_assets.ui.supervisor import ServerEnded, Supervisor, say
@@ -32,7 +31,7 @@ def main() -> None:
         sys.exit(str(error))
 
 
-def taken(port: int) -> bool:
+def is_taken(port: int) -> bool:
     """Whether something listens on the port."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
@@ -41,12 +40,12 @@ def taken(port: int) -> bool:
 def _run(place: Settings) -> None:
     ports = {variable: port(variable) for variable in PORTS if variable != "MLFLOW_PORT" or is_local(place)}
     for variable, number in ports.items():
-        if taken(number):
+        if is_taken(number):
             sys.exit(f"port {number} is in use: stop what listens there, or pick another: make ui {variable}=...")
     seen = environment(place)
     private_folder(place.data)
     _create_database(place, seen)
-    logs = Path(seen["DAGSTER_HOME"]) / HISTORY / "ui"
+    logs = Path(seen["DAGSTER_HOME"]) / DAGSTER_HISTORY / "ui"
     with tempfile.TemporaryDirectory(prefix="recsys-ui-") as folder, Supervisor(logs, place.home, seen) as supervisor:
         for server in servers(place, Path(folder)):
             supervisor.start(server)

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterable
 
+from recsys_assets.assets.data.samples import part_file
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_no_nulls, check_unique
-from recsys_assets.datasets.duck import connect, one, scan, write_parquet
+from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import AFFINITY
 from recsys_assets.datasets.profile import Profile
@@ -29,7 +30,7 @@ def feature_schema(output: Output, dataset: Dataset, rank_samples: Partition) ->
     profile = dataset.load()
     output.manifest.config = {"features": profile.features.model_dump()}
     with connect() as connection:
-        train = rank_samples.path("train.parquet")
+        train = rank_samples.path(part_file("train"))
         schema = fit_schema(connection, profile, train, rank_samples.manifest.config["terms"])
     output.path(SCHEMA).write_text(schema.to_json(), encoding="utf-8")
     output.manifest.metrics = {"features": float(len(schema.features))}
@@ -59,10 +60,10 @@ def factors(output: Output, dataset: Dataset, splits: Partition, users: Partitio
     with connect() as connection:
         rows = write_pair_features(connection, profile, events, user_rows, item_rows, output.draft.folder)
         output.manifest.rows = rows[ROWS]
-        (offline,) = one(connection, f"SELECT count(*) FROM {scan([events])} WHERE part <> 'online'")
+        (offline,) = only_row(connection, f"SELECT count(*) FROM {scan([events])} WHERE part <> 'online'")
         expected = {ROWS: offline, USER_FILE: users.manifest.rows, ITEM_FILE: items.manifest.rows}
         output.check("rows_match_splits", rows == expected, expected=expected, found=rows)
-        (odd,) = one(
+        (odd,) = only_row(
             connection, f"SELECT count(*) FROM {scan([output.path(ROWS)])} WHERE NOT isfinite(list_sum({AFFINITY}))"
         )
         output.check("numbers_are_finite", odd == 0, rows=int(odd))

@@ -18,8 +18,8 @@ from recsys_assets.datasets.ingest import (
     ingest_entities,
     ingest_events,
     landed_content,
-    left_out,
     load_known_ids,
+    unread_files,
 )
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
@@ -131,7 +131,7 @@ def _describe(
     output: Output, connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, counts: dict[str, int]
 ) -> None:
     """Checks and figures of an ingested table."""
-    _check_files(output, left_out(profile, table, output.manifest.bizdate))
+    _check_files(output, unread_files(profile, table, output.manifest.bizdate))
     rows, keys = scan([output.path(ROWS)]), profile.keys(table)
     rejected = sum(counts.values()) - counts["rows"]
     output.manifest.rows = counts["rows"]

@@ -5,7 +5,7 @@ A row is its own sample: its features came with it, and no user's history is nee
 
 from recsys_assets.assets.data.samples import BOTH_CLASSES, RANKED_PARTS, rows_and_positives, write_parts, write_splits
 from recsys_assets.assets.lake_asset import Check, lake_asset
-from recsys_assets.datasets.duck import connect, one, scan
+from recsys_assets.datasets.duck import connect, only_row, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import sample_rows, split_rows
 from recsys_assets.io_managers import Output
@@ -39,7 +39,7 @@ def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
         days = "SELECT part, min(timestamp::DATE) AS first, max(timestamp::DATE) AS last FROM splits GROUP BY part"
         order = f"list_position({list(RANKED_PARTS)}, part)"
         late = f"SELECT first, lag(last) OVER (ORDER BY {order}) AS before FROM ({days}) QUALIFY first <= before"
-        (found,) = one(connection, f"SELECT count(*) FROM ({late})")
+        (found,) = only_row(connection, f"SELECT count(*) FROM ({late})")
         output.check("parts_in_order", found == 0, parts=int(found))
 
 

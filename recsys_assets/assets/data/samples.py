@@ -10,7 +10,7 @@ from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_label_rate, check_no_nulls, check_unique
 from recsys_assets.datasets.classes import one_class
-from recsys_assets.datasets.duck import connect, one, scan, write_parquet
+from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
@@ -123,11 +123,16 @@ def write_splits(
     output.metadata["events by day"] = _events_by_day(connection)
 
 
+def part_file(part: str) -> str:
+    """The file of `rank_samples` that holds the rows of a part."""
+    return f"{part}.parquet"
+
+
 def write_parts(
     output: Output, connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], keys: list[str]
 ) -> list[Path]:
     """Write the rows of each part to its own file; record row counts, checks of keys and labels, and a preview."""
-    files = {part: output.path(f"{part}.parquet") for part in queries}
+    files = {part: output.path(part_file(part)) for part in queries}
     rows = {part: write_parquet(connection, query, files[part]) for part, query in queries.items()}
     output.manifest.rows = sum(rows.values())
     output.manifest.metrics = {f"{part}_rows": float(count) for part, count in rows.items()}
@@ -150,12 +155,12 @@ def _parts_out_of_order(connection: duckdb.DuckDBPyConnection) -> int:
             FROM (SELECT user_id, timestamp, seq, part FROM splits)
         ) WHERE place < before
     """
-    return int(one(connection, query)[0])
+    return int(only_row(connection, query)[0])
 
 
 def rows_and_positives(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[int, int]:
     """The number of rows of a relation, and of positives among them."""
-    count, positives = one(connection, f"SELECT count(*), sum(label) FROM {rows}")
+    count, positives = only_row(connection, f"SELECT count(*), sum(label) FROM {rows}")
     return int(count), int(positives)
 
 

@@ -1,5 +1,7 @@
 """The champion: which ranking model of which bizdate is to be served, and why."""
 
+from dataclasses import asdict
+
 import dagster as dg
 from pydantic import Field
 
@@ -54,7 +56,7 @@ def rank_champion(output: Output, config: ChampionConfig, lake: LakeStore, track
         if not each.why_not:  # a model that may not be served must not make the choice among the others outdated
             output.manifest.upstream |= each.upstream
     champion = record(chosen, reason, considered)
-    output.path(CHAMPION_FILE).write_text(champion.to_json(), encoding="utf-8")
+    output.write_json(CHAMPION_FILE, asdict(champion))
     output.manifest.metrics = {METRIC: champion.validation_auc}
     output.manifest.mlflow_run_id = chosen.mlflow_run_id
     _check(output, lake.lake, champion)

@@ -6,7 +6,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.assets.data.samples import RANKED_PARTS
+from recsys_assets.assets.data.samples import RANKED_PARTS, part_file
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.datasets.ingest import ROWS
@@ -42,7 +42,7 @@ def ranker_onnx(model: str) -> LakeAsset:
         found = rankers.parity(ranker.folder, output.path(MODEL), rows)
         output.manifest.metrics = {"parity_rows": float(rows.num_rows), **found}
         output.check("onnx_matches_model", max(found.values()) <= TOLERANCE, rows=rows.num_rows, **found)
-        signature = _signature(onnx_export.session(output.path(MODEL)))
+        signature = _signature(onnx_export.open_session(output.path(MODEL)))
         output.metadata["inputs and output"] = show.table(["name", "type", "shape"], signature)
 
     return onnx
@@ -56,7 +56,7 @@ def real_rows(rank_samples: Partition) -> pa.Table:
     for part in reversed(RANKED_PARTS):
         missing = PARITY_ROWS - sum(table.num_rows for table in tables)
         if missing > 0:
-            tables.append(ds.dataset(rank_samples.path(f"{part}.parquet")).head(missing))
+            tables.append(ds.dataset(rank_samples.path(part_file(part))).head(missing))
     return pa.concat_tables(tables)
 
 
@@ -89,7 +89,7 @@ def tower_onnx(model: str) -> LakeAsset:
         found = {side: onnx_towers.parity(recaller.folder, files[side], side, rows[side]) for side in files}
         output.manifest.metrics = {f"max_difference_{side}": value for side, value in found.items()}
         output.check("onnx_matches_model", max(found.values()) <= TOLERANCE, **output.manifest.metrics)
-        signature = [row for file in files.values() for row in _signature(onnx_export.session(file))]
+        signature = [row for file in files.values() for row in _signature(onnx_export.open_session(file))]
         output.metadata["inputs and output"] = show.table(["name", "type", "shape"], signature)
 
     return onnx

@@ -64,7 +64,7 @@ def item_embeddings(model: str) -> LakeAsset:
 
         towers = recall.two_tower(checkpoint.load(recaller.folder))
         ids = np.asarray(tower_data.item_vocabulary(towers))
-        indices = tower_data.encoded_items(towers, pq.read_table(items.path(ROWS)), ids)
+        indices = tower_data.encode_items(towers, pq.read_table(items.path(ROWS)), ids)
         vectors = recall.item_vectors(towers, indices)
         embeddings.write(output.path(ROWS), "item_id", ids, vectors)
         _describe(output, vectors)

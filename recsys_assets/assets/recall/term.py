@@ -22,7 +22,7 @@ from recsys_assets.resources import Dataset
 from recsys_assets.retrieval import term
 from recsys_assets.retrieval.interactions import Interactions, histories, queries, read
 from recsys_assets.retrieval.lists import evaluate
-from recsys_assets.retrieval.scored_lists import strongest, to_lists
+from recsys_assets.retrieval.scored_lists import keep_strongest, to_lists
 
 NO_TERMS = (
     "The profile has no `features.terms`, or no item has a term: all items get the single term 'any', so that every "
@@ -81,7 +81,7 @@ def recall_term(
 def _write_items(output: Output, interactions: Interactions, carried: term.ItemTerms) -> None:
     """Write `term_items.parquet` (term, items), learned from the rows before the test rows."""
     scores = term.item_scores(interactions.before("test"), carried).T.tocsr()
-    inverted = to_lists(strongest(scores, scores.shape[1]), "item_id", interactions.item_ids)
+    inverted = to_lists(keep_strongest(scores, scores.shape[1]), "item_id", interactions.item_ids)
     pq.write_table(pa.table({"term": carried.terms, "items": inverted}), output.path(TERM_ITEMS), compression="zstd")
     output.manifest.metrics["terms"] = float(len(carried.terms))
 

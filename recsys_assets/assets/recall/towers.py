@@ -108,7 +108,7 @@ def _judge(
     """Record the metrics of the epoch that was kept; for a model that learns labels, report parts of a single class."""
     from recsys_assets.training import recall
 
-    output.manifest.metrics = recall.judged(fitted, learned)
+    output.manifest.metrics = recall.kept_metrics(fitted, learned)
     if recall.two_tower(fitted).labelled:
         rows = pq.read_table(inputs["recall_samples"].path(ROWS), columns=["label", "timestamp", "part"])
         parts = {part: one_class(rows.filter(pc.equal(rows["part"], part))) for part in RANKED_PARTS}

@@ -10,6 +10,7 @@ from recsys_assets.arrays import Ints
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.model_asset import with_tuned_settings
 from recsys_assets.assets.reports import funnel_tables, show
+from recsys_assets.assets.reports.comparison import Figures
 from recsys_assets.assets.reports.funnel_lists import READS, FunnelLists, events_of, recommend
 from recsys_assets.assets.reports.hitrate import ONE_EACH
 from recsys_assets.checks import check_unique
@@ -20,12 +21,12 @@ from recsys_assets.funnel.scoring import open_champion
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
+from recsys_assets.ranking.bootstrap import SEED, Comparison
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.details import faults
-from recsys_assets.retrieval.interactions import Interactions, Queries, of_users, queries
+from recsys_assets.retrieval.interactions import Interactions, Queries, queries, user_queries
 
-SEED = 1
 RECOMMENDATIONS = "recommendations.parquet"
 FINAL_LISTS_SOUND = Check(
     "lists_are_sound", "no final list holds an item twice, or a seen one if the profile filters them out"
@@ -61,7 +62,7 @@ def funnel_report(output: Output, config: FunnelConfig, lake: LakeStore, dataset
     output.manifest.config, output.manifest.seed = {"filter_seen": filter_seen, **config.model_dump()}, SEED
     with watch("read events"):
         events = events_of(inputs)
-        asked = of_users(events, "online", np.arange(len(events.user_ids)))
+        asked = user_queries(events, "online", np.arange(len(events.user_ids)))
     found = recommend(profile, inputs, scorer, events, asked, config, watch)
     with watch("write"):
         table = recommendations.table(events, asked, found.channels, found.final)
@@ -78,24 +79,25 @@ def _report(output: Output, events: Interactions, found: FunnelLists, filter_see
     items = {"final": found.final.lists.items, "candidates": found.candidates.items}
     items |= {name: listed.items for name, listed in found.channels.items()}
     right = queries(events, "online", filter_seen, liked=False)
-    judged = {name: evaluation.judge(listed[right.users], right) for name, listed in items.items()}
-    compared = evaluation.compare(judged, "final", SEED)
+    judgements = {name: evaluation.judge(listed[right.users], right) for name, listed in items.items()}
+    figures = {name: each.figures() for name, each in judgements.items()}
+    comparison = evaluation.compare(judgements, "final")
     everything = queries(events, "online", False, liked=False)
     theirs = {name: listed[everything.users] for name, listed in items.items()}
     lost = evaluation.losses(events, everything, catalogue(events, "online"), theirs, filter_seen)
     parts = evaluation.slices(events, right, queries(events, "online", filter_seen))
     sliced = {part: _ndcg(items, asked) for part, asked in parts.items()}
-    _measure(output, compared, lost, sliced)
+    _measure(output, figures, comparison, lost, sliced)
     show.report(
         output,
         "Funnel",
-        funnel_tables.intervals(compared)
+        funnel_tables.intervals(figures, comparison)
         | {
             "where the right answers end": funnel_tables.losses(lost),
             "slices (NDCG@50)": funnel_tables.slices(sliced, {part: len(asked.truth) for part, asked in parts.items()}),
         },
     )
-    output.metadata["NDCG@50"] = show.picture(funnel_tables.ndcg_plot(compared))
+    output.metadata["NDCG@50"] = show.picture(funnel_tables.ndcg_plot(figures, comparison))
     output.metadata["right answers"] = show.picture(funnel_tables.losses_plot(lost))
 
 
@@ -107,20 +109,20 @@ def _ndcg(items: Mapping[str, Ints], asked: Queries) -> dict[str, float]:
 
 
 def _measure(
-    output: Output, compared: evaluation.Compared, lost: Mapping[str, int], sliced: Mapping[str, Mapping[str, float]]
+    output: Output, figures: Figures, comparison: Comparison, lost: Mapping[str, int], sliced: Figures
 ) -> None:
     """Metrics as `<list>.<metric>`; for NDCG@50 also intervals and liked items only; right answers lost by step."""
     named, main = output.manifest.metrics, evaluation.MAIN
-    for name, figures in compared.figures.items():
-        named |= {f"{name}.{metric}": value for metric, value in figures.items()}
+    for name, values in figures.items():
+        named |= {f"{name}.{metric}": value for metric, value in values.items()}
     named |= {f"{name}.liked.{main}": value for name, value in sliced.get("liked", {}).items()}
-    ranges = {f"{name}.{main}": found[main] for name, found in compared.intervals.items()}
-    ranges |= {f"final_minus_{name}.{main}": found[main] for name, found in compared.differences.items()}
+    ranges = {f"{name}.{main}": found[main] for name, found in comparison.intervals.items()}
+    ranges |= {f"final_minus_{name}.{main}": found[main] for name, found in comparison.differences.items()}
     for name, interval in ranges.items():
         named |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     named |= {f"truths_{step.replace(' ', '_')}": float(count) for step, count in lost.items()}
     named["truths"] = float(sum(lost.values()))
-    lowest = min(found[main].low for name, found in compared.differences.items() if name != "candidates")
+    lowest = min(found[main].low for name, found in comparison.differences.items() if name != "candidates")
     output.check(FINAL_BEATS_ALL.name, lowest > 0, lowest_difference=lowest)
 
 

@@ -7,8 +7,9 @@ import dagster as dg
 import numpy as np
 
 from recsys_assets.assets.reports import show
-from recsys_assets.assets.reports.comparison import difference_rows, span
-from recsys_assets.funnel.evaluation import MADE, MAIN, NAMES, Compared
+from recsys_assets.assets.reports.comparison import Figures, difference_rows, span
+from recsys_assets.funnel.evaluation import MADE, MAIN, NAMES
+from recsys_assets.ranking.bootstrap import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 Tables = dict[str, dg.MarkdownMetadataValue]
 
 
-def intervals(found: Compared) -> Tables:
+def intervals(figures: Figures, found: Comparison) -> Tables:
     """The figures with intervals, and the final list's lead over each other list, with a star if it excludes 0."""
-    figures = [
-        (name, *(f"{found.figures[name][each]:.4f} ({span(found.intervals[name][each])})" for each in NAMES))
-        for name in found.figures
+    rows = [
+        (name, *(f"{values[each]:.4f} ({span(found.intervals[name][each])})" for each in NAMES))
+        for name, values in figures.items()
     ]
     return {
-        "figures, with 95 % intervals": show.table(["", *NAMES], figures),
+        "figures, with 95 % intervals": show.table(["", *NAMES], rows),
         "final list less each other, 95 % intervals (* without 0)": show.table(
             ["", *NAMES], difference_rows(found.differences, NAMES)
         ),
@@ -50,11 +51,10 @@ def seconds(taken: Mapping[str, float]) -> dg.MarkdownMetadataValue:
     return show.table(["", "seconds", "share"], [*rows, ("all", f"{total:.1f}", "")])
 
 
-def ndcg_plot(found: Compared) -> "Figure":
+def ndcg_plot(figures: Figures, found: Comparison) -> "Figure":
     """Plot the NDCG@50 of each list with its interval."""
     figure, plot = show.axes("NDCG@50 on online rows, with its 95 % interval", "", "")
-    names = list(found.figures)
-    values = np.array([found.figures[name][MAIN] for name in names])
+    names, values = list(figures), np.array([each[MAIN] for each in figures.values()])
     ends = np.array([(each.low, each.high) for each in (found.intervals[name][MAIN] for name in names)])
     colours = ["C0" if name in MADE else "silver" for name in names]
     bars = plot.bar(names, values, yerr=np.abs(ends.T - values), capsize=4, color=colours)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Doubles, Ints, number_values
+from recsys_assets.assets.data.samples import part_file
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.rank import IMPORTANCE, PREDICTIONS
 from recsys_assets.assets.reports import rank_tables, show
@@ -17,11 +18,10 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.metrics import auc, calibration, log_loss
 from recsys_assets.models.catalogue import RANKERS
-from recsys_assets.ranking.bootstrap import Comparison, compare
+from recsys_assets.ranking.bootstrap import SEED, Comparison, compare
 from recsys_assets.ranking.slices import COUNTS, slice_aucs, slices
 from recsys_assets.resources import Dataset, LakeStore
 
-SEED = 1
 Sections = dict[str, dg.MarkdownMetadataValue]
 
 
@@ -50,16 +50,16 @@ def rank_report(
     by_model = _scores(rankers)
     scores = {model: by_model[model] for model in models}
     figures, labels = {**models, **baselines}, test["label"].to_numpy()
-    compared = compare(labels, scores, next(iter(models)), _users(test), seed=SEED)
-    _measure(output, figures, compared)
+    comparison = compare(labels, scores, next(iter(models)), _users(test))
+    _measure(output, figures, comparison)
     _check(output, models, baselines)
     tables = {"figures": rank_tables.figures(figures, _figures(before))}
-    tables |= rank_tables.intervals(compared)
+    tables |= rank_tables.intervals(comparison)
     tables |= _slice_table(output, profile, test, scores) | _importance_tables(output, rankers)
     show.report(output, "Ranking", tables)
     curves = {model: calibration(labels, each) for model, each in scores.items()}
     output.metadata["calibration"] = show.picture(rank_tables.calibrations(curves))
-    output.metadata["test AUC"] = show.picture(rank_tables.aucs(figures, compared.figures))
+    output.metadata["test AUC"] = show.picture(rank_tables.aucs(figures, comparison.intervals))
 
 
 def _figures(rankers: Mapping[str, Manifest]) -> Figures:
@@ -72,7 +72,7 @@ def _figures(rankers: Mapping[str, Manifest]) -> Figures:
 
 def _test_rows(profile: Profile, rank_samples: Partition) -> pa.Table:
     """The columns of the test rows that the report needs, if the profile has them."""
-    file, term = rank_samples.path("test.parquet"), profile.features.terms
+    file, term = rank_samples.path(part_file("test")), profile.features.terms
     # Labelled rows may have a user_id too, which is a feature like any other.
     of_entities = ["user_id", *COUNTS, *([term.column] if term else [])] if profile.has_entities else []
     return pq.read_table(file, columns=["label", *of_entities, *([profile.oracle] if profile.oracle else [])])
@@ -91,7 +91,7 @@ def _users(test: pa.Table) -> Ints | None:
 
 def _baselines(rank_samples: Partition, test: pa.Table, oracle: str | None) -> Figures:
     """Metrics of baselines that need no model, on the same test rows."""
-    train = pq.read_table(rank_samples.path("train.parquet"), columns=["label"])["label"].to_numpy()
+    train = pq.read_table(rank_samples.path(part_file("train")), columns=["label"])["label"].to_numpy()
     labels = test["label"].to_numpy()
     found = {"base_rate": {"test_auc": 0.5, "test_logloss": log_loss(labels, np.full(len(labels), train.mean()))}}
     if "item_count" in test.column_names:
@@ -102,12 +102,12 @@ def _baselines(rank_samples: Partition, test: pa.Table, oracle: str | None) -> F
     return found
 
 
-def _measure(output: Output, figures: Figures, compared: Comparison) -> None:
+def _measure(output: Output, figures: Figures, comparison: Comparison) -> None:
     """The figures as `<model>.<metric>`, and the ends of their intervals as `…_low` and `…_high`."""
     named = output.manifest.metrics
     for name, metrics in figures.items():
         named |= {f"{name}.{metric}": value for metric, value in metrics.items()}
-    for name, intervals in compared.figures.items():
+    for name, intervals in comparison.intervals.items():
         for metric, found in intervals.items():
             named |= {f"{name}.{metric}_low": found.low, f"{name}.{metric}_high": found.high}
 
@@ -125,7 +125,7 @@ def _slice_table(output: Output, profile: Profile, test: pa.Table, scores: Mappi
     if not chosen:
         return {}
     aucs = slice_aucs(chosen, test["label"].to_numpy(), scores)
-    output.metadata["AUC by slice"] = show.picture(rank_tables.heat("test AUC by slice", aucs))
+    output.metadata["AUC by slice"] = show.picture(rank_tables.heat_map("test AUC by slice", aucs))
     return {"slices (test AUC)": rank_tables.slices(aucs, {name: int(rows.sum()) for name, rows in chosen.items()})}
 
 

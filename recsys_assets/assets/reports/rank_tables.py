@@ -14,23 +14,23 @@ from recsys_assets.ranking.bootstrap import Comparison, Intervals
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-METRICS_SHOWN = ("test_auc", "test_gauc", "test_logloss", "test_calibration_error", "validation_auc")
+RANKER_METRICS = ("test_auc", "test_gauc", "test_logloss", "test_calibration_error", "validation_auc")
 COLUMNS_SHOWN = 25  # of a model, by importance
 
 
 def figures(today: Figures, yesterday: Figures) -> dg.MarkdownMetadataValue:
     """One row per model or baseline; figures in brackets are of the day before."""
     return show.table(
-        ["", *METRICS_SHOWN],
-        [(name, *(cell(name, metric, today, yesterday) for metric in METRICS_SHOWN)) for name in today],
+        ["", *RANKER_METRICS],
+        [(name, *(cell(name, metric, today, yesterday) for metric in RANKER_METRICS)) for name in today],
     )
 
 
 def intervals(comparison: Comparison) -> dict[str, dg.MarkdownMetadataValue]:
     """The intervals of the models' figures and of their differences, with a star if one excludes 0."""
     reference = comparison.reference
-    metrics = list(comparison.figures[reference])
-    figures = [(model, *(span(found[each]) for each in metrics)) for model, found in comparison.figures.items()]
+    metrics = list(comparison.intervals[reference])
+    figures = [(model, *(span(found[each]) for each in metrics)) for model, found in comparison.intervals.items()]
     return {
         "95 % intervals": show.table(["", *metrics], figures),
         f"differences to {reference}, 95 % intervals (* without 0)": show.table(
@@ -78,7 +78,7 @@ def calibrations(bins: Mapping[str, Mapping[str, Any]]) -> "Figure":
     return figure
 
 
-def heat(title: str, figures: Figures) -> "Figure":
+def heat_map(title: str, figures: Figures) -> "Figure":
     """Plot one row per slice and one column per model, with the figure in each cell; darker is higher."""
     rows, columns = list(figures), list(next(iter(figures.values())))
     values = np.array([[figures[row][column] for column in columns] for row in rows])

@@ -16,7 +16,7 @@ from recsys_assets.retrieval.details import DETAILS, read_items
 from recsys_assets.retrieval.interactions import queries, read
 from recsys_assets.retrieval.lists import additions
 
-METRICS_SHOWN = ("recall@20", "recall@50", "recall@200", "hitrate@200", "ndcg@20", "coverage@20")
+RECALL_METRICS = ("recall@20", "recall@50", "recall@200", "hitrate@200", "ndcg@20", "coverage@20")
 
 
 @lake_asset(
@@ -54,7 +54,7 @@ def _figures(hitrates: Mapping[str, Manifest]) -> Figures:
     metrics = {name.removeprefix("hitrate_"): manifest.metrics for name, manifest in hitrates.items()}
     order = sorted(metrics, key=lambda name: (-metrics[name].get("recall@50", 0), name))
     return {
-        name: {metric: metrics[name][metric] for metric in METRICS_SHOWN if metric in metrics[name]} for name in order
+        name: {metric: metrics[name][metric] for metric in RECALL_METRICS if metric in metrics[name]} for name in order
     }
 
 
@@ -66,7 +66,7 @@ def _check(output: Output, figures: Figures) -> None:
 
 def _show(output: Output, today: Figures, yesterday: Figures) -> None:
     """Show the table as metadata and as a file, and a plot."""
-    columns = [*METRICS_SHOWN, "adds@50"]
+    columns = [*RECALL_METRICS, "adds@50"]
     rows = [(name, *(cell(name, metric, today, yesterday) for metric in columns)) for name in today]
     table = show.table(["", *columns], rows)
     show.write_report(output, "Recall", [str(table.md_str)])

@@ -80,7 +80,7 @@ def calibration(bins: Mapping[str, Any]) -> "Figure":
     return figure
 
 
-def parallel(title: str, columns: Mapping[str, Sequence[Any]], log: Container[str] = ()) -> "Figure":
+def parallel_lines(title: str, columns: Mapping[str, Sequence[Any]], log: Container[str] = ()) -> "Figure":
     """Plot one line per row across the columns; each column has its own scale, logarithmic for those in `log`.
 
     The last column, of numbers, gives the lines their colours: yellow is the highest, and drawn on top.

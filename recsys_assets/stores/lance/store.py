@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.arrays import Vectors
-from recsys_assets.stores.base import Address, StoreBase, extra
+from recsys_assets.stores.base import Address, StoreBase, importing
 from recsys_assets.stores.columns import fix_vectors, parse_schema, schema_text
 from recsys_assets.stores.lance import hybrid
 from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable, Unrepresentable
-from recsys_assets.uris import name_errors, shown
+from recsys_assets.uris import name_errors, safe_uri
 
 if TYPE_CHECKING:
     from lancedb import DBConnection
@@ -45,7 +45,7 @@ class LanceStore(StoreBase):
 
     def __init__(self, uri: str, prefix: str) -> None:
         folder = f"{uri.rstrip('/')}/{prefix}"
-        super().__init__(Address(shown(folder), folder))
+        super().__init__(Address(safe_uri(folder), folder))
         self._connection: DBConnection | None = None
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ class LanceStore(StoreBase):
         """The connection, opened when it is first needed, in a block in which its errors are translated."""
         with self._translate_errors():
             if self._connection is None:
-                with extra("lance"):
+                with importing("lance"):
                     import lancedb
                 uri = self._address.uri
                 with name_errors(StoreUnavailable, f"{self} cannot be opened", uri):  # its ValueError quotes the URI

@@ -25,11 +25,11 @@ from filelock import FileLock, Timeout
 
 from recsys_assets.arrays import Vectors
 from recsys_assets.datasets.names import VECTOR
-from recsys_assets.stores.base import Address, StoreBase, extra
+from recsys_assets.stores.base import Address, StoreBase, importing
 from recsys_assets.stores.columns import fix_vectors, parse_schema, schema_text
 from recsys_assets.stores.milvus.fields import collection_schema, flat_index
 from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable
-from recsys_assets.uris import shown, told
+from recsys_assets.uris import safe_message, safe_uri
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -65,7 +65,7 @@ class MilvusStore(StoreBase):
     """
 
     def __init__(self, uri: str, prefix: str) -> None:
-        self._server, self._prefix = f"Milvus {shown(uri)}", re.sub(r"\W", "_", prefix)
+        self._server, self._prefix = f"Milvus {safe_uri(uri)}", re.sub(r"\W", "_", prefix)
         super().__init__(Address(f"{self._server}, {self._prefix}", uri))
         self._client: MilvusClient | None = None
         self._turn = FileLock(f"{uri}.lock") if uri.endswith(_LITE) else None
@@ -220,12 +220,12 @@ class MilvusStore(StoreBase):
         if not isinstance(error, MilvusException):
             return None
         if error.code in _NO_ROOM or "No space left" in error.message:
-            said = told(error, self._address.uri)
+            said = safe_message(error, self._address.uri)
             return StoreFull(f"{self._server} has no room: drop versions (keep fewer), or make room: {said}")
         return StoreUnavailable(f"{self._server}: {said}")
 
     def _connect(self) -> "MilvusClient":
-        with extra("milvus"):
+        with importing("milvus"):
             from pymilvus import MilvusClient, MilvusException
 
             if self._turn:
@@ -236,7 +236,7 @@ class MilvusStore(StoreBase):
             try:
                 self._client = MilvusClient(self._address.uri, timeout=_TIMEOUT)
             except (MilvusException, ValueError) as error:
-                said = told(error, self._address.uri)
+                said = safe_message(error, self._address.uri)
         if self._client is None:
             if self._turn:
                 self._turn.release()
@@ -252,5 +252,5 @@ class MilvusStore(StoreBase):
             try:
                 self._turn.acquire(timeout=_TIMEOUT)
             except (Timeout, OSError) as error:
-                reason = f"another process has it open, or there is no such folder: {told(error, self._address.uri)}"
-                raise StoreUnavailable(f"{self._server}: {reason}") from None
+                what = f"{self._server}: another process has it open, or there is no such folder"
+                raise StoreUnavailable(f"{what}: {safe_message(error, self._address.uri)}") from None

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.arrays import is_list
+from recsys_assets.arrays import is_list, offsets
 
 BINARY = pa.binary()
 DOUBLE, STRING, DOCUMENT, ARRAY, BLOB = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"  # the types of elements
@@ -74,18 +74,18 @@ def _dates(column: pa.Array) -> pa.Array:
 
 
 def _arrays(column: pa.Array) -> pa.Array:
-    offsets, flat = _offsets(column), column.flatten()
-    place = np.arange(len(flat)) - np.repeat(offsets[:-1], np.diff(offsets))
+    starts, flat = _offsets(column), column.flatten()
+    place = np.arange(len(flat)) - np.repeat(starts[:-1], np.diff(starts))
     names = pa.array([b"%d\0" % number for number in range(place.max(initial=-1) + 1)], BINARY)
-    elements = pa.ListArray.from_arrays(pa.array(offsets), _element(names.take(pa.array(place)), flat))
+    elements = pa.ListArray.from_arrays(pa.array(starts), _element(names.take(pa.array(place)), flat))
     return _keep_nulls(column, _frame(pc.binary_join(elements, _scalar(b""))))
 
 
 def _vectors(column: pa.Array) -> pa.Array:
-    offsets, flat = _offsets(column) * np.int32(4), column.flatten()
+    starts, flat = _offsets(column) * np.int32(4), column.flatten()
     if flat.null_count:
         raise ValueError("a vector cannot hold null")
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(flat.to_numpy()))]
+    buffers = [None, pa.py_buffer(starts), pa.py_buffer(np.ascontiguousarray(flat.to_numpy()))]
     numbers = pa.Array.from_buffers(BINARY, len(column), buffers)
     length = pc.add(pc.binary_length(numbers), 2).cast(pa.int32())
     return _keep_nulls(column, _join(_bytes(length), _scalar(FLOAT32_VECTOR), numbers))
@@ -94,7 +94,7 @@ def _vectors(column: pa.Array) -> pa.Array:
 def _offsets(column: pa.Array) -> npt.NDArray[np.int32]:
     """(N + 1,) the offsets at which the lists begin and end in the flattened column."""
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    return np.append(0, np.cumsum(lengths)).astype(np.int32)
+    return offsets(lengths).astype(np.int32)
 
 
 def _frame(body: pa.Array) -> pa.Array:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys_assets.stores.base import Address
 from recsys_assets.stores.store import StoreError, StoreFull, StoreUnavailable, Unrepresentable
-from recsys_assets.uris import shown, told
+from recsys_assets.uris import safe_message, safe_uri
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
@@ -41,7 +41,7 @@ def connect(uri: str, database: str) -> "tuple[MongoClient[dict[str, Any]], Addr
         kind = type(error).__name__
     else:
         hosts = ",".join(f"{host}:{port}" for host, port in parsed["nodelist"])
-        return client, Address(f"{shown(uri) if told(hosts, uri) != hosts else hosts}/{database}", uri)
+        return client, Address(f"{safe_uri(uri) if safe_message(hosts, uri) != hosts else hosts}/{database}", uri)
     # Raised outside the `except` block, so that pymongo's error is not attached to this one.
     raise StoreError(
         f"the MongoDB URI or the database's name cannot be used ({kind}): a URI is "
@@ -77,7 +77,7 @@ def translate(error: Exception, said: str, address: Address) -> StoreError | Non
         return StoreUnavailable(f"MongoDB at {place}: not authorized: check the user in MONGO_URI")
     if isinstance(error, OperationFailure):
         return _refusal(place, code, answer)
-    reason = told(re.split(r" \(configured|, Timeout:", str(error))[0], address.uri)  # pages of topology follow
+    reason = safe_message(re.split(r" \(configured|, Timeout:", str(error))[0], address.uri)  # pages of topology follow
     return StoreUnavailable(
         f"MongoDB at {place} does not answer ({type(error).__name__}: {reason}): "
         "check that it is running and that MONGO_URI is right"
@@ -91,7 +91,7 @@ def _details(error: Exception, uri: str) -> tuple[int | None, str]:
     details = dict(getattr(error, "details", None) or {})
     if isinstance(error, BulkWriteError):
         details = [*details["writeErrors"], *details["writeConcernErrors"]][0]
-    return details.get("code"), told(details.get("errmsg", ""), uri)
+    return details.get("code"), safe_message(details.get("errmsg", ""), uri)
 
 
 def _refusal(place: str, code: int | None, said: str) -> StoreError:

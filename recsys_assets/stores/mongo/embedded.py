@@ -32,7 +32,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from recsys_assets.datasets.disk import PRIVATE, Place, PlaceUnwritable, keep_private, private_folder, written_to
+from recsys_assets.datasets.disk import PRIVATE, Place, PlaceUnwritable, keep_private, private_folder, writing_to
 from recsys_assets.datasets.folders import replacing
 from recsys_assets.stores.store import StoreError, StoreUnavailable
 
@@ -63,7 +63,7 @@ def run_server(folder: Path) -> Iterator[str]:
     if importlib.util.find_spec("secantus") is None:
         raise NoServer("no MongoDB: set MONGO_URI to one, or install the extra `mongo-server` to run one here")
     try:
-        with written_to(Place("the folder of the project's MongoDB", folder, "RECSYS_DATA")):
+        with writing_to(Place("the folder of the project's MongoDB", folder, "RECSYS_DATA")):
             private_folder(folder)
             folder.chmod(PRIVATE)  # an older version let others in
             users = _open_file(folder / ".users")
