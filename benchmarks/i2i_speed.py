@@ -33,7 +33,7 @@ from recsys_assets.retrieval.interactions import Interactions
 
 METHODS: dict[str, Callable[[Interactions], Neighbours]] = {
     "itemcf": lambda events: itemcf.itemcf(events, itemcf.ItemCF()),
-    "itemcf, whole histories": lambda events: itemcf.itemcf(events, itemcf.METASPORE),
+    "itemcf, whole histories": lambda events: itemcf.itemcf(events, itemcf.ItemCF(activity=0.5, window=0, top_n=20)),
     "swing": lambda events: swing.swing(events, swing.Swing()),
 }
 ITEMS, PER_USER = 100_000, 50
@@ -102,7 +102,7 @@ def positives_of(events: Interactions) -> Interactions:
 
 def beside_plain(positives: Interactions) -> Figures:
     """Swing and its plain formulation."""
-    ours = seconds(lambda: swing.swing(positives, swing.METASPORE))
+    ours = seconds(lambda: swing.swing(positives, swing.Swing(activity=0.5, popularity=0, top_n=20)))
     return {"swing": {"seconds": ours}, "swing, plain dense": {"seconds": seconds(lambda: plain_swing(positives))}}
 
 

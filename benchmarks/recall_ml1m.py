@@ -90,9 +90,9 @@ def two_tower(name: str) -> Method:
 
 METHODS: dict[str, Method] = {
     "popularity": popularity,
-    "itemcf": item_to_item(lambda events: itemcf.itemcf(events, itemcf.METASPORE)),
+    "itemcf": item_to_item(lambda events: itemcf.itemcf(events, itemcf.ItemCF(activity=0.5, window=0, top_n=20))),
     "itemcf_ours": item_to_item(lambda events: itemcf.itemcf(events, NEXT_ITEM)),
-    "swing": item_to_item(lambda events: swing.swing(events, swing.METASPORE)),
+    "swing": item_to_item(lambda events: swing.swing(events, swing.Swing(activity=0.5, popularity=0, top_n=20))),
     "swing_ours": item_to_item(lambda events: swing.swing(events, swing.Swing(popularity=1.2, top_n=TOP))),
     **{name: two_tower(name) for name in TOWERS},
 }

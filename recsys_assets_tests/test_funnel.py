@@ -99,7 +99,7 @@ def test_differences_are_of_the_same_draws() -> None:
     first = np.where(np.arange(50) % 2, np.arange(50), 50)[:, None]
     judged = {"final": evaluation.judge(first, right), "same": evaluation.judge(first, right)}
     judged["worse"] = evaluation.judge(np.where(np.arange(50) % 4 == 1, np.arange(50), 50)[:, None], right)
-    compared = evaluation.compare(judged, "final", 1)
+    compared = evaluation.compare(judged, "final")
     found = compared.intervals["final"]["recall@10"]
     assert found.low < judged["final"].figures()["recall@10"] == 0.5 < found.high
     assert (compared.differences["same"]["ndcg@50"].low, compared.differences["same"]["ndcg@50"].high) == (0, 0)

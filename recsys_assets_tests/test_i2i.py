@@ -17,6 +17,8 @@ from recsys_assets.i2i.swing import Swing, swing
 from recsys_assets.retrieval.interactions import Interactions
 
 USERS, ITEMS = 40, 25
+METASPORE_ITEMCF = ItemCF(activity=0.5, window=0, top_n=20)
+METASPORE_SWING = Swing(activity=0.5, popularity=0, top_n=20)
 History = list[int]
 Pairs = dict[tuple[int, int], float]
 
@@ -126,7 +128,7 @@ class TestItemCF:
     @pytest.mark.parametrize(
         "settings",
         [
-            itemcf_module.METASPORE,
+            METASPORE_ITEMCF,
             ItemCF(),
             ItemCF(window=0, activity=0, popularity=0, top_n=3),
             ItemCF(window=0, activity=1, popularity=0.3, min_support=3),
@@ -157,7 +159,7 @@ class TestSwing:
     @pytest.mark.parametrize(
         "settings",
         [
-            swing_module.METASPORE,
+            METASPORE_SWING,
             Swing(),
             Swing(alpha=0.1, activity=1, popularity=0, top_n=3),
             Swing(alpha=10, popularity=0.5, min_support=4),
@@ -195,7 +197,7 @@ class TestSwing:
 
 METHODS: dict[str, tuple[Callable[..., Neighbours], ItemCF | Swing]] = {
     "itemcf": (itemcf, ItemCF()),
-    "itemcf of whole histories": (itemcf, itemcf_module.METASPORE),
+    "itemcf of whole histories": (itemcf, METASPORE_ITEMCF),
     "swing": (swing, Swing()),
 }
 

@@ -43,7 +43,7 @@ def recall(ratings: tuple[Interactions, Interactions, Queries], found: Neighbour
 
 
 def test_itemcf_reaches_the_published_recall(ratings: tuple[Interactions, Interactions, Queries]) -> None:
-    found = itemcf.itemcf(ratings[1], itemcf.METASPORE)
+    found = itemcf.itemcf(ratings[1], itemcf.ItemCF(activity=0.5, window=0, top_n=20))
     assert recall(ratings, found) == pytest.approx(0.1877, abs=0.005)
 
 
@@ -53,7 +53,7 @@ def test_itemcf_with_a_window_is_far_better(ratings: tuple[Interactions, Interac
 
 
 def test_swing_reaches_the_published_recall(ratings: tuple[Interactions, Interactions, Queries]) -> None:
-    found = swing.swing(ratings[1], swing.METASPORE)
+    found = swing.swing(ratings[1], swing.Swing(activity=0.5, popularity=0, top_n=20))
     assert recall(ratings, found) == pytest.approx(0.1267, abs=0.005)
 
 

@@ -135,7 +135,7 @@ def test_rankers_are_compared_by_what_the_rows_define() -> None:
     """With one test row per user there is an AUC but no GAUC."""
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, 200).astype(np.float64)
-    compared = compare(labels, {"a": rng.random(200), "b": rng.random(200)}, "a", np.arange(200), count=20)
+    compared = compare(labels, {"a": rng.random(200), "b": rng.random(200)}, "a", np.arange(200))
     assert {name: figures.keys() for name, figures in compared.intervals.items()} == dict.fromkeys(
         ("a", "b"), {"test_auc", "test_logloss"}
     )

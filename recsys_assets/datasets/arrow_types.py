@@ -9,14 +9,14 @@ from recsys_assets.datasets.profile_parts import ColumnType
 
 # From these sizes on, not every integer has a float of its own: a value may be a rounded neighbour.
 _EXACT_BELOW = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
-_TEXT = (types.is_string, types.is_large_string, types.is_string_view)
+_TEXTS = (types.is_string, types.is_large_string, types.is_string_view)
 _BINARY = (types.is_binary, types.is_large_binary, types.is_binary_view)
 _LISTS = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view)
 
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column is text; bytes count, as older writers of Parquet do not mark theirs as text."""
-    return any(test(kind) for test in (*_TEXT, *_BINARY))
+    return any(test(kind) for test in (*_TEXTS, *_BINARY))
 
 
 def is_number(kind: pa.DataType) -> bool:

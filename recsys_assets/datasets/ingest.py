@@ -52,6 +52,12 @@ def ingest_events(
             f"{bizdate} has not landed: put its events under {where} (a file with no rows, if it had none){others}"
         )
     _load(connection, profile, "interactions", [(bizdate, file) for file in found.files])
+    _reject_events(connection, profile, bizdate)
+    return _write(connection, profile, "interactions", folder)
+
+
+def _reject_events(connection: duckdb.DuckDBPyConnection, profile: Profile, bizdate: str) -> None:
+    """Reject rows for what other tables and rows say, or the label rule; a row's own faults are known since `_load`."""
     reasons = {}
     if "timestamp" in profile.tables["interactions"]:
         reasons[f"timestamp is outside {bizdate} (UTC)"] = f"timestamp::DATE <> DATE {quote(bizdate)}"
@@ -68,7 +74,6 @@ def ingest_events(
             "UPDATE landed SET reason = 'repeats user, item and time' WHERE reason IS NULL AND seq NOT IN "
             "(SELECT min(seq) FROM landed WHERE reason IS NULL GROUP BY user_id, item_id, timestamp)"
         )
-    return _write(connection, profile, "interactions", folder)
 
 
 def ingest_entities(

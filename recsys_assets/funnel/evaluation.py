@@ -35,9 +35,9 @@ class Judgement:
         """Each metric over all queries, as in `retrieval.lists.evaluate`."""
         return dict(zip(NAMES, (self.parts.sum(axis=0) / self.wholes.sum(axis=0)).tolist(), strict=True))
 
-    def bootstrap_figures(self, seed: int) -> dict[str, Doubles]:
-        """(DRAWS,) each metric on queries drawn with replacement: with one seed, the same queries for all lists."""
-        drawn = draws(len(self.parts), DRAWS, seed)
+    def bootstrap_figures(self) -> dict[str, Doubles]:
+        """(DRAWS,) each metric on queries drawn with replacement, the same queries for all lists."""
+        drawn = draws(len(self.parts), DRAWS, SEED)
         figures = np.array([(weights @ self.parts) / (weights @ self.wholes) for weights in drawn])
         return dict(zip(NAMES, figures.T, strict=True))
 
@@ -60,9 +60,9 @@ def judge(items: Ints, queries: Queries) -> Judgement:
     )
 
 
-def compare(judgements: Mapping[str, Judgement], best: str, seed: int = SEED) -> Comparison:
+def compare(judgements: Mapping[str, Judgement], best: str) -> Comparison:
     """Intervals of the lists of the same queries, and of the lead of the list `best` over each other list."""
-    return compare_draws({name: each.bootstrap_figures(seed) for name, each in judgements.items()}, best, sign=-1)
+    return compare_draws({name: each.bootstrap_figures() for name, each in judgements.items()}, best, sign=-1)
 
 
 def slices(interactions: Interactions, queries: Queries, liked: Queries) -> dict[str, Queries]:

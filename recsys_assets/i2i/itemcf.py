@@ -59,8 +59,6 @@ SPACE = {
     },
 }
 
-METASPORE = ItemCF(activity=0.5, window=0, top_n=20)
-
 
 def itemcf(interactions: Interactions, settings: ItemCF) -> Neighbours:
     """The most similar items of each item; exact, except for histories that are cut.

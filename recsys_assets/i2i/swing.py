@@ -23,6 +23,8 @@ from recsys_assets.i2i.parallel import map_blocks
 from recsys_assets.i2i.user_pairs import pair_scores
 from recsys_assets.retrieval.interactions import Interactions
 
+_ROWS = 512  # users of an item that are multiplied at once
+
 
 class Swing(BaseModel):
     """Settings of Swing."""
@@ -48,10 +50,6 @@ SPACE = {
         "min_support": {"low": 2, "high": 5},
     },
 }
-
-
-METASPORE = Swing(activity=0.5, popularity=0, top_n=20)
-_ROWS = 512  # users of an item that are multiplied at once
 
 
 def swing(interactions: Interactions, settings: Swing) -> Neighbours:

@@ -135,14 +135,7 @@ def compare_draws(drawn: Mapping[str, Mapping[str, Doubles]], reference: str, *,
     )
 
 
-def compare(
-    labels: Doubles,
-    scores: Mapping[str, Doubles],
-    reference: str,
-    users: Ints | None = None,
-    count: int = DRAWS,
-    seed: int = SEED,
-) -> Comparison:
+def compare(labels: Doubles, scores: Mapping[str, Doubles], reference: str, users: Ints | None = None) -> Comparison:
     """Intervals of each ranker's figures and of its differences to the reference, for figures that draws define.
 
     Args:
@@ -150,8 +143,6 @@ def compare(
         scores: (N,) probabilities of each ranker.
         reference: the ranker that the others are compared with.
         users: (N,) the user of each row, from 0 on; without them rows are drawn.
-        count: how many draws.
-        seed: of the draws.
     """
-    drawn = {model: bootstrap_figures(labels, each, users, count, seed) for model, each in scores.items()}
+    drawn = {model: bootstrap_figures(labels, each, users) for model, each in scores.items()}
     return compare_draws(drawn, reference)

@@ -89,7 +89,7 @@ def run(flags: Flags) -> None:
         if not rank():
             checkpoint.save(flags.out, fitted)
             resume.done()
-            metrics = {"validation": fitted.best} | ({"test": test_metrics(fitted, flags.test)} if flags.test else {})
+            metrics = {"validation": fitted.best} | ({"test": score(fitted, flags.test)} if flags.test else {})
             print_metrics(metrics, processes())
 
 
@@ -132,7 +132,7 @@ def print_epoch(epoch: int, metrics: Metrics) -> None:
         click.echo(f"epoch {epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()), err=True)
 
 
-def test_metrics(fitted: Fitted, file: Path) -> Metrics:
+def score(fitted: Fitted, file: Path) -> Metrics:
     """Metrics of the trained model on labelled rows, with the GAUC if they have users."""
     rows: Rows = load(fitted.schema, file, device_of_choice())
     labels, scores = rows.labels.cpu().numpy(), trainer.predict(fitted.model, rows)
