@@ -103,7 +103,7 @@ def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, path: Path)
     return int(only_row(connection, f"COPY ({query}) TO {quote(path)} (FORMAT parquet, COMPRESSION zstd)")[0])
 
 
-def only_row(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...]:
+def only_row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     """The only row of a query; `fetchone` would leave its result open and the connection busy."""
-    (row,) = connection.execute(query, parameters).fetchall()
+    (row,) = connection.execute(query).fetchall()
     return tuple(row)

@@ -90,8 +90,8 @@ def _mean(values: Doubles, weights: Doubles) -> float:
     return float(weights @ values / total) if total else float("nan")
 
 
-def interval(values: Doubles, level: float = CONFIDENCE) -> Interval:
-    """The middle `level` of the draws that define the figure.
+def interval(values: Doubles) -> Interval:
+    """The middle `CONFIDENCE` of the draws that define the figure.
 
     Raises:
         OnlyOneClass: no draw defines it.
@@ -99,7 +99,7 @@ def interval(values: Doubles, level: float = CONFIDENCE) -> Interval:
     known = values[np.isfinite(values)]
     if not known.size:
         raise OnlyOneClass("no draw of rows has both classes")
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(low), float(high))
 
 
