@@ -24,7 +24,7 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.datasets.splits import sample_rows, split_rows
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets_tests.criteo_sample import write_lines
+from recsys_assets_tests.helpers.criteo_sample import write_lines
 
 PROFILE = load_profile("criteo")
 

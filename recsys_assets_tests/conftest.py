@@ -8,7 +8,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
-    from recsys_assets_tests.dagster_dev import Backfilled
+    from recsys_assets_tests.helpers.dagster_dev import Backfilled
 
 PROJECT = Path(__file__).parents[1]
 
@@ -47,7 +47,7 @@ def ml1m() -> Path:
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Backfilled]":
     """`dagster dev` on a landed sample with two backfilled days; built once, in about three minutes."""
-    from recsys_assets_tests.dagster_dev import DagsterDev, backfilled
+    from recsys_assets_tests.helpers.dagster_dev import DagsterDev, backfilled
 
     dev = DagsterDev(tmp_path_factory.mktemp("platform"))
     with dev.running():

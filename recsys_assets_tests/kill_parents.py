@@ -19,8 +19,8 @@ import psutil
 
 from recsys_assets.processes import is_alive
 from recsys_assets_tests.conftest import PROJECT
-from recsys_assets_tests.dagster_dev import free_port
-from recsys_assets_tests.leftovers import Family, command, until
+from recsys_assets_tests.helpers.dagster_dev import free_port
+from recsys_assets_tests.helpers.leftovers import Family, command, until
 
 DAYS, WORLD = 6, ["--users", "100", "--items", "100", "--events", "3000"]
 ROLES = {

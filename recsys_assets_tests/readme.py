@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import requests
 
 from recsys_assets_tests.conftest import PROJECT
-from recsys_assets_tests.dagster_dev import free_port
+from recsys_assets_tests.helpers.dagster_dev import free_port
 
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("daily", "models", "stores", "datasets", "torcheasyrec"))]
 SMALL = "--users 200 --items 150 --events 12000 --days 12"

@@ -28,7 +28,7 @@ from recsys_assets.manifest import MANIFEST
 from recsys_assets.partitions import days
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.sensors import new_data_sensor
-from recsys_assets_tests.dagster_dev import REPOSITORY, Backfilled, DagsterDev
+from recsys_assets_tests.helpers.dagster_dev import REPOSITORY, Backfilled, DagsterDev
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07"]
 CLOCK = 0.02  # seconds; file times are as coarse as the kernel's clock, 1 to 10 ms

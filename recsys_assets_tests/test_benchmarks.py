@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from recsys_assets_tests.conftest import PROJECT
-from recsys_assets_tests.ranking_rows import ranking_rows, ranking_schema
+from recsys_assets_tests.helpers.ranking_rows import ranking_rows, ranking_schema
 
 FOLDER = PROJECT / "benchmarks"
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))

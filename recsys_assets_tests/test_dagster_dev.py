@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.datasets.folders import file_hash
-from recsys_assets_tests.dagster_dev import LINE, Backfilled
+from recsys_assets_tests.helpers.dagster_dev import LINE, Backfilled
 
 every_asset = pytest.mark.parametrize("asset", LINE)
 

@@ -29,14 +29,14 @@ from fsspec.implementations.local import LocalFileSystem
 from recsys_assets.datasets.landing import land, landing_files
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
-from recsys_assets_tests.in_process import failures, materialize
+from recsys_assets_tests.helpers.in_process import failures, materialize
 
 KILLS = int(os.environ.get("RECSYS_TEST_KILLS", "20"))
 LAST = "2026-01-08"
 ASSETS = ["interactions", "splits"]
 # A fork server that has already imported everything starts processes within milliseconds.
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["recsys_assets_tests.in_process", "matplotlib.backends.backend_agg"])
+context.set_forkserver_preload(["recsys_assets_tests.helpers.in_process", "matplotlib.backends.backend_agg"])
 
 
 class Elsewhere(LocalFileSystem):  # type: ignore[misc]

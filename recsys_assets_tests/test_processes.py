@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from recsys_assets_tests.conftest import PROJECT
-from recsys_assets_tests.leftovers import Family, until
+from recsys_assets_tests.helpers.leftovers import Family, until
 
 PARENT = """
 import os, subprocess, sys, time

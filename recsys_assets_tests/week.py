@@ -25,8 +25,8 @@ from recsys_assets.lake import Lake
 from recsys_assets.lineage import Lineage
 from recsys_assets.stores.mongo.embedded import run_server
 from recsys_assets_tests.conftest import PROJECT
-from recsys_assets_tests.dagster_dev import ENDED, free_port
-from recsys_assets_tests.leftovers import Family, command
+from recsys_assets_tests.helpers.dagster_dev import ENDED, free_port
+from recsys_assets_tests.helpers.leftovers import Family, command
 
 TODAY = dt.datetime.now(dt.UTC).date()
 FIRST, CORRECTED, START, ADDED, LAST = (str(TODAY - dt.timedelta(days=n)) for n in (42, 7, 3, 2, 1))

@@ -1,0 +1,1 @@
+"""Tests of the assets, on small lakes, in the test's own process."""

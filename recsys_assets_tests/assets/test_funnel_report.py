@@ -1,0 +1,284 @@
+"""The funnel on a small generated world with an online part: the report, and the command that shows one user's list."""
+
+import datetime as dt
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from recsys_assets.arrays import find
+from recsys_assets.assets import assets_of
+from recsys_assets.assets.model_asset import BEST_SETTINGS
+from recsys_assets.assets.publish.onnx import MODEL
+from recsys_assets.assets.reports import funnel_lists
+from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
+from recsys_assets.cli import main
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.landing import land, landed_bizdates
+from recsys_assets.datasets.profile import bundled_profiles, load_profile
+from recsys_assets.definitions import build_defs
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.funnel import recommendations
+from recsys_assets.funnel.channels import BEFORE_TEST
+from recsys_assets.funnel.evaluation import NAMES
+from recsys_assets.funnel.merge import Funnel
+from recsys_assets.funnel.scoring import NotTheChampion, open_champion
+from recsys_assets.funnel.stopwatch import Stopwatch
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Partition, json_text
+from recsys_assets.models.catalogue import TOWERS
+from recsys_assets.ranking.champion import CHAMPION_FILE, Candidate, read_champion, record
+from recsys_assets.retrieval import embeddings
+from recsys_assets.retrieval.interactions import from_table, read, user_queries
+from recsys_assets.training import rankers
+from recsys_assets_tests.helpers.in_process import QUIET, failures, materialize
+from recsys_assets_tests.helpers.ranking_rows import quick_settings
+
+DAY = "2026-03-31"
+RECALL = ["recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"]
+RANK = ["factors", "rank_samples", "feature_schema", "user_features", "item_features"]
+ONLINE = 4
+
+
+@dataclass
+class World:
+    """A lake in which the funnel has been materialized."""
+
+    lake: Lake
+    result: dg.ExecuteInProcessResult
+
+    def read(self, asset: str) -> Partition:
+        return self.lake.read(asset, DAY)
+
+    def rows(self, asset: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = pq.read_table(self.read(asset).path(ROWS)).to_pylist()
+        return rows
+
+    @cached_property
+    def listed(self) -> dict[int, list[dict[str, Any]]]:
+        """The final lists by user."""
+        rows = pq.read_table(self.read("funnel_report").path(RECOMMENDATIONS)).to_pylist()
+        return {row["user_id"]: row["items"] for row in rows}
+
+    def touched(self, *parts: str) -> dict[int, set[int]]:
+        """Each user's items in some parts."""
+        found: dict[int, set[int]] = {row["user_id"]: set() for row in self.rows("users")}
+        for row in self.rows("splits"):
+            if row["part"] in parts:
+                found[row["user_id"]].add(row["item_id"])
+        return found
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    home = tmp_path_factory.mktemp("world")
+    content = yaml.safe_load(bundled_profiles()["sample"].read_text(encoding="utf-8"))
+    content |= {"name": "tail", "split": {"strategy": "per_user_tail", "online_last_n": ONLINE}}
+    (home / "tail.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECSYS_DATA", str(home))
+        patch.setenv("RECSYS_PROFILE", str(home / "tail.yaml"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("COLUMNS", "250")  # no line of a table wraps
+        profile = load_profile()
+        land(profile, last=dt.date.fromisoformat(DAY), users=120, items=150, events=6000, days=8)
+        days, lake = landed_bizdates(profile), Lake(str(home / "lake"), "tail")
+        run(["interactions"], days[0], days[-1])
+        run(["users", "items", "splits", *RECALL, *RANK], DAY)
+        for seed, model in enumerate(TOWERS):
+            write_vectors(lake, model, seed)
+        write_champion(lake)
+        yield World(lake, run(["funnel_report"], DAY))
+
+
+def run(names: list[str], first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
+    result = materialize(names, first, last)
+    assert failures(result) == {}
+    return result
+
+
+def write_vectors(lake: Lake, model: str, seed: int) -> None:
+    """Write random vectors; those from before the test rows differ from those after the last offline row."""
+    events, rng = read(lake.read("recall_samples", DAY).path(ROWS)), np.random.default_rng(seed)
+    for side, ids in (("user", events.user_ids), ("item", events.item_ids)):
+        with lake.draft(f"emb_{model}_{side}", DAY) as draft:
+            for file in (BEFORE_TEST, ROWS):
+                vectors = rng.normal(size=(len(ids), 8)).astype(np.float32)
+                embeddings.write(draft.path(file), f"{side}_id", ids, vectors)
+
+
+def write_champion(lake: Lake) -> None:
+    """Write a small LightGBM model, its ONNX file, and the record that points to it."""
+    schema = FeatureSchema.read(lake.read("feature_schema", DAY).path("schema.json"))
+    train, validation = (lake.read("rank_samples", DAY).path(f"{part}.parquet") for part in ("train", "validation"))
+    ranker = rankers.fit("lgbm", schema, train, validation, *quick_settings("lgbm", 20), seed=1)
+    with lake.draft("rank_lgbm", DAY) as draft:
+        ranker.save(draft.folder)
+    with lake.draft("onnx_lgbm", DAY) as draft:
+        ranker.export(draft.path(MODEL), {"bizdate": DAY})
+    onnx = lake.read("onnx_lgbm", DAY).manifest
+    path, sha256 = f"onnx_lgbm/bizdate={DAY}/{MODEL}", onnx.files[MODEL]
+    chosen = Candidate("lgbm", DAY, 0.7, path=path, sha256=sha256, fingerprint=onnx.fingerprint)
+    with lake.draft("rank_champion", DAY) as draft:
+        champion = asdict(record(chosen, "the only one", [chosen]))
+        draft.path(CHAMPION_FILE).write_text(json_text(champion), encoding="utf-8")
+
+
+def recsys(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def shown(said: str) -> tuple[list[int], list[int]]:
+    """The items of the history and of the list in the command's output."""
+    history, listed = (
+        [int(item) for item in re.findall(r"^ ?\d+ +(\d+) ", table, re.MULTILINE)]
+        for table in said.split("recommended to")
+    )
+    return history, listed
+
+
+def test_every_user_has_a_sound_list_of_what_channels_found(world: World) -> None:
+    checks = {check.check_name: check.passed for check in world.result.get_asset_check_evaluations()}
+    assert {"lists_are_sound": True, "unique_keys": True}.items() <= checks.items()
+    assert "final_beats_all" in checks
+    seen = world.touched("train", "validation", "test")
+    assert world.listed.keys() == seen.keys()
+    catalogue = set().union(*seen.values())
+    for user, listed in world.listed.items():
+        items = [entry["item_id"] for entry in listed]
+        assert len(set(items)) == len(items) == min(Funnel().length, len(catalogue - seen[user]))
+        assert not set(items) & seen[user]
+        scores = [entry["score"] for entry in listed]
+        assert scores == sorted(scores, reverse=True)
+        assert all(0 < entry["probability"] < 1 for entry in listed)
+        assert all(set(entry["channels"]) <= set(funnel_lists.CHANNELS) and entry["channels"] for entry in listed)
+
+
+def test_the_figures_follow_from_the_lists_and_all_online_rows(world: World) -> None:
+    metrics, seen = world.read("funnel_report").manifest.metrics, world.touched("train", "validation", "test")
+    right = {user: items - seen[user] for user, items in world.touched("online").items() if items - seen[user]}
+    for k in (10, 20, 50):
+        listed = {user: {entry["item_id"] for entry in world.listed[user][:k]} for user in right}
+        hits = {user: len(listed[user] & right[user]) for user in right}
+        assert metrics[f"final.hitrate@{k}"] == pytest.approx(sum(hits.values()) / sum(map(len, right.values())))
+        assert metrics[f"final.recall@{k}"] == pytest.approx(np.mean([hits[u] / len(right[u]) for u in right]))
+    found = sum(len({entry["item_id"] for entry in world.listed[user]} & right[user]) for user in right)
+    assert metrics["truths_recommended"] == found > 0
+
+
+def test_every_list_has_its_figures_and_the_final_one_its_lead_over_each(world: World) -> None:
+    metrics = world.read("funnel_report").manifest.metrics
+    for name in ("final", "candidates", *funnel_lists.CHANNELS):
+        assert {f"{name}.{metric}" for metric in NAMES} <= metrics.keys()
+        assert metrics[f"{name}.ndcg@50_low"] <= metrics[f"{name}.ndcg@50"] <= metrics[f"{name}.ndcg@50_high"]
+        if name != "final":
+            lead = metrics["final.ndcg@50"] - metrics[f"{name}.ndcg@50"]
+            low, high = (metrics[f"final_minus_{name}.ndcg@50_{end}"] for end in ("low", "high"))
+            assert low <= lead <= high
+    ends = [value for name, value in metrics.items() if name.startswith("truths_")]
+    assert sum(ends) == metrics["truths"] == sum(map(len, world.touched("online").values()))
+    text = world.read("funnel_report").path("report.md").read_text(encoding="utf-8")
+    assert "| liked |" in text
+    assert "| in no channel |" in text
+
+
+def test_channels_know_all_offline_rows(world: World) -> None:
+    """A model's channel uses the vectors for serving, not those from before the test rows."""
+    inputs = {asset: world.read(asset) for asset in funnel_lists.RECALL_READS}
+    events = funnel_lists.events_of(inputs)
+    user_ids, users = embeddings.read(world.read("emb_fm_user").path(ROWS))
+    item_ids, items = embeddings.read(world.read("emb_fm_item").path(ROWS))
+    asked = user_queries(events, "online", find(events.user_ids, user_ids.to_numpy()[:3]))
+    found = funnel_lists.recall(load_profile(), inputs, events, asked, 5, Stopwatch())["fm"]
+    seen = world.touched("train", "validation", "test")
+    for user, vector, listed in zip(user_ids[:3].to_pylist(), users[:3], found.items, strict=True):
+        order = item_ids.to_numpy()[np.argsort(-items @ vector)].tolist()
+        assert events.item_ids[listed].tolist() == [item for item in order if item not in seen[user]][:5]
+
+
+def test_nothing_of_the_online_rows_is_in_the_lists(world: World) -> None:
+    profile, inputs = load_profile(), {asset: world.read(asset) for asset in funnel_lists.READS}
+    offline = pq.read_table(world.read("splits").path(ROWS), filters=[("part", "!=", "online")])
+    users = np.sort([row["user_id"] for row in world.rows("users")])
+    events = from_table(offline).with_users(users)
+    scorer, _ = open_champion(world.lake, read_champion(world.read("rank_champion")))
+    asked = user_queries(events, "online", np.arange(len(users)))
+    found = funnel_lists.recommend(profile, inputs, scorer, events, asked, Funnel(), Stopwatch())
+    table = recommendations.table(events, asked, found.channels, found.final)
+    assert table.equals(pq.read_table(world.read("funnel_report").path(RECOMMENDATIONS)))
+
+
+def test_what_a_user_is_shown_is_what_the_report_has_for_them(world: World) -> None:
+    for user in (min(world.listed), max(world.listed)):
+        said, listed = recsys("recommend", str(user)).stdout, world.listed[user]
+        theirs = [row for row in world.rows("splits") if row["user_id"] == user and row["part"] != "online"]
+        newest = [row["item_id"] for row in theirs[::-1][:10]]
+        assert shown(said) == (newest, [entry["item_id"] for entry in listed])
+        assert ", ".join(listed[0]["channels"]) in said
+
+
+def test_a_user_who_is_not_there_is_an_error_in_plain_words(world: World) -> None:
+    done = recsys("recommend", "0815", "--bizdate", DAY)
+    assert done.exit_code == 1
+    assert f"no user '0815' among the {len(world.listed)} users of {DAY}, such as {min(world.listed)}" in done.output
+    assert (
+        "recsys materialize +splits --bizdate 2026-03-30" in recsys("recommend", "1", "--bizdate", "2026-03-30").output
+    )
+
+
+def test_made_again_the_report_is_the_same(world: World) -> None:
+    before = world.read("funnel_report").manifest
+    run(["funnel_report"], DAY)
+    assert world.read("funnel_report").manifest == before
+    assert {f"onnx_lgbm/{DAY}", f"rank_lgbm/{DAY}", f"splits/{DAY}"} < before.upstream.keys()
+
+
+def test_tuned_weights_are_those_of_the_report_and_of_the_command(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = "model_name: funnel\nhyper_param: {popularity: [0.7, 0.9], sasrec: [0.0], channel_size: [30]}"
+    (tmp_path / "space.yaml").write_text(space, encoding="utf-8")
+    content = Path(os.environ["RECSYS_PROFILE"]).read_text(encoding="utf-8")
+    (tmp_path / "tuned.yaml").write_text(f"{content}\ntuned: [funnel]\n", encoding="utf-8")
+    build_defs().resolve_implicit_global_asset_job_def().execute_in_process(
+        partition_key=DAY,
+        run_config={"ops": {"tune_funnel": {"config": {"space": str(tmp_path / "space.yaml"), "trials": 2}}}, **QUIET},
+        asset_selection=[dg.AssetKey("tune_funnel")],
+    )
+    tuned = world.read("tune_funnel")
+    best = yaml.safe_load(tuned.path(BEST_SETTINGS).read_text(encoding="utf-8"))
+    assert 0 < tuned.manifest.metrics["test_ndcg@50"] < 1
+    monkeypatch.setenv("RECSYS_PROFILE", str(tmp_path / "tuned.yaml"))
+    run(["funnel_report"], DAY)
+    report = world.read("funnel_report").manifest
+    assert report.config.items() >= best.items()
+    assert report.metrics["candidates.ndcg@50"] == pytest.approx(tuned.manifest.metrics["test_ndcg@50"])
+    first, *_ = pq.read_table(world.read("funnel_report").path(RECOMMENDATIONS)).to_pylist()
+    assert shown(recsys("recommend", str(first["user_id"])).stdout)[1] == [each["item_id"] for each in first["items"]]
+
+
+def test_an_onnx_file_that_was_made_after_the_choice_is_not_served(world: World, tmp_path: Path) -> None:
+    lake, champion = Lake(str(tmp_path), "tail"), read_champion(world.read("rank_champion"))
+    for asset in ("onnx_lgbm", "rank_lgbm"):
+        with lake.draft(asset, DAY) as draft:
+            draft.path(MODEL).write_text("another model")
+    with pytest.raises(NotTheChampion, match=f"materialize rank_champion {DAY} again"):
+        open_champion(lake, champion)
+
+
+def test_without_an_online_part_there_is_no_funnel_report() -> None:
+    has = {
+        name: dg.AssetKey("funnel_report") in {asset.key for asset in assets_of(load_profile(name))}
+        for name in bundled_profiles()
+    }
+    assert has == {"movielens-1m": True, "sample": False, "criteo": False}

@@ -1,0 +1,298 @@
+"""Term recall and the evaluation of recall on a small generated world: all assets run in process, for two days."""
+
+import datetime as dt
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from recsys_assets.assets.reports import recall_report
+from recsys_assets.assets.reports.hitrate import LENGTH, RECALL_METHODS
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.landing import land, landed_bizdates
+from recsys_assets.datasets.profile import bundled_profiles, load_profile
+from recsys_assets.funnel.channels import BEFORE_TEST, TERM_ITEMS, USER_TERMS
+from recsys_assets.i2i.itemcf import ItemCF, itemcf
+from recsys_assets.i2i.triggers import trigger_scores
+from recsys_assets.io_managers import UP_TO_DATE
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import TOWERS
+from recsys_assets.retrieval import embeddings, lists
+from recsys_assets.retrieval.details import DETAILS
+from recsys_assets.retrieval.interactions import Interactions, Queries, queries, read
+from recsys_assets.retrieval.lists import chance_recall, evaluate
+from recsys_assets.retrieval.term import Taste, item_terms, recommend
+from recsys_assets_tests.helpers.in_process import failures, materialize
+
+YESTERDAY, DAY = "2026-03-30", "2026-03-31"
+ALL = [f"hitrate_{method}" for method in RECALL_METHODS]
+
+
+@dataclass
+class World:
+    """A lake in which the evaluation has been materialized for two days."""
+
+    lake: Lake
+    results: list[dg.ExecuteInProcessResult]
+
+    def read(self, asset: str, day: str = DAY) -> Partition:
+        return self.lake.read(asset, day)
+
+    def metadata(self, asset: str) -> dict[str, dg.MetadataValue[Any]]:
+        (event,) = self.results[-1].asset_materializations_for_node(asset)
+        return dict(event.metadata)
+
+    def asked(self) -> tuple[Interactions, Queries]:
+        interactions = read(self.read("recall_samples").path(ROWS))
+        return interactions, queries(interactions, "test", True)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    home = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECSYS_DATA", str(home))
+        patch.setenv("RECSYS_PROFILE", "sample")
+        profile = load_profile()
+        land(profile, last=dt.date.fromisoformat(DAY), users=200, items=400, events=20_000, days=12)
+        days, lake = landed_bizdates(profile), Lake(str(home / "lake"), "sample")
+        run(["interactions"], days[0], days[-1])
+        results = []
+        for day in (YESTERDAY, DAY):
+            run(["users", "items", "splits", "recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"], day)
+            for seed, model in enumerate(TOWERS):
+                write_vectors(lake, model, day, seed)
+            results.append(run([*ALL, "recall_report"], day))
+        yield World(lake, results)
+
+
+def run(names: list[str], first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
+    """Materialize assets for one day, or in one run for several; their other inputs are already in the lake."""
+    result = materialize(names, first, last)
+    assert failures(result) == {}
+    return result
+
+
+def write_vectors(lake: Lake, model: str, day: str, seed: int) -> None:
+    """Write random vectors for all users but the first, and for items with even numbers."""
+    interactions = read(lake.read("recall_samples", day).path(ROWS))
+    rng = np.random.default_rng(seed)
+    sides = {"user": (interactions.user_ids[1:], BEFORE_TEST), "item": (interactions.item_ids[::2], ROWS)}
+    for side, (ids, file) in sides.items():
+        with lake.draft(f"emb_{model}_{side}", day) as draft:
+            vectors = rng.normal(size=(len(ids), 8)).astype(np.float32)
+            embeddings.write(draft.path(file), f"{side}_id", ids, vectors)
+
+
+def checks(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, bool]:
+    found = [check for check in result.get_asset_check_evaluations() if check.asset_key == dg.AssetKey(asset)]
+    return {check.check_name: check.passed for check in found if check.check_name != UP_TO_DATE}
+
+
+def test_every_list_is_sound_and_popularity_and_terms_beat_chance(world: World) -> None:
+    for asset in ALL:
+        assert {"lists_are_sound": True, "unique_keys": True}.items() <= checks(world.results[-1], asset).items()
+    assert checks(world.results[-1], "hitrate_popularity")["better_than_random"]
+    assert checks(world.results[-1], "hitrate_term")["better_than_random"]
+    assert "better_than_random" not in checks(world.results[-1], "hitrate_random")
+
+
+def test_the_lists_of_all_methods_answer_the_same_queries_about_the_test_rows(world: World) -> None:
+    interactions, asked = world.asked()
+    for asset in ALL:
+        details = pq.read_table(world.read(asset).path(DETAILS))
+        assert details.column_names == ["id", "topk_ids", "topk_dists", "hitrate", "hit_ids"]
+        assert details["id"].to_pylist() == interactions.user_ids[asked.users].tolist()
+        metrics = world.read(asset).manifest.metrics
+        assert (metrics["queries"], metrics["truths"]) == (len(asked), len(asked.truth))
+        assert world.read(asset).manifest.rows == len(asked)
+
+
+def test_metrics_follow_from_the_details_alone(world: World) -> None:
+    interactions, asked = world.asked()
+    known = interactions.before("test")
+    catalogue = set(interactions.item_ids[np.unique(known.items)].tolist())
+    sizes = asked.truth_sizes.tolist()
+    for asset in ("hitrate_popularity", "hitrate_term", "hitrate_fm"):
+        details = pq.read_table(world.read(asset).path(DETAILS)).to_pylist()
+        metrics = world.read(asset).manifest.metrics
+        for k in (20, 50, 200):
+            hits = [len(set(row["topk_ids"][:k]) & set(row["hit_ids"])) for row in details]
+            assert metrics[f"hitrate@{k}"] == pytest.approx(sum(hits) / sum(sizes))
+            assert metrics[f"recall@{k}"] == pytest.approx(np.mean([h / n for h, n in zip(hits, sizes, strict=True)]))
+            assert metrics[f"precision@{k}"] == pytest.approx(np.mean(hits) / k)
+            shown = {item for row in details for item in row["topk_ids"][:k]}
+            assert metrics[f"coverage@{k}"] == pytest.approx(len(shown & catalogue) / len(catalogue))
+        assert {f"{metric}@{k}" for metric in ("map", "ndcg") for k in (20, 50, 200)} <= metrics.keys()
+        assert [row["hitrate"] for row in details] == pytest.approx(
+            [len(row["hit_ids"]) / size for row, size in zip(details, sizes, strict=True)]
+        )
+
+
+def test_random_lists_are_as_good_as_chance(world: World) -> None:
+    interactions, asked = world.asked()
+    catalogue = interactions.before("test").item_counts > 0
+    expected = chance_recall(interactions, asked, catalogue, 50, True)
+    hitrates = pq.read_table(world.read("hitrate_random").path(DETAILS)).to_pylist()
+    hits = [len(set(row["topk_ids"][:50]) & set(row["hit_ids"])) for row in hitrates]
+    recalls = np.array(hits) / asked.truth_sizes
+    assert abs(recalls.mean() - expected) < 4 * recalls.std() / np.sqrt(len(recalls))
+
+
+def test_vectors_are_searched_by_inner_product_among_the_items_that_have_one(world: World) -> None:
+    interactions, asked = world.asked()
+    details = {row["id"]: row for row in pq.read_table(world.read("hitrate_dssm").path(DETAILS)).to_pylist()}
+    user_ids, users = embeddings.read(world.read("emb_dssm_user").path(BEFORE_TEST))
+    item_ids, items = embeddings.read(world.read("emb_dssm_item").path(ROWS))
+    absent = set(interactions.user_ids.tolist()) - set(user_ids.to_pylist())
+    assert len(absent) == 1
+    assert all(details[user]["topk_ids"] == [] for user in absent & details.keys())
+    for query in (1, 20, 50):
+        user = interactions.user_ids[asked.users[query]]
+        seen = set(interactions.item_ids[interactions.items[asked.starts[query] : asked.ends[query]]].tolist())
+        scores = items.astype(float) @ users[user_ids.to_pylist().index(user)].astype(float)
+        order = sorted(zip(-scores, item_ids.to_pylist(), strict=True))
+        expected = [(-score, item) for score, item in order if item not in seen][:LENGTH]
+        assert details[user]["topk_ids"] == [item for _, item in expected]
+        assert details[user]["topk_dists"] == pytest.approx([score for score, _ in expected], abs=1e-5)
+
+
+def test_neighbours_are_recommended_from_the_file_as_from_memory(world: World) -> None:
+    interactions, asked = world.asked()
+    found = itemcf(interactions.before("test"), ItemCF()).lists
+    listed = lists.recommend(trigger_scores(found, interactions, asked), interactions, asked, LENGTH, True)
+    metrics = world.read("hitrate_itemcf").manifest.metrics
+    expected = evaluate(listed.items, asked)
+    assert {name: metrics[name] for name in expected} == expected
+
+
+def test_terms_are_recommended_from_the_files_as_from_memory(world: World) -> None:
+    interactions, asked = world.asked()
+    weights = item_terms(pq.read_table(world.read("items").path(ROWS)), "genres", interactions.item_ids)
+    listed = recommend(interactions, asked, "test", weights, Taste(), LENGTH, True)
+    metrics = world.read("hitrate_term").manifest.metrics
+    found = evaluate(listed.items, asked)
+    assert {name: metrics[name] for name in found} == found
+    assert metrics["recall@50"] > world.read("hitrate_random").manifest.metrics["recall@50"]
+
+
+def test_every_user_has_terms_and_their_lists_are_sorted(world: World) -> None:
+    users = pq.read_table(world.read("users").path(ROWS))["user_id"].to_pylist()
+    partition = world.read("recall_term")
+    for file in (USER_TERMS, BEFORE_TEST):
+        rows = pq.read_table(partition.path(file)).to_pylist()
+        assert [row["user_id"] for row in rows] == users
+        assert all(0 < len(row["terms"]) <= Taste().max_terms for row in rows)
+    for row in pq.read_table(partition.path(TERM_ITEMS)).to_pylist():
+        order = [(-entry["score"], entry["item_id"]) for entry in row["items"]]
+        assert order == sorted(order)
+    shares = [partition.manifest.metrics[f"share_{level}"] for level in ("recent", "history", "everyone")]
+    assert sum(shares) == pytest.approx(1)
+    assert partition.manifest.metrics["validation_recall@50"] > 0
+
+
+def test_terms_before_the_test_rows_are_others_than_those_after_them(world: World) -> None:
+    before, after = (pq.read_table(world.read("recall_term").path(f))["terms"] for f in (BEFORE_TEST, USER_TERMS))
+    assert before.to_pylist() != after.to_pylist()
+
+
+def test_the_report_sets_all_methods_side_by_side_with_the_figures_of_the_day_before(world: World) -> None:
+    report = world.read("recall_report")
+    for method in RECALL_METHODS:
+        metrics = world.read(f"hitrate_{method}").manifest.metrics
+        for metric in recall_report.RECALL_METRICS:
+            assert report.manifest.metrics[f"{method}.{metric}"] == metrics[metric]
+    text = report.path("report.md").read_text(encoding="utf-8")
+    today, yesterday = (world.read("hitrate_term", day).manifest.metrics["recall@20"] for day in (DAY, YESTERDAY))
+    assert today != yesterday
+    assert f"| term | {today:.4f} ({yesterday:.4f}) |" in text
+    first = world.read("recall_report", YESTERDAY).path("report.md").read_text(encoding="utf-8")
+    assert f"| term | {yesterday:.4f} |" in first
+    recalls = {method: report.manifest.metrics[f"{method}.recall@20"] for method in RECALL_METHODS}
+    beaten = max(recalls.values()) > recalls["popularity"]
+    assert checks(world.results[-1], "recall_report") == {"best_beats_popularity": beaten}
+
+
+def test_what_a_method_adds_is_what_the_union_loses_without_it(world: World) -> None:
+    _, asked = world.asked()
+    found: dict[str, list[set[int]]] = {}
+    for method in RECALL_METHODS:
+        rows = pq.read_table(world.read(f"hitrate_{method}").path(DETAILS)).to_pylist()
+        found[method] = [set(row["topk_ids"][:50]) & set(row["hit_ids"]) for row in rows]
+    del found["random"]
+
+    def union(methods: set[str]) -> float:
+        hits = [len(set().union(*(found[method][n] for method in methods))) for n in range(len(asked))]
+        return float(np.mean(np.array(hits) / asked.truth_sizes))
+
+    metrics = world.read("recall_report").manifest.metrics
+    assert metrics["union.recall@50"] == pytest.approx(union(set(found)))
+    for method in found:
+        lost = union(set(found)) - union(set(found) - {method})
+        assert metrics[f"{method}.adds@50"] == pytest.approx(lost, abs=1e-12)
+    assert "random.adds@50" not in metrics
+
+
+def test_the_day_before_is_upstream_of_the_report_and_made_again_it_is_the_same(world: World) -> None:
+    first = world.read("recall_report").manifest
+    assert {f"{asset}/{day}" for asset in ALL for day in (DAY, YESTERDAY)} <= first.upstream.keys()
+    before = world.read("recall_report", YESTERDAY).manifest
+    assert set(before.upstream) == {f"{asset}/{YESTERDAY}" for asset in ["recall_samples", *ALL]}
+    run([*ALL, "recall_report"], DAY)
+    assert world.read("recall_report").manifest.fingerprint == first.fingerprint
+
+
+def test_plots_are_small_enough_for_the_event_log(world: World) -> None:
+    for asset, plot in (("hitrate_term", "curves"), ("recall_report", "recall@50")):
+        text = str(world.metadata(asset)[plot].value)
+        assert text.startswith("![plot](data:image/png;base64,")
+        assert len(text) < 100_000
+
+
+def test_a_method_worse_than_chance_is_said_to_be_so_and_blocks_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interactions, _ = world.asked()
+    shutil.copytree(world.read("recall_samples").folder.parents[2], tmp_path / "lake")
+    (tmp_path / "lake" / "sample" / "dataset.json").unlink()  # it holds the landing folder relative to its own path
+    monkeypatch.setenv("RECSYS_LAKE", str(tmp_path / "lake"))
+    lake = Lake(str(tmp_path / "lake"), "sample")
+    counts = interactions.item_counts.astype(np.float32)[:, None]
+    ones = np.ones((len(interactions.user_ids), 1), np.float32)
+    files = {"user": (interactions.user_ids, ones, BEFORE_TEST), "item": (interactions.item_ids, -counts, ROWS)}
+    for side, (ids, vectors, file) in files.items():
+        with lake.draft(f"emb_fm_{side}", DAY) as draft:
+            embeddings.write(draft.path(file), f"{side}_id", ids, vectors)
+    result = run(["hitrate_fm"], DAY)
+    assert checks(result, "hitrate_fm") == {"lists_are_sound": True, "unique_keys": True, "better_than_random": False}
+    assert lake.read("hitrate_fm", DAY).manifest.failed_checks == []
+
+
+def test_a_profile_without_terms_says_so_and_recommends_what_is_liked_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = yaml.safe_load(bundled_profiles()["sample"].read_text(encoding="utf-8"))
+    content["name"] = "plain"
+    del content["features"]["terms"]
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
+    monkeypatch.setenv("RECSYS_PROFILE", str(tmp_path / "plain.yaml"))
+    profile = load_profile()
+    land(profile, last=dt.date.fromisoformat(DAY), users=100, items=300, events=6000, days=8)
+    days = landed_bizdates(profile)
+    run(["interactions"], days[0], days[-1])
+    names = ["users", "items", "splits", "recall_samples", "recall_term", "hitrate_term", "hitrate_popularity"]
+    (event,) = run(names, DAY).asset_materializations_for_node("recall_term")
+    assert "no `features.terms`" in str(event.metadata["note"].value)
+    lake = Lake(str(tmp_path / "lake"), "plain")
+    details = [pq.read_table(lake.read(name, DAY).path(DETAILS)) for name in ("hitrate_term", "hitrate_popularity")]
+    of_terms, popular = (table["topk_ids"].to_pylist() for table in details)
+    assert [listed[:20] for listed in of_terms] == [listed[:20] for listed in popular]

@@ -1,0 +1,1 @@
+"""Tests of profiles, landing, ingest and splits."""

@@ -1,0 +1,1 @@
+"""Shared by tests: small worlds, contracts that tests inherit, servers, and generators of data."""

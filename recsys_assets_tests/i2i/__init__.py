@@ -1,0 +1,1 @@
+"""Tests of the item-to-item methods."""

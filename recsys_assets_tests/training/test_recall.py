@@ -1,0 +1,168 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from recsys_assets.datasets.splits import PARTS
+from recsys_assets.features.raw import raw_inputs
+from recsys_assets.models.catalogue import TOWERS, build_towers, configure
+from recsys_assets.models.config import ConfigError, NegativesKind
+from recsys_assets.retrieval.interactions import Interactions, queries
+from recsys_assets.retrieval.lists import evaluate
+from recsys_assets.retrieval.weighted_items import WeightedItems
+from recsys_assets.training import checkpoint, onnx_export, onnx_towers, recall, tower_data
+from recsys_assets.training.loop import Fitted
+from recsys_assets_tests.helpers.recall_world import ITEMS, schema, source
+
+NETWORK: dict[str, dict[str, Any]] = {
+    "sasrec": {"width": 32, "history": 10, "dropout": 0.0},
+    "dssm": {"history": 5},
+    "simplex": {"history": 1, "user_share": 0.0, "margin": 0.0},
+    "fm": {},
+}
+TRAINING = {"batch": 64, "epochs": 12, "warmup": 5, "patience": 12}
+RATE = {"sasrec": 5e-3, "dssm": 1e-3, "simplex": 5e-3, "fm": 5e-3}
+
+
+def fit(name: str, seed: int = 1, **training: Any) -> Fitted:
+    settings = configure(name, NETWORK[name], {**TRAINING, "learning_rate": RATE[name], **training})
+    return recall.fit(name, schema(), source(), *settings, seed)
+
+
+def loaded(history: int = 10) -> tuple[tower_data.TowerData, int]:
+    given = source()
+    model = build_towers("sasrec", schema(), TOWERS["sasrec"].config(width=8, history=history))
+    return tower_data.load(model, given.interactions, given.users, given.items), history
+
+
+def known(tokens: list[int]) -> list[int]:
+    return [token for token in tokens if token]
+
+
+def told(events: Interactions, tokens: np.ndarray, row: int, history: int) -> list[int]:
+    """Tokens of the newest events of the row's user before the row."""
+    first = int(np.searchsorted(events.users, events.users[row]))
+    return [int(token) for token in tokens[max(first, row - history) : row]]
+
+
+def test_each_wanted_event_comes_once_with_the_history_before_it() -> None:
+    data, history = loaded()
+    wanted = tower_data.targets_of(data, "train", labelled=False)
+    model = build_towers("sasrec", schema(), TOWERS["sasrec"].config(width=8, history=history))
+    found: list[tuple[int, list[int], int]] = []
+    for batch in tower_data.event_batches(data, wanted, history, 100, np.random.default_rng(0)):
+        past = model.past(batch.users).tolist()
+        found += zip(batch.users[:, 0].tolist(), map(known, past), batch.targets.tolist(), strict=True)
+    events, rows = data.interactions, np.flatnonzero(wanted)
+    before = [known(told(events, data.tokens, int(row), history)) for row in rows]
+    expected = zip(data.users[events.users[rows], 0].tolist(), before, data.tokens[rows].tolist(), strict=True)
+    assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.parametrize("history", [3, 7, 10, 50])
+def test_windows_cover_every_wanted_event_and_hold_what_came_before(part: str, history: int) -> None:
+    data, _ = loaded(history)
+    events, wanted = data.interactions, tower_data.targets_of(data, part, labelled=False)
+    first_of_user = np.searchsorted(events.users, np.arange(len(data.users)))
+    reachable = {row for row in np.flatnonzero(wanted) if row not in first_of_user}
+    model = build_towers("sasrec", schema(), TOWERS["sasrec"].config(width=8, history=history))
+    for seed in range(3):
+        covered: set[int] = set()
+        for batch in tower_data.window_batches(data, wanted, history, 16, np.random.default_rng(seed)):
+            past = model.past(batch.users)
+            assert past.shape[1] <= history
+            for window, place in (batch.targets > 0).nonzero().tolist():
+                user, target = int(batch.users[window, 0]) - 2, int(batch.targets[window, place])
+                before = past[window, : place + 1].tolist()
+                rows = [
+                    row
+                    for row in reachable
+                    if events.users[row] == user
+                    and data.tokens[row] == target
+                    and data.tokens[row - len(before) : row].tolist() == before
+                ]
+                assert rows, "no event of the user has this target after this history"
+                covered |= set(map(int, rows))
+        assert covered == reachable
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_model_learns_what_comes_next(name: str) -> None:
+    fitted, given = fit(name), source()
+    model = recall.two_tower(fitted)
+    data = tower_data.load(model, given.interactions, given.users, given.items)
+    asked = queries(given.interactions, "test", filter_seen=False)
+    metrics = evaluate(recall.lists(model, data, asked, 5, filter_seen=False).items, asked, [5])
+    if name == "fm":  # it learns which items are liked, and here nobody prefers any item
+        assert set(recall.kept_metrics(fitted, given)) >= {"test_auc", "validation_auc"}
+    else:
+        assert metrics["hitrate@5"] > 2.5 * 5 / ITEMS
+
+
+def test_items_that_the_model_does_not_know_are_on_no_list() -> None:
+    given, fitted = source(), fit("sasrec", epochs=1)
+    model = recall.two_tower(fitted)
+    data = tower_data.load(model, given.interactions, given.users, given.items)
+    found = recall.lists(model, data, queries(given.interactions, "test", False), 100, filter_seen=False)
+    unknown = int(np.searchsorted(given.interactions.item_ids, 105))
+    assert set(np.unique(found.items)) == set(range(-1, ITEMS)) - {unknown}
+
+
+@pytest.mark.parametrize("kind", ["all", "in_batch", "uniform", "popularity", "table"])
+@pytest.mark.parametrize("name", ["sasrec", "dssm", "simplex"])
+def test_every_kind_of_negatives_trains(name: str, kind: NegativesKind) -> None:
+    given = replace(source(), weights=WeightedItems(np.arange(100, 130), np.linspace(1, 2, 30), pa.table({})))
+    settings = configure(name, NETWORK[name], {**TRAINING, "epochs": 3, "negatives": kind, "sampled": 50})
+    history = recall.fit(name, schema(), given, *settings, 1).history
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+
+
+def test_a_table_that_is_not_there_is_asked_for() -> None:
+    with pytest.raises(ConfigError, match="negative_items"):
+        fit("dssm", negatives="table")
+
+
+def test_a_part_without_targets_is_refused() -> None:
+    given = source()
+    given.interactions.labels[given.interactions.parts == PARTS.index("validation")] = 0
+    with pytest.raises(tower_data.NothingToLearn, match="validation"):
+        recall.fit("dssm", schema(), given, *configure("dssm", {}, TRAINING), 1)
+
+
+def test_nothing_is_learned_from_test_rows() -> None:
+    given = source()
+    tested = given.interactions.parts == PARTS.index("test")
+    given.interactions.items[tested] = given.interactions.items[tested][::-1]
+    given.interactions.labels[tested] = 1
+    settings = configure("sasrec", NETWORK["sasrec"], {**TRAINING, "learning_rate": RATE["sasrec"], "epochs": 2})
+    other = recall.fit("sasrec", schema(), given, *settings, 1)
+    for one, two in zip(fit("sasrec", epochs=2).model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_checkpoint_and_its_onnx_files_give_the_vectors_of_training(name: str, tmp_path: Path) -> None:
+    fitted, given = fit(name, epochs=2), source()
+    for folder in ("one", "two"):
+        checkpoint.save(tmp_path / folder, fitted if folder == "one" else fit(name, epochs=2))
+        onnx_towers.export(tmp_path / folder, tmp_path / folder)
+    for file in ("model.safetensors", "model.json", "user.onnx", "item.onnx"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+    model = recall.two_tower(checkpoint.load(tmp_path / "one"))
+    data = tower_data.load(model, given.interactions, given.users, given.items)
+    starts = np.searchsorted(given.interactions.users, np.arange(len(data.users)))
+    ends = starts + np.arange(len(starts)) % 20
+    everyone = np.arange(len(starts))
+    before = recall.user_vectors(recall.two_tower(fitted), data, everyone, starts, ends)
+    assert np.array_equal(before, recall.user_vectors(model, data, everyone, starts, ends))
+    raw = {"user": tower_data.raw_users(model, given.interactions, given.users, starts, ends), "item": given.items}
+    for side in onnx_towers.SIDES:
+        assert onnx_towers.parity(tmp_path / "one", tmp_path / "one" / f"{side}.onnx", side, raw[side], 32) < 1e-5
+    runtime = onnx_export.open_session(tmp_path / "one" / "user.onnx")
+    (vectors,) = runtime.run(["vector"], raw_inputs(model.user_schema, raw["user"]))
+    assert np.abs(vectors - before).max() < 1e-5, "raw columns and encoded slices are the same histories"
