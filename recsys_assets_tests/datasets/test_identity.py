@@ -12,8 +12,8 @@ from recsys_assets.datasets.identity import OtherDataset
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.lake_place import LakePlace
-from recsys_assets_tests.datasets.test_bad_input import DAY, GOOD, OWN, PARQUET, frame, put, shop
 from recsys_assets_tests.helpers.in_process import failures, materialize
+from recsys_assets_tests.helpers.shop import DAY, GOOD, OWN, PARQUET, frame, put, shop
 
 __all__ = ["shop"]  # a fixture
 
