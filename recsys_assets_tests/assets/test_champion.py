@@ -277,6 +277,7 @@ def test_a_run_that_will_be_retried_is_left_alone(
     assert isinstance(world.ask(failed, retries=retries, tags=tags), dg.SkipReason) is left_alone
 
 
+@pytest.mark.fails_check("rank_champion:champion_is_sound")
 def test_a_champion_whose_file_is_gone_is_unsound_and_not_named_in_mlflow(world: World) -> None:
     before = world.alias.run_id
     Path(world.lake.location("onnx_deepfm", DAYS[4]), "model.onnx").unlink()

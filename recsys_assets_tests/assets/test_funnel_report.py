@@ -1,16 +1,14 @@
 """The funnel on a small generated world with an online part: the report, and the command that shows one user's list."""
 
-import datetime as dt
-import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -20,101 +18,66 @@ from recsys_assets.arrays import find
 from recsys_assets.assets import assets_of
 from recsys_assets.assets.model_asset import BEST_SETTINGS
 from recsys_assets.assets.publish.onnx import MODEL
-from recsys_assets.assets.reports import funnel_lists
+from recsys_assets.assets.reports import funnel_lists, funnel_report
 from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
 from recsys_assets.cli import main
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
-from recsys_assets.definitions import build_defs
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel import recommendations
-from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.funnel.evaluation import NAMES
 from recsys_assets.funnel.merge import Funnel
 from recsys_assets.funnel.scoring import NotTheChampion, open_champion
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Lake
-from recsys_assets.manifest import Partition, json_text
-from recsys_assets.models.catalogue import TOWERS
+from recsys_assets.manifest import json_text
 from recsys_assets.ranking.champion import CHAMPION_FILE, Candidate, read_champion, record
 from recsys_assets.retrieval import embeddings
-from recsys_assets.retrieval.interactions import from_table, read, user_queries
+from recsys_assets.retrieval.interactions import from_table, user_queries
 from recsys_assets.training import rankers
-from recsys_assets_tests.helpers.in_process import QUIET, failures, materialize
+from recsys_assets_tests.helpers.in_process import failed_checks
 from recsys_assets_tests.helpers.ranking_rows import quick_settings
+from recsys_assets_tests.helpers.worlds import DAY, World, open_world, write_profile
 
-DAY = "2026-03-31"
 RECALL = ["recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"]
 RANK = ["factors", "rank_samples", "feature_schema", "user_features", "item_features"]
-ONLINE = 4
+Lists = dict[int, list[dict[str, Any]]]
+TAIL = {"name": "tail", "split": {"strategy": "per_user_tail", "online_last_n": 4}}
 
 
-@dataclass
-class World:
-    """A lake in which the funnel has been materialized."""
+def rows(world: World, asset: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = world.table(asset).to_pylist()
+    return found
 
-    lake: Lake
-    result: dg.ExecuteInProcessResult
 
-    def read(self, asset: str) -> Partition:
-        return self.lake.read(asset, DAY)
-
-    def rows(self, asset: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = pq.read_table(self.read(asset).path(ROWS)).to_pylist()
-        return rows
-
-    @cached_property
-    def listed(self) -> dict[int, list[dict[str, Any]]]:
-        """The final lists by user."""
-        rows = pq.read_table(self.read("funnel_report").path(RECOMMENDATIONS)).to_pylist()
-        return {row["user_id"]: row["items"] for row in rows}
-
-    def touched(self, *parts: str) -> dict[int, set[int]]:
-        """Each user's items in some parts."""
-        found: dict[int, set[int]] = {row["user_id"]: set() for row in self.rows("users")}
-        for row in self.rows("splits"):
-            if row["part"] in parts:
-                found[row["user_id"]].add(row["item_id"])
-        return found
+def touched(world: World, *parts: str) -> dict[int, set[int]]:
+    """Each user's items in some parts."""
+    found: dict[int, set[int]] = {row["user_id"]: set() for row in rows(world, "users")}
+    for row in rows(world, "splits"):
+        if row["part"] in parts:
+            found[row["user_id"]].add(row["item_id"])
+    return found
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     home = tmp_path_factory.mktemp("world")
-    content = yaml.safe_load(bundled_profiles()["sample"].read_text(encoding="utf-8"))
-    content |= {"name": "tail", "split": {"strategy": "per_user_tail", "online_last_n": ONLINE}}
-    (home / "tail.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RECSYS_DATA", str(home))
-        patch.setenv("RECSYS_PROFILE", str(home / "tail.yaml"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with (
+        open_world(home, TAIL, users=120, items=150, events=6000, days=8) as world,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("COLUMNS", "250")  # no line of a table wraps
-        profile = load_profile()
-        land(profile, last=dt.date.fromisoformat(DAY), users=120, items=150, events=6000, days=8)
-        days, lake = landed_bizdates(profile), Lake(str(home / "lake"), "tail")
-        run(["interactions"], days[0], days[-1])
-        run(["users", "items", "splits", *RECALL, *RANK], DAY)
-        for seed, model in enumerate(TOWERS):
-            write_vectors(lake, model, seed)
-        write_champion(lake)
-        yield World(lake, run(["funnel_report"], DAY))
+        world.run(["users", "items", "splits", *RECALL, *RANK])
+        world.write_vectors()
+        write_champion(world.lake)
+        world.result = world.run(["funnel_report"])
+        yield world
 
 
-def run(names: list[str], first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
-    result = materialize(names, first, last)
-    assert failures(result) == {}
-    return result
-
-
-def write_vectors(lake: Lake, model: str, seed: int) -> None:
-    """Write random vectors; those from before the test rows differ from those after the last offline row."""
-    events, rng = read(lake.read("recall_samples", DAY).path(ROWS)), np.random.default_rng(seed)
-    for side, ids in (("user", events.user_ids), ("item", events.item_ids)):
-        with lake.draft(f"emb_{model}_{side}", DAY) as draft:
-            for file in (BEFORE_TEST, ROWS):
-                vectors = rng.normal(size=(len(ids), 8)).astype(np.float32)
-                embeddings.write(draft.path(file), f"{side}_id", ids, vectors)
+@pytest.fixture(scope="module")
+def final_lists(world: World) -> Lists:
+    """The final lists by user, as they were before any test."""
+    return {row["user_id"]: row["items"] for row in world.table("funnel_report", RECOMMENDATIONS).to_pylist()}
 
 
 def write_champion(lake: Lake) -> None:
@@ -147,14 +110,14 @@ def shown(said: str) -> tuple[list[int], list[int]]:
     return history, listed
 
 
-def test_every_user_has_a_sound_list_of_what_channels_found(world: World) -> None:
+def test_every_user_has_a_sound_list_of_what_channels_found(world: World, final_lists: Lists) -> None:
     checks = {check.check_name: check.passed for check in world.result.get_asset_check_evaluations()}
     assert {"lists_are_sound": True, "unique_keys": True}.items() <= checks.items()
     assert "final_beats_all" in checks
-    seen = world.touched("train", "validation", "test")
-    assert world.listed.keys() == seen.keys()
+    seen = touched(world, "train", "validation", "test")
+    assert final_lists.keys() == seen.keys()
     catalogue = set().union(*seen.values())
-    for user, listed in world.listed.items():
+    for user, listed in final_lists.items():
         items = [entry["item_id"] for entry in listed]
         assert len(set(items)) == len(items) == min(Funnel().length, len(catalogue - seen[user]))
         assert not set(items) & seen[user]
@@ -164,15 +127,38 @@ def test_every_user_has_a_sound_list_of_what_channels_found(world: World) -> Non
         assert all(set(entry["channels"]) <= set(funnel_lists.CHANNELS) and entry["channels"] for entry in listed)
 
 
-def test_the_figures_follow_from_the_lists_and_all_online_rows(world: World) -> None:
-    metrics, seen = world.read("funnel_report").manifest.metrics, world.touched("train", "validation", "test")
-    right = {user: items - seen[user] for user, items in world.touched("online").items() if items - seen[user]}
+@pytest.mark.fails_check("funnel_report:lists_are_sound", "funnel_report:unique_keys")
+def test_an_item_listed_twice_and_a_user_with_two_lists_close_the_gate(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommend, table = funnel_lists.recommend, recommendations.table
+
+    def recommend_twice(*given: Any) -> funnel_lists.FunnelLists:
+        found = recommend(*given)
+        found.final.lists.items[:, 1] = found.final.lists.items[:, 0]
+        return found
+
+    monkeypatch.setattr(funnel_report, "recommend", recommend_twice)
+    monkeypatch.setattr(recommendations, "table", lambda *given: pa.concat_tables([table(*given)] * 2))
+    copy = world.copy(tmp_path, monkeypatch)
+    copy.run(["funnel_report"])
+    assert copy.read("funnel_report").manifest.failed_checks == ["lists_are_sound", "unique_keys"]
+
+
+@pytest.mark.fails_check("funnel_report:final_beats_all")
+def test_no_final_list_beats_channels_that_are_as_good(world: World) -> None:
+    assert failed_checks(world.result) == {"funnel_report:final_beats_all"}
+
+
+def test_the_figures_follow_from_the_lists_and_all_online_rows(world: World, final_lists: Lists) -> None:
+    metrics, seen = world.read("funnel_report").manifest.metrics, touched(world, "train", "validation", "test")
+    right = {user: items - seen[user] for user, items in touched(world, "online").items() if items - seen[user]}
     for k in (10, 20, 50):
-        listed = {user: {entry["item_id"] for entry in world.listed[user][:k]} for user in right}
+        listed = {user: {entry["item_id"] for entry in final_lists[user][:k]} for user in right}
         hits = {user: len(listed[user] & right[user]) for user in right}
         assert metrics[f"final.hitrate@{k}"] == pytest.approx(sum(hits.values()) / sum(map(len, right.values())))
         assert metrics[f"final.recall@{k}"] == pytest.approx(np.mean([hits[u] / len(right[u]) for u in right]))
-    found = sum(len({entry["item_id"] for entry in world.listed[user]} & right[user]) for user in right)
+    found = sum(len({entry["item_id"] for entry in final_lists[user]} & right[user]) for user in right)
     assert metrics["truths_recommended"] == found > 0
 
 
@@ -186,7 +172,7 @@ def test_every_list_has_its_figures_and_the_final_one_its_lead_over_each(world: 
             low, high = (metrics[f"final_minus_{name}.ndcg@50_{end}"] for end in ("low", "high"))
             assert low <= lead <= high
     ends = [value for name, value in metrics.items() if name.startswith("truths_")]
-    assert sum(ends) == metrics["truths"] == sum(map(len, world.touched("online").values()))
+    assert sum(ends) == metrics["truths"] == sum(map(len, touched(world, "online").values()))
     text = world.read("funnel_report").path("report.md").read_text(encoding="utf-8")
     assert "| liked |" in text
     assert "| in no channel |" in text
@@ -200,7 +186,7 @@ def test_channels_know_all_offline_rows(world: World) -> None:
     item_ids, items = embeddings.read(world.read("emb_fm_item").path(ROWS))
     asked = user_queries(events, "online", find(events.user_ids, user_ids.to_numpy()[:3]))
     found = funnel_lists.recall(load_profile(), inputs, events, asked, 5, Stopwatch())["fm"]
-    seen = world.touched("train", "validation", "test")
+    seen = touched(world, "train", "validation", "test")
     for user, vector, listed in zip(user_ids[:3].to_pylist(), users[:3], found.items, strict=True):
         order = item_ids.to_numpy()[np.argsort(-items @ vector)].tolist()
         assert events.item_ids[listed].tolist() == [item for item in order if item not in seen[user]][:5]
@@ -209,28 +195,28 @@ def test_channels_know_all_offline_rows(world: World) -> None:
 def test_nothing_of_the_online_rows_is_in_the_lists(world: World) -> None:
     profile, inputs = load_profile(), {asset: world.read(asset) for asset in funnel_lists.READS}
     offline = pq.read_table(world.read("splits").path(ROWS), filters=[("part", "!=", "online")])
-    users = np.sort([row["user_id"] for row in world.rows("users")])
+    users = np.sort([row["user_id"] for row in rows(world, "users")])
     events = from_table(offline).with_users(users)
     scorer, _ = open_champion(world.lake, read_champion(world.read("rank_champion")))
     asked = user_queries(events, "online", np.arange(len(users)))
     found = funnel_lists.recommend(profile, inputs, scorer, events, asked, Funnel(), Stopwatch())
     table = recommendations.table(events, asked, found.channels, found.final)
-    assert table.equals(pq.read_table(world.read("funnel_report").path(RECOMMENDATIONS)))
+    assert table.equals(world.table("funnel_report", RECOMMENDATIONS))
 
 
-def test_what_a_user_is_shown_is_what_the_report_has_for_them(world: World) -> None:
-    for user in (min(world.listed), max(world.listed)):
-        said, listed = recsys("recommend", str(user)).stdout, world.listed[user]
-        theirs = [row for row in world.rows("splits") if row["user_id"] == user and row["part"] != "online"]
+def test_what_a_user_is_shown_is_what_the_report_has_for_them(world: World, final_lists: Lists) -> None:
+    for user in (min(final_lists), max(final_lists)):
+        said, listed = recsys("recommend", str(user)).stdout, final_lists[user]
+        theirs = [row for row in rows(world, "splits") if row["user_id"] == user and row["part"] != "online"]
         newest = [row["item_id"] for row in theirs[::-1][:10]]
         assert shown(said) == (newest, [entry["item_id"] for entry in listed])
         assert ", ".join(listed[0]["channels"]) in said
 
 
-def test_a_user_who_is_not_there_is_an_error_in_plain_words(world: World) -> None:
+def test_a_user_who_is_not_there_is_an_error_in_plain_words(final_lists: Lists) -> None:
     done = recsys("recommend", "0815", "--bizdate", DAY)
     assert done.exit_code == 1
-    assert f"no user '0815' among the {len(world.listed)} users of {DAY}, such as {min(world.listed)}" in done.output
+    assert f"no user '0815' among the {len(final_lists)} users of {DAY}, such as {min(final_lists)}" in done.output
     assert (
         "recsys materialize +splits --bizdate 2026-03-30" in recsys("recommend", "1", "--bizdate", "2026-03-30").output
     )
@@ -238,7 +224,7 @@ def test_a_user_who_is_not_there_is_an_error_in_plain_words(world: World) -> Non
 
 def test_made_again_the_report_is_the_same(world: World) -> None:
     before = world.read("funnel_report").manifest
-    run(["funnel_report"], DAY)
+    world.run(["funnel_report"])
     assert world.read("funnel_report").manifest == before
     assert {f"onnx_lgbm/{DAY}", f"rank_lgbm/{DAY}", f"splits/{DAY}"} < before.upstream.keys()
 
@@ -248,22 +234,16 @@ def test_tuned_weights_are_those_of_the_report_and_of_the_command(
 ) -> None:
     space = "model_name: funnel\nhyper_param: {popularity: [0.7, 0.9], sasrec: [0.0], channel_size: [30]}"
     (tmp_path / "space.yaml").write_text(space, encoding="utf-8")
-    content = Path(os.environ["RECSYS_PROFILE"]).read_text(encoding="utf-8")
-    (tmp_path / "tuned.yaml").write_text(f"{content}\ntuned: [funnel]\n", encoding="utf-8")
-    build_defs().resolve_implicit_global_asset_job_def().execute_in_process(
-        partition_key=DAY,
-        run_config={"ops": {"tune_funnel": {"config": {"space": str(tmp_path / "space.yaml"), "trials": 2}}}, **QUIET},
-        asset_selection=[dg.AssetKey("tune_funnel")],
-    )
+    world.run(["tune_funnel"], config={"tune_funnel": {"space": str(tmp_path / "space.yaml"), "trials": 2}})
     tuned = world.read("tune_funnel")
     best = yaml.safe_load(tuned.path(BEST_SETTINGS).read_text(encoding="utf-8"))
     assert 0 < tuned.manifest.metrics["test_ndcg@50"] < 1
-    monkeypatch.setenv("RECSYS_PROFILE", str(tmp_path / "tuned.yaml"))
-    run(["funnel_report"], DAY)
+    monkeypatch.setenv("RECSYS_PROFILE", write_profile(tmp_path / "tuned.yaml", {**TAIL, "tuned": ["funnel"]}))
+    world.run(["funnel_report"])
     report = world.read("funnel_report").manifest
     assert report.config.items() >= best.items()
     assert report.metrics["candidates.ndcg@50"] == pytest.approx(tuned.manifest.metrics["test_ndcg@50"])
-    first, *_ = pq.read_table(world.read("funnel_report").path(RECOMMENDATIONS)).to_pylist()
+    first, *_ = world.table("funnel_report", RECOMMENDATIONS).to_pylist()
     assert shown(recsys("recommend", str(first["user_id"])).stdout)[1] == [each["item_id"] for each in first["items"]]
 
 

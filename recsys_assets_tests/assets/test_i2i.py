@@ -1,11 +1,7 @@
 """The assets of item-to-item methods on a small generated world, all run in process."""
 
-import datetime as dt
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -14,67 +10,41 @@ import pytest
 
 from recsys_assets.assets.recall import i2i
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.landing import land, landed_bizdates
-from recsys_assets.datasets.profile import load_profile
 from recsys_assets.i2i import neighbours
 from recsys_assets.i2i.itemcf import ItemCF, itemcf
 from recsys_assets.i2i.swing import Swing, swing
-from recsys_assets.lake import Lake
-from recsys_assets.manifest import Partition
 from recsys_assets.retrieval.interactions import Interactions, read
-from recsys_assets_tests.helpers.in_process import materialize
+from recsys_assets_tests.helpers.in_process import failed_checks, materialize
+from recsys_assets_tests.helpers.worlds import DAY, World, open_world
 
-DAY = "2026-03-31"
 ASSETS = [f"i2i_{method}" for method in i2i.I2I_METHODS]
-
-
-@dataclass
-class World:
-    """A lake in which the assets have been materialized."""
-
-    lake: Lake
-    result: dg.ExecuteInProcessResult
-
-    def read(self, asset: str) -> Partition:
-        return self.lake.read(asset, DAY)
-
-    def known(self) -> Interactions:
-        """The rows that the methods may learn from."""
-        return read(self.read("recall_samples").path(ROWS)).before("test")
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    home = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RECSYS_DATA", str(home))
-        patch.setenv("RECSYS_PROFILE", "sample")
-        profile = load_profile()
-        land(profile, last=dt.date.fromisoformat(DAY), users=150, items=120, events=6000, days=8)
-        days = landed_bizdates(profile)
-        run(["interactions"], days[0], days[-1])
-        run(["users", "items", "splits", "recall_samples"], DAY)
-        yield World(Lake(str(home / "lake"), "sample"), run(ASSETS, DAY))
+    with open_world(tmp_path_factory.mktemp("world"), users=150, items=120, events=6000, days=8) as world:
+        world.run(["users", "items", "splits", "recall_samples"])
+        world.result = world.run(ASSETS)
+        yield world
 
 
-def run(names: list[str], first: str, last: str | None = None, **config: Any) -> dg.ExecuteInProcessResult:
-    """Materialize assets for one day, or in one run for several."""
-    return materialize(names, first, last, config=dict.fromkeys(names, config) if config else None)
+def known(world: World) -> Interactions:
+    """The rows that the methods may learn from."""
+    return read(world.read("recall_samples").path(ROWS)).before("test")
 
 
 def test_all_are_made_and_every_check_passes(world: World) -> None:
-    assert world.result.success
     checks = world.result.get_asset_check_evaluations()
     assert {check.asset_key.to_user_string() for check in checks} == set(ASSETS)
-    assert {check.check_name for check in checks if not check.passed} == set()
+    assert failed_checks(world.result) == set()
 
 
 @pytest.mark.parametrize("method", i2i.I2I_METHODS)
 def test_the_file_holds_what_the_method_finds_in_the_rows_before_the_test_rows(world: World, method: str) -> None:
-    known = world.known()
-    assert 0 < len(known) < len(read(world.read("recall_samples").path(ROWS)))
-    found = {"itemcf": itemcf(known, ItemCF()), "swing": swing(known, Swing())}[method].lists
-    written = neighbours.read(world.read(f"i2i_{method}").path(ROWS), known.item_ids)
+    events = known(world)
+    assert 0 < len(events) < len(read(world.read("recall_samples").path(ROWS)))
+    found = {"itemcf": itemcf(events, ItemCF()), "swing": swing(events, Swing())}[method].lists
+    written = neighbours.read(world.read(f"i2i_{method}").path(ROWS), events.item_ids)
     width = written.items.shape[1]
     np.testing.assert_array_equal(written.items, found.items[:, :width])
     np.testing.assert_array_equal(written.scores, found.scores[:, :width])
@@ -86,7 +56,7 @@ class TestPartition:
     """Tests of one partition per method."""
 
     def test_rows_are_in_order_of_the_item_and_lists_in_order_of_the_score(self, world: World, asset: str) -> None:
-        table = pq.read_table(world.read(asset).path(ROWS))
+        table = world.table(asset)
         assert table.schema.names == ["item_id", "neighbours"]
         ids = table["item_id"].to_pylist()
         assert ids == sorted(set(ids))
@@ -106,7 +76,7 @@ class TestPartition:
 
     def test_the_metadata_names_neighbours_by_their_titles(self, world: World, asset: str) -> None:
         shown = table_of(world.result, asset)
-        titles = pq.read_table(world.read("items").path(ROWS), columns=["title"])["title"].to_pylist()
+        titles = world.table("items")["title"].to_pylist()
         assert len(shown) == i2i.ITEMS_SHOWN
         assert all(row[0] in titles for row in shown)
         assert all(cell.partition(" ")[2] in titles for row in shown for cell in row[1:])
@@ -120,27 +90,24 @@ def table_of(result: dg.ExecuteInProcessResult, asset: str) -> list[list[str]]:
 
 
 @pytest.fixture
-def other_lake(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
-    """A copy of the lake that the test may change."""
-    shutil.copytree(Path(world.lake.location("items", DAY)).parents[2], tmp_path / "lake")
-    monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
-    return Lake(str(tmp_path / "lake"), "sample")
+def other(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return world.copy(tmp_path, monkeypatch)
 
 
-def test_without_titles_the_metadata_names_neighbours_by_their_ids(world: World, other_lake: Lake) -> None:
-    items = pq.read_table(world.read("items").path(ROWS))
-    with other_lake.draft("items", DAY) as draft:
+def test_without_titles_the_metadata_names_neighbours_by_their_ids(other: World) -> None:
+    items = other.table("items")
+    with other.lake.draft("items", DAY) as draft:
         pq.write_table(items.drop_columns(["title"]), draft.path(ROWS))
-    shown = table_of(run(["i2i_swing"], DAY), "i2i_swing")
+    shown = table_of(other.run(["i2i_swing"]), "i2i_swing")
     ids = {str(item_id) for item_id in items["item_id"].to_pylist()}
     assert {row[0] for row in shown} <= ids
     assert {cell.partition(" ")[2] for row in shown for cell in row[1:]} <= ids
 
 
-def test_a_cap_that_acts_is_in_the_manifest(world: World, other_lake: Lake) -> None:
-    assert run(["i2i_itemcf"], DAY, max_history=5, top_n=3).success
-    metrics = other_lake.read("i2i_itemcf", DAY).manifest.metrics
-    assert 0 < metrics["users_cut"] <= (np.bincount(world.known().users) > 5).sum()
+def test_a_cap_that_acts_is_in_the_manifest(other: World) -> None:
+    other.run(["i2i_itemcf"], config={"i2i_itemcf": {"max_history": 5, "top_n": 3}})
+    metrics = other.read("i2i_itemcf").manifest.metrics
+    assert 0 < metrics["users_cut"] <= (np.bincount(known(other).users) > 5).sum()
     assert metrics["rows_cut"] > 0
     assert metrics["mean_list_length"] <= 3
 
@@ -148,4 +115,4 @@ def test_a_cap_that_acts_is_in_the_manifest(world: World, other_lake: Lake) -> N
 @pytest.mark.usefixtures("world")
 def test_a_setting_that_is_none_is_refused() -> None:
     with pytest.raises(dg.DagsterInvalidConfigError, match="halflife"):
-        run(["i2i_itemcf"], DAY, halflife=3)
+        materialize(["i2i_itemcf"], DAY, config={"i2i_itemcf": {"halflife": 3}})

@@ -123,6 +123,7 @@ def test_text_ids_are_refused_where_they_are_not_to_be_hashed(run: Run) -> None:
     assert "turn hash_ids on" in failures(result)["negative_items"]
 
 
+@pytest.mark.fails_check("negative_items:unique_ids", "negative_items:reads_back")
 def test_ids_that_hash_alike_close_the_gate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weighted_items, "hash_texts", lambda ids: np.zeros(len(ids), np.int64))
     result, lake = run(["x", "y", "z", "v", "w"])

@@ -40,7 +40,7 @@ features:
   {{categorical: [user_id, item_id, gender], multi_valued: [genres], terms: {{column: genres, window: 5}},
    affinity: {{width: 4, folds: 2}}}}
 split: {{strategy: per_user_tail, online_last_n: 1, test_ratio: 0.2, validation_ratio: 0.4}}
-bounds: {{max_rejected_rate: 0.5, max_label_rate_change: 1.0, min_auc: 0.0}}
+bounds: {{max_rejected_rate: 0.5, max_label_rate_change: 1.0, min_auc: 0.0, min_recall: 1.0}}
 """
 COMMON = r"all \d+ rows, of 2026-01-05, 2026-01-06, have label 1"
 SAID = rf"the test part has one class only: {COMMON}\. A model that learns labels needs .*: land days that have both"
@@ -179,6 +179,7 @@ def result(world: Lake) -> dg.ExecuteInProcessResult:  # noqa: ARG001 (the asset
     return materialize([*needed, "rank_lgbm", "rank_widedeep", "tune_lgbm", "recall_fm"], DAYS[-1])
 
 
+@pytest.mark.fails_check("rank_samples:parts_have_both_classes")
 def test_ranking_assets_name_part_and_days_and_the_rest_of_the_day_is_built(
     world: Lake, result: dg.ExecuteInProcessResult
 ) -> None:
@@ -200,3 +201,8 @@ def test_the_champion_tells_why_there_is_no_ranker(world: Lake, result: dg.Execu
     assert not result.success
     why = candidate(world, "lgbm", DAYS[-1], "model.onnx", DAYS[-1]).why_not
     assert why == f"there is no rank_lgbm of {DAYS[-1]}: rank_samples has one class only in its test part"
+
+
+@pytest.mark.fails_check("recall_*:recall_floor")
+def test_a_recall_method_below_the_floor_of_the_profile_closes_the_gate(world: Lake) -> None:
+    assert world.manifest("recall_fm", DAYS[-1]).failed_checks == ["recall_floor"]

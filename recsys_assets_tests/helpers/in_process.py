@@ -46,3 +46,9 @@ def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
                 error = error.cause  # Dagster wraps the asset's exception
             said[event.step_key] = error.message if error else ""
     return said
+
+
+def failed_checks(result: dg.ExecuteInProcessResult) -> set[str]:
+    """The checks that did not pass, as `asset:check`."""
+    found = [each for each in result.get_asset_check_evaluations() if not each.passed]
+    return {f"{each.asset_key.to_user_string()}:{each.check_name}" for each in found}

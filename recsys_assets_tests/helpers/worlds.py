@@ -1,0 +1,113 @@
+"""Small generated worlds for tests of assets: landed, ingested and materialized in the test's own process."""
+
+import datetime as dt
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.landing import land, landed_bizdates
+from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profile
+from recsys_assets.funnel.channels import BEFORE_TEST
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import TOWERS
+from recsys_assets.retrieval import embeddings
+from recsys_assets.retrieval.interactions import read
+from recsys_assets_tests.helpers.in_process import failures, materialize
+
+YESTERDAY, DAY = "2026-03-30", "2026-03-31"
+ALL = slice(None)
+
+
+@dataclass
+class World:
+    """A lake that assets are materialized in; `result` is the run that a test file is about."""
+
+    home: Path
+    profile: Profile
+    result: dg.ExecuteInProcessResult = field(init=False)
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(str(self.home / "lake"), self.profile.name)
+
+    def run(
+        self,
+        assets: Sequence[str],
+        day: str = DAY,
+        last: str | None = None,
+        config: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> dg.ExecuteInProcessResult:
+        """Materialize assets, which must succeed, for a day or up to `last`; `config` has settings by asset."""
+        result = materialize(assets, day, last, config=config)
+        assert failures(result) == {}
+        return result
+
+    def read(self, asset: str, day: str = DAY) -> Partition:
+        return self.lake.read(asset, day)
+
+    def table(self, asset: str, file: str = ROWS) -> pa.Table:
+        return pq.read_table(self.read(asset).path(file))
+
+    def metadata(self, asset: str) -> dict[str, dg.MetadataValue[Any]]:
+        """Metadata of the asset in `result`."""
+        (event,) = self.result.asset_materializations_for_node(asset)
+        return dict(event.metadata)
+
+    def write_vectors(self, day: str = DAY, users: slice = ALL, items: slice = ALL) -> None:
+        """Write random vectors of every two-tower model for some users and items; each file has its own."""
+        events = read(self.read("recall_samples", day).path(ROWS))
+        sides = {"user": events.user_ids[users], "item": events.item_ids[items]}
+        for seed, model in enumerate(TOWERS):
+            rng = np.random.default_rng(seed)
+            for side, ids in sides.items():
+                with self.lake.draft(f"emb_{model}_{side}", day) as draft:
+                    for file in (BEFORE_TEST, ROWS):
+                        vectors = rng.normal(size=(len(ids), 8)).astype(np.float32)
+                        embeddings.write(draft.path(file), f"{side}_id", ids, vectors)
+
+    def copy(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> "World":
+        """A copy that a test may change; the environment names it until the test ends."""
+        for folder in ("lake", "landing"):
+            shutil.copytree(self.home / folder, home / folder)
+        monkeypatch.setenv("RECSYS_DATA", str(home))
+        return World(home, self.profile)
+
+
+@contextmanager
+def open_world(
+    home: Path, changes: Mapping[str, Any] | None = None, *, users: int, items: int, events: int, days: int
+) -> Iterator[World]:
+    """A world whose events up to `DAY` are ingested; the environment names its folders until the block ends.
+
+    `home` is an empty folder; `changes` are settings of the profile that differ from those of `sample`, its name among
+    them; the other arguments say how much is generated.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECSYS_DATA", str(home))
+        patch.setenv("RECSYS_PROFILE", write_profile(home / "own.yaml", changes) if changes else "sample")
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        world = World(home, load_profile())
+        land(world.profile, last=dt.date.fromisoformat(DAY), users=users, items=items, events=events, days=days)
+        world.run(["interactions"], landed_bizdates(world.profile)[0], DAY)
+        yield world
+
+
+def write_profile(path: Path, changes: Mapping[str, Any]) -> str:
+    """Write the profile `sample` with changed settings, those of a section merged; returns its path."""
+    content = yaml.safe_load(bundled_profiles()["sample"].read_text(encoding="utf-8"))
+    for name, value in changes.items():
+        content[name] = {**content[name], **value} if name in ("features", "bounds") else value
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return str(path)
