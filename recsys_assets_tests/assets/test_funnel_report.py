@@ -35,7 +35,7 @@ from recsys_assets.ranking.champion import CHAMPION_FILE, Candidate, read_champi
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.interactions import from_table, user_queries
 from recsys_assets.training import rankers
-from recsys_assets_tests.helpers.in_process import failed_checks
+from recsys_assets_tests.helpers.in_process import failed_checks, failures, materialize
 from recsys_assets_tests.helpers.ranking_rows import quick_settings
 from recsys_assets_tests.helpers.worlds import DAY, World, open_world, write_profile
 
@@ -141,8 +141,8 @@ def test_an_item_listed_twice_and_a_user_with_two_lists_close_the_gate(
     monkeypatch.setattr(funnel_report, "recommend", recommend_twice)
     monkeypatch.setattr(recommendations, "table", lambda *given: pa.concat_tables([table(*given)] * 2))
     copy = world.copy(tmp_path, monkeypatch)
-    copy.run(["funnel_report"])
-    assert copy.read("funnel_report").manifest.failed_checks == ["lists_are_sound", "unique_keys"]
+    assert "2 blocking asset checks failed" in failures(materialize(["funnel_report"], DAY))["funnel_report"]
+    assert copy.lake.manifest("funnel_report", DAY).failed_checks == ["lists_are_sound", "unique_keys"]
 
 
 @pytest.mark.fails_check("funnel_report:final_beats_all")

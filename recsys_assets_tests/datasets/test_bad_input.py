@@ -14,11 +14,7 @@ import pandas as pd
 import pytest
 
 from recsys_assets.datasets.feed import LandingError
-from recsys_assets.datasets.ingest import (
-    REJECTED,
-    ROWS,
-    NotLanded,
-)
+from recsys_assets.datasets.ingest import REJECTED, ROWS, NotLanded
 from recsys_assets.datasets.profile import Profile, ProfileError, load_profile
 from recsys_assets.datasets.splits import split
 from recsys_assets.datasets.tables import LandedFileError
@@ -44,7 +40,7 @@ from recsys_assets_tests.helpers.shop import (
     put_days,
     rows,
     shop,
-)
+)  # fmt: skip
 
 __all__ = ["lake", "shop"]  # fixtures
 

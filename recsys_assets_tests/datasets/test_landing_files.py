@@ -36,7 +36,7 @@ from recsys_assets_tests.helpers.shop import (
     put,
     rows,
     shop,
-)
+)  # fmt: skip
 
 __all__ = ["lake", "shop"]  # fixtures
 HOME = f"interactions/bizdate={DAY}"
