@@ -54,15 +54,9 @@ if TYPE_CHECKING:
 SUMMARY, SPACE, TRIALS = "summary.yaml", "space.yaml", "trials.parquet"
 FILES = (SUMMARY, BEST_SETTINGS, SPACE, TRIALS)
 TRIALS_SHOWN = 10
+_WHOLE, _TEXT = pa.int64(), pa.string()
 _TRIAL_COLUMNS = pa.schema(
-    [
-        ("number", pa.int64()),
-        ("state", pa.string()),
-        ("value", pa.float64()),
-        ("reports", pa.int64()),
-        ("reason", pa.string()),
-        ("settings", pa.string()),
-    ]
+    {"number": _WHOLE, "state": _TEXT, "value": pa.float64(), "reports": _WHOLE, "reason": _TEXT, "settings": _TEXT}
 )
 Inputs = Mapping[str, Partition]
 
