@@ -14,12 +14,12 @@ from recsys_assets.training.loop import Fitted
 from recsys_assets.training.tower_data import TowerData, load
 from recsys_assets_tests.helpers.recall_world import schema, source
 
-SMALL = {"sasrec": {"width": 16, "history": 12}, "dssm": {"history": 12}, "simplex": {"history": 12}, "fm": {}}
+SMALL = {"sasrec": {"width": 16, "history": 12}, "dssm": {"history": 12}, "simplex": {"history": 12}}
 
 
 def made(name: str, seed: int = 0) -> tuple[towers.TwoTower, TowerData]:
     torch.manual_seed(seed)
-    model = build_towers(name, schema(), TOWERS[name].config(**SMALL[name])).eval()
+    model = build_towers(name, schema(), TOWERS[name].config(**SMALL.get(name, {}))).eval()
     for weight in model.parameters():
         weight.data += 0.1 * torch.randn_like(weight)
     given = source()
