@@ -160,14 +160,15 @@ def _create_events(
 ) -> None:
     value = f"CAST({unit} * {quote_name(profile.rating)}::DOUBLE AS BIGINT)" if profile.rating else "NULL::BIGINT"
     oracle = quote_name(profile.oracle) if profile.oracle else "NULL::FLOAT"
+    offline = f"FROM {scan([splits])} WHERE part <> 'online'"
+    after = f"(SELECT max(timestamp) + INTERVAL 1 MICROSECOND {offline})"
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE events AS
-        SELECT user_id, item_id, timestamp, seq, label, part, {value} AS value, {oracle} AS oracle FROM {scan([splits])}
-        WHERE part <> 'online'
+        SELECT user_id, item_id, timestamp, seq, label, part, {value} AS value, {oracle} AS oracle {offline}
         UNION ALL
-        SELECT user_id, NULL, 'infinity'::TIMESTAMP, 0, NULL, NULL, NULL, NULL FROM {scan([users])}
+        SELECT user_id, NULL, {after}, 0, NULL, NULL, NULL, NULL FROM {scan([users])}
         UNION ALL
-        SELECT NULL, item_id, 'infinity'::TIMESTAMP, 0, NULL, NULL, NULL, NULL FROM {scan([items])}
+        SELECT NULL, item_id, {after}, 0, NULL, NULL, NULL, NULL FROM {scan([items])}
     """)
 
 
