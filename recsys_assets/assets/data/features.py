@@ -9,7 +9,7 @@ from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_no_nulls, check_unique
 from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.names import AFFINITY
+from recsys_assets.datasets.names import AFFINITY, FEATURES_VERSION
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, user_query
@@ -47,6 +47,7 @@ def feature_schema(output: Output, dataset: Dataset, rank_samples: Partition) ->
         Check("rows_match_splits", "every offline event has an affinity, every user and item its factors"),
         Check("numbers_are_finite", "no affinity is missing or infinite"),
     ],
+    code_version=FEATURES_VERSION,
 )
 def factors(output: Output, dataset: Dataset, splits: Partition, users: Partition, items: Partition) -> None:
     """User-item features: for each event as they were before it, and for any pair at serving time.
@@ -75,6 +76,7 @@ def factors(output: Output, dataset: Dataset, splits: Partition, users: Partitio
         Check("no_nulls", "no key is null"),
         Check("unique_keys", "one row per user"),
     ],
+    code_version=FEATURES_VERSION,
 )
 def user_features(
     output: Output, dataset: Dataset, splits: Partition, users: Partition, items: Partition, factors: Partition
@@ -91,6 +93,7 @@ def user_features(
         Check("no_nulls", "no key is null"),
         Check("unique_keys", "one row per item"),
     ],
+    code_version=FEATURES_VERSION,
 )
 def item_features(
     output: Output, dataset: Dataset, splits: Partition, users: Partition, items: Partition, factors: Partition

@@ -12,6 +12,7 @@ from recsys_assets.checks import check_label_rate, check_no_nulls, check_unique
 from recsys_assets.datasets.classes import one_class
 from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.names import FEATURES_VERSION
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
 from recsys_assets.features.history import build_history, count_leaking_rows, sample_query
@@ -61,6 +62,7 @@ def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
         Check("features_know_only_the_past", "counted again, no row's features use that row or a later one"),
         BOTH_CLASSES,
     ],
+    code_version=FEATURES_VERSION,
 )
 def rank_samples(
     output: Output, dataset: Dataset, splits: Partition, users: Partition, items: Partition, factors: Partition
