@@ -1,6 +1,6 @@
 """Dagster: the asset definitions, in a module or folder per stage, and the groups in which the UI shows them.
 
-Put a new asset into the module of its stage and into its group here, and its method into a package on a lower layer.
+Put a new asset into the module of its stage and into its group here, and its method into a package on a lower floor.
 An asset of a model needs no line here.
 """
 

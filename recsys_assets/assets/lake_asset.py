@@ -1,6 +1,6 @@
 """The asset decorator `lake_asset`, and how an asset declares its checks.
 
-An asset is a function that reads its inputs, calls one function of a lower layer and fills its `output`. The decorator
+An asset is a function that reads its inputs, calls one function of a lower floor and fills its `output`. The decorator
 opens the partition, records every input in its manifest, and publishes it when the function returns. Its result belongs
 to no profile yet: `build_defs` reads the profile and gives each asset the profile's days with `LakeAsset.define`.
 """

@@ -167,7 +167,7 @@ def _deciding_settings(profile: Profile, table: TableName, day: str) -> dict[str
 
 
 def _sum_checks(outputs: list[Output]) -> list[dg.AssetCheckResult]:
-    """One result per check over all days of the run, name_errors the days on which it failed."""
+    """One result per check over all days of the run; it names the days on which it failed."""
     by_name: dict[str, list[str]] = {}
     for output in outputs:
         for result in output.checks:
