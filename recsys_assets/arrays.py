@@ -1,11 +1,11 @@
-"""Types of arrays, and the small functions on arrays that all floors use."""
+"""Types of arrays, and the small functions on arrays that any module may use."""
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 Array = npt.NDArray[np.generic]  # of any type
-Ids = Array
+Ids = Array  # integers or texts
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -77,7 +77,7 @@ def cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     """The values as another type.
 
     Raises:
-        Uncastable: one of them cannot be cast; it is found by bisection.
+        Uncastable: names the first value that cannot be cast, found by bisection.
     """
     try:
         return values.cast(kind)

@@ -39,7 +39,7 @@ class Lake:
     """Partitions of one profile under a root folder or fsspec URL.
 
     `dataset` identifies their data set, if the lake was opened with `of`; it is recorded with the first partition.
-    `owner` is its mark on stores and experiments.
+    `owner` is the data set's mark on stores and experiments.
     """
 
     dataset: Identity | None = None
@@ -147,7 +147,7 @@ class Lake:
             try:
                 return self._open(place, manifest) if self._place.is_local else self._fetch(place, manifest)
             except PartitionDamaged:
-                if self._is_current(manifest):
+                if self._is_published(manifest):
                     raise  # otherwise it has been replaced meanwhile: read the new one
 
     def is_current(self, partition: Partition) -> bool:
@@ -155,11 +155,15 @@ class Lake:
         return self.is_in_place(partition) and not self.outdated_inputs(partition.manifest)
 
     def is_in_place(self, partition: Partition) -> bool:
-        """Whether the partition is the one that was read, and was never replaced in between."""
-        at_its_place = identity(partition.folder / MANIFEST) if partition.identity else None
-        return at_its_place == partition.identity and self._is_current(partition.manifest)
+        """Whether the partition is the one that was read, and was never replaced in between.
 
-    def _is_current(self, manifest: Manifest) -> bool:
+        A copy of a partition on an object store has no identity: its fingerprint alone is compared.
+        """
+        at_its_place = identity(partition.folder / MANIFEST) if partition.identity else None
+        return at_its_place == partition.identity and self._is_published(partition.manifest)
+
+    def _is_published(self, manifest: Manifest) -> bool:
+        """Whether the partition in the lake still has this manifest."""
         return not self.changed_partitions({manifest.name: manifest.fingerprint})
 
     def outdated_inputs(self, manifest: Manifest) -> list[str]:
@@ -181,7 +185,7 @@ class Lake:
         return {name: manifest.fingerprint for name, manifest in found.items()}
 
     def changed_partitions(self, upstream: Mapping[str, str]) -> list[str]:
-        """Names of partitions whose fingerprint is no longer the given one."""
+        """Names of those partitions, given with their fingerprints, that no longer have them."""
         now = self.manifests(upstream)
         return [name for name, before in upstream.items() if name not in now or now[name].fingerprint != before]
 
@@ -203,7 +207,7 @@ class Lake:
 
     @contextlib.contextmanager
     def draft(self, asset: str, bizdate: str) -> Iterator[Draft]:
-        """Write a partition, which is published if the block succeeds, and removed without a trace if it raises.
+        """Write a partition: it is published when the block ends, and removed without a trace if the block raises.
 
         Raises:
             PlaceUnwritable: the disk is full, or may not be written.

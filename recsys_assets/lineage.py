@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class Lineage:
-    """A snapshot of the manifests of a lake, each of which is read once: after a change, make a new object."""
+    """The lineage of a lake whose manifests are each read only once: after a change of the lake, make a new object."""
 
     def __init__(self, lake: "Lake") -> None:
         self._lake = lake
         self._manifests: dict[str, Manifest] = {}
         self._looked_for: set[str] = set()
         self._days: dict[str, list[str]] = {}
-        self._split: dict[str, tuple[set[str], set[str]]] = {}
+        self._compared: dict[str, tuple[set[str], set[str]]] = {}
 
     def outdated_inputs(self, manifest: Manifest) -> list[str]:
         """Direct and indirect inputs that changed since the partition was made: `asset/bizdate`, in order.
@@ -27,12 +27,12 @@ class Lineage:
         """
         found, unchanged = self._inputs(manifest)
         seen, due = set[str](), unchanged
-        while due:
+        while due:  # one step further back: the inputs of the unchanged inputs
             seen |= due
-            self._read({name for each in due - self._split.keys() for name in self._manifests[each].inputs})
-            behind = [self._known_inputs(name) for name in due]
-            found = found.union(*(changed for changed, _ in behind))
-            due = set[str]().union(*(unchanged for _, unchanged in behind)) - seen
+            self._read({name for each in due - self._compared.keys() for name in self._manifests[each].inputs})
+            compared = [self._known_inputs(name) for name in due]
+            found = found.union(*(changed for changed, _ in compared))
+            due = set[str]().union(*(unchanged for _, unchanged in compared)) - seen
         return sorted(found)
 
     def outdated_assets(self, bizdate: str) -> list[str]:
@@ -61,9 +61,9 @@ class Lineage:
 
     def _known_inputs(self, name: str) -> tuple[set[str], set[str]]:
         """The result of `_inputs` for a partition of the lake, computed once."""
-        if name not in self._split:
-            self._split[name] = self._inputs(self._manifests[name])
-        return self._split[name]
+        if name not in self._compared:
+            self._compared[name] = self._inputs(self._manifests[name])
+        return self._compared[name]
 
     def _inputs(self, manifest: Manifest) -> tuple[set[str], set[str]]:
         """Names of a partition's direct inputs: those that changed after it was made, and those that did not.

@@ -10,10 +10,10 @@ from typing import Any
 from recsys_assets.datasets.folders import file_hash, is_inside
 
 MANIFEST = "manifest.json"
-# Assets whose partition D holds day D alone. The other assets hold the state as of the end of D, and read the daily
-# partitions of every day up to D.
+# Daily assets: partition D holds day D alone. The others hold the state as of the end of D; an asset that reads a daily
+# one reads its partitions of every day up to D.
 DAILY = frozenset({"interactions"})
-_APART = ("mlflow_run_id", "fingerprint")  # not in the fingerprint: one differs between equal runs, one is itself
+_APART = ("mlflow_run_id", "fingerprint")  # not in the fingerprint: see `Manifest`
 
 
 class PartitionMissing(FileNotFoundError):
@@ -40,10 +40,12 @@ class GateNotPassed(RuntimeError):
 class Manifest:
     """The description of a partition.
 
-    `fingerprint` covers everything that determines the content (files, config, seed, code, upstream
-    fingerprints) and nothing that differs between two equal runs (the MLflow run id).
-
-    `upstream` has the fingerprint of every partition that it was made from, by `asset/bizdate`.
+    Attributes:
+        schema: the type of each column of each Parquet file.
+        files: SHA-256 of each file.
+        upstream: the fingerprint of every partition that it was made from, by `asset/bizdate`.
+        failed_checks: the blocking checks that failed: nothing may be built on the partition.
+        fingerprint: a hash of all other fields but the MLflow run id, which alone differs between two equal runs.
     """
 
     asset: str
@@ -84,7 +86,7 @@ class Manifest:
     def inputs(self) -> dict[str, str]:
         """The upstream partitions whose change makes this one outdated: those of its bizdate, and days of events.
 
-        A model that was kept from another day, or yesterday's figures in a report, are only lineage.
+        Others, a model that was kept from another day or yesterday's figures in a report, are only recorded.
         """
         return {
             name: fingerprint
@@ -120,7 +122,8 @@ class Manifest:
 class Partition:
     """A published partition: a local folder to read from, its manifest, and its identity among all at its place.
 
-    The fingerprint is not enough as identity: the same content may come back after a different one.
+    The identity is that of the manifest's file (`folders.identity`); a copy from an object store has none. The
+    fingerprint is not enough: the same content may come back after a different one.
     """
 
     folder: Path

@@ -1,7 +1,7 @@
-"""Places and endpoints: the settings that come from the environment, and nothing else.
+"""Settings that come from the environment: places, endpoints, and what differs between two machines.
 
-Put a setting here when it names a place or an endpoint. Descriptions of the data belong in the dataset's
-profile (`datasets/profile.py`); hyper-parameters belong in the assets' config.
+Put nothing else here. Descriptions of the data belong in the dataset's profile (`datasets/profile.py`), and
+hyper-parameters in the assets' config.
 """
 
 import os

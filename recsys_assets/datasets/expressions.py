@@ -27,7 +27,7 @@ SCALARS = frozenset(
     Year Month Day Hour Minute DayOfWeek
     """.split()  # noqa: SIM905 (one word per line would be fifty lines)
 )
-# Types that a cast may have. sqlglot has a different name for DuckDB's TIMESTAMP, which has no time zone.
+# Types to which a value may be cast. sqlglot has a different name for DuckDB's TIMESTAMP, which has no time zone.
 TYPES = frozenset({"BOOLEAN", "INT", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR", "TEXT", "DATE", "TIMESTAMP"})
 _CAST_TYPES = TYPES | {"TIMESTAMPNTZ"}
 _PATTERNS = frozenset({"Like", "ILike", "RegexpLike"})  # their pattern must be a literal
@@ -127,7 +127,7 @@ def _depth(tree: "Tree") -> int:
 
 
 def _refuse(node: "Tree", known: dict[str, str], allowed: frozenset[str]) -> None:
-    """Refuse a node that is not allowed; a column gets its name as the table spells it, in quotation marks."""
+    """Refuse a node that is not allowed; otherwise spell a column's name as the table does, in quotation marks."""
     from sqlglot.expressions import Column
 
     kind = type(node).__name__

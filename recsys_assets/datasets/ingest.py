@@ -57,7 +57,7 @@ def ingest_events(
 
 
 def _reject_events(connection: duckdb.DuckDBPyConnection, profile: Profile, bizdate: str) -> None:
-    """Reject rows for what other tables and rows say, or the label rule; a row's own faults are known since `_load`."""
+    """Reject rows because of other tables, other rows or the label rule; `_load` has rejected those with own faults."""
     reasons = {}
     if "timestamp" in profile.tables["interactions"]:
         reasons[f"timestamp is outside {bizdate} (UTC)"] = f"timestamp::DATE <> DATE {quote(bizdate)}"
@@ -81,8 +81,8 @@ def ingest_entities(
 ) -> dict[str, int]:
     """Write the users or items as of the end of `bizdate`: the newest row of each id, ordered by id.
 
-    Undated files are known from the start; a file in a dated folder replaces rows as of its day. If an id
-    occurs several times on one day, all its rows but the last are rejected.
+    Undated files are known from the start; a file in a dated folder replaces rows as of its day, and the replaced ones
+    are not rejected rows. If an id occurs several times on one day, all its rows but the last are rejected.
 
     Returns:
         Rows kept, and rows rejected by reason.
@@ -160,7 +160,8 @@ def _load(
 ) -> None:
     """Create `landed` from (day, file): typed columns, each row's origin, and the first reason to reject it.
 
-    `raw_…` is the original value of a column where it could not be read; `file` is relative to the landing folder.
+    `raw_…` is the original value of a column where it could not be read, and a malformed line in the first column;
+    `file` is relative to the landing folder.
     """
     columns = profile.tables[table]
     shape = "".join(f", {quote_name(c)} {SQL_TYPES[spec.type]}, {_raw(c)} VARCHAR" for c, spec in columns.items())
@@ -230,7 +231,7 @@ def _refuse_units(profile: Profile, columns: dict[str, Column], file: Path, land
 
 
 def _refuse_wrong_type(connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], file: Path, seq: int) -> None:
-    """Refuse a file with a column in which no value can be read: the column has a wrong type, not each row a fault."""
+    """Refuse a file with a column that is filled in more than half of the rows, and in which no value can be read."""
     found = "".join(f", count({_raw(c)}), min({_raw(c)}), count({_raw(c)}) + count({quote_name(c)})" for c in columns)
     rows, *counts = only_row(connection, f"SELECT count(*){found} FROM landed WHERE seq >= {seq}")
     each = zip(columns.items(), counts[::3], counts[1::3], counts[2::3], strict=True)

@@ -30,7 +30,7 @@ LOCK_TIMEOUT = 60.0  # seconds
 
 @dataclass(frozen=True)
 class LandingReport:
-    """The result of one landing: the days that were written (`bizdates`), and those that it changed (`changed`)."""
+    """The result of one landing: the days it covers (`bizdates`), and those with new or different files (`changed`)."""
 
     profile: str
     folder: Path
@@ -122,8 +122,8 @@ def contents(profile: Profile, table: TableName, bizdate: str | None = None) -> 
 def hashes(profile: Profile, bizdate: str | None, tables: Iterable[TableName] = KEYS) -> dict[str, str]:
     """SHA-256 of every file of a day, or of the undated ones, by its path in the landing folder.
 
-    A process reads a file again only if its size, times or inode have changed, because thousands of days are looked at
-    every 30 seconds. That is safe for files that have stopped changing.
+    A process reads a file again only if its size, times or inode have changed, because `new_data_sensor` looks at
+    thousands of days every 30 seconds. That is safe for files that have stopped changing.
     """
     files = [path for table in tables for path in landing_files(profile, table, bizdate)]
     return {path.relative_to(profile.landing).as_posix(): _hash(path, _state(path)) for path in files}

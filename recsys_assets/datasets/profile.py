@@ -50,7 +50,7 @@ class Profile(Part):
     title: str = ""
     source: Literal["sample", "movielens", "criteo"] | None = None
     first_bizdate: Day
-    last_bizdate: Day | None = None
+    last_bizdate: Day | None = None  # None: days are still being added
     landing: Path
     tables: dict[TableName, dict[str, Column]]
     label: str = Field(description="SQL condition over the columns of `interactions`, true for a positive")
@@ -79,7 +79,7 @@ class Profile(Part):
 
     @property
     def has_entities(self) -> bool:
-        """Whether users and items have tables; without them the dataset is only labelled rows."""
+        """Whether users and items, the entities, have tables; without them the dataset is only labelled rows."""
         return "users" in self.tables or "items" in self.tables
 
     @property
@@ -98,7 +98,7 @@ def bundled_profiles() -> dict[str, Path]:
 
 
 def load_profile(name_or_path: str | None = None, place: Settings | None = None) -> Profile:
-    """Read a bundled profile by name or a user's own by path (default: `RECSYS_PROFILE`).
+    """Read a bundled profile by name or a user's own by path (default: `RECSYS_PROFILE`), for the settings in `place`.
 
     Raises:
         ProfileError: there is no such profile, or it has faults, each named by its line and key.
@@ -136,7 +136,7 @@ def _path(wanted: str, home: Path) -> Path:
 
 
 def _form_faults(content: Content, error: ValidationError) -> list[Fault]:
-    """The faults that pydantic found: at most one per place, without the value."""
+    """The faults that pydantic found: at most one per place, without the value, which may be a secret."""
     found: dict[Place, Fault] = {}
     for each in error.errors(include_input=False, include_url=False):
         place, _ = content.line(each["loc"])
@@ -151,13 +151,13 @@ def _form_faults(content: Content, error: ValidationError) -> list[Fault]:
 
 def _error(path: Path, content: Content, found: Sequence[Fault]) -> ProfileError:
     """One error for all faults, in one line; if they are many, it names the first ones."""
-    told = []
+    lines = []
     for fault in found[:_SHOWN]:
         _, line = content.line(fault.place)
         what = _label_text(content, fault) if isinstance(fault, LabelFault) else content.mask(str(fault))
-        told.append(_fault_text(fault.place, what, line).removeprefix(", "))
+        lines.append(_fault_text(fault.place, what, line).removeprefix(", "))
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return ProfileError(f"{path}, {'; '.join(told)}{more}")
+    return ProfileError(f"{path}, {'; '.join(lines)}{more}")
 
 
 def _label_text(content: Content, fault: LabelFault) -> str:

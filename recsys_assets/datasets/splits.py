@@ -10,7 +10,7 @@ from recsys_assets.datasets.label import label_rule
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Split
 
-PARTS = ("train", "validation", "test", "online")
+PARTS = ("train", "validation", "test", "online")  # in the order of time in a user's history
 _USER_ROWS = quote_name("rows of the user")  # no column of a profile has blanks in its name
 
 
@@ -23,8 +23,8 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
 
     Time order is (timestamp, seq): `seq` is the row's position in its day's landing files, so events of
     the same second keep the order in which they arrived. Columns: user_id, item_id, timestamp, seq, label
-    (0 or 1), position (of the row in its user's history, from 0), part, and rating and oracle where the
-    profile has them. Rows are ordered by user_id and position.
+    (0 or 1), position (of the row in its user's history, from 0), part, and the profile's `rating` and `oracle`
+    columns, if it names them. Rows are ordered by user_id and position.
 
     Raises:
         SplitError: a part that the models need is empty.
@@ -91,7 +91,7 @@ def split_sizes(connection: duckdb.DuckDBPyConnection) -> dict[str, float]:
 
 
 def _part(rule: Split, bizdate: str) -> str:
-    """SQL for a row's part, from its position, its user's n rows and its timestamp."""
+    """SQL for a row's part, from its timestamp, or from its position and the number of its user's rows."""
     if rule.strategy == "by_day":
         age = f"date_diff('day', timestamp::DATE, DATE '{bizdate}')"
         return (

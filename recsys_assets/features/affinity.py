@@ -19,7 +19,7 @@ USERS_AT_ONCE = 10_000  # bounds the memory of their covariances: 45 MB at width
 
 
 def fit(log: Log) -> Fitted:
-    """Follow each user with the items of their fold, for each kind of values."""
+    """Follow each user with the items that were fitted without their fold, for each kind of values."""
     affinity = np.zeros((len(log.users), len(log.kinds)), np.float32)
     users = np.zeros((len(log.user_ids), *log.item_factors.shape[1:]), np.float32)
     for kind, events in enumerate(log.kinds):

@@ -1,7 +1,9 @@
 """The factor model behind the user-item features: EM fits the items, a Kalman filter follows the users.
 
 The model is probabilistic PCA with missing values (Tipping & Bishop 1999, Roweis 1998): the value that user u gives
-item i is b_i + w_i · x_u + noise with x_u ~ N(0, I). EM fits the items on the train rows of users. A user's x is its
+item i is b_i + w_i · x_u + noise with x_u ~ N(0, I). The first number of x_u is the user's level, how high their values
+are in general; the other `width` numbers are tastes. So D = width + 2 numbers describe an item, (b, w), or a user,
+(1, x), and their inner product is the predicted value. EM fits the items on the train rows of users. A user's x is its
 posterior mean given the rows strictly before a row; newer rows weigh more.
 """
 
@@ -15,7 +17,7 @@ from recsys_assets.arrays import Bools, Floats, Ints
 # Chosen on the validation rows of MovieLens 1M, in units of the values' variance and of rows.
 NOISE = 0.8  # share of the variance: EM's own in-sample estimate is too low, and trusts few rows too much
 ROUNDS = 10
-BIAS_ROWS, LEVEL_ROWS, FACTOR_ROWS = 1.5, 6.0, 50.0  # how many rows of an item weigh as much as its prior
+BIAS_ROWS, LEVEL_ROWS, FACTOR_ROWS = 1.5, 6.0, 50.0  # how many rows of an item weigh as much as its prior, by number
 # Variance that each event adds to the uncertainty about its user: tastes change, and a user's rating level changes
 # faster. Without it the affinity of one fold had a validation AUC of 0.817 instead of 0.823.
 DRIFT, LEVEL_DRIFT = 0.002, 0.01
@@ -48,7 +50,7 @@ class Events:
 
 
 def fit_items(events: Events, users: int, items: int, width: int) -> Floats:
-    """(I, width + 2) b and w of each item by EM, on events with values; an item without events has the prior's."""
+    """(I, D) b and w of each item by EM, on events with values; an item without events has the prior's."""
     places = (events.users, events.items)
     count = csr_array((np.ones_like(events.values), places), (users, items))
     total = csr_array((events.values, places), (users, items))
@@ -61,7 +63,7 @@ def fit_items(events: Events, users: int, items: int, width: int) -> Floats:
 
 
 def follow(items: Floats, events: Events, users: Ints) -> tuple[Floats, Floats]:
-    """(M,) the affinity of each event before it is known, and (users, D) the state of the users after their last event.
+    """(M,) the value predicted for each event before it is known, and (users, D) the users after their last event.
 
     A Kalman filter (Kalman 1960) whose state is a random walk; each step takes one event of every user. `users` are
     ascending; those without events are at the prior's mean. An event without a value only adds drift.
@@ -93,8 +95,8 @@ def _posterior(count: csr_array, total: csr_array, items: Floats) -> tuple[Float
     bias, weights = items[:, :1], items[:, 1:]
     precision = _square(count @ _triangle(weights)) / NOISE + np.eye(weights.shape[1], dtype=np.float32)
     covariance = np.linalg.inv(precision)
-    told = (total @ weights - count @ (bias * weights)) / NOISE
-    mean = np.einsum("uij,uj->ui", covariance, told)
+    evidence = (total @ weights - count @ (bias * weights)) / NOISE
+    mean = np.einsum("uij,uj->ui", covariance, evidence)
     extended = np.concatenate([np.ones((len(mean), 1), np.float32), mean], axis=1)
     second = extended[:, :, None] * extended[:, None, :]
     second[:, 1:, 1:] += covariance
@@ -115,7 +117,7 @@ def _regress(count: csr_array, total: csr_array, mean: Floats, second: Floats, l
 
 
 def _triangle(vectors: Floats) -> Floats:
-    """(N, D (D + 1) / 2) products of the entries of each vector, each pair once."""
+    """(N, D (D + 1) / 2) products of the entries of each vector, each pair once to save half of the work."""
     row, column = np.triu_indices(vectors.shape[1])
     return vectors[:, row] * vectors[:, column]
 

@@ -1,9 +1,10 @@
 """Point-in-time features: statistics of user and item just before each event, in SQL on DuckDB.
 
-Training and serving share one statement (`sql/history.sql`): the snapshot of a user or item is the history
-of the row that would come next, so the two cannot drift apart. The features are those of recsys_pipeline
-(user and item ids, side features, genres, impressions and clicks by genre over the user's last 10 rows) and
-running statistics of user and item.
+Training and serving share one statement (`sql/history.sql`): the snapshot of a user or item, which serving reads, is
+the history of the row that would come next, so the two cannot drift apart. The features are those of recsys_pipeline
+(user and item ids, side features, genres, impressions and clicks by genre over the user's last 10 rows) and running
+statistics of user and item. The paths `splits`, `users` and `items` are the tables of the assets of that name, and
+`pairs` is one of the files that `factors` writes: of events, of users or of items.
 """
 
 import math
@@ -38,7 +39,7 @@ def item_columns(profile: Profile) -> list[str]:
 
 
 def terms(connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path) -> list[str]:
-    """The terms that are counted, in ascending order: the `max_terms` that most items carry (ties by name)."""
+    """The terms that get statistics, in ascending order: the `max_terms` that most items carry (ties by name)."""
     rule = profile.features.terms
     if rule is None:
         return []
@@ -64,7 +65,7 @@ def build_history(
     unit = _rating_unit(connection, profile, splits)
     _create_events(connection, profile, splits, users, items, unit)
     statement = Template((Path(__file__).parent / "sql" / "history.sql").read_text(encoding="utf-8"))
-    window = profile.features.terms.window if profile.features.terms else 1
+    window = profile.features.terms.window if profile.features.terms else 1  # without terms, nothing uses it
     connection.execute(
         statement.substitute(
             user_prior=USER_PRIOR,
@@ -145,7 +146,7 @@ def _create_item_terms(
 
 
 def _rating_unit(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path) -> float:
-    """The factor that turns ratings into whole numbers: as large as 128 bits allow for the squares of their sums."""
+    """The factor that turns ratings into whole numbers, as large as 128 bits allow for the squares of their sums."""
     if not profile.rating:
         return 1.0
     rating = f"{quote_name(profile.rating)}::DOUBLE"
@@ -158,6 +159,7 @@ def _rating_unit(connection: duckdb.DuckDBPyConnection, profile: Profile, splits
 def _create_events(
     connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path, unit: float
 ) -> None:
+    """Create `events`, the offline rows and at the end of time the next row of each user and item."""
     value = f"CAST({unit} * {quote_name(profile.rating)}::DOUBLE AS BIGINT)" if profile.rating else "NULL::BIGINT"
     oracle = quote_name(profile.oracle) if profile.oracle else "NULL::FLOAT"
     offline = f"FROM {scan([splits])} WHERE part <> 'online'"
@@ -190,7 +192,7 @@ def _term_counts(number: int) -> str:
 
 
 def count_leaking_rows(connection: duckdb.DuckDBPyConnection, splits: Path, samples: str, users: int = 50) -> int:
-    """Count rows with leakage: rows whose user or item statistics are not those of the rows strictly before them.
+    """Count rows with leakage: rows whose user or item statistics are not those of the rows before them.
 
     The statistics are counted again with plain joins, not with the window frames that made the features. For each row
     of `users` users (spread over the ids), these are the earlier offline rows of the user and of the item, and the

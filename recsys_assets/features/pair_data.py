@@ -1,4 +1,7 @@
-"""The record of a user-item feature, and the data that it is computed from: the log in training, pairs in serving."""
+"""The record of a user-item feature, and the data that it is computed from: the log in training, pairs in serving.
+
+Shapes: U users, I items, V kinds of values, and D = `width` + 2 numbers of a user or item in `factor_model.py`.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +22,11 @@ PAIR_BLOCK = 4096  # bounds the memory of the vectors of the users' histories: 5
 
 
 class Past:
-    """Numbers of the newest chosen events of a user, among M events ordered by user and time."""
+    """Finds the positions of a user's newest chosen events, among M events ordered by user and time."""
 
     def __init__(self, users: Ints, chosen: Bools, length: int) -> None:
         self.users, self.length = users, length
-        self._numbers = np.append(np.flatnonzero(chosen), -1)
+        self._numbers = np.append(np.flatnonzero(chosen), -1)  # the last entry pads
         self._counts = offsets(chosen)
 
     def before(self, rows: Ints) -> Ints:
@@ -62,7 +65,7 @@ class Log:
     """M offline events, ordered by user and time.
 
     Attributes:
-        kinds: the events once for each of V kinds of values: ratings, if there are any, and labels.
+        kinds: the same events with each of V kinds of values: ratings, if there are any, and labels.
         labels: (M,) 0 or 1.
         user_ids, item_ids: the ids of all users and items, in ascending order.
         rule: the profile's `features.affinity`.
@@ -86,12 +89,12 @@ class Log:
 
     @property
     def folds(self) -> Ints:
-        """(M,) the fold of each event's user."""
+        """(M,) the fold of each event's user (`affinity.py` says why there are folds)."""
         return self.users % self.rule.folds
 
     @cached_property
     def item_factors(self) -> Floats:
-        """(I, V, folds, D) factors of the items, fitted on the train rows of the users of all other folds."""
+        """(I, V, folds, D) the result of `fit_items` on the train rows of the users of all other folds."""
         width, folds, shape = self.rule.width, self.rule.folds, (len(self.user_ids), len(self.item_ids))
         factors = np.zeros((shape[1], len(self.kinds), folds, width + 2), np.float32)
         for kind, events in enumerate(self.kinds):
@@ -102,6 +105,7 @@ class Log:
 
     @cached_property
     def _past(self) -> Past:
+        """The newest events with any label: as many as the newest liked and the newest disliked ones together."""
         return Past(self.users, self.labels >= 0, 2 * self.rule.recent)
 
     def recent_before(self, rows: Ints) -> Recent:
@@ -195,7 +199,8 @@ class PairFeature:
         fit: computes it from the log.
         of_user, of_item: the columns of `user_features` and `item_features` that it is served from.
         serve: gives (N, width) floats; None for lists of a user's items, which the snapshot holds as they are.
-        product_of: the columns whose inner products, part by part, are the floats; written into the feature schema.
+        product_of: the two columns whose inner products, one for each kind of values, are the floats; the feature
+            schema names them.
     """
 
     name: str

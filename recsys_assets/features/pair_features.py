@@ -12,7 +12,7 @@ from recsys_assets.features.pair_data import Fitted, Log, PairFeature, Pairs, Pa
 
 
 def _fit_recent_items(name: str, label: int, log: Log) -> Fitted:
-    """The newest items of the user with a label, as lists of ids."""
+    """The newest items to which the user gave this label, as lists of ids."""
     past = Past(log.users, log.labels == label, log.rule.recent)
 
     def lists(events: Ints) -> pa.ListArray:

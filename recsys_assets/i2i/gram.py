@@ -1,4 +1,4 @@
-"""The product of a sparse matrix with its own transpose, as a dense matrix."""
+"""Gram matrices: the products of all pairs of columns of a sparse matrix, as a dense matrix."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +20,7 @@ def is_dense_enough(matrix: csr_array, cells: int, memory: int) -> bool:
 
 
 def gram(matrix: csr_array) -> Floats:
-    """(C, C) `matrix.T @ matrix` of a matrix (R, C): full columns by BLAS, the others as sparse ones."""
+    """(C, C) `matrix.T @ matrix` of a matrix (R, C): well-filled columns by BLAS, the others as sparse ones."""
     rows, width = matrix.shape
     columns = matrix.T.tocsr()
     sizes = np.diff(columns.indptr)

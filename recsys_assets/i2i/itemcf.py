@@ -7,9 +7,9 @@ MetaSpore's formula, a weighted cosine. With a window, it is distance^-decay for
 i in the user's history, times `backward` if j came before i, and 0 for items further apart.
 
 Recall@20 on MovieLens 1M's validation rows, with 50 triggers and without seen items, is 0.3145. Variants: MetaSpore's
-formula with lists as long 0.2593; both directions alike 0.2935; all distances alike 0.2842; learned from positives
-only 0.3114; lists of 100 0.3004, of 400 0.3150. Settings for predicting the very next item from one
-trigger are in `benchmarks/recall_ml1m.py`.
+formula with lists of the same length 0.2593; both directions alike (`backward` 1) 0.2935; all distances alike (`decay`
+0) 0.2842; learned from positives only 0.3114; lists of 100 0.3004, of 400 0.3150. Settings for predicting the very next
+item from one trigger are in `benchmarks/recall_ml1m.py`.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,8 +28,8 @@ from recsys_assets.i2i.parallel import threads
 from recsys_assets.retrieval.interactions import Interactions
 from recsys_assets.retrieval.lists import Lists
 
-# Gives pairs of matrices (B, K) and (K, I) for some items; the sum of their products is the sum over the users.
-Factors = Callable[[Ints], Iterator[tuple[csr_array, csr_array]]]
+# Gives pairs of matrices (B, K) and (K, I) for B items; their products add up to the sum over users in s(i, j).
+Products = Callable[[Ints], Iterator[tuple[csr_array, csr_array]]]
 
 
 class ItemCF(BaseModel):
@@ -78,7 +78,7 @@ def itemcf(interactions: Interactions, settings: ItemCF) -> Neighbours:
 
 
 def _dense_lists(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF) -> Lists:
-    """The whole matrix of scores at once."""
+    """The best of the whole matrix of scores (I, I), computed at once; `scales` are d^-popularity."""
     scaled = events.matrix.copy()
     scaled.data = (np.repeat(np.sqrt(weights), events.user_sizes) * scales[scaled.indices]).astype(np.float32)
     scores = gram(scaled)
@@ -89,14 +89,14 @@ def _dense_lists(events: Baskets, weights: Doubles, scales: Doubles, settings: I
 
 def _sparse_lists(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF) -> Lists:
     """Scores block by block, only of pairs that some user has."""
-    factors, pairs = (_window_factors if settings.window else _history_factors)(events, weights, settings)
+    products, pairs = (_window_products if settings.window else _history_products)(events, weights, settings)
 
     def rows(items: Ints) -> csr_array:
-        scores = reduce(add, (left @ right for left, right in factors(items)))
+        scores = reduce(add, (left @ right for left, right in products(items)))
         row = np.repeat(np.arange(len(items)), np.diff(scores.indptr))
         kept = scores.indices != items[row]
         if settings.min_support > 1:
-            support = reduce(add, (left @ _ones(right) for left, right in factors(items)))
+            support = reduce(add, (left @ _ones(right) for left, right in products(items)))
             kept &= support.data >= settings.min_support  # the support has the same pairs in the same order
         scores.data *= (scales[items][row] * scales[scores.indices]).astype(np.float32)
         return keep(scores, kept)
@@ -109,8 +109,8 @@ def _ones(matrix: csr_array) -> csr_array:
     return csr_array((np.ones_like(matrix.data), matrix.indices, matrix.indptr), matrix.shape)
 
 
-def _history_factors(events: Baskets, weights: Doubles, _: ItemCF) -> tuple[Factors, Ints]:
-    """Pair any two items of a history: the factors are an item's users, and their histories."""
+def _history_products(events: Baskets, weights: Doubles, _: ItemCF) -> tuple[Products, Ints]:
+    """Pair any two items of a history: the matrices are an item's users, and their histories."""
     histories = events.matrix.copy()
     histories.data = np.repeat(weights, events.user_sizes).astype(np.float32)
     users = events.matrix.T.tocsr()
@@ -118,16 +118,16 @@ def _history_factors(events: Baskets, weights: Doubles, _: ItemCF) -> tuple[Fact
     return lambda items: iter([(users[items], histories)]), pairs
 
 
-def _window_factors(events: Baskets, weights: Doubles, settings: ItemCF) -> tuple[Factors, Ints]:
-    """Pair items at most `window` places apart: the factors are an item's events, and the items near them."""
+def _window_products(events: Baskets, weights: Doubles, settings: ItemCF) -> tuple[Products, Ints]:
+    """Pair items at most `window` places apart: the matrices are an item's events, and the items near them."""
     steps = np.delete(np.arange(-settings.window, settings.window + 1), settings.window)
     counts = np.abs(steps) ** -settings.decay * np.where(steps < 0, settings.backward, 1)
     steps, counts = steps[counts > 0], counts[counts > 0].astype(np.float32)
     light, bounds, listed = weights.astype(np.float32), events.matrix.indptr, events.matrix.indices
-    by_item = events.columns().T
+    by_item = events.columns().T  # (I, U), where the data are places in `listed`
     most = max(1, settings.memory // (80 * threads() * len(steps)))
 
-    def factors(items: Ints) -> Iterator[tuple[csr_array, csr_array]]:
+    def products(items: Ints) -> Iterator[tuple[csr_array, csr_array]]:
         taken = by_item[items]
         row = np.repeat(np.arange(len(items)), np.diff(taken.indptr))
         for first in range(0, max(1, taken.nnz), most):
@@ -140,4 +140,4 @@ def _window_factors(events: Baskets, weights: Doubles, settings: ItemCF) -> tupl
             own = (np.ones(len(user), np.float32), (row[part], np.arange(len(user))))
             yield csr_array(own, shape=(len(items), len(user))), near
 
-    return factors, events.item_sizes * len(steps)
+    return products, events.item_sizes * len(steps)

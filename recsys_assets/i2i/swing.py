@@ -65,7 +65,7 @@ def swing(interactions: Interactions, settings: Swing) -> Neighbours:
     users, items = events.matrix.shape
     if is_dense_enough(events.matrix, 3 * users**2 + users * items + 2 * items**2, settings.memory):
         scores = _dense_scores(events, weights, settings.alpha)
-        if settings.min_support > 2:
+        if settings.min_support > 2:  # a score above 0 comes from at least two users
             scores[gram(events.matrix) < settings.min_support] = 0
         scores *= scales[:, None]
         scores *= scales
@@ -74,7 +74,7 @@ def swing(interactions: Interactions, settings: Swing) -> Neighbours:
 
 
 def _dense_scores(events: Baskets, weights: Scores, alpha: float) -> Scores:
-    """All scores (I, I); what two users add to a score is a cell of the matrix (U, U) of their weights.
+    """All scores (I, I), not yet divided by popularity; `kernel` (U, U) holds what two users add to a score.
 
     An item is multiplied only with more popular ones: the most popular item of MovieLens 1M's positives has 2,853
     users, and this leaves 5 % of the products.
@@ -104,17 +104,17 @@ def _dense_scores(events: Baskets, weights: Scores, alpha: float) -> Scores:
 
 
 def _sparse_lists(events: Baskets, weights: Scores, scales: Scores, settings: Swing) -> Neighbours:
-    """Scores block by block, one pair of users after the other."""
+    """The best of the scores, block by block, from single pairs of users (`user_pairs.py`)."""
     users = events.matrix.T.tocsr()
     sizes = np.diff(users.indptr).astype(np.int64)
     users = _thin_out(users, settings.max_users)
     counted = np.diff(users.indptr).astype(np.int64)
     # Scales the counted pairs up to the number of pairs of all users.
-    factors = scales * (sizes * (sizes - 1) / np.maximum(counted * (counted - 1), 1)).astype(np.float32)
+    row_scales = scales * (sizes * (sizes - 1) / np.maximum(counted * (counted - 1), 1)).astype(np.float32)
 
     def rows(items: Ints) -> csr_array:
         scores = pair_scores(events.matrix, users[items], items, weights, settings.alpha, settings.min_support)
-        scores.data *= np.repeat(factors[items], np.diff(scores.indptr)) * scales[scores.indices]
+        scores.data *= np.repeat(row_scales[items], np.diff(scores.indptr)) * scales[scores.indices]
         return scores
 
     costs = 60 * (users @ events.user_sizes).astype(np.int64) + 8 * counted**2

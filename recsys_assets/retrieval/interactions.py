@@ -26,7 +26,7 @@ class Interactions:
         users: (M,) number of each event's user, ascending.
         items: (M,) number of each event's item.
         labels: (M,) 1 for a positive, 0 for a negative.
-        parts: (M,) index of each event's part in `PARTS`, ascending within a user.
+        parts: (M,) index of each event's part in `datasets.splits.PARTS`, ascending within a user.
     """
 
     user_ids: Ids
@@ -103,8 +103,8 @@ def from_table(table: pa.Table) -> Interactions:
 def queries(interactions: Interactions, part: str, filter_seen: bool, liked: bool = True) -> Queries:
     """One query for each user with a positive in `part`: the history is all events of the parts before.
 
-    With `filter_seen` an item of the history is not a right answer, as no list may hold it. With `liked` only positive
-    items are right; otherwise all touched items are.
+    With `filter_seen` an item of the history is not a right answer, because no list holds it then. With `liked` only
+    positive items are right; otherwise all touched items are.
     """
     place = PARTS.index(part)
     starts, ends = histories(interactions, part)

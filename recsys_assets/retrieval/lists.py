@@ -152,7 +152,7 @@ def _pairs(items: Ints, queries: Queries) -> tuple[Ints, Ints]:
 
 
 def chance_recall(interactions: Interactions, queries: Queries, catalogue: Bools, k: int, filter_seen: bool) -> float:
-    """The expected recall@k of lists drawn at random from the catalogue (I,)."""
+    """The expected recall@k of lists drawn at random from the catalogue (I,): what a method must exceed."""
     row, item = history(interactions, queries, slice(0, len(queries)))
     known = np.unique((row * len(catalogue) + item)[catalogue[item]])
     seen = np.bincount(known // len(catalogue), minlength=len(queries)) if filter_seen else 0
@@ -164,10 +164,10 @@ def additions(items: Mapping[str, Ints], queries: Queries) -> tuple[float, dict[
     """The recall of several methods' lists (N, K) together, and how much of it comes from each method alone."""
     answers = {method: truth_hits(listed, queries) for method, listed in items.items()}
     count = np.sum(list(answers.values()), axis=0)
-    lacked = {method: float(_shares(answer & (count == 1), queries).mean()) for method, answer in answers.items()}
-    return float(_shares(count > 0, queries).mean()), lacked
+    alone = {method: float(_shares(answer & (count == 1), queries).mean()) for method, answer in answers.items()}
+    return float(_shares(count > 0, queries).mean()), alone
 
 
 def _shares(chosen: Bools, queries: Queries) -> Doubles:
-    """(N,) share of each query's right answers that are marked in `chosen` (T,)."""
+    """(N,) share of each query's right answers, at least one, that are marked in `chosen` (T,)."""
     return np.add.reduceat(chosen.astype(np.int64), queries.truth_starts[:-1]) / queries.truth_sizes
