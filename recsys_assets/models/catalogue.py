@@ -1,10 +1,11 @@
 """The catalogue of models: one record per model, from which assets, tuners and the funnel's channels are derived.
 
 It does not import torch: a model's module is loaded when the model is built or configured. To add a model, write a file
-in this folder, with its search space, a record here and a test class that inherits the contract.
+in this folder, with its search space, and a record here; docs/extending.md lists the tests.
 
-A ranking model is an nn.Module built from (schema, config). It gives logits (N,) for indices (N, K) and numeric
-(N, F), or for LightGBM the columns of its trees. A two-tower model is a `TwoTower` built from the same arguments.
+A ranking model is an nn.Module built from (schema, config). From the two arrays of `Encoded` in `features/schema.py` it
+computes logits (N,); LightGBM's module computes only the columns for its trees. A two-tower model is a `TwoTower` built
+from the same arguments.
 """
 
 from collections.abc import Mapping
@@ -39,9 +40,9 @@ class Model:
         place: the module in this folder and its class, as `module:Class`.
         description: a sentence for the descriptions of its assets.
         training: the defaults of its training; those of a two-tower model are a `RecallTraining`.
-        library: the library that trains it, which is also a kind of its asset.
-        sequences: whether it reads sequences; other models are not given any.
-        weight: the weight of a two-tower model's channel in the funnel; None for the weight of any other channel.
+        library: the library that trains it, which the UI shows as a kind of its asset.
+        sequences: whether it reads the schema's sequences, to which the history of a two-tower model does not belong.
+        weight: the weight of a two-tower model's list in the funnel; None for the `OTHERS` of `funnel/merge.py`.
     """
 
     place: str
@@ -155,8 +156,8 @@ def configure(name: str, network: Mapping[str, Any], training: Mapping[str, Any]
         ConfigError: a setting does not exist, or cannot have the given value.
     """
     defaults = {"model": entry(name).config(), "training": entry(name).training}
-    homes = {setting.name: part for part, made in defaults.items() for setting in fields(made)}
+    sections = {setting.name: part for part, made in defaults.items() for setting in fields(made)}
     return (
-        fill(defaults["model"], network, f"{name}: model", homes),
-        fill(defaults["training"], training, f"{name}: training", homes),
+        fill(defaults["model"], network, f"{name}: model", sections),
+        fill(defaults["training"], training, f"{name}: training", sections),
     )

@@ -2,8 +2,8 @@
 
 Three definitions have this name; `definition` picks the layer. With a, b, c linear maps of the layer's input:
 
-* fuxictr (FuxiCTR's FinalNet, behind the published figures): [a, a * b] (`residual` concat, a plain linear
-  layer's parameters) or a + a * b (sum), then batch normalisation.
+* fuxictr (FuxiCTR's FinalNet, behind the published figures): [a, a * b] (`residual` concat, with as many parameters
+  as a plain linear layer) or a + a * b (sum), then batch normalisation.
 * paper: a + a * sigmoid(b).
 * mindspore: a * (1 + tanh(b)) * (1 + tanh(c)).
 
@@ -104,7 +104,7 @@ class Final(nn.Module):
             return log_loss(logits, labels)
         together = logits.mean(1)
         teacher = torch.sigmoid(together.detach()).unsqueeze(1).expand_as(logits)
-        return log_loss(together, labels) + logits.shape[1] * log_loss(logits, teacher)
+        return log_loss(together, labels) + logits.shape[1] * log_loss(logits, teacher)  # a sum over the branches
 
 
 class Gate(nn.Module):

@@ -1,7 +1,7 @@
-"""Layers shared by the models: everything that depends on the feature schema.
+"""Layers that more than one model uses, among them those that depend on the feature schema.
 
-Put a layer here when a second model needs it. All take `Encoded` tensors: indices (N, K), integers of the
-schema's shared index space, and numeric (N, F), raw floats, NaN where missing.
+These take the arrays of `Encoded`: indices (N, K), rows of the schema's shared index space, and numeric (N, F), raw
+floats, NaN where missing.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recsys_assets.bfloat16 import bfloat16_is_fast
 from recsys_assets.features.schema import FeatureSchema
 
-_PRIME = 2_147_483_647  # 2^31 - 1: a smaller number times _SPREAD still fits in 63 bits
+_PRIME = 2_147_483_647  # for `Crosses`: 2^31 - 1, as a smaller number times _SPREAD still fits in 63 bits
 _SPREAD = 2_654_435_761  # 2^32 / golden ratio (Knuth, The Art of Computer Programming 3, 6.4)
 LARGE = 1 << 23  # from this many numbers in a table on, updating all of them in a step costs more than single rows
 
@@ -43,7 +43,7 @@ class Mlp(nn.Module):
         """Floats (N, given)."""
         with bfloat16_in_training(self, x):
             x = self.hidden(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):  # on a GPU the whole training step may be in autocast
             last: Tensor = self.last(x.float())
         return last
 
@@ -176,9 +176,9 @@ class Embed(nn.Module):
         self.width = len(fields) * width
 
     def forward(self, indices: Tensor) -> Tensor:
-        """Embeddings (N, width); the last field may have fewer columns than its length."""
+        """Embeddings (N, width); the last field may have fewer columns than its length: a batch cuts the history."""
         if self.group:
-            indices = (indices.index_select(1, self.columns) - self.shift).clamp(min=0)
+            indices = (indices.index_select(1, self.columns) - self.shift).clamp(min=0)  # padding stays 0
         parts = [*self.parts[:-1], indices.shape[1] - sum(self.parts[:-1])]
         single, *lists = torch.split(self.table(indices), parts, 1)
         _, *values = torch.split(indices, parts, 1)
@@ -216,8 +216,8 @@ class OwnTerms(nn.Module):
 class Crosses(nn.Module):
     """(N, pairs of values) indices of the crosses in a table of `rows` rows; 0 where a value is padding.
 
-    A cross takes as many rows as it has pairs of values, but at most `buckets`: beyond that, pairs are hashed, by
-    arithmetic that cannot overflow 63 bits, so that an ONNX runtime computes the same.
+    A cross takes as many rows as it has pairs of values, but at most `buckets`, rounded down to a power of 2: beyond
+    that, pairs are hashed, by arithmetic that cannot overflow 63 bits, so that an ONNX runtime computes the same.
     """
 
     def __init__(self, schema: FeatureSchema, buckets: int) -> None:

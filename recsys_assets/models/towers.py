@@ -3,6 +3,9 @@
 A two-tower model gives users and items vectors of the same width; their inner product is the score in training, in the
 index and in serving. A model whose similarity is the cosine normalises inside its towers; one with biases keeps them
 in the vectors.
+
+The input of a tower is `Encoded.indices` of its own schema. A token is an item's position in the schema's vocabulary of
+V items, from 1; 0 is padding and an unknown item.
 """
 
 from abc import ABC, abstractmethod
@@ -18,11 +21,11 @@ HISTORY = "history"
 
 @dataclass(frozen=True)
 class Negatives:
-    """Negative samples of a batch: C tokens, and the log of how often each token is expected.
+    """Negative samples of a batch: C drawn items, which all its rows share.
 
     Attributes:
-        tokens: (C,) tokens of the drawn items; they may repeat.
-        log_q: (V + 1,) log of each token's expected number among the C, for the logQ correction.
+        tokens: (C,) tokens of the items; they may repeat.
+        log_q: (V + 1,) by token, the log of its expected number among the C, which `sampled_softmax` subtracts.
     """
 
     tokens: Tensor
@@ -36,7 +39,8 @@ class Batch:
     Attributes:
         users: (B, user columns) indices of the user tower's features, with the history last; it may be cut to the
             longest history of the batch.
-        targets: tokens of the next items: (B,) after the history, or (B, T) after each of its T places; 0 is none.
+        targets: tokens of the next items: (B,) after the history or, for a sequential model, (B, T) after each of its
+            T places; 0 is none.
         labels: the same shape, 1.0 for a positive and 0.0 for a negative.
         catalogue: (V, item columns) indices of every item of the vocabulary; row t - 1 is the item of token t.
         negatives: the sampled negatives; None if the whole catalogue is used.
@@ -51,8 +55,6 @@ class Batch:
 
 class TwoTower(nn.Module, ABC):
     """A user tower and an item tower over the sparse features of a schema.
-
-    A token is an item's position in the schema's vocabulary, from 1; 0 is padding and an unknown item.
 
     Attributes:
         sequential: whether a training row is a window of a history with a target at each place (True), or one
@@ -82,12 +84,12 @@ class TwoTower(nn.Module, ABC):
         """Mean loss of a batch, a scalar."""
 
     def past(self, indices: Tensor) -> Tensor:
-        """Tokens (N, T) of the histories, oldest first, from indices of the user tower."""
+        """Tokens (N, T) of the histories, oldest first, from indices of the user tower; row `first` is token 1."""
         first = self.user_schema.first_row[HISTORY]
         return (indices[:, self.user_schema.columns[HISTORY].start :].long() - (first - 1)).clamp(min=0)
 
     def token(self, indices: Tensor) -> Tensor:
-        """Tokens (N,) of items, from indices of the item tower."""
+        """Tokens (N,) of items, from indices of the item tower, whose first row of `item_id` is the unknown item."""
         return indices[:, self.item_schema.columns["item_id"].start].long() - self.item_schema.first_row["item_id"]
 
 

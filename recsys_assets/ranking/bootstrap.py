@@ -69,19 +69,19 @@ def bootstrap_figures(
         seed: of the draws; rankers with the same seed, rows and users are judged on the same draws.
 
     Returns:
-        (count,) figures of `test_auc`, `test_gauc` and `test_logloss`; NaN where a draw does not define the figure.
+        (count,) figures of `test_auc`, `test_gauc` (the users' mean AUC) and `test_logloss`; NaN where undefined.
     """
     auc_of, loss = WeightedAuc(labels, scores), row_losses(labels, scores)
     if users is None:
         drawn = [(auc_of(weights), weights @ loss / weights.sum()) for weights in draws(len(labels), count, seed)]
         return dict(zip(("test_auc", "test_logloss"), np.array(drawn).T, strict=True))
     rows, loss = np.bincount(users).astype(np.float64), np.bincount(users, loss).astype(np.float64)
-    inside, judged = group_aucs(labels, scores, users)
-    by_user = [
-        (auc_of(weights[users]), _mean(inside, weights * judged), weights @ loss / (weights @ rows))
+    by_user, counted = group_aucs(labels, scores, users)
+    figures = [
+        (auc_of(weights[users]), _mean(by_user, weights * counted), weights @ loss / (weights @ rows))
         for weights in draws(len(rows), count, seed)
     ]
-    return dict(zip(("test_auc", "test_gauc", "test_logloss"), np.array(by_user).T, strict=True))
+    return dict(zip(("test_auc", "test_gauc", "test_logloss"), np.array(figures).T, strict=True))
 
 
 def _mean(values: Doubles, weights: Doubles) -> float:

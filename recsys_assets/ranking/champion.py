@@ -27,12 +27,12 @@ class Candidate:
         model: its name, as in `rank_<model>`.
         bizdate: of its partitions.
         value: its validation AUC; NaN if it has none.
-        why_not: the first gate it does not pass, empty if it passes all.
+        why_not: the first gate of `model_gates.py` that it does not pass, empty if it passes all.
         path: its ONNX file, from the profile's folder in the lake.
         sha256: of that file.
         fingerprint: of the partition that holds the file.
         mlflow_run_id: of its training.
-        upstream: fingerprints of the partitions that were checked, by asset and bizdate.
+        upstream: fingerprints of the partitions that its gates read, by asset and bizdate.
     """
 
     model: str

@@ -22,8 +22,8 @@ def candidate(lake: Lake, model: str, bizdate: str, file: str, day: str) -> Cand
 
     The gates: `rank_samples`, `rank_<model>` and `onnx_<model>` are there and passed their blocking checks (a floor of
     the AUC, ONNX parity); each was made from the current partition of the one before; nothing else that the model was
-    made from has changed since; and the validation AUC is a number. The rows matter because figures on different
-    validation rows cannot be compared. A model of a day other than `day` may be older than the current events.
+    made from has changed since; and the validation AUC is a number. `rank_samples` matters, as figures on different
+    validation rows cannot be compared. For a model of a day other than `day`, such later changes do not count.
 
     Args:
         lake: where the partitions are.

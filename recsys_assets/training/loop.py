@@ -23,8 +23,8 @@ from recsys_assets.training.average import Average
 from recsys_assets.training.distributed import decide, mean_of_all, rank
 from recsys_assets.training.optimiser import clip, coalesce, optimiser
 
-OnEpoch = Callable[[int, dict[str, float]], None]
-Losses = Iterable[tuple[Tensor, int]]
+OnEpoch = Callable[[int, dict[str, float]], None]  # is given the epoch, from 0, and its metrics
+Losses = Iterable[tuple[Tensor, int]]  # lazy: the mean loss and the number of rows of each step
 
 
 class TrainingDiverged(RuntimeError):
@@ -78,7 +78,8 @@ class Course:
     Attributes:
         average: the averaged weights, and the number of steps so far.
         best: the averaged weights of the best epoch.
-        warm: the last epoch that began during the learning rate's warm-up: its metric says little.
+        warm: the last epoch that began during the learning rate's warm-up. As its metric says little, patience is
+            counted from it on.
     """
 
     adam: torch.optim.Optimizer
@@ -105,7 +106,7 @@ def train_epoch(
     steps: Iterator[int],
     average: Average | None = None,
 ) -> float:
-    """Take one step for each (mean loss, rows) of `losses`, which is lazy; return the mean loss of all rows.
+    """Take one step for each of the losses; return the mean loss of all rows.
 
     `steps` numbers the steps from 1 through all epochs; `average`, if any, takes in the weights after each step.
 
@@ -130,7 +131,7 @@ def train_epoch(
             average.after_step()
         total, rows = total + loss.detach() * size, rows + size
     total = mean_of_all(total)
-    if not all(bool(torch.isfinite(values).all()) for values in (total, *weights)):  # the last step counts too
+    if not all(bool(torch.isfinite(values).all()) for values in (total, *weights)):  # after the last step
         raise TrainingDiverged("the loss is NaN or infinite: lower learning_rate or check the inputs for outliers")
     return float(total) / max(rows, 1)
 

@@ -124,14 +124,13 @@ def _put_lookups_in_front(graph: onnx.GraphProto, schema: FeatureSchema) -> None
         helper.make_tensor_value_info(feature.name, ELEMENT[feature.type], ["batch", *widths(feature)])
         for feature in schema.features
     )
-    columns = np.array([1])
-    graph.initializer.append(numpy_helper.from_array(columns, "columns/axis"))
+    graph.initializer.append(numpy_helper.from_array(np.array([1]), "columns/axis"))
 
 
 def _lookup(feature: Feature, schema: FeatureSchema) -> list[onnx.NodeProto]:
     """Nodes from a raw feature to its columns (N, length) of `indices` or `numeric`."""
     nodes: list[onnx.NodeProto] = []
-    columns = feature.name
+    found = feature.name  # the tensor that is to become columns
     if feature.kind != "numeric":
         (known, unknown), keys = schema.rows_of(feature), schema.keys(feature).to_pylist()
         table: dict[str, Any] = {
@@ -139,9 +138,9 @@ def _lookup(feature: Feature, schema: FeatureSchema) -> list[onnx.NodeProto]:
             "values_int64s": [unknown if feature.kind == "categorical" else 0, *range(known, known + len(keys))],
             "default_int64": unknown,
         }
-        columns = f"{feature.name}/rows"
-        nodes.append(helper.make_node("LabelEncoder", [feature.name], [columns], columns, domain=ML, **table))
-    shaped, name = f"{feature.name}/columns", f"{feature.name}/columns"
+        found = f"{feature.name}/rows"
+        nodes.append(helper.make_node("LabelEncoder", [feature.name], [found], found, domain=ML, **table))
+    shaped = f"{feature.name}/columns"
     if widths(feature):
-        return [*nodes, helper.make_node("Identity", [columns], [shaped], name)]
-    return [*nodes, helper.make_node("Unsqueeze", [columns, "columns/axis"], [shaped], name)]
+        return [*nodes, helper.make_node("Identity", [found], [shaped], shaped)]
+    return [*nodes, helper.make_node("Unsqueeze", [found, "columns/axis"], [shaped], shaped)]

@@ -120,7 +120,7 @@ def load(folder: Path, schema: FeatureSchema | None = None) -> Ranker:
 
 
 def parity(folder: Path, path: Path, table: pa.Table) -> dict[str, float]:
-    """The largest absolute difference of probabilities between an ONNX file and the ranker it was exported from.
+    """The largest absolute difference of probabilities between an ONNX file, `path`, and the saved ranker in `folder`.
 
     Both start from the raw columns of the table, so that look-up and normalisation are compared too.
 

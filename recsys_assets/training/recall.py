@@ -1,4 +1,4 @@
-"""Training of any registered two-tower model, and the vectors that it gives.
+"""Training of any two-tower model of the catalogue, and the vectors that it gives.
 
 It learns from the train rows, stops early on validation queries (one per user: the history is all train rows, the
 right answers are the validation positives), and then takes one pass over the validation rows. With the same seed,
@@ -41,7 +41,7 @@ class Source:
         interactions: the events, with the parts that say which of them train and validate.
         users, items: tables with the keys and the schema's features.
         filter_seen: whether validation lists leave out the items of the history.
-        weights: the table that negatives may be drawn from.
+        weights: `negative_items`, from which negatives are drawn if the setting `negatives` says so.
     """
 
     interactions: Interactions

@@ -62,15 +62,15 @@ def load(model: TwoTower, interactions: Interactions, users: pa.Table, items: pa
     vocabulary = pa.array(item_vocabulary(model))
     found = pc.index_in(pa.array(interactions.item_ids).cast(vocabulary.type), value_set=vocabulary)
     token_of = pc.fill_null(pc.add(found, 1), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    known = encode_items(model, items, interactions.item_ids)
+    encoded = encode_items(model, items, interactions.item_ids)
     without_history = FeatureSchema(model.user_schema.features[:-1])
     static = encode(without_history, rows_of(users, "user_id", pa.array(interactions.user_ids))).indices
     return TowerData(
         interactions,
         token_of[interactions.items],
         token_of,
-        torch.from_numpy(static).to(known.device),
-        known,
+        torch.from_numpy(static).to(encoded.device),
+        encoded,
         encode_items(model, items, np.asarray(item_vocabulary(model))),
         model.user_schema.first_row[HISTORY],
     )
@@ -123,7 +123,7 @@ def targets_of(data: TowerData, part: str, labelled: bool) -> Bools:
 def event_batches(data: TowerData, wanted: Bools, history: int, size: int, rng: np.random.Generator) -> Iterator[Batch]:
     """Each wanted event once, in a new random order, with the history before it."""
     events = data.interactions
-    starts = np.searchsorted(events.users, events.users)
+    starts = np.searchsorted(events.users, events.users)  # (M,) the first event of each event's user
     for rows in _split(rng.permutation(np.flatnonzero(wanted)), size):
         users = data.user_indices(events.users[rows], starts[rows], rows, history)
         yield _batch(data, users, data.tokens[rows], events.labels[rows])
@@ -154,15 +154,15 @@ def window_batches(
 
 
 def _tiles(users: Ints, wanted: Bools, history: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Starts and ends of windows of at most `history` + 1 events, of one user each, that cover the wanted events.
+    """Starts and ends of windows, each of one user's events: at most `history`, and the target of the last.
 
-    One window of each user ends with the last wanted event. The others end at a random place up to `history` events
-    before that, and then every `history` events further back, until the first wanted event is covered.
+    Together they cover the wanted events. One window of each user ends with the last wanted event. The others end at a
+    random place up to `history` events before that, and then every `history` events further back.
     """
     rows = np.flatnonzero(wanted)
     asked, first = np.unique(users[rows], return_index=True)
     begin = np.searchsorted(users, asked)
-    low, high = rows[first], rows[np.append(first[1:], len(rows)) - 1] + 1  # (users,) each
+    low, high = rows[first], rows[np.append(first[1:], len(rows)) - 1] + 1  # (users,) first; end of the last
     cut = high - rng.integers(0, history, len(asked))
     number = np.maximum(-(-(cut - np.maximum(low, begin + 1)) // history), 0)  # (users,) windows before the last
     owner = np.repeat(np.arange(len(asked)), number)  # (windows,)

@@ -1,4 +1,4 @@
-"""Training of any registered ranking model: log loss on labelled rows, early stopping on validation AUC.
+"""Training of ranking models that are networks: log loss on labelled rows, early stopping on validation AUC.
 
 The best epoch's model takes one pass over the validation rows, the newest ones before the rows that it will score.
 This was decided on validation rows alone: after a pass over the first half of each user's validation rows, the AUC on
@@ -81,8 +81,9 @@ def learn(
 ) -> None:
     """Train an untrained model as `fit` does, on loaded rows.
 
-    `on_step` is called after each step; `keeper` saves the state after each epoch. Inside `distributed.process_group`
-    all processes train one model together, each on its share of every batch.
+    `on_step` is called after each step; `keeper` saves the state after each epoch: both are for trainings
+    without Dagster. Inside `distributed.process_group` all processes train one model together, each on its share of
+    every batch.
     """
     model, batch = fitted.model, fitted.training.batch
     forward = make_parallel(model)
