@@ -1,4 +1,4 @@
-"""Channels: the list of each recall method, from its published partitions alone.
+"""Channels: the list of each recall method, from its partitions in the lake alone.
 
 Every function takes the interactions, the queries, the length of the lists and whether seen items are left out, and
 then the partitions that the method reads. `Queries.part` says whether the queries are about the test or the online

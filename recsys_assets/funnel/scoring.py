@@ -67,7 +67,7 @@ class Scorer:
             items: `item_features`, of all items.
             user: (N,) places among the rows of `users`, ascending.
             item: (N,) places among the rows of `items`.
-            rule: the profile's `features.affinity`.
+            rule: the profile's `features.affinity`, by which a pair's own features are computed.
         """
         needed = {"item_id", *SERVING_COLUMNS, *(feature.name for feature in self.schema.features)}
         users, items = (each.select([name for name in each.column_names if name in needed]) for each in (users, items))

@@ -36,7 +36,7 @@ class Destination:
     Attributes:
         variable: the environment variable of its URI.
         open: its class, which opens a store given (URI, profile's name).
-        collections: its collections by name, given (the two-tower models, the one whose vectors go with terms).
+        collections: its collections by name, given (the two-tower models, the one that `publishing.vectors` names).
         kind: its name in Dagster's UI.
         title: its name in sentences.
         run_server: runs a server of the project's own in a folder, and gives its URI, if the variable is not set.
@@ -83,8 +83,8 @@ def _mongo_collections(models: Sequence[str], _: str) -> Collections:
     }
 
 
-def _redis_collections(_: Sequence[str], vectors: str) -> Collections:
-    reads = (f"emb_{vectors}_user", "users", "recall_term", "recall_samples")
+def _redis_collections(_: Sequence[str], model: str) -> Collections:
+    reads = (f"emb_{model}_user", "users", "recall_term", "recall_samples")
     what = "The inputs of recall for each user: liked terms, the vector, and the items seen (recsys_pipeline's keys)."
     return {"user": Collection(what, reads, collections.recall_state)}
 
@@ -98,9 +98,9 @@ def _milvus_collections(models: Sequence[str], _: str) -> Collections:
     }
 
 
-def _lance_collections(_: Sequence[str], vectors: str) -> Collections:
+def _lance_collections(_: Sequence[str], model: str) -> Collections:
     what = "The terms and the vector of each item: one hybrid query uses both (recsys_pipeline's item index)."
-    return {"item": Collection(what, (f"emb_{vectors}_item", "items"), collections.term_vectors)}
+    return {"item": Collection(what, (f"emb_{model}_item", "items"), collections.term_vectors)}
 
 
 STORES = {

@@ -41,7 +41,7 @@ def bizdate_of(version: str) -> str:
 
 
 class Store(Protocol):
-    """A destination. A version's name is `<bizdate>.<digest>`, so that names sort by bizdate.
+    """A destination. A version's name is `<bizdate>.<digest>` (`publish.version_name`), so that names sort by bizdate.
 
     It is opened when it is created or first asked, and closed at the end of a `with` block. Every method raises
     `StoreUnavailable` when the store does not answer.
@@ -111,7 +111,7 @@ class Store(Protocol):
         """
 
     def owner(self) -> str | None:
-        """The mark of the data set that the collections belong to, as `claim` set it; None before that."""
+        """The mark (`datasets/identity.py`) of the data set of the collections, as `claim` set it; None before that."""
 
     def claim(self, owner: str) -> None:
         """Write down which data set the collections belong to."""
@@ -124,7 +124,8 @@ class Store(Protocol):
 class ReleaseStore(Store, Protocol):
     """A store that records sets of versions as releases; services follow the current one.
 
-    A release is a mapping with the keys of `live_sets.release_of`, and its `number`.
+    A release is a mapping with the keys of `live_sets.release_of`, and its `number`. A service may also look rows up
+    under the plain name of a collection, which shows the version of the current release.
     """
 
     def release(self, number: int | None = None) -> dict[str, Any] | None:

@@ -32,7 +32,7 @@ Settings = Mapping[str, Any]
 
 
 class Objective(Protocol):
-    """A model and the rows that it is tuned on."""
+    """A model and the rows that it is tuned on: every trial is judged, and only the best one is tested."""
 
     @property
     def metric(self) -> str:

@@ -1,4 +1,4 @@
-"""The space of a study: a file's settings under their names here; each exists and has values of the right kind."""
+"""The space of a study, from a YAML form: MetaSpore's names are replaced by ours, and every value is checked."""
 
 import json
 import math
@@ -65,8 +65,8 @@ def space(form: Form, model: str, sections: Sections) -> Space:
     left_out = unused_keys(form, sections)
     written = {name: value for name, value in _settings(form).items() if name not in left_out}
     names = {name: _own_name(name, kinds) for name in written}
-    if dead := [name for name in written if names[name] not in kinds]:
-        raise SpaceError(f"{model}: " + "; ".join(f"{name} {explain_unknown(name, kinds)}" for name in dead))
+    if unknown := [name for name in written if names[name] not in kinds]:
+        raise SpaceError(f"{model}: " + "; ".join(f"{name} {explain_unknown(name, kinds)}" for name in unknown))
     if twice := {own for own in names.values() if [*names.values()].count(own) > 1}:
         same = ", ".join(f"{name} ({own})" for name, own in names.items() if own in twice)
         raise SpaceError(f"{model}: a setting is given twice: {same}: keep one")
@@ -110,13 +110,13 @@ def _kinds(section: type[Any]) -> dict[str, TypeAdapter[Any]]:
 
 
 def _own_name(name: str, known: Container[str]) -> str:
-    """The name of a setting here."""
+    """Our name of a setting, which may be written under MetaSpore's."""
     others = RENAMED[name].own if name in RENAMED else ()
     return next((own for own in (name, *others) if own in known), name)
 
 
 def _add(found: Space, written: str, name: str, kind: TypeAdapter[Any], value: Any, *, searched: bool) -> None:
-    """Add a setting under its name here."""
+    """Add a setting under our name, with its values converted if it was written under another."""
     if written != name:
         value = _convert(written, value, searched)
     if searched and isinstance(value, Range):
@@ -129,7 +129,7 @@ def _add(found: Space, written: str, name: str, kind: TypeAdapter[Any], value: A
 
 
 def _convert(name: str, value: Any, searched: bool) -> Any:
-    """A value of MetaSpore's setting converted to the one here; in a list that is searched, each value."""
+    """A value of MetaSpore's setting converted to ours; in a list that is searched, each value."""
     convert = RENAMED[name].convert
     return [convert(each) for each in value] if searched and isinstance(value, list) else convert(value)
 

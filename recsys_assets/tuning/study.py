@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 State = Literal["complete", "pruned", "failed"]
 _STATES: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 REASON = "reason"  # the user attribute in Optuna that says why a trial failed
-# `judge(settings, report)` gives the metric, the higher the better. It calls `report(step, metric)` during the
-# trial, which may raise to end the trial early, and raises TrialFailed if the settings give no model.
+# `judge(settings, report)` gives the metric, the higher the better. It calls `report(step, metric)` during the trial,
+# which may raise to end (prune) the trial early, and raises TrialFailed if the settings give no model.
 Report = Callable[[int, float], None]
 Judge = Callable[[dict[str, Any], Report], float]
 STARTUP = 5  # complete trials before one may be pruned
@@ -118,7 +118,7 @@ def _run_trial(ended: "Sequence[FrozenTrial]", space: Space, judge: Judge, seed:
     import optuna
 
     tried = {_key(trial.params) for trial in ended}
-    study = _study(ended, optuna.samplers.RandomSampler())
+    study = _study(ended, optuna.samplers.RandomSampler())  # not asked: the trial is enqueued
     study.enqueue_trial(next(drawn for drawn in _draws(ended, space, seed) if _key(drawn) not in tried))
     trial = study.ask(space.distributions())
 

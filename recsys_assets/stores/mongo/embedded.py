@@ -157,16 +157,16 @@ def fix_views() -> None:
 
 def _wait_until_unused(users: int) -> None:
     """Return once nobody held the lock at any poll for `IDLE` seconds; this process then holds it."""
-    looks = 0
+    unused = 0  # polls since a process held it
     while True:
         time.sleep(1)
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            looks = 0
+            unused = 0
             continue
-        looks += 1
-        if looks >= IDLE:
+        unused += 1
+        if unused >= IDLE:
             return
         fcntl.flock(users, fcntl.LOCK_UN)
 

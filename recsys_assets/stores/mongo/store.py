@@ -3,7 +3,7 @@
 The database holds
 
 * `<collection>.<version>`, the rows, with an index on `queryid`;
-* `_versions`, a document for each version that is wholly written: its schema, rows and collection;
+* `_versions`, a document for each version that is wholly written: its schema, number of rows, and where these are;
 * `_releases`, whose document `current` names the live version of every collection: see `releases.py`;
 * `_owner`, whose only document says which data set all this belongs to;
 * `<collection>`, a view of the live version, for services that look rows up under the plain name.
@@ -133,7 +133,7 @@ class MongoStore(StoreBase, ReleaseStore):
             self.follow()
             ours = {"collection": collection, "dropped": True}
             self._versions.update_one({"_id": f"{collection}.{version}"}, {"$set": ours}, upsert=True)
-            for each in list(self._versions.find(ours, {"_id": 1})):  # and what an interrupted call left
+            for each in list(self._versions.find(ours, {"_id": 1})):  # also what interrupted calls left
                 self._database[each["_id"]].drop()
                 self._versions.delete_one(each | ours)
 
