@@ -42,7 +42,7 @@ class Output:
     draft: Draft
     location: str
     blocking: frozenset[str]
-    publish: Callable[[], None]  # for what needs the published partition; otherwise the end of the asset publishes it
+    publish: Callable[[], None]  # called by an asset that goes on after its partition is published; others need not
     inputs: list[Partition] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
     checks: list[dg.AssetCheckResult] = field(default_factory=list)
@@ -108,6 +108,7 @@ def write_partition(
     with ExitStack() as opened:
         draft = opened.enter_context(store.lake.draft(asset, day))
         draft.manifest.code_version = context.assets_def.code_versions_by_key[context.asset_key] or "1"
+        # Closing runs `_complete` and then publishes the draft; the end of the block closes what is still open.
         output = Output(draft, store.lake.location(asset, day), blocking, publish=opened.close)
         output.add_inputs(inputs)
         opened.enter_context(_complete(output, context, store.lake))

@@ -34,7 +34,7 @@ class Seen:
 
     Attributes:
         until: time of the newest change that was examined.
-        asked: for each day the content for which a run was requested; removed once the lake has that content.
+        asked: for each day the fingerprint of the content for which a run was requested; removed once the lake has it.
         waiting: days for which a run is still to be requested.
     """
 

@@ -23,7 +23,7 @@ from recsys_assets.resources import LakeStore
 
 @dataclass(frozen=True)
 class Check:
-    """A property that an asset's partition must have; if it is blocking and fails, the gate closes."""
+    """A property that an asset's partition must have; downstream assets refuse one that fails a blocking check."""
 
     name: str
     description: str
@@ -86,7 +86,7 @@ def lake_asset(
 
     The function is given its partition as `output` to fill in, and returns nothing. Its inputs are its parameters that
     are partitions; whatever else it reads it adds with `output.add_inputs`. A function without the parameter `output`
-    writes its partitions itself.
+    writes its partitions itself: `interactions`, which is given several days at once.
 
     Args:
         kinds: the libraries and formats that the UI shows.

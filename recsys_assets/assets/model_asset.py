@@ -42,7 +42,7 @@ def log_training(
 ) -> Iterator[None]:
     """Run the block in an MLflow run with these settings; the partition names the run, and the run the partition.
 
-    Check the settings and the rows before, so that a mistake in them leaves no failed run in MLflow.
+    Check the settings and the rows before the block, so that a mistake in them leaves no failed run in MLflow.
     """
     output.manifest.config, output.manifest.seed = {"name": model, **config.model_dump()}, config.seed
     with tracking.run(context, output.manifest.config) as run:

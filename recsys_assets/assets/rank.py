@@ -38,13 +38,7 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "test_predictions.parquet"
 IMPORTANCE = "importance.parquet"
-SCORED_KEYS = (
-    "user_id",
-    "item_id",
-    "timestamp",
-    "seq",
-    "label",
-)  # columns of the scored rows, if the samples have them
+SCORED_KEYS = ("user_id", "item_id", "timestamp", "seq", "label")  # columns that the scored rows keep, if they exist
 
 
 def ranker(model: str, description: str) -> LakeAsset:

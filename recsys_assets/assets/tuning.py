@@ -112,8 +112,7 @@ def tuner(model: str, kind: Tunable) -> LakeAsset:
         read_form = form.read(settings().home / config.space) if config.space else bundled_form(model)
         objective = kind.objective(model, profile, config.seed, inputs)
         searched, copied_to = space(read_form, model, objective.sections), _copy_place(context, profile, read_form)
-        unused = _unused_parts(read_form, objective.sections)
-        if unused:
+        if unused := _unused_parts(read_form, objective.sections):
             context.log.info(f"not used from the search space: {describe_unused(unused)}")
         with log_training(context, output, tracking, model, config):
             storage, name = _storage(output, searched), f"validation_{objective.metric}"
@@ -167,8 +166,7 @@ def _measure(output: Output, trials: Sequence[Trial], objective: Objective) -> d
     best = trials[0].value
     if best is None:
         raise ValueError("the best trial has no value")  # `study.run` returns at least one complete trial
-    states = [trial.state for trial in trials]
-    counts = {state: float(states.count(state)) for state in ("complete", "pruned", "failed")}
+    counts = {state: float(sum(each.state == state for each in trials)) for state in ("complete", "pruned", "failed")}
     metrics = {
         f"validation_{objective.metric}": best,
         f"test_{objective.metric}": objective.test(trials[0].settings),

@@ -18,7 +18,7 @@ from recsys_assets.retrieval.lists import Lists
 from recsys_assets.tzrec.exact_search import Flat, Metric
 
 UNKNOWN = -2  # number of an id that no item has; the end of a list has -1
-_PAIR_BLOCK = 1 << 14  # looked up at once
+_PAIR_BLOCK = 1 << 14  # pairs that are looked up at once
 
 
 class NoTruth(ValueError):
@@ -57,7 +57,7 @@ class Found:
     Attributes:
         items: (n, L, K) rows in the table of items, best first, padded with -1.
         scores: (n, L, K) their scores. L is the number of interests, or 1 if these were merged.
-        hits: (P,) which of the pairs of all requests are hits in this block.
+        hits: (P,) which of `Evaluation.pairs` are hits in this block.
     """
 
     first: int
@@ -75,7 +75,7 @@ class Evaluation:
 
     @cached_property
     def pairs(self) -> tuple[Ints, pa.Array]:
-        """(P,) rows and right items of all requests: distinct, ascending by row."""
+        """(P,) pairs of a request's row and a right item: distinct, ascending by row."""
         items = self.requests.truth.flatten().dictionary_encode()
         row = pc.list_parent_indices(self.requests.truth).to_numpy()
         keys = np.sort(row * max(1, len(items.dictionary)) + items.indices.to_numpy())
@@ -106,7 +106,7 @@ class Evaluation:
             return self  # with repeated ids, an id's number is not its vector's row
         row, hopeful = self.pairs[0], np.zeros(len(self.requests.ids), bool)
         for vectors, used in zip(self.requests.vectors.swapaxes(0, 1), self.requests.used.T, strict=True):
-            place = np.cumsum(used) - 1
+            place = np.cumsum(used) - 1  # (N,) row among the used vectors
             asked = np.flatnonzero(used[row] & (self.truth_codes != UNKNOWN))
             far = flat.unreachable_pairs(vectors[used], place[row[asked]], self.truth_codes[asked], k)
             hopeful[row[asked[~far]]] = True

@@ -36,7 +36,7 @@ class Running:
     began: float
 
     def has_ended(self) -> bool:
-        """Whether the server ended, or the child that holds a code server's code, without which it cannot answer."""
+        """Whether the server ended or, for one with a socket (Dagster's code server), the child that holds the code."""
         if self.process.poll() is not None:
             return True
         is_up = self.server.socket is not None and self.server.socket.exists()

@@ -32,12 +32,12 @@ from recsys_assets.stores.registry import STORES, stores_in_use
 from recsys_assets.stores.store import Store, bizdate_of
 
 PUBLICATION = "publication.json"
-ROWS_FORM = "1"  # of the rows: changing it makes new versions from the same artefacts
+ROWS_FORM = "1"  # of the rows' layout: raise it to make new versions from the same partitions
 PREVIEW_LENGTH = 400  # characters of a value in the preview
 
 
 def collection_asset(store: str, name: str, family: Mapping[str, Collection]) -> LakeAsset:
-    """The asset of one collection of a store's family."""
+    """The asset of one collection; the family is all collections of its store, which go live together."""
     collection = family[name]
 
     @lake_asset(

@@ -68,9 +68,9 @@ def recaller(model: str, description: str) -> LakeAsset:
         config = with_tuned_settings(output, lake, profile, model, config)
         settings = configure(model, config.model, config.training)
         with log_training(context, output, tracking, model, config):
-            learned = source(profile, inputs)
-            fitted = _train(log_epochs(context, tracking), model, settings, config.seed, output, learned, inputs)
-            _judge(context, output, fitted, learned, inputs)
+            data = source(profile, inputs)
+            fitted = _train(log_epochs(context, tracking), model, settings, config.seed, output, data, inputs)
+            _judge(context, output, fitted, data, inputs)
             check_floor(output, FLOOR.name, fitted.best["validation_recall@20"], profile.bounds.min_recall)
             tracking.log(output.manifest.metrics, output.draft.folder, {})
 
@@ -83,14 +83,14 @@ def _train(
     settings: tuple[Any, Any],
     seed: int,
     output: Output,
-    learned: "Source",
+    data: "Source",
     inputs: Mapping[str, Partition],
 ) -> "Fitted":
     """Fit on train and validation rows, and write the checkpoint."""
     from recsys_assets.training import checkpoint, recall
 
     features = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
-    fitted = recall.fit(model, features, learned, *settings, seed, on_epoch)
+    fitted = recall.fit(model, features, data, *settings, seed, on_epoch)
     checkpoint.save(output.draft.folder, fitted)
     # The loss is on a different scale; it is in the log and in MLflow.
     judged = [{name: value for name, value in epoch.items() if name != recall.LOSS} for epoch in fitted.history]
@@ -102,13 +102,13 @@ def _judge(
     context: dg.AssetExecutionContext,
     output: Output,
     fitted: "Fitted",
-    learned: "Source",
+    data: "Source",
     inputs: Mapping[str, Partition],
 ) -> None:
     """Record the metrics of the epoch that was kept; for a model that learns labels, report parts of a single class."""
     from recsys_assets.training import recall
 
-    output.manifest.metrics = recall.kept_metrics(fitted, learned)
+    output.manifest.metrics = recall.kept_metrics(fitted, data)
     if recall.two_tower(fitted).labelled:
         rows = pq.read_table(inputs["recall_samples"].path(ROWS), columns=["label", "timestamp", "part"])
         parts = {part: one_class(rows.filter(pc.equal(rows["part"], part))) for part in RANKED_PARTS}
