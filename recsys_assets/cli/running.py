@@ -42,10 +42,7 @@ class Run:
 
 
 def missing_days(keys: frozenset[dg.AssetKey], landed: Sequence[str], lake: Lake, bizdate: str) -> list[Run]:
-    """Runs that ingest the landed days up to the bizdate that the assets read and that the lake lacks.
-
-    The bizdate itself is left out if `interactions` is one of the assets.
-    """
+    """Runs that ingest the landed days up to the bizdate that the assets read, do not build, and the lake lacks."""
     from recsys_assets.definitions import defs
 
     graph = defs.resolve_asset_graph()

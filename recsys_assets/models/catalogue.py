@@ -3,9 +3,8 @@
 It does not import torch: a model's module is loaded when the model is built or configured. To add a model, write a file
 in this folder, with its search space, and a record here; docs/extending.md lists the tests.
 
-A ranking model is an nn.Module built from (schema, config). From the two arrays of `Encoded` in `features/schema.py` it
-computes logits (N,); LightGBM's module computes only the columns for its trees. A two-tower model is a `TwoTower` built
-from the same arguments.
+A ranking model is an nn.Module built from (schema, config). From the arrays of `features.schema.Encoded` it computes
+logits (N,), or for LightGBM the columns of its trees. A two-tower model is a `TwoTower` built from the same arguments.
 """
 
 from collections.abc import Mapping

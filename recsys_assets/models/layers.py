@@ -76,7 +76,7 @@ class Normalise(nn.Module):
         super().__init__()
         numeric = schema.of_kind("numeric")
         self.register_buffer("mean", torch.tensor([value for f in numeric for value in f.mean]))
-        self.register_buffer("std", torch.tensor([value or 1.0 for f in numeric for value in f.std]))
+        self.register_buffer("std", torch.tensor([value or 1.0 for f in numeric for value in f.std]))  # 0: constant
         log = [f.transform == "log" for f in numeric for _ in range(f.length)]
         self.register_buffer("log", torch.tensor(log), persistent=False)
         self.transforms = any(log)

@@ -39,8 +39,7 @@ class Batch:
     Attributes:
         users: (B, user columns) indices of the user tower's features, with the history last; it may be cut to the
             longest history of the batch.
-        targets: tokens of the next items: (B,) after the history or, for a sequential model, (B, T) after each of its
-            T places; 0 is none.
+        targets: next tokens: (B,) after the history, or if `sequential` (B, T) after each of T places; 0 is none.
         labels: the same shape, 1.0 for a positive and 0.0 for a negative.
         catalogue: (V, item columns) indices of every item of the vocabulary; row t - 1 is the item of token t.
         negatives: the sampled negatives; None if the whole catalogue is used.

@@ -79,7 +79,7 @@ def _manifest(lake: Lake, asset: str, bizdate: str) -> Manifest | str:
 
 
 def _one_class_reason(samples: Manifest) -> str:
-    """The reason why no ranker can be trained on the samples; empty if one can."""
+    """The reason why the samples, by their metrics `<part>_classes`, can train no ranker; empty if they can."""
     parts = [name.removesuffix("_classes") for name, classes in samples.metrics.items() if name.endswith("_classes")]
     short = [part for part in parts if samples.metrics[f"{part}_classes"] < 2]
     return f": {samples.asset} has one class only in its {' and '.join(short)} part" if short else ""

@@ -1,8 +1,7 @@
 """Publishing: versions are written next to the live ones and verified; a whole set of them is then shown to readers.
 
 All stores publish in this way. The gate (`gate.py`) is checked before anything is written, and again before a set is
-shown, as it may have closed meanwhile. A reader's pinned version is deleted only when it is no longer among those that
-are kept.
+shown, as it may have closed meanwhile. A reader's pinned version is deleted only once it is no longer to be kept.
 """
 
 import hashlib

@@ -78,8 +78,7 @@ class Course:
     Attributes:
         average: the averaged weights, and the number of steps so far.
         best: the averaged weights of the best epoch.
-        warm: the last epoch that began during the learning rate's warm-up. As its metric says little, patience is
-            counted from it on.
+        warm: the last epoch that began in the learning rate's warm-up; its metric says little, so patience starts here.
     """
 
     adam: torch.optim.Optimizer
@@ -89,7 +88,7 @@ class Course:
 
 
 class Keeper(Protocol):
-    """Keeps a training's state after each epoch, and restores it."""
+    """Keeps a training's state after each epoch, and restores it: see `resume.py`."""
 
     def restore(self, fitted: Fitted, course: Course) -> None:
         """Set a training that has not begun to the kept state, if there is one."""

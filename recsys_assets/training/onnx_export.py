@@ -83,6 +83,7 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
 def export_network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelProto:
     """The module on `indices`, and `numeric` if any, with the output `given`, without any trace of this machine."""
     rows = 2  # with one row, torch would take the batch size for a constant
+    # The range of an empty vocabulary may start past the last row.
     first = [schema.first_row[feature.name] for feature in schema.index_features for _ in range(feature.length)]
     example = {"indices": torch.tensor([first] * rows, dtype=torch.int64).clamp(max=schema.index_rows - 1)}
     if schema.floats:

@@ -81,9 +81,8 @@ def learn(
 ) -> None:
     """Train an untrained model as `fit` does, on loaded rows.
 
-    `on_step` is called after each step; `keeper` saves the state after each epoch: both are for trainings
-    without Dagster. Inside `distributed.process_group` all processes train one model together, each on its share of
-    every batch.
+    `on_step` is called after each step and `keeper` saves the state after each epoch, in trainings without Dagster.
+    Inside `distributed.process_group` all processes train one model together, each on its share of every batch.
     """
     model, batch = fitted.model, fitted.training.batch
     forward = make_parallel(model)

@@ -109,7 +109,7 @@ def run(flags: Flags) -> float:
     from recsys_assets.tzrec.outputs import table_writer
 
     evaluation, vectors = _read(flags)
-    kind = flags.writer_type or vector_tables.files(flags.user_gt_input, flags.reader_type)[1]
+    file_type = flags.writer_type or vector_tables.files(flags.user_gt_input, flags.reader_type)[1]
     searcher, size, hits = _searcher(flags, evaluation.item_ids, vectors), flags.batch_size, 0
     if isinstance(searcher, exact_search.Flat):
         size = EXACT_ROWS
@@ -117,7 +117,7 @@ def run(flags: Flags) -> float:
             evaluation = evaluation.within_reach(searcher, flags.top_k)
     with contextlib.ExitStack() as stack:
         place = flags.hitrate_details_output
-        details = stack.enter_context(table_writer(place, kind)) if place else None
+        details = stack.enter_context(table_writer(place, file_type)) if place else None
         advance = stack.enter_context(options.progress("requests", len(evaluation.sizes)))
         for found in evaluation.search(searcher, flags.top_k, size, flags.topk_across_interests):
             hits += int(found.hits.sum())
@@ -126,7 +126,7 @@ def run(flags: Flags) -> float:
             advance(len(found.items))
         rate = hits / len(evaluation.truth_codes)
         if flags.total_hitrate_output:
-            total = stack.enter_context(table_writer(flags.total_hitrate_output, kind))
+            total = stack.enter_context(table_writer(flags.total_hitrate_output, file_type))
             total.write(pa.table({"hitrate": [rate]}))
     return rate
 
