@@ -36,9 +36,10 @@ from recsys_assets.settings import settings
 from recsys_assets.stores.mongo.documents import encode_rows
 from recsys_assets.stores.mongo.embedded import run_server
 from recsys_assets.stores.mongo.store import MongoStore
-from recsys_assets.stores.publish import publish, version_name
+from recsys_assets.stores.publish import version_name
 from recsys_assets.stores.registry import STORES
 from recsys_assets.stores.store import KEY
+from recsys_assets_tests.helpers.publishing import publish
 
 DATABASE = "publish_speed"  # dropped before each turn and at the end
 CONTENDERS = ("insert", "indexed", "upsert", "publish")

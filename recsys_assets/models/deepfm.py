@@ -28,7 +28,6 @@ class DeepFmConfig:
 
 
 SPACE = {
-    "num_experiment": 20,
     "hyper_param": {
         "embedding": [8, 16, 32],
         "side_embedding": [4, 8, 16],

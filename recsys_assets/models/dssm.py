@@ -24,7 +24,6 @@ class DssmConfig:
 
 
 SPACE = {
-    "num_experiment": 20,
     "hyper_param": {
         "width": [32, 64, 128],
         "embedding": [32, 64],

@@ -56,7 +56,6 @@ class FinalConfig:
 
 
 SPACE = {
-    "num_experiment": 20,
     "hyper_param": {
         "embedding": [8, 16, 32],
         "branch1": [[128, 64], [256, 128], [256, 128, 64]],

@@ -28,7 +28,6 @@ class FmConfig:
 
 
 SPACE = {
-    "num_experiment": 20,
     "hyper_param": {
         "width": [8, 16, 32, 64],
         "batch": [2048, 4096, 8192],

@@ -41,7 +41,6 @@ class LgbmConfig:
 
 # Without the learning rate: with as many trees a low one is behind at first, and its trials would be pruned for that.
 SPACE = {
-    "num_experiment": 20,
     "hyper_param": {
         "leaves": {"low": 15, "high": 255, "log": True},
         "min_rows": {"low": 20, "high": 1000, "log": True},

@@ -25,7 +25,6 @@ class SimplexConfig:
 
 
 SPACE = {
-    "num_experiment": 20,
     "hyper_param": {
         "width": [32, 64, 128],
         "history": {"low": 5, "high": 50, "log": True},

@@ -25,7 +25,6 @@ class WideDeepConfig:
 
 
 SPACE = {
-    "num_experiment": 20,
     "hyper_param": {
         "embedding": [8, 16, 32],
         "hidden": [[128, 64], [256, 128], [512, 256]],

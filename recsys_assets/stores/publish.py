@@ -6,7 +6,7 @@ shown, as it may have closed meanwhile. A reader's pinned version is deleted onl
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -73,19 +73,6 @@ def stage(
     verify(store, collection, version, table)
     live = store.live_version(collection)
     return Publication(collection, version, len(table), live, _prune(store, collection, {live, version}, keep))
-
-
-def publish(
-    store: Store, collection: str, version: str, table: pa.Table, gate: Callable[[], None], keep: int
-) -> Publication:
-    """Stage a version and show it at once: a set of one collection. For the arguments and errors see `stage`.
-
-    A version of an earlier bizdate than the live one's is kept, but does not go live.
-    """
-    staged = stage(store, collection, version, table, gate, keep)
-    gate()
-    show_set(store, {collection: version})
-    return replace(staged, live=store.live_version(collection))
 
 
 def show_set(store: Store, versions: Mapping[str, str]) -> str:

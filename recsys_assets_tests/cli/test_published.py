@@ -11,8 +11,9 @@ from recsys_assets.cli import main
 from recsys_assets.stores.live_sets import content_of, release_of, release_set, remarks, versions_of
 from recsys_assets.stores.mongo.releases import show_only
 from recsys_assets.stores.mongo.store import MongoStore
-from recsys_assets.stores.publish import publish, stage
+from recsys_assets.stores.publish import stage
 from recsys_assets.stores.registry import STORES, StoreNotConfigured, open_store, stores_in_use
+from recsys_assets_tests.helpers.publishing import publish
 from recsys_assets_tests.helpers.store_contract import NEW, NEWER, OLD, no_gate, rows
 
 

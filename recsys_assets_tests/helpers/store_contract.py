@@ -12,13 +12,13 @@ from recsys_assets.stores.live_sets import remarks
 from recsys_assets.stores.publish import (
     NothingToRollBackTo,
     VerificationFailed,
-    publish,
     roll_back,
     roll_back_all,
     show_set,
     verify,
 )
 from recsys_assets.stores.store import KEY, Store, VersionMissing
+from recsys_assets_tests.helpers.publishing import publish
 
 OLD, NEW, NEWER = "2026-01-05.aaaaaaaaaaaa", "2026-01-06.bbbbbbbbbbbb", "2026-01-07.cccccccccccc"
 

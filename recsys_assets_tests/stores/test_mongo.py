@@ -16,9 +16,9 @@ from pymongo.database import Database
 
 from recsys_assets.stores.live_sets import release_of, release_set
 from recsys_assets.stores.mongo.store import MongoStore
-from recsys_assets.stores.publish import publish
 from recsys_assets.stores.store import KEY, StoreError, Unrepresentable
 from recsys_assets_tests.helpers.mongo_servers import daemon
+from recsys_assets_tests.helpers.publishing import publish
 from recsys_assets_tests.helpers.store_contract import NEW, OLD, StoreContract, no_gate, rows
 
 DAY = dt.datetime(2000, 12, 31, 22, 12, 40, 1000, dt.UTC)

@@ -9,9 +9,9 @@ import pytest
 from pymongo import MongoClient
 
 from recsys_assets.stores.mongo.store import MongoStore
-from recsys_assets.stores.publish import publish
 from recsys_assets.stores.store import StoreError, StoreUnavailable
 from recsys_assets_tests.helpers.mongo_servers import Daemon, daemon
+from recsys_assets_tests.helpers.publishing import publish
 from recsys_assets_tests.helpers.store_contract import NEW, no_gate, rows, said
 
 USER, PASSWORD, WRONG = "bench-user", "right-S3cret", "wrong-S3cret"

@@ -15,8 +15,8 @@ from pymongo.errors import OperationFailure
 
 from recsys_assets.stores.mongo import embedded
 from recsys_assets.stores.mongo.store import MongoStore
-from recsys_assets.stores.publish import publish
 from recsys_assets.stores.store import StoreUnavailable
+from recsys_assets_tests.helpers.publishing import publish
 from recsys_assets_tests.helpers.store_contract import NEW, no_gate, rows
 
 USE = """

@@ -16,9 +16,10 @@ import pytest
 
 from recsys_assets.stores.live_sets import release_of, release_set
 from recsys_assets.stores.mongo.store import MongoStore
-from recsys_assets.stores.publish import publish, stage
+from recsys_assets.stores.publish import stage
 from recsys_assets.stores.store import KEY, StoreUnavailable
 from recsys_assets_tests.helpers.mongo_servers import Daemon, daemon
+from recsys_assets_tests.helpers.publishing import publish
 from recsys_assets_tests.helpers.store_contract import no_gate
 
 SWAPS, KILLS, KEEP = 20, 20, 3

@@ -17,10 +17,10 @@ import pytest
 
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.stores.mongo.store import MongoStore
-from recsys_assets.stores.publish import publish
 from recsys_assets.stores.store import KEY, StoreError, StoreFull, StoreUnavailable, Unrepresentable
 from recsys_assets_tests.helpers.in_process import failures, materialize
 from recsys_assets_tests.helpers.mongo_servers import Daemon, Proxy, daemon
+from recsys_assets_tests.helpers.publishing import publish
 from recsys_assets_tests.helpers.store_contract import NEW, OLD, no_gate, rows
 from recsys_assets_tests.stores.test_gate import DAY, World
 
