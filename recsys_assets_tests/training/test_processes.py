@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -123,7 +124,8 @@ def test_two_processes_train_the_model_of_one_even_if_one_of_them_is_killed(tmp_
     second.send_signal(signal.SIGKILL)
     told = killed.communicate(timeout=30)[1]
     assert killed.returncode == 1
-    assert "process 0 of 2 stopped, because another process ended" in told
+    # The first process says so itself, unless torchrun, which looks every 0.1 s, stops it before it notices.
+    assert re.search("process 0 of 2 stopped, because another process ended|closing signal SIGTERM", told)
     assert f"Signal 9 (SIGKILL) received by PID {second.pid}" in told
 
     resumed = start(words, processes=2)
