@@ -270,20 +270,20 @@ def sample_with_floor(home: Path, min_auc: float) -> str:
     return str(profile)
 
 
-def test_a_model_below_its_floor_is_refused_with_its_figures(landed: Path) -> None:
-    ran = command("--profile", sample_with_floor(landed, 0.99), "materialize", "+rank_widedeep+")
-    assert ran.returncode == 1
-    assert re.search(r"Error: rank_widedeep: check auc_floor failed \(value 0\.\d+, floor 0\.99\)", ran.stderr)
-    assert "not built: onnx_widedeep, rank_report" in ran.stderr
-    manifest = Lake(str(landed / "data" / "lake"), "sample").manifest("rank_widedeep", "2026-06-30")
-    assert manifest.failed_checks == ["auc_floor"]
-
-
-def test_dagsters_own_commands_work_as_typed(landed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RECSYS_PROFILE", sample_with_floor(landed, 0.0))
+def test_a_model_below_its_floor_is_refused_with_its_figures_and_dagsters_own_commands_work_as_typed(
+    landed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS_PROFILE", sample_with_floor(landed, 0.99))
     made = command("materialize", "+feature_schema")
     assert made.returncode == 0, made.stderr
+    refused = command("materialize", "rank_widedeep+")
+    assert refused.returncode == 1
+    assert re.search(r"Error: rank_widedeep: check auc_floor failed \(value 0\.\d+, floor 0\.99\)", refused.stderr)
+    assert "not built: onnx_widedeep, rank_report" in refused.stderr
     lake = Lake(str(landed / "data" / "lake"), "sample")
+    assert lake.manifest("rank_widedeep", "2026-06-30").failed_checks == ["auc_floor"]
+
+    sample_with_floor(landed, 0.0)
     for typed, asset, day in [
         ("dagster asset materialize --select rank_widedeep", "rank_widedeep", "2026-06-30"),
         ("dagster asset materialize --select splits --partition 2026-06-28", "splits", "2026-06-28"),
