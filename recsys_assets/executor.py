@@ -8,16 +8,17 @@ import dagster as dg
 
 # Two steps at a time: each may hold a few GB, and one training already uses all cores.
 CONCURRENT = 2
-# The libraries that assets of each kind import. Import times on one core: torch 1.9 s and what its optimisers load
-# another 1.9 s, LightGBM with scikit-learn 1.3 s, MLflow with its database 2.0 s, matplotlib 0.6 s. onnxruntime is not
-# listed: it starts a thread, which a fork would lose.
-LIBRARIES_OF_KIND = {
-    "lightgbm": ["lightgbm"],
-    "markdown": ["matplotlib.pyplot"],
-    "mlflow": ["mlflow.store.tracking.sqlalchemy_store", "matplotlib.pyplot"],
-    "numpy": ["matplotlib.pyplot"],
-    "onnx": ["torch", "lightgbm", "onnx"],
-    "pytorch": ["torch", "torch._dynamo"],
+# The libraries that assets with all of these kinds import. Import times on one core: torch 1.9 s and what its
+# optimisers load another 1.9 s, LightGBM with scikit-learn 1.3 s, MLflow with its database 2.0 s, matplotlib 0.6 s.
+# onnxruntime is not listed: it starts a thread, which a fork would lose.
+LIBRARIES_OF_KINDS = {
+    ("lightgbm",): ["lightgbm"],
+    ("markdown",): ["matplotlib.pyplot"],
+    ("mlflow",): ["mlflow.store.tracking.sqlalchemy_store", "matplotlib.pyplot"],
+    ("numpy",): ["matplotlib.pyplot"],
+    ("onnx",): ["torch", "lightgbm", "onnx"],
+    ("pytorch",): ["torch"],
+    ("pytorch", "mlflow"): ["torch._dynamo"],  # what trains has an optimiser
 }
 
 
@@ -42,9 +43,10 @@ def step_executor(context: dg.InitExecutorContext) -> dg.Executor:
 def shared_libraries(job: dg.JobDefinition) -> list[str]:
     """Libraries that at least two of the job's assets import: these are loaded once instead of once per asset."""
     layer = job.asset_layer
+    kinds = [layer.get(key).kinds for key in layer.selected_asset_keys]
     imports = [
-        {name for kind in layer.get(key).kinds for name in LIBRARIES_OF_KIND.get(kind, [])}
-        for key in layer.selected_asset_keys
+        {name for needed, names in LIBRARIES_OF_KINDS.items() if each >= set(needed) for name in names}
+        for each in kinds
     ]
     count = Counter(name for names in imports for name in names)
     return sorted(name for name, assets in count.items() if assets > 1)

@@ -29,22 +29,25 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.resources import Dataset, LakeStore
 
-NOT_NULL = "no key column is null"
-UNIQUE = "no two rows have the same key"
-FEW_REJECTED = "rejected rows are at most bounds.max_rejected_rate of what landed, plus three standard errors"
-ALL_READ = "nothing that landed was left out"
+NO_NULLS = Check("no_nulls", "no key column is null")
+LANDED_CHECKS = (
+    Check(
+        "rejected_rows_are_few",
+        "rejected rows are at most bounds.max_rejected_rate of what landed, plus three standard errors",
+    ),
+    Check("all_files_are_read", "nothing that landed was left out"),
+)
 
 
 @lake_asset(
     backfill_policy=dg.BackfillPolicy.single_run(),
     kinds={"duckdb", "parquet"},
     checks=[
-        Check("no_nulls", NOT_NULL),
+        NO_NULLS,
         Check(
             "unique_keys", "no two rows have the same user, item and time, or, without users, the same day and place"
         ),
-        Check("rejected_rows_are_few", FEW_REJECTED),
-        Check("all_files_are_read", ALL_READ),
+        *LANDED_CHECKS,
     ],
 )
 def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
@@ -78,12 +81,7 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
 
 @lake_asset(
     kinds={"duckdb", "parquet"},
-    checks=[
-        Check("no_nulls", NOT_NULL),
-        Check("unique_keys", UNIQUE),
-        Check("rejected_rows_are_few", FEW_REJECTED),
-        Check("all_files_are_read", ALL_READ),
-    ],
+    checks=[NO_NULLS, Check("unique_keys", "no two rows have the same key"), *LANDED_CHECKS],
 )
 def users(output: Output, dataset: Dataset) -> None:
     """Every user known by the end of the bizdate, the newest row of each, ordered by `user_id`."""
@@ -92,12 +90,7 @@ def users(output: Output, dataset: Dataset) -> None:
 
 @lake_asset(
     kinds={"duckdb", "parquet"},
-    checks=[
-        Check("no_nulls", NOT_NULL),
-        Check("unique_keys", UNIQUE),
-        Check("rejected_rows_are_few", FEW_REJECTED),
-        Check("all_files_are_read", ALL_READ),
-    ],
+    checks=[NO_NULLS, Check("unique_keys", "no two rows have the same key"), *LANDED_CHECKS],
 )
 def items(output: Output, dataset: Dataset) -> None:
     """Every item known by the end of the bizdate, the newest row of each, ordered by `item_id`."""
