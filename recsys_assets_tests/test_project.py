@@ -98,14 +98,15 @@ def test_the_three_lower_floors_know_nothing_of_dagster_and_mlflow(module: Path)
         assert not {name.split(".")[0] for name in imported(module)} & {"dagster", "mlflow"}
 
 
-def test_the_definitions_load_no_heavy_library_and_take_less_than_three_seconds_of_a_core() -> None:
+def test_the_definitions_load_no_heavy_library_and_take_at_most_twice_the_time_of_dagster() -> None:
     code = (
-        "import sys, time; start = time.process_time(); import recsys_assets.definitions; "
-        f"print(time.process_time() - start, *[name for name in {HEAVY} if name in sys.modules])"
+        "import sys, time; start = time.process_time(); import dagster, duckdb, pyarrow.parquet; "
+        "middle = time.process_time(); import recsys_assets.definitions; "
+        f"print((time.process_time() - middle) / (middle - start), *[name for name in {HEAVY} if name in sys.modules])"
     )
     answers = [subprocess.check_output([sys.executable, "-W", "ignore", "-c", code], text=True) for _ in range(3)]
     assert not answers[0].split()[1:]
-    assert min(float(answer.split()[0]) for answer in answers) < 3
+    assert min(float(answer.split()[0]) for answer in answers) < 2
 
 
 def test_constraints_are_exact_versions_from_any_index() -> None:

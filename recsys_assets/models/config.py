@@ -39,7 +39,7 @@ class TrainingConfig:
     epochs: Count = 20  # at most
     patience: CountOrNone = 2  # epochs without a better validation metric before training stops
     learning_rate: Positive = 4e-3  # of Adam, reached after `warmup` steps
-    warmup: Count = 50  # steps from 0 to the full learning rate
+    warmup: Count = 50  # steps from 0 to the full learning rate, at most those of two epochs
     recency: NotNegative = 8.0  # eta of the weights' average: the larger, the more the newest steps count
     l2: NotNegative = 3e-5  # added to the gradient of embedding tables, times the weight
     clip: Positive = 10.0  # largest norm of the gradient

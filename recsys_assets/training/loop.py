@@ -26,6 +26,10 @@ from recsys_assets.training.optimiser import clip, coalesce, optimiser
 OnEpoch = Callable[[int, dict[str, float]], None]  # is given the epoch, from 0, and its metrics
 Losses = Iterable[tuple[Tensor, int]]  # lazy: the mean loss and the number of rows of each step
 
+# The warm-up ends with the second epoch at the latest. On small logs, where an epoch has 2 to 10 steps, the 50 to 200
+# steps that suit MovieLens 1M would last for the whole training.
+WARM_EPOCHS = 2
+
 
 class TrainingDiverged(RuntimeError):
     """The loss is NaN or infinite."""
@@ -104,10 +108,12 @@ def train_epoch(
     training: TrainingConfig,
     steps: Iterator[int],
     average: Average | None = None,
+    least: float = 0.0,
 ) -> float:
     """Take one step for each of the losses; return the mean loss of all rows.
 
-    `steps` numbers the steps from 1 through all epochs; `average`, if any, takes in the weights after each step.
+    `steps` numbers the steps from 1 through all epochs; `average`, if any, takes in the weights after each step;
+    `least` is the smallest share of the learning rate during the warm-up.
 
     Raises:
         TrainingDiverged: the loss became NaN or infinite.
@@ -118,7 +124,7 @@ def train_epoch(
     for loss, size in losses:
         step = next(steps)
         for group in adam.param_groups:
-            group["lr"] = group["initial_lr"] * min(1.0, step / training.warmup)
+            group["lr"] = group["initial_lr"] * min(1.0, max(least, step / training.warmup))
         adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         coalesce(weights)
@@ -159,8 +165,10 @@ def run(
     while not _is_over(fitted, course):
         epoch, average = len(fitted.history), course.average
         _seed_process(fitted.seed, epoch)
-        course.warm = epoch if average.steps < training.warmup else course.warm
-        loss = train_epoch(model, course.adam, losses(epoch), training, count(average.steps + 1), average)
+        if average.steps < training.warmup and epoch < WARM_EPOCHS:
+            course.warm = epoch
+        steps, least = count(average.steps + 1), epoch / WARM_EPOCHS
+        loss = train_epoch(model, course.adam, losses(epoch), training, steps, average, least)
         judged = average.averaged_model()
         metrics = {loss_name: loss, **_judgement(judge, judged)}
         fitted.history.append(metrics)

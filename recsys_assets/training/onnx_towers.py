@@ -54,7 +54,7 @@ def export(checkpoint: Path, folder: Path, metadata: Mapping[str, str] | None = 
         write(model, tower.schema, folder / f"{side}.onnx", file_metadata(fitted, metadata or {}))
 
 
-def parity(checkpoint: Path, path: Path, side: Side, table: pa.Table, batch: int = 1024) -> float:
+def parity(checkpoint: Path, path: Path, side: Side, table: pa.Table, batch: int = 64) -> float:
     """The largest absolute difference between onnxruntime's and torch's vectors, over all rows of a table.
 
     Both start from the raw columns of the tower's features.

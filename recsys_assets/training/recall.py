@@ -122,7 +122,7 @@ def metric_of(model: TwoTower, interactions: Interactions) -> str:
     return "validation_auc" if by_labels else f"validation_ndcg@{VALIDATION_K}"
 
 
-def user_vectors(model: TwoTower, data: TowerData, users: Ints, starts: Ints, ends: Ints, batch: int = 256) -> Vectors:
+def user_vectors(model: TwoTower, data: TowerData, users: Ints, starts: Ints, ends: Ints, batch: int = 64) -> Vectors:
     """Vectors (N, D) of users (by number) whose histories are the events `[start, end)`."""
     model.eval()
     # Users with histories of similar length share a batch; otherwise all are padded to the longest one.

@@ -305,10 +305,10 @@ def test_a_tick_over_three_hundred_days_is_quick(watched: Watched) -> None:
         watched.ingest(day)
     start = time.process_time()
     assert watched.tick() == []
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 10
     start = time.process_time()
     assert watched.tick() == []
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.filterwarnings("ignore:Asset job everything", "ignore:.*run_request_for_partition:DeprecationWarning")
