@@ -9,8 +9,22 @@ from xdist.scheduler import LoadFileScheduling
 PROJECT = Path(__file__).parents[1]
 
 
+# What takes longest, for one worker each: it begins first, because otherwise its worker would end long after the others.
+LONGEST = ("platform", "cli/test_cli.py", "test_killed.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of `LONGEST` first."""
+    places = [PROJECT / "recsys_assets_tests" / place for place in LONGEST]
+    items.sort(key=lambda item: not any(item.path.is_relative_to(place) for place in places))
+
+
 class ByFile(LoadFileScheduling):  # type: ignore[misc]
     """Gives all tests of a file, and those of the folder `platform`, to one worker: no fixture is built twice."""
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        config.option.loadscopereorder = False  # keeps the order above
+        super().__init__(config, log)
 
     def _split_scope(self, nodeid: str) -> str:
         file = Path(super()._split_scope(nodeid))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
+import yaml
 
 from recsys_assets.datasets.landing import land
 from recsys_assets.datasets.profile import Profile, load_profile
@@ -24,6 +25,7 @@ from recsys_assets.lake import Lake
 from recsys_assets.partitions import days
 from recsys_assets.settings import settings
 from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.helpers import quick_sensors
 
 REPOSITORY = {"repositoryLocationName": "recsys_assets", "repositoryName": "__repository__"}
 OUR_PLACES = ("RECSYS_LANDING", "RECSYS_LAKE", "RECSYS_PROFILE", "MLFLOW_TRACKING_URI", "RECSYS_HOME")
@@ -57,6 +59,10 @@ class DagsterDev:
         self.home, self.data = folder / "home", folder / "data"
         self.home.mkdir()
         shutil.copy(PROJECT / "dagster.yaml", self.home)
+        workspace = yaml.safe_load((PROJECT / "workspace.yaml").read_text(encoding="utf-8"))
+        (location,) = workspace["load_from"]
+        location["python_module"] |= {"module_name": quick_sensors.__name__, "working_directory": str(PROJECT)}
+        (self.home / "workspace.yaml").write_text(yaml.safe_dump(workspace), encoding="utf-8")
         self.lake = Lake(str(self.data / "lake"), "sample")
         self.port = free_port()
         kept = {name: value for name, value in os.environ.items() if name not in OUR_PLACES}
@@ -75,7 +81,7 @@ class DagsterDev:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Start `dagster dev` and wait until it has loaded the definitions; stop all its processes at the end."""
-        command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml"]
+        command = [sys.executable, "-m", "dagster", "dev", "-w", str(self.home / "workspace.yaml")]
         command += ["-h", "127.0.0.1", "-p", str(self.port), "--log-level", "warning"]
         with (self.home / "dev.log").open("w") as log:
             process = subprocess.Popen(
