@@ -9,7 +9,7 @@ from xdist.scheduler import LoadFileScheduling
 PROJECT = Path(__file__).parents[1]
 
 
-# What takes longest, for one worker each: it begins first, because otherwise its worker would end long after the others.
+# What takes longest, for one worker each. It begins first; otherwise its worker would end long after the others.
 LONGEST = ("platform", "cli/test_cli.py", "test_killed.py")
 
 

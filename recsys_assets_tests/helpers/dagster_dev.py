@@ -25,9 +25,9 @@ from recsys_assets.lake import Lake
 from recsys_assets.partitions import days
 from recsys_assets.settings import settings
 from recsys_assets_tests.conftest import PROJECT
-from recsys_assets_tests.helpers import quick_sensors
 
 REPOSITORY = {"repositoryLocationName": "recsys_assets", "repositoryName": "__repository__"}
+QUICK_SENSORS = "recsys_assets_tests.helpers.quick_sensors"
 OUR_PLACES = ("RECSYS_LANDING", "RECSYS_LAKE", "RECSYS_PROFILE", "MLFLOW_TRACKING_URI", "RECSYS_HOME")
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 # The assets that are backfilled: one ranking model up to its ONNX file, and one recall method from samples to hit rate.
@@ -61,7 +61,7 @@ class DagsterDev:
         shutil.copy(PROJECT / "dagster.yaml", self.home)
         workspace = yaml.safe_load((PROJECT / "workspace.yaml").read_text(encoding="utf-8"))
         (location,) = workspace["load_from"]
-        location["python_module"] |= {"module_name": quick_sensors.__name__, "working_directory": str(PROJECT)}
+        location["python_module"] |= {"module_name": QUICK_SENSORS, "working_directory": str(PROJECT)}
         (self.home / "workspace.yaml").write_text(yaml.safe_dump(workspace), encoding="utf-8")
         self.lake = Lake(str(self.data / "lake"), "sample")
         self.port = free_port()
