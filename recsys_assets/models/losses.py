@@ -1,4 +1,4 @@
-"""Losses of two-tower models: softmax over the whole catalogue or over a sample of it."""
+"""Losses of two-tower models: softmax over the whole catalogue or a sample of it, and the margin of SimpleX."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,6 +44,43 @@ def sampled_softmax(positive: Tensor, others: Tensor, targets: Tensor, negatives
     others = others.masked_fill(targets[:, None] == negatives.tokens, -torch.inf)
     everything = torch.cat([positive[:, None], others], 1)
     return (everything.logsumexp(1) - positive).mean()
+
+
+def margin_loss(vectors: Tensor, negatives: Tensor, own: Tensor, margin: float) -> Tensor:
+    """Mean amount by which the cosines of users and negatives exceed a margin (Mao et al. 2021), a scalar.
+
+    Args:
+        vectors: (N, D) vectors of users, of length 1.
+        negatives: (C, D) vectors of the negatives, of length 1.
+        own: (N, C) where a negative is the row's own target, which costs nothing.
+        margin: the cosine above which a negative costs something.
+    """
+    loss: Tensor = _Margin.apply(vectors, negatives, own, margin)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _Margin(torch.autograd.Function):
+    """The loss of `margin_loss`, with the gradients computed chunk by chunk, so that scores stay in the cache."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, negatives: Tensor, own: Tensor, margin: float) -> Tensor:
+        to_rows, to_negatives = torch.empty_like(vectors), torch.zeros_like(negatives)
+        total = torch.zeros((), device=vectors.device)
+        for first in range(0, len(vectors), _CHUNK):
+            part = slice(first, first + _CHUNK)
+            above = (vectors[part] @ negatives.T).sub_(margin).masked_fill_(own[part], 0.0).clamp_(min=0.0)
+            total += above.sum()
+            costs = above.sign_()  # (chunk, C) 1 where a negative costs something
+            to_rows[part] = costs @ negatives
+            to_negatives.addmm_(costs.T, vectors[part])
+        ctx.save_for_backward(to_rows, to_negatives)
+        return total / own.numel()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        to_rows, to_negatives = ctx.saved_tensors
+        share = gradients[0] / (len(to_rows) * len(to_negatives))
+        return to_rows * share, to_negatives * share, None, None
 
 
 class _FullSoftmax(torch.autograd.Function):

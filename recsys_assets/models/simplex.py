@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.config import Count, NotNegative, Share
 from recsys_assets.models.layers import Table
+from recsys_assets.models.losses import margin_loss
 from recsys_assets.models.towers import Batch, TwoTower, mean_of
 
 
@@ -63,6 +64,5 @@ class Simplex(TwoTower):
         users, items = self.user(batch.users), self.item(batch.catalogue)
         positive = (users * items[batch.targets - 1]).sum(1)
         tokens = batch.negatives.tokens if batch.negatives else torch.arange(1, len(items) + 1, device=items.device)
-        above = (users @ items[tokens - 1].T - self.config.margin).clamp(min=0.0)
-        above = above.masked_fill(batch.targets[:, None] == tokens, 0.0)
-        return (1 - positive).mean() + self.config.negative_weight * above.mean()
+        above = margin_loss(users, items[tokens - 1], batch.targets[:, None] == tokens, self.config.margin)
+        return (1 - positive).mean() + self.config.negative_weight * above

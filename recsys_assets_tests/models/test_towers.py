@@ -107,6 +107,15 @@ def test_no_place_of_a_transformer_sees_a_later_one() -> None:
     assert not torch.allclose(before[0, 3], after[0, 3], atol=1e-3)
 
 
+def test_a_users_vector_is_that_of_the_newest_place() -> None:
+    model, _ = made("sasrec")
+    assert isinstance(model, SasRec)
+    past = torch.tensor([[3, 7, 1, 9, 2], [4, 5, 0, 0, 0], [0, 0, 0, 0, 0]])
+    everywhere = model.eval().read(past)
+    model.past = lambda indices: indices  # type: ignore[method-assign]
+    assert torch.allclose(model.user(past), everywhere[[0, 1, 2], [4, 1, 0]], atol=1e-6)
+
+
 def test_dropout_keeps_the_mean_and_nothing_in_evaluation() -> None:
     torch.manual_seed(0)
     drop = Dropout(0.25)
@@ -132,6 +141,19 @@ def test_the_softmax_in_chunks_is_the_plain_one(fast: bool, monkeypatch: pytest.
     plain = torch.autograd.grad(expected, (vectors, items))
     for one, other in zip(ours, plain, strict=True):
         assert torch.allclose(one, other, relative, absolute)
+
+
+def test_the_margin_in_chunks_is_the_plain_one() -> None:
+    torch.manual_seed(0)
+    vectors, negatives = torch.randn(1100, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
+    own = torch.rand(1100, 30) < 0.1
+    found = losses.margin_loss(vectors, negatives, own, 0.4)
+    expected = (vectors @ negatives.T - 0.4).clamp(min=0).masked_fill(own, 0).mean()
+    assert torch.allclose(found, expected)
+    ours = torch.autograd.grad(3 * found, (vectors, negatives))
+    plain = torch.autograd.grad(3 * expected, (vectors, negatives))
+    for one, other in zip(ours, plain, strict=True):
+        assert torch.allclose(one, other, atol=1e-7)
 
 
 def test_a_sample_corrected_for_its_draws_has_the_gradient_of_the_whole_softmax() -> None:

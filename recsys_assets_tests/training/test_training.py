@@ -16,6 +16,7 @@ from recsys_assets.models.config import ConfigError, TrainingConfig
 from recsys_assets.training import checkpoint, loop, rankers, trainer
 from recsys_assets.training.average import Average
 from recsys_assets.training.data import LabelError
+from recsys_assets.training.optimiser import optimiser
 from recsys_assets_tests.helpers.ranking_rows import quick_settings, ranking_rows, ranking_schema
 
 SCHEMA = ranking_schema()
@@ -63,6 +64,21 @@ def test_training_stops_when_validation_no_longer_gains() -> None:
     settings = dataclasses.replace(QUICK, epochs=60, patience=2, learning_rate=0.02, warmup=1)
     stopped = trainer.fit("widedeep", SCHEMA, noise, VALIDATION[0], training=settings)
     assert len(stopped.history) == stopped.best_epoch + 3 < 60
+
+
+def test_the_warm_up_ends_with_the_second_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    small = TRAIN[0].slice(0, 1000)
+
+    def observed(*args: Any) -> torch.optim.Optimizer:
+        adam = optimiser(*args)
+        adam.register_step_pre_hook(lambda adam, *_: shares.append(adam.param_groups[0]["lr"] / 0.02))
+        return adam
+
+    monkeypatch.setattr(loop, "optimiser", observed)
+    slow = dataclasses.replace(QUICK, batch=250, epochs=3, learning_rate=0.02, warmup=100, last_rate=0.0)
+    trainer.fit("widedeep", SCHEMA, small, small, None, slow)
+    assert shares == pytest.approx([0.01, 0.02, 0.03, 0.04, *[0.5] * 4, *[1.0] * 4])
 
 
 def test_each_epoch_is_reported() -> None:
