@@ -1,4 +1,4 @@
-"""What every step needs. Dagster's fork server imports and looks it up before it forks, which saves each step 2 s."""
+"""Imports and lookups of every step. Dagster's fork server does them before it forks, which saves each step 2 s."""
 
 from functools import cache
 from inspect import getfile

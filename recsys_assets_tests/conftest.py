@@ -9,7 +9,7 @@ from xdist.scheduler import LoadFileScheduling
 PROJECT = Path(__file__).parents[1]
 
 
-# What takes longest, for one worker each. It begins first; otherwise its worker would end long after the others.
+# The longest tests, for one worker each. They begin first; otherwise a worker would end long after the others.
 LONGEST = ("platform", "cli/test_cli.py", "test_killed.py")
 
 

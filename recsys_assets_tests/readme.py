@@ -86,7 +86,11 @@ def typed(line: str) -> str:
 
 def copy_checkout(folder: Path) -> None:
     """Copy the checkout, link its installed environment, and write the files that the lines name."""
-    left = shutil.ignore_patterns(".git", ".venv", "data", ".dagster", "__pycache__", ".*_cache", "build", "dist")
+    made = shutil.ignore_patterns(".git", ".venv", ".dagster", "__pycache__", ".*_cache", "build", "dist")
+
+    def left(place: str, names: list[str]) -> set[str]:
+        return made(place, names) | ({"data"} if Path(place) == PROJECT else set())
+
     shutil.copytree(PROJECT, folder, ignore=left)
     (folder / ".venv").symlink_to(PROJECT / ".venv")
     for file in ("pyproject.toml", "constraints.txt"):

@@ -25,6 +25,7 @@ from recsys_assets_tests.helpers.store_contract import NEW, OLD, no_gate, rows
 from recsys_assets_tests.stores.test_gate import DAY, World
 
 BRIEF = "&serverSelectionTimeoutMS=1000&connectTimeoutMS=500&socketTimeoutMS=1000"
+PATIENT = "&serverSelectionTimeoutMS=10000&connectTimeoutMS=10000&socketTimeoutMS=30000"  # 32 MB on a busy machine
 DOCUMENTS = 2000  # each of 20 float64: 0.6 MB
 
 
@@ -123,7 +124,7 @@ def test_a_server_that_dies_is_away_and_back_again(tmp_path: Path) -> None:
 
 
 def test_a_server_on_a_full_disk_is_unavailable_and_keeps_what_it_had(tmp_path: Path) -> None:
-    with daemon(tmp_path / "data", largest_file=16 << 20) as server, MongoStore(server.uri + BRIEF, "x") as store:
+    with daemon(tmp_path / "data", largest_file=16 << 20) as server, MongoStore(server.uri + PATIENT, "x") as store:
         publish(store, "user", OLD, rows(), no_gate, keep=3)
         with pytest.raises(StoreUnavailable, match="room on its disk"):
             publish(store, "user", NEW, table(4000, numbers=1000), no_gate, keep=3)
