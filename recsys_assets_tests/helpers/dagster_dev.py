@@ -116,7 +116,7 @@ class DagsterDev:
         end = time.monotonic() + 5 * seconds
         while (result := found()) is None:
             assert time.monotonic() < end, f"not within {5 * seconds:.0f} s: {what}\n{self.log()}"
-            time.sleep(0.5)
+            time.sleep(1)
         return result
 
     def log(self) -> str:
