@@ -206,7 +206,7 @@ def test_a_killed_publisher_leaves_the_live_version_whole_and_the_rerun_complete
         assert last == "published"
     chance, killed, switched = random.Random(20260105), 0, set()
     for number in range(3, 3 + KILLS):
-        # One command in each twentieth of the publication: before it is sent, or some time after.
+        # One command in each tenth of the publication: before it is sent, or some time after.
         moment = int((number - 3 + chance.random()) / KILLS * len(commands))
         wait = chance.uniform(0, 0.05) if number % 2 else 0.0
         *_, last = told(server.uri, number, moment, wait)
