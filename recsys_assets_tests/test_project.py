@@ -28,6 +28,7 @@ FLOORS = {
         "step_processes",
         "guard",
         "arrays",
+        "parallel",
         "bfloat16",
     ],
     # In this order: a package of floor 2 imports only those before it.

@@ -45,7 +45,7 @@ USER_FACTORS, ITEM_FACTORS = "user_factors", "item_factors"
 OF_PAIRS = (AFFINITY, NEARBY, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS, USER_FACTORS, ITEM_FACTORS)
 
 # The code version of the assets with these columns: raise it with every change of how one is computed.
-FEATURES_VERSION = "1"
+FEATURES_VERSION = "2"
 
 # Fields of published rows (`stores/collections.py`) and of documents (`stores/mongo/documents.py`).
 QUERY_ID, TERMS, VECTOR, SEEN_ITEMS = "queryid", "terms", "vector", "seen_items"

@@ -6,6 +6,7 @@ Shapes: U users, I items, V kinds of values, and D = `width` + 2 numbers of a us
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -16,7 +17,8 @@ import pyarrow.compute as pc
 from recsys_assets.arrays import Bools, Floats, Ints, offsets
 from recsys_assets.datasets.names import ITEM_FACTORS, RECENT_ITEMS, RECENT_LABELS, RECENT_VALUES, USER_FACTORS
 from recsys_assets.datasets.profile_parts import Affinity
-from recsys_assets.features.factor_model import Events, fit_items
+from recsys_assets.features.factor_model import FOLD_ROUNDS, START_ROUNDS, Events, fit_items
+from recsys_assets.parallel import map_blocks
 
 PAIR_BLOCK = 4096  # bounds the memory of the vectors of the users' histories: 50 MB at width 32 and 100 items
 
@@ -94,14 +96,30 @@ class Log:
 
     @cached_property
     def item_factors(self) -> Floats:
-        """(I, V, folds, D) the result of `fit_items` on the train rows of the users of all other folds."""
-        width, folds, shape = self.rule.width, self.rule.folds, (len(self.user_ids), len(self.item_ids))
-        factors = np.zeros((shape[1], len(self.kinds), folds, width + 2), np.float32)
-        for kind, events in enumerate(self.kinds):
-            for fold in range(folds):
-                others = events.train & (self.folds != fold) & events.has_value
-                factors[:, kind, fold] = fit_items(events.take(others), *shape, width)
+        """(I, V, folds, D) the result of `fit_items` on the train rows of the users of all other folds.
+
+        The folds of one half start from items that were fitted on the users of the other half: to a user, the start
+        is as unknown as the rest.
+        """
+        folds, kinds = self.rule.folds, range(len(self.kinds))
+        factors = np.zeros((len(self.item_ids), len(kinds), folds, self.rule.width + 2), np.float32)
+        late = self.folds >= folds // 2
+        halves = list(product(kinds, (False, True)))
+        starts = dict(zip(halves, map_blocks(lambda half: self._fit(half[0], late != half[1]), halves), strict=True))
+
+        def fit(place: tuple[int, int]) -> None:
+            kind, fold = place
+            start = starts[kind, fold >= folds // 2]
+            factors[:, kind, fold] = self._fit(kind, self.folds != fold, start, FOLD_ROUNDS)
+
+        map_blocks(fit, product(kinds, range(folds)))
         return factors
+
+    def _fit(self, kind: int, chosen: Bools, start: Floats | None = None, rounds: int = START_ROUNDS) -> Floats:
+        """(I, D) the result of `fit_items` on the chosen train rows."""
+        events = self.kinds[kind]
+        rows = events.take(chosen & events.train & events.has_value)
+        return fit_items(rows, len(self.item_ids), self.rule.width, start, rounds)
 
     @cached_property
     def _past(self) -> Past:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from recsys_assets.arrays import Floats
-from recsys_assets.i2i.parallel import cost_blocks, map_blocks
+from recsys_assets.parallel import cost_blocks, map_blocks
 
 # A column is multiplied by BLAS if it has at least this share of the rows. On MovieLens 1M, 3 % and 8 % are as fast.
 _DENSE_COLUMN = 0.05

@@ -24,7 +24,7 @@ from recsys_assets.arrays import Doubles, Ints, offsets
 from recsys_assets.i2i.baskets import Baskets, baskets
 from recsys_assets.i2i.gram import gram, is_dense_enough
 from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
-from recsys_assets.i2i.parallel import threads
+from recsys_assets.parallel import threads
 from recsys_assets.retrieval.interactions import Interactions
 from recsys_assets.retrieval.lists import Lists
 

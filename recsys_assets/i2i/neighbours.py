@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_array
 
 from recsys_assets.arrays import Bools, Ids, Ints, Scores, find, offsets
-from recsys_assets.i2i.parallel import cost_blocks, map_blocks, threads
+from recsys_assets.parallel import cost_blocks, map_blocks, threads
 from recsys_assets.retrieval.lists import Lists, empty_lists
 from recsys_assets.retrieval.scored_lists import keep_strongest, to_lists, to_matrix
 

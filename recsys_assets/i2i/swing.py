@@ -19,8 +19,8 @@ from recsys_assets.arrays import Ints, Scores
 from recsys_assets.i2i.baskets import Baskets, baskets
 from recsys_assets.i2i.gram import gram, is_dense_enough
 from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
-from recsys_assets.i2i.parallel import map_blocks
 from recsys_assets.i2i.user_pairs import pair_scores
+from recsys_assets.parallel import map_blocks
 from recsys_assets.retrieval.interactions import Interactions
 
 _ROWS = 512  # users of an item that are multiplied at once

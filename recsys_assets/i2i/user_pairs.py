@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 
 from recsys_assets.arrays import Ints, Scores, offsets
-from recsys_assets.i2i.parallel import cost_blocks
+from recsys_assets.parallel import cost_blocks
 
 _PAIRS = 1 << 20  # listed at once: about 40 MB
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys_assets import parallel
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import (
@@ -82,7 +83,7 @@ def same_as_served(before: PairLog, after: PairLog, last: np.ndarray) -> None:
 def test_a_users_state_is_the_regression_of_the_rows_before_on_items_whose_effect_wanders() -> None:
     """Not computed step by step: earlier values are jointly normal, with covariances from their distance in events."""
     events = world()
-    items = fit_items(events, USER_COUNT, ITEM_COUNT, WIDTH)
+    items = fit_items(events, ITEM_COUNT, WIDTH)
     found, last = follow(items, events, np.arange(USER_COUNT))
     drift = np.array([LEVEL_DRIFT, *[DRIFT] * WIDTH])
     for user in (0, 17, USER_COUNT - 1):
@@ -154,14 +155,43 @@ def test_no_row_knows_its_own_value_a_later_one_of_its_user_or_one_of_a_held_out
             assert differing.any() or feature is not neighbour_features.NEARBY_FEATURE
 
 
+@pytest.mark.parametrize("fold", range(FOLDS))
+def test_the_items_of_a_fold_do_not_depend_on_any_row_of_its_users(fold: int) -> None:
+    """From the start of the fit on: items of other folds, which may start from this one's users, do change."""
+    events = world()
+    own = events.users % FOLDS == fold
+    other_values = Events(events.users, events.items, np.where(own, -events.values, events.values), events.train)
+    kept = ~own | (np.arange(len(own)) % 2 == 0)
+    expected = log_of(events).item_factors
+    for changed in (log_of(other_values), log_of(events.take(kept))):
+        same = (changed.item_factors == expected).all(axis=(0, 1, 3))
+        assert same.tolist() == [other == fold for other in range(FOLDS)]
+
+
+def test_the_items_are_the_same_whatever_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for count in (1, 3):
+        monkeypatch.setattr(parallel, "threads", lambda count=count: count)
+        found.append(log_of(world()).item_factors)
+    assert np.array_equal(found[0], found[1])
+
+
+def test_users_of_a_single_fold_leave_that_fold_the_prior() -> None:
+    """Nothing is left to fit its items on, and nothing to start from."""
+    events = world()
+    log = log_of(events.take(events.users == FOLDS))
+    bias, level, tastes = (log.item_factors[:, :, 0, place] for place in (0, 1, slice(2, None)))
+    assert (bias == 0).all() and (tastes == 0).all() and (level == level[0, 0]).all() and (level > 0).all()
+
+
 def test_events_without_a_value_are_as_if_they_were_not_there() -> None:
     """Except for the affinity of these events themselves, and for states that drift with every event of a user."""
     events = world()
     valued = np.random.default_rng(5).random(len(events.users)) < 0.5
     gaps = Events(events.users, events.items, np.where(valued, events.values, np.nan).astype(np.float32), events.train)
     without = events.take(valued)
-    fitted = fit_items(gaps.take(gaps.has_value), USER_COUNT, ITEM_COUNT, WIDTH)
-    assert np.array_equal(fitted, fit_items(without, USER_COUNT, ITEM_COUNT, WIDTH))
+    fitted = fit_items(gaps.take(gaps.has_value), ITEM_COUNT, WIDTH)
+    assert np.array_equal(fitted, fit_items(without, ITEM_COUNT, WIDTH))
     predicted, last = follow(fitted, gaps, np.arange(USER_COUNT))
     assert np.isfinite(predicted).all()
     known, known_last = follow(fitted, without, np.arange(USER_COUNT))
@@ -171,7 +201,7 @@ def test_events_without_a_value_are_as_if_they_were_not_there() -> None:
 
 def test_what_is_nearby_is_valued_by_the_rated_items_alone() -> None:
     events = world()
-    items = fit_items(events, USER_COUNT, ITEM_COUNT, WIDTH)
+    items = fit_items(events, ITEM_COUNT, WIDTH)
     values = np.array([[1.5, np.nan, -0.5, np.nan]], np.float32)
     recent = Recent(np.array([[3, 4, 5, -1]]), values, np.array([[1, 0, 0, 0]], np.float32))
     rated = Recent(np.array([[3, 5]]), values[:, [0, 2]], np.array([[1, 0]], np.float32))
