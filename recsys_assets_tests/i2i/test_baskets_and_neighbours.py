@@ -8,8 +8,9 @@ import pytest
 import torch
 from scipy.sparse import csr_array, random_array
 
+from recsys_assets import parallel
 from recsys_assets.arrays import Scores
-from recsys_assets.i2i import neighbours, parallel
+from recsys_assets.i2i import neighbours
 from recsys_assets.i2i.baskets import baskets
 from recsys_assets.i2i.gram import gram, is_dense_enough
 from recsys_assets.i2i.triggers import trigger_scores
