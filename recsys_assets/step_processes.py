@@ -4,6 +4,7 @@ The check begins with the fork: a step imports for seconds before any of its own
 waits for its forks, so it does not end with the run either. Nothing else may import this module.
 """
 
+import atexit
 import gc
 import os
 
@@ -20,3 +21,4 @@ def _follow() -> None:
 # Without freezing, each collection in a step looks at the 700,000 objects of the loaded libraries (0.3 s), and copies
 # the memory pages that they share with the fork server.
 os.register_at_fork(before=gc.freeze, after_in_child=_follow)
+atexit.register(gc.unfreeze)  # otherwise the fork server ends with a list of what DuckDB did not free

@@ -29,6 +29,7 @@ def user_embeddings(model: str) -> LakeAsset:
         ins={"recaller": dg.AssetIn(f"recall_{model}")},
         kinds={"pytorch", "parquet"},
         checks=CHECKS,
+        code_version="2",
     )
     def emb_user(
         output: Output, recaller: Partition, recall_samples: Partition, users: Partition, items: Partition

@@ -53,6 +53,7 @@ def recaller(model: str, description: str) -> LakeAsset:
         ins={name: dg.AssetIn(name) for name in INPUTS},
         kinds={"pytorch", "mlflow"},
         pool="training",
+        code_version="2",
         checks=[FLOOR],
     )
     def recall(
