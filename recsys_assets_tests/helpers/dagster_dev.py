@@ -30,22 +30,14 @@ REPOSITORY = {"repositoryLocationName": "recsys_assets", "repositoryName": "__re
 QUICK_SENSORS = "recsys_assets_tests.helpers.quick_sensors"
 OUR_PLACES = ("RECSYS_LANDING", "RECSYS_LAKE", "RECSYS_PROFILE", "MLFLOW_TRACKING_URI", "RECSYS_HOME")
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
-# The assets that are backfilled: one ranking model up to its ONNX file, and one recall method from samples to hit rate.
-# The sensor's run builds all assets; each asset costs a process, and 58 of them take more than a minute per day.
+# The assets that are backfilled: one recall method from landing files to hit rate. The sensor's run builds all assets.
 LINE = [
-    "factors",
-    "feature_schema",
     "hitrate_itemcf",
     "i2i_itemcf",
     "interactions",
-    "item_features",
     "items",
-    "onnx_widedeep",
-    "rank_samples",
-    "rank_widedeep",
     "recall_samples",
     "splits",
-    "user_features",
     "users",
 ]
 T = TypeVar("T")

@@ -1,8 +1,8 @@
-"""The code location whose sensors tick every 5 seconds instead of 30; loaded by the `dagster dev` of the tests."""
+"""The code location whose sensors tick every 10 seconds instead of 30; loaded by the `dagster dev` of the tests."""
 
 from recsys_assets.definitions import defs
 
-SECONDS = 5  # the daemon looks for due sensors as often
+SECONDS = 10
 
 for sensor in defs.sensors or ():
     sensor._min_interval = SECONDS  # noqa: SLF001 -- a copy by `with_attributes` cannot change it
