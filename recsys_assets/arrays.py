@@ -1,5 +1,7 @@
 """Types of arrays, and the small functions on arrays that any module may use."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -53,6 +55,16 @@ def spread(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
     """(number of the slice, position) of every element in the slices `starts[n]:ends[n]`, slice by slice."""
     row = np.repeat(np.arange(len(starts)), ends - starts)
     return row, starts[row] + place_in_group(row)
+
+
+def slices(length: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of up to `size` elements that cover `length` of them."""
+    return (slice(first, min(first + size, length)) for first in range(0, length, size))
+
+
+def blocks(rows: Ints, size: int) -> Iterator[Ints]:
+    """The rows (N,) in consecutive blocks of up to `size`; no block if there are no rows."""
+    return (rows[part] for part in slices(len(rows), size))
 
 
 def list_array(values: Array | pa.Array, sizes: Ints) -> pa.ListArray:

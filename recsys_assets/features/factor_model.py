@@ -7,13 +7,12 @@ are in general; the other `width` numbers are tastes. So D = width + 2 numbers d
 posterior mean given the rows strictly before a row; newer rows weigh more.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from recsys_assets.arrays import Bools, Floats, Ints
+from recsys_assets.arrays import Bools, Floats, Ints, slices
 
 # Chosen on the validation rows of MovieLens 1M, in units of the values' variance and of rows.
 NOISE = 0.8  # share of the variance: EM's own in-sample estimate is too low, and trusts few rows too much
@@ -85,7 +84,7 @@ def follow(items: Floats, events: Events, users: Ints) -> tuple[Floats, Floats]:
     order = np.argsort(-counts, kind="stable")  # users with as many events are followed together
     starts = np.cumsum(counts) - counts
     affinity, last = np.zeros(len(events.users), np.float32), np.zeros((len(users), items.shape[1]), np.float32)
-    for block in _slices(len(order), ROWS_AT_ONCE):
+    for block in slices(len(order), ROWS_AT_ONCE):
         chosen = order[block]
         last[chosen] = _follow(items, events, starts[chosen], counts[chosen], affinity)
     return affinity, last
@@ -123,7 +122,7 @@ def _posterior(count: csr_array, total: csr_array, items: Floats) -> tuple[Float
     products, unknown = _triangle(items), np.eye(items.shape[1] - 1, dtype=np.float32)
     means = np.empty((count.shape[0], items.shape[1]), np.float32)
     seconds = np.empty((count.shape[0], products.shape[1]), np.float32)
-    for rows in _slices(len(means), ROWS_AT_ONCE):
+    for rows in slices(len(means), ROWS_AT_ONCE):
         seen = _square(count[rows] @ products)  # (N, D, D) sums over the items of each user
         covariance = np.linalg.inv(seen[:, 1:, 1:] / NOISE + unknown)
         evidence = (total[rows] @ items[:, 1:] - seen[:, 0, 1:]) / NOISE
@@ -142,15 +141,10 @@ def _regress(count: csr_array, total: csr_array, means: Floats, seconds: Floats,
     prior = np.zeros(size, np.float32)
     prior[1] = level
     solved = np.empty((count.shape[0], size), np.float32)
-    for rows in _slices(len(solved), ROWS_AT_ONCE):
+    for rows in slices(len(solved), ROWS_AT_ONCE):
         known = _square(count[rows] @ seconds) + np.diag(weight)
         solved[rows] = np.linalg.solve(known, (total[rows] @ means + prior * weight)[:, :, None])[:, :, 0]
     return solved
-
-
-def _slices(length: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of up to `size` elements."""
-    return (slice(first, first + size) for first in range(0, length, size))
 
 
 def _triangle(vectors: Floats) -> Floats:

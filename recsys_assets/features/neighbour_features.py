@@ -15,8 +15,8 @@ from recsys_assets.datasets.names import (
 from recsys_assets.features.pair_data import Fitted, Log, PairFeature, Pairs, Recent, blocks_by_fold, vectors
 from recsys_assets.parallel import map_blocks
 
-SHARPNESS = (2, 4, 8)  # each is twice the one before
-NUMBERS = 2 * len(SHARPNESS)  # numbers per row
+SHARPER = 3  # times that closeness is squared, for its powers 2, 4 and 8
+NUMBERS = 2 * SHARPER  # numbers per row
 EVEN = 0.02  # prior weight of close items that everyone starts with, half of them liked
 
 
@@ -46,7 +46,7 @@ class Nearby:
         close = np.where(recent.items >= 0, cosine, 0).clip(0)
         known = ~np.isnan(recent.values)
         above = np.where(known, recent.values - self.bias[recent.items], 0)
-        weights = [close := close * close for _ in SHARPNESS]  # three times as fast as `**`
+        weights = [close := close * close for _ in range(SHARPER)]  # three times as fast as `**`
         liked = [((weight * recent.labels).sum(axis=1) + EVEN / 2) / (weight.sum(axis=1) + EVEN) for weight in weights]
         valued = [(weight * above).sum(axis=1) / ((weight * known).sum(axis=1) + EVEN) for weight in weights]
         return np.stack([*liked, *valued], 1)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.arrays import Bools, Floats, Ints, offsets
+from recsys_assets.arrays import Bools, Floats, Ints, blocks, offsets
 from recsys_assets.datasets.names import ITEM_FACTORS, RECENT_ITEMS, RECENT_LABELS, RECENT_VALUES, USER_FACTORS
 from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.features.factor_model import FOLD_ROUNDS, START_ROUNDS, Events, fit_items
@@ -238,11 +238,6 @@ class PairFeature:
 def vectors(numbers: Floats) -> pa.Array:
     """(N, …) numbers as N lists of a fixed size."""
     return pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), int(np.prod(numbers.shape[1:])))
-
-
-def blocks(numbers: Ints, size: int) -> Iterator[Ints]:
-    """The numbers in blocks; no block if there are no numbers."""
-    return (numbers[start : start + size] for start in range(0, len(numbers), size))
 
 
 def blocks_by_fold(fold_of: Ints, folds: int) -> Iterator[tuple[int, Ints]]:

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Ints
+from recsys_assets.arrays import Ints, blocks
 from recsys_assets.datasets.duck import quote_name, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.factor_model import Events
-from recsys_assets.features.pair_data import Fitted, Log, blocks
+from recsys_assets.features.pair_data import Fitted, Log
 from recsys_assets.features.pair_features import ITEM_COLUMNS, MODEL_INPUTS, USER_COLUMNS
 
 USER_FILE, ITEM_FILE = "users.parquet", "items.parquet"

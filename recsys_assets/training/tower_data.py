@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from recsys_assets.arrays import Array, Bools, Ints, list_array, place_in_group, spread
+from recsys_assets.arrays import Array, Bools, Ints, blocks, list_array, place_in_group, spread
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.models.towers import HISTORY, Batch, TwoTower
@@ -82,12 +82,17 @@ def encode_items(model: TwoTower, items: pa.Table, ids: Array) -> Tensor:
     return torch.from_numpy(found).to(next(model.parameters()).device)
 
 
-def raw_users(model: TwoTower, events: Interactions, users: pa.Table, starts: Ints, ends: Ints) -> pa.Table:
-    """The raw columns of the user tower for each user number: features, and `history` as a list of item ids."""
+def raw_users(
+    model: TwoTower, events: Interactions, table: pa.Table, users: Ints, starts: Ints, ends: Ints
+) -> pa.Table:
+    """The raw columns of the user tower, from the users' table: features, and `history` as a list of item ids.
+
+    `users` are numbers, and their histories the events `[start, end)`.
+    """
     starts = np.maximum(starts, ends - model.history)
     _, places = spread(starts, ends)  # (events of all histories,)
     past = list_array(pa.array(events.item_ids[events.items[places]]), ends - starts)
-    return rows_of(users, "user_id", pa.array(events.user_ids)).append_column(HISTORY, past)
+    return rows_of(table, "user_id", pa.array(events.user_ids[users])).append_column(HISTORY, past)
 
 
 def item_vocabulary(model: TwoTower) -> list[int] | list[str]:
@@ -124,7 +129,7 @@ def event_batches(data: TowerData, wanted: Bools, history: int, size: int, rng: 
     """Each wanted event once, in a new random order, with the history before it."""
     events = data.interactions
     starts = np.searchsorted(events.users, events.users)  # (M,) the first event of each event's user
-    for rows in _split(rng.permutation(np.flatnonzero(wanted)), size):
+    for rows in blocks(rng.permutation(np.flatnonzero(wanted)), size):
         users = data.user_indices(events.users[rows], starts[rows], rows, history)
         yield _batch(data, users, data.tokens[rows], events.labels[rows])
 
@@ -145,7 +150,7 @@ def window_batches(
     about = lengths // 16
     order = np.lexsort((rng.random(len(starts)), about))
     alike = np.split(order, np.flatnonzero(np.diff(about[order])) + 1)
-    batches = [batch for rows in alike for batch in _split(rows, size)]
+    batches = [batch for rows in alike for batch in blocks(rows, size)]
     for rows in (batches[place] for place in rng.permutation(len(batches))):
         users = data.user_indices(events.users[starts[rows]], starts[rows], ends[rows] - 1, history)
         width = int(lengths[rows].max()) - 1
@@ -189,7 +194,3 @@ def _windows(values: npt.NDArray[Any], starts: Ints, ends: Ints, width: int) -> 
     """(N, width) the values in `[start, end)`, padded with zeros at the end."""
     places = starts[:, None] + np.arange(width)
     return np.where(places < ends[:, None], values[np.minimum(places, len(values) - 1)], 0)
-
-
-def _split(rows: Ints, size: int) -> list[Ints]:
-    return [rows[first : first + size] for first in range(0, len(rows), size)]

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from recsys_assets.arrays import Bools, Doubles, Ints, Scores, Vectors, find, place_in_group
+from recsys_assets.arrays import Bools, Doubles, Ints, Scores, Vectors, find, place_in_group, slices
 from recsys_assets.retrieval.lists import Lists, empty_lists
 from recsys_assets.tzrec.screen import EVERYTHING, QUERY_BLOCK, SAMPLE_SIZE, Screen
 
@@ -104,7 +104,7 @@ class Flat:
         asked, rows = self._prepare(queries), np.arange(len(queries))
         floors = np.concatenate(_map_blocks(lambda block: self._screen.floors(asked.queries[block], k), rows, 1))
         least = asked.scores(floors, rows)
-        pieces = [slice(first, first + QUERY_BLOCK) for first in range(0, len(row), QUERY_BLOCK)]
+        pieces = slices(len(row), QUERY_BLOCK)
         beyond = [self._scores(asked, row[some], item[some]) < least[row[some]] for some in pieces]
         return np.concatenate([*beyond, np.empty(0, bool)])
 

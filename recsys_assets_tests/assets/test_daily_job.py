@@ -113,7 +113,8 @@ def test_the_vectors_of_serving_and_of_evaluation_are_those_of_the_onnx_files(wo
     for file, part in ((ROWS, "online"), (BEFORE_TEST, "test")):
         ids, vectors = embeddings.read(world.read(f"emb_{model}_user").path(file))
         assert ids.to_pylist() == sorted(tables["user"]["user_id"].to_pylist())
-        raw = raw_users(towers, events, tables["user"], *histories(events, part))
+        everyone = np.arange(len(events.user_ids))
+        raw = raw_users(towers, events, tables["user"], everyone, *histories(events, part))
         expected = vectors[np.searchsorted(ids.to_numpy(), events.user_ids)]
         assert np.abs(scored(world, model, "user", raw_inputs(towers.user_schema, raw)) - expected).max() < TOLERANCE
     ids, vectors = embeddings.read(world.read(f"emb_{model}_item").path(ROWS))

@@ -163,7 +163,8 @@ def test_a_checkpoint_and_its_onnx_files_give_the_vectors_of_training(name: str,
     everyone = np.arange(len(starts))
     before = recall.user_vectors(recall.two_tower(fitted), data, everyone, starts, ends)
     assert np.array_equal(before, recall.user_vectors(model, data, everyone, starts, ends))
-    raw = {"user": tower_data.raw_users(model, given.interactions, given.users, starts, ends), "item": given.items}
+    users = tower_data.raw_users(model, given.interactions, given.users, everyone, starts, ends)
+    raw = {"user": users, "item": given.items}
     for side in onnx_towers.SIDES:
         assert onnx_towers.parity(tmp_path / "one", tmp_path / "one" / f"{side}.onnx", side, raw[side], 32) < 1e-5
     runtime = onnx_export.open_session(tmp_path / "one" / "user.onnx")

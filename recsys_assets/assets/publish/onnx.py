@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import Ints
 from recsys_assets.assets.data.samples import RANKED_PARTS, part_file
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.reports import show
@@ -89,8 +90,10 @@ def tower_onnx(model: str) -> LakeAsset:
         onnx_towers.export(recaller.folder, output.draft.folder, {"bizdate": output.manifest.bizdate})
         events, everyone = read(recall_samples.path(ROWS)), pq.read_table(users.path(ROWS))
         model = recall.two_tower(checkpoint.load(recaller.folder))
+        starts, ends = histories(events, "online")
+        drawn = _draw(len(starts))
         rows = {
-            "user": _drawn(tower_data.raw_users(model, events, everyone, *histories(events, "online"))),
+            "user": tower_data.raw_users(model, events, everyone, drawn, starts[drawn], ends[drawn]),
             "item": pq.read_table(items.path(ROWS)),
         }
         files = {side: output.path(f"{side}.onnx") for side in onnx_towers.SIDES}
@@ -103,10 +106,9 @@ def tower_onnx(model: str) -> LakeAsset:
     return onnx
 
 
-def _drawn(rows: pa.Table) -> pa.Table:
-    """`PARITY_USERS` rows of a table, or all if it has fewer; always the same ones."""
-    drawn = np.random.default_rng(0).permutation(rows.num_rows)[:PARITY_USERS]
-    return rows.take(np.sort(drawn))
+def _draw(users: int) -> Ints:
+    """`PARITY_USERS` of the users by number, or all if there are fewer; always the same ones, in ascending order."""
+    return np.sort(np.random.default_rng(0).permutation(users)[:PARITY_USERS])
 
 
 def _signature(runtime: Any) -> list[tuple[str, str, list[Any]]]:
