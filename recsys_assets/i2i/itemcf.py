@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_array
 
-from recsys_assets.arrays import Doubles, Ints, offsets
+from recsys_assets.arrays import Doubles, Floats, Ints, offsets
 from recsys_assets.i2i.baskets import Baskets, baskets
 from recsys_assets.i2i.gram import gram, is_dense_enough
 from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
@@ -120,24 +120,33 @@ def _history_products(events: Baskets, weights: Doubles, _: ItemCF) -> tuple[Pro
 
 def _window_products(events: Baskets, weights: Doubles, settings: ItemCF) -> tuple[Products, Ints]:
     """Pair items at most `window` places apart: the matrices are an item's events, and the items near them."""
-    steps = np.delete(np.arange(-settings.window, settings.window + 1), settings.window)
-    counts = np.abs(steps) ** -settings.decay * np.where(steps < 0, settings.backward, 1)
-    steps, counts = steps[counts > 0], counts[counts > 0].astype(np.float32)
+    after, before = settings.window, settings.window if settings.backward else 0
+    counts = _counts_by_step(settings)
     light, bounds, listed = weights.astype(np.float32), events.matrix.indptr, events.matrix.indices
     by_item = events.columns().T  # (I, U), where the data are places in `listed`
-    most = max(1, settings.memory // (80 * threads() * len(steps)))
+    most = max(1, settings.memory // (80 * threads() * len(counts)))
 
     def products(items: Ints) -> Iterator[tuple[csr_array, csr_array]]:
         taken = by_item[items]
         row = np.repeat(np.arange(len(items)), np.diff(taken.indptr))
         for first in range(0, max(1, taken.nnz), most):
-            part = slice(first, first + most)
-            user, place = taken.indices[part], taken.data[part, None] + steps
-            inside = (place >= bounds[user, None]) & (place < bounds[user + 1, None])
-            ends = offsets(inside.sum(axis=1))
-            data = (light[user, None] * counts)[inside]
-            near = csr_array((data, listed[place[inside]], ends), (len(user), by_item.shape[0]))
-            own = (np.ones(len(user), np.float32), (row[part], np.arange(len(user))))
-            yield csr_array(own, shape=(len(items), len(user))), near
+            user, place = (each[first : first + most] for each in (taken.indices, taken.data))
+            low, high = np.maximum(place - before, bounds[user]), np.minimum(place + after + 1, bounds[user + 1])
+            ends = offsets(high - low)
+            near = np.arange(ends[-1]) + np.repeat(low - ends[:-1], high - low)
+            data = counts[near - np.repeat(place - after, high - low)] * np.repeat(light[user], high - low)
+            own = (np.ones(len(user), np.float32), (row[first : first + most], np.arange(len(user))))
+            items_near = csr_array((data, listed[near], ends), (len(user), by_item.shape[0]))
+            yield csr_array(own, shape=(len(items), len(user))), items_near
 
-    return products, events.item_sizes * len(steps)
+    return products, events.item_sizes * len(counts)
+
+
+def _counts_by_step(settings: ItemCF) -> Floats:
+    """(2 * window + 1,) what a neighbour at each distance counts, from the farthest before.
+
+    The item itself counts 1: its entry must not be 0, as scipy leaves zeros out and `support` has the same pairs.
+    """
+    steps = np.arange(-settings.window, settings.window + 1)
+    counts = np.maximum(np.abs(steps), 1) ** -settings.decay * np.where(steps < 0, settings.backward, 1)
+    return np.asarray(counts, np.float32)

@@ -63,7 +63,7 @@ def swing(interactions: Interactions, settings: Swing) -> Neighbours:
     weights = (np.maximum(events.user_sizes, 1) ** -settings.activity).astype(np.float32)
     scales = (np.maximum(events.item_sizes, 1) ** -settings.popularity).astype(np.float32)
     users, items = events.matrix.shape
-    if is_dense_enough(events.matrix, 3 * users**2 + users * items + 2 * items**2, settings.memory):
+    if is_dense_enough(events.matrix, 3 * (users**2 + items**2) + users * items, settings.memory):
         scores = _dense_scores(events, weights, settings.alpha)
         if settings.min_support > 2:  # a score above 0 comes from at least two users
             scores[gram(events.matrix) < settings.min_support] = 0

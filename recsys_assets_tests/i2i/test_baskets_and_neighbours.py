@@ -48,8 +48,8 @@ def test_the_same_by_item_names_the_places_of_its_events() -> None:
 @pytest.mark.parametrize("shares", [(0.001, 0.01), (0.3, 0.6), (0.001, 0.6), (0, 0)])
 def test_a_product_is_that_of_the_dense_matrix(shares: tuple[float, float]) -> None:
     rng = np.random.default_rng(2)
-    filled = rng.random((200, 70)) < np.linspace(*shares, 70)
-    matrix = (filled * rng.random((200, 70))).astype(np.float32)
+    filled = rng.random((200, 400)) < rng.permutation(np.linspace(*shares, 400))
+    matrix = (filled * rng.random((200, 400))).astype(np.float32)
     np.testing.assert_allclose(gram(csr_array(matrix)), matrix.T @ matrix, rtol=1e-5, atol=1e-6)
 
 
