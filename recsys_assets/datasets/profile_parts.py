@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 ColumnType = Literal["int64", "float32", "string", "strings", "timestamp"]
 TableName = Literal["interactions", "users", "items"]
+PartName = Literal["train", "validation", "test", "online"]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Bound = Annotated[int | float, Field(ge=-1e38, le=1e38)]  # what a float32 holds
 
@@ -83,23 +84,32 @@ class Split(Part):
       `1 - test_ratio` of the rest are train, the others test.
     * `leave_last_n`: each user's last `online_last_n` rows are online, the `test_last_n` before them test.
     * `by_day`: the last `test_days` days are test; there is no online part.
+    * `given`: the column `column` of `interactions` names the part of each row, as a table of TorchEasyRec, EasyRec or
+      FuxiCTR is handed over. `values` lists the column's values for each part, by default the part's own name.
+    * `random`: a hash of the row's day and place draws its part, with chances in the ratio of `shares` (train,
+      validation, test): for labelled rows without users and items, whose order means nothing.
 
-    The validation part is the tail of train: the last `validation_ratio` of each user's train rows, or with
-    `by_day` the `validation_days` days before the test days.
+    Where nothing else says so, the validation part is the tail of train: the last `validation_ratio` of each user's
+    train rows, or with `by_day` the `validation_days` days before the test days.
     """
 
-    strategy: Literal["per_user_tail", "leave_last_n", "by_day"]
+    strategy: Literal["per_user_tail", "leave_last_n", "by_day", "given", "random"]
     online_last_n: int = Field(default=0, ge=0, le=1_000_000)
     test_ratio: float = Field(default=0.2, gt=0, lt=1)
     test_last_n: Count = 1
     test_days: Count = 1
     validation_ratio: float = Field(default=0.1, gt=0, lt=1)
     validation_days: Count = 1
+    column: str | None = None
+    values: dict[PartName, list[str | int]] = {"train": ["train"], "validation": ["validation"], "test": ["test"]}
+    shares: tuple[Count, Count, Count] = (8, 1, 1)
 
     @property
     def has_online(self) -> bool:
         """Whether there is an online part."""
-        return self.strategy != "by_day" and self.online_last_n > 0
+        if self.strategy == "given":
+            return "online" in self.values
+        return self.strategy in ("per_user_tail", "leave_last_n") and self.online_last_n > 0
 
 
 class Recall(Part):

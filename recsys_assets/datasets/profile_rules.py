@@ -37,6 +37,7 @@ def faults(profile: "Profile") -> Iterator[Fault]:
     yield from found
     if not found:
         yield from _roles(profile)
+        yield from _split(profile)
         yield from _label(profile)
         yield from _features(profile)
 
@@ -118,11 +119,30 @@ def _roles(profile: "Profile") -> Iterator[Fault]:
     for role, name in (("rating", profile.rating), ("oracle", profile.oracle)):
         if name is not None and (name not in columns or columns[name].type not in _NUMBERS):
             yield Fault((role,), f"{quote_text(name)} is not a numeric column of tables.interactions")
-    if not profile.has_entities:
-        needy = {"split": profile.split.strategy != "by_day", "rating": profile.rating is not None}
-        for key in (key for key, needs in needy.items() if needs):
-            what = f"split.strategy {profile.split.strategy}" if key == "split" else key
-            yield Fault((key,), f"{what} needs tables.users and tables.items: add them or leave it out")
+    if profile.rating is not None and not profile.has_entities:
+        yield Fault(("rating",), "rating needs tables.users and tables.items: add them or leave it out")
+
+
+def _split(profile: "Profile") -> Iterator[Fault]:
+    """Check that the rows have what the strategy needs."""
+    rule, columns = profile.split, profile.tables["interactions"]
+    said = f"split.strategy {rule.strategy}"
+    if rule.strategy in ("per_user_tail", "leave_last_n") and not profile.has_entities:
+        yield Fault(("split",), f"{said} needs tables.users and tables.items: add them or leave it out")
+    if rule.strategy == "random" and profile.has_entities:
+        yield Fault(("split",), f"{said} would mix the past and the future of users: it is for rows without users")
+    if rule.strategy != "given":
+        return
+    if rule.column not in columns or columns[rule.column].type not in ("int64", "string"):
+        what = f"{said} needs split.column, an int64 or string column of tables.interactions that names each row's part"
+        yield Fault(("split",), what)
+    if missing := [part for part in ("train", "validation", "test") if not rule.values.get(part)]:
+        yield Fault(("split", "values"), f"lacks values for {', '.join(missing)}")
+    for value, count in Counter(each for listed in rule.values.values() for each in listed).items():
+        if count > 1:
+            yield Fault(("split", "values"), f"{quote_text(str(value))} is listed {count} times: a row has one part")
+    if rule.column in profile.features.columns:
+        yield Fault(("features",), f"{quote_text(rule.column)} is the split's column, so it cannot be a feature")
 
 
 def _label(profile: "Profile") -> Iterator[Fault]:

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import duckdb
 
-from recsys_assets.datasets.duck import quote_name, scan
+from recsys_assets.datasets.duck import quote, quote_name, scan
 from recsys_assets.datasets.label import label_rule
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Split
 
 PARTS = ("train", "validation", "test", "online")  # in the order of time in a user's history
-_USER_ROWS = quote_name("rows of the user")  # no column of a profile has blanks in its name
+# No column of a profile has blanks in its name.
+_USER_ROWS, _GIVEN = quote_name("rows of the user"), quote_name("part as given")
+_UNLISTED = "not listed in split.values: "
 
 
 class SplitError(ValueError):
@@ -30,17 +32,21 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
         SplitError: a part that the models need is empty.
     """
     extra = "".join(f", {quote_name(column)}" for column in dict.fromkeys((profile.rating, profile.oracle)) if column)
-    connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE splits AS
+    given = f", {quote_name(profile.split.column)} AS {_GIVEN}" if profile.split.column else ""
+    not_kept = f"{_USER_ROWS}, {_GIVEN}" if given else _USER_ROWS
+    _create_splits(
+        connection,
+        f"""
         WITH placed AS (
-            SELECT user_id, item_id, timestamp, seq, ({label_rule(profile).sql})::TINYINT AS label{extra},
+            SELECT user_id, item_id, timestamp, seq, ({label_rule(profile).sql})::TINYINT AS label{extra}{given},
                 row_number() OVER (PARTITION BY user_id ORDER BY timestamp, seq) - 1 AS position,
                 count(*) OVER (PARTITION BY user_id) AS {_USER_ROWS}
             FROM {scan(list(events))}
         )
-        SELECT * EXCLUDE ({_USER_ROWS}), {_part(profile.split, bizdate)} AS part
+        SELECT * EXCLUDE ({not_kept}), {_part(profile.split, bizdate, _GIVEN)} AS part
         FROM placed ORDER BY user_id, position
-    """)
+        """,
+    )
     _refuse_empty_parts(connection, profile, bizdate)
 
 
@@ -52,11 +58,11 @@ def split_rows(connection: duckdb.DuckDBPyConnection, profile: Profile, rows: Se
     Raises:
         SplitError: a part that the models need is empty.
     """
-    connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE splits AS
-        SELECT timestamp, seq, ({label_rule(profile).sql})::TINYINT AS label, {_part(profile.split, bizdate)} AS part
-        FROM {scan(list(rows))}
-    """)
+    _create_splits(
+        connection,
+        f"SELECT timestamp, seq, ({label_rule(profile).sql})::TINYINT AS label, "
+        f"{_part_of_row(profile, bizdate)} AS part FROM {scan(list(rows))}",
+    )
     _refuse_empty_parts(connection, profile, bizdate)
 
 
@@ -66,8 +72,25 @@ def sample_rows(profile: Profile, rows: Sequence[Path], bizdate: str, part: str)
     columns = "".join(f", {quote_name(column)}" for column in extra)
     return (
         f"SELECT timestamp, seq, ({label_rule(profile).sql})::TINYINT AS label{columns} FROM {scan(list(rows))} "
-        f"WHERE {_part(profile.split, bizdate)} = '{part}'"
+        f"WHERE {_part_of_row(profile, bizdate)} = '{part}'"
     )
+
+
+def _create_splits(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Create the table `splits` from a query.
+
+    Raises:
+        SplitError: a row names a part that the profile does not list.
+    """
+    try:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE splits AS {query}")
+    except duckdb.InvalidInputException as error:
+        if _UNLISTED not in str(error):
+            raise
+        said = str(error).partition(_UNLISTED)[2].splitlines()[0]
+        raise SplitError(
+            f"a row's part is {said!r}, which split.values does not have: list it there, or correct the row"
+        ) from None
 
 
 def _refuse_empty_parts(connection: duckdb.DuckDBPyConnection, profile: Profile, bizdate: str) -> None:
@@ -90,14 +113,35 @@ def split_sizes(connection: duckdb.DuckDBPyConnection) -> dict[str, float]:
     return sizes | {"positives": float(labels.get(1, 0)), "negatives": float(labels.get(0, 0))}
 
 
-def _part(rule: Split, bizdate: str) -> str:
-    """SQL for a row's part, from its timestamp, or from its position and the number of its user's rows."""
-    if rule.strategy == "by_day":
-        age = f"date_diff('day', timestamp::DATE, DATE '{bizdate}')"
-        return (
-            f"CASE WHEN {age} < {rule.test_days} THEN 'test' "
-            f"WHEN {age} < {rule.test_days + rule.validation_days} THEN 'validation' ELSE 'train' END"
-        )
+def _part_of_row(profile: Profile, bizdate: str) -> str:
+    """SQL for the part of a labelled row, in a query over the profile's own columns."""
+    return _part(profile.split, bizdate, quote_name(profile.split.column or ""))
+
+
+def _part(rule: Split, bizdate: str, given: str) -> str:
+    """SQL for a row's part, by the profile's rule; `given` is the column that names it, where the rule has one."""
+    match rule.strategy:
+        case "given":
+            return _given_part(rule, given)
+        case "random":
+            return _drawn_part(rule)
+        case "by_day":
+            return _part_by_day(rule, bizdate)
+        case _:
+            return _part_by_place(rule)
+
+
+def _part_by_day(rule: Split, bizdate: str) -> str:
+    """SQL for a part by the age of the row's day."""
+    age = f"date_diff('day', timestamp::DATE, DATE '{bizdate}')"
+    return (
+        f"CASE WHEN {age} < {rule.test_days} THEN 'test' "
+        f"WHEN {age} < {rule.test_days + rule.validation_days} THEN 'validation' ELSE 'train' END"
+    )
+
+
+def _part_by_place(rule: Split) -> str:
+    """SQL for a part by the row's position among its user's rows."""
     offline = f"({_USER_ROWS} - {rule.online_last_n})"
     if rule.strategy == "per_user_tail":
         train = f"ceil({offline} * {1 - rule.test_ratio})"
@@ -106,4 +150,23 @@ def _part(rule: Split, bizdate: str) -> str:
     return (
         f"CASE WHEN position >= {offline} THEN 'online' WHEN position >= {train} THEN 'test' "
         f"WHEN position >= {train} - floor({train} * {rule.validation_ratio}) THEN 'validation' ELSE 'train' END"
+    )
+
+
+def _given_part(rule: Split, given: str) -> str:
+    """SQL for the part that a column of the row names; a value that the profile does not list is an error."""
+    cases = " ".join(
+        f"WHEN {given}::VARCHAR IN ({', '.join(quote(str(each)) for each in listed)}) THEN {quote(part)}"
+        for part, listed in rule.values.items()
+        if listed
+    )
+    return f"CASE {cases} ELSE error({quote(_UNLISTED)} || coalesce({given}::VARCHAR, 'missing')) END"
+
+
+def _drawn_part(rule: Split) -> str:
+    """SQL for a part drawn by the MD5 hash of the row's day and of its place in that day's files."""
+    train, validation, test = rule.shares
+    draw = f"md5_number_lower(timestamp::DATE || '/' || seq) % {train + validation + test}"
+    return (
+        f"CASE WHEN {draw} < {train} THEN 'train' WHEN {draw} < {train + validation} THEN 'validation' ELSE 'test' END"
     )

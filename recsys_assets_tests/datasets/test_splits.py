@@ -1,6 +1,7 @@
 """Splits: the reference's rule on real data, and every rule on frames with known answers."""
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.profile_parts import Split
-from recsys_assets.datasets.splits import SplitError, split, split_sizes
+from recsys_assets.datasets.splits import SplitError, split, split_rows, split_sizes
 
 WriteEvents = Callable[[Sequence[tuple[int, int, float]]], Path]
 START = dt.datetime(2001, 1, 1, tzinfo=dt.UTC)
@@ -73,6 +74,35 @@ def test_by_day_tests_the_newest_days(events: WriteEvents) -> None:
     rule = Split(strategy="by_day", test_days=1, validation_days=2)
     path = events([(1, 24 * day, 5) for day in range(5)])
     assert parts_of(profile_with(rule), path, "2001-01-05") == {1: "rrvve"}
+
+
+def test_a_column_names_the_part_of_each_row(events: WriteEvents) -> None:
+    """Here the rating does: 5 and 4 train, 3 validates, 2 tests and 1 is online."""
+    values = {"train": ["5.0", "4.0"], "validation": ["3.0"], "test": ["2.0"], "online": ["1.0"]}
+    rule = Split.model_validate({"strategy": "given", "column": "rating", "values": values})
+    path = events([(1, hour, 5 - hour) for hour in range(5)])
+    assert parts_of(profile_with(rule), path, "2001-01-01") == {1: "rrveo"}
+
+
+def test_a_row_of_an_unknown_part_is_named(events: WriteEvents) -> None:
+    rule = Split.model_validate({"strategy": "given", "column": "rating"})
+    path = events([(1, hour, 5 - hour) for hour in range(5)])
+    with pytest.raises(SplitError, match=r"a row's part is '[1-5]\.0', which split.values does not have"):
+        parts_of(profile_with(rule), path, "2001-01-01")
+
+
+def test_a_random_part_is_drawn_by_day_and_place(events: WriteEvents) -> None:
+    rule = Split(strategy="random", shares=(8, 1, 1))
+    path = events([(1, hour % 24, 5) for hour in range(20_000)])
+    own = profile_with(rule)
+    with connect(path.parent) as connection:
+        split_rows(connection, own, [path], "2001-01-01")
+        first = connection.execute("SELECT seq, part FROM splits ORDER BY seq").fetchall()
+        split_rows(connection, own, [path], "2001-01-02")
+        assert connection.execute("SELECT seq, part FROM splits ORDER BY seq").fetchall() == first
+    shares = Counter(part for _, part in first)
+    assert abs(shares["validation"] - 2000) < 5 * 42  # five standard deviations of a binomial draw
+    assert abs(shares["test"] - 2000) < 5 * 42
 
 
 def test_equal_times_keep_the_order_of_arrival(events: WriteEvents) -> None:
