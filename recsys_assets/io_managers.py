@@ -4,6 +4,7 @@ An input parameter annotated `Partition` receives the partition of the run's biz
 is published as a whole or not at all.
 """
 
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import Draft, Manifest, Partition, PartitionReplaced, json_text
 from recsys_assets.resources import LakeStore
 
-UP_TO_DATE = "up_to_date"  # the name of the check that fails when an input changes after the partition was made
+# Names of checks: the first fails when an input changes after the partition was made, the second when it is declined.
+UP_TO_DATE, CAN_BE_BUILT = "up_to_date", "can_be_built"
 
 
 class LakeIOManager(dg.ConfigurableIOManager):
@@ -46,6 +48,7 @@ class Output:
     inputs: list[Partition] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
     checks: list[dg.AssetCheckResult] = field(default_factory=list)
+    without: dict[str, str] = field(default_factory=dict)  # the declined inputs that were left out, with the reasons
 
     @property
     def manifest(self) -> Manifest:
@@ -75,6 +78,13 @@ class Output:
         if not passed and name in self.blocking:
             self.manifest.failed_checks.append(name)
 
+    def decline(self, reason: str) -> None:
+        """Record that the partition cannot be built from these data: it gets the reason, a sentence, and no files.
+
+        Whatever the asset writes or checks besides is dropped; it should return at once.
+        """
+        self.manifest.declined = reason
+
     def describe(self) -> None:
         """Fill in the schemas of the Parquet files and the metadata that every asset shows."""
         tables = {path.name: pq.read_metadata(path) for path in sorted(self.draft.folder.glob("*.parquet"))}
@@ -87,6 +97,20 @@ class Output:
         if self.manifest.rows is not None:
             self.metadata["dagster/partition_row_count"] = self.manifest.rows
         self.metadata |= {**self.manifest.metrics, "path": dg.MetadataValue.path(self.location)}
+
+    def describe_declined(self, checks: Collection[dg.AssetCheckSpec]) -> None:
+        """Leave the reason alone: no files, figures or rows; every check that the asset declares has a result."""
+        shutil.rmtree(self.draft.folder)
+        self.draft.folder.mkdir()
+        made, reason = self.manifest, self.manifest.declined
+        made.rows, made.schema, made.metrics, made.failed_checks = None, {}, {}, []
+        self.metadata = {"cannot be built": reason, "path": dg.MetadataValue.path(self.location)}
+        note = "not checked, as the partition is declined"
+        self.checks = [
+            dg.AssetCheckResult(check_name=spec.name, passed=True, metadata={"note": note})
+            for spec in checks
+            if spec.name not in (UP_TO_DATE, CAN_BE_BUILT)
+        ]
 
     def result(self) -> dg.MaterializeResult[None]:
         """The result that the asset returns."""
@@ -119,15 +143,24 @@ def write_partition(
 def _complete(output: Output, context: dg.AssetExecutionContext, lake: Lake) -> Iterator[None]:
     """Describe the output when the block ends, and refuse it if one of its inputs changed in the meantime."""
     yield
-    output.describe()
+    declared, declined = list(context.assets_def.check_specs), output.manifest.declined
+    if declined:
+        output.describe_declined(declared)
+        context.log.warning(f"{output.manifest.name} cannot be built: {declined}")
+    else:
+        output.describe()
     replaced = {each.manifest.name for each in output.inputs if not lake.is_in_place(each)}
     # Everything that the manifest names: of some partitions only the manifest was read.
     replaced |= {*lake.changed_partitions(output.manifest.upstream), *lake.outdated_inputs(output.manifest)}
     if replaced:
         names, made = ", ".join(sorted(replaced)), f"{output.manifest.asset} {output.manifest.bizdate}"
         raise PartitionReplaced(f"{names} changed while {made} was built from it: materialize it again")
-    if UP_TO_DATE in {spec.name for spec in context.assets_def.check_specs}:
+    own = {spec.name for spec in declared}
+    if UP_TO_DATE in own:
         output.check(UP_TO_DATE, True)
+    if CAN_BE_BUILT in own:
+        found = {"reason": declined} if declined else {"left out": output.without} if output.without else {}
+        output.check(CAN_BE_BUILT, not declined, **found)
 
 
 def _columns(schema: Any) -> list[tuple[str, str]]:

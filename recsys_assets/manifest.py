@@ -45,6 +45,8 @@ class Manifest:
         files: SHA-256 of each file.
         upstream: the fingerprint of every partition that it was made from, by `asset/bizdate`.
         failed_checks: the blocking checks that failed: nothing may be built on the partition.
+        declined: why the method cannot be built on these data, in a sentence; the partition has no files then. Empty
+            for all others, and then left out of the text and of the fingerprint.
         fingerprint: a hash of all other fields but the MLflow run id, which alone differs between two equal runs.
     """
 
@@ -60,6 +62,7 @@ class Manifest:
     code_version: str = "1"
     upstream: dict[str, str] = field(default_factory=dict)
     failed_checks: list[str] = field(default_factory=list)
+    declined: str = ""
     mlflow_run_id: str | None = None
     fingerprint: str = ""
 
@@ -83,6 +86,11 @@ class Manifest:
         return f"{self.asset}/{self.bizdate}"
 
     @property
+    def is_usable(self) -> bool:
+        """Whether other partitions may be built from it: it passed its blocking checks and was not declined."""
+        return not self.failed_checks and not self.declined
+
+    @property
     def inputs(self) -> dict[str, str]:
         """The upstream partitions whose change makes this one outdated: those of its bizdate, and days of events.
 
@@ -96,7 +104,7 @@ class Manifest:
 
     def seal(self) -> "Manifest":
         """Set the fingerprint from the other fields."""
-        self.fingerprint = fingerprint_of(asdict(self))
+        self.fingerprint = fingerprint_of(self.content())
         return self
 
     def is_made_from(self, other: "Manifest") -> bool:
@@ -113,9 +121,13 @@ class Manifest:
         """Daily assets that it reads for every day up to its own."""
         return {asset for name in self.upstream if (asset := name.partition("/")[0]) in DAILY}
 
+    def content(self) -> dict[str, Any]:
+        """The content of `manifest.json`."""
+        return {name: value for name, value in asdict(self).items() if name != "declined" or value}
+
     def to_json(self) -> str:
         """The text of `manifest.json`."""
-        return json_text(asdict(self))
+        return json_text(self.content())
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from filelock import FileLock
 from recsys_assets.datasets.disk import Place, PlaceUnwritable, private_folder, writing_to
 from recsys_assets.datasets.identity import refuse_other
 from recsys_assets.datasets.profile import load_profile
+from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.lake import Lake
 from recsys_assets.settings import settings, sqlite_file
 from recsys_assets.uris import name_errors, safe_uri
@@ -51,7 +52,7 @@ class Tracking(dg.ConfigurableResource[None]):
 
     @contextmanager
     def run(self, context: dg.AssetExecutionContext, params: Mapping[str, Any]) -> Iterator["mlflow.ActiveRun"]:
-        """Start an MLflow run for a training; it ends as FAILED when the block raises.
+        """Start an MLflow run for a training; an error in the block ends it as FAILED, `CannotBeBuilt` as KILLED.
 
         Raises:
             PlaceUnwritable: the disk has no room for MLflow's database.
@@ -74,6 +75,9 @@ class Tracking(dg.ConfigurableResource[None]):
                 mlflow.log_params(dict(params))
             yield active
             status = "FINISHED"
+        except CannotBeBuilt:  # no failure: the data lack something
+            status = "KILLED"
+            raise
         finally:
             with _mlflow() as mlflow:
                 mlflow.end_run(status)

@@ -30,6 +30,7 @@ FLOORS = {
         "arrays",
         "parallel",
         "bfloat16",
+        "declined",
     ],
     # In this order: a package of floor 2 imports only those before it.
     2: ["features", "ranking", "retrieval", "i2i", "models", "training", "funnel", "tuning"],

@@ -8,13 +8,15 @@ to no profile yet: `build_defs` reads the profile and gives each asset the profi
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
-from recsys_assets.io_managers import UP_TO_DATE, write_partition
+from recsys_assets.declined import CannotBeBuilt
+from recsys_assets.io_managers import CAN_BE_BUILT, UP_TO_DATE, Output, write_partition
 from recsys_assets.lake import Lake
 from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import Partition, describe_outdated
@@ -76,11 +78,22 @@ INPUTS_UNCHANGED = Check(
     "nothing that the partition was built from has changed since; `recsys refresh` rebuilds outdated partitions",
     blocking=False,
 )
+BUILDABLE = Check(
+    CAN_BE_BUILT,
+    "the data have what the method needs; otherwise the partition is declined: it holds the reason and no files",
+    blocking=False,
+)
 LANDED = frozenset({"interactions", "users", "items"})  # built from landing files, not from other partitions
 
 
 def lake_asset(
-    *, kinds: set[str], checks: Sequence[Check] = (), code_version: str = "1", name: str | None = None, **settings: Any
+    *,
+    kinds: set[str],
+    checks: Sequence[Check] = (),
+    code_version: str = "1",
+    name: str | None = None,
+    tolerates_declined: bool = False,
+    **settings: Any,
 ) -> Callable[[Callable[..., Any]], LakeAsset]:
     """`dg.asset` with the settings that all assets of the lake share: the bizdate, an owner, checks per partition.
 
@@ -88,26 +101,31 @@ def lake_asset(
     are partitions; whatever else it reads it adds with `output.add_inputs`. A function without the parameter `output`
     writes its partitions itself: `interactions`, which is given several days at once.
 
+    If the function raises `CannotBeBuilt`, or an input that it needs is declined, its partition is declined too, for
+    the same reason.
+
     Args:
         kinds: the libraries and formats that the UI shows.
         checks: the properties that the function checks.
         code_version: part of the fingerprint. Raise it when the function makes other data from the same inputs, config
             and seed: partitions made before then differ from new ones, and the UI marks them as outdated.
         name: the asset's key, by default the function's name.
+        tolerates_declined: whether the function does without declined inputs. It gets those that it collects in a
+            parameter `**…` without the declined ones, whose reasons are in `output.without`; it still needs every input
+            that it names.
         settings: further arguments of `dg.asset`.
     """
 
     def declare(function: Callable[..., Any]) -> LakeAsset:
         key = name or function.__name__
-        declared = [*checks, *([] if key in LANDED else [INPUTS_UNCHANGED])]
-        return LakeAsset(
-            key, _with_output(function), declared, {"kinds": kinds, "code_version": code_version, **settings}
-        )
+        declared = [*checks, *([] if key in LANDED else [INPUTS_UNCHANGED, BUILDABLE])]
+        made = _with_output(function, tolerates_declined)
+        return LakeAsset(key, made, declared, {"kinds": kinds, "code_version": code_version, **settings})
 
     return declare
 
 
-def _with_output(function: Callable[..., Any]) -> Callable[..., Any]:
+def _with_output(function: Callable[..., Any], tolerates_declined: bool) -> Callable[..., Any]:
     """The function that Dagster calls: it opens the partition with all inputs, runs the asset's own, and publishes."""
     wanted = inspect.signature(function).parameters
     if "output" not in wanted:
@@ -117,7 +135,11 @@ def _with_output(function: Callable[..., Any]) -> Callable[..., Any]:
         inputs = [each for each in given.values() if isinstance(each, Partition)]
         with write_partition(context, lake, inputs) as output:
             known = {"context": context, "lake": lake, "output": output}
-            function(**{each: known[each] for each in known if each in wanted}, **given)
+            collected = given.keys() - wanted.keys() if tolerates_declined else set()
+            given = _without_declined(output, given, collected)
+            if not output.manifest.declined:
+                with _declining(output):
+                    function(**{each: known[each] for each in known if each in wanted}, **given)
         return output.result()
 
     # Dagster finds resources, config and inputs by the names and types of the parameters.
@@ -127,6 +149,26 @@ def _with_output(function: Callable[..., Any]) -> Callable[..., Any]:
     functools.update_wrapper(write, function)
     write.__signature__ = shown.replace(parameters=list(parameters.values()))  # type: ignore[attr-defined]
     return write
+
+
+def _without_declined(output: Output, given: Mapping[str, Any], spared: Set[str]) -> dict[str, Any]:
+    """The arguments without declined partitions: `output` is declined as well, unless it is spared these inputs."""
+    declined = {
+        name: each.manifest for name, each in given.items() if isinstance(each, Partition) and each.manifest.declined
+    }
+    output.without = {declined[name].asset: declined[name].declined for name in declined if name in spared}
+    if reasons := dict.fromkeys(each.declined for name, each in declined.items() if name not in spared):
+        output.decline("; ".join(reasons))
+    return {name: each for name, each in given.items() if name not in declined}
+
+
+@contextmanager
+def _declining(output: Output) -> Iterator[None]:
+    """Decline the output if the block finds that it cannot be built."""
+    try:
+        yield
+    except CannotBeBuilt as error:
+        output.decline(str(error))
 
 
 def report_outdated(instance: dg.DagsterInstance, lake: Lake, changed: Iterable[str]) -> None:

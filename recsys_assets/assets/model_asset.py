@@ -82,7 +82,7 @@ def with_tuned_settings(output: Output, lake: LakeStore, profile: Profile, model
         return config
     asset, bizdate = f"tune_{model}", output.manifest.bizdate
     days = [day for day in lake.lake.bizdates(asset) if day <= bizdate]
-    passed = [day for day in days if not lake.lake.manifest(asset, day).failed_checks]
+    passed = [day for day in days if lake.lake.manifest(asset, day).is_usable]
     if not passed:
         raise NotTuned(
             f"profile {profile.name} has {model} in `tuned`, but no {asset} up to {bizdate} has passed its checks: "

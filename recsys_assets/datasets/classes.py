@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys_assets.declined import CannotBeBuilt
+
 LISTED = 5  # a message names up to this many days one by one
 
 
-class OneClass(ValueError):
+class OneClass(CannotBeBuilt):
     """A part whose rows all have the same label; the message names the part and its days."""
 
 

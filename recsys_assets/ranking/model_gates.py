@@ -51,7 +51,7 @@ def candidate(lake: Lake, model: str, bizdate: str, file: str, day: str) -> Cand
 def champion_before(lake: Lake, asset: str, bizdate: str) -> Candidate | None:
     """The newest champion, of a day before the bizdate, whose partition passed its checks; None if there is none."""
     days = [day for day in lake.bizdates(asset) if day < bizdate]
-    passed = [day for day in days if not lake.manifest(asset, day).failed_checks]
+    passed = [day for day in days if lake.manifest(asset, day).is_usable]
     if not passed:
         return None
     partition = lake.read(asset, passed[-1])

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recsys_assets.arrays import Bools, Ints, Vectors
 from recsys_assets.datasets.splits import PARTS
+from recsys_assets.declined import NothingToLearn
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc, defined_metrics
 from recsys_assets.models.catalogue import build_towers, features_for
@@ -27,7 +28,7 @@ from recsys_assets.retrieval.weighted_items import WeightedItems
 from recsys_assets.training.distributed import device_of_choice
 from recsys_assets.training.draws import Draws
 from recsys_assets.training.loop import Fitted, Losses, OnEpoch, run, run_last_pass, seeding
-from recsys_assets.training.tower_data import NothingToLearn, TowerData, event_batches, load, targets_of, window_batches
+from recsys_assets.training.tower_data import TowerData, event_batches, load, targets_of, window_batches
 
 VALIDATION_K = 20
 LOSS = "train_loss"

@@ -13,13 +13,10 @@ from torch import Tensor
 
 from recsys_assets.arrays import Array, Bools, Ints, blocks, list_array, place_in_group, spread
 from recsys_assets.datasets.splits import PARTS
+from recsys_assets.declined import NothingToLearn
 from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.models.towers import HISTORY, Batch, TwoTower
 from recsys_assets.retrieval.interactions import Interactions
-
-
-class NothingToLearn(ValueError):
-    """The train or validation rows hold no target that a model could learn or be judged by."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def targets_of(data: TowerData, part: str, labelled: bool) -> Bools:
     """(M,) the events of a part that a model learns to predict: the positives, or all if it learns labels.
 
     Raises:
-        NothingToLearn: there is none.
+        NothingToLearn: there is none, or labels are to be learned from train rows that all have the same.
     """
     events = data.interactions
     wanted: Bools = (events.parts == PARTS.index(part)) & (data.tokens > 0)
@@ -121,6 +118,11 @@ def targets_of(data: TowerData, part: str, labelled: bool) -> Bools:
         what = "row" if labelled else "positive"
         raise NothingToLearn(
             f"no {part} {what} has an item of the vocabulary: land more days, or widen the {part} part"
+        )
+    if labelled and part == "train" and np.ptp(events.labels[wanted]) == 0:
+        raise NothingToLearn(
+            f"every train row has label {events.labels[wanted][0]}: a model that learns labels needs positives and "
+            "negatives to learn from"
         )
     return wanted
 

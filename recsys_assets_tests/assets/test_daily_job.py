@@ -1,6 +1,5 @@
 """The models on a small generated world: trained, tracked, exported and evaluated, with all assets run in process."""
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -252,4 +251,4 @@ def test_a_code_version_that_was_not_raised_is_found() -> None:
 def test_manifests_are_plain_json(world: World) -> None:
     for asset in ("interactions", "splits", "rank_widedeep", "onnx_widedeep", "rank_report"):
         text = (world.read(asset).folder / "manifest.json").read_text(encoding="utf-8")
-        assert json.loads(text) == dataclasses.asdict(world.read(asset).manifest)
+        assert json.loads(text) == world.read(asset).manifest.content()

@@ -14,6 +14,7 @@ import pytest
 
 from recsys_assets.datasets.classes import OneClass, one_class, require_both_classes
 from recsys_assets.datasets.splits import PARTS
+from recsys_assets.declined import NothingToLearn
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import PartitionMissing
 from recsys_assets.metrics import UndefinedMetric, ranker_metrics
@@ -21,7 +22,6 @@ from recsys_assets.models.catalogue import RANKERS, configure
 from recsys_assets.ranking.bootstrap import compare
 from recsys_assets.ranking.model_gates import candidate
 from recsys_assets.training import rankers, recall
-from recsys_assets.training.tower_data import NothingToLearn
 from recsys_assets_tests.helpers import recall_world
 from recsys_assets_tests.helpers.in_process import failures, materialize
 from recsys_assets_tests.helpers.ranking_rows import quick_settings, ranking_rows, sequence_schema

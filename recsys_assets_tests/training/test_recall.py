@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recsys_assets.datasets.splits import PARTS
+from recsys_assets.declined import NothingToLearn
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.models.catalogue import TOWERS, build_towers, configure
 from recsys_assets.models.config import ConfigError, NegativesKind
@@ -134,7 +135,7 @@ def test_a_table_that_is_not_there_is_asked_for() -> None:
 def test_a_part_without_targets_is_refused() -> None:
     given = source()
     given.interactions.labels[given.interactions.parts == PARTS.index("validation")] = 0
-    with pytest.raises(tower_data.NothingToLearn, match="validation"):
+    with pytest.raises(NothingToLearn, match="validation"):
         recall.fit("dssm", schema(), given, *configure("dssm", {}, TRAINING), 1)
 
 

@@ -23,7 +23,7 @@ def day_before(output: Output, lake: Lake, assets: Iterable[str]) -> dict[str, M
     for asset in assets:
         with contextlib.suppress(PartitionMissing):
             found[asset] = lake.manifest(asset, yesterday)
-    passed = {asset: manifest for asset, manifest in found.items() if not manifest.failed_checks}
+    passed = {asset: manifest for asset, manifest in found.items() if manifest.is_usable}
     output.add_inputs(passed.values())
     return passed
 
