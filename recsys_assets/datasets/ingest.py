@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from recsys_assets.datasets.duck import only_row, quote, quote_name, write_parquet
+from recsys_assets.datasets.event_kinds import rejections
 from recsys_assets.datasets.label import SQL_TYPES, label_rule
 from recsys_assets.datasets.landing import contents, hashes, landed_bizdates, landing_files
 from recsys_assets.datasets.profile import KEYS, Profile
@@ -34,7 +35,8 @@ def ingest_events(
 
     `load_known_ids` must have run on the connection. A row is rejected if a value is missing, unreadable or out
     of bounds, if its timestamp is outside the (UTC) day, if the users or items table does not have its id by that
-    day, if the label rule gives no answer, or if it repeats user, item and time. Without users and items, equal
+    day, if its kind is missing or unknown, if the label rule gives no answer, or if it repeats user, item, time and
+    kind. Without users and items, equal
     rows are still different rows.
 
     Returns:
@@ -63,6 +65,7 @@ def _reject_events(connection: duckdb.DuckDBPyConnection, profile: Profile, bizd
         reasons[f"timestamp is outside {bizdate} (UTC)"] = f"timestamp::DATE <> DATE {quote(bizdate)}"
     if profile.has_entities:
         reasons |= {f"{key}_id is unknown": _is_unknown(key, bizdate) for key in ("user", "item")}
+    reasons |= rejections(profile.events)
     reasons["the label rule gives no answer"] = f"({label_rule(profile).sql}) IS NULL"
     cases = " ".join(f"WHEN {condition} THEN {quote(reason)}" for reason, condition in reasons.items())
     connection.execute(  # updates only rejected rows: an update of all rows would hold them all in memory
@@ -70,9 +73,11 @@ def _reject_events(connection: duckdb.DuckDBPyConnection, profile: Profile, bizd
         "WHERE reason IS NULL) AS found WHERE landed.seq = found.place AND found.why IS NOT NULL"
     )
     if profile.has_entities:
+        keys = ", ".join(map(quote_name, profile.keys("interactions")))
+        reason = "repeats user, item, time and kind" if profile.events else "repeats user, item and time"
         connection.execute(
-            "UPDATE landed SET reason = 'repeats user, item and time' WHERE reason IS NULL AND seq NOT IN "
-            "(SELECT min(seq) FROM landed WHERE reason IS NULL GROUP BY user_id, item_id, timestamp)"
+            f"UPDATE landed SET reason = {quote(reason)} WHERE reason IS NULL AND seq NOT IN "
+            f"(SELECT min(seq) FROM landed WHERE reason IS NULL GROUP BY {keys})"
         )
 
 

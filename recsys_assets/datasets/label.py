@@ -4,6 +4,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
+from recsys_assets.datasets.event_kinds import of_kinds
 from recsys_assets.datasets.expressions import Expression, ExpressionError, parse
 from recsys_assets.datasets.profile_parts import ColumnType
 
@@ -17,6 +18,7 @@ SQL_TYPES: dict[ColumnType, str] = {
     "strings": "VARCHAR[]",
     "timestamp": "TIMESTAMP",
 }
+EVERY_EVENT = "true"  # the rule by which every event is a positive
 # A rule like `rating > 3` is plainly safe: no parser is needed to check it.
 _COMPARISON = re.compile(r"([a-z]\w*) (=|<>|<|<=|>|>=) (-?\d{1,15}(?:\.\d{1,15})?)", re.ASCII)
 
@@ -24,9 +26,13 @@ _COMPARISON = re.compile(r"([a-z]\w*) (=|<>|<|<=|>|>=) (-?\d{1,15}(?:\.\d{1,15})
 def label_rule(profile: "Profile") -> Expression:
     """The label rule over the columns of `interactions`, as it runs in DuckDB.
 
+    Without a rule of its own, a profile with kinds of events has those that its `events` rank as positives.
+
     Raises:
         ExpressionError: the rule is not one condition that gives the same answer for the same row.
     """
+    if profile.label == EVERY_EVENT:
+        return of_kinds(profile.events, profile.events.ranked) if profile.events else Expression("true", frozenset())
     return condition(profile.label, tuple((name, spec.type) for name, spec in profile.tables["interactions"].items()))
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 # Ingest (`ingest.py`), splits (`splits.py`) and samples (`features/history.py`) put these next to a profile's columns.
 INGESTED = ("seq", "day", "file", "row", "reason")
 SPLIT = ("label", "position", "part", "oracle")
+# In a profile with kinds of events (`event_kinds.py`): a row's kind, what it is worth, and its label for recall.
+KIND, WEIGHT, RECALL_LABEL = "kind_name", "kind_weight", "recall_label"
+OF_KINDS = (KIND, WEIGHT, RECALL_LABEL)
 
 # Running statistics, from `features/sql/history.sql`.
 USER_STATISTICS = (
@@ -44,6 +47,11 @@ RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS = "recent_items", "recent_values", "r
 USER_FACTORS, ITEM_FACTORS = "user_factors", "item_factors"
 OF_PAIRS = (AFFINITY, NEARBY, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS, USER_FACTORS, ITEM_FACTORS)
 
+# Rows with drawn negatives (`features/draws.py`): whether a row is one, the item's events before the moment, and the log
+# of how many times as often as it happens a pair is drawn.
+DRAWN, ITEM_EVENTS, DRAW_LOG_RATE = "drawn", "item_events", "draw_log_rate"
+OF_DRAWS = (DRAWN, ITEM_EVENTS, DRAW_LOG_RATE)
+
 # The code version of the assets with these columns: raise it with every change of how one is computed.
 FEATURES_VERSION = "2"
 
@@ -55,7 +63,7 @@ ID, BIZDATE = "_id", "bizdate"
 TENSORS = ("indices", "numeric", "columns", "score", "history", VECTOR)
 
 # Names that no column may have: in `interactions`, among the inputs of models, in `users` and `items`.
-OF_EVENTS = frozenset({*INGESTED, *SPLIT})
+OF_EVENTS = frozenset({*INGESTED, *SPLIT, *OF_KINDS})
 OF_MODELS = frozenset(TENSORS)
 OF_ENTITIES = frozenset(
     {
@@ -65,6 +73,7 @@ OF_ENTITIES = frozenset(
         *ITEM_STATISTICS,
         *TERM_STATISTICS,
         *OF_PAIRS,
+        *OF_DRAWS,
         QUERY_ID,
         TERMS,
         VECTOR,

@@ -16,13 +16,16 @@ from recsys_assets.datasets.names import suggest
 from recsys_assets.datasets.profile_parts import (
     Bounds,
     Column,
+    EventKinds,
     Features,
+    Negatives,
     Part,
     Publishing,
     Recall,
     Split,
     TableName,
 )
+from recsys_assets.datasets.label import EVERY_EVENT
 from recsys_assets.datasets.profile_rules import KEYS, LabelFault, faults
 from recsys_assets.datasets.profile_yaml import Content, Fault, Place, environment, quote_text, read
 from recsys_assets.settings import Settings, settings
@@ -53,7 +56,12 @@ class Profile(Part):
     last_bizdate: Day | None = None  # None: days are still being added
     landing: Path
     tables: dict[TableName, dict[str, Column]]
-    label: str = Field(description="SQL condition over the columns of `interactions`, true for a positive")
+    label: str = Field(
+        default=EVERY_EVENT,
+        description="SQL condition over the columns of `interactions`, true for a positive; `true`: every event is one",
+    )
+    events: EventKinds | None = Field(default=None, description="kinds of events, such as views and orders")
+    negatives: Negatives | None = Field(default=None, description="drawn if given, or if no event is a negative")
     rating: str | None = Field(default=None, description="numeric column of `interactions` averaged as a feature")
     oracle: str | None = Field(default=None, description="true probability of a positive, where the data is generated")
     features: Features = Features()
@@ -62,6 +70,12 @@ class Profile(Part):
     publishing: Publishing = Publishing()
     bounds: Bounds = Bounds()
     tuned: list[str] = Field(default=[], description="models trained with the best settings of their `tune_<model>`")
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _label_of_every_event(cls, label: Any) -> Any:
+        """YAML reads `label: true` as a truth value."""
+        return EVERY_EVENT if label is True else label
 
     @field_validator("tables", mode="before")
     @classmethod
@@ -87,9 +101,40 @@ class Profile(Part):
         """The tables whose columns feed the models."""
         return ("users", "items") if self.has_entities else ("interactions",)
 
+    @property
+    def has_label_rule(self) -> bool:
+        """Whether the label is a condition of the profile's own."""
+        return self.label != EVERY_EVENT
+
+    @property
+    def draws(self) -> Negatives | None:
+        """The rule of drawn negatives: the profile's own, or the default if no event is a negative; None for none."""
+        if not self.has_entities:
+            return None
+        rule = self.negatives or (Negatives() if self._has_positives_only else None)
+        return rule if rule and rule.rate else None
+
+    @property
+    def _has_positives_only(self) -> bool:
+        """Whether no event is a negative for ranking."""
+        return not self.has_label_rule and (not self.events or set(self.events.ranked) == set(self.events.weights))
+
+    @property
+    def negatives_text(self) -> str:
+        """Which rows ranking models and their figures take as negatives, in words."""
+        given = "" if self._has_positives_only else "rows of the log that are not positives"
+        return " and ".join(filter(None, [given, self.draws.text if self.draws else ""])) or "none"
+
     def keys(self, table: TableName) -> tuple[str, ...]:
         """Columns that identify the rows of an ingested table."""
-        return KEYS[table] if self.has_entities else ("timestamp", "seq")
+        if not self.has_entities:
+            return ("timestamp", "seq")
+        return (*KEYS[table], self.events.column) if self.events and table == "interactions" else KEYS[table]
+
+    @property
+    def event_keys(self) -> tuple[str, ...]:
+        """Columns that identify the rows of samples; `seq` is needed where user, item and time may repeat."""
+        return (*KEYS["interactions"], "seq") if self.events or self.draws else KEYS["interactions"]
 
 
 def bundled_profiles() -> dict[str, Path]:

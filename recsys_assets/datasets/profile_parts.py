@@ -48,6 +48,59 @@ class Term(Part):
     max_terms: Count = Field(default=64, description="how many of the most frequent terms are kept")
 
 
+class Negatives(Part):
+    """Items that are drawn as negatives of the ranking models, for each positive of a ranked part.
+
+    `draw`: by the number of the item's events before the moment, to the power `power`, or `uniform` among the items
+    known then.
+    """
+
+    rate: int = Field(default=4, ge=0, le=1000, description="items drawn for each positive; 0 draws none")
+    draw: Literal["popularity", "uniform"] = "popularity"
+    power: float = Field(default=0.75, ge=0, le=2, description="exponent of an item's number of events")
+
+    @property
+    def exponent(self) -> float:
+        """The power of an item's count that its chance to be drawn is proportional to."""
+        return self.power if self.draw == "popularity" else 0.0
+
+    @property
+    def text(self) -> str:
+        """The rule in words, for reports."""
+        how = "uniformly" if self.draw == "uniform" else f"by popularity^{self.power:g}"
+        return f"{self.rate} items per positive, drawn {how} as of the moment of the event"
+
+
+class EventKinds(Part):
+    """The kinds of events in one table, by the values of a column, and what each is worth.
+
+    `recall` lists the kinds that recall methods should find (default: all), `rank` those that ranking models should
+    find (default: those with the highest weight); a profile with a `label` needs no `rank`.
+    """
+
+    column: str
+    weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = Field(min_length=1)
+    recall: list[str] = Field(default=[], description="kinds that are positives for recall; empty: all")
+    rank: list[str] = Field(default=[], description="kinds that are positives for ranking; empty: the highest weight")
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _kinds_are_texts(cls, weights: object) -> object:
+        """A kind may be a number in the log, as in `{0: 1, 1: 3}`."""
+        return {str(kind): weight for kind, weight in weights.items()} if isinstance(weights, dict) else weights
+
+    @property
+    def recalled(self) -> list[str]:
+        """The kinds that are positives for recall."""
+        return self.recall or list(self.weights)
+
+    @property
+    def ranked(self) -> list[str]:
+        """The kinds that are positives for ranking, unless the profile has a label rule."""
+        highest = max(self.weights.values())
+        return self.rank or [kind for kind, weight in self.weights.items() if weight == highest]
+
+
 class Affinity(Part):
     """User-item features, from a factor model and from the items that the user touched last."""
 

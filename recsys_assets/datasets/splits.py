@@ -6,6 +6,7 @@ from pathlib import Path
 import duckdb
 
 from recsys_assets.datasets.duck import quote, quote_name, scan
+from recsys_assets.datasets.event_kinds import kind_columns
 from recsys_assets.datasets.label import label_rule
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Split
@@ -26,19 +27,21 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
     Time order is (timestamp, seq): `seq` is the row's position in its day's landing files, so events of
     the same second keep the order in which they arrived. Columns: user_id, item_id, timestamp, seq, label
     (0 or 1), position (of the row in its user's history, from 0), part, and the profile's `rating` and `oracle`
-    columns, if it names them. Rows are ordered by user_id and position.
+    columns, if it names them; with kinds of events, kind_name, kind_weight and recall_label (0 or 1). Rows are ordered
+    by user_id and position.
 
     Raises:
         SplitError: a part that the models need is empty.
     """
     extra = "".join(f", {quote_name(column)}" for column in dict.fromkeys((profile.rating, profile.oracle)) if column)
+    kinds = kind_columns(profile.events)
     given = f", {quote_name(profile.split.column)} AS {_GIVEN}" if profile.split.column else ""
     not_kept = f"{_USER_ROWS}, {_GIVEN}" if given else _USER_ROWS
     _create_splits(
         connection,
         f"""
         WITH placed AS (
-            SELECT user_id, item_id, timestamp, seq, ({label_rule(profile).sql})::TINYINT AS label{extra}{given},
+            SELECT user_id, item_id, timestamp, seq, ({label_rule(profile).sql})::TINYINT AS label{extra}{kinds}{given},
                 row_number() OVER (PARTITION BY user_id ORDER BY timestamp, seq) - 1 AS position,
                 count(*) OVER (PARTITION BY user_id) AS {_USER_ROWS}
             FROM {scan(list(events))}

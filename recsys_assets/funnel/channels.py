@@ -33,9 +33,9 @@ def catalogue(interactions: Interactions, part: str = "test") -> Bools:
 
 
 def popularity(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-    """The items with the most positives, for everyone."""
+    """The items with the most positives, by their weights, for everyone."""
     known = interactions.before(queries.part)
-    positives = np.bincount(known.items, known.labels, minlength=len(known.item_ids))
+    positives = np.bincount(known.items, known.gains, minlength=len(known.item_ids))
     scores = np.where(catalogue(interactions, queries.part), positives, -np.inf).astype(np.float32)
 
     def score(block: slice) -> Scores:

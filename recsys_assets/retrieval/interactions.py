@@ -3,7 +3,7 @@
 A history is never copied: it is a slice of the array of items, from the user's first event to the moment of the query.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Ids, Ints, number_values, offsets
+from recsys_assets.arrays import Doubles, Ids, Ints, number_values, offsets
+from recsys_assets.datasets.names import RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.splits import PARTS
 
 
@@ -27,6 +28,7 @@ class Interactions:
         items: (M,) number of each event's item.
         labels: (M,) 1 for a positive, 0 for a negative.
         parts: (M,) index of each event's part in `datasets.splits.PARTS`, ascending within a user.
+        weights: (M,) what each event is worth, by its kind; 1 in a log without kinds.
     """
 
     user_ids: Ids
@@ -35,6 +37,11 @@ class Interactions:
     items: Ints
     labels: npt.NDArray[np.int8]
     parts: npt.NDArray[np.int8]
+    weights: Doubles = field(default_factory=lambda: np.ones(0))
+
+    def __post_init__(self) -> None:
+        if not len(self.weights):
+            object.__setattr__(self, "weights", np.ones(len(self.users)))
 
     def __len__(self) -> int:
         return len(self.users)
@@ -42,13 +49,19 @@ class Interactions:
     def before(self, part: str) -> "Interactions":
         """The events of the parts before `part`; users and items keep their numbers."""
         kept = self.parts < PARTS.index(part)
-        columns = self.users[kept], self.items[kept]
-        return Interactions(self.user_ids, self.item_ids, *columns, self.labels[kept], self.parts[kept])
+        columns = (self.users, self.items, self.labels, self.parts, self.weights)
+        return Interactions(self.user_ids, self.item_ids, *(column[kept] for column in columns))
 
     def with_users(self, user_ids: Ids) -> "Interactions":
         """The same events numbered among all of `user_ids`, (U',) ascending, some of whom may have none."""
         places = np.searchsorted(user_ids, self.user_ids)
-        return Interactions(user_ids, self.item_ids, places[self.users], self.items, self.labels, self.parts)
+        columns = self.items, self.labels, self.parts, self.weights
+        return Interactions(user_ids, self.item_ids, places[self.users], *columns)
+
+    @property
+    def gains(self) -> Doubles:
+        """(M,) the weight of each positive, 0 for a negative."""
+        return self.labels * self.weights
 
     @property
     def item_counts(self) -> Ints:
@@ -85,19 +98,24 @@ class Queries:
 
 
 def read(path: Path) -> Interactions:
-    """Interactions of a `recall_samples` file."""
-    return from_table(pq.read_table(path, columns=["user_id", "item_id", "label", "part"]))
+    """Interactions of a `recall_samples` or `splits` file; with kinds of events, labels are those for recall."""
+    kinds = [name for name in pq.read_schema(path).names if name in (RECALL_LABEL, WEIGHT)]
+    return from_table(pq.read_table(path, columns=["user_id", "item_id", "label", "part", *kinds]))
 
 
 def from_table(table: pa.Table) -> Interactions:
-    """Interactions of a table of user_id, item_id, label and part, ordered by user_id and time."""
+    """Interactions of a table of user_id, item_id, label and part, ordered by user_id and time.
+
+    `recall_label` replaces the label, and `kind_weight` gives the weights, if the table has them.
+    """
     user_ids, users = number_values(table["user_id"])
     item_ids, items = number_values(table["item_id"])
     parts = pc.index_in(table["part"], value_set=pa.array(PARTS)).to_numpy().astype(np.int8)
-    labels = table["label"].to_numpy().astype(np.int8)
+    labels = table[RECALL_LABEL if RECALL_LABEL in table.column_names else "label"].to_numpy().astype(np.int8)
+    weights = table[WEIGHT].to_numpy() if WEIGHT in table.column_names else np.ones(len(labels))
     if (np.diff(users) < 0).any():
         raise ValueError("the events are not ordered by user_id")
-    return Interactions(user_ids, item_ids, users, items, labels, parts)
+    return Interactions(user_ids, item_ids, users, items, labels, parts, weights)
 
 
 def queries(interactions: Interactions, part: str, filter_seen: bool, liked: bool = True) -> Queries:

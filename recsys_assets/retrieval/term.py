@@ -81,7 +81,7 @@ def item_terms(items: pa.Table, column: str | None, item_ids: Ids) -> ItemTerms:
 
 def item_scores(known: Interactions, carried: ItemTerms) -> csr_array:
     """(I, T) each item's score in each of its terms; an item without a positive has none."""
-    positives = np.bincount(known.items, known.labels, minlength=len(known.item_ids))
+    positives = np.bincount(known.items, known.gains, minlength=len(known.item_ids))
     scores = (diags_array(np.sqrt(positives)) @ carried.weights).tocsr().astype(np.float32)
     scores.eliminate_zeros()
     return scores
@@ -135,7 +135,7 @@ def recommend(
 def _liked_terms(interactions: Interactions, carried: ItemTerms, starts: Ints, ends: Ints, decay: float) -> csr_array:
     """(N, T) how much each term was liked in N slices of the events; older events weigh less."""
     row, event = spread(starts, ends)
-    weight = interactions.labels[event] * decay ** (ends[row] - 1 - event)
+    weight = interactions.gains[event] * decay ** (ends[row] - 1 - event)
     liked = csr_array((weight, (row, interactions.items[event])), shape=(len(starts), len(interactions.item_ids)))
     liked.eliminate_zeros()
     return liked @ carried.weights

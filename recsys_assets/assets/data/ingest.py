@@ -45,7 +45,8 @@ LANDED_CHECKS = (
     checks=[
         NO_NULLS,
         Check(
-            "unique_keys", "no two rows have the same user, item and time, or, without users, the same day and place"
+            "unique_keys",
+            "no two rows have the same user, item, time and kind, or, without users, the same day and place",
         ),
         *LANDED_CHECKS,
     ],
@@ -155,7 +156,9 @@ def _deciding_settings(profile: Profile, table: TableName, day: str) -> dict[str
     Call it before the files are read, so that a change in the meantime shows as a change.
     """
     columns = {name: column.model_dump() for name, column in profile.tables[table].items()}
-    rule = {"label": profile.label} if table == "interactions" else {}
+    rule: dict[str, object] = {"label": profile.label} if table == "interactions" else {}
+    if table == "interactions" and profile.events:
+        rule["events"] = profile.events.model_dump()
     return {"columns": columns, **rule, "landed": landed_content(profile, table, day)}
 
 

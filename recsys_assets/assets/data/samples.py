@@ -12,7 +12,7 @@ from recsys_assets.checks import check_label_rate, check_no_nulls, check_unique
 from recsys_assets.datasets.classes import one_class
 from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.names import FEATURES_VERSION
+from recsys_assets.datasets.names import FEATURES_VERSION, KIND, RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
 from recsys_assets.features.history import build_history, count_leaking_rows, sample_query
@@ -45,9 +45,11 @@ def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
     events = lake.history("interactions", day)
     output.add_inputs(events)
     output.manifest.config = {"split": profile.split.model_dump(), "label": profile.label}
+    if profile.events:
+        output.manifest.config["events"] = profile.events.model_dump()
     with connect() as connection:
         split(connection, profile, [partition.path(ROWS) for partition in events], day)
-        keys = ["user_id", "item_id", "timestamp"]
+        keys = ["user_id", "item_id", "timestamp", *([KIND] if profile.events else [])]
         write_splits(output, connection, profile, "SELECT * FROM splits ORDER BY user_id, position", keys)
         check_unique(output, connection, "splits", keys)
         late = _parts_out_of_order(connection)
@@ -98,10 +100,14 @@ def recall_samples(output: Output, dataset: Dataset, splits: Partition) -> None:
     Negatives stay, because everything that was touched is history. Methods learn from the train rows, choose on the
     validation rows and are judged on the positives of the test rows. Online rows are left out.
     """
-    output.manifest.config = {"recall": dataset.load().recall.model_dump()}
+    profile = dataset.load()
+    output.manifest.config = {"recall": profile.recall.model_dump()}
     with connect() as db:
-        rows = f"{scan([splits.path(ROWS)])} WHERE part <> 'online'"
-        query = f"SELECT user_id, item_id, timestamp, label, part FROM {rows} ORDER BY user_id, position"
+        events = scan([splits.path(ROWS)])
+        if profile.events:
+            events = f"(SELECT * REPLACE ({RECALL_LABEL} AS label) FROM {events})"
+        rows, weight = f"{events} WHERE part <> 'online'", f", {WEIGHT}" if profile.events else ""
+        query = f"SELECT user_id, item_id, timestamp, label, part{weight} FROM {rows} ORDER BY user_id, position"
         output.manifest.rows = write_parquet(db, query, output.path(ROWS))
         written = scan([output.path(ROWS)])
         counts = db.execute(f"SELECT part, count(*), sum(label) FROM {written} GROUP BY part ORDER BY part").fetchall()
