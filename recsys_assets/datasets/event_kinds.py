@@ -22,7 +22,9 @@ def kind_columns(events: "EventKinds | None") -> str:
     """SQL for the columns of `splits` that tell an event's kind, its weight, and whether recall should find it."""
     if not events:
         return ""
-    weights = " ".join(f"WHEN {of_kinds(events, [kind]).sql} THEN {weight!r}" for kind, weight in events.weights.items())
+    weights = " ".join(
+        f"WHEN {of_kinds(events, [kind]).sql} THEN {weight!r}" for kind, weight in events.weights.items()
+    )
     return (
         f", {_kind(events)} AS {KIND}, (CASE {weights} END)::DOUBLE AS {WEIGHT}"
         f", {of_kinds(events, events.recalled).sql}::TINYINT AS {RECALL_LABEL}"

@@ -20,6 +20,7 @@ from recsys_assets.datasets.tables import Landed, LandedFileError, read_landed
 from recsys_assets.datasets.values import WRITE_AS, is_missing, other_unit, typed_value
 
 ROWS, REJECTED = "data.parquet", "rejected.parquet"
+ARRIVALS = "arrivals.parquet"  # of items: the day of the first dated row, which draws of negatives need
 _FIRST_YEAR = 1970  # in a profile with events of this year, small numbers may well be seconds
 _MALFORMED = pa.schema({"row": pa.int64(), "reason": pa.string(), "text": pa.string()})
 
@@ -101,6 +102,9 @@ def ingest_entities(
         raise NotLanded(f"no {table} have landed by {bizdate}: put the table under {profile.landing / table}")
     _load(connection, profile, table, files)
     key = KEYS[table][0]
+    if table == "items" and profile.draws:
+        dated = "SELECT item_id, min(day)::DATE AS day FROM landed WHERE reason IS NULL AND day <> '' GROUP BY item_id"
+        write_parquet(connection, f"{dated} ORDER BY item_id", folder / ARRIVALS)
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE ranked AS
         SELECT seq, row_number() OVER (PARTITION BY {key}, day ORDER BY seq DESC) AS of_day,

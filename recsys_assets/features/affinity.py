@@ -20,13 +20,15 @@ from recsys_assets.features.pair_data import Fitted, Log, PairFeature, Pairs, ve
 
 def fit(log: Log) -> Fitted:
     """Follow each user with the items that were fitted without their fold, for each kind of values."""
-    affinity = np.zeros((len(log.users), len(log.kinds)), np.float32)
+    affinity = np.zeros((len(log.row_events), len(log.kinds)), np.float32)
     users = np.zeros((len(log.user_ids), *log.item_factors.shape[1:]), np.float32)
     everyone, folds = np.arange(len(users)), log.rule.folds
     for kind, events in enumerate(log.kinds):
         items = log.item_factors[:, kind].reshape(len(log.item_ids) * folds, -1)  # an item is another one in each fold
-        of_fold = replace(events, items=events.items * folds + log.folds)
-        affinity[:, kind], users[everyone, kind, everyone % folds] = follow(items, of_fold, everyone)
+        of_fold = log.row_items * folds + log.row_folds
+        known = replace(events, items=of_fold[: len(log.users)])
+        drawn = replace(log.drawn, items=of_fold[len(log.users) :])
+        affinity[:, kind], users[everyone, kind, everyone % folds] = follow(items, known, everyone, drawn)
     columns = {USER_FACTORS: vectors(users)}, {ITEM_FACTORS: vectors(log.item_factors)}
     return Fitted(lambda rows: vectors(affinity[rows]), *columns)
 

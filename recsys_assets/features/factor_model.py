@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from recsys_assets.arrays import Bools, Floats, Ints, slices
+from recsys_assets.arrays import Bools, Floats, Ints, slices, spread
+from recsys_assets.features.draws import NONE_DRAWN, Drawn
 
 # Chosen on the validation rows of MovieLens 1M, in units of the values' variance and of rows.
 NOISE = 0.8  # share of the variance: EM's own in-sample estimate is too low, and trusts few rows too much
@@ -74,24 +75,42 @@ def fit_items(
     return fitted
 
 
-def follow(items: Floats, events: Events, users: Ints) -> tuple[Floats, Floats]:
-    """(M,) the value predicted for each event before it is known, and (users, D) the users after their last event.
+def follow(items: Floats, events: Events, users: Ints, drawn: Drawn = NONE_DRAWN) -> tuple[Floats, Floats]:
+    """(M + K,) predicted values, and (users, D) the users after their last event.
+
+    The values are those of the M events, each before it is known, and of K drawn items at the moment of an event.
 
     A Kalman filter (Kalman 1960) whose state is a random walk; each step takes one event of every user. `users` are
-    ascending; those without events are at the prior's mean. An event without a value only adds drift.
+    ascending; those without events are at the prior's mean. An event without a value only adds drift, and drawn items
+    change nothing.
     """
     counts = np.bincount(np.searchsorted(users, events.users), minlength=len(users))
     order = np.argsort(-counts, kind="stable")  # users with as many events are followed together
     starts = np.cumsum(counts) - counts
-    affinity, last = np.zeros(len(events.users), np.float32), np.zeros((len(users), items.shape[1]), np.float32)
+    found = _Predictions(len(events.users), drawn)
+    last = np.zeros((len(users), items.shape[1]), np.float32)
     for block in slices(len(order), ROWS_AT_ONCE):
         chosen = order[block]
-        last[chosen] = _follow(items, events, starts[chosen], counts[chosen], affinity)
-    return affinity, last
+        last[chosen] = _follow(items, events, starts[chosen], counts[chosen], found)
+    return found.values, last
 
 
-def _follow(items: Floats, events: Events, starts: Ints, counts: Ints, affinity: Floats) -> Floats:
-    """(N, D) the last states of N users whose events begin at `starts`, those with most first; fills in `affinity`."""
+class _Predictions:
+    """The predicted values of M events and K drawn items, which are filled in step by step."""
+
+    def __init__(self, events: int, drawn: Drawn) -> None:
+        self.values, self.drawn = np.zeros(events + len(drawn.events), np.float32), drawn
+        self._starts = np.searchsorted(drawn.events, np.arange(events + 1))
+
+    def fill(self, rows: Ints, state: Floats, items: Floats, item: Floats) -> None:
+        """Predict N events and the items drawn for them, from their users' states (N, D); `item` is (N, D)."""
+        self.values[rows] = (state * item).sum(axis=1)
+        user, others = spread(self._starts[rows], self._starts[rows + 1])
+        self.values[len(self._starts) - 1 + others] = (state[user] * items[self.drawn.items[others]]).sum(axis=1)
+
+
+def _follow(items: Floats, events: Events, starts: Ints, counts: Ints, found: _Predictions) -> Floats:
+    """(N, D) the last states of N users whose events begin at `starts`, those with most first."""
     valued = events.has_value
     state = np.eye(1, items.shape[1], dtype=np.float32).repeat(len(starts), axis=0)
     covariance = np.eye(items.shape[1] - 1, dtype=np.float32)[None].repeat(len(starts), axis=0)
@@ -101,12 +120,12 @@ def _follow(items: Floats, events: Events, starts: Ints, counts: Ints, affinity:
         rows = starts[active] + step
         item = items[events.items[rows]]
         covariance[active] += drift
-        affinity[rows] = (state[active] * item).sum(axis=1)
-        spread = np.einsum("nij,nj->ni", covariance[active], item[:, 1:])  # (active users, D - 1)
-        gain = spread / (NOISE + (spread * item[:, 1:]).sum(axis=1, keepdims=True)) * valued[rows, None]
-        surprise = np.where(valued[rows], events.values[rows] - affinity[rows], 0)
+        found.fill(rows, state[active], items, item)
+        unsure = np.einsum("nij,nj->ni", covariance[active], item[:, 1:])  # (active users, D - 1)
+        gain = unsure / (NOISE + (unsure * item[:, 1:]).sum(axis=1, keepdims=True)) * valued[rows, None]
+        surprise = np.where(valued[rows], events.values[rows] - found.values[rows], 0)
         state[active, 1:] += gain * surprise[:, None]
-        covariance[active] -= gain[:, :, None] * spread[:, None, :]
+        covariance[active] -= gain[:, :, None] * unsure[:, None, :]
     return state
 
 

@@ -15,8 +15,16 @@ from string import Template
 import duckdb
 
 from recsys_assets.datasets.duck import only_row, quote, quote_name, scan
-from recsys_assets.datasets.names import ITEM_STATISTICS, RATING_STATISTICS, TERM_STATISTICS, USER_STATISTICS
-from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.names import (
+    DRAW_LOG_RATE,
+    DRAWN,
+    ITEM_EVENTS,
+    ITEM_STATISTICS,
+    RATING_STATISTICS,
+    TERM_STATISTICS,
+    USER_STATISTICS,
+)
+from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.features.pair_features import ITEM_COLUMNS, MODEL_INPUTS, USER_COLUMNS
 
 # Rates and biases are shrunk towards those of all rows, as if there were this many more average rows: the first rows
@@ -79,16 +87,47 @@ def build_history(
 
 
 def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: str) -> str:
-    """SQL for the rows of one part with all their features, ordered by user_id and time."""
+    """SQL for the rows of one part with all their features, ordered by user_id and time; drawn rows after their event.
+
+    A row of an item that was not known at its moment is left out if negatives are drawn: see `draws.py`.
+    """
+    if profile.draws:
+        return _sample_query_with_draws(profile, users, items, pairs, part)
     oracle = f", history.oracle AS {quote_name(profile.oracle)}" if profile.oracle else ""
+    keys = ", ".join(profile.event_keys)
     return (
-        f"SELECT history.user_id, history.item_id, history.timestamp, history.label, "
+        f"SELECT {_columns_of('history', profile.event_keys)}, history.label, "
         f"{_side_columns(profile, 'users')}, {_side_columns(profile, 'items')}, "
         f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}{oracle} "
-        f"FROM history JOIN {scan([pairs])} AS pairs USING (user_id, item_id, timestamp) "
+        f"FROM history JOIN {scan([pairs])} AS pairs USING ({keys}) "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
         f"WHERE history.part = {quote(part)} ORDER BY history.user_id, history.timestamp, history.seq"
+    )
+
+
+def _sample_query_with_draws(profile: Profile, users: Path, items: Path, pairs: Path, part: str) -> str:
+    """A row has the user's side of its event, and the item's side as of the item's events before that moment.
+
+    These are the statistics of the item's next row, except for the shrunk rate: it is computed for the moment.
+    """
+    drawn, own = f"pairs.{DRAWN}", _side_columns(profile, "items", "next_row")
+    rate = f"(next_row.item_positives + {ITEM_PRIOR} * history.base_rate) / (next_row.item_n + {ITEM_PRIOR})"
+    own = own.replace('next_row."item_positive_rate"', f"({rate})::FLOAT AS item_positive_rate")
+    truth = f"CASE WHEN NOT {drawn} THEN history.oracle END"
+    oracle = f", {truth} AS {quote_name(profile.oracle)}" if profile.oracle else ""
+    return (
+        f"SELECT {_columns_of('pairs', profile.event_keys)}, "
+        f"CASE WHEN {drawn} THEN 0 ELSE history.label END::TINYINT AS label, "
+        f"{_side_columns(profile, 'users')}, {own}, "
+        f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}, "
+        f"{_columns_of('pairs', (DRAWN, DRAW_LOG_RATE))}{oracle} "
+        f"FROM {scan([pairs])} AS pairs JOIN history USING (user_id, timestamp, seq) "
+        f"JOIN history AS next_row ON next_row.item_id = pairs.item_id AND next_row.item_n = pairs.{ITEM_EVENTS} "
+        f"JOIN {scan([users])} AS users ON users.user_id = pairs.user_id "
+        f"JOIN {scan([items])} AS items ON items.item_id = pairs.item_id "
+        f"WHERE history.part = {quote(part)} AND isfinite(pairs.{DRAW_LOG_RATE}) "
+        f"ORDER BY pairs.user_id, pairs.timestamp, pairs.seq, {drawn}, pairs.item_id"
     )
 
 
@@ -104,18 +143,19 @@ def user_query(profile: Profile, users: Path, pairs: Path) -> str:
 
 def item_query(profile: Profile, items: Path, pairs: Path) -> str:
     """SQL for the snapshot of every item, ordered by item_id."""
+    pair_columns = (*ITEM_COLUMNS, DRAW_LOG_RATE) if profile.draws else ITEM_COLUMNS
     return (
-        f"SELECT history.item_id, {_side_columns(profile, 'items')}, {_columns_of('pairs', ITEM_COLUMNS)} FROM history "
+        f"SELECT history.item_id, {_side_columns(profile, 'items')}, {_columns_of('pairs', pair_columns)} FROM history "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
         f"JOIN {scan([pairs])} AS pairs ON pairs.item_id = history.item_id "
         "WHERE history.user_id IS NULL ORDER BY history.item_id"
     )
 
 
-def _side_columns(profile: Profile, table: str) -> str:
+def _side_columns(profile: Profile, table: str, statistics: str = "history") -> str:
     """SQL for `user_columns` or `item_columns`, each with its table: other tables may have columns of the same name."""
     own, columns = _table_columns(profile, table), user_columns(profile) if table == "users" else item_columns(profile)
-    return ", ".join(f"{table if column in own else 'history'}.{quote_name(column)}" for column in columns)
+    return ", ".join(f"{table if column in own else statistics}.{quote_name(column)}" for column in columns)
 
 
 def _columns_of(table: str, columns: Sequence[str]) -> str:
@@ -191,13 +231,22 @@ def _term_counts(number: int) -> str:
     return ", " + ", ".join(lists)
 
 
-def count_leaking_rows(connection: duckdb.DuckDBPyConnection, splits: Path, samples: str, users: int = 50) -> int:
+def count_leaking_rows(
+    connection: duckdb.DuckDBPyConnection,
+    splits: Path,
+    samples: str,
+    keys: Sequence[str] = KEYS["interactions"],
+    users: int = 50,
+) -> int:
     """Count rows with leakage: rows whose user or item statistics are not those of the rows before them.
 
     The statistics are counted again with plain joins, not with the window frames that made the features. For each row
     of `users` users (spread over the ids), these are the earlier offline rows of the user and of the item, and the
-    positives among them.
+    positives among them. If `seq` is among the keys, rows that only the samples have, drawn ones, are counted too, and
+    events that the samples leave out are not.
     """
+    of_samples = f"SELECT DISTINCT {', '.join(keys)} FROM {samples}"
+    asked = f"({of_samples}) JOIN moments USING (user_id, timestamp, seq)" if "seq" in keys else "running"
     expected = f"""
         WITH offline AS (
             SELECT user_id, item_id, timestamp, seq, label FROM {scan([splits])} WHERE part <> 'online'
@@ -208,14 +257,15 @@ def count_leaking_rows(connection: duckdb.DuckDBPyConnection, splits: Path, samp
             SELECT *, row_number() OVER everyone - 1 AS all_n, sum(label) OVER everyone - label AS all_p
             FROM offline WINDOW everyone AS (ORDER BY timestamp, seq)
         ),
-        asked AS (SELECT *, (all_p + 1) / (all_n + 2) AS base_rate FROM running JOIN chosen USING (user_id)),
+        moments AS (SELECT * EXCLUDE (item_id) FROM running),
+        asked AS (SELECT *, (all_p + 1) / (all_n + 2) AS base_rate FROM {asked} JOIN chosen USING (user_id)),
         of_user AS ({_counts_before("user")}), of_item AS ({_counts_before("item")})
         SELECT *, (user_p + {USER_PRIOR} * base_rate) / (user_n + {USER_PRIOR}) AS user_rate,
             (item_p + {ITEM_PRIOR} * base_rate) / (item_n + {ITEM_PRIOR}) AS item_rate
-        FROM of_user JOIN of_item USING (user_id, item_id, timestamp, base_rate)
+        FROM of_user JOIN of_item USING (user_id, item_id, timestamp, seq, base_rate)
     """
     differing = f"""
-        SELECT count(*) FROM ({expected}) AS expected LEFT JOIN {samples} AS found USING (user_id, item_id, timestamp)
+        SELECT count(*) FROM ({expected}) AS expected LEFT JOIN {samples} AS found USING ({", ".join(keys)})
         WHERE found.user_id IS NULL
             OR abs(found.user_count - ln(1 + expected.user_n)) > 1e-4
             OR abs(found.user_positive_rate - expected.user_rate) > 1e-4
@@ -228,7 +278,7 @@ def count_leaking_rows(connection: duckdb.DuckDBPyConnection, splits: Path, samp
 def _counts_before(side: str) -> str:
     """SQL that counts, for each row in `asked`, the earlier rows of its user or item, and the positives among them."""
     return f"""
-        SELECT asked.user_id, asked.item_id, asked.timestamp, asked.base_rate,
+        SELECT asked.user_id, asked.item_id, asked.timestamp, asked.seq, asked.base_rate,
             count(earlier.label) AS {side}_n, coalesce(sum(earlier.label), 0) AS {side}_p
         FROM asked LEFT JOIN offline AS earlier ON earlier.{side}_id = asked.{side}_id
             AND (earlier.timestamp, earlier.seq) < (asked.timestamp, asked.seq)

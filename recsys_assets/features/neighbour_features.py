@@ -53,15 +53,15 @@ class Nearby:
 
 
 def fit(log: Log) -> Fitted:
-    """Compute it for each event with the items of its user's fold, from the values of the first kind."""
-    numbers = np.zeros((len(log.users), NUMBERS), np.float32)
+    """Compute it for each row with the items of its user's fold, from the values of the first kind."""
+    numbers = np.zeros((len(log.row_events), NUMBERS), np.float32)
     by_fold = [Nearby(np.ascontiguousarray(log.item_factors[:, 0, fold])) for fold in range(log.rule.folds)]
 
     def fill(block: tuple[int, Ints]) -> None:
         fold, rows = block
-        numbers[rows] = by_fold[fold](log.items[rows], log.recent_before(rows))
+        numbers[rows] = by_fold[fold](log.row_items[rows], log.recent_before(log.row_events[rows]))
 
-    map_blocks(fill, blocks_by_fold(log.folds, log.rule.folds))
+    map_blocks(fill, blocks_by_fold(log.row_folds, log.rule.folds))
     return Fitted(lambda rows: vectors(numbers[rows]), _recent_columns(log.item_ids, log.latest))
 
 

@@ -4,7 +4,7 @@ Shapes: U users, I items, V kinds of values, and D = `width` + 2 numbers of a us
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import Literal
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from recsys_assets.arrays import Bools, Floats, Ints, blocks, offsets
 from recsys_assets.datasets.names import ITEM_FACTORS, RECENT_ITEMS, RECENT_LABELS, RECENT_VALUES, USER_FACTORS
 from recsys_assets.datasets.profile_parts import Affinity
+from recsys_assets.features.draws import NONE_DRAWN, Drawn
 from recsys_assets.features.factor_model import FOLD_ROUNDS, START_ROUNDS, Events, fit_items
 from recsys_assets.parallel import map_blocks
 
@@ -72,6 +73,8 @@ class Log:
         labels: (M,) 0 or 1.
         user_ids, item_ids: the ids of all users and items, in ascending order.
         rule: the profile's `features.affinity`.
+        drawn: K negatives, at the moments of events; a user's history does not hold them.
+        drawn_values: (V,) the value of a drawn row, for each kind; NaN for a kind that it does not have.
     """
 
     kinds: Sequence[Events]
@@ -79,6 +82,8 @@ class Log:
     user_ids: pa.Array
     item_ids: pa.Array
     rule: Affinity
+    drawn: Drawn = NONE_DRAWN
+    drawn_values: Sequence[float] = ()
 
     @property
     def users(self) -> Ints:
@@ -90,10 +95,20 @@ class Log:
         """(M,) the number of each event's item."""
         return self.kinds[0].items
 
+    @cached_property
+    def row_events(self) -> Ints:
+        """(M + K,) the position of the event whose user and moment each row has; drawn rows follow the events."""
+        return np.concatenate([np.arange(len(self.users)), self.drawn.events])
+
+    @cached_property
+    def row_items(self) -> Ints:
+        """(M + K,) the number of each row's item."""
+        return np.concatenate([self.items, self.drawn.items])
+
     @property
-    def folds(self) -> Ints:
-        """(M,) the fold of each event's user (`affinity.py` says why there are folds)."""
-        return self.users % self.rule.folds
+    def row_folds(self) -> Ints:
+        """(M + K,) the fold of each row's user (`affinity.py` says why there are folds)."""
+        return self.users[self.row_events] % self.rule.folds
 
     @cached_property
     def item_factors(self) -> Floats:
@@ -104,23 +119,30 @@ class Log:
         """
         folds, kinds = self.rule.folds, range(len(self.kinds))
         factors = np.zeros((len(self.item_ids), len(kinds), folds, self.rule.width + 2), np.float32)
-        late = self.folds >= folds // 2
+        late = self.row_folds >= folds // 2
         halves = list(product(kinds, (False, True)))
         starts = dict(zip(halves, map_blocks(lambda half: self._fit(half[0], late != half[1]), halves), strict=True))
 
         def fit(place: tuple[int, int]) -> None:
             kind, fold = place
             start = starts[kind, fold >= folds // 2]
-            factors[:, kind, fold] = self._fit(kind, self.folds != fold, start, FOLD_ROUNDS)
+            factors[:, kind, fold] = self._fit(kind, self.row_folds != fold, start, FOLD_ROUNDS)
 
         map_blocks(fit, product(kinds, range(folds)))
         return factors
 
     def _fit(self, kind: int, chosen: Bools, start: Floats | None = None, rounds: int = START_ROUNDS) -> Floats:
-        """(I, D) the result of `fit_items` on the chosen train rows."""
-        events = self.kinds[kind]
+        """(I, D) the result of `fit_items` on the chosen train rows, drawn ones included."""
+        events = self._valued_rows(kind)
         rows = events.take(chosen & events.train & events.has_value)
         return fit_items(rows, len(self.item_ids), self.rule.width, start, rounds)
+
+    def _valued_rows(self, kind: int) -> Events:
+        """The events and the drawn rows with values of a kind."""
+        events = self.kinds[kind].take(self.row_events)
+        values = events.values.copy()
+        values[len(self.users) :] = self.drawn_values[kind] if self.drawn_values else np.nan
+        return replace(events, items=self.row_items, values=values)
 
     @cached_property
     def _past(self) -> Past:
@@ -196,10 +218,10 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A feature of all events, and the columns of the snapshots that it is served from.
+    """A feature of all rows, events and then drawn ones, and the columns of the snapshots that it is served from.
 
     Attributes:
-        column: gives the feature's column for the events at the positions (N,).
+        column: gives the feature's column for the rows at the positions (N,).
         of_user: columns with a value for each of the log's users.
         of_item: columns with a value for each of the log's items.
     """

@@ -12,48 +12,70 @@ import pyarrow.parquet as pq
 from recsys_assets.arrays import Ints, blocks
 from recsys_assets.datasets.duck import quote_name, scan
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.names import WEIGHT
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.features.draw_rows import draw_rows, seed_column
+from recsys_assets.features.draws import Drawn
 from recsys_assets.features.factor_model import Events
 from recsys_assets.features.pair_data import Fitted, Log
 from recsys_assets.features.pair_features import ITEM_COLUMNS, MODEL_INPUTS, USER_COLUMNS
 
+VALUE = "value_"  # begins the names of columns of values
 USER_FILE, ITEM_FILE = "users.parquet", "items.parquet"
-EVENT_KEYS = ("user_id", "item_id", "timestamp")
 EVENT_BLOCK = 2**17  # rows: 100 MB of recent items at a length of 50
 
 
 def write_pair_features(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path, folder: Path
+    connection: duckdb.DuckDBPyConnection,
+    profile: Profile,
+    splits: Path,
+    users: Path,
+    items: Path,
+    folder: Path,
+    arrivals: Path | None = None,
 ) -> dict[str, int]:
-    """Write the features of the events, and the columns of users and of items; returns the rows of each file.
+    """Write the features of the rows, and the columns of users and of items; returns the rows of each file.
 
-    Values are the profile's rating, if it has one, and the label. Online rows are left out; items are fitted on train
-    rows. A row without a rating has no value of that kind; it is NaN among the recent values.
+    Rows are the offline events and, if the profile draws negatives, the drawn ones; `arrivals` has the days of dated
+    items, if there are any. Values are the profile's rating, if it has one, the weight of the event's kind, if it has
+    kinds, and the label. Items are fitted on train rows. A row without a rating has no value of that kind; it is NaN
+    among the recent values.
     """
     ids = {side: _ids(connection, side, path) for side, path in {"user": users, "item": items}.items()}
     rows = _offline(connection, profile, splits)
-    log = Log(_kinds(rows, ids), rows["label"].to_numpy(), ids["user"], ids["item"], profile.features.affinity)
+    draws = draw_rows(profile, rows, ids, arrivals)
+    kinds, drawn_values = _kinds(rows, ids, draws.drawn)
+    rule = profile.features.affinity
+    log = Log(kinds, rows["label"].to_numpy(), ids["user"], ids["item"], rule, draws.drawn, drawn_values)
     fitted = {feature.name: feature.fit(log) for feature in MODEL_INPUTS}
     of_user = {column: values for each in fitted.values() for column, values in each.of_user.items()}
     of_item = {column: values for each in fitted.values() for column, values in each.of_item.items()}
-    _write_events(folder / ROWS, rows, fitted)
+    _write_rows(folder / ROWS, log, rows.select(profile.event_keys), draws.columns, fitted)
     tables = {
         USER_FILE: pa.table({"user_id": log.user_ids, **{column: of_user[column] for column in USER_COLUMNS}}),
-        ITEM_FILE: pa.table({"item_id": log.item_ids, **{column: of_item[column] for column in ITEM_COLUMNS}}),
+        ITEM_FILE: pa.table(
+            {"item_id": log.item_ids, **{column: of_item[column] for column in ITEM_COLUMNS}, **draws.of_item}
+        ),
     }
     for file_name, table in tables.items():
         pq.write_table(table, folder / file_name, compression="zstd")
-    return {ROWS: rows.num_rows, **{file_name: table.num_rows for file_name, table in tables.items()}}
+    counts = {ROWS: len(log.row_events)}
+    return counts | {file_name: table.num_rows for file_name, table in tables.items()}
 
 
-def _write_events(path: Path, rows: pa.Table, fitted: Mapping[str, Fitted]) -> None:
-    """Write the keys and features of the events, block by block."""
+def _write_rows(
+    path: Path, log: Log, keys: pa.Table, marks: Mapping[str, pa.Array], fitted: Mapping[str, Fitted]
+) -> None:
+    """Write the keys, marks and features of the rows, block by block."""
 
     def table(block: Ints) -> pa.Table:
-        keys = {key: rows[key].take(pa.array(block)) for key in EVENT_KEYS}
-        return pa.table({**keys, **{feature: each.column(block) for feature, each in fitted.items()}})
+        columns = {key: keys[key].take(pa.array(log.row_events[block])) for key in keys.column_names}
+        if marks:
+            columns["item_id"] = log.item_ids.take(pa.array(log.row_items[block]))
+        columns |= {name: column.take(pa.array(block)) for name, column in marks.items()}
+        return pa.table({**columns, **{feature: each.column(block) for feature, each in fitted.items()}})
 
-    everything = np.arange(rows.num_rows)
+    everything = np.arange(len(log.row_events))
     with pq.ParquetWriter(path, table(everything[:0]).schema, compression="zstd") as file:
         for block in blocks(everything, EVENT_BLOCK):
             file.write_table(table(block))
@@ -66,23 +88,30 @@ def _ids(connection: duckdb.DuckDBPyConnection, side: str, path: Path) -> pa.Arr
 
 
 def _offline(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path) -> pa.Table:
-    """The offline events in order, with a column for each kind of values."""
-    values = [*([quote_name(profile.rating)] if profile.rating else []), "label"]
-    columns = ", ".join(f"{value}::DOUBLE AS value_{place}" for place, value in enumerate(values))
+    """The offline events in order, with a column for each kind of values, and what draws of negatives need."""
+    rating = {"rating": quote_name(profile.rating)} if profile.rating else {}
+    values = {**rating, **({"weight": WEIGHT} if profile.events else {}), "label": "label"}
+    columns = ", ".join(f"{value}::DOUBLE AS {VALUE}{kind}" for kind, value in values.items())
     return connection.sql(
-        f"SELECT user_id, item_id, timestamp, label, part = 'train' AS train, {columns} "
+        f"SELECT user_id, item_id, timestamp, seq, label, part, {columns}{seed_column(profile)} "
         f"FROM {scan([splits])} WHERE part <> 'online' ORDER BY user_id, timestamp, seq"
     ).to_arrow_table()
 
 
-def _kinds(rows: pa.Table, ids: Mapping[str, pa.Array]) -> list[Events]:
-    """The events, once for each kind of values; values are centred and scaled by the train rows' mean and deviation."""
+def _kinds(rows: pa.Table, ids: Mapping[str, pa.Array], drawn: Drawn) -> tuple[list[Events], list[float]]:
+    """The events, once for each kind of values, and for each kind the value of a drawn row.
+
+    Values are centred and scaled by the mean and deviation of the train rows, drawn ones included. A drawn row has
+    weight and label 0, and no rating.
+    """
     user, item = (pc.index_in(rows[f"{side}_id"], value_set=known).to_numpy() for side, known in ids.items())
-    train, kinds = rows["train"].to_numpy(), []
-    for column in [column for column in rows.column_names if column.startswith("value_")]:
-        values = rows[column].to_numpy()
-        known = values[train & ~np.isnan(values)]
+    train, kinds, blanks = pc.equal(rows["part"], "train").to_numpy(), [], []
+    for column in [column for column in rows.column_names if column.startswith(VALUE)]:
+        values, blank = rows[column].to_numpy(), np.nan if column == f"{VALUE}rating" else 0.0
+        fitted = np.concatenate([values[train], np.full(train[drawn.events].sum(), blank)])
+        known = fitted[~np.isnan(fitted)]
         mean, deviation = (known.mean(), known.std() or 1.0) if len(known) else (0.0, 1.0)
         centred = ((values - mean) / deviation).astype(np.float32)
         kinds.append(Events(user.astype(np.int64), item.astype(np.int64), centred, train))
-    return kinds
+        blanks.append((blank - mean) / deviation)
+    return kinds, blanks

@@ -20,7 +20,7 @@ def _fit_recent_items(name: str, label: int, log: Log) -> Fitted:
         return list_array(log.item_ids.take(pa.array(log.items[events[there]])), there.sum(axis=1))
 
     everyone = np.arange(len(log.user_ids))
-    return Fitted(lambda rows: lists(past.before(rows)), {name: lists(past.latest(everyone))})
+    return Fitted(lambda rows: lists(past.before(log.row_events[rows])), {name: lists(past.latest(everyone))})
 
 
 PAIR_FEATURES = (  # in the order of their columns in `user_features`

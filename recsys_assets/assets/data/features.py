@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterable
 
-from recsys_assets.assets.data.samples import part_file
+from recsys_assets.assets.data.samples import draws_config, part_file
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_no_nulls, check_unique
 from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
-from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.names import AFFINITY, FEATURES_VERSION
+from recsys_assets.datasets.ingest import ARRIVALS, ROWS
+from recsys_assets.datasets.names import AFFINITY, DRAWN, FEATURES_VERSION
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, user_query
@@ -54,14 +54,20 @@ def factors(output: Output, dataset: Dataset, splits: Partition, users: Partitio
 
     They are the preference that a factor model predicts, with items fitted on other users' train rows (`user_factors`
     times `item_factors`); the user's opinion of the nearest items; and the items that the user liked and did not like.
+    If the profile has `negatives`, they are drawn here, and their rows follow those of the events.
     """
     profile = dataset.load()
-    output.manifest.config = {"affinity": profile.features.affinity.model_dump()}
+    output.manifest.config = {"affinity": profile.features.affinity.model_dump(), **draws_config(profile)}
     events, user_rows, item_rows = (partition.path(ROWS) for partition in (splits, users, items))
+    arrivals = items.path(ARRIVALS) if ARRIVALS in items.manifest.files else None
     with connect() as connection:
-        rows = write_pair_features(connection, profile, events, user_rows, item_rows, output.draft.folder)
+        rows = write_pair_features(connection, profile, events, user_rows, item_rows, output.draft.folder, arrivals)
         output.manifest.rows = rows[ROWS]
         (offline,) = only_row(connection, f"SELECT count(*) FROM {scan([events])} WHERE part <> 'online'")
+        if profile.draws:
+            (drawn,) = only_row(connection, f"SELECT count(*) FROM {scan([output.path(ROWS)])} WHERE {DRAWN}")
+            output.manifest.metrics["drawn_rows"] = float(drawn)
+            rows[ROWS] -= drawn
         expected = {ROWS: offline, USER_FILE: users.manifest.rows, ITEM_FILE: items.manifest.rows}
         output.check("rows_match_splits", rows == expected, expected=expected, found=rows)
         (odd,) = only_row(

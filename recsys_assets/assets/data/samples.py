@@ -12,7 +12,7 @@ from recsys_assets.checks import check_label_rate, check_no_nulls, check_unique
 from recsys_assets.datasets.classes import one_class
 from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.names import FEATURES_VERSION, KIND, RECALL_LABEL, WEIGHT
+from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN, FEATURES_VERSION, KIND, RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
 from recsys_assets.features.history import build_history, count_leaking_rows, sample_query
@@ -71,19 +71,22 @@ def rank_samples(
 ) -> None:
     """Rows for ranking models with the features as they were just before each event, one file per part.
 
-    Online rows are left out. Values are raw; `feature_schema` says how a model reads them.
+    Online rows are left out. Values are raw; `feature_schema` says how a model reads them. Drawn negatives, if the
+    profile has any, are marked in `drawn`; events of items that could not have been drawn at their moment are left out.
     """
     profile = dataset.load()
     events, user_rows, item_rows, affinities = (each.path(ROWS) for each in (splits, users, items, factors))
     with connect() as connection:
         terms = build_history(connection, profile, events, user_rows, item_rows)
-        output.manifest.config = {"features": profile.features.model_dump(), "terms": terms}
+        features = profile.features.model_dump()
+        output.manifest.config = {"features": features, "terms": terms, **draws_config(profile)}
         queries = {part: sample_query(profile, user_rows, item_rows, affinities, part) for part in RANKED_PARTS}
-        written = scan(write_parts(output, connection, queries, ["user_id", "item_id", "timestamp"]))
-        expected = rows_and_positives(connection, f"{scan([events])} WHERE part <> 'online'")
-        found = rows_and_positives(connection, written)
+        written = scan(write_parts(output, connection, queries, list(profile.event_keys)))
+        expected = rows_and_positives(connection, _rankable(profile, events, affinities))
+        found = rows_and_positives(connection, f"{written} WHERE NOT {DRAWN}" if profile.draws else written)
         output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
-        leaking = count_leaking_rows(connection, events, written)
+        output.metadata["negatives"] = profile.negatives_text
+        leaking = count_leaking_rows(connection, events, written, profile.event_keys)
         output.check("features_know_only_the_past", leaking == 0, rows=leaking)
 
 
@@ -117,6 +120,19 @@ def recall_samples(output: Output, dataset: Dataset, splits: Partition) -> None:
         expected, found = rows_and_positives(db, rows), rows_and_positives(db, written)
         output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
         output.metadata["preview"] = show.preview(db, f"FROM {written}", 5)
+
+
+def draws_config(profile: Profile) -> dict[str, object]:
+    """The rule of drawn negatives, for the config of an asset with such rows; empty if the profile draws none."""
+    return {"negatives": profile.draws.model_dump()} if profile.draws else {}
+
+
+def _rankable(profile: Profile, events: Path, pairs: Path) -> str:
+    """The offline events of a `splits` file that are ranked rows."""
+    if not profile.draws:
+        return f"{scan([events])} WHERE part <> 'online'"
+    known = f"FROM {scan([pairs])} WHERE NOT {DRAWN} AND isfinite({DRAW_LOG_RATE})"
+    return f"{scan([events])} SEMI JOIN ({known}) USING (user_id, timestamp, seq)"
 
 
 def write_splits(

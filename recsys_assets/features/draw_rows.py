@@ -1,0 +1,105 @@
+"""The drawn negatives of a table of offline events, and the columns that tell drawn rows and their chances."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys_assets.arrays import Ints
+from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN, ITEM_EVENTS, KIND
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.features.draws import NONE_DRAWN, RANKED, Drawn, Mentions, Moments, draw
+
+_SEED = "seed"
+
+
+@dataclass(frozen=True)
+class DrawRows:
+    """The drawn rows of M events, and columns of what was drawn.
+
+    Attributes:
+        drawn: the K drawn rows; none if the profile draws none.
+        columns: of the M events and the K drawn rows: `drawn`; `item_events`, the item's offline events before the
+            moment; `draw_log_rate`, the log of how many times a pair is drawn as a negative for each positive of its
+            user at that moment, -inf for an item that was not known.
+        of_item: `draw_log_rate` of each item after the last event.
+    """
+
+    drawn: Drawn = NONE_DRAWN
+    columns: dict[str, pa.Array] = field(default_factory=dict)
+    of_item: dict[str, pa.Array] = field(default_factory=dict)
+
+
+def seed_column(profile: Profile) -> str:
+    """SQL for the column of the hashes that draws begin from: of user, item, time and kind, and of nothing else."""
+    if not profile.draws:
+        return ""
+    kind = f", '/', {KIND}" if profile.events else ""
+    content = f"concat(user_id, '/', item_id, '/', epoch_us(timestamp){kind})"
+    return f", md5_number_lower({content}) AS {_SEED}"
+
+
+def draw_rows(profile: Profile, rows: pa.Table, ids: Mapping[str, pa.Array], arrivals: Path | None) -> DrawRows:
+    """Draw the profile's negatives for offline events, which are ordered by user and time.
+
+    Args:
+        profile: its `draws` say how many and how.
+        rows: user_id, item_id, timestamp, seq, label, part and the column of `seed_column`.
+        ids: the ids of users and items in ascending order.
+        arrivals: item_id and `day` of the first dated row of items that have one; None: no item has one.
+    """
+    rule = profile.draws
+    if not rule:
+        return DrawRows()
+    moments = _moments(rows, ids, arrivals)
+    mentions = Mentions(moments, rule.exponent)
+    drawn = draw(moments, mentions, rule.rate, profile.recall.filter_seen)
+    events = np.concatenate([np.arange(rows.num_rows), drawn.events])
+    items, places = np.concatenate([moments.items, drawn.items]), mentions.of_event[events]
+    everything = np.arange(len(ids["item"]))
+    at_the_end = mentions.log_share(everything, np.full(len(everything), len(mentions.items)))
+    return DrawRows(
+        drawn,
+        {
+            DRAWN: pa.array(np.arange(len(events)) >= rows.num_rows),
+            ITEM_EVENTS: pa.array(mentions.events(items, places)),
+            DRAW_LOG_RATE: pa.array(mentions.log_share(items, places) + np.log(rule.rate)),
+        },
+        {DRAW_LOG_RATE: pa.array(at_the_end + np.log(rule.rate))},
+    )
+
+
+def _moments(rows: pa.Table, ids: Mapping[str, pa.Array], arrivals: Path | None) -> Moments:
+    user, item = (pc.index_in(rows[f"{side}_id"], value_set=known).to_numpy() for side, known in ids.items())
+    times = rows["timestamp"].cast(pa.timestamp("us"))
+    order = np.empty(rows.num_rows, np.int64)
+    order[np.lexsort((rows["seq"].to_numpy(), times.to_numpy()))] = np.arange(rows.num_rows)
+    parts = pc.index_in(rows["part"], value_set=pa.array(RANKED)).to_numpy()
+    return Moments(
+        order,
+        _days(times),
+        *(numbers.astype(np.int64) for numbers in (user, item, parts)),
+        rows["label"].to_numpy(),
+        rows[_SEED].to_numpy(),
+        _arrivals(ids["item"], arrivals),
+    )
+
+
+def _days(times: pa.ChunkedArray) -> Ints:
+    """(N,) days since 1970."""
+    return times.cast(pa.date32(), safe=False).cast(pa.int32()).to_numpy().astype(np.int64)
+
+
+def _arrivals(ids: pa.Array, file: Path | None) -> Ints:
+    """(I,) the day of each item's first dated row, -1 for none."""
+    found = np.full(len(ids), -1)
+    if file:
+        table = pq.read_table(file)
+        places = pc.index_in(table["item_id"], value_set=ids)
+        known = table.filter(places.is_valid())
+        found[places.drop_null().to_numpy()] = known["day"].cast(pa.int32()).to_numpy()
+    return found
