@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import duckdb
 
 from recsys_assets.datasets.duck import only_row, quote_name
+from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output
 
 
@@ -29,13 +30,16 @@ def check_unique(output: Output, connection: duckdb.DuckDBPyConnection, rows: st
     output.check("unique_keys", found[0] == found[1], rows=int(found[0]), keys=int(found[1]))
 
 
-def check_label_rate(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, day: str, bound: float) -> None:
-    """Result of `label_rate_is_steady`: the day's label rate differs from the day before by at most the bound.
+def check_label_rate(
+    output: Output, connection: duckdb.DuckDBPyConnection, profile: Profile, rows: str, day: str
+) -> None:
+    """Result of `label_rate_is_steady`: the day's label rate is near that of the day before.
 
-    Three standard errors of the difference are added to the bound, so that a day of ten events is not refused.
+    The profile's bound limits the difference. Three standard errors are added to it, so that a day of ten events is
+    not refused.
     """
     found = connection.execute(f"""
-        SELECT date_diff('day', timestamp::DATE, DATE '{day}') AS age, count(*), avg(label)
+        SELECT date_diff('day', {profile.files.day_sql()}, DATE '{day}') AS age, count(*), avg(label)
         FROM (SELECT timestamp, label FROM {rows}) WHERE age < 2 GROUP BY age ORDER BY age
     """).fetchall()
     rates = {age: (int(count), float(rate)) for age, count, rate in found}
@@ -44,7 +48,8 @@ def check_label_rate(output: Output, connection: duckdb.DuckDBPyConnection, rows
         return
     (today_rows, today), (yesterday_rows, yesterday) = rates[0], rates[1]
     pooled = (today * today_rows + yesterday * yesterday_rows) / (today_rows + yesterday_rows)
-    allowed = bound + 3 * math.sqrt(pooled * (1 - pooled) * (1 / today_rows + 1 / yesterday_rows))
+    errors = math.sqrt(pooled * (1 - pooled) * (1 / today_rows + 1 / yesterday_rows))
+    allowed = profile.bounds.max_label_rate_change + 3 * errors
     passed = abs(today - yesterday) <= allowed
     output.check("label_rate_is_steady", passed, today=today, yesterday=yesterday, allowed_change=allowed)
 

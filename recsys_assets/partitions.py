@@ -1,4 +1,4 @@
-"""The platform's only partition axis: the business date, a UTC day of the profile.
+"""The platform's only partition axis: the business date, a day of the profile's time zone (UTC by default).
 
 All assets and checks of a code location share one definition: a Dagster job cannot mix them.
 """
@@ -13,10 +13,11 @@ from recsys_assets.datasets.profile import Profile
 
 
 def daily_partitions(profile: Profile) -> dg.DailyPartitionsDefinition:
-    """Days from the profile's first bizdate to its last one, or to yesterday if the profile has no last one."""
+    """Days from the profile's first bizdate to its last one, or to yesterday if it has no last one."""
     last = profile.last_bizdate
     end = (last + dt.timedelta(days=1)).isoformat() if last else None
-    return dg.DailyPartitionsDefinition(start_date=profile.first_bizdate.isoformat(), end_date=end)
+    zone = profile.files.timezone
+    return dg.DailyPartitionsDefinition(start_date=profile.first_bizdate.isoformat(), end_date=end, timezone=zone)
 
 
 def days(first: dt.date, last: dt.date) -> list[str]:

@@ -63,11 +63,11 @@ def new_data_sensor(context: dg.SensorEvaluationContext, dataset: Dataset, lake:
     examines the whole past and does not run again what the lake already has.
     """
     profile, seen = dataset.load(), Seen.read(context.cursor)
-    changed = {day: _time_of_news(profile, day) for day in landed_bizdates(profile)}
+    changed, empty = _times_of_news(profile)
     settled = {day: when for day, when in changed.items() if when <= time.time() - SETTLED_SECONDS}
     news, asked = _look(profile, lake.lake, seen, settled)
     newest, until = max(settled, default=""), max([seen.until, *settled.values()])
-    waiting = sorted({*seen.waiting, *news, *([newest] if news else [])} & changed.keys(), reverse=True)
+    waiting = sorted({*seen.waiting, *news, *([newest] if news else [])} & changed.keys() - empty, reverse=True)
     older = [day for day in news if day < newest]
     if older:
         requests = [
@@ -114,10 +114,19 @@ def champion_sensor(
     )
 
 
-def _time_of_news(profile: Profile, day: str) -> float:
-    """When a file of the day last changed; at the earliest when the day ended (UTC) and so became a partition."""
-    over = dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC) + dt.timedelta(days=1)
-    return max(newest_change(profile, day), over.timestamp())
+def _times_of_news(profile: Profile) -> tuple[dict[str, float], set[str]]:
+    """When a file of each landed day last changed, at the earliest when the day ended and so became a partition.
+
+    Days without files became empty days when the next one landed; they are also returned on their own: they are
+    ingested together with others, and no run builds their assets.
+    """
+    times, empty, later = dict[str, float](), set[str](), 0.0
+    for day in reversed(landed_bizdates(profile)):
+        changed = newest_change(profile, day)
+        if not changed and profile.files.missing_days == "empty":
+            empty.add(day)
+        later = times[day] = max(changed or later, profile.files.end_of(day).timestamp())
+    return dict(reversed(times.items())), empty
 
 
 def _look(

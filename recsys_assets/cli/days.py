@@ -30,10 +30,10 @@ class NothingLanded(RuntimeError):
 
 
 def complete_bizdates(profile: "Profile", today: dt.date | None = None) -> list[str]:
-    """Landed days of the profile that have ended (UTC), in order."""
+    """Landed days of the profile that have ended in its time zone, in order."""
     from recsys_assets.datasets.landing import landed_bizdates
 
-    now = today or dt.datetime.now(dt.UTC).date()
+    now = today or profile.files.now().date()
     return [day for day in landed_bizdates(profile) if day < now.isoformat()]
 
 
@@ -56,7 +56,9 @@ def _how_to_land(profile: "Profile", bizdate: str, landed: list[str]) -> str:
         return f"`recsys land {profile.name} --from {bizdate} --to {bizdate}`"
     if profile.source:
         return f"pick another day with --bizdate, such as {landed[-1]}" if landed else f"`recsys land {profile.name}`"
-    return f"put its files under {profile.landing}/interactions/bizdate={bizdate}/"
+    from recsys_assets.datasets.landing import day_folder
+
+    return f"put its files under {day_folder(profile, 'interactions', bizdate)}/"
 
 
 def latest_bizdate(profile: "Profile", today: dt.date | None = None) -> str:

@@ -3,7 +3,6 @@
 This module imports Dagster and the definitions: import it only inside commands that need it.
 """
 
-import datetime as dt
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -106,11 +105,12 @@ def check_bizdate(bizdate: str) -> None:
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.partitions import daily_partitions
 
-    partitions = daily_partitions(load_profile())
+    profile = load_profile()
+    partitions = daily_partitions(profile)
     if not partitions.has_partition_key(bizdate):
         first, last = partitions.get_first_partition_key(), partitions.get_last_partition_key()
-        over = dt.datetime.now(dt.UTC).date().isoformat()
-        why = "is not over yet (UTC)" if bizdate >= over else "is not a bizdate of the profile"
+        over = profile.files.now().date().isoformat()
+        why = f"is not over yet ({profile.files.timezone})" if bizdate >= over else "is not a bizdate of the profile"
         raise SelectionError(
             f"{bizdate} {why}: bizdates run from {first} to {last}, and `recsys bizdate` prints the latest landed one"
         )

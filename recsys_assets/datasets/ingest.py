@@ -12,12 +12,13 @@ import pyarrow as pa
 
 from recsys_assets.datasets.duck import only_row, quote, quote_name, write_parquet
 from recsys_assets.datasets.event_kinds import rejections
+from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.label import SQL_TYPES, label_rule
-from recsys_assets.datasets.landing import contents, hashes, landed_bizdates, landing_files
+from recsys_assets.datasets.landing import contents, day_folder, hashes, is_empty_day, landed_bizdates, landing_files
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import Column, TableName
-from recsys_assets.datasets.tables import Landed, LandedFileError, read_landed
-from recsys_assets.datasets.values import WRITE_AS, is_missing, other_unit, typed_value
+from recsys_assets.datasets.tables import Landed, LandedFileError, read_landed, refuse_units
+from recsys_assets.datasets.values import WRITE_AS, is_missing, typed_value
 
 ROWS, REJECTED = "data.parquet", "rejected.parquet"
 ARRIVALS = "arrivals.parquet"  # of items: the day of the first dated row, which draws of negatives need
@@ -35,9 +36,9 @@ def ingest_events(
     """Validate a day's events and write `data.parquet` and, if there are any, `rejected.parquet`.
 
     `load_known_ids` must have run on the connection. A row is rejected if a value is missing, unreadable or out
-    of bounds, if its timestamp is outside the (UTC) day, if the users or items table does not have its id by that
-    day, if its kind is missing or unknown, if the label rule gives no answer, or if it repeats user, item, time and
-    kind. Without users and items, equal
+    of bounds, if its timestamp is outside the day, if the users or items table does not have its id by that day, if
+    its kind is missing or unknown, if the label rule gives no answer, or if it repeats user, item, time and kind.
+    Without users and items, equal
     rows are still different rows.
 
     Returns:
@@ -48,8 +49,8 @@ def ingest_events(
         LandedFileError: a file cannot be used.
     """
     found = contents(profile, "interactions", bizdate)
-    if not found.files:
-        where = profile.landing / "interactions" / f"bizdate={bizdate}"
+    if not found.files and (found.left_out or not is_empty_day(profile, bizdate)):
+        where = day_folder(profile, "interactions", bizdate)
         others = "".join(f"; {path.name} {why}" for path, why in list(found.left_out.items())[:3])
         raise NotLanded(
             f"{bizdate} has not landed: put its events under {where} (a file with no rows, if it had none){others}"
@@ -63,7 +64,8 @@ def _reject_events(connection: duckdb.DuckDBPyConnection, profile: Profile, bizd
     """Reject rows because of other tables, other rows or the label rule; `_load` has rejected those with own faults."""
     reasons = {}
     if "timestamp" in profile.tables["interactions"]:
-        reasons[f"timestamp is outside {bizdate} (UTC)"] = f"timestamp::DATE <> DATE {quote(bizdate)}"
+        outside = f"timestamp is outside {bizdate} ({profile.files.timezone})"
+        reasons[outside] = f"{profile.files.day_sql()} <> DATE {quote(bizdate)}"
     if profile.has_entities:
         reasons |= {f"{key}_id is unknown": _is_unknown(key, bizdate) for key in ("user", "item")}
     reasons |= rejections(profile.events)
@@ -178,12 +180,12 @@ def _load(
         "CREATE OR REPLACE TEMP TABLE landed (seq BIGINT, day VARCHAR, file VARCHAR, row BIGINT, reason VARCHAR"
         f"{shape})"
     )
-    seq = 0
+    seq, form = 0, profile.files.of(table)
     for day, file in files:
-        landed = read_landed(file, columns)
-        _refuse_units(profile, columns, file, landed)
+        landed = read_landed(file, columns, form)
+        refuse_units(file, columns, landed.table, form, days=profile.first_bizdate.year > _FIRST_YEAR)
         place = f"{quote(day)} AS day, {quote(file.relative_to(profile.landing))} AS file"
-        _insert_rows(connection, table, columns, landed, f"{seq} + row - 1 AS seq, {place}")
+        _insert_rows(connection, table, columns, landed, form, f"{seq} + row - 1 AS seq, {place}")
         _refuse_wrong_type(connection, columns, file, seq)
         lines = pa.Table.from_pylist([asdict(line) for line in landed.malformed], _MALFORMED)
         connection.register("malformed", lines)
@@ -196,13 +198,18 @@ def _load(
 
 
 def _insert_rows(
-    connection: duckdb.DuckDBPyConnection, table: TableName, columns: dict[str, Column], landed: Landed, place: str
+    connection: duckdb.DuckDBPyConnection,
+    table: TableName,
+    columns: dict[str, Column],
+    landed: Landed,
+    form: Files,
+    place: str,
 ) -> None:
     """Append a file's rows to `landed`."""
     values = ""
     for column, spec in columns.items():
         kind, name = landed.table[column].type, quote_name(column)
-        value = typed_value(column, spec, kind)
+        value = typed_value(column, spec, kind, form)
         unfit = f"NOT ({is_missing(column, kind)}) AND ({value}) IS NULL"
         values += f", {value} AS {name}, CASE WHEN {unfit} THEN CAST({name} AS VARCHAR) END AS {_raw(column)}"
     connection.register("coming", landed.table)
@@ -229,16 +236,6 @@ def _row_reasons(table: TableName, columns: dict[str, Column]) -> list[str]:
     return unfit + gone + bounds
 
 
-def _refuse_units(profile: Profile, columns: dict[str, Column], file: Path, landed: Landed) -> None:
-    """Refuse a column of timestamps in a unit other than seconds."""
-    days = profile.first_bizdate.year > _FIRST_YEAR
-    for column, spec in columns.items():
-        if spec.type == "timestamp" and (unit := other_unit(landed.table[column], days=days)):
-            raise LandedFileError(
-                f"{file}: column '{spec.column or column}' looks like {unit} since 1970: {WRITE_AS['timestamp']}"
-            )
-
-
 def _refuse_wrong_type(connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], file: Path, seq: int) -> None:
     """Refuse a file with a column that is filled in more than half of the rows, and in which no value can be read."""
     found = "".join(f", count({_raw(c)}), min({_raw(c)}), count({_raw(c)}) + count({quote_name(c)})" for c in columns)
@@ -257,7 +254,8 @@ def _write(connection: duckdb.DuckDBPyConnection, profile: Profile, table: Table
     columns = profile.tables[table]
     good = f"SELECT {', '.join(map(quote_name, columns))} FROM landed WHERE reason IS NULL ORDER BY {KEYS[table][0]}"
     if table == "interactions":  # good rows are in order in `landed`: a sort would hold a whole day in memory
-        time = "" if "timestamp" in columns else ", CAST(day AS TIMESTAMP) AS timestamp"
+        start = profile.files.utc_sql("CAST(day AS TIMESTAMP)")
+        time = "" if "timestamp" in columns else f", {start} AS timestamp"
         good = f"SELECT {', '.join(map(quote_name, columns))}{time}, seq FROM landed WHERE reason IS NULL"
     counts = {"rows": write_parquet(connection, good, folder / ROWS)}
     found = connection.execute(

@@ -1,9 +1,9 @@
 """Landing files: the folders in which each day's tables arrive, from any source.
 
-`{landing}/interactions/bizdate=YYYY-MM-DD/` holds the events of a UTC day; the order of its rows is the
-tie-break for equal times. `{landing}/users/` and `{landing}/items/` hold tables known from the start, and
-their `bizdate=` folders hold the rows that were new or changed on a day. Files are Parquet, CSV, or TSV
-without a header (`tables.py`); `landing_files.py` decides which ones are read, and in which order.
+`{landing}/interactions/bizdate=YYYY-MM-DD/` holds the events of a day; the order of its rows is the tie-break for equal
+times. `{landing}/users/` and `{landing}/items/` hold tables known from the start, and their `bizdate=` folders hold the
+rows that were new or changed on a day. The profile's `files` may give other names to the folders of days. `tables.py`
+reads the files; `landing_files.py` decides which ones are read, and in which order.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
@@ -93,19 +93,32 @@ def land(
 def landed_bizdates(profile: Profile, table: TableName = "interactions") -> list[str]:
     """Days on which files of the table have landed, in order; days outside the profile's range are left out.
 
-    Users and items may have been known before the first bizdate, so their earlier days count too. A day whose files
+    With `missing_days: empty`, every day between the first and the last one with files counts as landed. Users and
+    items may have been known before the first bizdate, so their earlier days count too. A day whose files
     cannot all be read counts as landed, so that it fails and does not go missing.
 
     Raises:
-        LandingError: a `bizdate=` folder is not named after a day, or events are not in a day's folder.
+        LandingError: a day's folder is not named after a day, or events are not in a day's folder.
     """
     first = profile.first_bizdate if table == "interactions" else dt.date.min
     last = profile.last_bizdate or dt.date.max
     if table == "interactions":
-        _refuse_events_of_no_day(profile.landing / table)
-    folders = sorted((profile.landing / table).glob("bizdate=*"))
-    days = [_day_of(folder) for folder in folders if look(folder, profile.landing) != Found()]
-    return [day.isoformat() for day in days if first <= day <= last]
+        _refuse_events_of_no_day(profile)
+    found = sorted(
+        _day_of(profile, table, folder) for folder in _day_folders(profile, table) if _holds(profile, folder)
+    )
+    days = [day for day in found if first <= day <= last]
+    if days and table == "interactions" and profile.files.missing_days == "empty":
+        days = [days[0] + dt.timedelta(days=number) for number in range((days[-1] - days[0]).days + 1)]
+    return [day.isoformat() for day in days]
+
+
+def is_empty_day(profile: Profile, bizdate: str) -> bool:
+    """Whether a day without events' files had no events: the profile says so, and a later day has landed."""
+    if profile.files.missing_days != "empty":
+        return False
+    later = (folder for folder in _day_folders(profile, "interactions") if _holds(profile, folder))
+    return any(_day_of(profile, "interactions", folder).isoformat() > bizdate for folder in later)
 
 
 def landing_files(profile: Profile, table: TableName, bizdate: str | None = None) -> list[Path]:
@@ -115,8 +128,14 @@ def landing_files(profile: Profile, table: TableName, bizdate: str | None = None
 
 def contents(profile: Profile, table: TableName, bizdate: str | None = None) -> Found:
     """The table's files of a day, or with None its undated ones, and those among them that are not read."""
-    folder = profile.landing / table
-    return look(folder / f"bizdate={bizdate}" if bizdate else folder, profile.landing, undated=bizdate is None)
+    if bizdate:
+        return look(day_folder(profile, table, bizdate), profile.landing)
+    return look(profile.landing / table, profile.landing, without=profile.files.folder_patterns[0])
+
+
+def day_folder(profile: Profile, table: TableName, bizdate: str) -> Path:
+    """The folder in which a day's files of a table land."""
+    return profile.landing / table / profile.files.folder_of(dt.date.fromisoformat(bizdate))
 
 
 def hashes(profile: Profile, bizdate: str | None, tables: Iterable[TableName] = KEYS) -> dict[str, str]:
@@ -154,18 +173,33 @@ def _hash(path: Path, _: tuple[int, ...]) -> str:
     return file_hash(path)
 
 
-def _refuse_events_of_no_day(folder: Path) -> None:
-    for path in sorted(folder.glob("*")):
+def _refuse_events_of_no_day(profile: Profile) -> None:
+    home, levels = profile.landing / "interactions", profile.files.folder_patterns
+    for path in sorted(path for depth in range(len(levels)) for path in home.glob("/".join([*levels[:depth], "*"]))):
         if form(path.name) and path.is_file() and not path.name.startswith((".", "_")):
-            raise LandingError(f"{path} is not in a day's folder: move it to {folder}/bizdate=YYYY-MM-DD/")
+            raise LandingError(f"{path} is not in a day's folder: move it to {home}/{_day_form(profile)}/")
 
 
-def _day_of(folder: Path) -> dt.date:
-    with contextlib.suppress(ValueError):
-        day = dt.date.fromisoformat(folder.name.removeprefix("bizdate="))
-        if folder.name == f"bizdate={day}":  # 20260105 is ISO, too, but its files would not be found
-            return day
-    raise LandingError(f"{folder} is not named after a day: rename it to bizdate=YYYY-MM-DD")
+def _day_folders(profile: Profile, table: TableName) -> list[Path]:
+    """The folders of a table that are meant to be of a day, the last ones first."""
+    return sorted((profile.landing / table).glob("/".join(profile.files.folder_patterns)), reverse=True)
+
+
+def _holds(profile: Profile, folder: Path) -> bool:
+    """Whether a folder holds anything but files that are still being written."""
+    return look(folder, profile.landing) != Found()
+
+
+def _day_of(profile: Profile, table: TableName, folder: Path) -> dt.date:
+    """The day of a folder, which must have exactly the name that the day's files are looked for under."""
+    if day := profile.files.day_of(PurePosixPath(folder.relative_to(profile.landing / table))):
+        return day
+    raise LandingError(f"{folder} is not named after a day: rename it to {_day_form(profile)}")
+
+
+def _day_form(profile: Profile) -> str:
+    """The form of the names of day folders, for people."""
+    return profile.files.day_folder.replace("%Y", "YYYY").replace("%m", "MM").replace("%d", "DD")
 
 
 def _check_range(profile: Profile, first: dt.date | None, last: dt.date | None) -> None:

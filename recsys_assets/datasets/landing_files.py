@@ -1,18 +1,19 @@
 """The files under a landing folder: those that are read, in their order, and those that are not, each with the reason.
 
-Parquet, CSV and TSV files are read, the last two compressed or not, in sub-folders too, in the order of their paths,
-part by part. Files and folders that somebody is still writing are skipped: `.x`, `_x`, `x.tmp` and the like. Nothing
+Parquet, CSV, TSV and JSON lines are read, text compressed or not, in sub-folders too, in the order of their paths, part
+by part. Files and folders that somebody is still writing are skipped: `.x`, `_x`, `x.tmp` and the like. Nothing
 else may be there: it would be missed silently. A link is followed within the landing folder only.
 """
 
 import os
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-READ = (".parquet", ".csv", ".tsv")
-CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # of a CSV or TSV
+READ = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
+CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # of text
 _UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".filepart", ".inprogress", ".download", ".crdownload", "~")
-FORMS = "Parquet, CSV and TSV are read, the last two also as .gz, .bz2 or .zst"
+FORMS = "Parquet, CSV, TSV and JSON lines are read, all but the first also as .gz, .bz2 or .zst"
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ def form(name: str) -> tuple[str, str | None] | None:
     return (inner, CODECS[suffix]) if suffix in CODECS and inner in READ[1:] else None
 
 
-def look(folder: Path, landing: Path, *, undated: bool = False) -> Found:
-    """List a folder of `landing` and its sub-folders; with `undated`, without the `bizdate=` folders in it."""
+def look(folder: Path, landing: Path, *, without: str = "") -> Found:
+    """List a folder of `landing` and its sub-folders, without the folders in it whose names have that pattern."""
     found, root = Found(), landing.resolve()
     if not folder.is_dir():
         return found
@@ -45,7 +46,7 @@ def look(folder: Path, landing: Path, *, undated: bool = False) -> Found:
         place, around = waiting.pop()
         for entry in _entries(place, found):
             path = Path(entry.path)
-            if undated and place == folder and entry.name.startswith("bizdate=") and entry.is_dir():
+            if without and place == folder and fnmatchcase(entry.name, without) and entry.is_dir():
                 continue
             if why := _why_unread(entry, root, around):
                 found.left_out[path] = why

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from recsys_assets import uris
+from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.names import suggest
 from recsys_assets.datasets.profile_parts import (
     Bounds,
@@ -55,6 +56,7 @@ class Profile(Part):
     first_bizdate: Day
     last_bizdate: Day | None = None  # None: days are still being added
     landing: Path
+    files: Files = Files()
     tables: dict[TableName, dict[str, Column]]
     label: str = Field(
         default=EVERY_EVENT,

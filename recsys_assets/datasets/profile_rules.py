@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from recsys_assets.datasets import event_kinds, names
 from recsys_assets.datasets.expressions import ExpressionError
+from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.label import label_rule
 from recsys_assets.datasets.profile_parts import ColumnType, TableName
 from recsys_assets.datasets.profile_yaml import Fault, Place, quote_text
@@ -49,6 +50,10 @@ def _places(profile: "Profile") -> Iterator[Fault]:
     landing = str(profile.landing)
     if "://" in landing or ":/" in landing or landing == ".":
         yield Fault(("landing",), "give a folder of this machine")
+    if profile.source and profile.files != Files():
+        yield Fault(
+            ("files",), f"the files of the source {profile.source} have a form of their own: remove one of both"
+        )
     if re.search(r"\$[A-Za-z_]", landing):
         yield Fault(("landing",), "a variable is written ${VAR}, or ${VAR:-default}: put the brackets around its name")
     with contextlib.suppress(RuntimeError):

@@ -46,7 +46,7 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
                 count(*) OVER (PARTITION BY user_id) AS {_USER_ROWS}
             FROM {scan(list(events))}
         )
-        SELECT * EXCLUDE ({not_kept}), {_part(profile.split, bizdate, _GIVEN)} AS part
+        SELECT * EXCLUDE ({not_kept}), {_part(profile, bizdate, _GIVEN)} AS part
         FROM placed ORDER BY user_id, position
         """,
     )
@@ -118,25 +118,26 @@ def split_sizes(connection: duckdb.DuckDBPyConnection) -> dict[str, float]:
 
 def _part_of_row(profile: Profile, bizdate: str) -> str:
     """SQL for the part of a labelled row, in a query over the profile's own columns."""
-    return _part(profile.split, bizdate, quote_name(profile.split.column or ""))
+    return _part(profile, bizdate, quote_name(profile.split.column or ""))
 
 
-def _part(rule: Split, bizdate: str, given: str) -> str:
+def _part(profile: Profile, bizdate: str, given: str) -> str:
     """SQL for a row's part, by the profile's rule; `given` is the column that names it, where the rule has one."""
+    rule = profile.split
     match rule.strategy:
         case "given":
             return _given_part(rule, given)
         case "random":
             return _drawn_part(rule)
         case "by_day":
-            return _part_by_day(rule, bizdate)
+            return _part_by_day(rule, profile.files.day_sql(), bizdate)
         case _:
             return _part_by_place(rule)
 
 
-def _part_by_day(rule: Split, bizdate: str) -> str:
-    """SQL for a part by the age of the row's day."""
-    age = f"date_diff('day', timestamp::DATE, DATE '{bizdate}')"
+def _part_by_day(rule: Split, day: str, bizdate: str) -> str:
+    """SQL for a part by the age of the row's day, given as SQL."""
+    age = f"date_diff('day', {day}, DATE '{bizdate}')"
     return (
         f"CASE WHEN {age} < {rule.test_days} THEN 'test' "
         f"WHEN {age} < {rule.test_days + rule.validation_days} THEN 'validation' ELSE 'train' END"

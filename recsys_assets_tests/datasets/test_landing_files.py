@@ -83,7 +83,7 @@ def test_what_somebody_still_writes_is_passed_over_in_folders_too(shop: Profile)
 
 
 @pytest.mark.parametrize(
-    "name", ["e.json", "e.zip", "e.xlsx", "e", "e.csv.7z", "e.parquet.gz", "e.gz", "README.md", "hour=00/e.jsonl"]
+    "name", ["e.json", "e.zip", "e.xlsx", "e", "e.csv.7z", "e.parquet.gz", "e.gz", "README.md", "hour=00/e.json"]
 )
 def test_a_file_of_another_form_is_left_out_by_name_and_fails_the_days_check(
     shop: Profile, lake: Lake, name: str

@@ -12,6 +12,7 @@ from recsys_assets.assets.lake_asset import Check, lake_asset, report_outdated
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_no_nulls, check_unique
 from recsys_assets.datasets.duck import connect, scan
+from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.ingest import (
     ROWS,
     NotLanded,
@@ -52,7 +53,7 @@ LANDED_CHECKS = (
     ],
 )
 def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Dataset) -> dg.MaterializeResult:
-    """Events of one UTC day: who touched what, when, in the order of the landing files (`seq`).
+    """Events of one day: who touched what, when, in the order of the landing files (`seq`).
 
     Rows with missing or unknown ids, values out of bounds or a time outside the day, rows that repeat user, item and
     time, and lines that are not rows go to `rejected.parquet` with the reason. A range of days is ingested in one run.
@@ -159,6 +160,8 @@ def _deciding_settings(profile: Profile, table: TableName, day: str) -> dict[str
     rule: dict[str, object] = {"label": profile.label} if table == "interactions" else {}
     if table == "interactions" and profile.events:
         rule["events"] = profile.events.model_dump()
+    if profile.files != Files():
+        rule["files"] = profile.files.of(table).model_dump(exclude_defaults=True)
     return {"columns": columns, **rule, "landed": landed_content(profile, table, day)}
 
 

@@ -36,7 +36,8 @@ def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
     with connect() as connection:
         split_rows(connection, profile, [partition.path(ROWS) for partition in events], day)
         write_splits(output, connection, profile, "FROM splits", ["timestamp", "seq"])
-        days = "SELECT part, min(timestamp::DATE) AS first, max(timestamp::DATE) AS last FROM splits GROUP BY part"
+        date = profile.files.day_sql()
+        days = f"SELECT part, min({date}) AS first, max({date}) AS last FROM splits GROUP BY part"
         order = f"list_position({list(RANKED_PARTS)}, part)"
         late = f"SELECT first, lag(last) OVER (ORDER BY {order}) AS before FROM ({days}) QUALIFY first <= before"
         (found,) = only_row(connection, f"SELECT count(*) FROM ({late})")

@@ -142,9 +142,8 @@ def write_splits(
     output.manifest.rows = write_parquet(connection, query, output.path(ROWS))
     output.manifest.metrics = split_sizes(connection)
     check_no_nulls(output, connection, "splits", [*keys, "label", "part"])
-    bound = profile.bounds.max_label_rate_change
-    check_label_rate(output, connection, "splits", output.manifest.bizdate, bound)
-    output.metadata["events by day"] = _events_by_day(connection)
+    check_label_rate(output, connection, profile, "splits", output.manifest.bizdate)
+    output.metadata["events by day"] = _events_by_day(connection, profile.files.day_sql())
 
 
 def part_file(part: str) -> str:
@@ -188,13 +187,13 @@ def rows_and_positives(connection: duckdb.DuckDBPyConnection, rows: str) -> tupl
     return int(count), int(positives)
 
 
-def _events_by_day(connection: duckdb.DuckDBPyConnection) -> dg.MarkdownMetadataValue:
-    """Events per day, stacked by part; at most 120 bars, so that several years stay readable."""
-    found = connection.execute("""
-        WITH edges AS (SELECT min(timestamp)::DATE AS first, greatest(1, ceil((max(timestamp)::DATE
-            - min(timestamp)::DATE + 1) / 120))::INT AS width FROM splits)
-        SELECT part, first + CAST(((timestamp::DATE - first) // width) * width AS INT) AS day, count(*)
-        FROM (SELECT part, timestamp FROM splits), edges GROUP BY ALL ORDER BY day
+def _events_by_day(connection: duckdb.DuckDBPyConnection, day: str) -> dg.MarkdownMetadataValue:
+    """Events per day (SQL), stacked by part; at most 120 bars, so that several years stay readable."""
+    found = connection.execute(f"""
+        WITH days AS (SELECT part, {day} AS date FROM splits), edges AS (
+            SELECT min(date) AS first, greatest(1, ceil((max(date) - min(date) + 1) / 120))::INT AS width FROM days)
+        SELECT part, first + CAST(((date - first) // width) * width AS INT) AS day, count(*)
+        FROM days, edges GROUP BY ALL ORDER BY day
     """).fetchall()
     days = sorted({row[1] for row in found})
     figure, plot = show.axes("events by part", "day", "events")
