@@ -7,7 +7,7 @@ An asset of a model needs no line here.
 import dagster as dg
 
 from recsys_assets.assets import rank, tuning
-from recsys_assets.assets.data import features, ingest, labelled_rows, negatives, samples
+from recsys_assets.assets.data import features, ingest, labelled_rows, log_entities, negatives, samples
 from recsys_assets.assets.lake_asset import LakeAsset
 from recsys_assets.assets.publish import champion, collections, onnx, release
 from recsys_assets.assets.recall import embeddings, i2i, index, term, towers
@@ -19,7 +19,7 @@ from recsys_assets.partitions import daily_partitions
 def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
     """The assets by group; some of them may depend on assets that a dataset of labelled rows does not have."""
     return {
-        **(_entity_groups() if profile.has_entities else _labelled_row_groups()),
+        **(_entity_groups(profile) if profile.has_entities else _labelled_row_groups()),
         "features": [
             features.feature_schema,
             features.factors,
@@ -42,10 +42,14 @@ def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
     }
 
 
-def _entity_groups() -> dict[str, list[LakeAsset]]:
+def _entity_groups(profile: Profile) -> dict[str, list[LakeAsset]]:
     """The groups of tables for a dataset of events between users and items."""
     return {
-        "ingest": [ingest.interactions, ingest.users, ingest.items],
+        "ingest": [
+            ingest.interactions,
+            log_entities.users if profile.needs_log("users") else ingest.users,
+            log_entities.items if profile.needs_log("items") else ingest.items,
+        ],
         "samples": [samples.splits, samples.rank_samples, samples.recall_samples, negatives.negative_items],
     }
 

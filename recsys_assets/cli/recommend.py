@@ -119,7 +119,7 @@ def _print(profile: "Profile", items: "Partition", title: str, rows: Rows) -> No
     from recsys_assets.datasets.ingest import ROWS
 
     term = profile.features.terms
-    shown = [name for name in ("title", term.column if term else "") if name in profile.tables["items"]]
+    shown = [name for name in ("title", term.column if term else "") if name in profile.columns_of("items")]
     of_items = pq.read_table(items.path(ROWS), columns=["item_id", *shown]).to_pylist()
     known = {of_item["item_id"]: of_item for of_item in of_items}
     table = Table(

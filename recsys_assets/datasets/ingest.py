@@ -15,6 +15,7 @@ from recsys_assets.datasets.event_kinds import rejections
 from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.label import SQL_TYPES, label_rule
 from recsys_assets.datasets.landing import contents, day_folder, hashes, is_empty_day, landed_bizdates, landing_files
+from recsys_assets.datasets.log_entities import entity_query
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import Column, TableName
 from recsys_assets.datasets.tables import Landed, LandedFileError, read_landed, refuse_units
@@ -36,10 +37,9 @@ def ingest_events(
     """Validate a day's events and write `data.parquet` and, if there are any, `rejected.parquet`.
 
     `load_known_ids` must have run on the connection. A row is rejected if a value is missing, unreadable or out
-    of bounds, if its timestamp is outside the day, if the users or items table does not have its id by that day, if
-    its kind is missing or unknown, if the label rule gives no answer, or if it repeats user, item, time and kind.
-    Without users and items, equal
-    rows are still different rows.
+    of bounds, if its timestamp is outside the day, if the users or items that land do not have its id by that day
+    (unless the profile keeps unknown ids), if its kind is missing or unknown, if the label rule gives no answer, or if
+    it repeats user, item, time and kind. In a dataset of labelled rows, equal rows are still different rows.
 
     Returns:
         Rows kept, and rows rejected by reason.
@@ -66,8 +66,7 @@ def _reject_events(connection: duckdb.DuckDBPyConnection, profile: Profile, bizd
     if "timestamp" in profile.tables["interactions"]:
         outside = f"timestamp is outside {bizdate} ({profile.files.timezone})"
         reasons[outside] = f"{profile.files.day_sql()} <> DATE {quote(bizdate)}"
-    if profile.has_entities:
-        reasons |= {f"{key}_id is unknown": _is_unknown(key, bizdate) for key in ("user", "item")}
+    reasons |= {f"{table[:-1]}_id is unknown": _is_unknown(table[:-1], bizdate) for table in _checked(profile)}
     reasons |= rejections(profile.events)
     reasons["the label rule gives no answer"] = f"({label_rule(profile).sql}) IS NULL"
     cases = " ".join(f"WHEN {condition} THEN {quote(reason)}" for reason, condition in reasons.items())
@@ -85,12 +84,18 @@ def _reject_events(connection: duckdb.DuckDBPyConnection, profile: Profile, bizd
 
 
 def ingest_entities(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, bizdate: str, folder: Path
+    connection: duckdb.DuckDBPyConnection,
+    profile: Profile,
+    table: TableName,
+    bizdate: str,
+    folder: Path,
+    events: Sequence[Path] = (),
 ) -> dict[str, int]:
     """Write the users or items as of the end of `bizdate`: the newest row of each id, ordered by id.
 
     Undated files are known from the start; a file in a dated folder replaces rows as of its day, and the replaced ones
-    are not rejected rows. If an id occurs several times on one day, all its rows but the last are rejected.
+    are not rejected rows. If an id occurs several times on one day, all its rows but the last are rejected. `events`
+    are the ingested days up to `bizdate`, for a profile whose `needs_log` says so.
 
     Returns:
         Rows kept, and rows rejected by reason.
@@ -99,14 +104,21 @@ def ingest_entities(
         NotLanded: the table has no landing file.
         LandedFileError: a file cannot be used.
     """
+    if table not in profile.tables:
+        return {"rows": write_parquet(connection, entity_query(profile, table, events), folder / ROWS)}
     files = _entity_files(profile, table, bizdate)
     if not files:
         raise NotLanded(f"no {table} have landed by {bizdate}: put the table under {profile.landing / table}")
     _load(connection, profile, table, files)
-    key = KEYS[table][0]
     if table == "items" and profile.draws:
         dated = "SELECT item_id, min(day)::DATE AS day FROM landed WHERE reason IS NULL AND day <> '' GROUP BY item_id"
         write_parquet(connection, f"{dated} ORDER BY item_id", folder / ARRIVALS)
+    _keep_newest_rows(connection, KEYS[table][0])
+    return _write(connection, profile, table, folder, events)
+
+
+def _keep_newest_rows(connection: duckdb.DuckDBPyConnection, key: str) -> None:
+    """Reject rows that are repeated on their day, and remove from `landed` those that a later day replaces."""
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE ranked AS
         SELECT seq, row_number() OVER (PARTITION BY {key}, day ORDER BY seq DESC) AS of_day,
@@ -117,22 +129,28 @@ def ingest_entities(
         f"UPDATE landed SET reason = 'repeats {key}' WHERE seq IN (SELECT seq FROM ranked WHERE of_day > 1)"
     )
     connection.execute("DELETE FROM landed WHERE seq IN (SELECT seq FROM ranked WHERE of_day = 1 AND of_all > 1)")
-    return _write(connection, profile, table, folder)
 
 
 def load_known_ids(connection: duckdb.DuckDBPyConnection, profile: Profile, last: str) -> None:
     """Create `known_user` and `known_item`: the ids with a valid row by `last`, and the day of their first one.
 
+    There is none for a table that does not land, or if the profile keeps unknown ids.
+
     Raises:
         LandedFileError: a file cannot be used.
     """
-    tables: tuple[TableName, ...] = ("users", "items") if profile.has_entities else ()
-    for table in tables:
+    for table in _checked(profile):
         _load(connection, profile, table, _entity_files(profile, table, last))
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE known_{table[:-1]} AS "
             f"SELECT {KEYS[table][0]} AS id, min(day) AS since FROM landed WHERE reason IS NULL GROUP BY ALL"
         )
+
+
+def _checked(profile: Profile) -> list[TableName]:
+    """The tables that must have the ids of events."""
+    tables: tuple[TableName, ...] = ("users", "items")
+    return [table for table in tables if table in profile.tables and profile.unknown_ids == "reject"]
 
 
 def landed_content(profile: Profile, table: TableName, bizdate: str) -> dict[str, str]:
@@ -249,7 +267,13 @@ def _refuse_wrong_type(connection: duckdb.DuckDBPyConnection, columns: dict[str,
             )
 
 
-def _write(connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, folder: Path) -> dict[str, int]:
+def _write(
+    connection: duckdb.DuckDBPyConnection,
+    profile: Profile,
+    table: TableName,
+    folder: Path,
+    events: Sequence[Path] = (),
+) -> dict[str, int]:
     """Write good rows in order and rejected rows as they came; returns rows kept, and rows rejected by reason."""
     columns = profile.tables[table]
     good = f"SELECT {', '.join(map(quote_name, columns))} FROM landed WHERE reason IS NULL ORDER BY {KEYS[table][0]}"
@@ -257,6 +281,8 @@ def _write(connection: duckdb.DuckDBPyConnection, profile: Profile, table: Table
         start = profile.files.utc_sql("CAST(day AS TIMESTAMP)")
         time = "" if "timestamp" in columns else f", {start} AS timestamp"
         good = f"SELECT {', '.join(map(quote_name, columns))}{time}, seq FROM landed WHERE reason IS NULL"
+    elif profile.needs_log(table):
+        good = entity_query(profile, table, events)
     counts = {"rows": write_parquet(connection, good, folder / ROWS)}
     found = connection.execute(
         "SELECT reason, count(*) FROM landed WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"

@@ -9,6 +9,8 @@ SPLIT = ("label", "position", "part", "oracle")
 # In a profile with kinds of events (`event_kinds.py`): a row's kind, what it is worth, and its label for recall.
 KIND, WEIGHT, RECALL_LABEL = "kind_name", "kind_weight", "recall_label"
 OF_KINDS = (KIND, WEIGHT, RECALL_LABEL)
+# Columns of users and items that are made from the log alone (`log_entities.py`).
+FIRST_SEEN, LAST_SEEN, EVENTS = "first_seen", "last_seen", "events"
 
 # Running statistics, from `features/sql/history.sql`.
 USER_STATISTICS = (
@@ -47,8 +49,8 @@ RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS = "recent_items", "recent_values", "r
 USER_FACTORS, ITEM_FACTORS = "user_factors", "item_factors"
 OF_PAIRS = (AFFINITY, NEARBY, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS, USER_FACTORS, ITEM_FACTORS)
 
-# Rows with drawn negatives (`features/draws.py`): whether a row is one, the item's events before the moment, and the log
-# of how many times as often as it happens a pair is drawn.
+# Rows with drawn negatives (`features/draws.py`): whether a row is one, the item's events before the moment, and the
+# log of how many times as often as it happens a pair is drawn.
 DRAWN, ITEM_EVENTS, DRAW_LOG_RATE = "drawn", "item_events", "draw_log_rate"
 OF_DRAWS = (DRAWN, ITEM_EVENTS, DRAW_LOG_RATE)
 

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from recsys_assets import uris
 from recsys_assets.datasets.files import Files
+from recsys_assets.datasets.label import EVERY_EVENT
 from recsys_assets.datasets.names import suggest
 from recsys_assets.datasets.profile_parts import (
     Bounds,
@@ -26,7 +27,6 @@ from recsys_assets.datasets.profile_parts import (
     Split,
     TableName,
 )
-from recsys_assets.datasets.label import EVERY_EVENT
 from recsys_assets.datasets.profile_rules import KEYS, LabelFault, faults
 from recsys_assets.datasets.profile_yaml import Content, Fault, Place, environment, quote_text, read
 from recsys_assets.settings import Settings, settings
@@ -45,9 +45,10 @@ class ProfileError(ValueError):
 class Profile(Part):
     """One dataset: see the bundled profiles for commented examples.
 
-    `tables` holds `interactions` and, together, `users` and `items`. A dataset of labelled rows has
-    `interactions` alone, with the features among its columns: it needs no ids, and rows without a `timestamp`
-    get the start of the day on which they landed, in the order of the landing files.
+    `tables` holds `interactions` and, if they land, `users` and `items`; a table that does not land is made from the
+    log. If no such table lands and the log lacks user_id, item_id or timestamp, the dataset is labelled rows, with the
+    features among the columns of `interactions`: it needs no ids, and rows without a `timestamp` get the start of the
+    day on which they landed, in the order of the landing files.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=48)
@@ -58,6 +59,9 @@ class Profile(Part):
     landing: Path
     files: Files = Files()
     tables: dict[TableName, dict[str, Column]]
+    unknown_ids: Literal["reject", "keep"] = Field(
+        default="reject", description="events whose user or item is in no landed table by their day"
+    )
     label: str = Field(
         default=EVERY_EVENT,
         description="SQL condition over the columns of `interactions`, true for a positive; `true`: every event is one",
@@ -95,13 +99,34 @@ class Profile(Part):
 
     @property
     def has_entities(self) -> bool:
-        """Whether users and items, the entities, have tables; without them the dataset is only labelled rows."""
-        return "users" in self.tables or "items" in self.tables
+        """Whether the events are of users and items, the entities; without them the dataset is only labelled rows."""
+        log = self.tables.get("interactions", {})
+        return bool({"users", "items"} & self.tables.keys()) or set(KEYS["interactions"]) <= log.keys()
 
     @property
     def feature_tables(self) -> tuple[TableName, ...]:
         """The tables whose columns feed the models."""
         return ("users", "items") if self.has_entities else ("interactions",)
+
+    def columns_of(self, table: TableName) -> dict[str, Column]:
+        """The columns of an ingested table that the profile describes: its own, its key, and those `carried` for it."""
+        log = self.tables["interactions"]
+        keys = () if table == "interactions" else KEYS[table]
+        return {key: log[key] for key in keys} | self.tables.get(table, {}) | self.carried(table)
+
+    def carried(self, table: TableName) -> dict[str, Column]:
+        """The columns of `interactions` that belong to the users, or the items."""
+        return {name: spec for name, spec in self.tables["interactions"].items() if f"{spec.of}s" == table}
+
+    @property
+    def carried_features(self) -> dict[str, Column]:
+        """The features among the columns of `interactions` that belong to a user or an item, in the profile's order."""
+        carried = self.carried("users") | self.carried("items")
+        return {name: carried[name] for name in self.features.columns if name in carried}
+
+    def needs_log(self, table: TableName) -> bool:
+        """Whether users, or items, are made from the log, or from the log and what landed."""
+        return table not in self.tables or self.unknown_ids == "keep" or bool(self.carried(table))
 
     @property
     def has_label_rule(self) -> bool:

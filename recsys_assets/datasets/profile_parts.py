@@ -9,6 +9,7 @@ ColumnType = Literal["int64", "float32", "string", "strings", "timestamp"]
 TableName = Literal["interactions", "users", "items"]
 PartName = Literal["train", "validation", "test", "online"]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+_ADDED = frozenset({"of"})  # settings of columns that the manifests of older versions do not have
 Bound = Annotated[int | float, Field(ge=-1e38, le=1e38)]  # what a float32 holds
 
 
@@ -22,7 +23,8 @@ class Column(Part):
     """One column of a landed table, under the name that the platform gives it.
 
     `type`: `timestamp` is read from a timestamp or from seconds since 1970 (UTC); `strings` is a
-    list, or text split at `separator`. `min` and `max` bound the values; rows outside are rejected.
+    list, or text split at `separator`. `min` and `max` bound the values; rows outside are rejected. A column of
+    `interactions` that is `of` a user or item, such as the price on the day, also becomes a column of that table.
     """
 
     type: ColumnType
@@ -30,6 +32,12 @@ class Column(Part):
     separator: str = Field(default="|", min_length=1)
     min: Bound | None = None
     max: Bound | None = None
+    of: Literal["user", "item"] | None = None
+
+    @property
+    def is_list(self) -> bool:
+        """Whether a value is a list."""
+        return self.type == "strings"
 
     @model_validator(mode="after")
     def _bounds_are_of_numbers(self) -> "Column":
@@ -38,6 +46,10 @@ class Column(Part):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}: no row could satisfy both")
         return self
+
+    def deciding_settings(self) -> dict[str, object]:
+        """The settings for a manifest; those that are not used are left out, except the ones that older ones have."""
+        return self.model_dump(exclude={name for name in _ADDED if getattr(self, name) is None})
 
 
 class Term(Part):

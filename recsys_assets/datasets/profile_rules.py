@@ -11,6 +11,7 @@ from recsys_assets.datasets import event_kinds, names
 from recsys_assets.datasets.expressions import ExpressionError
 from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.label import label_rule
+from recsys_assets.datasets.log_rules import carried_columns
 from recsys_assets.datasets.profile_parts import ColumnType, TableName
 from recsys_assets.datasets.profile_yaml import Fault, Place, quote_text
 
@@ -29,12 +30,14 @@ _KINDS: dict[str, tuple[ColumnType, ...]] = {
     "multi_valued": ("strings",),
     "numeric": _NUMBERS,
 }
+_IDS_AND_TIME = "user_id, item_id and timestamp in tables.interactions: add what is missing, or leave it out"
 _LONGEST = 64  # letters of a column's name
 
 
 def faults(profile: "Profile") -> Iterator[Fault]:
     """All rules that the profile breaks; label and features are checked only if its tables are in order."""
     found = [*_places(profile), *_tables(profile)]
+    found = found or list(carried_columns(profile))
     yield from found
     if not found:
         yield from _roles(profile)
@@ -65,7 +68,8 @@ def _places(profile: "Profile") -> Iterator[Fault]:
 def _tables(profile: "Profile") -> Iterator[Fault]:
     for table, keys in KEYS.items():
         columns = profile.tables.get(table, {})
-        if missing := [key for key in keys if profile.has_entities and key not in columns]:
+        needed = keys if profile.has_entities and (columns or table == "interactions") else ()
+        if missing := [key for key in needed if key not in columns]:
             yield Fault(("tables", table), f"lacks {', '.join(missing)}")
         yield from _names(profile, table)
     events = profile.tables.get("interactions", {})
@@ -125,8 +129,9 @@ def _roles(profile: "Profile") -> Iterator[Fault]:
     for role, name in (("rating", profile.rating), ("oracle", profile.oracle)):
         if name is not None and (name not in columns or columns[name].type not in _NUMBERS):
             yield Fault((role,), f"{quote_text(name)} is not a numeric column of tables.interactions")
-    if profile.rating is not None and not profile.has_entities:
-        yield Fault(("rating",), "rating needs tables.users and tables.items: add them or leave it out")
+    for key, used in (("rating", profile.rating is not None), ("unknown_ids", profile.unknown_ids == "keep")):
+        if used and not profile.has_entities:
+            yield Fault((key,), f"{key} needs {_IDS_AND_TIME}")
 
 
 def _split(profile: "Profile") -> Iterator[Fault]:
@@ -134,7 +139,7 @@ def _split(profile: "Profile") -> Iterator[Fault]:
     rule, columns = profile.split, profile.tables["interactions"]
     said = f"split.strategy {rule.strategy}"
     if rule.strategy in ("per_user_tail", "leave_last_n") and not profile.has_entities:
-        yield Fault(("split",), f"{said} needs tables.users and tables.items: add them or leave it out")
+        yield Fault(("split",), f"{said} needs {_IDS_AND_TIME}")
     if rule.strategy == "random" and profile.has_entities:
         yield Fault(("split",), f"{said} would mix the past and the future of users: it is for rows without users")
     if rule.strategy != "given":
@@ -183,7 +188,7 @@ def _features(profile: "Profile") -> Iterator[Fault]:
     if unknown := sorted(set(features.log) - set(features.numeric)):
         yield Fault(("features", "log"), f"{quote_text(unknown[0])} is not among features.numeric")
     terms = features.terms
-    if terms and not (terms.column in features.multi_valued and terms.column in profile.tables.get("items", {})):
+    if terms and not (terms.column in features.multi_valued and terms.column in profile.columns_of("items")):
         what = f"{quote_text(terms.column)} is not a column of items among features.multi_valued"
         yield Fault(("features", "terms", "column"), what)
     yield from _crosses(profile)
@@ -191,10 +196,15 @@ def _features(profile: "Profile") -> Iterator[Fault]:
 
 def _why_unfit(profile: "Profile", name: str, types: Sequence[ColumnType]) -> str:
     """Why a column cannot be a feature of a kind that takes these types; empty if it can."""
-    sides = [profile.tables[table] for table in profile.feature_tables]
+    sides = [profile.columns_of(table) for table in profile.feature_tables]
     found = [columns[name] for columns in sides if name in columns]
     if not found:
-        return f"is not a column of {' or '.join(profile.feature_tables)}"
+        of_log = (
+            f": say whose it is, as in `{name}: {{type: …, of: item}}`"
+            if name in profile.tables["interactions"]
+            else ""
+        )
+        return f"is not a column of {' or '.join(profile.feature_tables)}{of_log}"
     if sum(other.casefold() == name.casefold() for columns in sides for other in columns) > 1:
         return "is a column of both users and items: rename one"
     if name == "timestamp" or (name in ("user_id", "item_id") and "string" not in types):

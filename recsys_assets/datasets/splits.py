@@ -26,14 +26,15 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
 
     Time order is (timestamp, seq): `seq` is the row's position in its day's landing files, so events of
     the same second keep the order in which they arrived. Columns: user_id, item_id, timestamp, seq, label
-    (0 or 1), position (of the row in its user's history, from 0), part, and the profile's `rating` and `oracle`
-    columns, if it names them; with kinds of events, kind_name, kind_weight and recall_label (0 or 1). Rows are ordered
-    by user_id and position.
+    (0 or 1), position (of the row in its user's history, from 0), part, the profile's `rating` and `oracle` columns,
+    if it names them, and the features that events carry; with kinds of events, kind_name, kind_weight and recall_label
+    (0 or 1). Rows are ordered by user_id and position.
 
     Raises:
         SplitError: a part that the models need is empty.
     """
-    extra = "".join(f", {quote_name(column)}" for column in dict.fromkeys((profile.rating, profile.oracle)) if column)
+    wanted = (profile.rating, profile.oracle, *profile.carried_features)
+    extra = "".join(f", {quote_name(column)}" for column in dict.fromkeys(wanted) if column)
     kinds = kind_columns(profile.events)
     given = f", {quote_name(profile.split.column)} AS {_GIVEN}" if profile.split.column else ""
     not_kept = f"{_USER_ROWS}, {_GIVEN}" if given else _USER_ROWS

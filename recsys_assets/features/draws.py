@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys_assets.arrays import Doubles, Ints, find, place_in_group
-from recsys_assets.datasets.profile_parts import Negatives
 
 ATTEMPTS = 32
 RANKED = ("train", "validation", "test")  # the order of time in a user's history

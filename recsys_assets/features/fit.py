@@ -108,7 +108,7 @@ def _feature(profile: Profile, name: str, side: Side, train: Train, terms: list[
 
 
 def _type(profile: Profile, name: str, side: Side) -> Literal["int64", "string"]:
-    return "int64" if profile.tables[TABLE_OF[side]][name].type == "int64" else "string"
+    return "int64" if profile.columns_of(TABLE_OF[side])[name].type == "int64" else "string"
 
 
 def _categorical_feature(profile: Profile, name: str, side: Side, train: Train) -> Feature:

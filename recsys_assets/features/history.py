@@ -3,8 +3,9 @@
 Training and serving share one statement (`sql/history.sql`): the snapshot of a user or item, which serving reads, is
 the history of the row that would come next, so the two cannot drift apart. The features are those of recsys_pipeline
 (user and item ids, side features, genres, impressions and clicks by genre over the user's last 10 rows) and running
-statistics of user and item. The paths `splits`, `users` and `items` are the tables of the assets of that name, and
-`pairs` is one of the files that `factors` writes: of events, of users or of items.
+statistics of user and item. A column of the log that belongs to a user or an item is taken from the rows before, too:
+it is the newest known value at that moment. The paths `splits`, `users` and `items` are the tables of the assets of
+that name, and `pairs` is one of the files that `factors` writes: of events, of users or of items.
 """
 
 import math
@@ -15,6 +16,7 @@ from string import Template
 import duckdb
 
 from recsys_assets.datasets.duck import only_row, quote, quote_name, scan
+from recsys_assets.datasets.log_entities import known_value
 from recsys_assets.datasets.names import (
     DRAW_LOG_RATE,
     DRAWN,
@@ -81,6 +83,7 @@ def build_history(
             unit=unit,
             window=window,
             term_counts=_term_counts(len(counted)),
+            newest=_newest_values(profile),
         )
     )
     return counted
@@ -154,7 +157,8 @@ def item_query(profile: Profile, items: Path, pairs: Path) -> str:
 
 def _side_columns(profile: Profile, table: str, statistics: str = "history") -> str:
     """SQL for `user_columns` or `item_columns`, each with its table: other tables may have columns of the same name."""
-    own, columns = _table_columns(profile, table), user_columns(profile) if table == "users" else item_columns(profile)
+    own = [column for column in _table_columns(profile, table) if column not in profile.carried_features]
+    columns = user_columns(profile) if table == "users" else item_columns(profile)
     return ", ".join(f"{table if column in own else statistics}.{quote_name(column)}" for column in columns)
 
 
@@ -163,8 +167,8 @@ def _columns_of(table: str, columns: Sequence[str]) -> str:
 
 
 def _table_columns(profile: Profile, table: str) -> list[str]:
-    """Feature columns that come from the users or items table itself."""
-    own = profile.tables["users"] if table == "users" else profile.tables["items"]
+    """Feature columns that the users or items table has."""
+    own = profile.columns_of("users" if table == "users" else "items")
     return [column for column in profile.features.columns if column in own and column not in ("user_id", "item_id")]
 
 
@@ -202,16 +206,27 @@ def _create_events(
     """Create `events`, the offline rows and at the end of time the next row of each user and item."""
     value = f"CAST({unit} * {quote_name(profile.rating)}::DOUBLE AS BIGINT)" if profile.rating else "NULL::BIGINT"
     oracle = quote_name(profile.oracle) if profile.oracle else "NULL::FLOAT"
+    features = profile.carried_features.items()
+    carried = "".join(f", {known_value(name, spec)} AS carried_{place}" for place, (name, spec) in enumerate(features))
+    nulls = ", NULL" * len(features)
     offline = f"FROM {scan([splits])} WHERE part <> 'online'"
     after = f"(SELECT max(timestamp) + INTERVAL 1 MICROSECOND {offline})"
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE events AS
-        SELECT user_id, item_id, timestamp, seq, label, part, {value} AS value, {oracle} AS oracle {offline}
+        SELECT user_id, item_id, timestamp, seq, label, part, {value} AS value, {oracle} AS oracle{carried} {offline}
         UNION ALL
-        SELECT user_id, NULL, {after}, 0, NULL, NULL, NULL, NULL FROM {scan([users])}
+        SELECT user_id, NULL, {after}, 0, NULL, NULL, NULL, NULL{nulls} FROM {scan([users])}
         UNION ALL
-        SELECT NULL, item_id, {after}, 0, NULL, NULL, NULL, NULL FROM {scan([items])}
+        SELECT NULL, item_id, {after}, 0, NULL, NULL, NULL, NULL{nulls} FROM {scan([items])}
     """)
+
+
+def _newest_values(profile: Profile) -> str:
+    """SQL for the newest known value of each carried feature in the rows before, of the same user or item."""
+    return "".join(
+        f", last_value(carried_{place} IGNORE NULLS) OVER {spec.of}_past AS {quote_name(name)}"
+        for place, (name, spec) in enumerate(profile.carried_features.items())
+    )
 
 
 def _term_counts(number: int) -> str:

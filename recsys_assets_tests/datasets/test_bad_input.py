@@ -232,7 +232,7 @@ PROFILES_REFUSED = [
     ("unknown column setting", "max: 5", "maximum: 5", "line 9: tables.interactions.rating.maximum: is not a key"),
     ("bounds of a text", "gender: string", "gender: {type: string, min: 1}", "min and max are for int64 and float32, not string"),
     ("no key column", "    item_id: int64\n", "", "line 6: tables.interactions: lacks item_id"),
-    ("no users table", "  users: {user_id: int64, gender: string, age: int64}\n", "", "line 5: tables.users: lacks user_id"),
+    ("no key of users", "users: {user_id: int64, ", "users: {", "line 11: tables.users: lacks user_id"),
     ("ids of two types", "users: {user_id: int64", "users: {user_id: string", "line 11: tables.users.user_id: must be int64, or string, in both"),
     ("time that is none", "timestamp: timestamp", "timestamp: int64", "line 10: tables.interactions.timestamp: is int64, not timestamp"),
     ("a name of the platform's", "age: int64", "age: int64, row: int64", "line 11: tables.users.row: 'row' is a name of the platform's own"),

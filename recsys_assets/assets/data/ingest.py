@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Sequence
 
 import dagster as dg
 import duckdb
@@ -27,10 +28,11 @@ from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.tables import LandedFileError
 from recsys_assets.io_managers import Output, write_partition
 from recsys_assets.lake import Lake
-from recsys_assets.manifest import PartitionDamaged, PartitionMissing
+from recsys_assets.manifest import Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.resources import Dataset, LakeStore
 
 NO_NULLS = Check("no_nulls", "no key column is null")
+UNIQUE_KEYS = Check("unique_keys", "no two rows have the same key")
 LANDED_CHECKS = (
     Check(
         "rejected_rows_are_few",
@@ -83,20 +85,20 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
 
 @lake_asset(
     kinds={"duckdb", "parquet"},
-    checks=[NO_NULLS, Check("unique_keys", "no two rows have the same key"), *LANDED_CHECKS],
+    checks=[NO_NULLS, UNIQUE_KEYS, *LANDED_CHECKS],
 )
 def users(output: Output, dataset: Dataset) -> None:
     """Every user known by the end of the bizdate, the newest row of each, ordered by `user_id`."""
-    _ingest_entities(output, dataset.load(), "users")
+    write_entities(output, dataset.load(), "users")
 
 
 @lake_asset(
     kinds={"duckdb", "parquet"},
-    checks=[NO_NULLS, Check("unique_keys", "no two rows have the same key"), *LANDED_CHECKS],
+    checks=[NO_NULLS, UNIQUE_KEYS, *LANDED_CHECKS],
 )
 def items(output: Output, dataset: Dataset) -> None:
     """Every item known by the end of the bizdate, the newest row of each, ordered by `item_id`."""
-    _ingest_entities(output, dataset.load(), "items")
+    write_entities(output, dataset.load(), "items")
 
 
 def _ingest_day(
@@ -113,11 +115,13 @@ def _ingest_day(
     return output
 
 
-def _ingest_entities(output: Output, profile: Profile, table: TableName) -> None:
+def write_entities(output: Output, profile: Profile, table: TableName, events: Sequence[Partition] = ()) -> None:
+    """Write users or items, with the figures and checks of ingested tables; `events` as in `ingest_entities`."""
     day = output.manifest.bizdate
     output.manifest.config = _deciding_settings(profile, table, day)
     with connect() as connection:
-        counts = ingest_entities(connection, profile, table, day, output.draft.folder)
+        log = [partition.path(ROWS) for partition in events]
+        counts = ingest_entities(connection, profile, table, day, output.draft.folder, log)
         _describe(output, connection, profile, table, counts)
         output.metadata["preview"] = show.preview(connection, f"FROM {scan([output.path(ROWS)])}")
 
@@ -156,12 +160,15 @@ def _deciding_settings(profile: Profile, table: TableName, day: str) -> dict[str
 
     Call it before the files are read, so that a change in the meantime shows as a change.
     """
-    columns = {name: column.model_dump() for name, column in profile.tables[table].items()}
+    columns = {name: column.deciding_settings() for name, column in profile.tables.get(table, {}).items()}
+    columns |= {name: column.deciding_settings() for name, column in profile.carried(table).items()}
     rule: dict[str, object] = {"label": profile.label} if table == "interactions" else {}
     if table == "interactions" and profile.events:
         rule["events"] = profile.events.model_dump()
     if profile.files != Files():
         rule["files"] = profile.files.of(table).model_dump(exclude_defaults=True)
+    if profile.unknown_ids == "keep":
+        rule["unknown_ids"] = "keep"
     return {"columns": columns, **rule, "landed": landed_content(profile, table, day)}
 
 

@@ -1,7 +1,7 @@
 -- Statistics of the user and of the item just before each row (point in time).
 --
--- `events`: the offline rows (user_id, item_id, timestamp, seq, label, part, value, oracle), and for each user
--- and each item one row just after the newest event, with no label, whose history is the snapshot that serving reads.
+-- `events`: the offline rows (user_id, item_id, timestamp, seq, label, part, value, oracle, and what they carry of user
+-- and item, carried_0, carried_1, ...), and for each user and each item one row just after the newest event, with no label, whose history is the snapshot that serving reads.
 -- "Before" is the order (timestamp, seq); every frame ends one row earlier, so no row sees its own label.
 -- Sums are over whole numbers (labels; rates and residuals in millionths; ratings, `value`, in units of 1 / $unit), so
 -- they are exact in any order. Means and deviations of ratings are over the rows that have one.
@@ -66,6 +66,7 @@ SELECT user_id, item_id, timestamp, seq, label, part, oracle,
     (sum(value) OVER item_past / $unit / item_rated)::FLOAT AS item_rating_mean,
     (sqrt(item_rated * sum(value::HUGEINT * value) OVER item_past
         - (sum(value) OVER item_past) * (sum(value) OVER item_past)) / $unit / item_rated)::FLOAT AS item_rating_std
+    $newest
     $term_counts
 FROM rated LEFT JOIN item_terms USING (item_id)
 WINDOW
