@@ -1,5 +1,8 @@
 """Fixtures that several test files share, and which worker runs which tests."""
 
+import gc
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,24 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 PROJECT = Path(__file__).parents[1]
+
+
+def pytest_configure() -> None:
+    """Make the imports of all tests cheap, here and in the processes that tests start."""
+    sys.dont_write_bytecode = False  # otherwise each of them compiles the project again
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from looking at the millions of objects of the imports, now that all are there."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Let these objects be freed; otherwise DuckDB prints a list of what was not."""
+    gc.unfreeze()
 
 
 # The longest tests, for one worker each. They begin first; otherwise a worker would end long after the others.

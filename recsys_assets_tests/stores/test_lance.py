@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -105,6 +104,8 @@ def test_vectors_that_cannot_be_searched_are_refused(store: LanceStore, column: 
 
 
 def test_what_a_killed_write_left_is_not_there_and_is_written_anew(store: LanceStore, tmp_path: Path) -> None:
+    import lancedb  # it takes five seconds, which the other workers need not spend
+
     lance = lancedb.connect(tmp_path / "movielens-1m")
     lance.create_table(f"user.{NEW}", pa.table({"half": [1]}))
     (tmp_path / "movielens-1m" / f"user.{OLD}.lance" / "data").mkdir(parents=True)
