@@ -8,8 +8,8 @@ import dagster as dg
 
 # Two steps at a time: each may hold a few GB, and one training already uses all cores.
 CONCURRENT = 2
-# The libraries that assets with all of these kinds import. Import times on one core: torch 1.9 s and what its
-# optimisers load another 1.9 s, LightGBM with scikit-learn 1.3 s, MLflow with its database 2.0 s, matplotlib 0.6 s.
+# The libraries that assets with all of these kinds import. Import times on one core: torch 1.9 s, LightGBM with
+# scikit-learn 1.3 s, MLflow with its database 2.0 s, matplotlib 0.6 s.
 # onnxruntime is not listed: it starts a thread, which a fork would lose.
 LIBRARIES_OF_KINDS = {
     ("lightgbm",): ["lightgbm"],
@@ -18,7 +18,6 @@ LIBRARIES_OF_KINDS = {
     ("numpy",): ["matplotlib.pyplot"],
     ("onnx",): ["torch", "lightgbm", "onnx"],
     ("pytorch",): ["torch"],
-    ("pytorch", "mlflow"): ["torch._dynamo"],  # what trains has an optimiser
 }
 
 

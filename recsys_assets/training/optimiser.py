@@ -1,7 +1,8 @@
 """Adam that updates only the rows of a large table that a batch touched, and gradient clipping for such tables."""
 
+import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,13 @@ from torch import Tensor, nn
 from recsys_assets.models.config import TrainingConfig
 from recsys_assets.models.layers import Table
 from recsys_assets.training.distributed import gather_rows, processes
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def unguarded(method: F) -> F:
+    """The method under a decorator of torch."""
+    return cast(F, inspect.unwrap(method))
 
 
 class RowwiseAdam(torch.optim.Adam):
@@ -26,7 +34,16 @@ class RowwiseAdam(torch.optim.Adam):
     speed: 0.8232 for each of two seeds, with dense Adam 0.8229 for each. It was chosen among eight variants on these
     rows and on generated ones with rare values, one seed each; LazyAdam (both moments and L2 of touched rows only)
     had 0.8205.
+
+    Torch guards the methods below against its compiler, whose import takes a process two seconds of a core. No training
+    is compiled here, so they are used without the guard.
     """
+
+    add_param_group = unguarded(torch.optim.Optimizer.add_param_group)
+    load_state_dict = unguarded(torch.optim.Optimizer.load_state_dict)
+    state_dict = unguarded(torch.optim.Optimizer.state_dict)
+    zero_grad = unguarded(torch.optim.Optimizer.zero_grad)
+    _update_whole = unguarded(torch.optim.Adam.step)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -36,7 +53,7 @@ class RowwiseAdam(torch.optim.Adam):
                 if weight.grad is not None and weight.grad.is_sparse:
                     self._update_rows(weight, weight.grad, group)
                     weight.grad = None  # so that dense Adam skips it
-        loss: float | None = super().step(closure)
+        loss: float | None = self._update_whole(closure)
         return loss
 
     def _update_rows(self, weight: Tensor, gradients: Tensor, group: dict[str, Any]) -> None:
