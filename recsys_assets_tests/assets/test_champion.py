@@ -15,14 +15,13 @@ from dagster._core.test_utils import create_run_for_test, instance_for_test
 
 from recsys_assets.assets.publish.collections import families
 from recsys_assets.datasets.profile import load_profile
-from recsys_assets.definitions import build_defs
 from recsys_assets.jobs import in_turn
 from recsys_assets.lake import Lake
 from recsys_assets.models.catalogue import RANKERS
 from recsys_assets.ranking.champion import Candidate, Champion, NothingToServe, PinRefused, choose, read_champion
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.sensors import champion_sensor
-from recsys_assets_tests.helpers.in_process import QUIET, failures
+from recsys_assets_tests.helpers.in_process import QUIET, failures, job_of_all_assets
 
 DAYS = [f"2026-01-0{number}" for number in range(1, 8)]
 # Whether the instance retries runs, the tags of a failed run, and whether the sensor ignores it.
@@ -85,7 +84,6 @@ class World:
     lake: Lake
     client: mlflow.MlflowClient
     experiment: str
-    job: dg.JobDefinition
 
     def write(self, asset: str, day: str, *upstream: str, **manifest: Any) -> None:
         """Write a partition with one file, built from the present partitions of the upstream assets."""
@@ -109,7 +107,7 @@ class World:
 
     def run(self, day: str, *more: str, **config: Any) -> dg.ExecuteInProcessResult:
         """Materialize the champion of a day, after some other assets in the same run."""
-        return self.job.execute_in_process(
+        return job_of_all_assets().execute_in_process(
             partition_key=day,
             run_config={"ops": {"rank_champion": {"config": config}}, **QUIET},
             asset_selection=[dg.AssetKey(asset) for asset in ("rank_champion", *more)],
@@ -150,8 +148,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
         experiment = client.create_experiment("sample", artifact_location=Path(home / "mlflow").as_uri())
-        job = build_defs().resolve_implicit_global_asset_job_def()
-        yield World(Lake(str(home / "lake"), "sample"), client, experiment, job)
+        yield World(Lake(str(home / "lake"), "sample"), client, experiment)
 
 
 def test_before_anything_is_built_it_fails_and_names_what_is_missing(world: World) -> None:

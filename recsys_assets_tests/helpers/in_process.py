@@ -1,13 +1,24 @@
 """Runs assets in the test's own process, with the folders and servers that the environment names."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import dagster as dg
+from alembic import command
+from dagster._core.storage import sql
 
-from recsys_assets.definitions import build_defs
+from recsys_assets import step_imports  # noqa: F401 -- it keeps Dagster's migrations in memory
+from recsys_assets.assets import assets_of
+from recsys_assets.datasets.profile import load_profile
+from recsys_assets.io_managers import LakeIOManager
+from recsys_assets.resources import resources
+from recsys_assets.settings import settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+# A new instance reads the migrations through this name.
+command.ScriptDirectory = sql.ScriptDirectory  # type: ignore[attr-defined]
 
 
 def materialize(
@@ -20,20 +31,33 @@ def materialize(
 ) -> dg.ExecuteInProcessResult:
     """Materialize assets for one day, or in one run for the days from `first` to `last`; returns failures too.
 
-    `config` has the settings of assets, by name.
+    `names` may be selections such as `+splits`; `config` has the settings of assets, by name.
     """
-    defs = build_defs()
     span = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
-    return dg.materialize(
-        [asset for asset in defs.assets or () if isinstance(asset, dg.AssetsDefinition)],
-        selection=list(names),
-        resources=defs.resources,
+    job = job_of_all_assets()
+    return job.execute_in_process(
+        asset_selection=list(dg.AssetSelection.from_coercible(names).resolve(job.asset_layer.asset_graph)),
         partition_key=None if last else first,
         tags=span if last else None,
         instance=instance,
         run_config={**QUIET, "ops": {name: {"config": each} for name, each in (config or {}).items()}},
         raise_on_error=False,
     )
+
+
+def job_of_all_assets() -> dg.JobDefinition:
+    """The job of all assets of the environment's profile and stores; tests of the same ones share it."""
+    profile = load_profile().model_copy(update={"landing": None})  # it may land anywhere
+    return _job(f"{settings().profile} {profile!r} {sorted(settings().stores)}")
+
+
+@lru_cache(maxsize=2)
+def _job(_environment: str) -> dg.JobDefinition:
+    provided = resources()
+    definitions = dg.Definitions(
+        assets=assets_of(load_profile()), resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])}
+    )
+    return definitions.resolve_implicit_global_asset_job_def()
 
 
 def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
