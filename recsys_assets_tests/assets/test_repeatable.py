@@ -28,7 +28,7 @@ ASSETS = [
     "item_features",
 ]
 # More rows than one of DuckDB's row groups (122,880), so that several threads take part.
-EVENTS = 150_000
+EVENTS = 125_000
 
 
 @pytest.fixture
