@@ -48,7 +48,7 @@ def ranker(model: str, description: str) -> LakeAsset:
         name=f"rank_{model}",
         description=f"{description} Chosen on validation rows; test rows are scored once, at the end.",
         kinds={RANKERS[model].library, "mlflow"},
-        code_version="2",
+        code_version="3",
         pool="training",
         checks=[Check("auc_floor", "the validation AUC reaches bounds.min_auc")],
     )

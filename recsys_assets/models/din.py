@@ -36,7 +36,7 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, vectors: Tensor, there: Tensor) -> Tensor:
         """Attend from queries (N, width) to vectors (N, L, width); `there` (N, L) marks those that are not padding."""
-        scores = torch.einsum("nlw,nw->nl", vectors, self.closeness(query))
+        scores = torch.einsum("nw,nlw->nl", self.closeness(query), vectors)
         scores = torch.where(there, scores, float("-inf"))
         weights = torch.cat([scores, self.nothing.expand(query.shape[0], 1)], 1).softmax(1)[:, :-1]
         mean = torch.einsum("nl,nlw->nw", weights, vectors)

@@ -12,7 +12,7 @@ held constant.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -150,6 +150,28 @@ class Branch(nn.Module):
         return logits
 
 
+class _WithProduct(torch.autograd.Function):
+    """(N, 2 width) floats [a, b] to [a, a * b]: with its gradient, two thirds of the time of a concatenation."""
+
+    @staticmethod
+    def forward(ctx: Any, mapped: Tensor) -> Tensor:
+        ctx.save_for_backward(mapped)
+        (a, b), found = mapped.chunk(2, 1), torch.empty_like(mapped)
+        first, second = found.chunk(2, 1)
+        first.copy_(a)
+        torch.mul(a, b, out=second)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (mapped,), found = ctx.saved_tensors, torch.empty_like(gradients[0])
+        (a, b), (of_a, of_product) = mapped.chunk(2, 1), gradients[0].chunk(2, 1)
+        first, second = found.chunk(2, 1)
+        torch.addcmul(of_a, of_product, b, out=first)
+        torch.mul(of_product, a, out=second)
+        return found
+
+
 class Interaction(nn.Module):
     """(N, taken) floats to (N, given), which include products of linear maps."""
 
@@ -165,9 +187,10 @@ class Interaction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Floats (N, given)."""
-        a, b, *more = self.linear(x).chunk(3 if self.kind == "mindspore" else 2, 1)
+        mapped = self.linear(x)
+        a, b, *more = mapped.chunk(3 if self.kind == "mindspore" else 2, 1)
         if self.kind == "concat":
-            x = torch.cat([a, a * b], 1)
+            x = _WithProduct.apply(mapped) if self.training else torch.cat([a, a * b], 1)  # type: ignore[no-untyped-call]
         elif self.kind == "sum":
             x = a + a * b
         elif self.kind == "paper":
