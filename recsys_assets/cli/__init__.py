@@ -12,8 +12,10 @@ import click
 from recsys_assets.cli.changes import adopt, refresh
 from recsys_assets.cli.data import bizdate, land, show
 from recsys_assets.cli.doctor import doctor
+from recsys_assets.cli.draft import check, init
 from recsys_assets.cli.errors import plain_errors
 from recsys_assets.cli.materialize import materialize
+from recsys_assets.cli.names import NameOrPath
 from recsys_assets.cli.published import list_published, rollback
 from recsys_assets.cli.recommend import recommend
 from recsys_assets.datasets.disk import keep_private
@@ -30,7 +32,12 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--profile", metavar="NAME_OR_PATH", help="Dataset profile (default: RECSYS_PROFILE, or else sample).")
+@click.option(
+    "--profile",
+    type=NameOrPath(),
+    metavar="NAME_OR_PATH",
+    help="Dataset profile (default: RECSYS_PROFILE, or else sample).",
+)
 @click.version_option(package_name="recsys-assets")
 def main(profile: str | None) -> None:
     """Recommender data platform: land data, build assets by business date, inspect the results."""
@@ -40,5 +47,18 @@ def main(profile: str | None) -> None:
         os.environ["RECSYS_PROFILE"] = profile  # the definitions read it too, in this process and in every step's
 
 
-for command in (land, bizdate, materialize, show, doctor, list_published, rollback, recommend, refresh, adopt):
+for command in (
+    init,
+    check,
+    land,
+    bizdate,
+    materialize,
+    show,
+    doctor,
+    list_published,
+    rollback,
+    recommend,
+    refresh,
+    adopt,
+):
     main.add_command(command)

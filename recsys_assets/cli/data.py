@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recsys_assets.cli.days import Day, NothingLanded, check_landed, latest_bizdate
+from recsys_assets.cli.names import NameOrPath
 
 if TYPE_CHECKING:
     from recsys_assets.datasets.profile import Profile
@@ -19,7 +20,7 @@ LISTED_FILES = 20
 
 
 @click.command()
-@click.argument("profile")
+@click.argument("profile", type=NameOrPath())
 @click.option(
     "--source",
     envvar="RECSYS_SOURCE",

@@ -3,6 +3,7 @@
 Rows keep the order of the landing files; `seq`, a row's position in its day, is the tie-break for equal times.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -151,6 +152,14 @@ def _checked(profile: Profile) -> list[TableName]:
     """The tables that must have the ids of events."""
     tables: tuple[TableName, ...] = ("users", "items")
     return [table for table in tables if table in profile.tables and profile.unknown_ids == "reject"]
+
+
+def allowed_rejection_rate(bound: float, landed: int) -> float:
+    """The share of a day's rows that may be rejected: the bound and three standard errors.
+
+    Two bad rows in a day of ten are not a reason to refuse the others.
+    """
+    return bound + 3 * math.sqrt(bound * (1 - bound) / landed)
 
 
 def landed_content(profile: Profile, table: TableName, bizdate: str) -> dict[str, str]:

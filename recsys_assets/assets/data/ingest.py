@@ -3,7 +3,6 @@
 `interactions[D]` holds the events of day D; `users[D]` and `items[D]` the tables as of the end of D.
 """
 
-import math
 from collections.abc import Sequence
 
 import dagster as dg
@@ -17,6 +16,7 @@ from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.ingest import (
     ROWS,
     NotLanded,
+    allowed_rejection_rate,
     ingest_entities,
     ingest_events,
     landed_content,
@@ -138,8 +138,7 @@ def _describe(
     check_no_nulls(output, connection, rows, keys)
     check_unique(output, connection, rows, keys)
     bound, landed = profile.bounds.max_rejected_rate, max(1, rejected + counts["rows"])
-    # As for the label rate: two bad rows in a day of ten are not a reason to refuse the others.
-    allowed, rate = bound + 3 * math.sqrt(bound * (1 - bound) / landed), rejected / landed
+    allowed, rate = allowed_rejection_rate(bound, landed), rejected / landed
     output.check("rejected_rows_are_few", rate <= allowed, rejected=rejected, rate=rate, allowed=allowed)
     reasons = [(reason, count) for reason, count in counts.items() if reason != "rows"]
     if reasons:

@@ -1,0 +1,207 @@
+"""A survey of one file of a new data set: the form of its text, and what each of its columns holds."""
+
+import codecs
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from recsys_assets.datasets.duck import only_row, quote, quote_name
+
+SAMPLE = 1_000_000  # rows whose values are looked at; the number of all rows and the span of time are of the whole file
+_HEAD = 2**20  # bytes by which the encoding is recognised
+_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_EARLIEST, _LATEST = 315_532_800, 4_102_444_800  # seconds of 1980 and of 2100: a number between them may be a time
+_SEPARATORS = ("|", ";", ",")  # of several values in one text
+
+
+class SurveyError(ValueError):
+    """A file that cannot be surveyed; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the sampled values of one column are.
+
+    Attributes:
+        kind: DuckDB's type of the column in a typed file; VARCHAR in text files.
+        filled, distinct: how many values are not empty, and about how many are different.
+        integers, numbers, times: the shares of the filled values that are read as such.
+        padded: the share of values with a zero in front, which an integer would lose.
+        low, high: the least and the greatest number; None if no value is one.
+        words: the mean number of words of a value.
+        commas: the share of values that are numbers with a decimal comma.
+        listed: the share of values that hold each of several separators, and `[` for JSON lists.
+        examples: a few values.
+    """
+
+    name: str
+    kind: str
+    filled: int
+    distinct: int
+    integers: float
+    numbers: float
+    times: float
+    padded: float
+    low: float | None
+    high: float | None
+    words: float
+    commas: float
+    listed: Mapping[str, float]
+    examples: list[str]
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether all values are integers that lose nothing as numbers."""
+        return self.filled > 0 and self.integers == 1 and not self.padded
+
+    @property
+    def is_number(self) -> bool:
+        """Whether all values are numbers."""
+        return self.filled > 0 and self.numbers == 1 and not self.padded
+
+    @property
+    def time_unit(self) -> str | None:
+        """The unit in which all numbers would be times since 1970; None if they cannot be."""
+        if not self.is_number or self.low is None or self.high is None:
+            return None
+        fits = (unit for unit, n in _UNITS.items() if self.low / n >= _EARLIEST and self.high / n <= _LATEST)
+        return next(fits, None)
+
+    @property
+    def is_time(self) -> bool:
+        """Whether all values may be times, as text or as numbers."""
+        return self.filled > 0 and ((self.times == 1 and not self.is_number) or self.time_unit is not None)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One file.
+
+    Attributes:
+        relation: SQL of its rows, in which a column of text is VARCHAR.
+        sample: the table with the first of them.
+        form: the keys of the profile's `files` that differ from their defaults.
+        rows: number of rows in the file.
+        columns: by name, in the file's order.
+    """
+
+    path: Path
+    relation: str
+    sample: str
+    form: Mapping[str, object]
+    rows: int
+    columns: Mapping[str, Facts] = field(default_factory=dict)
+
+
+def survey(connection: duckdb.DuckDBPyConnection, path: Path, sample: str) -> Survey:
+    """Survey a CSV, TSV, Parquet or JSON-lines file, compressed or not; `sample` is the table to put its rows into.
+
+    Raises:
+        SurveyError: the file is missing or empty, or its form cannot be recognised.
+    """
+    if not path.is_file():
+        raise SurveyError(f"{path} is not a file: give the log as one CSV, TSV, Parquet or JSON-lines file")
+    try:
+        relation, form, date_format = _relation(connection, path)
+        (rows,) = only_row(connection, f"SELECT count(*) FROM {relation}")
+        described = connection.execute(f"DESCRIBE FROM {relation}").fetchall()
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {sample} AS FROM {relation} LIMIT {SAMPLE}")
+        facts = [_facts(connection, sample, name, kind, date_format) for name, kind, *_ in described]
+    except duckdb.Error as error:
+        raise SurveyError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not rows:
+        raise SurveyError(f"{path} has no rows: give a file with some of the log's rows")
+    if date_format and any(each.times == 1 and not each.is_number for each in facts):
+        form = {**form, "date_format": date_format}
+    return Survey(path, relation, sample, form, int(rows), {each.name: each for each in facts})
+
+
+def _relation(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[str, dict[str, object], str | None]:
+    """SQL of the file's rows, the form of its text, and the format of its times."""
+    name = path.name.lower()
+    if ".parquet" in name:
+        return f"read_parquet({quote(path)})", {}, None
+    if ".json" in name or ".ndjson" in name:
+        return f"read_json({quote(path)}, format = 'newline_delimited')", {}, None
+    encoding = _encoding(path)
+    chosen = f", encoding = {quote(encoding)}"
+    sniffed = connection.execute(f"FROM sniff_csv({quote(path)}{chosen})").fetchone()
+    if sniffed is None:
+        raise SurveyError(f"{path} is not a table: give a CSV, TSV, Parquet or JSON-lines file")
+    separator, header, dates, times = sniffed[0], bool(sniffed[6]), sniffed[8], sniffed[9]
+    relation = (
+        f"read_csv({quote(path)}, all_varchar = true, delim = {quote(separator)}, header = {header}{chosen}, "
+        "ignore_errors = true)"
+    )
+    return relation, _form(name, separator, header, encoding), _foreign(times) or _foreign(dates)
+
+
+def _encoding(path: Path) -> str:
+    """The encoding of a text file, by its beginning: UTF-16 if it says so, UTF-8 if it is that, or else Latin-1."""
+    with pa.input_stream(str(path), compression="detect") as stream:
+        head = bytes(stream.read(_HEAD))
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last letter may be cut
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8"
+
+
+def _form(name: str, separator: str, header: bool, encoding: str) -> dict[str, object]:
+    """The keys of `files` that a text file needs."""
+    is_tsv = ".tsv" in name
+    found: dict[str, object] = {}
+    if separator != ("\t" if is_tsv else ","):
+        found["separator"] = separator
+    if header is is_tsv:
+        found["header"] = header
+    if encoding != "utf-8":
+        found["encoding"] = encoding
+    return found
+
+
+def _foreign(pattern: Any) -> str | None:
+    """A format of dates or times that is not the standard's own, which is read without being named."""
+    known = str(pattern or "")
+    return known if known and not known.startswith("%Y-%m-%d") else None
+
+
+def _facts(connection: duckdb.DuckDBPyConnection, sample: str, name: str, kind: str, date_format: str | None) -> Facts:
+    """What the sampled values of a column are."""
+    text = f"nullif(trim(CAST({quote_name(name)} AS VARCHAR)), '')"
+    time = "try_cast(value AS TIMESTAMP)"
+    if date_format and kind == "VARCHAR":
+        time = f"coalesce({time}, try_strptime(value, {quote(date_format)}))"
+    shares = {
+        "integers": "regexp_full_match(value, '[+-]?[0-9]+') AND try_cast(value AS BIGINT) IS NOT NULL",
+        "numbers": "try_cast(value AS DOUBLE) IS NOT NULL",
+        "times": f"{time} IS NOT NULL",
+        "padded": "regexp_full_match(value, '0[0-9]+')",
+        "commas": "regexp_full_match(value, '-?[0-9]*,[0-9]+')",
+        **{mark: f"contains(value, {quote(mark)})" for mark in _SEPARATORS},
+        "[": "regexp_full_match(value, '\\[.*\\]')",
+    }
+    listed = ", ".join(f"coalesce(avg(({condition})::INT), 0)" for condition in shares.values())
+    filled, distinct, low, high, words, *found = only_row(
+        connection,
+        "SELECT count(value), count(DISTINCT value), min(try_cast(value AS DOUBLE)), max(try_cast(value AS DOUBLE)), "
+        f"coalesce(avg(len(value) - len(replace(value, ' ', '')) + 1), 0), {listed} "
+        f"FROM (SELECT {text} AS value FROM {sample}) WHERE value IS NOT NULL",
+    )
+    examples = connection.execute(
+        f"SELECT DISTINCT {text} AS value FROM (FROM {sample} LIMIT 1000) "
+        "WHERE value IS NOT NULL ORDER BY value LIMIT 3"
+    ).fetchall()
+    of = dict(zip(shares, found, strict=True))
+    marks = {mark: of[mark] for mark in (*_SEPARATORS, "[")}
+    kinds = {each: of[each] for each in ("integers", "numbers", "times", "padded", "commas")}
+    return Facts(
+        name, kind, filled, distinct, low=low, high=high, words=words, listed=marks,
+        examples=[value for (value,) in examples], **kinds,
+    )  # fmt: skip

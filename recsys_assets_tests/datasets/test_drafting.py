@@ -1,0 +1,137 @@
+"""Drafted profiles: what `recsys init` understands of a stranger's files, and what it asks or refuses."""
+
+import datetime as dt
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys_assets.datasets.drafting.draft import draft_profile
+from recsys_assets.datasets.drafting.survey import SurveyError
+from recsys_assets.datasets.duck import connect
+from recsys_assets.datasets.profile import Profile, load_profile
+
+TODAY = dt.date(2026, 11, 29)
+START = 1_700_000_000
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def draft(place: Path, log: str, today: dt.date = TODAY, **others: str) -> tuple[str, Profile]:
+    """The text of the profile that is drafted for a file, and the profile."""
+    with connect(place) as connection:
+        text = draft_profile(
+            connection, "mine", place / log, {each: place / name for each, name in others.items()}, today
+        )
+    (place / "mine.yaml").write_text(text)
+    return text, load_profile(str(place / "mine.yaml"))
+
+
+def write(place: Path, name: str, *lines: str, encoding: str = "utf-8") -> str:
+    (place / name).write_text("\n".join(lines) + "\n", encoding=encoding)
+    return name
+
+
+def ratings(place: Path) -> str:
+    draw = random.Random(1)
+    rows = (f"{n % 20},{draw.randrange(30)},{draw.choice([1, 2, 3, 4, 4, 5])},{START + 3600 * n}" for n in range(400))
+    return write(place, "ratings.csv", "userId,movieId,rating,timestamp", *rows)
+
+
+def test_ratings_and_a_table_of_items_are_understood(place: Path) -> None:
+    movies = (f'{n},"Film {n}, The (1995)",{"Drama|Comedy" if n % 2 else "Action|Drama"}' for n in range(30))
+    items = write(place, "movies.csv", "movieId,title,genres", *movies)
+    text, profile = draft(place, ratings(place), items=items)
+    assert profile.label == "rating > 3"
+    assert profile.rating == "rating"
+    log, films = profile.tables["interactions"], profile.tables["items"]
+    assert {name: spec.column for name, spec in log.items()} == {
+        "user_id": "userId", "item_id": "movieId", "rating": None, "timestamp": None,
+    }  # fmt: skip
+    assert (log["rating"].min, log["rating"].max) == (1, 5)
+    assert films["genres"].type == "strings"
+    assert profile.features.terms is not None
+    assert profile.features.terms.column == "genres"
+    assert profile.features.categorical == ["user_id", "item_id"]  # a title is a name, not a category
+    assert profile.split.has_online
+    assert profile.first_bizdate == dt.date(2023, 11, 14)
+    assert len(text.splitlines()) < 40
+
+
+def test_a_shop_log_has_kinds_of_events_and_columns_of_its_items(place: Path) -> None:
+    draw = random.Random(2)
+    rows = (
+        f"{1000 * (START + 600 * n)},{draw.choice(['view', 'view', 'add_to_cart', 'purchase'])},P{n % 40:04},"
+        f"brand{n % 40 % 7},{draw.randrange(50)},{n // 6}"
+        for n in range(600)
+    )
+    log = write(place, "shop.csv", "event_time,event_type,product_id,brand,visitor,user_session", *rows)
+    text, profile = draft(place, log)
+    assert profile.events is not None
+    assert profile.events.column == "event_type"
+    assert profile.events.weights == {"view": 1, "add_to_cart": 3, "purchase": 10}
+    assert profile.files.time_unit == "ms"
+    assert profile.tables["interactions"]["brand"].of == "item"
+    assert profile.tables["interactions"]["item_id"].type == "string"
+    assert "brand" in profile.features.categorical
+    assert "# user_session: " in text
+
+
+def test_a_foreign_file_is_read_as_it_is(place: Path) -> None:
+    rows = (f"{n % 7};{n % 5};{1 + n % 28:02}.03.2025 12:00:{n % 60:02};Müll äöü {n}" for n in range(300))
+    log = write(place, "log.csv", "kunde;artikel;zeit;notiz", *rows, encoding="latin-1")
+    _, profile = draft(place, log)
+    assert (profile.files.separator, profile.files.encoding) == (";", "latin-1")
+    assert profile.files.date_format == "%d.%m.%Y %H:%M:%S"
+    assert profile.tables["interactions"]["user_id"].column == "kunde"
+    assert profile.tables["interactions"]["item_id"].column == "artikel"
+    assert profile.label == "true"
+
+
+def test_parquet_with_lists_and_moments_is_understood(place: Path) -> None:
+    times = [dt.datetime(2026, 11, 1, tzinfo=dt.UTC) + dt.timedelta(hours=n) for n in range(600)]
+    table = pa.table({"uid": [n % 9 for n in range(600)], "sku": [f"s{n % 11}" for n in range(600)], "at": times})
+    pq.write_table(table, place / "log.parquet")
+    tags = pa.table({"sku": [f"s{n}" for n in range(11)], "tags": [["a", "b"] if n % 2 else ["a"] for n in range(11)]})
+    pq.write_table(tags, place / "items.parquet")
+    _, profile = draft(place, "log.parquet", items="items.parquet")
+    assert profile.tables["items"]["tags"].type == "strings"
+    assert profile.last_bizdate is None  # the newest event is of last week: the log still grows
+    assert profile.split.strategy == "by_day"
+
+
+def test_ids_with_zeros_in_front_stay_text(place: Path) -> None:
+    rows = (f"00{n % 9},{n % 11},{START + n}" for n in range(100))
+    _, profile = draft(place, write(place, "log.csv", "user,item,ts", *rows))
+    assert profile.tables["interactions"]["user_id"].type == "string"
+    assert profile.tables["interactions"]["item_id"].type == "int64"
+
+
+def test_a_column_without_a_telling_name_is_asked_about(place: Path) -> None:
+    rows = (f"{n % 9},{n % 11},{START + n}" for n in range(100))
+    text, _ = draft(place, write(place, "log.csv", "a,b,time", *rows))
+    assert "# Question: is a the user?" in text
+    assert "# Question: is b the item?" in text
+
+
+REFUSED = [
+    ("no time", ["user,item", "1,2", "2,3"], "no column looks like the time"),
+    ("no rows", ["user,item,time"], "has no rows"),
+]
+
+
+@pytest.mark.parametrize(("lines", "says"), [pytest.param(*rest, id=what) for what, *rest in REFUSED])
+def test_a_file_that_is_no_log_is_refused(place: Path, lines: list[str], says: str) -> None:
+    with pytest.raises(SurveyError, match=says):
+        draft(place, write(place, "log.csv", *lines))
+
+
+def test_a_table_of_other_ids_is_refused(place: Path) -> None:
+    items = write(place, "movies.csv", "film,name", *(f"x{n},y" for n in range(9)))
+    with pytest.raises(SurveyError, match=r"movies\.csv: no column holds the ids of movieId"):
+        draft(place, ratings(place), items=items)
