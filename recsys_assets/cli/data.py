@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +85,7 @@ def show(asset: str, day: dt.date | None, named: dt.date | None, as_json: bool) 
     path = lake.location(asset, when)
     if as_json:
         content = {key: getattr(manifest, key) for key in ("asset", "profile", "bizdate")}
-        content |= {"path": path, "rows": manifest.rows, "metrics": manifest.metrics, "manifest": asdict(manifest)}
+        content |= {"path": path, "rows": manifest.rows, "metrics": manifest.metrics, "manifest": manifest.content()}
         content["outdated"] = lake.outdated_inputs(manifest)
         click.echo(json.dumps(content, indent=1, ensure_ascii=False))
     else:
@@ -132,6 +131,8 @@ def _print(manifest: "Manifest", path: str) -> None:
         facts.add_row("rows", f"{manifest.rows:,}")
     for name, value in manifest.metrics.items():
         facts.add_row(name, figure(value))
+    if manifest.declined:
+        facts.add_row("[yellow]cannot be built[/]", manifest.declined)
     for check in manifest.failed_checks:
         facts.add_row("[red]failed check[/]", check)
     if manifest.mlflow_run_id:

@@ -115,6 +115,8 @@ def summary(lake: "Lake", names: Sequence[str], bizdate: str, seconds: Mapping[s
         manifest = lake.manifest(name, bizdate)
         shown = sorted(manifest.metrics, key=lambda metric: (not metric.startswith("test_"), metric))[:SUMMARY_METRICS]
         metrics = ", ".join(f"{metric} {figure(manifest.metrics[metric])}" for metric in shown)
+        if manifest.declined:
+            metrics = f"cannot be built: {manifest.declined}"
         rows = "" if manifest.rows is None else f"{manifest.rows:,}"
         table.add_row(name, rows, metrics, f"{seconds[name]:,.1f}" if name in seconds else "")
     table.caption = lake.location("<asset>", bizdate)

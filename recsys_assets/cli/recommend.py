@@ -42,7 +42,8 @@ def recommend(user: str, day: dt.date | None) -> None:
     profile = load_profile()
     lake = LakeStore(profile=settings().profile)
     when = day.isoformat() if day else latest_partition(lake.lake, "rank_champion")
-    inputs = {asset: lake.read(asset, when) for asset in (*READS, "items")}
+    found = {asset: lake.read(asset, when) for asset in (*READS, "items")}
+    inputs = {asset: each for asset, each in found.items() if not each.manifest.declined}
     events = events_of(inputs)
     number = _user_number(events, user, when)
     history = _newest_rows(profile, inputs["splits"], events, number)
@@ -101,7 +102,8 @@ def _recommended_items(
 
     used = lake.read(REPORT, day).manifest.config if day in lake.lake.bizdates(REPORT) else {}
     settings = Funnel(**{name: value for name, value in used.items() if name in Funnel.model_fields})
-    scorer, _ = open_champion(lake.lake, read_champion(inputs["rank_champion"]))
+    champion = read_champion(inputs["rank_champion"]) if "rank_champion" in inputs else None
+    scorer = open_champion(lake.lake, champion)[0] if champion else None
     asked = user_queries(events, "online", np.array([number]))
     found = lists_of(profile, inputs, scorer, events, asked, settings, Stopwatch())
     (row,) = recommendations.table(events, asked, found.channels, found.final).to_pylist()

@@ -23,7 +23,7 @@ def table(interactions: Interactions, queries: Queries, channels: Mapping[str, L
         "item_id": pa.array(interactions.item_ids[items[listed]]),
         "score": pa.array(final.lists.scores[listed], pa.float32()),
         "recall": pa.array(final.candidate_scores[listed], pa.float32()),
-        "probability": pa.array(final.probabilities[listed], pa.float32()),
+        "probability": pa.array(final.probabilities[listed], pa.float32(), from_pandas=True),  # null: no ranker
         "channels": _sources(channels, items, listed),
     }
     of_user = pa.StructArray.from_arrays(list(entries.values()), names=list(entries))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.manifest import Partition
 
 CHAMPION_FILE = "champion.json"
@@ -13,6 +14,10 @@ CHAMPION_FILE = "champion.json"
 
 class NothingToServe(RuntimeError):
     """No model of the day may be served and there is no champion of an earlier day; the message gives the reasons."""
+
+
+class NoRankers(CannotBeBuilt):
+    """No ranking model can be built on the data; the message gives the reason."""
 
 
 class PinRefused(ValueError):
@@ -33,6 +38,7 @@ class Candidate:
         fingerprint: of the partition that holds the file.
         mlflow_run_id: of its training.
         upstream: fingerprints of the partitions that its gates read, by asset and bizdate.
+        declined: why it cannot be built on the data; empty if it can.
     """
 
     model: str
@@ -44,6 +50,7 @@ class Candidate:
     fingerprint: str = ""
     mlflow_run_id: str | None = None
     upstream: dict[str, str] = field(default_factory=dict)
+    declined: str = ""
 
     @property
     def name(self) -> str:
@@ -98,7 +105,8 @@ def choose(
         pinned: the model that somebody wants to serve.
 
     Raises:
-        NothingToServe: no candidate passes every gate, and there is no incumbent.
+        NoRankers: there is no incumbent, and no candidate can be built on the data.
+        NothingToServe: there is no incumbent either, and no candidate passes every gate.
         PinRefused: the pinned model does not pass every gate.
     """
     if pinned:
@@ -108,6 +116,8 @@ def choose(
     passed = sorted((each for each in candidates if not each.why_not), key=lambda each: (-each.value, each.model))
     if not passed:
         if incumbent is None:
+            if candidates and all(each.declined for each in candidates):
+                raise NoRankers("; ".join(dict.fromkeys(each.declined for each in candidates)))
             reasons = "; ".join(f"{each.model}: {each.why_not}" for each in candidates)
             raise NothingToServe(f"no model may be served, and there is no champion of an earlier day: {reasons}")
         return incumbent, f"{incumbent.name} stays: no model of the day passes every gate."

@@ -45,6 +45,7 @@ def candidate(lake: Lake, model: str, bizdate: str, file: str, day: str) -> Cand
         fingerprint=known[onnx].fingerprint if onnx in known else "",
         mlflow_run_id=known[ranker].mlflow_run_id if ranker in known else None,
         upstream={f"{asset}/{bizdate}": each.fingerprint for asset, each in known.items()},
+        declined=next((each.declined for each in known.values() if each.declined), ""),
     )
 
 
@@ -94,6 +95,8 @@ def _objections(found: Found, file: str) -> Iterator[str]:
             return
         if manifest.failed_checks:
             yield f"{asset} failed {', '.join(manifest.failed_checks)}"
+        if manifest.declined:
+            yield f"{asset} cannot be built: {manifest.declined}"
         known.append(manifest)
     samples, ranker, onnx = known
     for made, source in ((ranker, samples), (onnx, ranker)):

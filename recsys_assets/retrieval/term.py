@@ -24,12 +24,12 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_array, diags_array
 
 from recsys_assets.arrays import Ids, Ints, Scores, find, spread
+from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.retrieval import lists
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.retrieval.scored_lists import keep_strongest
 
-ANY = "any"
 LEVELS = ("recent", "history", "everyone")
 
 
@@ -58,11 +58,12 @@ class ItemTerms:
     weights: csr_array
 
 
-def item_terms(items: pa.Table, column: str | None, item_ids: Ids) -> ItemTerms:
-    """The terms of each of `item_ids`, from a list column; without a column or any term, all carry `ANY`."""
-    anything = ItemTerms(np.array([ANY], object), csr_array(np.ones((len(item_ids), 1))))
-    if column is None:
-        return anything
+def item_terms(items: pa.Table, column: str, item_ids: Ids) -> ItemTerms:
+    """The terms of each of `item_ids`, from a list column.
+
+    Raises:
+        CannotBeBuilt: no item has a term.
+    """
     found = items[column].combine_chunks()
     term = pc.list_flatten(found)
     item = find(item_ids, items["item_id"].to_numpy())[pc.list_parent_indices(found).to_numpy()]
@@ -70,7 +71,7 @@ def item_terms(items: pa.Table, column: str | None, item_ids: Ids) -> ItemTerms:
     encoded = term.filter(pa.array(kept)).dictionary_encode()
     terms = encoded.dictionary.to_numpy(zero_copy_only=False)
     if not len(terms):
-        return anything
+        raise CannotBeBuilt(f"no item with an event has a term in the column {column}")
     order = np.argsort(terms)
     shape, places = (len(item_ids), len(terms)), np.argsort(order)[encoded.indices.to_numpy()]
     holds = csr_array((np.ones(len(places)), (item[kept], places)), shape=shape)

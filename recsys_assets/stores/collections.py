@@ -30,18 +30,21 @@ class Collection:
         description: what a row holds.
         reads: the assets whose partitions it is built from.
         rows: builds it from the profile and these partitions; its first column identifies a row.
+        optional: those of the assets that it does without when they are declined.
     """
 
     description: str
     reads: tuple[str, ...]
     rows: Callable[[Profile, Inputs], pa.Table]
+    optional: tuple[str, ...] = ()
 
     def table(self, profile: Profile, inputs: Inputs) -> pa.Table:
         """The rows, with their key as text in front and times in milliseconds, the finest that MongoDB holds.
 
-        Other partitions than those of `reads` may be among the inputs.
+        Other partitions than those of `reads` may be among the inputs, and optional ones may be absent.
         """
-        rows = _cut_to_milliseconds(self.rows(profile, {asset: inputs[asset] for asset in self.reads}))
+        needed = [asset for asset in self.reads if asset in inputs or asset not in self.optional]
+        rows = _cut_to_milliseconds(self.rows(profile, {asset: inputs[asset] for asset in needed}))
         return rows.add_column(0, KEY, rows[0].cast(pa.string()))
 
 
@@ -50,7 +53,7 @@ def users(_: Profile, inputs: Inputs) -> pa.Table:
 
     `seen_items` are in the order in which the user touched them; the last ones are the triggers of item-to-item recall.
     """
-    table = _read_rows(inputs["users"])
+    table = _read_entities(inputs["users"], "user_id")
     for other in (_read_rows(inputs["user_features"]), _liked_terms(inputs), _seen_items(inputs)):
         table = _join(table, other)
     return table
@@ -58,7 +61,7 @@ def users(_: Profile, inputs: Inputs) -> pa.Table:
 
 def items(_: Profile, inputs: Inputs) -> pa.Table:
     """The columns of `items` for each item: what people are shown."""
-    return _read_rows(inputs["items"])
+    return _read_entities(inputs["items"], "item_id")
 
 
 def item_features(_: Profile, inputs: Inputs) -> pa.Table:
@@ -105,6 +108,12 @@ def _read_rows(partition: Partition) -> pa.Table:
     return pq.read_table(partition.path(ROWS))
 
 
+def _read_entities(partition: Partition, key: str) -> pa.Table:
+    """The rows of users or items with their key in front, wherever the profile names it."""
+    table = _read_rows(partition)
+    return table.select([key, *(name for name in table.column_names if name != key)])
+
+
 def _cut_to_milliseconds(table: pa.Table) -> pa.Table:
     """The table with its times cut off at milliseconds."""
     fields = [
@@ -133,7 +142,11 @@ def _join(table: pa.Table, other: pa.Table) -> pa.Table:
 
 
 def _liked_terms(inputs: Inputs) -> pa.Table:
-    """user_id and terms, {term, score}, of every user."""
+    """user_id and terms, {term, score}, of every user; the lists are empty if the items have no terms."""
+    if "recall_term" not in inputs:
+        ids = _read_rows(inputs["users"])["user_id"]
+        entry = pa.struct({"term": pa.string(), "score": pa.float32()})
+        return pa.table({"user_id": ids, "terms": pa.array([[]] * len(ids), pa.list_(entry))})
     return pq.read_table(inputs["recall_term"].path(USER_TERMS), columns=["user_id", "terms"])
 
 

@@ -34,7 +34,7 @@ class Pinned:
 
 
 def compare_with_lake(
-    pinned: Pinned, tables: Mapping[str, pa.Table], scorer: Scorer, rule: Affinity
+    pinned: Pinned, tables: Mapping[str, pa.Table], scorer: Scorer | None, rule: Affinity
 ) -> tuple[dict[str, tuple[int, int]], dict[str, float]]:
     """Compare a store with the tables that were published.
 
@@ -43,7 +43,7 @@ def compare_with_lake(
     Args:
         pinned: the store.
         tables: the published tables by collection, `user` and `item_feature` among them.
-        scorer: the champion.
+        scorer: the champion; None if there is none: then no pairs are scored.
         rule: the profile's `features.affinity`.
 
     Returns:
@@ -59,6 +59,8 @@ def compare_with_lake(
     counts = {
         name: (len(table), count_differing(table, found[name], STORE_TOLERANCE)) for name, table in expected.items()
     }
+    if scorer is None:
+        return counts, {"scores": 0.0, "max_score_difference": 0.0}
     offline, online = ((side["user"], side["item_feature"]) for side in (expected, found))
     return counts, _compare_scores(scorer, rule, offline, online)
 

@@ -13,7 +13,7 @@ from recsys_assets.ranking.champion import Champion, read_champion
 CHAMPION_ASSET = "rank_champion"
 
 
-def pass_gate(lake: Lake, bizdate: str, sources: Sequence[Manifest]) -> Champion:
+def pass_gate(lake: Lake, bizdate: str, sources: Sequence[Manifest]) -> Champion | None:
     """Check the sources, everything that they were made from, the champion and its model.
 
     Args:
@@ -23,7 +23,7 @@ def pass_gate(lake: Lake, bizdate: str, sources: Sequence[Manifest]) -> Champion
             used (see `Manifest.inputs`) are not checked again.
 
     Returns:
-        The bizdate's champion.
+        The bizdate's champion; None if no ranking model can be built on the data.
 
     Raises:
         GateNotPassed: a partition is gone, failed a blocking check, or is no longer what was read.
@@ -32,6 +32,8 @@ def pass_gate(lake: Lake, bizdate: str, sources: Sequence[Manifest]) -> Champion
     _check_all(lake, {source.name: source.fingerprint for source in sources}, seen)
     made = _read_manifest(lake, f"{CHAMPION_ASSET}/{bizdate}")
     _refuse_failed(made, "nothing of the day is published")
+    if made.declined:
+        return None
     champion = read_champion(lake.read(CHAMPION_ASSET, bizdate))
     model = _check_partition(lake, f"{champion.asset}/{champion.bizdate}", champion.fingerprint)
     for name, expected in model.inputs.items():

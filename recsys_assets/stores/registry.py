@@ -69,6 +69,7 @@ def _mongo_collections(models: Sequence[str], _: str) -> Collections:
             "For each user, the profile, the features that rankers read, liked terms, and items seen, oldest first.",
             ("users", "user_features", "recall_term", "recall_samples"),
             collections.users,
+            optional=("recall_term",),
         ),
         "item": Collection(
             "The fields of each item that people see: title, genres, links.", ("items",), collections.items
@@ -86,7 +87,7 @@ def _mongo_collections(models: Sequence[str], _: str) -> Collections:
 def _redis_collections(_: Sequence[str], model: str) -> Collections:
     reads = (f"emb_{model}_user", "users", "recall_term", "recall_samples")
     what = "The inputs of recall for each user: liked terms, the vector, and the items seen (recsys_pipeline's keys)."
-    return {"user": Collection(what, reads, collections.recall_state)}
+    return {"user": Collection(what, reads, collections.recall_state, optional=("recall_term",))}
 
 
 def _milvus_collections(models: Sequence[str], _: str) -> Collections:

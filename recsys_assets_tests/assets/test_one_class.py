@@ -16,10 +16,10 @@ from recsys_assets.datasets.classes import OneClass, one_class, require_both_cla
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.declined import NothingToLearn
 from recsys_assets.lake import Lake
-from recsys_assets.manifest import PartitionMissing
 from recsys_assets.metrics import UndefinedMetric, ranker_metrics
 from recsys_assets.models.catalogue import RANKERS, configure
 from recsys_assets.ranking.bootstrap import compare
+from recsys_assets.ranking.champion import Candidate, NoRankers, NothingToServe, choose
 from recsys_assets.ranking.model_gates import candidate
 from recsys_assets.training import rankers, recall
 from recsys_assets_tests.helpers import recall_world
@@ -101,6 +101,11 @@ def test_a_recall_method_that_learns_labels_is_built_without_the_auc_that_is_not
     found = recall.kept_metrics(fitted, source)
     assert {"validation_auc", "test_auc", "validation_ndcg@20", "validation_recall@20"} - found.keys() == {absent}
     assert np.isfinite(list(found.values())).all()
+
+
+def test_a_recall_method_that_learns_labels_needs_both_in_the_train_rows() -> None:
+    with pytest.raises(NothingToLearn, match="every train row has label 1"):
+        recall.fit("fm", recall_world.schema(), relabelled("train", 1), *configure("fm", {}, {"epochs": 1}), seed=1)
 
 
 @pytest.mark.parametrize("model", ["fm", "dssm"])
@@ -185,8 +190,11 @@ def test_ranking_assets_name_part_and_days_and_the_rest_of_the_day_is_built(
 ) -> None:
     said = failures(result)
     assert "recall_floor" in said.pop("recall_fm")  # the profile's floor is 1
-    assert said.keys() == {"rank_lgbm", "rank_widedeep", "tune_lgbm"}
-    assert all(re.search(SAID, each) for each in said.values()), said
+    assert not said
+    for asset in ("rank_lgbm", "rank_widedeep", "tune_lgbm"):
+        manifest = world.manifest(asset, DAYS[-1])
+        assert re.search(SAID, manifest.declined)
+        assert (manifest.files, manifest.mlflow_run_id) == ({}, None)
     (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "parts_have_both_classes"]
     assert not check.passed
     assert re.fullmatch(COMMON, str(check.metadata["test"].value))
@@ -194,11 +202,16 @@ def test_ranking_assets_name_part_and_days_and_the_rest_of_the_day_is_built(
     assert re.fullmatch(f"test_auc: {COMMON}", str(event.metadata["not measured"].value))
     assert "test_auc" not in world.manifest("recall_fm", DAYS[-1]).metrics
     assert world.manifest("hitrate_term", DAYS[-1]).metrics["recall@20"] > 0
-    with pytest.raises(PartitionMissing):
-        world.manifest("rank_lgbm", DAYS[-1])
 
 
 def test_the_champion_tells_why_there_is_no_ranker(world: Lake, result: dg.ExecuteInProcessResult) -> None:
     assert not result.success
-    why = candidate(world, "lgbm", DAYS[-1], "model.onnx", DAYS[-1]).why_not
-    assert why == f"there is no rank_lgbm of {DAYS[-1]}: rank_samples has one class only in its test part"
+    found = candidate(world, "lgbm", DAYS[-1], "model.onnx", DAYS[-1])
+    assert re.match(f"rank_lgbm cannot be built: {SAID}", found.why_not)
+    assert re.match(SAID, found.declined)
+    with pytest.raises(NoRankers, match=SAID):
+        choose([found])
+    assert choose([found], Candidate("lgbm", DAYS[0], 0.7))[0].bizdate == DAYS[0]
+    failed = Candidate("deepfm", DAYS[-1], why_not="rank_deepfm failed auc_floor")
+    with pytest.raises(NothingToServe, match="auc_floor"):
+        choose([found, failed])

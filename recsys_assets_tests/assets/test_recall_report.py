@@ -221,14 +221,3 @@ def test_a_method_worse_than_chance_is_said_to_be_so_and_blocks_nothing(
     result = other.run(["hitrate_fm"])
     assert checks(result, "hitrate_fm") == {"lists_are_sound": True, "unique_keys": True, "better_than_random": False}
     assert other.read("hitrate_fm").manifest.failed_checks == []
-
-
-def test_a_profile_without_terms_says_so_and_recommends_what_is_liked_most(tmp_path: Path) -> None:
-    plain = {"name": "plain", "features": {"terms": None}}
-    with open_world(tmp_path, plain, users=100, items=300, events=6000, days=8) as world:
-        world.result = world.run(
-            ["users", "items", "splits", "recall_samples", "recall_term", "hitrate_term", "hitrate_popularity"]
-        )
-    assert "no `features.terms`" in str(world.metadata("recall_term")["note"].value)
-    of_terms, popular = (world.table(f"hitrate_{name}", DETAILS)["topk_ids"] for name in ("term", "popularity"))
-    assert [listed[:20] for listed in of_terms.to_pylist()] == [listed[:20] for listed in popular.to_pylist()]

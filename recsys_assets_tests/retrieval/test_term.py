@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import csr_array
 
+from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.funnel import channels
 from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.retrieval import term
@@ -63,16 +64,10 @@ def test_terms_named_twice_empty_or_missing_are_as_if_written_once_or_not_at_all
     np.testing.assert_allclose(found.weights.toarray(), np.array([[0, 0], [0, 1], [math.sqrt(0.5)] * 2]))
 
 
-def test_without_a_column_all_items_carry_one_term() -> None:
-    found = term.item_terms(ITEMS, None, np.array([1, 2, 3]))
-    assert found.terms.tolist() == ["any"]
-    assert found.weights.toarray().tolist() == [[1], [1], [1]]
-
-
-def test_where_no_item_has_a_term_all_carry_one() -> None:
+def test_where_no_item_has_a_term_nothing_can_be_recalled_by_terms() -> None:
     empty = pa.table({"item_id": [1, 2, 3], "tags": pa.array([[], None, [""]], pa.list_(pa.string()))})
-    found = term.item_terms(empty, "tags", np.array([1, 2, 3]))
-    assert (found.terms.tolist(), found.weights.toarray().tolist()) == (["any"], [[1]] * 3)
+    with pytest.raises(CannotBeBuilt, match="no item with an event has a term in the column tags"):
+        term.item_terms(empty, "tags", np.array([1, 2, 3]))
 
 
 def test_an_item_scores_the_root_of_its_positives_in_its_terms() -> None:

@@ -43,10 +43,14 @@ def rank_champion(output: Output, config: ChampionConfig, lake: LakeStore, track
     It has the highest validation AUC of the models that pass every gate. The previous champion stays if the best new
     model is worse by more than `margin`, or if no model passes. A model that failed is listed with the reason and does
     not stop the choice: Dagster skips this asset in the run in which a model failed, and `champion_sensor` then runs it
-    again. The newest bizdate's champion has the alias `champion` of the registered model `<profile>-rank` in MLflow.
+    again. If no model can be built on the data, there is no champion, and everything else is published without one.
+    The newest bizdate's champion has the alias `champion` of the registered model `<profile>-rank` in MLflow.
     """
     day = output.manifest.bizdate
     candidates = [candidate(lake.lake, model, day, MODEL, day) for model in RANKERS]
+    for each in candidates:
+        if each.declined:  # the choice is outdated once it can be built
+            output.manifest.upstream |= each.upstream
     before = champion_before(lake.lake, "rank_champion", day)
     pinned = _pinned_candidate(lake.lake, config.pin, day)
     chosen, reason = choose(candidates, before, config.margin, pinned)

@@ -19,6 +19,7 @@ from filelock import FileLock
 from recsys_assets.assets.lake_asset import LakeAsset, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.datasets.profile import Profile, ProfileError
+from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.io_managers import Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import GateNotPassed, Partition, PartitionDamaged, PartitionMissing
@@ -46,9 +47,12 @@ def collection_asset(store: str, name: str, family: Mapping[str, Collection]) ->
         ins={asset: dg.AssetIn() for asset in collection.reads},
         deps=[CHAMPION_ASSET],
         kinds={STORES[store].kind},
+        tolerates_declined=True,
     )
     def publish(output: Output, lake: LakeStore, dataset: Dataset, stores: Stores, **read: Partition) -> None:
         profile, day = dataset.load(), output.manifest.bizdate
+        if needed := [reason for asset, reason in output.without.items() if asset not in collection.optional]:
+            raise CannotBeBuilt("; ".join(dict.fromkeys(needed)))
         sources = [partition.manifest for partition in read.values()]
         version = version_name(day, ROWS_FORM, *profile.publishing.entries, *(each.fingerprint for each in sources))
         with stores.open(store) as opened:
@@ -96,12 +100,13 @@ def _show_whole_set(lake: Lake, store: str, family: Iterable[str], opened: Store
     assets = [f"{store}_{name}" for name in family]
     if missing := [asset for asset in assets if not _is_sound(lake, asset, day)]:
         return f"not before its set is whole: {', '.join(missing)} missing"
-    made = [lake.read(asset, day) for asset in assets]
+    read = {name: lake.read(asset, day) for name, asset in zip(family, assets, strict=True)}
+    made = {name: each for name, each in read.items() if not each.manifest.declined}
     try:
-        pass_gate(lake, day, [partition.manifest for partition in made])
+        pass_gate(lake, day, [partition.manifest for partition in made.values()])
     except GateNotPassed as error:  # one of them is of an earlier run, and about to be published again
         return f"not before its set is whole: {error}"
-    versions = {name: publication(each)["version"] for name, each in zip(family, made, strict=True)}
+    versions = {name: publication(each)["version"] for name, each in made.items()}
     with FileLock(settings().data / f".{store}.lock"):  # another day's set may be about to go live
         newest = show_set(opened, versions)
     return "yes" if newest == day else f"no: {newest} is live"

@@ -46,20 +46,22 @@ def release_asset(store: str, family: Mapping[str, Collection]) -> LakeAsset:
         deps=[CHAMPION_ASSET],
         kinds={STORES[store].kind, "onnx"},
         checks=[MATCHES],
+        tolerates_declined=True,
     )
     def release(output: Output, lake: LakeStore, dataset: Dataset, stores: Stores, **read: Partition) -> None:
         profile, day = dataset.load(), output.manifest.bizdate
-        published = {name: publication(read[f"{store}_{name}"]) for name in family}
+        made = {name: collection for name, collection in family.items() if f"{store}_{name}" in read}
+        published = {name: publication(read[f"{store}_{name}"]) for name in made}
         sources = [partition.manifest for partition in read.values()]
         champion = pass_gate(lake.lake, day, sources)
-        scorer, models = open_champion(lake.lake, champion)
+        scorer, models = open_champion(lake.lake, champion) if champion else (None, [])
         output.add_inputs(models)
         with stores.open(store) as opened:
             pinned = Pinned(opened, {name: each["version"] for name, each in published.items()})
-            tables = {name: collection.table(profile, read) for name, collection in family.items()}
+            tables = {name: collection.table(profile, read) for name, collection in made.items()}
             _record_comparison(output, *compare_with_lake(pinned, tables, scorer, profile.features.affinity))
-            model = {name: getattr(champion, name) for name in ("model", "bizdate", "path", "sha256")}
-            content = release_of(published, model)
+            named = ("model", "bizdate", "path", "sha256")
+            content = release_of(published, {name: getattr(champion, name) for name in named} if champion else None)
             output.write_json(RELEASE, content)
             output.publish()
             pass_gate(lake.lake, day, sources)

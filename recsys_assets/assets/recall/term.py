@@ -15,6 +15,7 @@ from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.funnel.channels import BEFORE_TEST, TERM_ITEMS, USER_TERMS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
@@ -24,10 +25,7 @@ from recsys_assets.retrieval.interactions import Interactions, histories, querie
 from recsys_assets.retrieval.lists import evaluate
 from recsys_assets.retrieval.scored_lists import keep_strongest, to_lists
 
-NO_TERMS = (
-    "The profile has no `features.terms`, or no item has a term: all items get the single term 'any', so that every "
-    "user's list holds the items with the most positives."
-)
+NO_TERMS = "the profile has no `features.terms`, so there are no terms to recall by: name a list column of the items"
 
 
 class TermConfig(dg.Config):
@@ -46,7 +44,6 @@ class TermConfig(dg.Config):
     ],
 )
 def recall_term(
-    context: dg.AssetExecutionContext,
     output: Output,
     config: TermConfig,
     dataset: Dataset,
@@ -62,20 +59,21 @@ def recall_term(
     """
     profile = dataset.load()
     rule = profile.features.terms
-    taste = term.Taste(rule.window if rule else 1, config.decay, config.max_terms)
-    column = rule.column if rule else None
-    output.manifest.config = {"column": column, **asdict(taste)}
+    if rule is None:
+        raise CannotBeBuilt(NO_TERMS)
+    taste = term.Taste(rule.window, config.decay, config.max_terms)
+    output.manifest.config = {"column": rule.column, **asdict(taste)}
     with connect() as connection:
         user_ids = np.sort(pq.read_table(users.path(ROWS), columns=["user_id"])["user_id"].to_numpy())
         interactions = read(recall_samples.path(ROWS)).with_users(user_ids)
-        carried = term.item_terms(pq.read_table(items.path(ROWS)), column, interactions.item_ids)
+        carried = term.item_terms(pq.read_table(items.path(ROWS)), rule.column, interactions.item_ids)
         _write_items(output, interactions, carried)
         for file, part in ((USER_TERMS, "online"), (BEFORE_TEST, "test")):
             _write_users(output, file, interactions, part, carried, taste)
         output.manifest.rows = len(user_ids)
         output.manifest.metrics |= _validation_metrics(profile, interactions, carried, taste)
         _check(output, connection, users)
-        _show(context, output, connection, carried.terms.tolist() != [term.ANY])
+        _show(output, connection)
 
 
 def _write_items(output: Output, interactions: Interactions, carried: term.ItemTerms) -> None:
@@ -133,13 +131,8 @@ def _check(output: Output, connection: duckdb.DuckDBPyConnection, users: Partiti
     check_unique(output, connection, f"({lists})", ["file", "key"])
 
 
-def _show(
-    context: dg.AssetExecutionContext, output: Output, connection: duckdb.DuckDBPyConnection, has_terms: bool
-) -> None:
+def _show(output: Output, connection: duckdb.DuckDBPyConnection) -> None:
     """Show a few users' terms, the terms' best items, and where the users' terms come from."""
-    if not has_terms:
-        context.log.warning(NO_TERMS)
-        output.metadata["note"] = NO_TERMS
     for title, file, key, column, field in (
         ("terms of users", USER_TERMS, "user_id", "terms", "term"),
         ("items of terms", TERM_ITEMS, "term", "items", "item_id"),

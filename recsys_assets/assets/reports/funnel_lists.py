@@ -40,16 +40,22 @@ def events_of(inputs: Mapping[str, Partition]) -> Interactions:
 def recommend(
     profile: Profile,
     inputs: Mapping[str, Partition],
-    scorer: Scorer,
+    scorer: Scorer | None,
     events: Interactions,
     asked: Queries,
     settings: Funnel,
     watch: Stopwatch,
 ) -> FunnelLists:
-    """The lists of queries about the online part, their users ascending; `inputs` are the partitions of `READS`."""
+    """The lists of queries about the online part, their users ascending; `inputs` are the partitions of `READS`.
+
+    Without a scorer, the candidates are not ranked again: the probabilities are not numbers, and have the exponent 0.
+    """
     channels = recall(profile, inputs, events, asked, settings.channel_size, watch)
     with watch("merge"):
         candidates = merge(channels, events, asked, settings, profile.recall.filter_seen)
+    if scorer is None:
+        unknown = np.full(candidates.items.shape, np.nan, np.float32)
+        return FunnelLists(channels, candidates, rank(candidates, unknown, settings.model_copy(update={"ranking": 0})))
     with watch("features and scores"):
         probabilities = _probabilities(profile, inputs, scorer, events, asked, candidates)
     with watch("rank"):
@@ -59,9 +65,11 @@ def recommend(
 def recall(
     profile: Profile, inputs: Mapping[str, Partition], events: Interactions, asked: Queries, k: int, watch: Stopwatch
 ) -> dict[str, Lists]:
-    """The k items of each channel; `inputs` are the partitions of `RECALL_READS`."""
+    """The k items of each channel whose partitions are there; `inputs` are partitions of `RECALL_READS`."""
     channels = {}
     for name in CHANNELS:
+        if not inputs.keys() >= set(RECALL_METHODS[name].reads):
+            continue
         with watch(f"recall {name}"):
             partitions = [inputs[asset] for asset in RECALL_METHODS[name].reads]
             channels[name] = RECALL_METHODS[name].lists(events, asked, k, profile.recall.filter_seen, *partitions)

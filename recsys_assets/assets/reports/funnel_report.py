@@ -15,6 +15,7 @@ from recsys_assets.assets.reports.funnel_lists import READS, FunnelLists, events
 from recsys_assets.assets.reports.hitrate import ONE_EACH
 from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
+from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.funnel import evaluation, merge, recommendations
 from recsys_assets.funnel.channels import catalogue
 from recsys_assets.funnel.scoring import open_champion
@@ -44,6 +45,7 @@ class FunnelConfig(merge.Funnel, dg.Config):
     ins={asset: dg.AssetIn() for asset in READS},
     kinds={"onnx", "numpy", "parquet", "markdown"},
     checks=[FINAL_LISTS_SOUND, ONE_EACH, FINAL_BEATS_ALL],
+    tolerates_declined=True,
 )
 def funnel_report(output: Output, config: FunnelConfig, lake: LakeStore, dataset: Dataset, **inputs: Partition) -> None:
     """Every user's list as a service would make it: channels, merge, features, the champion's ONNX file, the best 50.
@@ -52,11 +54,14 @@ def funnel_report(output: Output, config: FunnelConfig, lake: LakeStore, dataset
     methods and the ranker were trained on rows before the test rows; features of users and items are as of the last
     offline row. The final list is compared with the merged candidates and with each channel alone.
 
+    Channels that cannot be built are left out; without a champion, the merged candidates are the final list.
+
     The 95 % intervals come from 200 draws of users; differences are on the same draws.
     """
     profile = dataset.load()
     config = with_tuned_settings(output, lake, profile, "funnel", config)
-    scorer, of_champion = open_champion(lake.lake, read_champion(inputs["rank_champion"]))
+    champion = read_champion(inputs["rank_champion"]) if "rank_champion" in inputs else None
+    scorer, of_champion = open_champion(lake.lake, champion) if champion else (None, [])
     filter_seen, watch = profile.recall.filter_seen, Stopwatch()
     output.add_inputs(of_champion)
     output.manifest.config, output.manifest.seed = {"filter_seen": filter_seen, **config.model_dump()}, SEED
@@ -79,6 +84,10 @@ def _report(output: Output, events: Interactions, found: FunnelLists, filter_see
     items = {"final": found.final.lists.items, "candidates": found.candidates.items}
     items |= {name: listed.items for name, listed in found.channels.items()}
     right = queries(events, "online", filter_seen, liked=False)
+    if not len(right):
+        raise CannotBeBuilt(
+            "no user has a new item among the online rows: land more days, or widen that part in `split`"
+        )
     judgements = {name: evaluation.judge(listed[right.users], right) for name, listed in items.items()}
     figures = {name: each.figures() for name, each in judgements.items()}
     comparison = evaluation.compare(judgements, "final")

@@ -15,6 +15,7 @@ from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.funnel import channels
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
@@ -25,6 +26,7 @@ from recsys_assets.retrieval.interactions import Interactions, Queries, queries,
 from recsys_assets.retrieval.lists import CUTOFFS, Lists, chance_recall, coverage, curves, evaluate
 
 LENGTH = max(CUTOFFS)
+NO_QUERIES = "no user has a new positive among the test rows: land more days, or widen the test part in `split`"
 SOUND = Check(
     "lists_are_sound", "no list holds an item twice, or a seen one if seen items are filtered out; scores descend"
 )
@@ -74,6 +76,8 @@ def hitrate(name: str, method: Method) -> LakeAsset:
         output.manifest.config = {"filter_seen": filter_seen, "k": LENGTH}
         interactions = read(recall_samples.path(ROWS))
         asked = queries(interactions, "test", filter_seen)
+        if not len(asked):
+            raise CannotBeBuilt(NO_QUERIES)
         lists = method.lists(interactions, asked, LENGTH, filter_seen, *partitions)
         pq.write_table(details(interactions, asked, lists), output.path(DETAILS), compression="zstd")
         _judge(output, interactions, asked, lists)
