@@ -70,6 +70,7 @@ def ranker(model: str, description: str) -> LakeAsset:
             on_epoch = log_epochs(context, tracking)
             scored = _train(on_epoch, model, settings, config.seed, output, rank_samples, feature_schema)
             plots = _evaluate(context, output, profile, scored)
+            output.metadata["negatives"] = profile.negatives_text
             tracking.log(output.manifest.metrics, output.draft.folder, plots)
 
     return rank

@@ -50,7 +50,7 @@ USER_FACTORS, ITEM_FACTORS = "user_factors", "item_factors"
 OF_PAIRS = (AFFINITY, NEARBY, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS, USER_FACTORS, ITEM_FACTORS)
 
 # Rows with drawn negatives (`features/draws.py`): whether a row is one, the item's events before the moment, and the
-# log of how many times as often as it happens a pair is drawn.
+# log of how many times a pair is drawn for each positive of its user.
 DRAWN, ITEM_EVENTS, DRAW_LOG_RATE = "drawn", "item_events", "draw_log_rate"
 OF_DRAWS = (DRAWN, ITEM_EVENTS, DRAW_LOG_RATE)
 

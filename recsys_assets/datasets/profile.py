@@ -142,6 +142,11 @@ class Profile(Part):
         return rule if rule and rule.rate else None
 
     @property
+    def draws_all(self) -> bool:
+        """Whether all negatives are drawn, so that probabilities can be corrected for the draw."""
+        return bool(self.draws) and self._has_positives_only
+
+    @property
     def _has_positives_only(self) -> bool:
         """Whether no event is a negative for ranking."""
         return not self.has_label_rule and (not self.events or set(self.events.ranked) == set(self.events.weights))

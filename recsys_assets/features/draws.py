@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys_assets.arrays import Doubles, Ints, find, place_in_group
+from recsys_assets.arrays import Bools, Doubles, Ints, find, place_in_group
 
 ATTEMPTS = 32
 RANKED = ("train", "validation", "test")  # the order of time in a user's history
@@ -108,35 +108,45 @@ class Mentions:
 def draw(moments: Moments, mentions: Mentions, rate: int, without_seen: bool) -> Drawn:
     """`rate` items for each positive whose item was known; fewer for a user who touched nearly everything.
 
-    With `without_seen` no item is drawn that the user touched in an earlier part.
+    With `without_seen` no item is drawn that the user touched before.
     """
     known = np.isfinite(mentions.log_share(moments.items, mentions.of_event))
     events = np.repeat(np.flatnonzero(known & (moments.labels > 0)), rate)
     slots, found = np.arange(len(events)) % max(rate, 1), np.full(len(events), -1)
-    touched, left = _touched(moments, without_seen), np.arange(len(events))
+    touched, left = _Touched(moments, without_seen), np.arange(len(events))
     for attempt in range(ATTEMPTS):
         rows = events[left]
         points = _uniform(moments.seeds[rows], slots[left] * ATTEMPTS + attempt)
         items = mentions.draw(points, mentions.of_event[rows])
-        free = find(touched, _key(moments, rows, items)) < 0
+        free = ~touched(rows, items)
         found[left[free]] = items[free]
         left = left[~free]
     return Drawn(events[found >= 0], found[found >= 0])
 
 
-def _touched(moments: Moments, without_seen: bool) -> Ints:
-    """The keys, ascending, of the items that are not drawn for a user in a part."""
-    rows, keys = np.arange(len(moments.users)), []
-    for part in range(len(RANKED)):
-        chosen = moments.parts <= part if without_seen else moments.parts == part
-        keys.append(_key(moments, rows[chosen], moments.items[chosen], part))
-    return np.unique(np.concatenate(keys))
+class _Touched:
+    """Whether an item is not to be drawn at the moment of an event, because of what its user touched."""
 
+    def __init__(self, moments: Moments, without_seen: bool) -> None:
+        self.moments, self.without_seen = moments, without_seen
+        pairs = self._pairs(np.arange(len(moments.users)), moments.items)
+        self._in_part = np.unique(pairs * len(RANKED) + moments.parts)
+        by_time = np.lexsort((moments.order, pairs))
+        self._known, first = np.unique(pairs[by_time], return_index=True)
+        self._since = moments.order[by_time][first]
 
-def _key(moments: Moments, rows: Ints, items: Ints, part: int | None = None) -> Ints:
-    """(N,) one number for the user of each of N events, an item and a part: by default that of the event."""
-    pair = moments.users[rows] * len(moments.arrivals) + items
-    return pair * len(RANKED) + (moments.parts[rows] if part is None else part)
+    def _pairs(self, rows: Ints, items: Ints) -> Ints:
+        """(N,) one number for the user of each of N events and an item."""
+        return self.moments.users[rows] * len(self.moments.arrivals) + items
+
+    def __call__(self, rows: Ints, items: Ints) -> Bools:
+        """(N,) whether the user of each of N events touched an item in the same part, or before if that counts."""
+        pairs = self._pairs(rows, items)
+        touched = find(self._in_part, pairs * len(RANKED) + self.moments.parts[rows]) >= 0
+        if self.without_seen:
+            place = find(self._known, pairs)
+            touched |= (place >= 0) & (self._since[place] < self.moments.order[rows])
+        return touched
 
 
 def _uniform(seeds: npt.NDArray[np.uint64], numbers: Ints) -> Doubles:

@@ -146,7 +146,7 @@ def user_query(profile: Profile, users: Path, pairs: Path) -> str:
 
 def item_query(profile: Profile, items: Path, pairs: Path) -> str:
     """SQL for the snapshot of every item, ordered by item_id."""
-    pair_columns = (*ITEM_COLUMNS, DRAW_LOG_RATE) if profile.draws else ITEM_COLUMNS
+    pair_columns = (*ITEM_COLUMNS, DRAW_LOG_RATE) if profile.draws_all else ITEM_COLUMNS
     return (
         f"SELECT history.item_id, {_side_columns(profile, 'items')}, {_columns_of('pairs', pair_columns)} FROM history "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_assets.arrays import Ints, Scores
+from recsys_assets.datasets.names import DRAW_LOG_RATE
 from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.features.pair_data import Pairs
 from recsys_assets.features.pair_features import SERVING_COLUMNS, candidate_rows
@@ -22,6 +23,7 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import DESCRIPTION
 from recsys_assets.ranking.champion import Champion
+from recsys_assets.ranking.correction import corrected
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -60,7 +62,7 @@ class Scorer:
             return np.concatenate([np.empty(0, np.float32), *parts])
 
     def pairs(self, users: pa.Table, items: pa.Table, user: Ints, item: Ints, rule: Affinity) -> Scores:
-        """(N,) probability of a positive for pairs of a user and an item.
+        """(N,) probability of a positive for pairs of a user and an item; corrected if items have `draw_log_rate`.
 
         Args:
             users: `user_features`.
@@ -69,13 +71,15 @@ class Scorer:
             item: (N,) places among the rows of `items`.
             rule: the profile's `features.affinity`, by which a pair's own features are computed.
         """
+        log_rates = items[DRAW_LOG_RATE].to_numpy() if DRAW_LOG_RATE in items.column_names else None
         needed = {"item_id", *SERVING_COLUMNS, *(feature.name for feature in self.schema.features)}
         users, items = (each.select([name for name in each.column_names if name in needed]) for each in (users, items))
 
         def score(first: int) -> Scores:
             theirs, its = user[first : first + PAIRS_AT_ONCE], item[first : first + PAIRS_AT_ONCE]
             block = users.slice(theirs[0], theirs[-1] - theirs[0] + 1)
-            return self._run(candidate_rows(Pairs(block, items, theirs - theirs[0], its, rule)))
+            found = self._run(candidate_rows(Pairs(block, items, theirs - theirs[0], its, rule)))
+            return found if log_rates is None else corrected(found, log_rates[its])
 
         with ThreadPoolExecutor(THREADS) as pool:
             return np.concatenate([np.empty(0, np.float32), *pool.map(score, range(0, len(user), PAIRS_AT_ONCE))])

@@ -49,9 +49,8 @@ def test_a_draw_was_known_and_is_not_touched_in_the_same_part(without_seen: bool
         before = given.order < given.order[event]
         arrived = 0 <= given.arrivals[item] <= given.days[event]
         assert arrived or item in given.items[before]
-        theirs = (given.users == given.users[event]) & (
-            given.parts <= given.parts[event] if without_seen else given.parts == given.parts[event]
-        )
+        theirs = given.users == given.users[event]
+        theirs &= (given.parts == given.parts[event]) | (before & without_seen)
         assert item not in given.items[theirs]
     early = found.items[given.days[found.events] < 9]
     assert 57 not in early

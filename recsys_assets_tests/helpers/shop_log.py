@@ -45,13 +45,18 @@ class Shop:
         return _softmax(self.appeal + self.tastes[users] @ self.goods.T)
 
 
-def generate(users: int, items: int, visits: int, days: int, seed: int = 1, anonymous: float = 0.0) -> Shop:
-    """A shop with `visits` visits over `days` days; the share `anonymous` of the rows has no user."""
+def generate(
+    users: int, items: int, visits: int, days: int, seed: int = 1, anonymous: float = 0.0, focus: float = 0.7
+) -> Shop:
+    """A shop with `visits` visits over `days` days; the share `anonymous` of the rows has no user.
+
+    The higher `focus`, the more a user's visits are of few items.
+    """
     rng = np.random.default_rng(seed)
     categories = rng.integers(0, CATEGORIES, items)
     goods = rng.normal(0, 1, (CATEGORIES, WIDTH))[categories] + rng.normal(0, 0.5, (items, WIDTH))
-    appeal = rng.permutation(-0.8 * np.log(np.arange(1, items + 1)))
-    shop = Shop(rng.normal(0, 0.7, (users, WIDTH)), goods, appeal, categories, pa.table({}))
+    appeal = rng.permutation(-1.1 * focus * np.log(np.arange(1, items + 1)))
+    shop = Shop(rng.normal(0, focus, (users, WIDTH)), goods, appeal, categories, pa.table({}))
     activity = rng.dirichlet(np.full(users, 2.0))
     visitor = np.sort(rng.choice(users, visits, p=activity))
     item = _draw(shop, visitor, rng)

@@ -15,6 +15,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import RANKERS, TOWERS
+from recsys_assets.resources import Dataset
 from recsys_assets.retrieval.interactions import histories, read
 
 MODEL = "model.onnx"
@@ -38,10 +39,13 @@ def ranker_onnx(model: str) -> LakeAsset:
         kinds={"onnx"},
         checks=[Check("onnx_matches_model", f"onnxruntime and the model agree within {TOLERANCE} on real rows")],
     )
-    def onnx(output: Output, ranker: Partition, rank_samples: Partition) -> None:
+    def onnx(output: Output, dataset: Dataset, ranker: Partition, rank_samples: Partition) -> None:
         from recsys_assets.training import onnx_export, rankers
 
-        rankers.load(ranker.folder).export(output.path(MODEL), {"bizdate": output.manifest.bizdate})
+        profile, about = dataset.load(), {"bizdate": output.manifest.bizdate}
+        if profile.draws:
+            about["negatives"] = profile.negatives_text
+        rankers.load(ranker.folder).export(output.path(MODEL), about)
         rows = real_rows(rank_samples)
         found = rankers.parity(ranker.folder, output.path(MODEL), rows)
         output.manifest.metrics = {"parity_rows": float(rows.num_rows), **found}

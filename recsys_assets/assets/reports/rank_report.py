@@ -28,6 +28,7 @@ Sections = dict[str, dg.MarkdownMetadataValue]
 @lake_asset(
     ins={f"rank_{model}": dg.AssetIn() for model in RANKERS},
     kinds={"markdown"},
+    code_version="2",
     checks=[Check("models_beat_baselines", "every model's test AUC is above each baseline's", blocking=False)],
     tolerates_declined=True,
 )
@@ -37,7 +38,8 @@ def rank_report(
     """Every ranking model on the test rows, compared with the base rate, popularity and the best AUC there can be.
 
     Popularity scores an item by its number of earlier events, if there are items; the base rate gives every row the
-    rate of train. If the data is generated, its true probabilities show what no model can exceed.
+    rate of train. If the data is generated and no negative is drawn, its true probabilities show what no model can
+    exceed.
 
     The 95 % intervals come from 200 draws of users (of rows, if they have no user); differences are to the model with
     the highest validation AUC, on the same draws. Figures in brackets are of the day before.
@@ -51,14 +53,15 @@ def rank_report(
     before = day_before(output, lake.lake, rankers)
     test = _test_rows(profile, rank_samples)
     models = _figures({name: partition.manifest for name, partition in rankers.items()})
-    baselines = _baselines(rank_samples, test, profile.oracle)
+    baselines = _baselines(rank_samples, test, None if profile.draws else profile.oracle)
     by_model = _scores(rankers)
     scores = {model: by_model[model] for model in models}
     figures, labels = {**models, **baselines}, test["label"].to_numpy()
     comparison = compare(labels, scores, next(iter(models)), _users(test))
     _measure(output, figures, comparison)
     _check(output, models, baselines)
-    tables = {"figures": rank_tables.figures(figures, _figures(before))}
+    tables = {"negatives": dg.MetadataValue.md(f"Negatives of all figures: {profile.negatives_text}.")}
+    tables |= {"figures": rank_tables.figures(figures, _figures(before))}
     tables |= rank_tables.intervals(comparison)
     tables |= _slice_table(output, profile, test, scores) | _importance_tables(output, rankers)
     show.report(output, "Ranking", tables)
