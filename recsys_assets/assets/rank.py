@@ -4,6 +4,7 @@ A new ranker is a file and a record in `models/` (see `models/catalogue.py`).
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -24,12 +25,14 @@ from recsys_assets.assets.model_asset import (
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_floor
 from recsys_assets.datasets.classes import require_both_classes
+from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration, ranker_metrics
 from recsys_assets.models.catalogue import RANKERS, configure
+from recsys_assets.ranking.correction import fit_correction
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.tracking import Tracking
 
@@ -38,7 +41,15 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "test_predictions.parquet"
 IMPORTANCE = "importance.parquet"
-SCORED_KEYS = ("user_id", "item_id", "timestamp", "seq", "label")  # columns that the scored rows keep, if they exist
+SCORED_KEYS = (
+    "user_id",
+    "item_id",
+    "timestamp",
+    "seq",
+    "label",
+    DRAWN,
+    DRAW_LOG_RATE,
+)  # columns that the scored rows keep, if they exist
 
 
 def ranker(model: str, description: str) -> LakeAsset:
@@ -71,6 +82,8 @@ def ranker(model: str, description: str) -> LakeAsset:
             scored = _train(on_epoch, model, settings, config.seed, output, rank_samples, feature_schema)
             plots = _evaluate(context, output, profile, scored)
             output.metadata["negatives"] = profile.negatives_text
+            if profile.draws_all:
+                _correct(output, scored)
             tracking.log(output.manifest.metrics, output.draft.folder, plots)
 
     return rank
@@ -120,6 +133,14 @@ def _evaluate(
         plots["importance"] = show.bars("feature importance", "gain", first["column"], first["gain"])
     output.metadata |= {name: show.picture(figure) for name, figure in plots.items()}
     return plots
+
+
+def _correct(output: Output, scored: pa.Table) -> None:
+    """Fit the correction of probabilities for drawn negatives on the scored test rows, and write it."""
+    labels, scores, rates = (scored[name].to_numpy() for name in ("label", "score", DRAW_LOG_RATE))
+    correction = fit_correction(labels, scores, rates)
+    correction.save(output.draft.folder)
+    output.manifest.metrics |= {f"correction_{name}": value for name, value in asdict(correction).items()}
 
 
 rank_assets = [ranker(name, model.description) for name, model in RANKERS.items()]

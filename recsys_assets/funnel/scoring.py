@@ -23,11 +23,12 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import DESCRIPTION
 from recsys_assets.ranking.champion import Champion
-from recsys_assets.ranking.correction import corrected
+from recsys_assets.ranking.correction import CORRECTION, Correction
 
 if TYPE_CHECKING:
     import onnxruntime
 
+PLAIN = Correction()
 THREADS = 2
 ONNX_BATCH = 4096  # rows per call of the ONNX file
 PAIRS_AT_ONCE = 2**16  # pairs made at once: 60 MB of features
@@ -38,14 +39,14 @@ class NotTheChampion(RuntimeError):
 
 
 class Scorer:
-    """A ranking model as a service uses it: an ONNX file, and the schema of the rows that it takes.
+    """A ranking model as a service uses it: an ONNX file, the schema of the rows that it takes, and its correction.
 
     Raises:
         NotTheChampion: the file was exported under a different schema.
     """
 
-    def __init__(self, path: Path, schema: FeatureSchema) -> None:
-        self.schema, self._runtime = schema, _session(path)
+    def __init__(self, path: Path, schema: FeatureSchema, correction: Correction = PLAIN) -> None:
+        self.schema, self._correction, self._runtime = schema, correction, _session(path)
         exported = self._runtime.get_modelmeta().custom_metadata_map["schema_fingerprint"]
         if exported != schema.fingerprint:
             raise NotTheChampion(
@@ -79,7 +80,7 @@ class Scorer:
             theirs, its = user[first : first + PAIRS_AT_ONCE], item[first : first + PAIRS_AT_ONCE]
             block = users.slice(theirs[0], theirs[-1] - theirs[0] + 1)
             found = self._run(candidate_rows(Pairs(block, items, theirs - theirs[0], its, rule)))
-            return found if log_rates is None else corrected(found, log_rates[its])
+            return found if log_rates is None else self._correction(found, log_rates[its])
 
         with ThreadPoolExecutor(THREADS) as pool:
             return np.concatenate([np.empty(0, np.float32), *pool.map(score, range(0, len(user), PAIRS_AT_ONCE))])
@@ -106,7 +107,9 @@ def open_champion(lake: Lake, champion: Champion) -> tuple[Scorer, list[Partitio
             f"{onnx.folder / file} is not the file that was chosen: materialize rank_champion {champion.bizdate} again"
         )
     content = json.loads(ranker.path(DESCRIPTION).read_text(encoding="utf-8"))
-    return Scorer(onnx.path(file), FeatureSchema.from_json(json.dumps(content["schema"]))), [onnx, ranker]
+    schema = FeatureSchema.from_json(json.dumps(content["schema"]))
+    correction = Correction.read(ranker.path(CORRECTION)) if CORRECTION in ranker.manifest.files else PLAIN
+    return Scorer(onnx.path(file), schema, correction), [onnx, ranker]
 
 
 def _session(path: Path) -> "onnxruntime.InferenceSession":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
-from recsys_assets.arrays import Bools, Ints, offsets
+from recsys_assets.arrays import Bools, Doubles, Floats, Ints, offsets
 from recsys_assets.retrieval.interactions import Interactions
 
 
@@ -15,10 +15,12 @@ class Baskets:
 
     Attributes:
         matrix: (U, I) of ones; the items of a row are in time order, oldest first, not in order of their numbers.
+        worth: (nnz,) the highest weight of the user's events with the item, for each entry of the matrix.
         cuts: `users_cut`, users whose history was longer than the cap; `rows_cut`, the items cut from them.
     """
 
     matrix: csr_array
+    worth: Floats
     cuts: dict[str, int]
 
     @property
@@ -43,13 +45,24 @@ def baskets(interactions: Interactions, max_history: int) -> Baskets:
     shape = (len(interactions.user_ids), len(interactions.item_ids))
     users, items = interactions.users, interactions.items
     newest = _is_newest(csr_array((np.arange(len(users)), items, _starts(users, shape[0])), shape))
+    worth = _highest(users * shape[1] + items, interactions.weights)[newest]
     users, items = users[newest], items[newest]
     starts = _starts(users, shape[0])
     from_the_end = starts[users + 1] - np.arange(len(users))
     kept = from_the_end <= max_history
     cuts = {"users_cut": int((np.diff(starts) > max_history).sum()), "rows_cut": int((~kept).sum())}
     matrix = csr_array((np.ones(kept.sum(), np.float32), items[kept], _starts(users[kept], shape[0])), shape)
-    return Baskets(matrix, cuts)
+    return Baskets(matrix, worth[kept].astype(np.float32), cuts)
+
+
+def _highest(groups: Ints, values: Doubles) -> Doubles:
+    """(M,) the highest of the values of each element's group."""
+    if (values == values[:1]).all():
+        return values
+    place = np.unique(groups, return_inverse=True)[1]
+    highest = np.zeros(place.max(initial=-1) + 1)
+    np.maximum.at(highest, place, values)
+    return highest[place]
 
 
 def _starts(users: Ints, count: int) -> Ints:

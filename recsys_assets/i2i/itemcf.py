@@ -1,8 +1,9 @@
 """ItemCF: two items are similar if the same users touched both, and more so if one came soon after the other.
 
-    s(i, j) = sum over users u of both: w_u^2 * near(u, i, j) / (d_i * d_j)^popularity
+    s(i, j) = sum over users u of both: w_u^2 * r_ui * r_uj * near(u, i, j) / (d_i * d_j)^popularity
 
-with w_u = |I_u|^-activity, and d_i the sum of w_u^2 over the users of i. With window 0 `near` is 1, which is
+with w_u = |I_u|^-activity, r_ui the highest weight of u's events with i (1 in a log without kinds of events), and d_i
+the sum of (w_u * r_ui)^2 over the users of i. With window 0 `near` is 1, which is
 MetaSpore's formula, a weighted cosine. With a window, it is distance^-decay for an item j at most `window` places from
 i in the user's history, times `backward` if j came before i, and 0 for items further apart.
 
@@ -67,7 +68,9 @@ def itemcf(interactions: Interactions, settings: ItemCF) -> Neighbours:
     """
     events = baskets(interactions, settings.max_history)
     weights = np.maximum(events.user_sizes, 1) ** (-2 * settings.activity)
-    mass = np.bincount(events.matrix.indices, np.repeat(weights, events.user_sizes), events.matrix.shape[1])
+    mass = np.bincount(
+        events.matrix.indices, np.repeat(weights, events.user_sizes) * events.worth**2, events.matrix.shape[1]
+    )
     scales = np.where(mass > 0, mass, 1) ** -settings.popularity
     users, items = events.matrix.shape
     if settings.window == 0 and is_dense_enough(events.matrix, 3 * items**2 + users * items, settings.memory):
@@ -80,7 +83,9 @@ def itemcf(interactions: Interactions, settings: ItemCF) -> Neighbours:
 def _dense_lists(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF) -> Lists:
     """The best of the whole matrix of scores (I, I), computed at once; `scales` are d^-popularity."""
     scaled = events.matrix.copy()
-    scaled.data = (np.repeat(np.sqrt(weights), events.user_sizes) * scales[scaled.indices]).astype(np.float32)
+    scaled.data = (
+        np.repeat(np.sqrt(weights), events.user_sizes) * scales[scaled.indices] * events.worth
+    ).astype(np.float32)
     scores = gram(scaled)
     if settings.min_support > 1:
         scores[gram(events.matrix) < settings.min_support] = 0
@@ -96,7 +101,7 @@ def _sparse_lists(events: Baskets, weights: Doubles, scales: Doubles, settings: 
         row = np.repeat(np.arange(len(items)), np.diff(scores.indptr))
         kept = scores.indices != items[row]
         if settings.min_support > 1:
-            support = reduce(add, (left @ _ones(right) for left, right in products(items)))
+            support = reduce(add, (_ones(left) @ _ones(right) for left, right in products(items)))
             kept &= support.data >= settings.min_support  # the support has the same pairs in the same order
         scores.data *= (scales[items][row] * scales[scores.indices]).astype(np.float32)
         return keep(scores, kept)
@@ -112,9 +117,9 @@ def _ones(matrix: csr_array) -> csr_array:
 def _history_products(events: Baskets, weights: Doubles, _: ItemCF) -> tuple[Products, Ints]:
     """Pair any two items of a history: the matrices are an item's users, and their histories."""
     histories = events.matrix.copy()
-    histories.data = np.repeat(weights, events.user_sizes).astype(np.float32)
-    users = events.matrix.T.tocsr()
-    pairs = np.minimum(users @ events.user_sizes, users.shape[0]).astype(np.int64)
+    histories.data = (np.repeat(weights, events.user_sizes) * events.worth).astype(np.float32)
+    users = csr_array((events.worth, events.matrix.indices, events.matrix.indptr), events.matrix.shape).T.tocsr()
+    pairs = np.minimum(_ones(users) @ events.user_sizes, users.shape[0]).astype(np.int64)
     return lambda items: iter([(users[items], histories)]), pairs
 
 
@@ -135,8 +140,8 @@ def _window_products(events: Baskets, weights: Doubles, settings: ItemCF) -> tup
             ends = offsets(high - low)
             near = np.arange(ends[-1]) + np.repeat(low - ends[:-1], high - low)
             data = counts[near - np.repeat(place - after, high - low)] * np.repeat(light[user], high - low)
-            own = (np.ones(len(user), np.float32), (row[first : first + most], np.arange(len(user))))
-            items_near = csr_array((data, listed[near], ends), (len(user), by_item.shape[0]))
+            own = (events.worth[place], (row[first : first + most], np.arange(len(user))))
+            items_near = csr_array((data * events.worth[near], listed[near], ends), (len(user), by_item.shape[0]))
             yield csr_array(own, shape=(len(items), len(user))), items_near
 
     return products, events.item_sizes * len(counts)

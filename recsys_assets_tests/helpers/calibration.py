@@ -17,6 +17,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.lake import Lake
 from recsys_assets.models.catalogue import DESCRIPTION
+from recsys_assets.ranking.correction import CORRECTION, Correction
 from recsys_assets_tests.helpers.in_process import failed_checks, failures, materialize
 from recsys_assets_tests.helpers.shop_log import FIRST_ITEM, FIRST_USER, Shop, land_shop
 
@@ -26,12 +27,12 @@ SAMPLES = ("users", "items", "splits", "factors", "rank_samples", "feature_schem
 
 @dataclass(frozen=True)
 class Calibration:
-    """Visits in each of ten groups of pairs, (10,) each, and the test AUC of the ranker."""
+    """Visits in each of ten groups of pairs, (10,) each, and the metrics of the ranker."""
 
     expected: Doubles
     true: Doubles
     observed: Doubles
-    auc: float
+    metrics: dict[str, float]
 
     @property
     def errors(self) -> Doubles:
@@ -87,7 +88,8 @@ def _measure(profile: Profile, lake: Lake, day: str, shop: Shop, model: str) -> 
     users, items = (pq.read_table(lake.read(f"{side}_features", day).path(ROWS)) for side in ("user", "item"))
     ranker = lake.read(f"rank_{model}", day)
     described = json.loads(ranker.path(DESCRIPTION).read_text(encoding="utf-8"))["schema"]
-    scorer = Scorer(lake.read(f"onnx_{model}", day).path("model.onnx"), FeatureSchema.from_json(json.dumps(described)))
+    schema, correction = FeatureSchema.from_json(json.dumps(described)), Correction.read(ranker.path(CORRECTION))
+    scorer = Scorer(lake.read(f"onnx_{model}", day).path("model.onnx"), schema, correction)
     user, item = np.divmod(np.arange(visits.size), visits.shape[1])
     scores = scorer.pairs(users, items, user, item, profile.features.affinity).astype(np.float64)
     truth = shop.probabilities(np.arange(len(visits))).ravel()
@@ -96,7 +98,7 @@ def _measure(profile: Profile, lake: Lake, day: str, shop: Shop, model: str) -> 
     group = np.empty(len(order), np.int64)
     group[order] = np.minimum(so_far / so_far[-1] * GROUPS, GROUPS - 1).astype(np.int64)
     columns = (np.bincount(group, each, GROUPS) for each in (scores * asked, truth * asked, visits.ravel()))
-    return Calibration(*columns, ranker.manifest.metrics["test_auc"])
+    return Calibration(*columns, ranker.manifest.metrics)
 
 
 def _online_visits(lake: Lake, day: str, shop: Shop) -> Doubles:
