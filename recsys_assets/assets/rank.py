@@ -41,15 +41,8 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "test_predictions.parquet"
 IMPORTANCE = "importance.parquet"
-SCORED_KEYS = (
-    "user_id",
-    "item_id",
-    "timestamp",
-    "seq",
-    "label",
-    DRAWN,
-    DRAW_LOG_RATE,
-)  # columns that the scored rows keep, if they exist
+# Columns that the scored rows keep, if they exist.
+SCORED_KEYS = ("user_id", "item_id", "timestamp", "seq", "label", DRAWN, DRAW_LOG_RATE)
 
 
 def ranker(model: str, description: str) -> LakeAsset:

@@ -14,7 +14,7 @@ from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN, ITEM_EVENTS, KIND
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.draws import NONE_DRAWN, RANKED, Drawn, Mentions, Moments, draw
 
-_SEED = "seed"
+_SEED, _DAY = "seed", "day"
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class DrawRows:
     of_item: dict[str, pa.Array] = field(default_factory=dict)
 
 
-def seed_column(profile: Profile) -> str:
-    """SQL for the column of the hashes that draws begin from: of user, item, time and kind, and of nothing else."""
+def draw_columns(profile: Profile) -> str:
+    """SQL for the day of an event, and the hash that its draws begin from: of user, item, time and kind alone."""
     if not profile.draws:
         return ""
     kind = f", '/', {KIND}" if profile.events else ""
     content = f"concat(user_id, '/', item_id, '/', epoch_us(timestamp){kind})"
-    return f", md5_number_lower({content}) AS {_SEED}"
+    return f", md5_number_lower({content}) AS {_SEED}, {profile.files.day_sql()} AS {_DAY}"
 
 
 def draw_rows(profile: Profile, rows: pa.Table, ids: Mapping[str, pa.Array], arrivals: Path | None) -> DrawRows:
@@ -48,7 +48,7 @@ def draw_rows(profile: Profile, rows: pa.Table, ids: Mapping[str, pa.Array], arr
 
     Args:
         profile: its `draws` say how many and how.
-        rows: user_id, item_id, timestamp, seq, label, part and the column of `seed_column`.
+        rows: user_id, item_id, timestamp, seq, label, part and the columns of `draw_columns`.
         ids: the ids of users and items in ascending order.
         arrivals: item_id and `day` of the first dated row of items that have one; None: no item has one.
     """
@@ -75,23 +75,17 @@ def draw_rows(profile: Profile, rows: pa.Table, ids: Mapping[str, pa.Array], arr
 
 def _moments(rows: pa.Table, ids: Mapping[str, pa.Array], arrivals: Path | None) -> Moments:
     user, item = (pc.index_in(rows[f"{side}_id"], value_set=known).to_numpy() for side, known in ids.items())
-    times = rows["timestamp"].cast(pa.timestamp("us"))
     order = np.empty(rows.num_rows, np.int64)
-    order[np.lexsort((rows["seq"].to_numpy(), times.to_numpy()))] = np.arange(rows.num_rows)
+    order[np.lexsort((rows["seq"].to_numpy(), rows["timestamp"].to_numpy()))] = np.arange(rows.num_rows)
     parts = pc.index_in(rows["part"], value_set=pa.array(RANKED)).to_numpy()
     return Moments(
         order,
-        _days(times),
+        rows[_DAY].cast(pa.int32()).to_numpy().astype(np.int64),
         *(numbers.astype(np.int64) for numbers in (user, item, parts)),
         rows["label"].to_numpy(),
         rows[_SEED].to_numpy(),
         _arrivals(ids["item"], arrivals),
     )
-
-
-def _days(times: pa.ChunkedArray) -> Ints:
-    """(N,) days since 1970."""
-    return times.cast(pa.date32(), safe=False).cast(pa.int32()).to_numpy().astype(np.int64)
 
 
 def _arrivals(ids: pa.Array, file: Path | None) -> Ints:

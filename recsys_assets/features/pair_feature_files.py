@@ -14,7 +14,7 @@ from recsys_assets.datasets.duck import quote_name, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import WEIGHT
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.features.draw_rows import draw_rows, seed_column
+from recsys_assets.features.draw_rows import draw_columns, draw_rows
 from recsys_assets.features.draws import Drawn
 from recsys_assets.features.factor_model import Events
 from recsys_assets.features.pair_data import Fitted, Log
@@ -93,7 +93,7 @@ def _offline(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Pa
     values = {**rating, **({"weight": WEIGHT} if profile.events else {}), "label": "label"}
     columns = ", ".join(f"{value}::DOUBLE AS {VALUE}{kind}" for kind, value in values.items())
     return connection.sql(
-        f"SELECT user_id, item_id, timestamp, seq, label, part, {columns}{seed_column(profile)} "
+        f"SELECT user_id, item_id, timestamp, seq, label, part, {columns}{draw_columns(profile)} "
         f"FROM {scan([splits])} WHERE part <> 'online' ORDER BY user_id, timestamp, seq"
     ).to_arrow_table()
 

@@ -83,9 +83,9 @@ def itemcf(interactions: Interactions, settings: ItemCF) -> Neighbours:
 def _dense_lists(events: Baskets, weights: Doubles, scales: Doubles, settings: ItemCF) -> Lists:
     """The best of the whole matrix of scores (I, I), computed at once; `scales` are d^-popularity."""
     scaled = events.matrix.copy()
-    scaled.data = (
-        np.repeat(np.sqrt(weights), events.user_sizes) * scales[scaled.indices] * events.worth
-    ).astype(np.float32)
+    scaled.data = (np.repeat(np.sqrt(weights), events.user_sizes) * scales[scaled.indices] * events.worth).astype(
+        np.float32
+    )
     scores = gram(scaled)
     if settings.min_support > 1:
         scores[gram(events.matrix) < settings.min_support] = 0
