@@ -12,6 +12,7 @@ from recsys_assets.cli.names import NameOrPath
 
 if TYPE_CHECKING:
     from recsys_assets.datasets.profile import Profile
+    from recsys_assets.datasets.profile_parts import TableName
     from recsys_assets.lake import Lake
     from recsys_assets.manifest import Manifest
 
@@ -23,9 +24,13 @@ LISTED_FILES = 20
 @click.option(
     "--source",
     envvar="RECSYS_SOURCE",
-    help="movielens: GroupLens's zip, its folder or a URL (the default); criteo: train.txt. A URL with a password is "
-    "better given as RECSYS_SOURCE: every user of a machine sees the arguments of its processes.",
+    help="movielens: GroupLens's zip, its folder or a URL (the default); criteo: train.txt; your own profile: one file "
+    "of all events, or sqlite:///FILE. A URL with a password is better given as RECSYS_SOURCE: every user of a machine "
+    "sees the arguments of its processes.",
 )
+@click.option("--query", help="sqlite: the SELECT that gives the events, under the names of the profile.")
+@click.option("--users-file", type=click.Path(path_type=Path), help="Your own profile: one file of all users.")
+@click.option("--items-file", type=click.Path(path_type=Path), help="Your own profile: one file of all items.")
 @click.option("--links", type=click.Path(path_type=Path), help="movielens: a links.csv with the IMDB ids.")
 @click.option("--from", "first", type=Day(), help="First day to land.")
 @click.option("--to", "last", type=Day(), help="Last day to land (sample: default yesterday, UTC).")
@@ -37,6 +42,9 @@ LISTED_FILES = 20
 def land(
     profile: str,
     source: str | None,
+    query: str | None,
+    users_file: Path | None,
+    items_file: Path | None,
     links: Path | None,
     first: dt.date | None,
     last: dt.date | None,
@@ -46,10 +54,14 @@ def land(
     from recsys_assets.datasets import landing
     from recsys_assets.datasets.profile import load_profile
 
-    report = landing.land(load_profile(profile), source, first, last, links=links, **world)
+    files: dict[TableName, Path | None] = {"users": users_file, "items": items_file}
+    loaded = load_profile(profile)
+    report = landing.land(loaded, source, first, last, links=links, query=query, files=files, **world)
     days = report.bizdates
     span = f"{days[0]} to {days[-1]}" if days else "none"
     click.echo(f"{report.profile}: {report.rows:,} events of {days_text(len(days))} ({span}) in {report.folder}")
+    for reason, count in report.rejected.items():
+        click.echo(f"{count:,} rows were rejected: {reason} (see {report.rejected_file})")
     are = "is" if len(report.changed) == 1 else "are"
     click.echo(
         f"{days_text(len(report.changed))} {are} new or changed; next: recsys --profile {profile} materialize '*'"

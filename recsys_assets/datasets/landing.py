@@ -11,7 +11,7 @@ import datetime as dt
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
@@ -21,6 +21,7 @@ from recsys_assets.datasets.disk import private_folder, sync_all, writing_to
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.landing_files import Found, form, look
+from recsys_assets.datasets.landing_log import Log, land_log
 from recsys_assets.datasets.landing_write import place_of, write_feed
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import TableName
@@ -30,13 +31,18 @@ LOCK_TIMEOUT = 60.0  # seconds
 
 @dataclass(frozen=True)
 class LandingReport:
-    """The result of one landing: the days it covers (`bizdates`), and those with new or different files (`changed`)."""
+    """The result of one landing: the days it covers (`bizdates`), and those with new or different files (`changed`).
+
+    Of a log, also the rows that were rejected, by reason, and the file that holds them.
+    """
 
     profile: str
     folder: Path
     bizdates: list[str]
     changed: list[str]
     rows: int
+    rejected: dict[str, int] = field(default_factory=dict)
+    rejected_file: Path | None = None
 
 
 def land(
@@ -46,6 +52,8 @@ def land(
     last: dt.date | None = None,
     *,
     links: Path | None = None,
+    query: str | None = None,
+    files: Mapping[TableName, Path | None] | None = None,
     today: dt.date | None = None,
     **world: int | None,
 ) -> LandingReport:
@@ -54,10 +62,12 @@ def land(
     Args:
         profile: names the source and the landing folder, and says under which columns the tables land.
         source: for movielens, the GroupLens zip, its unpacked folder, or a URL (default: GroupLens's); for
-            criteo, `train.txt` or its folder.
+            criteo, `train.txt` or its folder; for a profile without a source, a log (see `landing_log.py`).
         first: the first day to land (default: the data's first; for sample, `days` days up to `last`).
         last: the last day to land, itself included (default: the data's last; for sample, yesterday).
         links: for movielens, a `links.csv` (default: one next to the ratings, if any).
+        query: for a log in a database, the SELECT that gives its rows.
+        files: for a log, a file of all users and one of all items.
         today: the current UTC day, for sample.
         world: for sample, `users`, `items`, `events`, `days` and `seed`; the first landing fixes them for the folder.
 
@@ -67,6 +77,9 @@ def land(
     """
     _check_range(profile, first, last)
     options = {name: value for name, value in world.items() if value is not None}
+    entities: dict[TableName, Path] = {table: path for table, path in (files or {}).items() if path}
+    if profile.source:
+        _refuse(profile, {"query": query} | {f"{table}-file": path for table, path in entities.items()})
     with _lock(profile.landing):
         match profile.source:
             case "movielens":
@@ -80,14 +93,24 @@ def land(
             case "criteo":
                 _refuse(profile, {**options, "links": links})
                 feed = criteo.feed(profile, source, first, last)
+            case _ if source:
+                _refuse(profile, {**options, "links": links, "from": first, "to": last})
+                return _land_log(profile, Log(str(source), query, entities))
             case _:
                 raise LandingError(
-                    f"profile '{profile.name}' has no source, so you bring its files: put them under "
-                    f"{profile.landing}/interactions/bizdate=YYYY-MM-DD/, {profile.landing}/users/ and "
+                    f"profile '{profile.name}' has no source, so you bring its files: give --source, or put them "
+                    f"under {profile.landing}/interactions/{_day_form(profile)}/, {profile.landing}/users/ and "
                     f"{profile.landing}/items/ as .parquet, .csv or .tsv"
                 )
         rows, changed = write_feed(profile, feed)
     return LandingReport(profile.name, profile.landing, [day.isoformat() for day in feed.bizdates], changed, rows)
+
+
+def _land_log(profile: Profile, log: Log) -> LandingReport:
+    done = land_log(profile, log)
+    rows = sum(done.days.values())
+    where = done.rejected_file if done.rejected else None
+    return LandingReport(profile.name, profile.landing, list(done.days), done.changed, rows, done.rejected, where)
 
 
 def landed_bizdates(profile: Profile, table: TableName = "interactions") -> list[str]:
@@ -214,7 +237,8 @@ def _check_range(profile: Profile, first: dt.date | None, last: dt.date | None) 
 
 def _refuse(profile: Profile, options: Mapping[str, object]) -> None:
     if given := [name for name, value in options.items() if value is not None]:
-        raise LandingError(f"the {profile.source} source of '{profile.name}' takes no {', '.join(given)}")
+        which = f"the {profile.source} source of '{profile.name}'" if profile.source else f"a log of '{profile.name}'"
+        raise LandingError(f"{which} takes no {', '.join(given)}")
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ def read_landed(file: Path, columns: dict[str, Column], files: Files) -> Landed:
                 with pq.ParquetFile(file) as source:
                     refuse_columns(file, landed_names(columns), source.schema_arrow.names)
                     table = source.read(list(dict.fromkeys(landed_names(columns))))
-                return number_rows(plain_table(file, table, columns), [])
+                return number_rows(plain_table(file, table, columns, files), [])
             case ".jsonl" | ".ndjson":
                 return read_json_lines(file, codec, columns, files)
             case _:
@@ -57,7 +57,7 @@ def read_landed(file: Path, columns: dict[str, Column], files: Files) -> Landed:
         ) from error
 
 
-def plain_table(file: Path, table: pa.Table, columns: dict[str, Column]) -> pa.Table:
+def plain_table(file: Path, table: pa.Table, columns: dict[str, Column], files: Files) -> pa.Table:
     """The columns of the profile, from a table of a Parquet file, in plain types.
 
     Raises:
@@ -66,7 +66,8 @@ def plain_table(file: Path, table: pa.Table, columns: dict[str, Column]) -> pa.T
     found = {}
     for (column, spec), landed in zip(columns.items(), landed_names(columns), strict=True):
         values = table[landed]
-        if not is_raw(table.schema, values.type):
+        is_date = spec.type == "timestamp" and files.date_format is not None and is_text(values.type)
+        if not is_date and not is_raw(table.schema, values.type):
             _refuse_type(file, landed, spec, values)
         try:
             found[column] = to_plain(values, spec.type)

@@ -136,14 +136,14 @@ def text_batches(
         pa.ArrowException, OSError: it cannot be read.
     """
     malformed, names, done = list[Malformed](), landed_names(columns), 0
-    stream = pa.PythonFile(_Utf8(file, codec, files.encoding), "r")
-    with pv.open_csv(stream, **_options(suffix, names, files, malformed, _STREAM_BLOCK)) as reader:
+    source = _Utf8(file, codec, files.encoding)
+    with pv.open_csv(pa.PythonFile(source, "r"), **_options(suffix, names, files, malformed, _STREAM_BLOCK)) as reader:
         refuse_columns(file, names, reader.schema.names, files.separator_of(suffix))
         for batch in reader:
             table = pa.table([batch[column].cast(pa.string()) for column in names], list(columns))
             landed = number_rows(table, malformed, done)
             done += table.num_rows + len(malformed)
-            yield without_marked(landed)
+            yield without_marked(landed) if source.has_marks else landed
             malformed.clear()
 
 
@@ -155,10 +155,13 @@ class _Utf8(io.RawIOBase):
         self._decoder = codecs.getincrementaldecoder(encoding)(errors=_MARKED)
         self._blocks = self._decoded()
         self._rest = b""
+        self.has_marks = False
 
     def _decoded(self) -> Iterator[bytes]:
         for data in iter(partial(self._stream.read, _STREAM_BLOCK), b""):
-            yield self._decoder.decode(data).replace("\0", NO_TEXT).encode()
+            text = self._decoder.decode(data).replace("\0", NO_TEXT)
+            self.has_marks |= NO_TEXT in text
+            yield text.encode()
         yield self._decoder.decode(b"", final=True).encode()
 
     def readable(self) -> bool:
