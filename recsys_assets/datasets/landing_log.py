@@ -12,7 +12,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import duckdb
@@ -21,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.datasets.disk import private_folder, sync_all, sync_tree
-from recsys_assets.datasets.duck import connect, only_row, quote, quote_name, scan, write_parquet
+from recsys_assets.datasets.duck import connect, only_row, quote_name, scan, write_parquet
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.files import Files
-from recsys_assets.datasets.folders import move_in, new_folder, replacing
+from recsys_assets.datasets.folders import clear_leftovers, move_in, new_folder, replacing
 from recsys_assets.datasets.landing_files import form
 from recsys_assets.datasets.log_source import log_batches, source_file
 from recsys_assets.datasets.profile import Profile
@@ -74,6 +73,7 @@ def land_log(profile: Profile, log: Log) -> LogReport:
         raise LandingError(f"{home} is a link or a mount, which cannot be replaced in one step: make it a folder")
     for table, path in log.entities.items():  # a fault in them is found before the long work
         read_landed(_entity_file(path), profile.tables[table], profile.files.of(table))
+    clear_leftovers(profile.landing, "")
     new = new_folder(profile.landing, "", _EVENTS)
     try:
         with connect(profile.landing) as connection:
@@ -97,30 +97,36 @@ def _name(path: Path) -> str:
 
 def _read(connection: duckdb.DuckDBPyConnection, profile: Profile, log: Log, place: Path) -> None:
     """Write all rows of a log to a file, in their order: number, day, reason to reject, the columns' raw values."""
-    files, columns = profile.files.of(_EVENTS), profile.tables[_EVENTS]
+    files, columns, file = profile.files.of(_EVENTS), profile.tables[_EVENTS], source_file(log.source)
+    writer: pq.ParquetWriter | None = None
     try:
-        batches = _checked(log_batches(log.source, log.query, columns, files), profile, files, source_file(log.source))
-        first = next(batches, None)
-        if first is None:
-            raise LandingError(f"{source_file(log.source)} has no rows")
-        reader = pa.RecordBatchReader.from_batches(
-            first.schema, (part for table in chain([first], batches) for part in table.cast(first.schema).to_batches())
-        )
-        connection.register("coming", reader)
-        kind = first.schema.field("timestamp").type
-        value = typed_value("timestamp", columns["timestamp"], kind, files)
-        last = profile.last_bizdate or profile.files.now().date()
-        query = f"""
-            SELECT row, day, line, {", ".join(map(quote_name, columns))}, CASE WHEN fault IS NOT NULL THEN fault
-                WHEN {is_missing("timestamp", kind)} THEN 'timestamp is missing'
-                WHEN day IS NULL THEN 'timestamp is not of type timestamp'
-                WHEN day NOT BETWEEN DATE '{profile.first_bizdate}' AND DATE '{last}'
-                THEN 'the day is not within {profile.first_bizdate} to {last}' END AS reason
-            FROM (SELECT *, {profile.files.day_sql(f"({value})")} AS day FROM coming)
-        """
-        connection.execute(f"COPY ({query}) TO {quote(place)} (FORMAT parquet, COMPRESSION snappy)")
+        for batch in _checked(log_batches(log.source, log.query, columns, files), profile, files, file):
+            connection.register("coming", batch)
+            rows = connection.sql(_judged(profile, files, batch.schema)).to_arrow_table()
+            writer = writer or pq.ParquetWriter(place, rows.schema, compression="snappy")
+            writer.write_table(rows.cast(writer.schema))
     except (pa.ArrowException, OSError, UnicodeError) as error:
-        raise LandingError(_unreadable(source_file(log.source), error)) from error
+        raise LandingError(_unreadable(file, error)) from error
+    finally:
+        if writer:
+            writer.close()
+    if not writer:
+        raise LandingError(f"{file} has no rows")
+
+
+def _judged(profile: Profile, files: Files, schema: pa.Schema) -> str:
+    """SQL for a batch's rows with their days, and the reasons of those that cannot land."""
+    columns, kind = profile.tables[_EVENTS], schema.field("timestamp").type
+    first, last = profile.first_bizdate, profile.last_bizdate or files.now().date()
+    value = typed_value("timestamp", columns["timestamp"], kind, files)
+    return f"""
+        SELECT row, day, line, {", ".join(map(quote_name, columns))}, CASE WHEN fault IS NOT NULL THEN fault
+            WHEN {is_missing("timestamp", kind)} THEN 'timestamp is missing'
+            WHEN day IS NULL THEN 'timestamp is not of type timestamp'
+            WHEN day NOT BETWEEN DATE '{first}' AND DATE '{last}'
+            THEN 'the day is not within {first} to {last}' END AS reason
+        FROM (SELECT *, {files.day_sql(f"({value})")} AS day FROM coming)
+    """
 
 
 def _checked(batches: Iterator[Landed], profile: Profile, files: Files, source: Path) -> Iterator[pa.Table]:
@@ -164,7 +170,7 @@ def _write_rejected(connection: duckdb.DuckDBPyConnection, profile: Profile, row
     (total,) = only_row(connection, f"SELECT count(*) FROM {source}")
     if total == sum(count for _, count in counts):
         first = connection.execute(f"SELECT row, reason, timestamp, line FROM {source} LIMIT 1").fetchall()
-        said = "; ".join(f"row {row}: {reason} ({line or value!r})" for row, reason, value, line in first)
+        said = "; ".join(f"row {row}: {reason} ({str(line or value)[:200]!r})" for row, reason, value, line in first)
         raise LandingError(f"no row of {total:,} can be landed: {said or 'there are none'}")
     private_folder(place.parent)
     place.unlink(missing_ok=True)

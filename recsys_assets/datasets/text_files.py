@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -68,12 +69,8 @@ def read_text(file: Path, suffix: Suffix, codec: str | None, columns: dict[str, 
     table, malformed = _parse(content, suffix, names, files, _BLOCK if quoted else block_size(content))
     refuse_columns(file, names, table.column_names, files.separator_of(suffix))
     _refuse_other_separator(file, files.separator_of(suffix), table.num_rows, malformed)
-    for line in malformed if quoted else ():
-        if "\n" in line.text:
-            raise LandedFileError(f"{file}: row {line.row} runs over several lines: close its quotation mark")
     landed = number_rows(pa.table([table[column] for column in names], list(columns)), malformed)
-    for (column, spec), said in zip(columns.items(), names, strict=True) if quoted else ():
-        _refuse_open_quote(file, said, spec, landed.table["row"], landed.table[column])
+    refuse_swallowed_lines(file, columns, landed, files.quote_of(suffix))
     return landed if quoted or NO_TEXT.encode() not in content else without_marked(landed)
 
 
@@ -139,12 +136,21 @@ def text_batches(
     source = _Utf8(file, codec, files.encoding)
     with pv.open_csv(pa.PythonFile(source, "r"), **_options(suffix, names, files, malformed, _STREAM_BLOCK)) as reader:
         refuse_columns(file, names, reader.schema.names, files.separator_of(suffix))
-        for batch in reader:
+        for batch in chain(reader, [pa.RecordBatch.from_pylist([], reader.schema)]):
             table = pa.table([batch[column].cast(pa.string()) for column in names], list(columns))
-            landed = number_rows(table, malformed, done)
-            done += table.num_rows + len(malformed)
-            yield without_marked(landed) if source.has_marks else landed
-            malformed.clear()
+            bad = malformed[: _lines_before(malformed, done, table.num_rows)] if table.num_rows else malformed
+            landed = number_rows(table, bad, done)
+            refuse_swallowed_lines(file, columns, landed, files.quote_of(suffix))
+            done += table.num_rows + len(bad)
+            del malformed[: len(bad)]
+            if landed.table.num_rows or landed.malformed:
+                yield without_marked(landed) if source.has_marks else landed
+
+
+def _lines_before(malformed: list[Malformed], done: int, rows: int) -> int:
+    """How many malformed lines come before the last of the next rows: the reader may be ahead of the rows it gave."""
+    places = np.array([line.row for line in malformed], int) - done - 1 - np.arange(len(malformed))
+    return int((places < rows).sum())
 
 
 class _Utf8(io.RawIOBase):
@@ -259,6 +265,15 @@ def _refuse_other_separator(file: Path, separator: str, rows: int, malformed: li
     hint = _separator_hint(first.text, separator)
     if hint and all(re.match("the line has 1 fields", line.reason) for line in malformed):
         raise LandedFileError(f"{file}: {first.reason}, in every line; the first is {first.text[:100]!r}: {hint}")
+
+
+def refuse_swallowed_lines(file: Path, columns: dict[str, Column], landed: Landed, quote: str) -> None:
+    """Refuse a CSV in which an open quotation mark has swallowed lines."""
+    for line in landed.malformed if quote else ():
+        if "\n" in line.text:
+            raise LandedFileError(f"{file}: row {line.row} runs over several lines: close its quotation mark")
+    for (column, spec), said in zip(columns.items(), landed_names(columns), strict=True) if quote else ():
+        _refuse_open_quote(file, said, spec, landed.table["row"], landed.table[column])
 
 
 def _refuse_open_quote(file: Path, column: str, spec: Column, rows: pa.ChunkedArray, values: pa.ChunkedArray) -> None:
