@@ -15,7 +15,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from recsys_assets.assets.data.ingest import has_new_files
 from recsys_assets.assets.publish.collections import missing_inputs
-from recsys_assets.datasets.landing import fingerprint, landed_bizdates, newest_change
+from recsys_assets.datasets.landing import fingerprint, landed_bizdates, landing_files, newest_change
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.jobs import PRIORITY, TURN, champion, everything, in_turn, ingest
 from recsys_assets.lake import Lake
@@ -117,15 +117,16 @@ def champion_sensor(
 def _times_of_news(profile: Profile) -> tuple[dict[str, float], set[str]]:
     """When a file of each landed day last changed, at the earliest when the day ended and so became a partition.
 
-    Days without files became empty days when the next one landed; they are also returned on their own: they are
+    Days without events' files became empty days when the next one landed; they are also returned on their own: they are
     ingested together with others, and no run builds their assets.
     """
     times, empty, later = dict[str, float](), set[str](), 0.0
     for day in reversed(landed_bizdates(profile)):
         changed = newest_change(profile, day)
-        if not changed and profile.files.missing_days == "empty":
+        if profile.files.missing_days == "empty" and not landing_files(profile, "interactions", day):
             empty.add(day)
-        later = times[day] = max(changed or later, profile.files.end_of(day).timestamp())
+            changed = max(changed, later)
+        later = times[day] = max(changed, profile.files.end_of(day).timestamp())
     return dict(reversed(times.items())), empty
 
 

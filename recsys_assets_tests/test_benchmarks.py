@@ -115,6 +115,10 @@ def test_criteo_rows(run: Runner) -> None:
     assert re.search(r" 400 ", run("criteo_rows.py", "--sizes", 400))
 
 
+def test_land_csv(run: Runner) -> None:
+    assert re.search(r"3,000 rows, 0.00 GB: [\d.]+ s, [\d.]+ processor seconds", run("land_csv.py", "--events", 3000))
+
+
 def test_hitrate_speed(run: Runner) -> None:
     figures = last_line(run("hitrate_speed.py", "--users", 10, "--items", 1500, "--top-k", 5, "--json"))
     assert figures["recsys_assets, exact"]["hitrate"] == figures["faiss FlatIP"]["hitrate"] > 0

@@ -72,6 +72,8 @@ def land_log(profile: Profile, log: Log) -> LogReport:
     if home.is_symlink() or os.path.ismount(home):
         raise LandingError(f"{home} is a link or a mount, which cannot be replaced in one step: make it a folder")
     for table, path in log.entities.items():  # a fault in them is found before the long work
+        if table not in profile.tables:
+            raise LandingError(f"'{profile.name}' has no table of {table}, so {path} cannot land")
         read_landed(_entity_file(path), profile.tables[table], profile.files.of(table))
     clear_leftovers(profile.landing, "")
     new = new_folder(profile.landing, "", _EVENTS)
