@@ -1,5 +1,7 @@
 """Arrow types: which of them can hold each of the platform's types, and casts to the few that DuckDB reads exactly."""
 
+from collections.abc import Callable
+
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
@@ -9,6 +11,7 @@ from recsys_assets.datasets.profile_parts import ColumnType
 
 # From these sizes on, not every integer has a float of its own: a value may be a rounded neighbour.
 _EXACT_BELOW = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
+_EXACT = ("int64", "int32", "float64")  # types that take decimals by their digits; Arrow rounds a decimal twice
 _TEXTS = (types.is_string, types.is_large_string, types.is_string_view)
 _BINARY = (types.is_binary, types.is_large_binary, types.is_binary_view)
 _LISTS = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view)
@@ -32,17 +35,40 @@ def is_any_list(kind: pa.DataType) -> bool:
 def can_hold(kind: pa.DataType, declared: ColumnType) -> bool:
     """Whether a Parquet column of type `kind` can hold values of the declared type."""
     kind = _value_type(kind)
-    if types.is_null(kind):
-        return True
-    match declared:
-        case "int64" | "float32":
-            return is_number(kind)
-        case "string":
-            return is_text(kind) or bool(types.is_integer(kind))
-        case "strings":
-            return is_text(kind) or (is_any_list(kind) and _can_hold_text(kind))
-        case "timestamp":
-            return bool(types.is_timestamp(kind) or types.is_date(kind)) or is_number(kind)
+    return bool(types.is_null(kind)) or _HOLDS[declared](kind)
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return bool(types.is_timestamp(kind) or types.is_date(kind))
+
+
+def _lists_of(inner: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
+    """The test for lists of what is wanted, or of nulls: a column of empty lists may be written with such a type."""
+
+    def are_lists(kind: pa.DataType) -> bool:
+        return is_any_list(kind) and (inner(_value_type(kind.value_type)) or bool(types.is_null(kind.value_type)))
+
+    return are_lists
+
+
+def _any_of(*tests: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
+    return lambda kind: any(test(kind) for test in tests)
+
+
+_HOLDS: dict[ColumnType, Callable[[pa.DataType], bool]] = {
+    "int64": is_number,
+    "int32": is_number,
+    "float32": is_number,
+    "float64": is_number,
+    "bool": _any_of(types.is_boolean, is_number, is_text),
+    "date": _any_of(_is_time, is_text),
+    "timestamp": _any_of(_is_time, is_number),
+    "string": _any_of(is_text, types.is_integer),
+    "text": _any_of(is_text, types.is_integer),
+    "strings": _any_of(is_text, _lists_of(is_text)),
+    "path": _any_of(is_text, _lists_of(is_text)),
+    "vector": _any_of(is_text, _lists_of(is_number)),
+}
 
 
 def to_plain(values: pa.ChunkedArray, declared: ColumnType) -> pa.ChunkedArray:
@@ -60,9 +86,10 @@ def to_plain(values: pa.ChunkedArray, declared: ColumnType) -> pa.ChunkedArray:
         values = values.cast(pa.large_string())
         values.validate(full=True)
     elif is_any_list(kind):
-        values = pa.chunked_array([_to_lists(chunk) for chunk in values.chunks], pa.large_list(pa.large_string()))
+        inner = pa.float64() if declared == "vector" else pa.large_string()
+        values = pa.chunked_array([_to_lists(chunk, inner) for chunk in values.chunks], pa.large_list(inner))
     elif types.is_decimal(kind):
-        values = _digits(values) if declared == "int64" else values.cast(pa.float64())
+        values = _digits(values) if declared in _EXACT else values.cast(pa.float64())
     elif types.is_float16(kind):
         values = values.cast(pa.float32())
     elif types.is_timestamp(kind) or types.is_date(kind):
@@ -87,16 +114,12 @@ def _value_type(kind: pa.DataType) -> pa.DataType:
     return _value_type(kind.value_type) if types.is_dictionary(kind) else kind
 
 
-def _can_hold_text(lists: pa.DataType) -> bool:
-    """Whether lists hold text, or can hold only nulls: a column of empty lists may be written with such a type."""
-    return is_text(_value_type(lists.value_type)) or bool(types.is_null(lists.value_type))
-
-
-def _to_lists(lists: pa.Array) -> pa.Array:
-    """Convert lists of any layout to lists of text. Arrow's own cast from a list view loses values."""
+def _to_lists(lists: pa.Array, inner: pa.DataType) -> pa.Array:
+    """Convert lists of any layout to lists of text or numbers. Arrow's own cast from a list view loses values."""
     lengths = pc.list_value_length(lists)
     starts = pa.array(offsets(pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)), pa.int64())
-    flat = to_plain(pa.chunked_array([pc.list_flatten(lists)]), "string").combine_chunks()
+    plain = to_plain(pa.chunked_array([pc.list_flatten(lists)]), "float64" if inner == pa.float64() else "string")
+    flat = plain.cast(inner).combine_chunks()
     return pa.LargeListArray.from_arrays(starts, flat, mask=pc.is_null(lengths))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from recsys_assets.datasets.duck import only_row, quote, quote_name, write_parquet
+from recsys_assets.datasets.duck import quote, quote_name, write_parquet
 from recsys_assets.datasets.event_kinds import rejections
 from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.label import SQL_TYPES, label_rule
@@ -19,8 +19,10 @@ from recsys_assets.datasets.landing import contents, day_folder, hashes, is_empt
 from recsys_assets.datasets.log_entities import entity_query
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import Column, TableName
-from recsys_assets.datasets.tables import Landed, LandedFileError, read_landed, refuse_units
-from recsys_assets.datasets.values import WRITE_AS, is_missing, typed_value
+from recsys_assets.datasets.row_faults import raw, refuse_wrong_type, row_reasons
+from recsys_assets.datasets.tables import Landed, read_landed, refuse_units
+from recsys_assets.datasets.text_vectors import register_text_vector, written_columns
+from recsys_assets.datasets.values import is_missing, typed_value
 
 ROWS, REJECTED = "data.parquet", "rejected.parquet"
 ARRIVALS = "arrivals.parquet"  # of items: the day of the first dated row, which draws of negatives need
@@ -202,7 +204,7 @@ def _load(
     `file` is relative to the landing folder.
     """
     columns = profile.tables[table]
-    shape = "".join(f", {quote_name(c)} {SQL_TYPES[spec.type]}, {_raw(c)} VARCHAR" for c, spec in columns.items())
+    shape = "".join(f", {quote_name(c)} {SQL_TYPES[spec.type]}, {raw(c)} VARCHAR" for c, spec in columns.items())
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE landed (seq BIGINT, day VARCHAR, file VARCHAR, row BIGINT, reason VARCHAR"
         f"{shape})"
@@ -213,12 +215,12 @@ def _load(
         refuse_units(file, columns, landed.table, form, days=profile.first_bizdate.year > _FIRST_YEAR)
         place = f"{quote(day)} AS day, {quote(file.relative_to(profile.landing))} AS file"
         _insert_rows(connection, table, columns, landed, form, f"{seq} + row - 1 AS seq, {place}")
-        _refuse_wrong_type(connection, columns, file, seq)
+        refuse_wrong_type(connection, columns, file, seq)
         lines = pa.Table.from_pylist([asdict(line) for line in landed.malformed], _MALFORMED)
         connection.register("malformed", lines)
         connection.execute(
             f"INSERT INTO landed BY NAME SELECT {seq} + row - 1 AS seq, {place}, row, reason, "
-            f"text AS {_raw(next(iter(columns)))} FROM malformed"
+            f"text AS {raw(next(iter(columns)))} FROM malformed"
         )
         connection.unregister("malformed")
         seq += landed.table.num_rows + len(landed.malformed)
@@ -238,42 +240,13 @@ def _insert_rows(
         kind, name = landed.table[column].type, quote_name(column)
         value = typed_value(column, spec, kind, form)
         unfit = f"NOT ({is_missing(column, kind)}) AND ({value}) IS NULL"
-        values += f", {value} AS {name}, CASE WHEN {unfit} THEN CAST({name} AS VARCHAR) END AS {_raw(column)}"
+        values += f", {value} AS {name}, CASE WHEN {unfit} THEN CAST({name} AS VARCHAR) END AS {raw(column)}"
     connection.register("coming", landed.table)
     connection.execute(f"""
-        INSERT INTO landed BY NAME SELECT *, CASE {" ".join(_row_reasons(table, columns))} END AS reason
+        INSERT INTO landed BY NAME SELECT *, CASE {" ".join(row_reasons(table, columns))} END AS reason
         FROM (SELECT {place}, row{values} FROM coming)
     """)
     connection.unregister("coming")
-
-
-def _row_reasons(table: TableName, columns: dict[str, Column]) -> list[str]:
-    """SQL CASE branches of the reasons that depend on the row alone."""
-    unfit = [
-        f"WHEN {_raw(c)} IS NOT NULL THEN {quote(f'{c} is not of type {spec.type}')}" for c, spec in columns.items()
-    ]
-    keys = [key for key in KEYS[table] if key in columns]
-    gone = [f"WHEN {quote_name(key)} IS NULL THEN {quote(f'{key} is missing')}" for key in keys]
-    bounds = [
-        f"WHEN {quote_name(c)} {sign} {bound} THEN {quote(f'{c} is out of bounds')}"
-        for c, spec in columns.items()
-        for sign, bound in (("<", spec.min), (">", spec.max))
-        if bound is not None
-    ]
-    return unfit + gone + bounds
-
-
-def _refuse_wrong_type(connection: duckdb.DuckDBPyConnection, columns: dict[str, Column], file: Path, seq: int) -> None:
-    """Refuse a file with a column that is filled in more than half of the rows, and in which no value can be read."""
-    found = "".join(f", count({_raw(c)}), min({_raw(c)}), count({_raw(c)}) + count({quote_name(c)})" for c in columns)
-    rows, *counts = only_row(connection, f"SELECT count(*){found} FROM landed WHERE seq >= {seq}")
-    each = zip(columns.items(), counts[::3], counts[1::3], counts[2::3], strict=True)
-    for (column, spec), unfit, example, filled in each:
-        if unfit == filled and filled > 1 and filled * 2 > rows:
-            raise LandedFileError(
-                f"{file}: column '{spec.column or column}' is not of type {spec.type} in any row (it holds "
-                f"{example!r}): {WRITE_AS[spec.type]}, or change the profile"
-            )
 
 
 def _write(
@@ -285,28 +258,26 @@ def _write(
 ) -> dict[str, int]:
     """Write good rows in order and rejected rows as they came; returns rows kept, and rows rejected by reason."""
     columns = profile.tables[table]
-    good = f"SELECT {', '.join(map(quote_name, columns))} FROM landed WHERE reason IS NULL ORDER BY {KEYS[table][0]}"
+    written = written_columns(columns)
+    good = f"SELECT {written} FROM landed WHERE reason IS NULL ORDER BY {KEYS[table][0]}"
     if table == "interactions":  # good rows are in order in `landed`: a sort would hold a whole day in memory
         start = profile.files.utc_sql("CAST(day AS TIMESTAMP)")
         time = "" if "timestamp" in columns else f", {start} AS timestamp"
-        good = f"SELECT {', '.join(map(quote_name, columns))}{time}, seq FROM landed WHERE reason IS NULL"
+        good = f"SELECT {written}{time}, seq FROM landed WHERE reason IS NULL"
     elif profile.needs_log(table):
         good = entity_query(profile, table, events)
+    if any(spec.type == "text" for spec in columns.values()):
+        register_text_vector(connection)
     counts = {"rows": write_parquet(connection, good, folder / ROWS)}
     found = connection.execute(
         "SELECT reason, count(*) FROM landed WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"
     ).fetchall()
     if found:
         names = {c: quote_name(c) for c in columns}
-        raw = ", ".join(f"coalesce({_raw(c)}, CAST({name} AS VARCHAR)) AS {name}" for c, name in names.items())
-        bad = f"SELECT file, row, reason, {raw} FROM landed WHERE reason IS NOT NULL ORDER BY seq"
+        original = ", ".join(f"coalesce({raw(c)}, CAST({name} AS VARCHAR)) AS {name}" for c, name in names.items())
+        bad = f"SELECT file, row, reason, {original} FROM landed WHERE reason IS NOT NULL ORDER BY seq"
         write_parquet(connection, bad, folder / REJECTED)
     return counts | {str(reason): int(count) for reason, count in found}
-
-
-def _raw(column: str) -> str:
-    """The name, in `landed`, of a column's original values that could not be read."""
-    return quote_name(f"raw_{column}")
 
 
 def _is_unknown(key: str, bizdate: str) -> str:

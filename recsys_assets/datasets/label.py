@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from recsys_assets.datasets.event_kinds import of_kinds
 from recsys_assets.datasets.expressions import Expression, ExpressionError, parse
-from recsys_assets.datasets.profile_parts import ColumnType
+from recsys_assets.datasets.profile_parts import NUMBERS, ColumnType
 
 if TYPE_CHECKING:
     from recsys_assets.datasets.profile import Profile
@@ -17,6 +17,13 @@ SQL_TYPES: dict[ColumnType, str] = {
     "string": "VARCHAR",
     "strings": "VARCHAR[]",
     "timestamp": "TIMESTAMP",
+    "int32": "INTEGER",
+    "float64": "DOUBLE",
+    "bool": "BOOLEAN",
+    "date": "DATE",
+    "path": "VARCHAR[]",
+    "vector": "FLOAT[]",
+    "text": "VARCHAR",  # until it is written, as a vector
 }
 EVERY_EVENT = "true"  # the rule by which every event is a positive
 # A rule like `rating > 3` is plainly safe: no parser is needed to check it.
@@ -24,7 +31,7 @@ _COMPARISON = re.compile(r"([a-z]\w*) (=|<>|<|<=|>|>=) (-?\d{1,15}(?:\.\d{1,15})
 
 
 def label_rule(profile: "Profile") -> Expression:
-    """The label rule over the columns of `interactions`, as it runs in DuckDB.
+    """The label rule over the columns of `interactions` as it runs in DuckDB; texts are not among them.
 
     Without a rule of its own, a profile with kinds of events has those that its `events` rank as positives.
 
@@ -33,7 +40,8 @@ def label_rule(profile: "Profile") -> Expression:
     """
     if profile.label == EVERY_EVENT:
         return of_kinds(profile.events, profile.events.ranked) if profile.events else Expression("true", frozenset())
-    return condition(profile.label, tuple((name, spec.type) for name, spec in profile.tables["interactions"].items()))
+    columns = profile.tables["interactions"].items()
+    return condition(profile.label, tuple((name, spec.type) for name, spec in columns if spec.type != "text"))
 
 
 @cache
@@ -44,7 +52,7 @@ def condition(text: str, columns: tuple[tuple[str, ColumnType], ...]) -> Express
         ExpressionError: it is not a condition over the columns.
     """
     found = _COMPARISON.fullmatch(text)
-    if found and dict(columns).get(found[1]) in ("int64", "float32"):
+    if found and dict(columns).get(found[1]) in NUMBERS:
         return Expression(f'"{found[1]}" {found[2]} {found[3]}', frozenset({found[1]}))
     rule = parse(text, dict(columns))
     _refuse_types(rule.sql, columns)

@@ -32,6 +32,13 @@ _ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "string": pa.string(),
     "strings": pa.list_(pa.string()),
     "timestamp": pa.int64(),  # whole seconds since 1970, UTC
+    "int32": pa.int32(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+    "date": pa.date32(),
+    "path": pa.string(),
+    "vector": pa.list_(pa.float32()),
+    "text": pa.string(),
 }
 
 

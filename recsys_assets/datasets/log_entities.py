@@ -7,6 +7,7 @@ from recsys_assets.datasets.duck import quote_name, scan
 from recsys_assets.datasets.names import EVENTS, FIRST_SEEN, LAST_SEEN
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import Column, TableName
+from recsys_assets.datasets.text_vectors import written_columns
 
 
 def entity_query(profile: Profile, table: TableName, events: Sequence[Path]) -> str:
@@ -20,11 +21,11 @@ def entity_query(profile: Profile, table: TableName, events: Sequence[Path]) -> 
     log = _log_query(profile, table, events)
     if table not in profile.tables:
         return f"{log} ORDER BY {key}"
-    columns = ", ".join(map(quote_name, profile.tables[table]))
+    columns, written = ", ".join(map(quote_name, profile.tables[table])), written_columns(profile.tables[table])
     more = "".join(f", {quote_name(name)}" for name in profile.carried(table))
     side = "FULL" if profile.unknown_ids == "keep" else "LEFT"
     return (
-        f"SELECT {columns}{more} FROM (SELECT {columns} FROM landed WHERE reason IS NULL) "
+        f"SELECT {columns}{more} FROM (SELECT {written} FROM landed WHERE reason IS NULL) "
         f"{side} JOIN ({log}) USING ({key}) ORDER BY {key}"
     )
 

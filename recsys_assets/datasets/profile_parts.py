@@ -1,15 +1,31 @@
 """The parts of a dataset's profile: columns, features, split, recall, publishing and bounds. See `profile.py`."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-ColumnType = Literal["int64", "float32", "string", "strings", "timestamp"]
+ColumnType = Literal[
+    "int64",
+    "float32",
+    "string",
+    "strings",
+    "timestamp",
+    "int32",
+    "float64",
+    "bool",
+    "date",
+    "path",
+    "vector",
+    "text",
+]
+NUMBERS: tuple[ColumnType, ...] = ("int64", "int32", "float32", "float64")
+LISTS: tuple[ColumnType, ...] = ("strings", "path", "vector", "text")
 TableName = Literal["interactions", "users", "items"]
 PartName = Literal["train", "validation", "test", "online"]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-_ADDED = frozenset({"of"})  # settings of columns that the manifests of older versions do not have
+_OWN_DEFAULTS: dict[str, dict[str, Any]] = {"path": {"separator": "."}, "text": {"width": 64}}
+_ADDED = frozenset({"of", "width"})  # settings of columns that the manifests of older versions do not have
 Bound = Annotated[int | float, Field(ge=-1e38, le=1e38)]  # what a float32 holds
 
 
@@ -23,13 +39,16 @@ class Column(Part):
     """One column of a landed table, under the name that the platform gives it.
 
     `type`: `timestamp` is read from a timestamp or from seconds since 1970 (UTC); `strings` is a
-    list, or text split at `separator`. `min` and `max` bound the values; rows outside are rejected. A column of
-    `interactions` that is `of` a user or item, such as the price on the day, also becomes a column of that table.
+    list, or text split at `separator`; `path` is a category such as `phone.smart`, and holds each of its prefixes;
+    `vector` is a list of `width` numbers, and `text` becomes one (`text_vectors.py`). `min` and `max` bound the
+    values; rows outside are rejected. A column of `interactions` that is `of` a user or item, such as the price on the
+    day, also becomes a column of that table.
     """
 
     type: ColumnType
     column: str | None = Field(default=None, min_length=1, description="its name in the landing file, if different")
-    separator: str = Field(default="|", min_length=1)
+    separator: str = Field(default="|", min_length=1, description="of `strings` and `vector`; for a `path` it is a dot")
+    width: int | None = Field(default=None, ge=1, le=4096, description="numbers of a `vector` or `text`")
     min: Bound | None = None
     max: Bound | None = None
     of: Literal["user", "item"] | None = None
@@ -37,12 +56,28 @@ class Column(Part):
     @property
     def is_list(self) -> bool:
         """Whether a value is a list."""
-        return self.type == "strings"
+        return self.type in LISTS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_defaults(cls, given: Any) -> Any:
+        """The defaults of a type: a path is written with dots, and a text has 64 numbers."""
+        if not isinstance(given, dict):
+            return given
+        if given.get("type") == "decimal":
+            raise ValueError("decimals are read as float64 (or int64): models and stores hold no others")
+        return _OWN_DEFAULTS.get(str(given.get("type")), {}) | given
+
+    @model_validator(mode="after")
+    def _width_is_of_vectors(self) -> "Column":
+        if (self.width is None) == (self.type in ("vector", "text")):
+            raise ValueError("a vector needs a width, as in {type: vector, width: 384}; other types have none")
+        return self
 
     @model_validator(mode="after")
     def _bounds_are_of_numbers(self) -> "Column":
-        if (self.min, self.max) != (None, None) and self.type not in ("int64", "float32"):
-            raise ValueError(f"min and max are for int64 and float32, not {self.type}")
+        if (self.min, self.max) != (None, None) and self.type not in NUMBERS:
+            raise ValueError(f"min and max are for numbers, not {self.type}")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}: no row could satisfy both")
         return self

@@ -12,7 +12,7 @@ from recsys_assets.datasets.expressions import ExpressionError
 from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.label import label_rule
 from recsys_assets.datasets.log_rules import carried_columns
-from recsys_assets.datasets.profile_parts import ColumnType, TableName
+from recsys_assets.datasets.profile_parts import NUMBERS, ColumnType, TableName
 from recsys_assets.datasets.profile_yaml import Fault, Place, quote_text
 
 if TYPE_CHECKING:
@@ -24,11 +24,10 @@ KEYS: dict[TableName, tuple[str, ...]] = {
     "items": ("item_id",),
 }
 _IDS: tuple[tuple[TableName, str], ...] = (("users", "user_id"), ("items", "item_id"))
-_NUMBERS: tuple[ColumnType, ...] = ("int64", "float32")
 _KINDS: dict[str, tuple[ColumnType, ...]] = {
-    "categorical": ("int64", "string"),
-    "multi_valued": ("strings",),
-    "numeric": _NUMBERS,
+    "categorical": ("int64", "int32", "string", "bool"),
+    "multi_valued": ("strings", "path"),
+    "numeric": (*NUMBERS, "bool", "date", "vector", "text"),
 }
 _IDS_AND_TIME = "user_id, item_id and timestamp in tables.interactions: add what is missing, or leave it out"
 _LONGEST = 64  # letters of a column's name
@@ -102,9 +101,10 @@ def _names(profile: "Profile", table: TableName) -> Iterator[Fault]:
         if what:
             yield Fault(("tables", table, name), f"{quote_text(name)} {what}: {_rename_advice(name)}")
         first.setdefault(folded, name)
-    landed = Counter(spec.column or name for name, spec in columns.items())
+    # A text may be read twice: once as words, and once as a vector.
+    landed = Counter((spec.column or name, spec.type == "text") for name, spec in columns.items())
     for name, spec in columns.items():
-        if landed[spec.column or name] > 1:
+        if landed[spec.column or name, spec.type == "text"] > 1:
             what = f"{quote_text(spec.column or name)} of the landing file is read as several columns: keep one of them"
             yield Fault(("tables", table, name), what)
             return
@@ -127,7 +127,7 @@ def _roles(profile: "Profile") -> Iterator[Fault]:
     """Check the columns of `interactions` that have a role, and the keys that need users and items."""
     columns = profile.tables["interactions"]
     for role, name in (("rating", profile.rating), ("oracle", profile.oracle)):
-        if name is not None and (name not in columns or columns[name].type not in _NUMBERS):
+        if name is not None and (name not in columns or columns[name].type not in NUMBERS):
             yield Fault((role,), f"{quote_text(name)} is not a numeric column of tables.interactions")
     for key, used in (("rating", profile.rating is not None), ("unknown_ids", profile.unknown_ids == "keep")):
         if used and not profile.has_entities:
@@ -187,6 +187,9 @@ def _features(profile: "Profile") -> Iterator[Fault]:
     yield from _repetitions(("features", "log"), features.log)
     if unknown := sorted(set(features.log) - set(features.numeric)):
         yield Fault(("features", "log"), f"{quote_text(unknown[0])} is not among features.numeric")
+    for name in features.log:
+        if any(name in of and of[name].type not in NUMBERS for of in map(profile.columns_of, profile.feature_tables)):
+            yield Fault(("features", "log"), f"{quote_text(name)} is not a column of numbers")
     terms = features.terms
     if terms and not (terms.column in features.multi_valued and terms.column in profile.columns_of("items")):
         what = f"{quote_text(terms.column)} is not a column of items among features.multi_valued"

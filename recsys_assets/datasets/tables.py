@@ -103,7 +103,9 @@ def _refuse_type(file: Path, column: str, spec: Column, values: pa.ChunkedArray)
             f"{file}: column '{column}' is {values.type}, where the profile says {spec.type}: {WRITE_AS[spec.type]}, "
             "or change the profile"
         )
-    whole = spec.type == "int64" or (spec.type == "timestamp" and values.type in (pa.float16(), pa.float32()))
+    whole = spec.type in ("int64", "int32") or (
+        spec.type == "timestamp" and values.type in (pa.float16(), pa.float32())
+    )
     if whole and (size := largest_inexact(values)) is not None:
         raise LandedFileError(
             f"{file}: column '{column}' holds integers as {values.type}, which rounds integers as large as "

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pv
 
 from recsys_assets.datasets.files import Files, Suffix
-from recsys_assets.datasets.profile_parts import Column
+from recsys_assets.datasets.profile_parts import LISTS, Column
 
 # Replaces NUL and bytes that are not text, for which pyarrow would refuse the file: a code point that is not a
 # character.
@@ -62,14 +62,15 @@ def read_text(file: Path, suffix: Suffix, codec: str | None, columns: dict[str, 
         LandedFileError: it is not text, lacks a column, has no line of the right form, or has an open quotation mark.
         pa.ArrowException, OSError, UnicodeError: it cannot be read.
     """
-    quoted, names = bool(files.quote_of(suffix)), landed_names(columns)
+    quoted, names = bool(files.quote_of(suffix)), list(dict.fromkeys(landed_names(columns)))
     content = _quoted_content(file, codec, files) if quoted else _lines_content(file, codec, files)
     if not content and not files.header_of(suffix):
         return number_rows(pa.table({name: pa.array([], pa.string()) for name in columns}), [])
     table, malformed = _parse(content, suffix, names, files, _BLOCK if quoted else block_size(content))
     refuse_columns(file, names, table.column_names, files.separator_of(suffix))
     _refuse_other_separator(file, files.separator_of(suffix), table.num_rows, malformed)
-    landed = number_rows(pa.table([table[column] for column in names], list(columns)), malformed)
+    found = pa.table([table[name] for name in landed_names(columns)], list(columns))
+    landed = number_rows(found, malformed)
     refuse_swallowed_lines(file, columns, landed, files.quote_of(suffix))
     return landed if quoted or NO_TEXT.encode() not in content else without_marked(landed)
 
@@ -132,12 +133,12 @@ def text_batches(
         LandedFileError: it lacks a column, or a row is longer than 16 MB.
         pa.ArrowException, OSError: it cannot be read.
     """
-    malformed, names, done = list[Malformed](), landed_names(columns), 0
+    malformed, names, done = list[Malformed](), list(dict.fromkeys(landed_names(columns))), 0
     source = _Utf8(file, codec, files.encoding)
     with pv.open_csv(pa.PythonFile(source, "r"), **_options(suffix, names, files, malformed, _STREAM_BLOCK)) as reader:
         refuse_columns(file, names, reader.schema.names, files.separator_of(suffix))
         for batch in chain(reader, [pa.RecordBatch.from_pylist([], reader.schema)]):
-            table = pa.table([batch[column].cast(pa.string()) for column in names], list(columns))
+            table = pa.table([batch[name].cast(pa.string()) for name in landed_names(columns)], list(columns))
             bad = malformed[: _lines_before(malformed, done, table.num_rows)] if table.num_rows else malformed
             landed = number_rows(table, bad, done)
             refuse_swallowed_lines(file, columns, landed, files.quote_of(suffix))
@@ -278,7 +279,7 @@ def refuse_swallowed_lines(file: Path, columns: dict[str, Column], landed: Lande
 
 def _refuse_open_quote(file: Path, column: str, spec: Column, rows: pa.ChunkedArray, values: pa.ChunkedArray) -> None:
     """Refuse a CSV in which an open quotation mark has swallowed lines: no number holds a line break."""
-    if spec.type in ("string", "strings"):
+    if spec.type in ("string", *LISTS):
         return
     broken = pc.index(pc.match_substring(values, "\n"), True).as_py()
     if broken >= 0:

@@ -108,13 +108,15 @@ def _feature(profile: Profile, name: str, side: Side, train: Train, terms: list[
 
 
 def _type(profile: Profile, name: str, side: Side) -> Literal["int64", "string"]:
-    return "int64" if profile.columns_of(TABLE_OF[side])[name].type == "int64" else "string"
+    whole = profile.columns_of(TABLE_OF[side])[name].type in ("int64", "int32", "bool")
+    return "int64" if whole else "string"
 
 
 def _categorical_feature(profile: Profile, name: str, side: Side, train: Train) -> Feature:
     group: Literal["id", "side"] = "id" if name in ("user_id", "item_id") else "side"
-    vocabulary = train.vocabulary(identifier(name), profile.features.min_count)
-    return Feature(name, "categorical", side, _type(profile, name, side), group, vocabulary)
+    kind = _type(profile, name, side)
+    column = f"{identifier(name)}::BIGINT" if kind == "int64" else identifier(name)
+    return Feature(name, "categorical", side, kind, group, train.vocabulary(column, profile.features.min_count))
 
 
 def _multi_valued_feature(profile: Profile, name: str, side: Side, train: Train, terms: list[str] | None) -> Feature:
@@ -128,10 +130,18 @@ def _numeric_feature(profile: Profile, name: str, side: Side, train: Train, term
         "numeric",
         side,
         "float32",
-        length=train.longest(name) if side == "pair" or name in TERM_STATISTICS else 1,
+        length=train.longest(name) if side == "pair" or name in TERM_STATISTICS else _width(profile, name),
         transform="log" if name in profile.features.log else "",
         terms_of=terms_of,
         product_of=[column for pair in MODEL_INPUTS if pair.name == name for column in pair.product_of],
     )
     mean, std = train.moments(feature)
     return replace(feature, mean=mean, std=std)
+
+
+def _width(profile: Profile, name: str) -> int:
+    """The numbers of a vector; 1 for all else."""
+    specs = [
+        spec for table in profile.feature_tables for each, spec in profile.columns_of(table).items() if each == name
+    ]
+    return (specs[0].width or 1) if specs else 1

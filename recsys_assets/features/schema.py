@@ -256,8 +256,10 @@ def _look_up(schema: FeatureSchema, feature: Feature, values: pa.Array) -> npt.N
 
 
 def floats(feature: Feature, values: pa.Array) -> Floats:
-    """(N, length) floats, NaN where one is missing."""
+    """(N, length) floats, NaN where one is missing; a date is the days since 1970."""
     rows = len(values)
+    if pa.types.is_date32(values.type):
+        values = values.cast(pa.int32())
     if pa.types.is_list(values.type):
         values = values.cast(pa.list_(values.type.value_type, feature.length))  # fails on a different length
     if pa.types.is_fixed_size_list(values.type):

@@ -115,10 +115,11 @@ def _read_entities(partition: Partition, key: str) -> pa.Table:
 
 
 def _cut_to_milliseconds(table: pa.Table) -> pa.Table:
-    """The table with its times cut off at milliseconds."""
+    """The table with its times cut off at milliseconds, and its dates as the times at which they begin."""
+    zones = [field.type.tz if pa.types.is_timestamp(field.type) else None for field in table.schema]
     fields = [
-        field.with_type(pa.timestamp("ms", field.type.tz)) if pa.types.is_timestamp(field.type) else field
-        for field in table.schema
+        field.with_type(pa.timestamp("ms", zone)) if pa.types.is_temporal(field.type) else field
+        for field, zone in zip(table.schema, zones, strict=True)
     ]
     return table.cast(pa.schema(fields), safe=False)
 
