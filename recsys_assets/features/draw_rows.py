@@ -77,14 +77,15 @@ def _moments(rows: pa.Table, ids: Mapping[str, pa.Array], arrivals: Path | None)
     user, item = (pc.index_in(rows[f"{side}_id"], value_set=known).to_numpy() for side, known in ids.items())
     order = np.empty(rows.num_rows, np.int64)
     order[np.lexsort((rows["seq"].to_numpy(), rows["timestamp"].to_numpy()))] = np.arange(rows.num_rows)
-    parts = pc.index_in(rows["part"], value_set=pa.array(RANKED)).to_numpy()
     return Moments(
         order,
-        rows[_DAY].cast(pa.int32()).to_numpy().astype(np.int64),
-        *(numbers.astype(np.int64) for numbers in (user, item, parts)),
-        rows["label"].to_numpy(),
-        rows[_SEED].to_numpy(),
-        _arrivals(ids["item"], arrivals),
+        days=rows[_DAY].cast(pa.int32()).to_numpy().astype(np.int64),
+        users=user.astype(np.int64),
+        items=item.astype(np.int64),
+        parts=pc.index_in(rows["part"], value_set=pa.array(RANKED)).to_numpy().astype(np.int64),
+        labels=rows["label"].to_numpy(),
+        seeds=rows[_SEED].to_numpy(),
+        arrivals=_arrivals(ids["item"], arrivals),
     )
 
 

@@ -97,12 +97,14 @@ class Mentions:
         count = self.count(items, places).astype(np.float64)
         weight = np.where(count > 0, np.maximum(count, 1) ** self.exponent, 0)
         with np.errstate(divide="ignore"):
-            return np.log(weight) - np.log(np.maximum(self.sums[places], 1))
+            shares: Doubles = np.log(weight) - np.log(np.maximum(self.sums[places], 1))
+        return shares
 
     def draw(self, points: Doubles, places: Ints) -> Ints:
         """(N,) the item at a point in [0, 1) of the running sum before each place, where something is mentioned."""
         found = np.searchsorted(self.sums, points * self.sums[places], side="right") - 1
-        return self.items[np.clip(found, 0, places - 1)]
+        items: Ints = self.items[np.clip(found, 0, places - 1)]
+        return items
 
 
 def draw(moments: Moments, mentions: Mentions, rate: int, without_seen: bool) -> Drawn:
@@ -154,4 +156,5 @@ def _uniform(seeds: npt.NDArray[np.uint64], numbers: Ints) -> Doubles:
     mixed = seeds + (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    points: Doubles = ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return points

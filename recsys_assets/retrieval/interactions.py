@@ -49,8 +49,8 @@ class Interactions:
     def before(self, part: str) -> "Interactions":
         """The events of the parts before `part`; users and items keep their numbers."""
         kept = self.parts < PARTS.index(part)
-        columns = (self.users, self.items, self.labels, self.parts, self.weights)
-        return Interactions(self.user_ids, self.item_ids, *(column[kept] for column in columns))
+        columns = self.users[kept], self.items[kept], self.labels[kept], self.parts[kept], self.weights[kept]
+        return Interactions(self.user_ids, self.item_ids, *columns)
 
     def with_users(self, user_ids: Ids) -> "Interactions":
         """The same events numbered among all of `user_ids`, (U',) ascending, some of whom may have none."""

@@ -119,10 +119,8 @@ def drawn_log(folder: Path, kind: str) -> Log:
         item, rating = int(rng.integers(1, 6)), float(rng.integers(1, 6))
         part = ("train", "train", "validation", "test", "online")[len(own)]
         label = int(kind != "asked for" or rating > 3)
-        rows.append(
-            {"user_id": int(user), "item_id": item, "timestamp": time, "seq": seq, "rating": rating, "part": part}
-            | {"label": label}
-        )
+        row: Row = {"user_id": int(user), "item_id": item, "timestamp": time, "seq": seq, "rating": rating}
+        rows.append({**row, "part": part, "label": label})
     changes: dict[str, Any] = {"negatives": Negatives(rate=3), **KINDS[kind]}
     profile = load_profile("movielens-1m").model_copy(update=changes)
     if kind == "repeats":

@@ -36,16 +36,16 @@ class Calibration:
 
     @property
     def errors(self) -> Doubles:
-        """(10,) the relative difference of expected and observed visits."""
-        return self.expected / self.observed - 1
+        """(10,) the relative difference of the expected visits from those that the known rates give."""
+        return self.expected / self.true - 1
 
     @property
     def allowed(self) -> Doubles:
-        """(10,) 5 %, or two standard errors of the observed visits if these are more."""
-        return np.maximum(0.05, 2 / np.sqrt(self.observed))
+        """(10,) 5 %, or two standard errors of such a number of visits if these are more."""
+        return np.maximum(0.05, 2 / np.sqrt(self.true))
 
 
-def write_profile(folder: Path, negatives: Mapping[str, object], online: int) -> Path:
+def write_profile(folder: Path, negatives: Mapping[str, object], repeats: bool) -> Path:
     """A profile of the views alone."""
     content = {
         "name": "calibration",
@@ -59,19 +59,24 @@ def write_profile(folder: Path, negatives: Mapping[str, object], online: int) ->
         "label": True,
         "negatives": dict(negatives),
         "features": {"categorical": ["user_id", "item_id", "region", "category"], "affinity": {"width": 8}},
-        "split": {"strategy": "leave_last_n", "test_last_n": 2, "online_last_n": online},
-        "recall": {"filter_seen": False},
+        "split": {"strategy": "leave_last_n", "test_last_n": 2, "online_last_n": 5},
+        "recall": {"filter_seen": not repeats},
         "bounds": {"max_rejected_rate": 0.2},
     }
     (folder / "profile.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     return folder / "profile.yaml"
 
 
-def calibrate(folder: Path, shop: Shop, negatives: Mapping[str, object], model: str, online: int = 5) -> Calibration:
-    """Build a ranker of the shop's views in an empty folder, and compare what it expects with what users did next."""
+def calibrate(
+    folder: Path, shop: Shop, negatives: Mapping[str, object], model: str, repeats: bool = False
+) -> Calibration:
+    """Build a ranker of the shop's views in an empty folder, and compare what it expects with what users did next.
+
+    Without `repeats` the shop has the first view of each item by each user, and only pairs without a view are asked for.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_DATA", str(folder))
-        patch.setenv("RECSYS_PROFILE", str(write_profile(folder, negatives, online)))
+        patch.setenv("RECSYS_PROFILE", str(write_profile(folder, negatives, repeats)))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         days = land_shop(shop, folder / "landing")
         needed = [*SAMPLES, "user_features", "item_features", f"rank_{model}", f"onnx_{model}"]
@@ -84,7 +89,7 @@ def calibrate(folder: Path, shop: Shop, negatives: Mapping[str, object], model: 
 
 def _measure(profile: Profile, lake: Lake, day: str, shop: Shop, model: str) -> Calibration:
     """Score every user with every item from the snapshots, and group the pairs."""
-    visits = _online_visits(lake, day, shop)
+    visits = _visits(lake, day, shop, "=")
     users, items = (pq.read_table(lake.read(f"{side}_features", day).path(ROWS)) for side in ("user", "item"))
     ranker = lake.read(f"rank_{model}", day)
     described = json.loads(ranker.path(DESCRIPTION).read_text(encoding="utf-8"))["schema"]
@@ -92,18 +97,25 @@ def _measure(profile: Profile, lake: Lake, day: str, shop: Shop, model: str) -> 
     scorer = Scorer(lake.read(f"onnx_{model}", day).path("model.onnx"), schema, correction)
     user, item = np.divmod(np.arange(visits.size), visits.shape[1])
     scores = scorer.pairs(users, items, user, item, profile.features.affinity).astype(np.float64)
-    truth = shop.probabilities(np.arange(len(visits))).ravel()
+    truth = shop.probabilities(np.arange(len(visits)))
+    if profile.recall.filter_seen:
+        seen = _visits(lake, day, shop, "!=") > 0
+        scores, truth = np.where(seen.ravel(), 0, scores), np.where(seen, 0, truth)
+        truth /= truth.sum(axis=1, keepdims=True)
     asked, order = visits.sum(axis=1)[user], np.argsort(scores, kind="stable")
     so_far = np.cumsum((scores * asked)[order])
     group = np.empty(len(order), np.int64)
     group[order] = np.minimum(so_far / so_far[-1] * GROUPS, GROUPS - 1).astype(np.int64)
-    columns = (np.bincount(group, each, GROUPS) for each in (scores * asked, truth * asked, visits.ravel()))
-    return Calibration(*columns, ranker.manifest.metrics)
+    expected, true, observed = (
+        np.bincount(group, each, GROUPS).astype(np.float64)
+        for each in (scores * asked, truth.ravel() * asked, visits.ravel())
+    )
+    return Calibration(expected, true, observed, ranker.manifest.metrics)
 
 
-def _online_visits(lake: Lake, day: str, shop: Shop) -> Doubles:
-    """(U, I) the visits of the online part, which nothing was trained on."""
-    splits = pq.read_table(lake.read("splits", day).path(ROWS), filters=[("part", "=", "online")])
+def _visits(lake: Lake, day: str, shop: Shop, sign: str) -> Doubles:
+    """(U, I) the visits of the online part, which nothing was trained on, or with the sign `!=` those of all others."""
+    splits = pq.read_table(lake.read("splits", day).path(ROWS), filters=[("part", sign, "online")])
     visits = np.zeros((len(shop.tastes), len(shop.goods)))
     np.add.at(visits, (splits["user_id"].to_numpy() - FIRST_USER, splits["item_id"].to_numpy() - FIRST_ITEM), 1)
     return visits

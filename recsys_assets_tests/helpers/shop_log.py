@@ -5,7 +5,7 @@ probabilities, so people come back to items; some views are followed by a cart, 
 """
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,17 @@ class Shop:
         """(N, I) the probability that a visit of each of the users (N,), counted from 0, is a view of each item."""
         return _softmax(self.appeal + self.tastes[users] @ self.goods.T)
 
+    def views(self) -> "Shop":
+        """The shop with its views alone, and no column for the kind."""
+        return replace(self, events=self.events.filter(pc.equal(self.events["kind"], "view")).drop(["kind"]))
+
+    def first_views(self) -> "Shop":
+        """The shop with the first view of each item by each user: the next new item has the same odds as before."""
+        views = self.views().events
+        pairs = np.stack([views["user_id"].to_numpy(), views["item_id"].to_numpy()])
+        first = np.sort(np.unique(pairs, axis=1, return_index=True)[1])
+        return replace(self, events=views.take(pa.array(first)))
+
 
 def generate(
     users: int, items: int, visits: int, days: int, seed: int = 1, anonymous: float = 0.0, focus: float = 0.7
@@ -65,7 +76,7 @@ def generate(
     events = _with_follow_ups(shop, visitor, item, seconds, rng)
     hidden = rng.random(events.num_rows) < anonymous
     named = pc.if_else(pa.array(hidden), pa.scalar(None, pa.int64()), events["user_id"])
-    return Shop(shop.tastes, goods, appeal, categories, events.set_column(0, "user_id", named))
+    return replace(shop, events=events.set_column(0, "user_id", named))
 
 
 def land_shop(shop: Shop, landing: Path, with_users: bool = True, with_items: bool = True) -> list[str]:
@@ -87,7 +98,8 @@ def land_shop(shop: Shop, landing: Path, with_users: bool = True, with_items: bo
 
 def _softmax(logits: Doubles) -> Doubles:
     grown = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return grown / grown.sum(axis=1, keepdims=True)
+    shares: Doubles = grown / grown.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _draw(shop: Shop, visitors: Ints, rng: np.random.Generator) -> Ints:

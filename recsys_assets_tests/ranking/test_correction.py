@@ -1,0 +1,62 @@
+"""Correction of probabilities for drawn negatives: on rates that are known, and on a generated shop."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys_assets.ranking.correction import Correction, fit_correction
+from recsys_assets_tests.helpers.calibration import calibrate
+from recsys_assets_tests.helpers.shop_log import generate
+
+
+def drawn_rows(power: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(true rate, label, log rate of the draw) of positives and of four negatives for each, over 50 items.
+
+    Without a power the chances in a draw have nothing to do with the rates.
+    """
+    rng = np.random.default_rng(1)
+    rates = rng.dirichlet(np.ones(50))
+    shares = rng.dirichlet(np.full(50, 5)) if power is None else rates**power / (rates**power).sum()
+    positives, negatives = rng.choice(50, 20_000, p=rates), rng.choice(50, 80_000, p=shares)
+    items, labels = np.concatenate([positives, negatives]), np.repeat([1, 0], [20_000, 80_000])
+    return rates[items], labels, np.log(4 * shares[items])
+
+
+@pytest.mark.parametrize("power", [0.0, 0.75, 1.0])
+def test_the_plain_correction_gives_back_the_rates_whatever_the_draw(power: float) -> None:
+    rates, _, log_rates = drawn_rows(power)
+    odds = rates / (1 - rates) / np.exp(log_rates)
+    found = Correction()((odds / (1 + odds)).astype(np.float32), log_rates)
+    assert found == pytest.approx(rates, rel=1e-4)
+
+
+def test_a_fitted_correction_undoes_scores_that_are_too_sure() -> None:
+    rates, labels, log_rates = drawn_rows(None)
+    logits = np.log(rates / (1 - rates)) - log_rates
+    scores = (1 / (1 + np.exp(-2 * logits - 0.5))).astype(np.float32)
+    found = fit_correction(labels, scores, log_rates)
+    assert found.slope == pytest.approx(0.5, abs=0.05)
+    assert np.log(found(scores, log_rates) / rates) == pytest.approx(0, abs=0.25)
+    same = fit_correction(labels, (1 / (1 + np.exp(-logits))).astype(np.float32), log_rates)
+    assert (same.slope, same.share, same.shift) == pytest.approx((1, 1, 0), abs=0.05)
+
+
+def test_scores_at_the_edges_and_unknown_items_have_probabilities() -> None:
+    found = Correction()(np.array([0, 1, 0.5], np.float32), np.array([0.0, 0.0, -np.inf]))
+    assert np.isfinite(found).all()
+    assert found[2] == 0
+    assert fit_correction(np.ones(3), np.full(3, 0.5, np.float32), np.zeros(3)).slope == pytest.approx(1, abs=0.5)
+
+
+def test_a_correction_reads_back(tmp_path: Path) -> None:
+    Correction(0.8, 0.9, -0.1).save(tmp_path)
+    assert Correction.read(tmp_path / "correction.json") == Correction(0.8, 0.9, -0.1)
+
+
+def test_expected_visits_are_those_of_the_known_rates_by_group(tmp_path: Path) -> None:
+    """The whole way: a log of views, drawn negatives, a ranker, its ONNX file, and what users did next."""
+    shop = generate(users=600, items=300, visits=9000, days=10, focus=0.4).first_views()
+    found = calibrate(tmp_path, shop, {"rate": 4, "draw": "popularity"}, "lgbm")
+    assert found.expected.sum() == pytest.approx(found.true.sum(), rel=0.05)
+    assert (np.abs(found.errors) <= found.allowed).all(), found
