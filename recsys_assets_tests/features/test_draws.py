@@ -20,7 +20,11 @@ from recsys_assets.features.pair_features import MODEL_INPUTS
 from recsys_assets_tests.features.test_history import Log, Row, item_side, queried, same, user_side, write_files
 from recsys_assets_tests.features.test_pair_features import ITEM_COUNT, log_of, world
 
-KINDS = {"implicit": {"label": "true", "rating": None}, "asked for": {}, "repeats": {"label": "true"}}
+KINDS: dict[str, dict[str, Any]] = {
+    "implicit": {"label": "true", "rating": None},
+    "asked for": {},
+    "repeats": {"label": "true"},
+}
 
 
 def moments(users: int, items: int, events: int, seed: int = 1, arrivals: dict[int, int] | None = None) -> Moments:

@@ -59,7 +59,7 @@ def write_profile(folder: Path, negatives: Mapping[str, object], repeats: bool) 
         "label": True,
         "negatives": dict(negatives),
         "features": {"categorical": ["user_id", "item_id", "region", "category"], "affinity": {"width": 8}},
-        "split": {"strategy": "leave_last_n", "test_last_n": 2, "online_last_n": 5},
+        "split": {"strategy": "leave_last_n", "test_last_n": 4, "online_last_n": 5},
         "recall": {"filter_seen": not repeats},
         "bounds": {"max_rejected_rate": 0.2},
     }
@@ -72,7 +72,7 @@ def calibrate(
 ) -> Calibration:
     """Build a ranker of the shop's views in an empty folder, and compare what it expects with what users did next.
 
-    Without `repeats` the shop has the first view of each item by each user, and only pairs without a view are asked for.
+    Without `repeats` the shop has the first view of each item by each user, and pairs with a view are not asked for.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_DATA", str(folder))
@@ -106,10 +106,8 @@ def _measure(profile: Profile, lake: Lake, day: str, shop: Shop, model: str) -> 
     so_far = np.cumsum((scores * asked)[order])
     group = np.empty(len(order), np.int64)
     group[order] = np.minimum(so_far / so_far[-1] * GROUPS, GROUPS - 1).astype(np.int64)
-    expected, true, observed = (
-        np.bincount(group, each, GROUPS).astype(np.float64)
-        for each in (scores * asked, truth.ravel() * asked, visits.ravel())
-    )
+    columns = (scores * asked, truth.ravel() * asked, visits.ravel())
+    expected, true, observed = (np.bincount(group, each, GROUPS).astype(np.float64) for each in columns)
     return Calibration(expected, true, observed, ranker.manifest.metrics)
 
 
