@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from recsys_assets.arrays import Bools, Ids, Scores, find
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.i2i import neighbours
-from recsys_assets.i2i.triggers import trigger_scores
+from recsys_assets.i2i.triggers import Triggers, trigger_scores
 from recsys_assets.manifest import Partition
 from recsys_assets.retrieval import embeddings, lists, term
 from recsys_assets.retrieval.interactions import Interactions, Queries
@@ -59,7 +59,10 @@ def random(interactions: Interactions, queries: Queries, k: int, filter_seen: bo
 def by_item(interactions: Interactions, queries: Queries, k: int, filter_seen: bool, alike: Partition) -> Lists:
     """The neighbours of the items that the user touched last, from a partition of `i2i_<method>`."""
     found = neighbours.read(alike.path(ROWS), interactions.item_ids)
-    return lists.recommend(trigger_scores(found, interactions, queries), interactions, queries, k, filter_seen)
+    settings = alike.manifest.config
+    asking = {name: settings[name] for name in Triggers.model_fields if name in settings}
+    score = trigger_scores(found, interactions, queries, **asking)
+    return lists.recommend(score, interactions, queries, k, filter_seen)
 
 
 def by_term(interactions: Interactions, queries: Queries, k: int, filter_seen: bool, recalled: Partition) -> Lists:

@@ -18,13 +18,14 @@ from functools import reduce
 from operator import add
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.sparse import csr_array
 
 from recsys_assets.arrays import Doubles, Floats, Ints, offsets
 from recsys_assets.i2i.baskets import Baskets, baskets
 from recsys_assets.i2i.gram import gram, is_dense_enough
 from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
+from recsys_assets.i2i.triggers import Triggers
 from recsys_assets.parallel import threads
 from recsys_assets.retrieval.interactions import Interactions
 from recsys_assets.retrieval.lists import Lists
@@ -33,10 +34,8 @@ from recsys_assets.retrieval.lists import Lists
 Products = Callable[[Ints], Iterator[tuple[csr_array, csr_array]]]
 
 
-class ItemCF(BaseModel):
+class ItemCF(Triggers):
     """Settings of ItemCF."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     activity: float = Field(default=0.25, ge=0, description="damps active users: w_u = |I_u|^-activity")
     popularity: float = Field(default=0.5, ge=0, description="damps popular items; 0.5 is a cosine")
@@ -58,6 +57,15 @@ SPACE = {
         "decay": {"low": 0.0, "high": 2.0},
         "backward": {"low": 0.0, "high": 1.0},
     },
+}
+
+
+STEPS = {
+    "window": (0,),
+    "recency": (0.5, 0.0),
+    "popularity": (0.3, 0.15),
+    "backward": (1.0,),
+    "activity": (0.5,),
 }
 
 

@@ -12,13 +12,14 @@ from positives of at most 300 users per item 0.2615, of 100 users 0.2408.
 """
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.sparse import csr_array
 
 from recsys_assets.arrays import Ints, Scores
 from recsys_assets.i2i.baskets import Baskets, baskets
 from recsys_assets.i2i.gram import gram, is_dense_enough
 from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
+from recsys_assets.i2i.triggers import Triggers
 from recsys_assets.i2i.user_pairs import pair_scores
 from recsys_assets.parallel import map_blocks
 from recsys_assets.retrieval.interactions import Interactions
@@ -26,10 +27,8 @@ from recsys_assets.retrieval.interactions import Interactions
 _ROWS = 512  # users of an item that are multiplied at once
 
 
-class Swing(BaseModel):
+class Swing(Triggers):
     """Settings of Swing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     alpha: float = Field(default=1.0, gt=0, description="added to the number of items that two users share")
     activity: float = Field(default=0.0, ge=0, description="damps active users: w_u = |I_u|^-activity")
@@ -50,6 +49,9 @@ SPACE = {
         "min_support": {"low": 2, "high": 5},
     },
 }
+
+
+STEPS = {"recency": (0.5, 0.0), "popularity": (1.0, 0.7), "alpha": (10.0,), "activity": (0.5,)}
 
 
 def swing(interactions: Interactions, settings: Swing) -> Neighbours:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Doubles, Ids, Ints, number_values, offsets
+from recsys_assets.arrays import Bools, Doubles, Ids, Ints, number_values, offsets
 from recsys_assets.datasets.names import RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.splits import PARTS
 
@@ -48,9 +48,12 @@ class Interactions:
 
     def before(self, part: str) -> "Interactions":
         """The events of the parts before `part`; users and items keep their numbers."""
-        kept = self.parts < PARTS.index(part)
-        columns = self.users[kept], self.items[kept], self.labels[kept], self.parts[kept], self.weights[kept]
-        return Interactions(self.user_ids, self.item_ids, *columns)
+        return self.where(self.parts < PARTS.index(part))
+
+    def where(self, kept: Bools) -> "Interactions":
+        """The events that `kept` (M,) marks; users and items keep their numbers."""
+        users, items, labels = self.users[kept], self.items[kept], self.labels[kept]
+        return Interactions(self.user_ids, self.item_ids, users, items, labels, self.parts[kept], self.weights[kept])
 
     def with_users(self, user_ids: Ids) -> "Interactions":
         """The same events numbered among all of `user_ids`, (U',) ascending, some of whom may have none."""

@@ -15,7 +15,9 @@ weights in the window 0.267, without the share 0.263, with c = 1 0.251, with `po
 items 0.233, with the whole history as the window and equal weights 0.221.
 """
 
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +25,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array, diags_array
 
-from recsys_assets.arrays import Ids, Ints, Scores, find, spread
+from recsys_assets.arrays import Doubles, Ids, Ints, Scores, find, spread
 from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.retrieval import lists
+from recsys_assets.retrieval.choice import FEWEST_QUERIES, Chosen, K, Settings, climb, recalls, validation_queries
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
+from recsys_assets.retrieval.order import Order
 from recsys_assets.retrieval.scored_lists import keep_strongest
 
+WHOLE_HISTORY = 10_000  # rows: a window that holds any history
 LEVELS = ("recent", "history", "everyone")
 
 
@@ -56,6 +61,32 @@ class ItemTerms:
 
     terms: Ids
     weights: csr_array
+
+
+STEPS: dict[str, tuple[Any, ...]] = {"window": (30, WHOLE_HISTORY), "decay": (0.95, 1.0)}
+
+
+def choose_taste(
+    interactions: Interactions, carried: ItemTerms, start: Taste, fixed: Set[str], order: Order, filter_seen: bool
+) -> tuple[Taste, Chosen]:
+    """The taste to build with, chosen on validation rows (see `choice.py`), and what was tried.
+
+    Without a real order all rows count alike. The settings named in `fixed` stay.
+    """
+    if not order.is_real:
+        unordered: dict[str, Any] = {"window": WHOLE_HISTORY, "decay": 1.0}
+        return replace(start, **{name: value for name, value in unordered.items() if name not in fixed}), Chosen()
+    asked = validation_queries(interactions, filter_seen)
+    free = {name: values for name, values in STEPS.items() if name not in fixed}
+    if len(asked) < FEWEST_QUERIES or not free:
+        return start, Chosen()
+
+    def judge(settings: Settings) -> Doubles:
+        taste = replace(start, **settings)
+        return recalls(recommend(interactions, asked, "validation", carried, taste, K, filter_seen).items, asked)
+
+    chosen = climb(judge, {name: getattr(start, name) for name in free}, free)
+    return replace(start, **chosen.settings), chosen
 
 
 def item_terms(items: pa.Table, column: str, item_ids: Ids) -> ItemTerms:

@@ -82,9 +82,10 @@ class ItemToItem:
         return self._recall(settings, "test")
 
     def _recall(self, settings: Settings, part: str) -> float:
-        found = self.find(self.interactions.before(part), self.settings(**settings))
+        tried = self.settings(**settings)
+        found = self.find(self.interactions.before(part), tried)
         asked = queries(self.interactions, part, self.filter_seen)
-        score = trigger_scores(found.lists, self.interactions, asked)
+        score = trigger_scores(found.lists, self.interactions, asked, tried.triggers, tried.recency)
         lists = recommend(score, self.interactions, asked, TRIAL_K, self.filter_seen)
         return evaluate(lists.items, asked, [TRIAL_K])[RECALL]
 

@@ -43,7 +43,9 @@ def test_all_are_made_and_every_check_passes(world: World) -> None:
 def test_the_file_holds_what_the_method_finds_in_the_rows_before_the_test_rows(world: World, method: str) -> None:
     events = known(world)
     assert 0 < len(events) < len(read(world.read("recall_samples").path(ROWS)))
-    found = {"itemcf": itemcf(events, ItemCF()), "swing": swing(events, Swing())}[method].lists
+    settings = world.read(f"i2i_{method}").manifest.config
+    find = {"itemcf": lambda: itemcf(events, ItemCF(**settings)), "swing": lambda: swing(events, Swing(**settings))}
+    found = find[method]().lists
     written = neighbours.read(world.read(f"i2i_{method}").path(ROWS), events.item_ids)
     width = written.items.shape[1]
     np.testing.assert_array_equal(written.items, found.items[:, :width])

@@ -117,8 +117,10 @@ def test_vectors_are_searched_by_inner_product_among_the_items_that_have_one(wor
 
 def test_neighbours_are_recommended_from_the_file_as_from_memory(world: World) -> None:
     interactions, asked = ask(world)
-    found = itemcf(interactions.before("test"), ItemCF()).lists
-    listed = lists.recommend(trigger_scores(found, interactions, asked), interactions, asked, LENGTH, True)
+    settings = ItemCF(**world.read("i2i_itemcf").manifest.config)
+    found = itemcf(interactions.before("test"), settings).lists
+    score = trigger_scores(found, interactions, asked, settings.triggers, settings.recency)
+    listed = lists.recommend(score, interactions, asked, LENGTH, True)
     metrics = world.read("hitrate_itemcf").manifest.metrics
     expected = evaluate(listed.items, asked)
     assert {name: metrics[name] for name in expected} == expected

@@ -60,7 +60,8 @@ def world(tmp_path: Path) -> World:
 
 
 def test_the_gate_is_open_whatever_failed_on_other_days_or_was_not_chosen(world: World) -> None:
-    assert pass_gate(world.lake, DAY, world.sources()).model == "widedeep"
+    chosen = pass_gate(world.lake, DAY, world.sources())
+    assert chosen and chosen.model == "widedeep"
 
 
 CLOSED: dict[str, tuple[Callable[[World], None], str]] = {
@@ -132,7 +133,8 @@ def test_the_champion_of_an_earlier_day_is_looked_at_on_its_own_day(world: World
     world.write("onnx_widedeep", YESTERDAY, f"rank_widedeep/{YESTERDAY}")
     world.choose(YESTERDAY)
     world.write("rank_samples", YESTERDAY, text="a taken-over model does not depend on its old rows any more")
-    assert pass_gate(world.lake, DAY, world.sources()).bizdate == YESTERDAY
+    kept = pass_gate(world.lake, DAY, world.sources())
+    assert kept and kept.bizdate == YESTERDAY
     world.write("rank_widedeep", YESTERDAY, failed="auc_floor")
     with pytest.raises(GateNotPassed, match="rank_widedeep 2026-01-05 failed auc_floor"):
         pass_gate(world.lake, DAY, world.sources())

@@ -17,33 +17,44 @@ from recsys_assets.assets.model_asset import with_tuned_settings
 from recsys_assets.assets.reports import show
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.i2i import itemcf, neighbours, swing
+from recsys_assets.i2i.choice import Search, choose
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.interactions import Interactions, read
 from recsys_assets.retrieval.lists import Lists
+from recsys_assets.retrieval.order import order_of
 
 COVERAGE = 0.5  # on MovieLens 1M ItemCF reaches 1, Swing 0.96
 ITEMS_SHOWN, NEIGHBOURS_SHOWN = 8, 4
 
 
 class ItemCFConfig(itemcf.ItemCF, dg.Config):
-    """Settings of `i2i_itemcf`; the defaults were chosen on validation rows of MovieLens 1M (see `i2i/itemcf.py`)."""
+    """Settings of `i2i_itemcf`; those in `STEPS` of `i2i/itemcf.py` that are not set are chosen on validation rows."""
 
 
 class SwingConfig(swing.Swing, dg.Config):
-    """Settings of `i2i_swing`; the defaults were chosen on validation rows of MovieLens 1M (see `i2i/swing.py`)."""
+    """Settings of `i2i_swing`; those in `STEPS` of `i2i/swing.py` that are not set are chosen on validation rows."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to find neighbours: `find(interactions, config)`, and where to search for better settings."""
+    """A way to find neighbours.
+
+    Attributes:
+        description: a sentence.
+        find: `find(interactions, config)`.
+        config: the class of its settings.
+        space: where `tune_<method>` searches for better ones.
+        search: the settings that are chosen by every run on validation rows.
+    """
 
     description: str
     find: Callable[..., Neighbours]
-    config: type[dg.Config]
+    config: type[Any]
     space: Mapping[str, Any]
+    search: Search
 
 
 I2I_METHODS = {
@@ -52,8 +63,15 @@ I2I_METHODS = {
         itemcf.itemcf,
         ItemCFConfig,
         itemcf.SPACE,
+        Search(itemcf.STEPS, events=150_000),
     ),
-    "swing": Method("Swing: items shared by users who share little else.", swing.swing, SwingConfig, swing.SPACE),
+    "swing": Method(
+        "Swing: items shared by users who share little else.",
+        swing.swing,
+        SwingConfig,
+        swing.SPACE,
+        Search(swing.STEPS, events=40_000),
+    ),
 }
 
 
@@ -64,8 +82,10 @@ def item_to_item(name: str, method: Method) -> LakeAsset:
         name=f"i2i_{name}",
         description=(
             f"{method.description} One row per item that has neighbours: `item_id` and `neighbours`, a list of "
-            "{item_id, score}, best first, ties by item_id. Learned from the rows before the test rows."
+            "{item_id, score}, best first, ties by item_id. Learned from the rows before the test rows. Settings that "
+            "are not set explicitly are chosen on validation rows, and recorded with the manifest's config."
         ),
+        code_version="2",
         kinds={"scipy", "parquet"},
         pool="training",
         checks=[
@@ -87,13 +107,17 @@ def item_to_item(name: str, method: Method) -> LakeAsset:
         recall_samples: Partition,
         items: Partition,
     ) -> None:
-        config = with_tuned_settings(output, lake, dataset.load(), name, config)
-        output.manifest.config = config.model_dump()
-        known = read(recall_samples.path(ROWS)).before("test")
-        found = method.find(known, config)
+        profile = dataset.load()
+        given = with_tuned_settings(output, lake, profile, name, config)
+        events, order = read(recall_samples.path(ROWS)), order_of(recall_samples.path(ROWS))
+        settings, chosen = choose(method.find, given, method.search, events, order, profile.recall.filter_seen)
+        output.manifest.config = settings.model_dump()
+        known = events.before("test")
+        found = method.find(known, settings)
         output.manifest.rows = neighbours.write(output.path(ROWS), known.item_ids, found.lists)
         lists = neighbours.read(output.path(ROWS), known.item_ids)
         _measure(output, known, lists, found.cuts)
+        show.choice(output, order, chosen)
         _show(output, known, lists, items)
 
     return i2i

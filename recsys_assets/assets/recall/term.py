@@ -23,20 +23,27 @@ from recsys_assets.resources import Dataset
 from recsys_assets.retrieval import term
 from recsys_assets.retrieval.interactions import Interactions, histories, queries, read
 from recsys_assets.retrieval.lists import evaluate
+from recsys_assets.retrieval.order import order_of
 from recsys_assets.retrieval.scored_lists import keep_strongest, to_lists
 
 NO_TERMS = "the profile has no `features.terms`, so there are no terms to recall by: name a list column of the items"
 
 
 class TermConfig(dg.Config):
-    """How a user's terms are scored; the window of rows is the profile's `features.terms.window`."""
+    """How a user's terms are scored; window and decay that are not set are chosen on validation rows."""
 
+    window: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many of the newest rows count (default: chosen, from the profile's on)",
+    )
     decay: float = Field(default=0.8, gt=0, le=1, description="weight of a row relative to the next newer one")
     max_terms: int = Field(default=8, ge=1, description="terms per user, the highest scores first")
 
 
 @lake_asset(
     kinds={"scipy", "parquet"},
+    code_version="2",
     checks=[
         Check("no_user_without_terms", "every user has a term, before the test rows and after them"),
         Check("lists_are_sorted", "the scores of every list are in descending order"),
@@ -61,12 +68,16 @@ def recall_term(
     rule = profile.features.terms
     if rule is None:
         raise CannotBeBuilt(NO_TERMS)
-    taste = term.Taste(rule.window, config.decay, config.max_terms)
-    output.manifest.config = {"column": rule.column, **asdict(taste)}
     with connect() as connection:
         user_ids = np.sort(pq.read_table(users.path(ROWS), columns=["user_id"])["user_id"].to_numpy())
-        interactions = read(recall_samples.path(ROWS)).with_users(user_ids)
+        rows = recall_samples.path(ROWS)
+        interactions = read(rows).with_users(user_ids)
         carried = term.item_terms(pq.read_table(items.path(ROWS)), rule.column, interactions.item_ids)
+        start, order = term.Taste(config.window or rule.window, config.decay, config.max_terms), order_of(rows)
+        filter_seen, fixed = profile.recall.filter_seen, config.model_fields_set
+        taste, chosen = term.choose_taste(interactions, carried, start, fixed, order, filter_seen)
+        output.manifest.config = {"column": rule.column, **asdict(taste)}
+        show.choice(output, order, chosen)
         _write_items(output, interactions, carried)
         for file, part in ((USER_TERMS, "online"), (BEFORE_TEST, "test")):
             _write_users(output, file, interactions, part, carried, taste)

@@ -85,9 +85,7 @@ def _report(output: Output, events: Interactions, found: FunnelLists, filter_see
     items |= {name: listed.items for name, listed in found.channels.items()}
     right = queries(events, "online", filter_seen, liked=False)
     if not len(right):
-        raise CannotBeBuilt(
-            "no user has a new item among the online rows: land more days, or widen that part in `split`"
-        )
+        raise CannotBeBuilt("no user has a new item among the online rows: land more days, or widen that part")
     judgements = {name: evaluation.judge(listed[right.users], right) for name, listed in items.items()}
     figures = {name: each.figures() for name, each in judgements.items()}
     comparison = evaluation.compare(judgements, "final")

@@ -13,6 +13,8 @@ import duckdb
 import numpy as np
 
 from recsys_assets.io_managers import Output
+from recsys_assets.retrieval.choice import Chosen
+from recsys_assets.retrieval.order import Order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +47,17 @@ def left_out(without: Mapping[str, str]) -> list[str]:
     reasons = dict.fromkeys(without.values())
     named = {reason: sorted(asset for asset in without if without[asset] == reason) for reason in reasons}
     return [f"**Cannot be built: {', '.join(assets)}.** {reason}." for reason, assets in named.items()]
+
+
+def choice(output: Output, order: Order, chosen: Chosen) -> None:
+    """Record how much of the order is real, and the settings that were tried on validation rows."""
+    output.manifest.metrics["tied_events"] = order.tied
+    if chosen.trials:
+        output.manifest.metrics["validation_recall@20_of_trials"] = max(trial.recall for trial in chosen.trials)
+        rows = [(each.setting, each.value, each.recall, "taken" if each.taken else "") for each in chosen.trials]
+        output.metadata["settings tried"] = table(["setting", "value", "validation recall@20", ""], rows)
+    if not order.is_real:
+        output.metadata["order"] = f"{order.describe()}."
 
 
 def preview(connection: duckdb.DuckDBPyConnection, query: str, rows: int = 8) -> dg.MarkdownMetadataValue:
