@@ -12,6 +12,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Split
 
 PARTS = ("train", "validation", "test", "online")  # in the order of time in a user's history
+ONLINE = PARTS[-1]
 # No column of a profile has blanks in its name.
 _USER_ROWS, _GIVEN = quote_name("rows of the user"), quote_name("part as given")
 _UNLISTED = "not listed in split.values: "
@@ -95,6 +96,12 @@ def _create_splits(connection: duckdb.DuckDBPyConnection, query: str) -> None:
         raise SplitError(
             f"a row's part is {said!r}, which split.values does not have: list it there, or correct the row"
         ) from None
+
+
+def before(part: str) -> str:
+    """SQL for whether a row is of a part before this one."""
+    known = ", ".join(quote(each) for each in PARTS[: PARTS.index(part)])
+    return f"part IN ({known})"
 
 
 def _refuse_empty_parts(connection: duckdb.DuckDBPyConnection, profile: Profile, bizdate: str) -> None:

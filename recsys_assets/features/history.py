@@ -27,6 +27,7 @@ from recsys_assets.datasets.names import (
     USER_STATISTICS,
 )
 from recsys_assets.datasets.profile import KEYS, Profile
+from recsys_assets.datasets.splits import ONLINE, before
 from recsys_assets.features.pair_features import ITEM_COLUMNS, MODEL_INPUTS, USER_COLUMNS
 
 # Rates and biases are shrunk towards those of all rows, as if there were this many more average rows: the first rows
@@ -61,19 +62,21 @@ def terms(connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path) 
 
 
 def build_history(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path
+    connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path, until: str = ONLINE
 ) -> list[str]:
-    """Create the table `history`: a row for each offline event, and the next row of each user and each item.
+    """Create the table `history`: a row for each event before the part `until`, and the next row of users and items.
 
-    The next rows have no item or no user, and no label. Online rows are left out: no feature may use them.
+    The next rows have no item or no user, and no label. Rows of `until` and of later parts are left out: no feature may
+    use them.
 
     Returns:
         The terms that were counted, in the order of the term statistics.
     """
     counted = terms(connection, profile, items)
     _create_item_terms(connection, profile, items, counted)
-    unit = _rating_unit(connection, profile, splits)
-    _create_events(connection, profile, splits, users, items, unit)
+    known = f"FROM {scan([splits])} WHERE {before(until)}"
+    unit = _rating_unit(connection, profile, known)
+    _create_events(connection, profile, known, users, items, unit)
     statement = Template((Path(__file__).parent / "sql" / "history.sql").read_text(encoding="utf-8"))
     window = profile.features.terms.window if profile.features.terms else 1  # without terms, nothing uses it
     connection.execute(
@@ -189,31 +192,28 @@ def _create_item_terms(
     connection.execute(f"CREATE OR REPLACE TEMP TABLE item_terms AS SELECT item_id{flags} FROM {scan([items])}")
 
 
-def _rating_unit(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path) -> float:
-    """The factor that turns ratings into whole numbers, as large as 128 bits allow for the squares of their sums."""
+def _rating_unit(connection: duckdb.DuckDBPyConnection, profile: Profile, known: str) -> float:
+    """The factor that turns the ratings of the known rows into whole numbers, as large as 128 bits allow for the squares of their sums."""
     if not profile.rating:
         return 1.0
     rating = f"{quote_name(profile.rating)}::DOUBLE"
-    rows, largest = only_row(
-        connection, f"SELECT count({rating}), max(abs({rating})) FROM {scan([splits])} WHERE part <> 'online'"
-    )
+    rows, largest = only_row(connection, f"SELECT count({rating}), max(abs({rating})) {known}")
     return 10.0 ** math.floor(math.log10(2**62 / (rows * largest))) if largest else 1.0
 
 
 def _create_events(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path, unit: float
+    connection: duckdb.DuckDBPyConnection, profile: Profile, known: str, users: Path, items: Path, unit: float
 ) -> None:
-    """Create `events`, the offline rows and at the end of time the next row of each user and item."""
+    """Create `events`, the known rows and at the end of time the next row of each user and item."""
     value = f"CAST({unit} * {quote_name(profile.rating)}::DOUBLE AS BIGINT)" if profile.rating else "NULL::BIGINT"
     oracle = quote_name(profile.oracle) if profile.oracle else "NULL::FLOAT"
     features = profile.carried_features.items()
     carried = "".join(f", {known_value(name, spec)} AS carried_{place}" for place, (name, spec) in enumerate(features))
     nulls = ", NULL" * len(features)
-    offline = f"FROM {scan([splits])} WHERE part <> 'online'"
-    after = f"(SELECT max(timestamp) + INTERVAL 1 MICROSECOND {offline})"
+    after = f"(SELECT max(timestamp) + INTERVAL 1 MICROSECOND {known})"
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE events AS
-        SELECT user_id, item_id, timestamp, seq, label, part, {value} AS value, {oracle} AS oracle{carried} {offline}
+        SELECT user_id, item_id, timestamp, seq, label, part, {value} AS value, {oracle} AS oracle{carried} {known}
         UNION ALL
         SELECT user_id, NULL, {after}, 0, NULL, NULL, NULL, NULL{nulls} FROM {scan([users])}
         UNION ALL

@@ -53,16 +53,21 @@ class Nearby:
 
 
 def fit(log: Log) -> Fitted:
-    """Compute it for each row with the items of its user's fold, from the values of the first kind."""
-    numbers = np.zeros((len(log.row_events), NUMBERS), np.float32)
+    """Compute it for rows with the items of their user's fold, from the values of the first kind."""
     by_fold = [Nearby(np.ascontiguousarray(log.item_factors[:, 0, fold])) for fold in range(log.rule.folds)]
 
-    def fill(block: tuple[int, Ints]) -> None:
-        fold, rows = block
-        numbers[rows] = by_fold[fold](log.row_items[rows], log.recent_before(log.row_events[rows]))
+    def column(rows: Ints) -> pa.Array:
+        numbers = np.zeros((len(rows), NUMBERS), np.float32)
 
-    map_blocks(fill, blocks_by_fold(log.row_folds, log.rule.folds))
-    return Fitted(lambda rows: vectors(numbers[rows]), _recent_columns(log.item_ids, log.latest))
+        def fill(block: tuple[int, Ints]) -> None:
+            fold, places = block
+            asked = rows[places]
+            numbers[places] = by_fold[fold](log.row_items[asked], log.recent_before(log.row_events[asked]))
+
+        map_blocks(fill, blocks_by_fold(log.row_folds[rows], log.rule.folds))
+        return vectors(numbers)
+
+    return Fitted(column, _recent_columns(log.item_ids, log.latest))
 
 
 def serve(pairs: Pairs) -> Floats:

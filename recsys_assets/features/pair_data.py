@@ -75,6 +75,7 @@ class Log:
         rule: the profile's `features.affinity`.
         drawn: K negatives, at the moments of events; a user's history does not hold them.
         drawn_values: (V,) the value of a drawn row, for each kind; NaN for a kind that it does not have.
+        fitted: `item_factors`, if these are known already.
     """
 
     kinds: Sequence[Events]
@@ -84,6 +85,7 @@ class Log:
     rule: Affinity
     drawn: Drawn = NONE_DRAWN
     drawn_values: Sequence[float] = ()
+    fitted: Floats | None = None
 
     @property
     def users(self) -> Ints:
@@ -117,6 +119,8 @@ class Log:
         The folds of one half start from items that were fitted on the users of the other half: to a user, the start
         is as unknown as the rest.
         """
+        if self.fitted is not None:
+            return self.fitted
         folds, kinds = self.rule.folds, range(len(self.kinds))
         factors = np.zeros((len(self.item_ids), len(kinds), folds, self.rule.width + 2), np.float32)
         late = self.row_folds >= folds // 2
@@ -187,16 +191,12 @@ class Pairs:
     @cached_property
     def user_factors(self) -> Floats:
         """(U, V, folds, D) the factors of the users; all are zero in the folds that are not the user's."""
-        return self._factors(self.users[USER_FACTORS])
+        return read_factors(self.users[USER_FACTORS], self.rule)
 
     @cached_property
     def item_factors(self) -> Floats:
         """(I, V, folds, D) the factors of the items."""
-        return self._factors(self.items[ITEM_FACTORS])
-
-    def _factors(self, column: pa.ChunkedArray) -> Floats:
-        flat: Floats = pc.list_flatten(column.combine_chunks()).to_numpy(zero_copy_only=False)
-        return flat.reshape(len(column), -1, self.rule.folds, self.rule.width + 2)
+        return read_factors(self.items[ITEM_FACTORS], self.rule)
 
     @cached_property
     def recent(self) -> Recent:
@@ -255,6 +255,12 @@ class PairFeature:
     def side(self) -> Literal["pair", "user"]:
         """The snapshot that serves it, or both together."""
         return "pair" if self.serve else "user"
+
+
+def read_factors(column: pa.ChunkedArray, rule: Affinity) -> Floats:
+    """(N, V, folds, D) the factors of N users or items, from their column."""
+    flat: Floats = pc.list_flatten(column.combine_chunks()).to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), -1, rule.folds, rule.width + 2)
 
 
 def vectors(numbers: Floats) -> pa.Array:

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 from recsys_assets.arrays import Ints, blocks
 from recsys_assets.datasets.duck import quote_name, scan
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.names import WEIGHT
+from recsys_assets.datasets.names import ITEM_FACTORS, WEIGHT
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.splits import ONLINE, before
 from recsys_assets.features.draw_rows import draw_columns, draw_rows
 from recsys_assets.features.draws import Drawn
 from recsys_assets.features.factor_model import Events
-from recsys_assets.features.pair_data import Fitted, Log
+from recsys_assets.features.pair_data import Fitted, Log, read_factors
 from recsys_assets.features.pair_features import ITEM_COLUMNS, MODEL_INPUTS, USER_COLUMNS
 
 VALUE = "value_"  # begins the names of columns of values
@@ -42,17 +43,16 @@ def write_pair_features(
     among the recent values.
     """
     ids = {side: _ids(connection, side, path) for side, path in {"user": users, "item": items}.items()}
-    rows = _offline(connection, profile, splits)
+    rows = _events(connection, profile, splits, ONLINE)
     draws = draw_rows(profile, rows, ids, arrivals)
     kinds, drawn_values = _kinds(rows, ids, draws.drawn)
     rule = profile.features.affinity
     log = Log(kinds, rows["label"].to_numpy(), ids["user"], ids["item"], rule, draws.drawn, drawn_values)
     fitted = {feature.name: feature.fit(log) for feature in MODEL_INPUTS}
-    of_user = {column: values for each in fitted.values() for column, values in each.of_user.items()}
     of_item = {column: values for each in fitted.values() for column, values in each.of_item.items()}
     _write_rows(folder / ROWS, log, rows.select(profile.event_keys), draws.columns, fitted)
     tables = {
-        USER_FILE: pa.table({"user_id": log.user_ids, **{column: of_user[column] for column in USER_COLUMNS}}),
+        USER_FILE: _user_table(log, fitted),
         ITEM_FILE: pa.table(
             {"item_id": log.item_ids, **{column: of_item[column] for column in ITEM_COLUMNS}, **draws.of_item}
         ),
@@ -61,6 +61,32 @@ def write_pair_features(
         pq.write_table(table, folder / file_name, compression="zstd")
     counts = {ROWS: len(log.row_events)}
     return counts | {file_name: table.num_rows for file_name, table in tables.items()}
+
+
+def users_before_test(
+    connection: duckdb.DuckDBPyConnection,
+    profile: Profile,
+    splits: Path,
+    users: Path,
+    items: Path,
+    written: Path,
+    arrivals: Path | None = None,
+) -> pa.Table:
+    """The columns of users as they were before the test rows.
+
+    Items were fitted on train rows alone, so theirs are those of the file `written` by `write_pair_features`.
+    """
+    ids = {side: _ids(connection, side, path) for side, path in {"user": users, "item": items}.items()}
+    rows, rule = _events(connection, profile, splits, "test"), profile.features.affinity
+    kinds, _ = _kinds(rows, ids, draw_rows(profile, rows, ids, arrivals).drawn)
+    fitted = read_factors(pq.read_table(written, columns=[ITEM_FACTORS])[ITEM_FACTORS], rule)
+    log = Log(kinds, rows["label"].to_numpy(), ids["user"], ids["item"], rule, fitted=fitted)
+    return _user_table(log, {feature.name: feature.fit(log) for feature in MODEL_INPUTS})
+
+
+def _user_table(log: Log, fitted: Mapping[str, Fitted]) -> pa.Table:
+    of_user = {column: values for each in fitted.values() for column, values in each.of_user.items()}
+    return pa.table({"user_id": log.user_ids, **{column: of_user[column] for column in USER_COLUMNS}})
 
 
 def _write_rows(
@@ -87,14 +113,14 @@ def _ids(connection: duckdb.DuckDBPyConnection, side: str, path: Path) -> pa.Arr
     return connection.sql(query).to_arrow_table()[f"{side}_id"].combine_chunks()
 
 
-def _offline(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path) -> pa.Table:
-    """The offline events in order, with a column for each kind of values, and what draws of negatives need."""
+def _events(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, until: str) -> pa.Table:
+    """The events of the parts before `until` in order, with a column for each kind of values, and what draws of negatives need."""
     rating = {"rating": quote_name(profile.rating)} if profile.rating else {}
     values = {**rating, **({"weight": WEIGHT} if profile.events else {}), "label": "label"}
     columns = ", ".join(f"{value}::DOUBLE AS {VALUE}{kind}" for kind, value in values.items())
     return connection.sql(
         f"SELECT user_id, item_id, timestamp, seq, label, part, {columns}{draw_columns(profile)} "
-        f"FROM {scan([splits])} WHERE part <> 'online' ORDER BY user_id, timestamp, seq"
+        f"FROM {scan([splits])} WHERE {before(until)} ORDER BY user_id, timestamp, seq"
     ).to_arrow_table()
 
 
