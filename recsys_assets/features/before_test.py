@@ -39,7 +39,9 @@ def snapshots_before_test(
     Args:
         connection: may read the lake and `scratch`.
         profile: of the data set.
-        splits, users, items: the tables of the assets of that name.
+        splits: the table of the asset of that name.
+        users: likewise.
+        items: likewise.
         item_factors: the file of items that `factors` wrote.
         scratch: a folder for a temporary file.
         arrivals: the days of dated items, if there are any.

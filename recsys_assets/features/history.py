@@ -193,7 +193,7 @@ def _create_item_terms(
 
 
 def _rating_unit(connection: duckdb.DuckDBPyConnection, profile: Profile, known: str) -> float:
-    """The factor that turns the ratings of the known rows into whole numbers, as large as 128 bits allow for the squares of their sums."""
+    """The factor that turns the known rows' ratings into whole numbers; 128 bits hold the squares of their sums."""
     if not profile.rating:
         return 1.0
     rating = f"{quote_name(profile.rating)}::DOUBLE"

@@ -114,7 +114,7 @@ def _ids(connection: duckdb.DuckDBPyConnection, side: str, path: Path) -> pa.Arr
 
 
 def _events(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, until: str) -> pa.Table:
-    """The events of the parts before `until` in order, with a column for each kind of values, and what draws of negatives need."""
+    """The events of the parts before `until` in order, each kind of values, and what draws of negatives need."""
     rating = {"rating": quote_name(profile.rating)} if profile.rating else {}
     values = {**rating, **({"weight": WEIGHT} if profile.events else {}), "label": "label"}
     columns = ", ".join(f"{value}::DOUBLE AS {VALUE}{kind}" for kind, value in values.items())
