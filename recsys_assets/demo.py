@@ -24,8 +24,13 @@ from recsys_assets.settings import settings
 
 # For each report: its subject, the metrics that are shown, and the metric that orders the rows.
 REPORTS = {
-    "recall_report": ("recall", ("recall@20", "recall@50", "recall@200", "ndcg@20", "coverage@20"), "recall@20"),
-    "rank_report": ("ranking", ("test_auc", "test_gauc", "test_logloss"), "test_auc"),
+    "funnel_report": ("final lists, online rows", ("ndcg@10", "ndcg@50", "recall@50"), "ndcg@50"),
+    "recall_report": (
+        "recall, test rows",
+        ("recall@20", "recall@50", "recall@200", "ndcg@20", "coverage@20"),
+        "recall@20",
+    ),
+    "rank_report": ("ranking, test rows", ("test_auc", "test_gauc", "test_logloss"), "test_auc"),
 }
 NEXT_COMMANDS = """
 next:
@@ -62,7 +67,7 @@ def _demonstrate(console: Console) -> None:
     else:
         console.print(f"Everything for {day} is already there.", highlight=False)
     for report, (title, shown, key) in REPORTS.items():
-        console.print(comparison(lake.manifest(report, day).metrics, f"{title}, test rows of {day}", shown, key))
+        console.print(comparison(lake.manifest(report, day).metrics, f"{title} of {day}", shown, key))
     console.print(f"artefacts: {lake.location('<asset>', day)}", highlight=False, markup=False, soft_wrap=True)
     before = (dt.date.fromisoformat(day) - dt.timedelta(days=1)).isoformat()
     console.print(NEXT_COMMANDS.format(before=before), highlight=False, markup=False, soft_wrap=True)

@@ -20,6 +20,7 @@ from recsys_assets.datasets.profile_parts import (
     Column,
     EventKinds,
     Features,
+    FunnelRule,
     Negatives,
     Part,
     Publishing,
@@ -73,6 +74,7 @@ class Profile(Part):
     features: Features = Features()
     split: Split
     recall: Recall = Recall()
+    funnel: FunnelRule = FunnelRule()
     publishing: Publishing = Publishing()
     bounds: Bounds = Bounds()
     tuned: list[str] = Field(default=[], description="models trained with the best settings of their `tune_<model>`")

@@ -183,7 +183,7 @@ class Split(Part):
     * `per_user_tail` (recsys_pipeline): each user's last `online_last_n` rows are online; the first
       `1 - test_ratio` of the rest are train, the others test.
     * `leave_last_n`: each user's last `online_last_n` rows are online, the `test_last_n` before them test.
-    * `by_day`: the last `test_days` days are test; there is no online part.
+    * `by_day`: the last `online_days` days are online, the `test_days` days before them test.
     * `given`: the column `column` of `interactions` names the part of each row, as a table of TorchEasyRec, EasyRec or
       FuxiCTR is handed over. `values` lists the column's values for each part, by default the part's own name.
     * `random`: a hash of the row's day and place draws its part, with chances in the ratio of `shares` (train,
@@ -200,6 +200,7 @@ class Split(Part):
     test_days: Count = 1
     validation_ratio: float = Field(default=0.1, gt=0, lt=1)
     validation_days: Count = 1
+    online_days: int = Field(default=0, ge=0, le=1_000_000)
     column: str | None = None
     values: dict[PartName, list[str | int]] = {"train": ["train"], "validation": ["validation"], "test": ["test"]}
     shares: tuple[Count, Count, Count] = (8, 1, 1)
@@ -209,7 +210,7 @@ class Split(Part):
         """Whether there is an online part."""
         if self.strategy == "given":
             return "online" in self.values
-        return self.strategy in ("per_user_tail", "leave_last_n") and self.online_last_n > 0
+        return (self.online_days if self.strategy == "by_day" else self.online_last_n) > 0
 
 
 class Recall(Part):
@@ -219,6 +220,15 @@ class Recall(Part):
     """
 
     filter_seen: bool = True
+
+
+class FunnelRule(Part):
+    """What the funnel is learned and judged by.
+
+    `right`: the right items are those that a user touched next, or those of them that they liked (positives).
+    """
+
+    right: Literal["touched", "liked"] = "touched"
 
 
 class Publishing(Part):

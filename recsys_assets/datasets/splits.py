@@ -146,9 +146,10 @@ def _part(profile: Profile, bizdate: str, given: str) -> str:
 def _part_by_day(rule: Split, day: str, bizdate: str) -> str:
     """SQL for a part by the age of the row's day, given as SQL."""
     age = f"date_diff('day', {day}, DATE '{bizdate}')"
+    test = rule.online_days + rule.test_days
     return (
-        f"CASE WHEN {age} < {rule.test_days} THEN 'test' "
-        f"WHEN {age} < {rule.test_days + rule.validation_days} THEN 'validation' ELSE 'train' END"
+        f"CASE WHEN {age} < {rule.online_days} THEN 'online' WHEN {age} < {test} THEN 'test' "
+        f"WHEN {age} < {test + rule.validation_days} THEN 'validation' ELSE 'train' END"
     )
 
 

@@ -76,6 +76,14 @@ def test_by_day_tests_the_newest_days(events: WriteEvents) -> None:
     assert parts_of(profile_with(rule), path, "2001-01-05") == {1: "rrvve"}
 
 
+def test_by_day_keeps_the_very_newest_days_for_the_online_evaluation(events: WriteEvents) -> None:
+    rule = Split(strategy="by_day", online_days=2, test_days=1)
+    path = events([(1, 24 * day, 5) for day in range(6)])
+    assert parts_of(profile_with(rule), path, "2001-01-06") == {1: "rrveoo"}
+    assert rule.has_online
+    assert not Split(strategy="by_day").has_online
+
+
 def test_a_column_names_the_part_of_each_row(events: WriteEvents) -> None:
     """Here the rating does: 5 and 4 train, 3 validates, 2 tests and 1 is online."""
     values = {"train": ["5.0", "4.0"], "validation": ["3.0"], "test": ["2.0"], "online": ["1.0"]}
