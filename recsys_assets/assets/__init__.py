@@ -8,6 +8,7 @@ import dagster as dg
 
 from recsys_assets.assets import rank, tuning
 from recsys_assets.assets.data import features, ingest, labelled_rows, log_entities, negatives, samples
+from recsys_assets.assets.funnel import model as funnel
 from recsys_assets.assets.lake_asset import LakeAsset
 from recsys_assets.assets.publish import champion, collections, onnx, release
 from recsys_assets.assets.recall import embeddings, i2i, index, term, towers
@@ -31,6 +32,7 @@ def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
         "embeddings": [*embeddings.embedding_assets, *index.index_assets],
         "rank": [*rank.rank_assets, champion.rank_champion],
         "onnx": onnx.onnx_assets,
+        "funnel": [funnel.funnel_model],
         "tuning": tuning.tuning_assets,
         "publish": [*collections.publish_assets(profile), *release.release_assets(profile)],
         "evaluation": [
@@ -72,7 +74,7 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     bizdate = daily_partitions(profile)
     assets = {each.key: each.define(bizdate, group) for group, made in groups(profile).items() for each in made}
     if not profile.split.has_online:
-        del assets["funnel_report"], assets["tune_funnel"]
+        del assets["funnel_report"]
     while orphans := [name for name, asset in assets.items() if _inputs(asset) - assets.keys()]:
         for name in orphans:
             del assets[name]

@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,26 +24,23 @@ from recsys_assets.assets.data.samples import RANKED_PARTS, part_file
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.model_asset import BEST_SETTINGS, Seeded, log_training
 from recsys_assets.assets.recall import i2i, towers
-from recsys_assets.assets.reports import funnel_lists, show
+from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_floor
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile, ProfileError
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.funnel import merge
-from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import MODELS, RANKERS, TOWERS
 from recsys_assets.resources import Dataset
-from recsys_assets.retrieval.interactions import queries, read
-from recsys_assets.retrieval.lists import Lists
+from recsys_assets.retrieval.interactions import read
 from recsys_assets.settings import settings
 from recsys_assets.tracking import Tracking
 from recsys_assets.tuning import form, study
 from recsys_assets.tuning.form import Form
 from recsys_assets.tuning.metaspore import describe_unused
-from recsys_assets.tuning.objectives import ItemToItem, Merging, Objective, Ranking, TwoTowers
+from recsys_assets.tuning.objectives import ItemToItem, Objective, Ranking, TwoTowers
 from recsys_assets.tuning.space import Sections, Space, sections_of, space, unused_keys
 from recsys_assets.tuning.study import Trial, rank_trials
 
@@ -248,35 +244,21 @@ def _item_to_item(model: str, profile: Profile, _: int, inputs: Inputs) -> Objec
     return ItemToItem(method.find, method.config, interactions, profile.recall.filter_seen)
 
 
-def _funnel(_: str, profile: Profile, __: int, inputs: Inputs) -> Objective:
-    events, filter_seen = funnel_lists.events_of(inputs), profile.recall.filter_seen
-
-    @cache  # recall would take most of each trial; lists of 200 items for 6,040 users are 120 MB
-    def channels(part: str, k: int) -> dict[str, Lists]:
-        asked = queries(events, part, filter_seen, liked=False)
-        return funnel_lists.recall(profile, inputs, events, asked, k, Stopwatch())
-
-    return Merging(channels, events, filter_seen)
-
-
 _AUC_FLOOR = Check("auc_floor", "the best trial's validation AUC reaches bounds.min_auc")
 _RECALL_FLOOR = Check("recall_floor", "the best trial's validation recall@20 reaches bounds.min_recall")
-_NDCG_FLOOR = Check("ndcg_floor", "the best trial's NDCG@50 on test rows reaches bounds.min_recall")
 _RANKER_KIND = Tunable(("rank_samples", "feature_schema"), _AUC_FLOOR, lambda profile: profile.bounds.min_auc, _ranking)
 _TOWER_KIND = Tunable(towers.INPUTS, _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _two_towers)
 _I2I_KIND = Tunable(("recall_samples",), _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _item_to_item)
-_FUNNEL_KIND = Tunable(funnel_lists.RECALL_READS, _NDCG_FLOOR, lambda profile: profile.bounds.min_recall, _funnel)
 TUNABLE: dict[str, Tunable] = {
     **dict.fromkeys(RANKERS, _RANKER_KIND),
     **dict.fromkeys(TOWERS, _TOWER_KIND),
     **dict.fromkeys(i2i.I2I_METHODS, _I2I_KIND),
-    "funnel": _FUNNEL_KIND,
 }
 
 
 def bundled_form(model: str) -> Form:
     """The search space that a model has by default."""
-    spaces = {name: method.space for name, method in i2i.I2I_METHODS.items()} | {"funnel": merge.SPACE}
+    spaces = {name: method.space for name, method in i2i.I2I_METHODS.items()}
     return Form(model_name=model, **(spaces[model] if model in spaces else MODELS[model].space))
 
 

@@ -9,14 +9,11 @@ from recsys_assets.cli.data import latest_partition
 from recsys_assets.cli.days import Day
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from recsys_assets.assets.funnel.inputs import Inputs
     from recsys_assets.datasets.profile import Profile
     from recsys_assets.manifest import Partition
-    from recsys_assets.resources import LakeStore
     from recsys_assets.retrieval.interactions import Interactions
 
-REPORT = "funnel_report"
 NEWEST_ROWS = 10
 Rows = list[dict[str, Any]]
 
@@ -27,28 +24,27 @@ class UnknownUser(LookupError):
 
 @click.command()
 @click.argument("user")
-@click.option("--bizdate", "day", type=Day(), help="Which day (default: the latest with a champion).")
+@click.option("--bizdate", "day", type=Day(), help="Which day (default: the latest with a `funnel_model`).")
 def recommend(user: str, day: dt.date | None) -> None:
     """Print the history of USER and their list: titles, scores, and the channels that proposed each item.
 
-    The list is computed now, from the day's partitions and with the settings of that day's `funnel_report`, if there
-    is one.
+    The list is computed now, from the day's partitions, as `funnel_model` of that day says.
     """
-    from recsys_assets.assets.reports.funnel_lists import READS, events_of
+    from recsys_assets.assets.funnel.inputs import read_inputs
+    from recsys_assets.assets.funnel.lists import NEEDED, events_of
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.resources import LakeStore
     from recsys_assets.settings import settings
 
     profile = load_profile()
     lake = LakeStore(profile=settings().profile)
-    when = day.isoformat() if day else latest_partition(lake.lake, "rank_champion")
-    found = {asset: lake.read(asset, when) for asset in (*READS, "items")}
-    inputs = {asset: each for asset, each in found.items() if not each.manifest.declined}
-    events = events_of(inputs)
+    when = day.isoformat() if day else latest_partition(lake.lake, "funnel_model")
+    inputs = read_inputs(lake, when, {asset: lake.read(asset, when) for asset in (*NEEDED, "items")})
+    events = events_of(inputs["splits"], inputs["users"])
     number = _user_number(events, user, when)
     history = _newest_rows(profile, inputs["splits"], events, number)
-    listed = _recommended_items(profile, lake, inputs, events, number, when)
-    lake.check_unchanged(inputs.values())
+    listed = _recommended_items(profile, inputs, events, number)
+    lake.check_unchanged(inputs.partitions.values())
     _print(profile, inputs["items"], f"{user}: newest rows", history)
     _print(profile, inputs["items"], f"recommended to {user}, {when}", listed)
 
@@ -81,31 +77,19 @@ def _newest_rows(profile: "Profile", splits: "Partition", events: "Interactions"
     return rows
 
 
-def _recommended_items(
-    profile: "Profile",
-    lake: "LakeStore",
-    inputs: "Mapping[str, Partition]",
-    events: "Interactions",
-    number: int,
-    day: str,
-) -> Rows:
+def _recommended_items(profile: "Profile", inputs: "Inputs", events: "Interactions", number: int) -> Rows:
     """The items of the user's final list, best first."""
     import numpy as np
 
-    from recsys_assets.assets.reports.funnel_lists import recommend as lists_of
+    from recsys_assets.assets.funnel.lists import recommend as lists_of
     from recsys_assets.funnel import recommendations
-    from recsys_assets.funnel.merge import Funnel
-    from recsys_assets.funnel.scoring import open_champion
+    from recsys_assets.funnel.model import FunnelModel
     from recsys_assets.funnel.stopwatch import Stopwatch
-    from recsys_assets.ranking.champion import read_champion
     from recsys_assets.retrieval.interactions import user_queries
 
-    used = lake.read(REPORT, day).manifest.config if day in lake.lake.bizdates(REPORT) else {}
-    settings = Funnel(**{name: value for name, value in used.items() if name in Funnel.model_fields})
-    champion = read_champion(inputs["rank_champion"]) if "rank_champion" in inputs else None
-    scorer = open_champion(lake.lake, champion)[0] if champion else None
     asked = user_queries(events, "online", np.array([number]))
-    found = lists_of(profile, inputs, scorer, events, asked, settings, Stopwatch())
+    model = FunnelModel.read(inputs["funnel_model"].folder)
+    found = lists_of(profile, inputs, events, asked, model, Stopwatch())
     (row,) = recommendations.table(events, asked, found.channels, found.final).to_pylist()
     items: Rows = row["items"]
     return items

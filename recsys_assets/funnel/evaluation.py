@@ -14,7 +14,7 @@ from recsys_assets.retrieval.lists import by_query, history, truth_hits
 
 METRICS = ("ndcg", "recall", "hitrate")
 FINAL_CUTOFFS = (10, 20, 50)
-MADE = ("final", "candidates")  # the lists that do not come from a channel
+MADE = ("final", "candidates", "equal_weights")  # the lists that do not come from one channel
 MAIN = "ndcg@50"
 NAMES = tuple(f"{metric}@{k}" for metric in METRICS for k in FINAL_CUTOFFS)
 
@@ -65,8 +65,11 @@ def compare(judgements: Mapping[str, Judgement], best: str) -> Comparison:
     return compare_draws({name: each.bootstrap_figures() for name, each in judgements.items()}, best, sign=-1)
 
 
-def slices(interactions: Interactions, queries: Queries, liked: Queries) -> dict[str, Queries]:
-    """Slices of the right answers that are not empty: the liked ones, and by earlier rows of users and of items."""
+def slices(interactions: Interactions, queries: Queries, others: Mapping[str, Queries]) -> dict[str, Queries]:
+    """Right answers of other kinds, and slices of those of the queries by earlier rows of users and of items.
+
+    What has no right answer is left out.
+    """
     known = interactions.before(queries.part)
     of_users = np.bincount(known.users, minlength=len(interactions.user_ids))
     counts = {
@@ -74,7 +77,7 @@ def slices(interactions: Interactions, queries: Queries, liked: Queries) -> dict
         "item": known.item_counts[queries.truth],  # (T,)
     }
     chosen = {name: kept for what, each in counts.items() for name, kept in count_slices(what, each).items()}
-    parts = {"liked": liked, **{name: restrict(queries, kept) for name, kept in chosen.items()}}
+    parts = {**others, **{name: restrict(queries, kept) for name, kept in chosen.items()}}
     return {name: part for name, part in parts.items() if len(part)}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_assets.arrays import Bools, Ints, is_among, list_array
-from recsys_assets.funnel.merge import Ranked
+from recsys_assets.funnel.model import Ranked
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
 
@@ -14,8 +14,8 @@ from recsys_assets.retrieval.lists import Lists
 def table(interactions: Interactions, queries: Queries, channels: Mapping[str, Lists], final: Ranked) -> pa.Table:
     """One row for each query: `user_id`, and `items`, best first.
 
-    An item has its `item_id`, its final `score`, its `recall` score as a candidate, its `probability` of being liked,
-    and `channels`, the names of the channels that list it.
+    An item has its `item_id`, its final `score`, its `recall` score as a candidate, its `probability` of being liked
+    (missing without a ranker), and `channels`, the names of the channels that list it.
     """
     items = final.lists.items
     listed = items >= 0
@@ -23,7 +23,7 @@ def table(interactions: Interactions, queries: Queries, channels: Mapping[str, L
         "item_id": pa.array(interactions.item_ids[items[listed]]),
         "score": pa.array(final.lists.scores[listed], pa.float32()),
         "recall": pa.array(final.candidate_scores[listed], pa.float32()),
-        "probability": pa.array(final.probabilities[listed], pa.float32(), from_pandas=True),  # null: no ranker
+        "probability": pa.array(final.probabilities[listed], pa.float32(), from_pandas=True),
         "channels": _sources(channels, items, listed),
     }
     of_user = pa.StructArray.from_arrays(list(entries.values()), names=list(entries))

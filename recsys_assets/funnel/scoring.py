@@ -46,7 +46,7 @@ class Scorer:
     """
 
     def __init__(self, path: Path, schema: FeatureSchema, correction: Correction = PLAIN) -> None:
-        self.schema, self._correction, self._runtime = schema, correction, _session(path)
+        self.schema, self.correction, self._runtime = schema, correction, open_session(path)
         exported = self._runtime.get_modelmeta().custom_metadata_map["schema_fingerprint"]
         if exported != schema.fingerprint:
             raise NotTheChampion(
@@ -58,7 +58,7 @@ class Scorer:
         """(N,) probability of a positive for each row of raw columns; extra columns are ignored."""
         with ThreadPoolExecutor(THREADS) as pool:
             parts = pool.map(
-                lambda first: self._run(rows.slice(first, ONNX_BATCH)), range(0, rows.num_rows, ONNX_BATCH)
+                lambda first: self.at_once(rows.slice(first, ONNX_BATCH)), range(0, rows.num_rows, ONNX_BATCH)
             )
             return np.concatenate([np.empty(0, np.float32), *parts])
 
@@ -79,13 +79,14 @@ class Scorer:
         def score(first: int) -> Scores:
             theirs, its = user[first : first + PAIRS_AT_ONCE], item[first : first + PAIRS_AT_ONCE]
             block = users.slice(theirs[0], theirs[-1] - theirs[0] + 1)
-            found = self._run(candidate_rows(Pairs(block, items, theirs - theirs[0], its, rule)))
-            return found if log_rates is None else self._correction(found, log_rates[its])
+            found = self.at_once(candidate_rows(Pairs(block, items, theirs - theirs[0], its, rule)))
+            return found if log_rates is None else self.correction(found, log_rates[its])
 
         with ThreadPoolExecutor(THREADS) as pool:
             return np.concatenate([np.empty(0, np.float32), *pool.map(score, range(0, len(user), PAIRS_AT_ONCE))])
 
-    def _run(self, rows: pa.Table) -> Scores:
+    def at_once(self, rows: pa.Table) -> Scores:
+        """(N,) the same, on the calling thread."""
         feed, parts = raw_inputs(self.schema, rows), [np.empty(0, np.float32)]
         for first in range(0, rows.num_rows, ONNX_BATCH):
             batch = {name: column[first : first + ONNX_BATCH] for name, column in feed.items()}
@@ -112,7 +113,7 @@ def open_champion(lake: Lake, champion: Champion) -> tuple[Scorer, list[Partitio
     return Scorer(onnx.path(file), schema, correction), [onnx, ranker]
 
 
-def _session(path: Path) -> "onnxruntime.InferenceSession":
+def open_session(path: Path) -> "onnxruntime.InferenceSession":
     """An onnxruntime session of the file, on one thread of the CPU."""
     import onnxruntime
 

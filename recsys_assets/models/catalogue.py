@@ -41,7 +41,6 @@ class Model:
         training: the defaults of its training; those of a two-tower model are a `RecallTraining`.
         library: the library that trains it, which the UI shows as a kind of its asset.
         sequences: whether it reads the schema's sequences, to which the history of a two-tower model does not belong.
-        weight: the weight of a two-tower model's list in the funnel; None for the `OTHERS` of `funnel/merge.py`.
     """
 
     place: str
@@ -49,7 +48,6 @@ class Model:
     training: Any = TrainingConfig()
     library: Library = "pytorch"
     sequences: bool = False
-    weight: float | None = None
 
     @property
     def config(self) -> type[Any]:
@@ -105,13 +103,11 @@ MODELS = {
         "dssm:Dssm",
         "DSSM (Huang et al. 2013): one MLP per tower, softmax over the catalogue or a weighted sample of it.",
         RecallTraining(batch=1024, patience=3, learning_rate=1e-3, l2=0.0),
-        weight=0.5,
     ),
     "sasrec": Model(
         "sasrec:SasRec",
         "SASRec (Kang & McAuley 2018) with cross-entropy: a causal transformer over the history.",
         RecallTraining(batch=64, epochs=24, patience=4, learning_rate=2e-3, warmup=200, l2=0.0, clip=1.0),
-        weight=1.0,
     ),
 }
 TOWERS = {name: model for name, model in MODELS.items() if isinstance(model.training, RecallTraining)}

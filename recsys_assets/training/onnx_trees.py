@@ -64,8 +64,9 @@ def convert(trees: lgb.Booster) -> onnx.ModelProto:
     """The trees as an ONNX model on `input`, with any number of rows."""
     columns = [("input", FloatTensorType([None, trees.num_feature()]))]
     model: onnx.ModelProto = convert_lightgbm(trees, "trees", columns, target_opset=TREES_OPSET, zipmap=False)
-    (label,) = (output for output in model.graph.output if output.name == "label")
-    label.type.tensor_type.shape.dim[0].dim_param = "batch"  # the converter writes 1, which makes onnxruntime warn
+    for output in model.graph.output:
+        if output.name == "label":  # the converter writes 1 for its length, which makes onnxruntime warn
+            output.type.tensor_type.shape.dim[0].dim_param = "batch"
     return model
 
 

@@ -1,8 +1,6 @@
 """The objective of tuning for each kind of model: its settings, and its metric on validation and on test rows.
 
-A trial is trained as the model's own asset would train it. For the merge of the funnel the test rows choose and the
-online rows test, because the channels were trained on the rows before the test rows. The exponent of the ranker is not
-tuned, as there is no feature snapshot from before the test rows.
+A trial is trained as the model's own asset would train it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.funnel.merge import Funnel, merge
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.metrics import auc
 from recsys_assets.models.catalogue import configure, entry
 from recsys_assets.models.config import ConfigError
 from recsys_assets.retrieval.interactions import Interactions, queries
-from recsys_assets.retrieval.lists import Lists, evaluate, recommend
+from recsys_assets.retrieval.lists import evaluate, recommend
 from recsys_assets.tuning.space import Sections, sections_of
 from recsys_assets.tuning.study import Report, TrialFailed
 
@@ -166,39 +163,6 @@ class TwoTowers:
         with _fail_trial():
             configs = _configs(self.model, settings)
             return recall.fit(self.model, self.schema, self.source, *configs, seed=self.seed, on_epoch=on_epoch)
-
-
-@dataclass(frozen=True)
-class Merging:
-    """The merge of the channels' lists: NDCG@50 of the candidates, for everything users touched next, liked or not.
-
-    `recall(part, k)` gives each channel's lists of k items, for all users with a right answer in the part.
-    """
-
-    recall: Callable[[str, int], dict[str, Lists]]
-    interactions: Interactions
-    filter_seen: bool
-    metric: str = "ndcg@50"
-
-    @property
-    def sections(self) -> Sections:
-        """The funnel's settings, in no section."""
-        return {"": Funnel}
-
-    def judge(self, settings: Settings, report: Report) -> float:  # noqa: ARG002 (there are no steps to report)
-        """The metric on the test rows."""
-        return self._ndcg(settings, "test")
-
-    def test(self, settings: Settings) -> float:
-        """The metric on the online rows."""
-        return self._ndcg(settings, "online")
-
-    def _ndcg(self, settings: Settings, part: str) -> float:
-        chosen = Funnel(**settings)
-        asked = queries(self.interactions, part, self.filter_seen, liked=False)
-        channels = self.recall(part, chosen.channel_size)
-        merged = merge(channels, self.interactions, asked, chosen, self.filter_seen)
-        return evaluate(merged.items, asked, [50])[self.metric]
 
 
 def _sections(model: str) -> Sections:

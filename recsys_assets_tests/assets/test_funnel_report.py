@@ -1,6 +1,8 @@
 """The funnel on a small generated world with an online part: the report, and the command that shows one user's list."""
 
+import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -9,16 +11,17 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from click.testing import CliRunner, Result
 
 from recsys_assets.arrays import find
 from recsys_assets.assets import assets_of
-from recsys_assets.assets.model_asset import BEST_SETTINGS
+from recsys_assets.assets.funnel import lists as funnel_lists
+from recsys_assets.assets.funnel.inputs import CHANNELS, OPTIONAL, Inputs, read_inputs
 from recsys_assets.assets.publish.onnx import MODEL
-from recsys_assets.assets.reports import funnel_lists, funnel_report
+from recsys_assets.assets.reports import funnel_report
 from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
 from recsys_assets.cli import main
 from recsys_assets.datasets.ingest import ROWS
@@ -26,21 +29,24 @@ from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel import recommendations
 from recsys_assets.funnel.evaluation import NAMES
-from recsys_assets.funnel.merge import Funnel
+from recsys_assets.funnel.model import DESCRIPTION, FunnelLists, FunnelModel, Sizes
 from recsys_assets.funnel.scoring import NotTheChampion, open_champion
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import json_text
 from recsys_assets.ranking.champion import CHAMPION_FILE, Candidate, read_champion, record
+from recsys_assets.resources import LakeStore
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.interactions import from_table, user_queries
+from recsys_assets.settings import settings
 from recsys_assets.training import rankers
 from recsys_assets_tests.helpers.in_process import failed_checks, failures, materialize
 from recsys_assets_tests.helpers.ranking_rows import quick_settings
-from recsys_assets_tests.helpers.worlds import DAY, World, open_world, write_profile
+from recsys_assets_tests.helpers.worlds import DAY, World, open_world
 
 RECALL = ["recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"]
 RANK = ["factors", "rank_samples", "feature_schema", "user_features", "item_features"]
+CHAMPION_FILES = ("onnx_lgbm", "rank_lgbm")
 Lists = dict[int, list[dict[str, Any]]]
 TAIL = {"name": "tail", "split": {"strategy": "per_user_tail", "online_last_n": 4}}
 
@@ -70,6 +76,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.run(["users", "items", "splits", *RECALL, *RANK])
         world.write_vectors()
         write_champion(world.lake)
+        world.run(["funnel_model"])
         world.result = world.run(["funnel_report"])
         yield world
 
@@ -97,6 +104,12 @@ def write_champion(lake: Lake) -> None:
         draft.path(CHAMPION_FILE).write_text(json_text(champion), encoding="utf-8")
 
 
+def everything(world: World) -> Inputs:
+    """All that the funnel reads."""
+    lake = LakeStore(profile=settings().profile)
+    return read_inputs(lake, DAY, {asset: world.read(asset) for asset in funnel_lists.NEEDED})
+
+
 def recsys(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
@@ -119,12 +132,12 @@ def test_every_user_has_a_sound_list_of_what_channels_found(world: World, final_
     catalogue = set().union(*seen.values())
     for user, listed in final_lists.items():
         items = [entry["item_id"] for entry in listed]
-        assert len(set(items)) == len(items) == min(Funnel().length, len(catalogue - seen[user]))
+        assert len(set(items)) == len(items) == min(Sizes().final, len(catalogue - seen[user]))
         assert not set(items) & seen[user]
         scores = [entry["score"] for entry in listed]
         assert scores == sorted(scores, reverse=True)
         assert all(0 < entry["probability"] < 1 for entry in listed)
-        assert all(set(entry["channels"]) <= set(funnel_lists.CHANNELS) and entry["channels"] for entry in listed)
+        assert all(set(entry["channels"]) <= set(CHANNELS) and entry["channels"] for entry in listed)
 
 
 @pytest.mark.fails_check("funnel_report:lists_are_sound", "funnel_report:unique_keys")
@@ -133,7 +146,7 @@ def test_an_item_listed_twice_and_a_user_with_two_lists_close_the_gate(
 ) -> None:
     recommend, table = funnel_lists.recommend, recommendations.table
 
-    def recommend_twice(*given: Any) -> funnel_lists.FunnelLists:
+    def recommend_twice(*given: Any) -> FunnelLists:
         found = recommend(*given)
         found.final.lists.items[:, 1] = found.final.lists.items[:, 0]
         return found
@@ -164,7 +177,7 @@ def test_the_figures_follow_from_the_lists_and_all_online_rows(world: World, fin
 
 def test_every_list_has_its_figures_and_the_final_one_its_lead_over_each(world: World) -> None:
     metrics = world.read("funnel_report").manifest.metrics
-    for name in ("final", "candidates", *funnel_lists.CHANNELS):
+    for name in ("final", "candidates", "equal_weights", *CHANNELS):
         assert {f"{name}.{metric}" for metric in NAMES} <= metrics.keys()
         assert metrics[f"{name}.ndcg@50_low"] <= metrics[f"{name}.ndcg@50"] <= metrics[f"{name}.ndcg@50_high"]
         if name != "final":
@@ -180,8 +193,8 @@ def test_every_list_has_its_figures_and_the_final_one_its_lead_over_each(world: 
 
 def test_channels_know_all_offline_rows(world: World) -> None:
     """A model's channel uses the vectors for serving, not those from before the test rows."""
-    inputs = {asset: world.read(asset) for asset in funnel_lists.RECALL_READS}
-    events = funnel_lists.events_of(inputs)
+    inputs = everything(world)
+    events = funnel_lists.events_of(inputs["splits"], inputs["users"])
     user_ids, users = embeddings.read(world.read("emb_fm_user").path(ROWS))
     item_ids, items = embeddings.read(world.read("emb_fm_item").path(ROWS))
     asked = user_queries(events, "online", find(events.user_ids, user_ids.to_numpy()[:3]))
@@ -193,13 +206,13 @@ def test_channels_know_all_offline_rows(world: World) -> None:
 
 
 def test_nothing_of_the_online_rows_is_in_the_lists(world: World) -> None:
-    profile, inputs = load_profile(), {asset: world.read(asset) for asset in funnel_lists.READS}
+    profile, inputs = load_profile(), everything(world)
     offline = pq.read_table(world.read("splits").path(ROWS), filters=[("part", "!=", "online")])
     users = np.sort([row["user_id"] for row in rows(world, "users")])
     events = from_table(offline).with_users(users)
-    scorer, _ = open_champion(world.lake, read_champion(world.read("rank_champion")))
+    model = FunnelModel.read(world.read("funnel_model").folder)
     asked = user_queries(events, "online", np.arange(len(users)))
-    found = funnel_lists.recommend(profile, inputs, scorer, events, asked, Funnel(), Stopwatch())
+    found = funnel_lists.recommend(profile, inputs, events, asked, model, Stopwatch())
     table = recommendations.table(events, asked, found.channels, found.final)
     assert table.equals(world.table("funnel_report", RECOMMENDATIONS))
 
@@ -226,25 +239,7 @@ def test_made_again_the_report_is_the_same(world: World) -> None:
     before = world.read("funnel_report").manifest
     world.run(["funnel_report"])
     assert world.read("funnel_report").manifest == before
-    assert {f"onnx_lgbm/{DAY}", f"rank_lgbm/{DAY}", f"splits/{DAY}"} < before.upstream.keys()
-
-
-def test_tuned_weights_are_those_of_the_report_and_of_the_command(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    space = "model_name: funnel\nhyper_param: {popularity: [0.7, 0.9], sasrec: [0.0], channel_size: [30]}"
-    (tmp_path / "space.yaml").write_text(space, encoding="utf-8")
-    world.run(["tune_funnel"], config={"tune_funnel": {"space": str(tmp_path / "space.yaml"), "trials": 2}})
-    tuned = world.read("tune_funnel")
-    best = yaml.safe_load(tuned.path(BEST_SETTINGS).read_text(encoding="utf-8"))
-    assert 0 < tuned.manifest.metrics["test_ndcg@50"] < 1
-    monkeypatch.setenv("RECSYS_PROFILE", write_profile(tmp_path / "tuned.yaml", {**TAIL, "tuned": ["funnel"]}))
-    world.run(["funnel_report"])
-    report = world.read("funnel_report").manifest
-    assert report.config.items() >= best.items()
-    assert report.metrics["candidates.ndcg@50"] == pytest.approx(tuned.manifest.metrics["test_ndcg@50"])
-    first, *_ = world.table("funnel_report", RECOMMENDATIONS).to_pylist()
-    assert shown(recsys("recommend", str(first["user_id"])).stdout)[1] == [each["item_id"] for each in first["items"]]
+    assert {f"onnx_lgbm/{DAY}", f"rank_lgbm/{DAY}", f"splits/{DAY}", f"emb_fm_user/{DAY}"} < before.upstream.keys()
 
 
 def test_an_onnx_file_that_was_made_after_the_choice_is_not_served(world: World, tmp_path: Path) -> None:
@@ -261,4 +256,55 @@ def test_without_an_online_part_there_is_no_funnel_report() -> None:
         name: dg.AssetKey("funnel_report") in {asset.key for asset in assets_of(load_profile(name))}
         for name in bundled_profiles()
     }
-    assert has == {"movielens-1m": True, "sample": False, "criteo": False}
+    assert has == {"movielens-1m": True, "sample": True, "criteo": False}
+
+
+def test_the_model_says_what_it_serves_and_by_which_figures(world: World) -> None:
+    found = json.loads(world.read("funnel_model").path(DESCRIPTION).read_text(encoding="utf-8"))
+    evidence, weights = found["evidence"], found["fusion"]["weights"]
+    assert {*weights, *evidence["dropped"]} == set(CHANNELS)
+    assert evidence["users"] > 50
+    assert evidence["ndcg"].keys() == {"equal weights", "learned merge", "trees"}
+    assert evidence["costs"].keys() in (set(), set(CHANNELS))
+    metrics = world.read("funnel_model").manifest.metrics
+    assert metrics["ndcg@50.learned merge"] == evidence["ndcg"]["learned merge"]
+    text = world.read("funnel_report").path("report.md").read_text(encoding="utf-8")
+    assert "what leaving it out costs" in text
+
+
+def test_nothing_of_the_test_rows_is_in_what_the_model_learns_from_but_the_right_answers(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other labels and ratings of test rows change what is known after them, and no byte of the model."""
+    copy = world.copy(tmp_path, monkeypatch)
+    before = copy.read("funnel_model").manifest.files
+    table = copy.table("splits")
+    late = pc.is_in(table["part"], pa.array(["test", "online"]))
+    for name, value in (("label", 1), ("rating", 5.0)):
+        column = pc.if_else(late, pa.scalar(value, table[name].type), table[name])
+        table = table.set_column(table.column_names.index(name), name, column)
+    with copy.lake.draft("splits", DAY) as draft:
+        pq.write_table(table, draft.path(ROWS))
+    for asset in ("factors", *(asset for asset in OPTIONAL if copy.lake.bizdates(asset)), *CHAMPION_FILES):
+        with copy.lake.draft(asset, DAY) as draft:
+            shutil.copytree(world.read(asset).folder, draft.folder, dirs_exist_ok=True)
+            draft.path("manifest.json").unlink()
+    copy.run(["funnel_model"])
+    assert copy.read("funnel_model").manifest.files == before
+
+
+def test_without_a_ranker_and_a_channel_there_is_still_a_funnel(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = world.copy(tmp_path, monkeypatch)
+    for asset in ("rank_champion", "emb_fm_user", "i2i_swing"):
+        shutil.rmtree(copy.read(asset).folder)
+    copy.run(["funnel_model"])
+    copy.run(["funnel_report"])
+    found = json.loads(copy.read("funnel_model").path(DESCRIPTION).read_text(encoding="utf-8"))
+    assert found["without"].keys() >= {"rank_champion", "emb_fm_user", "i2i_swing"}
+    served = {*found["fusion"]["weights"], *found["evidence"]["dropped"]}
+    assert served == set(CHANNELS) - {"fm", "swing"}
+    first, *_ = copy.table("funnel_report", RECOMMENDATIONS).to_pylist()
+    assert first["items"][0]["probability"] is None
+    assert shown(recsys("recommend", str(first["user_id"])).stdout)[1] == [each["item_id"] for each in first["items"]]

@@ -8,14 +8,13 @@ import pytest
 
 from recsys_assets.features.schema import encode
 from recsys_assets.funnel import evaluation, recommendations
-from recsys_assets.funnel.merge import OTHERS, Funnel, Weights, merge, rank
+from recsys_assets.funnel.merge import Fusion
+from recsys_assets.funnel.model import FunnelModel, Sizes, recommend
 from recsys_assets.funnel.scoring import ONNX_BATCH, NotTheChampion, Scorer
 from recsys_assets.retrieval.interactions import Interactions, Queries, from_table, queries, user_queries
 from recsys_assets.retrieval.lists import Lists, evaluate
 from recsys_assets.training import rankers
 from recsys_assets_tests.helpers.ranking_rows import quick_settings, ranking_rows, ranking_schema, sequence_schema
-
-ONLY = dict.fromkeys(Weights.model_fields, 0.0)
 
 
 def events(*rows: tuple[int, int, int, str]) -> Interactions:
@@ -37,49 +36,6 @@ KNOWN = events(
     (3, 12, 1, "train"),
 )
 BOTH = user_queries(KNOWN, "online", np.array([0, 1]))
-
-
-def test_places_in_the_channels_are_added_up_by_weight() -> None:
-    settings = Funnel(**ONLY | {"itemcf": 1, "sasrec": 2}, constant=1, candidates=3)
-    channels = {"itemcf": lists([2, 3, 4], [0]), "sasrec": lists([3, 2], [1]), "fm": lists([5], [5])}
-    found = merge(channels, KNOWN, BOTH, settings, filter_seen=True)
-    assert found.items.tolist() == [[3, 2, 4], [1, 0, -1]]
-    assert found.scores[0] == pytest.approx([1 / 3 + 2 / 2, 1 / 2 + 2 / 3, 1 / 4])
-    assert found.scores[1, :2] == pytest.approx([1.0, 0.5])
-
-
-def test_a_channel_that_the_settings_do_not_know_counts_a_little() -> None:
-    found = merge({"brand_new": lists([2], [0])}, KNOWN, BOTH, Funnel(constant=1), filter_seen=True)
-    assert found.scores[0, 0] == pytest.approx(OTHERS / 2)
-
-
-def test_candidates_are_cut_and_ties_go_by_number() -> None:
-    settings = Funnel(**ONLY | {"itemcf": 1, "sasrec": 1}, candidates=2)
-    channels = {"itemcf": lists([4, 5], [0]), "sasrec": lists([3, 5], [1])}
-    assert merge(channels, KNOWN, BOTH, settings, True).items.tolist() == [[5, 3], [0, 1]]
-
-
-def test_no_channel_brings_back_what_was_seen_unless_people_come_back_to_items() -> None:
-    settings = Funnel(**ONLY | {"sasrec": 1}, candidates=3)
-    channels = {"sasrec": lists([0, 2, 1], [4])}
-    assert merge(channels, KNOWN, BOTH, settings, True).items.tolist() == [[2, -1, -1], [-1, -1, -1]]
-    assert merge(channels, KNOWN, BOTH, settings, False).items.tolist() == [[0, 2, 1], [4, -1, -1]]
-
-
-def test_the_final_list_weighs_recall_against_the_ranker() -> None:
-    candidates = Lists(
-        np.array([[4, 3, 2, 5], [1, -1, -1, -1]]), np.array([[0.9, 0.4, 0.4, 0.1], [0.2] + [-np.inf] * 3])
-    )
-    likes = np.array([[0.1, 0.4, 0.4, 0.9], [0.5, 0, 0, 0]], np.float32)
-    by_recall, by_likes, evenly = (
-        rank(candidates, likes, Funnel(ranking=ranking, length=3)) for ranking in (0, 1, 0.5)
-    )
-    assert by_recall.lists.items.tolist() == [[4, 2, 3], [1, -1, -1]]
-    assert by_likes.lists.items.tolist() == [[5, 2, 3], [1, -1, -1]]
-    assert evenly.lists.items.tolist() == [[2, 3, 4], [1, -1, -1]]
-    assert evenly.lists.scores[0] == pytest.approx([0.4, 0.4, 0.3])
-    assert evenly.candidate_scores[0] == pytest.approx([0.4, 0.4, 0.9])
-    assert evenly.probabilities.tolist()[1] == [0.5, 0, 0]
 
 
 def test_figures_are_those_of_the_evaluation_of_recall() -> None:
@@ -131,7 +87,7 @@ def test_every_right_answer_ends_at_one_step() -> None:
 
 def test_slices_share_out_the_right_answers() -> None:
     right = queries(KNOWN, "online", True, liked=False)
-    parts = evaluation.slices(KNOWN, right, queries(KNOWN, "online", True))
+    parts = evaluation.slices(KNOWN, right, {"liked": queries(KNOWN, "online", True)})
     assert {name: len(part.truth) for name, part in parts.items()} == {
         "liked": 3,
         "user with under 10 earlier rows": 5,
@@ -143,16 +99,16 @@ def test_slices_share_out_the_right_answers() -> None:
 
 def test_an_item_is_listed_with_its_scores_and_the_channels_that_hold_it() -> None:
     channels = {"itemcf": lists([2, 3], []), "sasrec": lists([3], [1])}
-    settings = Funnel(**ONLY | {"itemcf": 1, "sasrec": 1}, constant=1, ranking=0.5)
-    candidates = merge(channels, KNOWN, BOTH, settings, True)
-    final = rank(candidates, np.where(candidates.items >= 0, np.float32(0.25), 0), settings)
+    model = FunnelModel(Fusion(1.0, {"itemcf": 1.0, "sasrec": 1.0}), Sizes(), None)
+    found = recommend(model, channels, 6, lambda candidates: {"probability": np.full(len(candidates), 0.25)})
+    final = found.final
     first, second = recommendations.table(KNOWN, BOTH, channels, final).to_pylist()
     assert [(item["item_id"], item["channels"]) for item in first["items"]] == [
         (13, ["itemcf", "sasrec"]),
         (12, ["itemcf"]),
     ]
     scores = [first["items"][1][name] for name in ("score", "recall", "probability")]
-    assert scores == pytest.approx([0.5**0.5 * 0.5, 0.5, 0.25])
+    assert scores == pytest.approx([0.5, 0.5, 0.25])
     assert (second["user_id"], [item["item_id"] for item in second["items"]]) == (2, [11])
 
 

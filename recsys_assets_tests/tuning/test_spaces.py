@@ -10,13 +10,10 @@ import pytest
 
 from recsys_assets.assets.recall.i2i import I2I_METHODS
 from recsys_assets.assets.tuning import TUNABLE, bundled_form
-from recsys_assets.funnel import channels
 from recsys_assets.models.catalogue import RANKERS, TOWERS
-from recsys_assets.retrieval.interactions import queries
-from recsys_assets.retrieval.lists import Lists
 from recsys_assets.training.recall import Source
 from recsys_assets.tuning import study
-from recsys_assets.tuning.objectives import ItemToItem, Merging, Objective, Ranking, TwoTowers
+from recsys_assets.tuning.objectives import ItemToItem, Objective, Ranking, TwoTowers
 from recsys_assets.tuning.space import space
 from recsys_assets_tests.helpers import recall_world
 from recsys_assets_tests.helpers.ranking_rows import ranking_rows, sequence_schema
@@ -28,7 +25,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "simplex": {"sampled": 20},
     "dssm": {"embedding": 8, "hidden": [8]},
     "sasrec": {"width": 16, "history": 10, "blocks": 1, "batch": 32},
-    "funnel": {"channel_size": 10},
     **{model: {"embedding": 4, "batch": 256} for model in ("widedeep", "deepfm", "final", "din")},
 }
 
@@ -47,17 +43,9 @@ class World:
             return Ranking(model, sequence_schema(), train, validation, test, seed=1)
         if model in TOWERS:
             return TwoTowers(model, recall_world.schema(), self.source, seed=1)
-        if model in I2I_METHODS:
-            return ItemToItem(
-                I2I_METHODS[model].find, I2I_METHODS[model].config, self.source.interactions, filter_seen=False
-            )
-        return Merging(self.popular, self.source.interactions, filter_seen=False)
-
-    def popular(self, part: str, k: int) -> dict[str, Lists]:
-        """Lists with popularity as the only channel."""
-        events = self.source.interactions
-        asked = queries(events, part, filter_seen=False, liked=False)
-        return {"popularity": channels.popularity(events, asked, k, False)}
+        return ItemToItem(
+            I2I_METHODS[model].find, I2I_METHODS[model].config, self.source.interactions, filter_seen=False
+        )
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +57,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_every_model_of_the_registries_has_a_space_and_an_asset() -> None:
-    assert TUNABLE.keys() == {*RANKERS, *TOWERS, *I2I_METHODS, "funnel"}
+    assert TUNABLE.keys() == {*RANKERS, *TOWERS, *I2I_METHODS}
 
 
 @pytest.mark.parametrize("model", TUNABLE)

@@ -1,0 +1,1 @@
+"""The funnel: what it reads, the lists of its steps, and the asset that learns it."""

@@ -1,0 +1,197 @@
+"""Learning the funnel from what users did next: the weights of the merge, the trees behind it, and what is served.
+
+The queries are about rows that trained neither channels nor rankers, and everything known of them is from before these
+rows. Every choice is made by users who are held out in turn (see `trees.py`):
+
+* Trees order the candidates if their mean NDCG@50 is above both that of the learned merge and that of reciprocal rank
+  fusion with equal weights, by more than the standard error of the difference. Else the learned merge does, if it is
+  above equal weights by as much. Else nothing is learned. So a log of few users gets a funnel that needs none.
+* A channel is served if leaving it out lowers the mean NDCG@50. The channels are left out one after the other, the one
+  that costs least first, each for good if the figure does not fall: two that can replace each other do not both go.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_assets.arrays import Bools, Doubles, Floats, Ids, Ints, is_among, place_in_group
+from recsys_assets.datasets.splits import PARTS
+from recsys_assets.funnel.candidates import Candidates, gather
+from recsys_assets.funnel.folds import folds_of
+from recsys_assets.funnel.merge import Fusion, cut
+from recsys_assets.funnel.model import Describe, Sizes
+from recsys_assets.funnel.order import columns, matrix
+from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.retrieval.lists import Lists
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
+
+    from recsys_assets.funnel.trees import Examples, Grown
+
+FEWEST_USERS = 30  # with a right answer among their candidates, to learn anything
+EQUAL, MERGED, TREES = "equal weights", "learned merge", "trees"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was chosen, and the figures of the held-out users that it was chosen by.
+
+    Attributes:
+        users: how many had a right answer among their candidates.
+        ndcg: the mean NDCG@50 of each way to order candidates.
+        chosen: one of these ways.
+        costs: by how much the NDCG@50 falls without each channel, alone.
+        dropped: the channels that are not served.
+    """
+
+    users: int
+    ndcg: Mapping[str, float] = field(default_factory=dict)
+    chosen: str = EQUAL
+    costs: Mapping[str, float] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What was learned: the merge of the served channels, and trees on the named columns, if they order candidates."""
+
+    fusion: Fusion
+    evidence: Evidence
+    trees: "lgb.Booster | None" = None
+    examples: "Examples | None" = None
+
+
+def next_rows(events: Interactions, part: str, most: int | None) -> Interactions:
+    """The events before a part, and of the part itself each user's first `most`, or all."""
+    place = PARTS.index(part)
+    kept = events.parts <= place
+    if most is not None:
+        theirs = np.flatnonzero(events.parts == place)
+        kept[theirs[place_in_group(events.users[theirs]) >= most]] = False
+    of_rows = ("users", "items", "labels", "parts", "weights")
+    return replace(events, **{name: getattr(events, name)[kept] for name in of_rows})
+
+
+def learn(
+    channels: Mapping[str, Lists], asked: Queries, users: Ids, width: int, describe: Describe, sizes: Sizes, seed: int
+) -> Learned:
+    """Learn from the channels' lists (N, K) for N queries with right answers.
+
+    Args:
+        channels: the lists of every channel that was built.
+        asked: the queries and their right answers.
+        users: (N,) the id of each query's user.
+        width: the number of all items.
+        describe: gives what was known of candidates before the right answers.
+        sizes: of the lists.
+        seed: of the trees.
+    """
+    names, union = tuple(channels), gather(channels, width)
+    right = is_right(union, asked, width)
+    taught = len(np.unique(union.query[right]))
+    if taught < FEWEST_USERS:
+        return Learned(Fusion.equal(names), Evidence(taught))
+    from recsys_assets.funnel import trees
+
+    fusion = Fusion.learn(union, right, names)
+    candidates, fused = cut(union, fusion, sizes.candidates)
+    folds = folds_of(users)
+    lesson = _Lesson(names, candidates, describe(candidates), is_right(candidates, asked, width), folds, asked)
+    examples = lesson.examples(names, fusion)
+    grown = trees.grow(examples, seed)
+    judged = {
+        EQUAL: trees.ndcg(union, Fusion.equal(names).scores(union), asked),
+        MERGED: trees.ndcg(candidates, fused, asked),
+        TREES: trees.ndcg(candidates, grown.scores, asked),
+    }
+    chosen = choose(judged)
+    held_out = _HeldOut(lesson, fusion, examples, grown if chosen == TREES else None)
+    costs, served = useful(held_out, names) if chosen != EQUAL else ({}, names)
+    figures = {name: float(each.mean()) for name, each in judged.items()}
+    evidence = Evidence(taught, figures, chosen, costs, tuple(name for name in names if name not in served))
+    if chosen == EQUAL:
+        return Learned(Fusion.equal(names), evidence)
+    kept = np.isin(names, served)
+    final = Fusion.learn(union.of_channels(kept), right[union.listed_by(kept)], served)
+    if chosen == MERGED:
+        return Learned(final, evidence)
+    examples = lesson.examples(served, final)
+    return Learned(final, evidence, trees.train(examples, grown.rounds, seed), examples)
+
+
+def is_right(candidates: Candidates, asked: Queries, width: int) -> Bools:
+    """(M,) whether each candidate is a right answer of its query."""
+    answers = np.repeat(np.arange(len(asked)), asked.truth_sizes) * width + asked.truth
+    return is_among(candidates.query * width + candidates.item, answers)
+
+
+def choose(judged: Mapping[str, Doubles]) -> str:
+    """The way to order candidates by the rule at the top, from the NDCG (N,) of each way on the same queries."""
+    if _is_above(judged[TREES], judged[MERGED]) and _is_above(judged[TREES], judged[EQUAL]):
+        return TREES
+    return MERGED if _is_above(judged[MERGED], judged[EQUAL]) else EQUAL
+
+
+def useful(ndcg: Callable[[Sequence[str]], float], names: Sequence[str]) -> tuple[dict[str, float], tuple[str, ...]]:
+    """What the NDCG of held-out users loses without each channel alone, and the channels that are worth serving.
+
+    `ndcg(served)` gives the figure when only these channels are served.
+    """
+    served, highest = tuple(names), ndcg(names)
+    costs = {name: highest - ndcg([each for each in names if each != name]) for name in names if len(names) > 1}
+    for name in sorted(costs, key=lambda each: (costs[each], each)):
+        without = tuple(each for each in served if each != name)
+        if without and (figure := ndcg(without)) >= highest:
+            served, highest = without, figure
+    return costs, served
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """The merged candidates of all channels, what is known of them, and which are right."""
+
+    names: Sequence[str]
+    candidates: Candidates
+    known: Mapping[str, Floats]
+    right: Bools
+    folds: Ints
+    asked: Queries
+
+    def examples(self, served: Sequence[str], fusion: Fusion, wanted: Sequence[str] | None = None) -> "Examples":
+        """Examples of these channels alone; the columns are the wanted ones, or all that there are."""
+        from recsys_assets.funnel.trees import Examples
+
+        kept = np.isin(self.names, served)
+        rows, candidates = self.candidates.listed_by(kept), self.candidates.of_channels(kept)
+        known = {name: column[rows] for name, column in self.known.items()}
+        found = columns(served, candidates, fusion.scores(candidates), known)
+        names = list(found) if wanted is None else wanted
+        table = matrix(names, found, len(candidates))
+        return Examples(candidates, names, table, self.right[rows], self.folds, self.asked)
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """The NDCG@50 of held-out users if only some channels are served, by trees that expect all of them, or merged."""
+
+    lesson: _Lesson
+    fusion: Fusion
+    examples: "Examples"
+    grown: "Grown | None"
+
+    def __call__(self, served: Sequence[str]) -> float:
+        from recsys_assets.funnel.trees import ndcg
+
+        fusion = self.fusion.of(served)
+        some = self.lesson.examples(served, fusion, self.examples.names)
+        scores = self.grown.held_out(some.columns, some.row_folds) if self.grown else fusion.scores(some.candidates)
+        return float(ndcg(some.candidates, scores, some.asked).mean())
+
+
+def _is_above(one: Doubles, other: Doubles) -> bool:
+    """Whether the mean is above the other's by more than the standard error of the difference."""
+    difference = one - other
+    return bool(difference.mean() > difference.std() / np.sqrt(len(difference)))

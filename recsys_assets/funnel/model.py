@@ -1,0 +1,118 @@
+"""The funnel's model as a service uses it: which channels are served, how they are merged, and what orders the result.
+
+It is two files: `funnel.json`, and `model.onnx` if trees order the candidates. Without trees the fused score does.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys_assets.arrays import Floats, Scores
+from recsys_assets.funnel.candidates import Candidates, as_lists, best
+from recsys_assets.funnel.known import PROBABILITY
+from recsys_assets.funnel.merge import Fusion, merge
+from recsys_assets.funnel.order import ORDER, Order, columns
+from recsys_assets.retrieval.lists import Lists
+
+DESCRIPTION = "funnel.json"
+Describe = Callable[[Candidates], Mapping[str, Floats]]  # the columns of `Known.describe` for some candidates
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How long the lists are: of each channel, of the merged candidates, and the final ones."""
+
+    channel: int = 200
+    candidates: int = 300
+    final: int = 50
+
+
+@dataclass(frozen=True)
+class FunnelModel:
+    """The funnel of a bizdate; `order` is None where no trees were learned, or where these gained nothing."""
+
+    fusion: Fusion
+    sizes: Sizes
+    order: Order | None
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that are served."""
+        return tuple(self.fusion.weights)
+
+    @classmethod
+    def read(cls, folder: Path) -> "FunnelModel":
+        """Read the files of a partition of `funnel_model`."""
+        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        order = Order(folder / ORDER) if content["trees"] else None
+        return cls(Fusion(**content["fusion"]), Sizes(**content["sizes"]), order)
+
+
+def description(fusion: Fusion, sizes: Sizes, *, trees: bool) -> dict[str, Any]:
+    """The content of `funnel.json` that `FunnelModel.read` reads; `trees` says whether `model.onnx` is next to it."""
+    return {"fusion": asdict(fusion), "sizes": asdict(sizes), "trees": trees}
+
+
+def fused_lists(channels: Mapping[str, Lists], fusion: Fusion, width: int, k: int) -> Lists:
+    """The k items of the highest fused scores for each query; `channels` are those of the fusion, in its order."""
+    candidates, fused = merge(channels, fusion, width, k)
+    kept = best(candidates, fused, k)
+    queries = len(next(iter(channels.values())).items)
+    return as_lists(candidates.query[kept], candidates.item[kept], fused[kept], queries, k)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The final lists of N queries, best first; ties in ascending order of the item's number.
+
+    Attributes:
+        lists: items and final scores (N, L).
+        candidate_scores: (N, L) their fused scores.
+        probabilities: (N, L) the ranker's probabilities, NaN without one; all are 0 where a list is shorter.
+    """
+
+    lists: Lists
+    candidate_scores: Scores
+    probabilities: Scores
+
+
+@dataclass(frozen=True)
+class FunnelLists:
+    """The lists of N queries at each step: per channel, merged, and ranked."""
+
+    channels: Mapping[str, Lists]
+    candidates: Lists
+    final: Ranked
+
+
+def recommend(model: FunnelModel, channels: Mapping[str, Lists], width: int, describe: Describe) -> FunnelLists:
+    """The lists of N queries at each step.
+
+    Args:
+        model: the funnel.
+        channels: lists (N, K) of at least the served channels; others are only passed on.
+        width: the number of all items.
+        describe: gives what is known of candidates.
+    """
+    served = {name: channels[name] for name in model.channels}
+    queries = len(next(iter(served.values())).items)
+    candidates, fused = merge(served, model.fusion, width, model.sizes.candidates)
+    known = describe(candidates)
+    scores = fused
+    if model.order:
+        scores = model.order(columns(model.channels, candidates, fused, known), len(candidates))
+    likely = known.get(PROBABILITY, np.full(len(candidates), np.nan, np.float32))
+
+    def lists(by: Floats, shown: Floats, k: int) -> Lists:
+        kept = best(candidates, by, k)
+        return as_lists(candidates.query[kept], candidates.item[kept], shown[kept], queries, k)
+
+    merged = lists(fused, fused, model.sizes.candidates)
+    final, of_merge, of_ranker = (lists(scores, each, model.sizes.final) for each in (scores, fused, likely))
+    there = final.items >= 0
+    ranked = Ranked(final, *(np.where(there, each.scores, 0).astype(np.float32) for each in (of_merge, of_ranker)))
+    return FunnelLists(channels, merged, ranked)
