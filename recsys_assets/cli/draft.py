@@ -52,4 +52,4 @@ def check(profile: str) -> None:
         raise click.ClickException(
             f"{faults} of these would stop the graph" if faults > 1 else "this would stop the graph"
         )
-    click.echo(f"✓ nothing stands in the way of: recsys --profile {profile} materialize '*'")
+    click.echo(f"✓ nothing is in the way of: recsys --profile {profile} materialize '*'")

@@ -29,7 +29,7 @@ _ENTITIES: tuple[TableName, ...] = ("users", "items")
 
 @dataclass(frozen=True)
 class Finding:
-    """What the rehearsal found out; a fault would stop the graph, anything else is for information."""
+    """A thing that the rehearsal found out; a fault would stop the graph, anything else is for information."""
 
     text: str
     is_fault: bool = False

@@ -1,4 +1,4 @@
-"""What is wrong with landed rows in themselves: reasons to reject a row, and a column that is of another type."""
+"""Faults of landed rows in themselves: reasons to reject a row, and a column that is of another type."""
 
 from pathlib import Path
 

@@ -189,7 +189,7 @@ def _is_list(facts: Facts) -> bool:
 
 
 def _label(connection: duckdb.DuckDBPyConnection, log: Log) -> str:
-    """What a positive is: a high rating, a label of the log's own, a kind of event, or every event."""
+    """The rule of a positive: a high rating, a label of the log's own, a kind of event, or every event."""
     roles = log.roles
     if roles.kind:
         weights = _flow({kind: _number(worth) for kind, worth in roles.kinds.items()})

@@ -1,4 +1,4 @@
-"""What the columns of a surveyed log mean: user, item and time, what was done, and how much it was liked."""
+"""The meaning of a surveyed log's columns: user, item and time, what was done, and how much it was liked."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ _NAMED: Mapping[str, frozenset[str]] = {
         "session": "session sid visit",
     }.items()
 }
-# What an event of a kind is worth next to a view, by words in the name of the kind.
+# The worth of an event next to a view, by words in the name of its kind.
 _WORTH = {
     1: "view click impression pageview detail show play listen read visit open",
     3: "cart addtocart add basket wishlist favorite favourite like share save bookmark follow rent",
@@ -168,7 +168,7 @@ def _tells_kinds(connection: duckdb.DuckDBPyConnection, log: Survey, facts: Fact
 
 
 def _worth(kind: str) -> float | None:
-    """What an event of this kind is worth, by the words of its name; the highest counts."""
+    """The worth of an event of this kind, by the words of its name; the highest counts."""
     words = words_of(kind.replace("_", " ").replace("-", " "))
     known = [worth for worth, named in _WORTH.items() if words & set(named.split())]
     return max(known, default=None)

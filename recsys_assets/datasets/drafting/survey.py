@@ -24,7 +24,7 @@ class SurveyError(ValueError):
 
 @dataclass(frozen=True)
 class Facts:
-    """What the sampled values of one column are.
+    """A description of the sampled values of one column.
 
     Attributes:
         kind: DuckDB's type of the column in a typed file; VARCHAR in text files.
@@ -173,7 +173,7 @@ def _foreign(pattern: Any) -> str | None:
 
 
 def _facts(connection: duckdb.DuckDBPyConnection, sample: str, name: str, kind: str, date_format: str | None) -> Facts:
-    """What the sampled values of a column are."""
+    """Describe the sampled values of a column."""
     text = f"nullif(trim(CAST({quote_name(name)} AS VARCHAR)), '')"
     time = "try_cast(value AS TIMESTAMP)"
     if date_format and kind == "VARCHAR":
