@@ -7,10 +7,12 @@ that had an event before the queries' part.
 """
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Bools, Ids, Scores, find
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.splits import PARTS
 from recsys_assets.i2i import neighbours
 from recsys_assets.i2i.triggers import Triggers, trigger_scores
 from recsys_assets.manifest import Partition
@@ -24,6 +26,7 @@ TERM_ITEMS, USER_TERMS = "term_items.parquet", "user_terms.parquet"
 # For each part, the file of the users' state before it.
 TERM_FILES = {"test": BEFORE_TEST, "online": USER_TERMS}
 VECTOR_FILES = {"test": BEFORE_TEST, "online": ROWS}
+WEEK = 7  # days
 _RANDOM_SEED = 1
 
 
@@ -40,6 +43,35 @@ def popularity(interactions: Interactions, queries: Queries, k: int, filter_seen
 
     def score(block: slice) -> Scores:
         return np.tile(scores, (block.stop - block.start, 1))
+
+    return lists.recommend(score, interactions, queries, k, filter_seen)
+
+
+def popularity_week(
+    interactions: Interactions, queries: Queries, k: int, filter_seen: bool, samples: Partition
+) -> Lists:
+    """The items with the most positives in the 7 days before the query's moment, then those with the most of all.
+
+    The moment is that of the user's first event in the queries' part; counted are the events of all users in the parts
+    before it. `samples` is the partition of `recall_samples` that the interactions were read from.
+    """
+    times = pq.read_table(samples.path(ROWS), columns=["timestamp"])["timestamp"].cast(pa.timestamp("s"), safe=False)
+    days = times.cast(pa.int64()).to_numpy() // 86_400  # (M,)
+    of_part = interactions.parts < PARTS.index(queries.part)
+    order = np.flatnonzero(of_part)[np.argsort(days[of_part], kind="stable")]
+    positives = np.bincount(interactions.items[order], interactions.gains[order], len(interactions.item_ids))
+    overall = positives / (1 + positives.max(initial=0))  # below 1: it orders items with equal counts
+    absent, asked = ~catalogue(interactions, queries.part), days[queries.ends]
+
+    def recent(day: int) -> Scores:
+        rows = order[slice(*np.searchsorted(days[order], (day - WEEK, day)))]
+        counts = np.bincount(interactions.items[rows], interactions.gains[rows], len(absent))
+        return np.where(absent, -np.inf, counts + overall).astype(np.float32)
+
+    def score(block: slice) -> Scores:
+        found, of = np.unique(asked[block], return_inverse=True)
+        scores: Scores = np.stack([recent(int(day)) for day in found])[of]
+        return scores
 
     return lists.recommend(score, interactions, queries, k, filter_seen)
 

@@ -1,5 +1,6 @@
 """Term recall and the evaluation of recall on a small generated world: all assets run in process, for two days."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.assets.reports import recall_report
-from recsys_assets.assets.reports.hitrate import LENGTH, RECALL_METHODS
+from recsys_assets.assets.reports.hitrate import BASELINES, LENGTH, RECALL_METHODS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.funnel.channels import BEFORE_TEST, TERM_ITEMS, USER_TERMS
 from recsys_assets.i2i.itemcf import ItemCF, itemcf
@@ -19,6 +20,7 @@ from recsys_assets.retrieval import embeddings, lists
 from recsys_assets.retrieval.details import DETAILS
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries, read
 from recsys_assets.retrieval.lists import chance_recall, evaluate
+from recsys_assets.retrieval.order import Order
 from recsys_assets.retrieval.term import Taste, item_terms, recommend
 from recsys_assets_tests.helpers.worlds import DAY, YESTERDAY, World, open_world
 
@@ -129,7 +131,9 @@ def test_neighbours_are_recommended_from_the_file_as_from_memory(world: World) -
 def test_terms_are_recommended_from_the_files_as_from_memory(world: World) -> None:
     interactions, asked = ask(world)
     weights = item_terms(world.table("items"), "genres", interactions.item_ids)
-    listed = recommend(interactions, asked, "test", weights, Taste(), LENGTH, True)
+    settings = world.read("recall_term").manifest.config
+    taste = Taste(settings["window"], settings["decay"], settings["max_terms"])
+    listed = recommend(interactions, asked, "test", weights, taste, LENGTH, True)
     metrics = world.read("hitrate_term").manifest.metrics
     found = evaluate(listed.items, asked)
     assert {name: metrics[name] for name in found} == found
@@ -169,7 +173,7 @@ def test_the_report_sets_all_methods_side_by_side_with_the_figures_of_the_day_be
     first = world.read("recall_report", YESTERDAY).path("report.md").read_text(encoding="utf-8")
     assert f"| term | {yesterday:.4f} |" in first
     recalls = {method: report.manifest.metrics[f"{method}.recall@20"] for method in RECALL_METHODS}
-    beaten = max(recalls.values()) > recalls["popularity"]
+    beaten = max(recalls[name] for name in recalls.keys() - set(BASELINES)) > recalls["popularity"]
     assert checks(world.result, "recall_report") == {"best_beats_popularity": beaten}
 
 
@@ -179,7 +183,8 @@ def test_what_a_method_adds_is_what_the_union_loses_without_it(world: World) -> 
     for method in RECALL_METHODS:
         rows = world.table(f"hitrate_{method}", DETAILS).to_pylist()
         found[method] = [set(row["topk_ids"][:50]) & set(row["hit_ids"]) for row in rows]
-    del found["random"]
+    for baseline in BASELINES:
+        del found[baseline]
 
     def union(methods: set[str]) -> float:
         hits = [len(set().union(*(found[method][n] for method in methods))) for n in range(len(asked))]
@@ -190,7 +195,49 @@ def test_what_a_method_adds_is_what_the_union_loses_without_it(world: World) -> 
     for method in found:
         lost = union(set(found)) - union(set(found) - {method})
         assert metrics[f"{method}.adds@50"] == pytest.approx(lost, abs=1e-12)
-    assert "random.adds@50" not in metrics
+    assert not {f"{baseline}.adds@50" for baseline in BASELINES} & metrics.keys()
+
+
+def test_the_first_lines_name_the_methods_below_popularity_and_by_how_much(world: World) -> None:
+    report = world.read("recall_report")
+    recalls = {name: report.manifest.metrics[f"{name}.recall@20"] for name in RECALL_METHODS}
+    best = max(recalls["popularity"], recalls["popularity_week"])
+    below = {name for name in recalls if recalls[name] < best} - {"popularity", *BASELINES}
+    assert {"fm", "dssm"} <= below  # their vectors are random
+    first = report.path("report.md").read_text(encoding="utf-8").split("\n\n")[1]
+    assert re.match(rf"\*\*Below popularity(_week)? \(recall@20 {best:.4f}\): ", first)
+    assert set(re.findall(r"(\w+) by 0\.", first)) == below
+    assert f"fm by {best - recalls['fm']:.4f}" in first
+
+
+def test_the_reason_is_named_where_the_data_tell_it(world: World) -> None:
+    interactions, _ = ask(world)
+    figures = {name: {"recall@20": value} for name, value in {"popularity": 0.3, "fm": 0.1, "random": 0.0}.items()}
+    (unordered,) = recall_report.below_popularity(figures, interactions, Order(0.97, dated=True))
+    assert "fm by 0.2000" in unordered
+    assert "97% of the events have the same time" in unordered
+    few = interactions.where(np.arange(len(interactions)) % 20 == 0)
+    (small,) = recall_report.below_popularity(figures, few, Order(0.1, dated=False))
+    assert "rows to learn from" in small
+    assert recall_report.below_popularity({"popularity": {"recall@20": 0.0}}, interactions, Order(0.1, False)) == []
+
+
+def test_the_week_before_counts_for_each_query_and_the_lists_are_full(world: World) -> None:
+    interactions, asked = ask(world)
+    samples = world.table("recall_samples")
+    day = np.array(samples["timestamp"].to_numpy(), "datetime64[D]")
+    items, labels = samples["item_id"].to_numpy(), samples["label"].to_numpy()
+    before = samples["part"].to_numpy(zero_copy_only=False) != "test"
+    details = world.table("hitrate_popularity_week", DETAILS)["topk_ids"].to_pylist()
+    for query in (0, len(asked) - 1):
+        moment = day[asked.ends[query]]
+        recent = before & (day < moment) & (day >= moment - 7) & (labels > 0)
+        ids, counts = np.unique(items[recent], return_counts=True)
+        seen = set(interactions.item_ids[interactions.items[asked.starts[query] : asked.ends[query]]].tolist())
+        left = {int(item): int(count) for item, count in zip(ids, counts, strict=True) if int(item) not in seen}
+        best = sorted(left.values(), reverse=True)[:LENGTH]
+        assert [left[item] for item in details[query][: len(best)]] == best
+        assert len(details[query]) == LENGTH
 
 
 def test_the_day_before_is_upstream_of_the_report_and_made_again_it_is_the_same(world: World) -> None:

@@ -7,14 +7,14 @@ failed: a channel that was not built, or that the data do not allow, is left out
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from recsys_assets.assets.reports.hitrate import RECALL_METHODS
+from recsys_assets.assets.reports.hitrate import BASELINES, RECALL_METHODS
 from recsys_assets.funnel.scoring import NotTheChampion, Scorer, open_champion
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import GateNotPassed, Partition, PartitionDamaged, PartitionMissing, PartitionOutdated
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.resources import LakeStore
 
-CHANNELS = tuple(method for method in RECALL_METHODS if method != "random")
+CHANNELS = tuple(method for method in RECALL_METHODS if method not in BASELINES)
 CHAMPION = "rank_champion"
 OPTIONAL = (*dict.fromkeys(asset for channel in CHANNELS for asset in RECALL_METHODS[channel].reads), CHAMPION)
 

@@ -31,6 +31,7 @@ from recsys_assets.ranking.bootstrap import SEED, Comparison
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.details import faults
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries, user_queries
+from recsys_assets.retrieval.qualities import qualities
 
 RECOMMENDATIONS = "recommendations.parquet"
 EQUAL, LONGEST = evaluation.MADE[-1], max(evaluation.FINAL_CUTOFFS)
@@ -101,6 +102,12 @@ def _report(output: Output, profile: Profile, events: Interactions, found: Funne
         "Funnel",
         funnel_tables.intervals(figures, comparison)
         | {
+            "besides hits": funnel_tables.qualities(
+                {
+                    name: qualities(listed[right.users], right, events.before("online"), evaluation.FINAL_CUTOFFS[-1])
+                    for name, listed in items.items()
+                }
+            ),
             "where the right answers end": funnel_tables.losses(lost),
             **_choices(learned),
             "slices (NDCG@50)": funnel_tables.slices(sliced, {part: len(asked.truth) for part, asked in parts.items()}),

@@ -38,6 +38,11 @@ def losses(lost: Mapping[str, int]) -> dg.MarkdownMetadataValue:
     return show.table(["", "right answers", "share"], [*rows, ("all", f"{total:,}", "")])
 
 
+def qualities(found: Figures) -> dg.MarkdownMetadataValue:
+    """One row per list: debiased figures, diversity and novelty (`retrieval/qualities.py`)."""
+    return show.table(["", *next(iter(found.values()))], [(name, *values.values()) for name, values in found.items()])
+
+
 def slices(sliced: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) -> dg.MarkdownMetadataValue:
     """One row per slice, one column per list."""
     rows = [(part, f"{sizes[part]:,}", *figures.values()) for part, figures in sliced.items()]

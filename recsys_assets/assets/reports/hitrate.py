@@ -24,6 +24,7 @@ from recsys_assets.resources import Dataset
 from recsys_assets.retrieval.details import DETAILS, details, faults
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries, read
 from recsys_assets.retrieval.lists import CUTOFFS, Lists, chance_recall, coverage, curves, evaluate
+from recsys_assets.retrieval.qualities import qualities
 
 LENGTH = max(CUTOFFS)
 NO_QUERIES = "no user has a new positive among the test rows: land more days, or widen the test part in `split`"
@@ -45,6 +46,11 @@ class Method:
 
 RECALL_METHODS = {
     "popularity": Method("The items with the most positives, for everyone.", channels.popularity),
+    "popularity_week": Method(
+        "The items with the most positives in the week before, for everyone.",
+        channels.popularity_week,
+        ("recall_samples",),
+    ),
     "random": Method("Items drawn at random.", channels.random),
     "itemcf": Method("Items that the users of the newest items touched too.", channels.by_item, ("i2i_itemcf",)),
     "swing": Method("Items that pairs of unlike users share with the newest items.", channels.by_item, ("i2i_swing",)),
@@ -54,6 +60,9 @@ RECALL_METHODS = {
         for name, model in TOWERS.items()
     },
 }
+
+
+BASELINES = ("popularity_week", "random")  # judged, but no channels of the funnel
 
 
 def hitrate(name: str, method: Method) -> LakeAsset:
@@ -66,12 +75,13 @@ def hitrate(name: str, method: Method) -> LakeAsset:
             f"{method.description} Gives {LENGTH} items to each user with a new positive among the test rows, from "
             "what was known before these; judged by the positives. `details.parquet` has each list and its hits."
         ),
-        ins={asset: dg.AssetIn() for asset in method.reads},
+        ins={asset: dg.AssetIn() for asset in ("recall_samples", *method.reads)},
         kinds={"numpy", "parquet"},
         checks=checks,
+        code_version="2",
     )
-    def judge(output: Output, dataset: Dataset, recall_samples: Partition, **read_too: Partition) -> None:
-        partitions = [read_too[asset] for asset in method.reads]
+    def judge(output: Output, dataset: Dataset, **inputs: Partition) -> None:
+        partitions, recall_samples = [inputs[asset] for asset in method.reads], inputs["recall_samples"]
         filter_seen = dataset.load().recall.filter_seen
         output.manifest.config = {"filter_seen": filter_seen, "k": LENGTH}
         interactions = read(recall_samples.path(ROWS))
@@ -95,10 +105,12 @@ def _judge(output: Output, interactions: Interactions, asked: Queries, lists: Li
     known = channels.catalogue(interactions)
     metrics = evaluate(lists.items, asked) | {f"coverage@{k}": coverage(lists.items[:, :k], known) for k in CUTOFFS}
     output.manifest.rows = len(asked)
-    output.manifest.metrics = metrics | {"queries": float(len(asked)), "truths": float(len(asked.truth))}
+    found = qualities(lists.items, asked, interactions.before(asked.part), min(CUTOFFS))
+    output.manifest.metrics = metrics | found | {"queries": float(len(asked)), "truths": float(len(asked.truth))}
     names = dict.fromkeys(metric.split("@")[0] for metric in metrics)
     rows = [(name, *(metrics[f"{name}@{k}"] for k in CUTOFFS)) for name in names]
     output.metadata["figures"] = show.table(["", *(f"@{k}" for k in CUTOFFS)], rows)
+    output.metadata["besides hits"] = show.table(["", "figure"], list(found.items()))
     figure, plot = show.axes("test rows, by the length of the lists", "K", "")
     for name, course in curves(lists.items, asked, LENGTH).items():
         plot.plot(np.arange(1, LENGTH + 1), course, label=name)

@@ -1,22 +1,28 @@
 """Evaluation of recall: the methods of a bizdate, compared with each other and with the day before."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
+import numpy as np
 
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.assets.reports.comparison import Figures, cell, day_before
-from recsys_assets.assets.reports.hitrate import RECALL_METHODS
+from recsys_assets.assets.reports.hitrate import BASELINES, RECALL_METHODS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.details import DETAILS, read_items
-from recsys_assets.retrieval.interactions import queries, read
+from recsys_assets.retrieval.interactions import Interactions, queries, read
 from recsys_assets.retrieval.lists import additions
+from recsys_assets.retrieval.order import Order, order_of
 
-RECALL_METRICS = ("recall@20", "recall@50", "recall@200", "hitrate@200", "ndcg@20", "coverage@20")
+RECALL_METRICS = (
+    *("recall@20", "recall@50", "recall@200", "hitrate@200", "ndcg@20", "coverage@20"),
+    *("debiased_recall@20", "debiased_ndcg@20", "diversity@20", "novelty@20"),
+)
+FEW_ROWS = 20  # train rows of a user in the middle: with fewer, little is known of tastes
 
 
 @lake_asset(
@@ -30,7 +36,9 @@ def recall_report(
 ) -> None:
     """Every recall method on the same test rows; figures in brackets are of the day before, if the lake has them.
 
-    `adds@50`: how much the recall@50 of all methods together (without random lists) would fall without the method.
+    The first lines say what cannot be built, and which methods are below popularity. `adds@50`: how much the recall@50
+    of all methods together (without random lists and last week's popularity) would fall without the method.
+    `retrieval/qualities.py` explains the figures besides hits.
     """
     if not hitrates:
         show.write_report(output, "Recall", [])
@@ -42,7 +50,7 @@ def recall_report(
     items = {
         name.removeprefix("hitrate_"): read_items(partition.path(DETAILS), interactions, asked, 50)
         for name, partition in hitrates.items()
-        if name != "hitrate_random"
+        if name.removeprefix("hitrate_") not in BASELINES
     }
     union, added = additions(items, asked)
     figures = _figures({name: partition.manifest for name, partition in hitrates.items()})
@@ -51,7 +59,8 @@ def recall_report(
     figures["union"] = {"recall@50": union}
     output.manifest.metrics = {f"{name}.{metric}": v for name in figures for metric, v in figures[name].items()}
     _check(output, figures)
-    _show(output, figures, _figures(before))
+    notes = below_popularity(figures, interactions, order_of(recall_samples.path(ROWS)))
+    _show(output, figures, _figures(before), notes)
 
 
 def _figures(hitrates: Mapping[str, Manifest]) -> Figures:
@@ -63,18 +72,41 @@ def _figures(hitrates: Mapping[str, Manifest]) -> Figures:
     }
 
 
+def below_popularity(figures: Figures, interactions: Interactions, order: Order) -> list[str]:
+    """A sentence on the methods whose recall@20 is below that of the better popularity, and why, as far as is known."""
+    rivals = {name: figures[name]["recall@20"] for name in ("popularity", "popularity_week") if name in figures}
+    best = max(rivals, key=lambda name: rivals[name])
+    judged = {name: each["recall@20"] for name, each in figures.items() if "recall@20" in each}
+    below = {
+        name: recall - rivals[best]
+        for name, recall in judged.items()
+        if name not in (*rivals, *BASELINES) and recall < rivals[best]
+    }
+    reasons = [f"{order.describe()}."] if not order.is_real else []
+    rows = np.bincount(interactions.before("test").users, minlength=len(interactions.user_ids))
+    if np.median(rows) < FEW_ROWS:
+        reasons.append(f"Half of the users have at most {np.median(rows):.0f} rows to learn from.")
+    if not below:
+        return reasons if not order.is_real else []
+    listed = ", ".join(f"{name} by {-lead:.4f}" for name, lead in sorted(below.items(), key=lambda each: each[1]))
+    why = " ".join(reasons) or "No reason is known from the data."
+    return [f"**Below {best} (recall@20 {rivals[best]:.4f}): {listed}.** {why}"]
+
+
 def _check(output: Output, figures: Figures) -> None:
     popularity = figures["popularity"]["recall@20"]
-    best = max(figures[name]["recall@20"] for name in figures.keys() - {"popularity", "union"})
+    best = max(figures[name]["recall@20"] for name in figures.keys() - {"popularity", "union", *BASELINES})
     output.check("best_beats_popularity", best > popularity, best=best, popularity=popularity)
 
 
-def _show(output: Output, today: Figures, yesterday: Figures) -> None:
+def _show(output: Output, today: Figures, yesterday: Figures, notes: Sequence[str]) -> None:
     """Show the table as metadata and as a file, and a plot."""
     columns = [*RECALL_METRICS, "adds@50"]
     rows = [(name, *(cell(name, metric, today, yesterday) for metric in columns)) for name in today]
     table = show.table(["", *columns], rows)
-    show.write_report(output, "Recall", [str(table.md_str)])
+    show.write_report(output, "Recall", [*notes, str(table.md_str)])
+    if notes:
+        output.metadata["popularity"] = dg.MetadataValue.md("\n\n".join(notes))
     output.metadata["report"] = table
     figure, plot = show.axes("recall@50 on test rows", "", "")
     bars = plot.bar(list(today), [figures["recall@50"] for figures in today.values()])
