@@ -52,8 +52,7 @@ class Candidates:
 
     def listed_by(self, kept: Bools) -> Bools:
         """(M,) whether one of the channels that `kept` (C,) marks lists the candidate."""
-        listed: Bools = ~np.isnan(self.places[:, kept]).all(axis=1)
-        return listed
+        return np.asarray(~np.isnan(self.places[:, kept]).all(axis=1))
 
     def of_channels(self, kept: Bools) -> "Candidates":
         """The candidates of the channels that `kept` (C,) marks, with the columns of these alone."""
