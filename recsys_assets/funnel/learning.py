@@ -6,8 +6,9 @@ rows. Every choice is made by users who are held out in turn (see `trees.py`):
 * Trees order the candidates if their mean NDCG@50 is above both that of the learned merge and that of reciprocal rank
   fusion with equal weights, by more than the standard error of the difference. Else the learned merge does, if it is
   above equal weights by as much. Else nothing is learned. So a log of few users gets a funnel that needs none.
-* A channel is served if leaving it out lowers the mean NDCG@50. The channels are left out one after the other, the one
-  that costs least first, each for good if the figure does not fall: two that can replace each other do not both go.
+* Channels are left out one after the other, the one that costs least first, each for good unless the mean NDCG@50 with
+  all channels is above the one without it and those that went before, by more than the standard error of the
+  difference. So two that can replace each other do not both go, and many small losses do not add up.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -135,17 +136,18 @@ def choose(judged: Mapping[str, Doubles]) -> str:
     return MERGED if _is_above(judged[MERGED], judged[EQUAL]) else EQUAL
 
 
-def useful(ndcg: Callable[[Sequence[str]], float], names: Sequence[str]) -> tuple[dict[str, float], tuple[str, ...]]:
-    """What the NDCG of held-out users loses without each channel alone, and the channels that are worth serving.
+def useful(ndcg: Callable[[Sequence[str]], Doubles], names: Sequence[str]) -> tuple[dict[str, float], tuple[str, ...]]:
+    """What the mean NDCG of held-out users loses without each channel alone, and the channels that are worth serving.
 
-    `ndcg(served)` gives the figure when only these channels are served.
+    `ndcg(served)` gives the users' figures (N,) when only these channels are served.
     """
-    served, highest = tuple(names), ndcg(names)
-    costs = {name: highest - ndcg([each for each in names if each != name]) for name in names if len(names) > 1}
+    served, everything = tuple(names), ndcg(names)
+    alone = {name: everything - ndcg([each for each in names if each != name]) for name in names if len(names) > 1}
+    costs = {name: float(lost.mean()) for name, lost in alone.items()}
     for name in sorted(costs, key=lambda each: (costs[each], each)):
         without = tuple(each for each in served if each != name)
-        if without and (figure := ndcg(without)) >= highest:
-            served, highest = without, figure
+        if without and not _is_above(everything, ndcg(without)):
+            served = without
     return costs, served
 
 
@@ -182,13 +184,13 @@ class _HeldOut:
     examples: "Examples"
     grown: "Grown | None"
 
-    def __call__(self, served: Sequence[str]) -> float:
+    def __call__(self, served: Sequence[str]) -> Doubles:
         from recsys_assets.funnel.trees import ndcg
 
         fusion = self.fusion.of(served)
         some = self.lesson.examples(served, fusion, self.examples.names)
         scores = self.grown.held_out(some.columns, some.row_folds) if self.grown else fusion.scores(some.candidates)
-        return float(ndcg(some.candidates, scores, some.asked).mean())
+        return ndcg(some.candidates, scores, some.asked)
 
 
 def _is_above(one: Doubles, other: Doubles) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -40,6 +41,7 @@ from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.interactions import from_table, user_queries
 from recsys_assets.settings import settings
 from recsys_assets.training import rankers
+from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.in_process import failed_checks, failures, materialize
 from recsys_assets_tests.helpers.ranking_rows import quick_settings
 from recsys_assets_tests.helpers.worlds import DAY, World, open_world
@@ -308,3 +310,11 @@ def test_without_a_ranker_and_a_channel_there_is_still_a_funnel(
     first, *_ = copy.table("funnel_report", RECOMMENDATIONS).to_pylist()
     assert first["items"][0]["probability"] is None
     assert shown(recsys("recommend", str(first["user_id"])).stdout)[1] == [each["item_id"] for each in first["items"]]
+
+
+def test_the_benchmark_of_merges_compares_the_former_merge(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    script = runpy.run_path(str(PROJECT / "benchmarks" / "funnel_merges.py"))
+    script["main"](DAY)
+    said = capsys.readouterr().out
+    assert "former merge" in said
+    assert f"final                {world.read('funnel_report').manifest.metrics['final.ndcg@50']:.4f}" in said

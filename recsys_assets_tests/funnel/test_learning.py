@@ -2,12 +2,13 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from recsys_assets.arrays import Floats, Ints
+from recsys_assets.arrays import Doubles, Floats, Ints
 from recsys_assets.funnel import trees
 from recsys_assets.funnel.candidates import Candidates
 from recsys_assets.funnel.folds import FOLDS, draw_queries, folds_of, hashes
@@ -97,11 +98,11 @@ def test_a_channel_that_tells_nothing_is_not_served(learned: Learned) -> None:
     assert {"near", "twin"} & learned.fusion.weights.keys()
 
 
-def test_channels_go_one_after_the_other_as_long_as_the_figure_does_not_fall() -> None:
+def test_channels_go_one_after_the_other_as_long_as_all_together_are_not_better() -> None:
     worth = {"a": 0.3, "b": 0.1, "c": 0.0}
 
-    def ndcg(served: "tuple[str, ...] | list[str]") -> float:  # b replaces c, and c replaces b
-        return worth["a"] * ("a" in served) + 0.1 * bool({"b", "c"} & set(served))
+    def ndcg(served: Sequence[str]) -> Doubles:  # b replaces c, and c replaces b
+        return np.full(50, worth["a"] * ("a" in served) + 0.1 * bool({"b", "c"} & set(served)))
 
     costs, served = useful(ndcg, ("a", "b", "c"))
     assert costs == pytest.approx({"a": 0.3, "b": 0.0, "c": 0.0})
