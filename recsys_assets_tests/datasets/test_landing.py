@@ -88,7 +88,8 @@ def test_the_newest_change_is_that_of_the_latest_file_even_if_its_content_is_old
 
 
 def test_a_profile_without_a_source_says_where_files_go(own: Profile) -> None:
-    with pytest.raises(LandingError, match=r"so you bring its files: give --source, or put them under .*bizdate=YYYY-MM-DD"):
+    says = r"so you bring its files: give --source, or put them under .*bizdate=YYYY-MM-DD"
+    with pytest.raises(LandingError, match=says):
         land(own)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from recsys_assets.arrays import Ints
 from recsys_assets.funnel.candidates import GRID, best, gather
 from recsys_assets.funnel.merge import QUERIES_AT_ONCE, Fusion, merge
 from recsys_assets.funnel.model import FunnelModel, Sizes, fused_lists, recommend
@@ -38,17 +39,21 @@ def test_places_in_the_channels_are_added_up_by_weight() -> None:
     assert found.scores[0] == pytest.approx([0.5 / 3 + 1 / 2, 0.5 / 2 + 1 / 3, 0.5 / 4])
 
 
+def made(items: Ints) -> Lists:
+    """Lists of these items (N, K), whose scores fall by 1 from place to place."""
+    return Lists(items, -np.arange(items.shape[1], dtype=np.float32)[None].repeat(len(items), axis=0))
+
+
 def test_candidates_are_cut_and_ties_go_by_number() -> None:
-    found = fused_lists({"itemcf": lists([4, 5], [0]), "sasrec": lists([3, 5], [1])}, Fusion.equal(CHANNELS), WIDTH, 2)
+    channels = {"itemcf": lists([4, 5], [0]), "sasrec": lists([3, 5], [1])}
+    found = fused_lists(channels, Fusion.equal(tuple(channels)), WIDTH, 2)
     assert found.items.tolist() == [[5, 3], [0, 1]]
 
 
 def test_blocks_of_queries_are_merged_as_one() -> None:
     rng = np.random.default_rng(0)
     items = np.argsort(rng.random((QUERIES_AT_ONCE + 5, WIDTH)), axis=1)
-    channels = {
-        name: Lists(items[:, ::step], -np.cumsum(items[:, ::step] >= 0, axis=1)) for name, step in (("a", 1), ("b", -1))
-    }
+    channels = {"one": made(items), "other": made(items[:, ::-1])}
     fusion = Fusion.equal(tuple(channels))
     candidates, fused = merge(channels, fusion, WIDTH, 4)
     whole = gather(channels, WIDTH)
@@ -62,9 +67,7 @@ def test_blocks_of_queries_are_merged_as_one() -> None:
 def test_a_channel_that_tells_the_right_items_gets_the_weight() -> None:
     rng = np.random.default_rng(0)
     good, bad = (np.argsort(rng.random((200, 50)), axis=1)[:, :20] for _ in range(2))
-    channels = {
-        name: Lists(items, -np.arange(20.0)[None].repeat(200, 0)) for name, items in (("bad", bad), ("good", good))
-    }
+    channels = {"bad": made(bad), "good": made(good)}
     candidates = gather(channels, 50)
     right = candidates.places[:, 1] <= 5
     learned = Fusion.learn(candidates, right, tuple(channels))
