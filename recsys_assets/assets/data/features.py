@@ -114,7 +114,8 @@ def _write_snapshot(output: Output, profile: Profile, sources: Iterable[Partitio
     """Write the rows of a query over the history of the sources, with the checks that both snapshots share."""
     output.manifest.config = {"features": profile.features.model_dump()}
     with connect() as connection:
-        build_history(connection, profile, *(partition.path(ROWS) for partition in sources))
+        splits, users, items = (partition.path(ROWS) for partition in sources)
+        build_history(connection, profile, splits, users, items)
         output.manifest.rows = write_parquet(connection, rows, output.path(ROWS))
         written = scan([output.path(ROWS)])
         check_no_nulls(output, connection, written, [key])
