@@ -11,14 +11,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from recsys_assets.datasets import event_kinds, sessions
 from recsys_assets.datasets.duck import quote, quote_name, write_parquet
-from recsys_assets.datasets.event_kinds import rejections
-from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.label import SQL_TYPES, label_rule
 from recsys_assets.datasets.landing import contents, day_folder, hashes, is_empty_day, landed_bizdates, landing_files
 from recsys_assets.datasets.log_entities import entity_query
 from recsys_assets.datasets.profile import KEYS, Profile
-from recsys_assets.datasets.profile_parts import Column, TableName
+from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.row_faults import raw, refuse_wrong_type, row_reasons
 from recsys_assets.datasets.tables import Landed, read_landed, refuse_units
 from recsys_assets.datasets.text_vectors import register_text_vector, written_columns
@@ -42,7 +41,8 @@ def ingest_events(
     `load_known_ids` must have run on the connection. A row is rejected if a value is missing, unreadable or out
     of bounds, if its timestamp is outside the day, if the users or items that land do not have its id by that day
     (unless the profile keeps unknown ids), if its kind is missing or unknown, if the label rule gives no answer, or if
-    it repeats user, item, time and kind. In a dataset of labelled rows, equal rows are still different rows.
+    it repeats user, item, time and kind. In a dataset of labelled rows, equal rows are still different rows. Where the
+    profile has sessions, a row without a user is kept under its session's id: see `sessions.py`.
 
     Returns:
         Rows kept, and rows rejected by reason.
@@ -69,8 +69,8 @@ def _reject_events(connection: duckdb.DuckDBPyConnection, profile: Profile, bizd
     if "timestamp" in profile.tables["interactions"]:
         outside = f"timestamp is outside {bizdate} ({profile.files.timezone})"
         reasons[outside] = f"{profile.files.day_sql()} <> DATE {quote(bizdate)}"
-    reasons |= {f"{table[:-1]}_id is unknown": _is_unknown(table[:-1], bizdate) for table in _checked(profile)}
-    reasons |= rejections(profile.events)
+    reasons |= {f"{table[:-1]}_id is unknown": _is_unknown(profile, table[:-1], bizdate) for table in _checked(profile)}
+    reasons |= event_kinds.rejections(profile.events)
     reasons["the label rule gives no answer"] = f"({label_rule(profile).sql}) IS NULL"
     cases = " ".join(f"WHEN {condition} THEN {quote(reason)}" for reason, condition in reasons.items())
     connection.execute(  # updates only rejected rows: an update of all rows would hold them all in memory
@@ -214,7 +214,7 @@ def _load(
         landed = read_landed(file, columns, form)
         refuse_units(file, columns, landed.table, form, days=profile.first_bizdate.year > _FIRST_YEAR)
         place = f"{quote(day)} AS day, {quote(file.relative_to(profile.landing))} AS file"
-        _insert_rows(connection, table, columns, landed, form, f"{seq} + row - 1 AS seq, {place}")
+        _insert_rows(connection, profile, table, landed, f"{seq} + row - 1 AS seq, {place}")
         refuse_wrong_type(connection, columns, file, seq)
         lines = pa.Table.from_pylist([asdict(line) for line in landed.malformed], _MALFORMED)
         connection.register("malformed", lines)
@@ -227,24 +227,20 @@ def _load(
 
 
 def _insert_rows(
-    connection: duckdb.DuckDBPyConnection,
-    table: TableName,
-    columns: dict[str, Column],
-    landed: Landed,
-    form: Files,
-    place: str,
+    connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, landed: Landed, place: str
 ) -> None:
     """Append a file's rows to `landed`."""
-    values = ""
-    for column, spec in columns.items():
+    values, form = "", profile.files.of(table)
+    for column, spec in profile.tables[table].items():
         kind, name = landed.table[column].type, quote_name(column)
         value = typed_value(column, spec, kind, form)
         unfit = f"NOT ({is_missing(column, kind)}) AND ({value}) IS NULL"
         values += f", {value} AS {name}, CASE WHEN {unfit} THEN CAST({name} AS VARCHAR) END AS {raw(column)}"
     connection.register("coming", landed.table)
     connection.execute(f"""
-        INSERT INTO landed BY NAME SELECT *, CASE {" ".join(row_reasons(table, columns))} END AS reason
-        FROM (SELECT {place}, row{values} FROM coming)
+        INSERT INTO landed BY NAME
+        SELECT * {sessions.own_or_session(profile, table)}, CASE {" ".join(row_reasons(profile, table))} END AS reason
+        FROM (SELECT {place}, row{values} FROM coming) AS read
     """)
     connection.unregister("coming")
 
@@ -280,5 +276,6 @@ def _write(
     return counts | {str(reason): int(count) for reason, count in found}
 
 
-def _is_unknown(key: str, bizdate: str) -> str:
-    return f"NOT EXISTS (FROM known_{key} AS k WHERE k.id = landed.{key}_id AND k.since <= {quote(bizdate)})"
+def _is_unknown(profile: Profile, key: str, bizdate: str) -> str:
+    unknown = f"NOT EXISTS (FROM known_{key} AS k WHERE k.id = landed.{key}_id AND k.since <= {quote(bizdate)})"
+    return f"NOT {sessions.is_anonymous(profile)} AND {unknown}" if key == "user" and profile.session else unknown

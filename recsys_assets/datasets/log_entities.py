@@ -7,6 +7,7 @@ from recsys_assets.datasets.duck import quote_name, scan
 from recsys_assets.datasets.names import EVENTS, FIRST_SEEN, LAST_SEEN
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import Column, TableName
+from recsys_assets.datasets.sessions import is_anonymous
 from recsys_assets.datasets.text_vectors import written_columns
 
 
@@ -42,7 +43,8 @@ def _log_query(profile: Profile, table: TableName, events: Sequence[Path]) -> st
     if table not in profile.tables:
         made = f", min(timestamp) AS {FIRST_SEEN}, max(timestamp) AS {LAST_SEEN}, count(*) AS {EVENTS}"
     newest = "".join(_newest(name, spec) for name, spec in profile.carried(table).items())
-    return f"SELECT {key}{made}{newest} FROM {scan(events)} GROUP BY {key}"
+    theirs = f" WHERE NOT {is_anonymous(profile)}" if table == "users" and profile.session else ""
+    return f"SELECT {key}{made}{newest} FROM {scan(events)}{theirs} GROUP BY {key}"
 
 
 def _newest(name: str, spec: Column) -> str:

@@ -9,6 +9,8 @@ SPLIT = ("label", "position", "part", "oracle")
 # In a profile with kinds of events (`event_kinds.py`): a row's kind, what it is worth, and its label for recall.
 KIND, WEIGHT, RECALL_LABEL = "kind_name", "kind_weight", "recall_label"
 OF_KINDS = (KIND, WEIGHT, RECALL_LABEL)
+# In `recall_samples` of a profile with sessions: whether the user is an anonymous session (`sessions.py`).
+ANONYMOUS = "anonymous"
 # Columns of users and items that are made from the log alone (`log_entities.py`).
 FIRST_SEEN, LAST_SEEN, EVENTS = "first_seen", "last_seen", "events"
 

@@ -25,6 +25,7 @@ from recsys_assets.datasets.profile_parts import (
     Part,
     Publishing,
     Recall,
+    Session,
     Split,
     TableName,
 )
@@ -69,6 +70,7 @@ class Profile(Part):
     )
     events: EventKinds | None = Field(default=None, description="kinds of events, such as views and orders")
     negatives: Negatives | None = Field(default=None, description="drawn if given, or if no event is a negative")
+    session: Session | None = Field(default=None, description="the column of sessions, if rows may lack a user")
     rating: str | None = Field(default=None, description="numeric column of `interactions` averaged as a feature")
     oracle: str | None = Field(default=None, description="true probability of a positive, where the data is generated")
     features: Features = Features()

@@ -148,6 +148,16 @@ class EventKinds(Part):
         return self.rank or [kind for kind, weight in self.weights.items() if weight == highest]
 
 
+class Session(Part):
+    """The visits of the log: rows without a user are kept, and belong to their session.
+
+    `split`: a session is wholly in one part of the split, in that of its last row.
+    """
+
+    column: str
+    split: bool = False
+
+
 class Affinity(Part):
     """User-item features, from a factor model and from the items that the user touched last."""
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from recsys_assets.datasets import event_kinds, names
+from recsys_assets.datasets import event_kinds, names, sessions
 from recsys_assets.datasets.expressions import ExpressionError
 from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.label import label_rule
@@ -42,6 +42,7 @@ def faults(profile: "Profile") -> Iterator[Fault]:
         yield from _roles(profile)
         yield from _split(profile)
         yield from event_kinds.faults(profile)
+        yield from sessions.faults(profile)
         yield from _label(profile)
         yield from _features(profile)
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import duckdb
 
+from recsys_assets.datasets import sessions
 from recsys_assets.datasets.duck import only_row, quote, quote_name
-from recsys_assets.datasets.profile import KEYS
+from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import Column, TableName
 from recsys_assets.datasets.tables import LandedFileError
 from recsys_assets.datasets.values import WRITE_AS
@@ -16,13 +17,15 @@ def raw(column: str) -> str:
     return quote_name(f"raw_{column}")
 
 
-def row_reasons(table: TableName, columns: dict[str, Column]) -> list[str]:
+def row_reasons(profile: Profile, table: TableName) -> list[str]:
     """SQL CASE branches of the reasons that depend on the row alone."""
+    columns = profile.tables[table]
     unfit = [
         f"WHEN {raw(c)} IS NOT NULL THEN {quote(f'{c} is not of type {spec.type}')}" for c, spec in columns.items()
     ]
-    keys = [key for key in KEYS[table] if key in columns]
-    gone = [f"WHEN {quote_name(key)} IS NULL THEN {quote(f'{key} is missing')}" for key in keys]
+    missing = {f"{key} is missing": f"{quote_name(key)} IS NULL" for key in KEYS[table] if key in columns}
+    missing |= sessions.rejections(profile, table)
+    gone = [f"WHEN {condition} THEN {quote(reason)}" for reason, condition in missing.items()]
     bounds = [
         f"WHEN {quote_name(c)} {sign} {bound} THEN {quote(f'{c} is out of bounds')}"
         for c, spec in columns.items()

@@ -10,6 +10,7 @@ from recsys_assets.datasets.event_kinds import kind_columns
 from recsys_assets.datasets.label import label_rule
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Split
+from recsys_assets.datasets.sessions import SESSION, is_anonymous, whole_sessions
 
 PARTS = ("train", "validation", "test", "online")  # in the order of time in a user's history
 ONLINE = PARTS[-1]
@@ -31,28 +32,39 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
     if it names them, and the features that events carry; with kinds of events, kind_name, kind_weight and recall_label
     (0 or 1). Rows are ordered by user_id and position.
 
+    Where the profile has sessions, `anonymous` is the table of their rows, which `splits` does not have: nobody is
+    asked about a session, so the strategies that go by a user's own rows put all of them into train.
+
     Raises:
         SplitError: a part that the models need is empty.
     """
+    if profile.session:
+        _create_splits(connection, _split_query(profile, events, bizdate, is_anonymous(profile)), "anonymous")
+        _create_splits(connection, _split_query(profile, events, bizdate, f"NOT {is_anonymous(profile)}"))
+    else:
+        _create_splits(connection, _split_query(profile, events, bizdate))
+    _refuse_empty_parts(connection, profile, bizdate)
+
+
+def _split_query(profile: Profile, events: Sequence[Path], bizdate: str, chosen: str = "true") -> str:
+    """SQL for the chosen events with their labels and parts."""
     wanted = (profile.rating, profile.oracle, *profile.carried_features)
     extra = "".join(f", {quote_name(column)}" for column in dict.fromkeys(wanted) if column)
     kinds = kind_columns(profile.events)
     given = f", {quote_name(profile.split.column)} AS {_GIVEN}" if profile.split.column else ""
     not_kept = f"{_USER_ROWS}, {_GIVEN}" if given else _USER_ROWS
-    _create_splits(
-        connection,
-        f"""
+    whole = profile.session if profile.session and profile.session.split else None
+    session = f", {quote_name(whole.column)} AS {SESSION}" if whole else ""
+    rows = f"""
         WITH placed AS (
             SELECT user_id, item_id, timestamp, seq, ({label_rule(profile).sql})::TINYINT AS label{extra}{kinds}{given},
                 row_number() OVER (PARTITION BY user_id ORDER BY timestamp, seq) - 1 AS position,
-                count(*) OVER (PARTITION BY user_id) AS {_USER_ROWS}
-            FROM {scan(list(events))}
+                count(*) OVER (PARTITION BY user_id) AS {_USER_ROWS}{session}
+            FROM {scan(list(events))} WHERE {chosen}
         )
-        SELECT * EXCLUDE ({not_kept}), {_part(profile, bizdate, _GIVEN)} AS part
-        FROM placed ORDER BY user_id, position
-        """,
-    )
-    _refuse_empty_parts(connection, profile, bizdate)
+        SELECT * EXCLUDE ({not_kept}), {_part(profile, bizdate, _GIVEN)} AS part FROM placed
+    """
+    return f"{whole_sessions(rows) if whole else rows} ORDER BY user_id, position"
 
 
 def split_rows(connection: duckdb.DuckDBPyConnection, profile: Profile, rows: Sequence[Path], bizdate: str) -> None:
@@ -81,14 +93,14 @@ def sample_rows(profile: Profile, rows: Sequence[Path], bizdate: str, part: str)
     )
 
 
-def _create_splits(connection: duckdb.DuckDBPyConnection, query: str) -> None:
-    """Create the table `splits` from a query.
+def _create_splits(connection: duckdb.DuckDBPyConnection, query: str, table: str = "splits") -> None:
+    """Create a table of rows and their parts from a query.
 
     Raises:
         SplitError: a row names a part that the profile does not list.
     """
     try:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE splits AS {query}")
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {query}")
     except duckdb.InvalidInputException as error:
         if _UNLISTED not in str(error):
             raise
@@ -140,7 +152,10 @@ def _part(profile: Profile, bizdate: str, given: str) -> str:
         case "by_day":
             return _part_by_day(rule, profile.files.day_sql(), bizdate)
         case _:
-            return _part_by_place(rule)
+            by_place = _part_by_place(rule)
+            return (
+                f"CASE WHEN {is_anonymous(profile)} THEN 'train' ELSE {by_place} END" if profile.session else by_place
+            )
 
 
 def _part_by_day(rule: Split, day: str, bizdate: str) -> str:

@@ -3,7 +3,7 @@
 A history is never copied: it is a slice of the array of items, from the user's first event to the moment of the query.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Bools, Doubles, Ids, Ints, number_values, offsets
-from recsys_assets.datasets.names import RECALL_LABEL, WEIGHT
+from recsys_assets.datasets.names import ANONYMOUS, RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.splits import PARTS
 
 
@@ -29,6 +29,7 @@ class Interactions:
         labels: (M,) 1 for a positive, 0 for a negative.
         parts: (M,) index of each event's part in `datasets.splits.PARTS`, ascending within a user.
         weights: (M,) what each event is worth, by its kind; 1 in a log without kinds.
+        anonymous: (U,) whether the user is an anonymous session.
     """
 
     user_ids: Ids
@@ -38,10 +39,13 @@ class Interactions:
     labels: npt.NDArray[np.int8]
     parts: npt.NDArray[np.int8]
     weights: Doubles = field(default_factory=lambda: np.ones(0))
+    anonymous: Bools = field(default_factory=lambda: np.zeros(0, bool))
 
     def __post_init__(self) -> None:
         if not len(self.weights):
             object.__setattr__(self, "weights", np.ones(len(self.users)))
+        if not len(self.anonymous):
+            object.__setattr__(self, "anonymous", np.zeros(len(self.user_ids), bool))
 
     def __len__(self) -> int:
         return len(self.users)
@@ -52,14 +56,18 @@ class Interactions:
 
     def where(self, kept: Bools) -> "Interactions":
         """The events that `kept` (M,) marks; users and items keep their numbers."""
-        users, items, labels = self.users[kept], self.items[kept], self.labels[kept]
-        return Interactions(self.user_ids, self.item_ids, users, items, labels, self.parts[kept], self.weights[kept])
+        users, items, labels, parts = self.users[kept], self.items[kept], self.labels[kept], self.parts[kept]
+        return replace(self, users=users, items=items, labels=labels, parts=parts, weights=self.weights[kept])
 
     def with_users(self, user_ids: Ids) -> "Interactions":
-        """The same events numbered among all of `user_ids`, (U',) ascending, some of whom may have none."""
+        """The events of users numbered among all of `user_ids`, (U',) ascending, some of whom may have none.
+
+        Those of anonymous sessions are left out.
+        """
+        known = self.where(~self.anonymous[self.users]) if self.anonymous.any() else self
         places = np.searchsorted(user_ids, self.user_ids)
-        columns = self.items, self.labels, self.parts, self.weights
-        return Interactions(user_ids, self.item_ids, places[self.users], *columns)
+        columns = known.items, known.labels, known.parts, known.weights
+        return Interactions(user_ids, self.item_ids, places[known.users], *columns)
 
     @property
     def gains(self) -> Doubles:
@@ -102,14 +110,15 @@ class Queries:
 
 def read(path: Path) -> Interactions:
     """Interactions of a `recall_samples` or `splits` file; with kinds of events, labels are those for recall."""
-    kinds = [name for name in pq.read_schema(path).names if name in (RECALL_LABEL, WEIGHT)]
-    return from_table(pq.read_table(path, columns=["user_id", "item_id", "label", "part", *kinds]))
+    more = [name for name in pq.read_schema(path).names if name in (RECALL_LABEL, WEIGHT, ANONYMOUS)]
+    return from_table(pq.read_table(path, columns=["user_id", "item_id", "label", "part", *more]))
 
 
 def from_table(table: pa.Table) -> Interactions:
     """Interactions of a table of user_id, item_id, label and part, ordered by user_id and time.
 
-    `recall_label` replaces the label, and `kind_weight` gives the weights, if the table has them.
+    `recall_label` replaces the label, and `kind_weight` gives the weights, if the table has them; `anonymous` marks
+    the rows of anonymous sessions.
     """
     user_ids, users = number_values(table["user_id"])
     item_ids, items = number_values(table["item_id"])
@@ -118,11 +127,14 @@ def from_table(table: pa.Table) -> Interactions:
     weights = table[WEIGHT].to_numpy() if WEIGHT in table.column_names else np.ones(len(labels))
     if (np.diff(users) < 0).any():
         raise ValueError("the events are not ordered by user_id")
-    return Interactions(user_ids, item_ids, users, items, labels, parts, weights)
+    anonymous = np.zeros(len(user_ids), bool)
+    if ANONYMOUS in table.column_names:
+        anonymous[users] = table[ANONYMOUS].to_numpy()
+    return Interactions(user_ids, item_ids, users, items, labels, parts, weights, anonymous)
 
 
 def queries(interactions: Interactions, part: str, filter_seen: bool, liked: bool = True) -> Queries:
-    """One query for each user with a positive in `part`: the history is all events of the parts before.
+    """One query for each user with a positive in `part`, not for anonymous sessions: the history is all events before.
 
     With `filter_seen` an item of the history is not a right answer, because no list holds it then. With `liked` only
     positive items are right; otherwise all touched items are.
@@ -130,6 +142,8 @@ def queries(interactions: Interactions, part: str, filter_seen: bool, liked: boo
     place = PARTS.index(part)
     starts, ends = histories(interactions, part)
     right = (interactions.parts == place) & (interactions.labels >= int(liked))
+    if interactions.anonymous.any():
+        right &= ~interactions.anonymous[interactions.users]
     width = len(interactions.item_ids)
     truth = np.unique(interactions.users[right] * width + interactions.items[right])
     if filter_seen:

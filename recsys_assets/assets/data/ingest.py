@@ -164,6 +164,8 @@ def _deciding_settings(profile: Profile, table: TableName, day: str) -> dict[str
     rule: dict[str, object] = {"label": profile.label} if table == "interactions" else {}
     if table == "interactions" and profile.events:
         rule["events"] = profile.events.model_dump()
+    if profile.session:
+        rule["session"] = profile.session.column
     if profile.files != Files():
         rule["files"] = profile.files.of(table).model_dump(exclude_defaults=True)
     if profile.unknown_ids == "keep":

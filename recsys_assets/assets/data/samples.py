@@ -12,7 +12,7 @@ from recsys_assets.checks import check_label_rate, check_no_nulls, check_unique
 from recsys_assets.datasets.classes import one_class
 from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN, FEATURES_VERSION, KIND, RECALL_LABEL, WEIGHT
+from recsys_assets.datasets.names import ANONYMOUS, DRAW_LOG_RATE, DRAWN, FEATURES_VERSION, KIND, RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
 from recsys_assets.features.history import build_history, count_leaking_rows, sample_query
@@ -20,6 +20,7 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
 
+SESSIONS = "anonymous.parquet"  # of splits: the rows without a user, in a profile with sessions
 RANKED_PARTS = ("train", "validation", "test")
 BOTH_CLASSES = Check("parts_have_both_classes", "ranking models can be trained, chosen and tested", blocking=False)
 
@@ -39,7 +40,7 @@ def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
     """Every event up to the bizdate with its label and its part: train, validation, test or online.
 
     The rule is the profile's `split`. The validation part is the tail of train and is used for every choice;
-    `train_rows` includes it.
+    `train_rows` includes it. Rows of anonymous sessions, where the profile has them, are in a file of their own.
     """
     profile, day = dataset.load(), output.manifest.bizdate
     events = lake.history("interactions", day)
@@ -47,10 +48,17 @@ def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
     output.manifest.config = {"split": profile.split.model_dump(), "label": profile.label}
     if profile.events:
         output.manifest.config["events"] = profile.events.model_dump()
+    if profile.session:
+        output.manifest.config["session"] = profile.session.model_dump()
     with connect() as connection:
         split(connection, profile, [partition.path(ROWS) for partition in events], day)
         keys = ["user_id", "item_id", "timestamp", *([KIND] if profile.events else [])]
         write_splits(output, connection, profile, "SELECT * FROM splits ORDER BY user_id, position", keys)
+        if profile.session:
+            rows = write_parquet(
+                connection, "SELECT * FROM anonymous ORDER BY user_id, position", output.path(SESSIONS)
+            )
+            output.manifest.metrics["anonymous_rows"] = float(rows)
         check_unique(output, connection, "splits", keys)
         late = _parts_out_of_order(connection)
         output.check("parts_in_order", late == 0, users=late)
@@ -101,16 +109,23 @@ def recall_samples(output: Output, dataset: Dataset, splits: Partition) -> None:
     """Events for recall methods, ordered by user and time: the history of a row is the user's rows before it.
 
     Negatives stay, because everything that was touched is history. Methods learn from the train rows, choose on the
-    validation rows and are judged on the positives of the test rows. Online rows are left out.
+    validation rows and are judged on the positives of the test rows. Online rows are left out. Anonymous sessions are
+    marked: methods learn from them, and nobody is asked about them.
     """
     profile = dataset.load()
     output.manifest.config = {"recall": profile.recall.model_dump()}
     with connect() as db:
-        events = scan([splits.path(ROWS)])
+        events, mark = scan([splits.path(ROWS)]), ""
+        if profile.session:
+            both = " UNION ALL ".join(
+                f"SELECT *, {file == SESSIONS} AS {ANONYMOUS} FROM {scan([splits.path(file)])}"
+                for file in (ROWS, SESSIONS)
+            )
+            events, mark = f"({both})", f", {ANONYMOUS}"
         if profile.events:
             events = f"(SELECT * REPLACE ({RECALL_LABEL} AS label) FROM {events})"
         rows, weight = f"{events} WHERE part <> 'online'", f", {WEIGHT}" if profile.events else ""
-        query = f"SELECT user_id, item_id, timestamp, label, part{weight} FROM {rows} ORDER BY user_id, position"
+        query = f"SELECT user_id, item_id, timestamp, label, part{weight}{mark} FROM {rows} ORDER BY user_id, position"
         output.manifest.rows = write_parquet(db, query, output.path(ROWS))
         written = scan([output.path(ROWS)])
         counts = db.execute(f"SELECT part, count(*), sum(label) FROM {written} GROUP BY part ORDER BY part").fetchall()

@@ -71,14 +71,15 @@ def recall_term(
     with connect() as connection:
         user_ids = np.sort(pq.read_table(users.path(ROWS), columns=["user_id"])["user_id"].to_numpy())
         rows = recall_samples.path(ROWS)
-        interactions = read(rows).with_users(user_ids)
+        events = read(rows)
+        interactions = events.with_users(user_ids)
         carried = term.item_terms(pq.read_table(items.path(ROWS)), rule.column, interactions.item_ids)
         start, order = term.Taste(config.window or rule.window, config.decay, config.max_terms), order_of(rows)
         filter_seen, fixed = profile.recall.filter_seen, config.model_fields_set
         taste, chosen = term.choose_taste(interactions, carried, start, fixed, order, filter_seen)
         output.manifest.config = {"column": rule.column, **asdict(taste)}
         show.choice(output, order, chosen)
-        _write_items(output, interactions, carried)
+        _write_items(output, events, carried)
         for file, part in ((USER_TERMS, "online"), (BEFORE_TEST, "test")):
             _write_users(output, file, interactions, part, carried, taste)
         output.manifest.rows = len(user_ids)
