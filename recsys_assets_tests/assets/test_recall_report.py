@@ -219,6 +219,9 @@ def test_the_reason_is_named_where_the_data_tell_it(world: World) -> None:
     few = interactions.where(np.arange(len(interactions)) % 20 == 0)
     (small,) = recall_report.below_popularity(figures, few, Order(0.1, dated=False))
     assert "rows to learn from" in small
+    assert "only" not in small
+    (three,) = recall_report.below_popularity(figures, interactions.where(interactions.users < 3), Order(0.1, False))
+    assert "only 3 users" in three
     assert recall_report.below_popularity({"popularity": {"recall@20": 0.0}}, interactions, Order(0.1, False)) == []
 
 

@@ -22,6 +22,7 @@ RECALL_METRICS = (
     *("recall@20", "recall@50", "recall@200", "hitrate@200", "ndcg@20", "coverage@20"),
     *("debiased_recall@20", "debiased_ndcg@20", "diversity@20", "novelty@20"),
 )
+FEW_USERS = 100  # with fewer, most leads are chance
 FEW_ROWS = 20  # train rows of a user in the middle: with fewer, little is known of tastes
 
 
@@ -84,6 +85,8 @@ def below_popularity(figures: Figures, interactions: Interactions, order: Order)
     }
     reasons = [f"{order.describe()}."] if not order.is_real else []
     rows = np.bincount(interactions.before("test").users, minlength=len(interactions.user_ids))
+    if (count := int((rows > 0).sum())) < FEW_USERS:
+        reasons.append(f"There are only {count} users to learn from.")
     if np.median(rows) < FEW_ROWS:
         reasons.append(f"Half of the users have at most {np.median(rows):.0f} rows to learn from.")
     if not below:
