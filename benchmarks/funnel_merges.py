@@ -1,4 +1,4 @@
-"""The final lists of a lake's funnel beside other ways to merge the same channels, on the online rows.
+"""The final lists of a lake's funnel compared with other ways to merge the same channels, on the online rows.
 
     RECSYS_PROFILE=… RECSYS_DATA=… python benchmarks/funnel_merges.py BIZDATE
 

@@ -233,7 +233,7 @@ class Recall(Part):
 
 
 class FunnelRule(Part):
-    """What the funnel is learned and judged by.
+    """The rule by which the funnel is learned and judged.
 
     `right`: the right items are those that a user touched next, or those of them that they liked (positives).
     """

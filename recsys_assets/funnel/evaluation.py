@@ -68,7 +68,7 @@ def compare(judgements: Mapping[str, Judgement], best: str) -> Comparison:
 def slices(interactions: Interactions, queries: Queries, others: Mapping[str, Queries]) -> dict[str, Queries]:
     """Right answers of other kinds, and slices of those of the queries by earlier rows of users and of items.
 
-    What has no right answer is left out.
+    A slice without a right answer is left out.
     """
     known = interactions.before(queries.part)
     of_users = np.bincount(known.users, minlength=len(interactions.user_ids))

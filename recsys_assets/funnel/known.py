@@ -1,4 +1,4 @@
-"""What is known of a candidate apart from the channels: the snapshots, the user's affinity, the ranker's probability.
+"""Columns of a candidate that are not from channels: the snapshots, the user's affinity, the ranker's probability.
 
 A snapshot is of one moment: of the end of the validation part when the order of candidates is learned, of the last
 offline row when they are served. Both are made by the same statements. What is computed for a pair is rounded to

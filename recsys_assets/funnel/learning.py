@@ -38,7 +38,7 @@ EQUAL, MERGED, TREES = "equal weights", "learned merge", "trees"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was chosen, and the figures of the held-out users that it was chosen by.
+    """The choice, and the figures of the held-out users that it was chosen by.
 
     Attributes:
         users: how many had a right answer among their candidates.
@@ -57,7 +57,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Learned:
-    """What was learned: the merge of the served channels, and trees on the named columns, if they order candidates."""
+    """The merge of the served channels, and trees on the named columns, if they order candidates."""
 
     fusion: Fusion
     evidence: Evidence
@@ -137,7 +137,7 @@ def choose(judged: Mapping[str, Doubles]) -> str:
 
 
 def useful(ndcg: Callable[[Sequence[str]], Doubles], names: Sequence[str]) -> tuple[dict[str, float], tuple[str, ...]]:
-    """What the mean NDCG of held-out users loses without each channel alone, and the channels that are worth serving.
+    """Losses of the held-out users' mean NDCG without each channel alone, and the channels that are worth serving.
 
     `ndcg(served)` gives the users' figures (N,) when only these channels are served.
     """

@@ -24,7 +24,7 @@ Describe = Callable[[Candidates], Mapping[str, Floats]]  # the columns of `Known
 
 @dataclass(frozen=True)
 class Sizes:
-    """How long the lists are: of each channel, of the merged candidates, and the final ones."""
+    """The lengths of the channels' lists, of the merged candidates, and of the final lists."""
 
     channel: int = 200
     candidates: int = 300

@@ -1,4 +1,4 @@
-"""What the funnel reads of a bizdate: the tables that it needs, and whatever there is of channels and ranker.
+"""The partitions that the funnel reads: the tables that it needs, and whatever there is of channels and ranker.
 
 The assets of channels and the ranker are no inputs in Dagster's sense, which would stop the funnel if one of them
 failed: a channel that was not built, or that the data do not allow, is left out, and the reason is recorded.

@@ -59,7 +59,7 @@ def recall(
 
 
 def describer(known: Known, events: Interactions, asked: Queries) -> Describe:
-    """What is known of candidates for these queries, whose users are in ascending order."""
+    """A function that describes candidates for these queries, whose users are in ascending order."""
     user = find(known.users["user_id"].to_numpy(), events.user_ids[asked.users])  # (N,)
     item = find(known.items["item_id"].to_numpy(), events.item_ids)  # (I,)
     return lambda candidates: known.describe(user[candidates.query], item[candidates.item])

@@ -125,7 +125,7 @@ def _items(events: Interactions, found: FunnelLists) -> dict[str, Ints]:
 
 
 def _choices(learned: Partition) -> dict[str, dg.MarkdownMetadataValue]:
-    """What is served, and the figures that this was chosen by."""
+    """Tables of the channels that are served, and of the figures that this was chosen by."""
     content = json.loads(learned.path(DESCRIPTION).read_text(encoding="utf-8"))
     return tables(Evidence(**content["evidence"]), content["fusion"]["weights"])
 
