@@ -82,6 +82,15 @@ def test_a_shop_log_has_kinds_of_events_and_columns_of_its_items(place: Path) ->
     assert "# user_session: " in text
 
 
+def test_rows_without_a_user_belong_to_their_visit_and_people_come_back(place: Path) -> None:
+    rows = (f"{'' if n % 10 == 0 else n % 7},{n % 11},{START + 60 * n},{n // 5},{n % 3 == 0}" for n in range(700))
+    _, profile = draft(place, write(place, "log.csv", "user_id,item_id,time,session_id,is_new", *rows))
+    assert profile.session is not None
+    assert profile.session.column == "session_id"
+    assert profile.tables["interactions"]["user_id"].type == "int64"
+    assert not profile.recall.filter_seen
+
+
 def test_a_foreign_file_is_read_as_it_is(place: Path) -> None:
     rows = (f"{n % 7};{n % 5};{1 + n % 28:02}.03.2025 12:00:{n % 60:02};Müll äöü {n}" for n in range(300))
     log = write(place, "log.csv", "kunde;artikel;zeit;notiz", *rows, encoding="latin-1")
@@ -117,6 +126,18 @@ def test_a_column_without_a_telling_name_is_asked_about(place: Path) -> None:
     text, _ = draft(place, write(place, "log.csv", "a,b,time", *rows))
     assert "# Question: is a the user?" in text
     assert "# Question: is b the item?" in text
+
+
+def test_names_of_columns_are_safe_and_each_is_there_once(place: Path) -> None:
+    """Words of SQL and YAML, names of the platform, two names that become one, and a line break in a name."""
+    names = ["user", "item", "time", "like", "On", "label", "a b", "a-b", '"x\ny: 1"', "kind of thing"]
+    rows = (f"{n % 9},{n % 11},{START + n},{n % 2}," + ",".join(f"v{n % 11}" for _ in range(6)) for n in range(300))
+    text, profile = draft(place, write(place, "log.csv", ",".join(names), *rows))
+    columns = profile.tables["interactions"]
+    assert profile.label == "my_like = 1"
+    assert {"my_on", "my_label", "a_b", "a_b_2", "x_y__1", "kind_of_thing"} <= columns.keys()
+    assert columns["a_b_2"].column == "a-b"
+    assert "y" not in columns
 
 
 REFUSED = [

@@ -1,23 +1,28 @@
 """The text of a drafted profile: every choice with its reason, and what could not be decided as questions."""
 
 import datetime as dt
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import yaml
 
+from recsys_assets.datasets.drafting.columns import (
+    column_names,
+    column_text,
+    column_type,
+    feature_kinds,
+    flow,
+    hint,
+    note,
+    number,
+)
 from recsys_assets.datasets.drafting.roles import Roles, find_roles, words_of
-from recsys_assets.datasets.drafting.survey import Facts, Survey, SurveyError, survey
+from recsys_assets.datasets.drafting.survey import SAMPLE, Facts, Survey, SurveyError, survey
 from recsys_assets.datasets.duck import only_row, quote, quote_name
 
-_FEW = 100  # an integer with at most as many different values is a category: an age group, a profession
-_MANY = 0.5  # a text whose values are more often unique than this is a name or an address, not a category
-_LISTED = 0.2  # share of values with a separator from which on a text is a list
 _LIVE_DAYS = 14  # a log whose newest event is no older is still growing
-_SKEWED = 100  # a number whose highest value is this many times its lowest, or 1, is taken as its logarithm
+_REPEATED = 0.1  # share of events that repeat a pair of user and item from which on people come back to items
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,23 @@ class Log:
 
     events: Survey
     roles: Roles
+    names: Mapping[tuple[str, str], str]  # of columns in the profile, by table and by name in the file
     tables: Mapping[str, tuple[Survey, str]]  # by name: the file, and the column that is its key
     first: dt.date
     last: dt.date
     days: int  # with events
     events_per_user: float  # the median
+    repeated: float  # share of events that repeat a pair of user and item
+
+    def of_event(self, column: str) -> str:
+        """The name of a column of the log in the profile."""
+        return self.names["interactions", column]
+
+    @property
+    def has_visitors(self) -> bool:
+        """Whether there are rows without a user that belong to a visit."""
+        filled = self.events.columns[self.roles.user].filled
+        return self.roles.session is not None and filled < min(self.events.rows, SAMPLE)
 
 
 def draft_profile(
@@ -43,7 +60,8 @@ def draft_profile(
     """
     found = _look_at(connection, log, others)
     parts = [_head(name, found, today), _files(found), _tables(found), _label(connection, found), _features(found)]
-    return "\n".join(filter(None, [*parts, _split(found, today), _questions(found)])) + "\n"
+    parts += [_session(found), _split(found, today), _recall(found), _questions(found)]
+    return "\n".join(filter(None, parts)) + "\n"
 
 
 def _look_at(connection: duckdb.DuckDBPyConnection, log: Path, others: Mapping[str, Path]) -> Log:
@@ -55,11 +73,25 @@ def _look_at(connection: duckdb.DuckDBPyConnection, log: Path, others: Mapping[s
         side = survey(connection, path, f"surveyed_{table}")
         tables[table] = (side, _key_of(connection, events, side, roles.user if table == "users" else roles.item))
     first, last, days = _span(connection, events, roles.time)
-    (median,) = only_row(
-        connection,
-        f"SELECT median(n) FROM (SELECT count(*) AS n FROM {events.sample} GROUP BY {quote_name(roles.user)})",
+    user, item = quote_name(roles.user), quote_name(roles.item)
+    of_users = (
+        f"SELECT count(*) AS n, count(DISTINCT CAST({item} AS VARCHAR)) AS pairs FROM {events.sample} "
+        f"WHERE {user} IS NOT NULL GROUP BY {user}"
     )
-    return Log(events, roles, tables, first, last, days, float(median))
+    median, pairs, rows = only_row(connection, f"SELECT median(n), sum(pairs), sum(n) FROM ({of_users})")
+    names = column_names(connection, _columns(events, roles, tables))
+    return Log(events, roles, names, tables, first, last, days, float(median), 1 - float(pairs / rows))
+
+
+def _columns(
+    events: Survey, roles: Roles, tables: Mapping[str, tuple[Survey, str]]
+) -> dict[tuple[str, str], str | None]:
+    """All columns by table and name in the file, with the names of keys and None for the others."""
+    own = {roles.user: "user_id", roles.item: "item_id", roles.time: "timestamp"}
+    found: dict[tuple[str, str], str | None] = {("interactions", name): own.get(name) for name in events.columns}
+    for table, (side, key) in tables.items():
+        found |= {(table, name): f"{table[:-1]}_id" if name == key else None for name in side.columns}
+    return found
 
 
 def _key_of(connection: duckdb.DuckDBPyConnection, events: Survey, side: Survey, id_column: str) -> str:
@@ -95,7 +127,7 @@ def _span(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> t
 def _head(name: str, log: Log, today: dt.date) -> str:
     """Name, days and landing folder."""
     lines = [
-        f"# Drafted from {log.events.path.name}: {log.events.rows:,} events of {log.days:,} days. Read each line once.",
+        note(f"Drafted from {log.events.path.name}: {log.events.rows:,} events of {log.days:,} days.").lstrip(),
         f"name: {name}",
         f"first_bizdate: {log.first}",
     ]
@@ -117,7 +149,7 @@ def _files(log: Log) -> str:
     for table, (side, _) in log.tables.items():
         if differs := {key: value for key, value in side.form.items() if value != own.get(key)}:
             own[table] = differs
-    return f"files: {_flow(own)}" if own else ""
+    return f"files: {flow(own)}" if own else ""
 
 
 def _tables(log: Log) -> str:
@@ -128,77 +160,45 @@ def _tables(log: Log) -> str:
         lines.append("    " + _event_column(log, facts))
     for table, (side, key) in log.tables.items():
         lines.append(f"  {table}:")
-        own = "user_id" if table == "users" else "item_id"
         kind = _id_type(log, roles.user if table == "users" else roles.item)
         for facts in side.columns.values():
-            name, of_type = (own, kind) if facts.name == key else (_plain(facts.name), _type(facts))
-            lines.append("    " + _column(name, facts, of_type))
+            name, of_type = log.names[table, facts.name], kind if facts.name == key else column_type(facts)
+            lines.append(f"    {column_text(name, facts, of_type)}{hint(name, facts) if facts.name != key else ''}")
     return "\n".join(lines)
 
 
 def _event_column(log: Log, facts: Facts) -> str:
     """One column of the log, with the reason in a comment."""
-    roles = log.roles
-    why = roles.reasons.get(facts.name, "")
-    own = {roles.user: "user_id", roles.item: "item_id", roles.time: "timestamp"}.get(facts.name)
-    if own:
-        kind = "timestamp" if own == "timestamp" else _id_type(log, facts.name)
-        return f"{_column(own, facts, kind)}  # {why}"
-    if facts.name in roles.named and facts.name != roles.session:
-        bounds = {"min": _number(facts.low), "max": _number(facts.high)} if facts.name == roles.rating else {}
-        kind = "float32" if facts.name == roles.rating else _type(facts)
-        return f"{_column(_plain(facts.name), facts, kind, **bounds)}  # {why}"
+    roles, name = log.roles, log.of_event(facts.name)
+    why = note(roles.reasons.get(facts.name, ""))
+    if facts.name in (roles.user, roles.item, roles.time):
+        kind = "timestamp" if facts.name == roles.time else _id_type(log, facts.name)
+        return column_text(name, facts, kind) + why
+    if facts.name in roles.named and (facts.name != roles.session or log.has_visitors):
+        bounds = {"min": number(facts.low), "max": number(facts.high)} if facts.name == roles.rating else {}
+        kind = "float32" if facts.name == roles.rating else column_type(facts)
+        return column_text(name, facts, kind, **bounds) + why
     if side := roles.owned.get(facts.name):
-        return f"{_column(_plain(facts.name), facts, _type(facts), of=side)}  # one value for each {side}"
-    return f"# {facts.name}: it differs from event to event, and nothing uses it"
-
-
-def _column(name: str, facts: Facts, kind: str, **settings: object) -> str:
-    """A column in YAML, as short as it can be."""
-    own = {"type": kind, **({"column": facts.name} if facts.name != name else {}), **settings}
-    separator = max((mark for mark in facts.listed if mark != "["), key=lambda mark: facts.listed[mark])
-    if kind == "strings" and not facts.listed["["] and separator != "|":
-        own["separator"] = separator
-    return f"{name}: {kind if len(own) == 1 else _flow(own)}"
-
-
-def _plain(name: str) -> str:
-    """A name of letters, digits and underscores."""
-    return re.sub(r"\W", "_", name).strip("_").lower() or "column"
+        return column_text(name, facts, column_type(facts), of=side) + note(f"one value for each {side}")
+    return note(f"{facts.name}: it differs from event to event, and nothing uses it").lstrip()
 
 
 def _id_type(log: Log, name: str) -> str:
     return "int64" if log.events.columns[name].is_integer else "string"
 
 
-def _type(facts: Facts) -> str:
-    """The type of a column by its values."""
-    if facts.kind.endswith("[]") or facts.listed["["] == 1 or _is_list(facts):
-        return "strings"
-    if facts.is_integer:
-        return "int64"
-    if facts.is_number or facts.commas == 1:
-        return "float32"
-    return "timestamp" if facts.is_time else "string"
-
-
-def _is_list(facts: Facts) -> bool:
-    """Whether a text holds several values: sentences have commas too, but followed by blanks."""
-    marks = {mark: share for mark, share in facts.listed.items() if mark != "["}
-    return facts.words < 2 and max(marks.values()) >= _LISTED and facts.commas < 1 and not facts.is_number
-
-
 def _label(connection: duckdb.DuckDBPyConnection, log: Log) -> str:
     """The rule of a positive: a high rating, a label of the log's own, a kind of event, or every event."""
     roles = log.roles
     if roles.kind:
-        weights = _flow({kind: _number(worth) for kind, worth in roles.kinds.items()})
-        return f"events: {{column: {_plain(roles.kind)}, weights: {weights}}}  # what an event is worth, by its kind"
+        weights = flow({kind: number(worth) for kind, worth in roles.kinds.items()})
+        rule = f"events: {{column: {log.of_event(roles.kind)}, weights: {weights}}}"
+        return rule + note("what an event is worth, by its kind")
     if roles.label:
-        return f"label: {_plain(roles.label)} = 1"
+        return f"label: {log.of_event(roles.label)} = 1"
     if roles.rating:
-        name, level = _plain(roles.rating), _liked_level(connection, log, roles.rating)
-        return f"label: {name} > {_number(level)}  # nearest to half of the ratings\nrating: {name}"
+        name, level = log.of_event(roles.rating), _liked_level(connection, log, roles.rating)
+        return f"label: {name} > {number(level)}  # nearest to half of the ratings\nrating: {name}"
     return "label: true  # every event is a positive; ranking models get drawn negatives"
 
 
@@ -216,44 +216,27 @@ def _liked_level(connection: duckdb.DuckDBPyConnection, log: Log, name: str) -> 
 def _features(log: Log) -> str:
     """The columns that feed models."""
     kinds: dict[str, list[str]] = {"categorical": ["user_id", "item_id"], "multi_valued": [], "numeric": [], "log": []}
-    for facts in _describing(log):
-        for kind in _feature_kinds(facts):
-            kinds[kind].append(_plain(facts.name))
+    for name, facts in _describing(log):
+        for kind in feature_kinds(facts):
+            kinds[kind].append(name)
     lines = [f"  {kind}: [{', '.join(names)}]" for kind, names in kinds.items() if names]
-    items = [facts for facts in _describing(log, "items") if _type(facts) == "strings"]
-    if items:
-        lines.append(f"  terms: {{column: {_plain(items[0].name)}}}")
+    lists = [name for name, facts in _describing(log, "items") if column_type(facts) == "strings"]
+    if lists:
+        lines.append(f"  terms: {{column: {lists[0]}}}")
     return "\n".join(["features:", *lines])
 
 
-def _describing(log: Log, only: str | None = None) -> Iterator[Facts]:
-    """The columns that describe users and items, without their keys."""
+def _describing(log: Log, only: str | None = None) -> Iterator[tuple[str, Facts]]:
+    """The columns that describe users and items, by name, without their keys."""
     for table in ("users", "items"):
         if only not in (None, table):
             continue
         if table in log.tables:
             side, key = log.tables[table]
-            yield from (facts for facts in side.columns.values() if facts.name != key)
+            yield from ((log.names[table, name], facts) for name, facts in side.columns.items() if name != key)
         for name, owner in log.roles.owned.items():
             if f"{owner}s" == table:
-                yield log.events.columns[name]
-
-
-def _feature_kinds(facts: Facts) -> Sequence[str]:
-    """The lists of features that a column belongs to; none for names, addresses and constants."""
-    kind = _type(facts)
-    if facts.distinct < 2:
-        return ()
-    if kind == "strings":
-        return ("multi_valued",)
-    if kind == "string" or (kind == "int64" and facts.distinct <= _FEW):
-        return ("categorical",) if facts.distinct <= _MANY * facts.filled else ()
-    if kind not in ("int64", "float32"):
-        return ()
-    skewed = (
-        facts.low is not None and facts.high is not None and facts.low >= 0 and facts.high > _SKEWED * max(1, facts.low)
-    )
-    return ("numeric", "log") if skewed else ("numeric",)
+                yield log.of_event(name), log.events.columns[name]
 
 
 def _split(log: Log, today: dt.date) -> str:
@@ -262,23 +245,27 @@ def _split(log: Log, today: dt.date) -> str:
     if (today - log.last).days <= _LIVE_DAYS and span >= 10:
         days = max(1, span // 10)
         rule = {"strategy": "by_day", "validation_days": days, "test_days": days, "online_days": max(1, days // 2)}
-        return f"split: {_flow(rule)}  # a log that grows is tested on its newest days"
+        return f"split: {flow(rule)}  # a log that grows is tested on its newest days"
     if log.events_per_user >= 10:
         rule = {"strategy": "per_user_tail", "online_last_n": min(10, round(log.events_per_user / 10))}
     else:
         rule = {"strategy": "leave_last_n", "online_last_n": 1, "test_last_n": 1, "validation_ratio": 0.2}
-    return f"split: {_flow(rule)}  # a user has {log.events_per_user:g} events (median)"
+    return f"split: {flow(rule)}  # a user has {log.events_per_user:g} events (median)"
+
+
+def _session(log: Log) -> str:
+    """The column of the visit, where rows lack a user."""
+    if not log.has_visitors:
+        return ""
+    return f"session: {{column: {log.of_event(str(log.roles.session))}}}  # rows without a user belong to their visit"
+
+
+def _recall(log: Log) -> str:
+    """Whether lists hold what somebody has seen."""
+    if log.repeated < _REPEATED:
+        return ""
+    return f"recall: {{filter_seen: false}}  # people come back to items: {log.repeated:.0%} of events repeat a pair"
 
 
 def _questions(log: Log) -> str:
-    return "\n".join(f"# Question: {question}" for question in log.roles.questions)
-
-
-def _number(value: float | None) -> float | int | None:
-    """A number without needless decimals."""
-    return int(value) if value is not None and float(value).is_integer() else value
-
-
-def _flow(values: Mapping[str, object]) -> str:
-    """A mapping on one line of YAML."""
-    return yaml.safe_dump(dict(values), default_flow_style=True, sort_keys=False, width=10**6).strip()
+    return "\n".join(note(f"Question: {question}").lstrip() for question in log.roles.questions)

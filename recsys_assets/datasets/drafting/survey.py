@@ -33,6 +33,7 @@ class Facts:
         padded: the share of values with a zero in front, which an integer would lose.
         low, high: the least and the greatest number; None if no value is one.
         words: the mean number of words of a value.
+        truths: the share of values that are written as true or false.
         commas: the share of values that are numbers with a decimal comma.
         listed: the share of values that hold each of several separators, and `[` for JSON lists.
         examples: a few values.
@@ -49,6 +50,7 @@ class Facts:
     low: float | None
     high: float | None
     words: float
+    truths: float
     commas: float
     listed: Mapping[str, float]
     examples: list[str]
@@ -183,6 +185,7 @@ def _facts(connection: duckdb.DuckDBPyConnection, sample: str, name: str, kind: 
         "numbers": "try_cast(value AS DOUBLE) IS NOT NULL",
         "times": f"{time} IS NOT NULL",
         "padded": "regexp_full_match(value, '0[0-9]+')",
+        "truths": "lower(value) IN ('true', 'false')",
         "commas": "regexp_full_match(value, '-?[0-9]*,[0-9]+')",
         **{mark: f"contains(value, {quote(mark)})" for mark in _SEPARATORS},
         "[": "regexp_full_match(value, '\\[.*\\]')",
@@ -200,7 +203,7 @@ def _facts(connection: duckdb.DuckDBPyConnection, sample: str, name: str, kind: 
     ).fetchall()
     of = dict(zip(shares, found, strict=True))
     marks = {mark: of[mark] for mark in (*_SEPARATORS, "[")}
-    kinds = {each: of[each] for each in ("integers", "numbers", "times", "padded", "commas")}
+    kinds = {each: of[each] for each in ("integers", "numbers", "times", "padded", "truths", "commas")}
     return Facts(
         name, kind, filled, distinct, low=low, high=high, words=words, listed=marks,
         examples=[value for (value,) in examples], **kinds,
