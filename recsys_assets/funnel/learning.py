@@ -8,7 +8,8 @@ rows. Every choice is made by users who are held out in turn (see `trees.py`):
   above equal weights by as much. Else nothing is learned. So a log of few users gets a funnel that needs none.
 * Channels are left out one after the other, the one that costs least first, each for good unless the mean NDCG@50 with
   all channels is above the one without it and those that went before, by more than the standard error of the
-  difference. So two that can replace each other do not both go, and many small losses do not add up.
+  difference. So two that can replace each other do not both go, and many small losses do not add up. Popularity
+  always stays: it alone has items for users of whom nothing is known.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from recsys_assets.funnel.trees import Examples, Grown
 
 FEWEST_USERS = 30  # with a right answer among their candidates, to learn anything
+FOR_EVERYONE = "popularity"
 EQUAL, MERGED, TREES = "equal weights", "learned merge", "trees"
 
 
@@ -144,7 +146,7 @@ def useful(ndcg: Callable[[Sequence[str]], Doubles], names: Sequence[str]) -> tu
     served, everything = tuple(names), ndcg(names)
     alone = {name: everything - ndcg([each for each in names if each != name]) for name in names if len(names) > 1}
     costs = {name: float(lost.mean()) for name, lost in alone.items()}
-    for name in sorted(costs, key=lambda each: (costs[each], each)):
+    for name in sorted(costs.keys() - {FOR_EVERYONE}, key=lambda each: (costs[each], each)):
         without = tuple(each for each in served if each != name)
         if without and not _is_above(everything, ndcg(without)):
             served = without

@@ -67,7 +67,7 @@ def test_every_asset_is_made_and_every_blocking_check_passes(world: World) -> No
     checks = world.result.get_asset_check_evaluations()
     # After two epochs on 150 users a model need not beat popularity; these checks do not block.
     failed = {check.partition(":")[2] for check in failed_checks(world.result)}
-    assert failed <= {"better_than_random", "best_beats_popularity"}
+    assert failed <= {"better_than_random", "best_beats_popularity", "final_beats_all"}
     expected = {"auc_floor", "recall_floor", "onnx_matches_model", "features_know_only_the_past", "lists_are_sound"}
     assert expected <= {check.check_name for check in checks}
     assert {check.partition for check in checks} == {DAY}

@@ -107,6 +107,7 @@ def test_channels_go_one_after_the_other_as_long_as_all_together_are_not_better(
     costs, served = useful(ndcg, ("a", "b", "c"))
     assert costs == pytest.approx({"a": 0.3, "b": 0.0, "c": 0.0})
     assert served == ("a", "c")
+    assert useful(lambda _: np.ones(50), ("fm", "popularity", "term"))[1] == ("popularity",)
 
 
 def test_a_few_users_teach_nothing() -> None:
