@@ -75,7 +75,9 @@ def by_profile(ratings: Ratings, name: str) -> Interactions:
         position = count[place] - ratings.from_end
         train = np.ceil(offline * (1 - rule.test_ratio))
         held = train - np.floor(train * rule.validation_ratio)
-        parts = np.select([position >= offline, position >= train, position >= held], ["online", "test", "validation"], "train")
+        parts = np.select(
+            [position >= offline, position >= train, position >= held], ["online", "test", "validation"], "train"
+        )
     labels = (ratings.table["rating"].to_numpy() > 3).astype(np.int8)
     columns = {name: ratings.table[name] for name in ("user_id", "item_id")}
     return from_table(pa.table({**columns, "label": labels, "part": pa.array(parts)}))
@@ -102,10 +104,15 @@ def recalls(events: Interactions, ratings: Ratings, next_item: bool) -> dict[str
     """Recall@20 of each method."""
     asked = questions(events) if next_item else queries(events, "test", filter_seen=True)
     known, filtered = events.before("test"), not next_item
+
     def judge(found: Lists) -> float:
         return evaluate(found.items, asked, [TOP])[f"recall@{TOP}"]
+
     def alike(found: Lists) -> float:
-        return judge(recommend(trigger_scores(found, events, asked, 1 if next_item else 50), events, asked, TOP, filtered))
+        return judge(
+            recommend(trigger_scores(found, events, asked, 1 if next_item else 50), events, asked, TOP, filtered)
+        )
+
     carried = term.item_terms(ratings.items, "genres", events.item_ids)
     return {
         "popularity": judge(popularity(events, asked, TOP, filtered)),
@@ -120,7 +127,11 @@ def aucs(events: Interactions, ratings: Ratings) -> dict[str, float]:
     """AUC of the test rows."""
     train, test = (np.isin(events.parts, parts) for parts in ([0, 1], [2]))
     labels = events.labels
-    found = {"AUC popularity": auc(labels[test], np.bincount(events.items[train], minlength=len(events.item_ids))[events.items[test]])}
+    found = {
+        "AUC popularity": auc(
+            labels[test], np.bincount(events.items[train], minlength=len(events.item_ids))[events.items[test]]
+        )
+    }
     row = np.arange(len(events))
     one = np.ones(len(events), np.float32)
     users = csr_array((one, (row, events.users)))
@@ -129,7 +140,10 @@ def aucs(events: Interactions, ratings: Ratings) -> dict[str, float]:
     of_row = weights[events.items].tocsr()
     width = of_row.shape[1]
     repeated = np.repeat(events.users, np.diff(of_row.indptr))
-    cross = csr_array((of_row.data, repeated * width + of_row.indices, of_row.indptr), shape=(len(events), width * len(events.user_ids)))
+    cross = csr_array(
+        (of_row.data, repeated * width + of_row.indices, of_row.indptr),
+        shape=(len(events), width * len(events.user_ids)),
+    )
     x = hstack([users, items, cross]).tocsr().astype(np.float32)
     model = LogisticRegression(C=0.3, max_iter=60, tol=1e-3).fit(x[train], labels[train])
     found["AUC linear"] = auc(labels[test], model.decision_function(x[test]))

@@ -13,17 +13,13 @@ import pyarrow.compute as pc
 from scipy.special import ndtr, ndtri
 
 from recsys_assets.arrays import Bools, Doubles, Floats, Ints
+from recsys_assets.datasets.themes import GENRES, LATENT, LATENT_TASTE, MAIN_GENRE, OWN_LATENT, themes_of
 from recsys_assets.datasets.world import ITEMS, USERS, World
 
-# The logit of a rating above 3 is a sum of these parts (standard deviations), around MEAN: over five seeds they
-# make 52 to 56 % of the ratings positive, and the true probability has an AUC of 0.82 to 0.84.
-MEAN, USER_BIAS, ITEM_QUALITY, GENRE_TASTE, LATENT_TASTE = -0.35, 0.9, 1.0, 1.0, 0.25
-LATENT = 8  # dimensions of the tastes that no column shows
-GENRES = {
-    "Drama": 16, "Comedy": 12, "Action": 5, "Thriller": 5, "Romance": 5, "Horror": 3.5, "Adventure": 3, "Sci-Fi": 3,
-    "Children's": 2.5, "Crime": 2, "War": 1.5, "Documentary": 1.3, "Musical": 1.1, "Mystery": 1.1, "Animation": 1,
-    "Fantasy": 0.7, "Western": 0.7, "Film-Noir": 0.4,
-}  # fmt: skip
+# The logit of a rating above 3 is a sum of these parts and the latent tastes (standard deviations), around MEAN.
+MEAN, USER_BIAS, ITEM_QUALITY, GENRE_TASTE = -0.45, 0.9, 1.0, 1.0
+FAME = 0.6  # correlation of how well an item is known with its quality
+TURN = 90  # days in which a user's latent tastes turn once around
 AGES = {1: 0.04, 18: 0.18, 25: 0.35, 35: 0.20, 45: 0.09, 50: 0.08, 56: 0.06}  # lower ends, as in MovieLens
 OCCUPATIONS = 21
 MALE = 0.7
@@ -74,6 +70,7 @@ class Items(_Taken):
     id: Ints
     words: Ints
     year: Ints
+    theme: Ints
     genres: Bools
     popularity: Doubles
     quality: Floats
@@ -100,7 +97,10 @@ class Items(_Taken):
 
 
 def users_on(world: World, since: dt.date, day: dt.date) -> Users:
-    """Users who are alive on a day. Tastes for genres come mostly from gender, age and occupation."""
+    """Users who are alive on a day.
+
+    Tastes for genres come mostly from gender, age and occupation; latent ones are a user's own, and drift.
+    """
     number, u = USERS.draw_alive(world.seed, USERS.rate(world.users, world.days), (day - since).days)
     gender = (u[:, 1] < MALE).astype(np.int64)
     age = np.searchsorted(np.cumsum(list(AGES.values()))[:-1], u[:, 2], side="right")
@@ -109,7 +109,7 @@ def users_on(world: World, since: dt.date, day: dt.date) -> Users:
     shared = by_gender[gender] + by_age[age] + by_occupation[occupation]
     own = ndtri(u[:, 10 : 10 + len(GENRES) + LATENT])
     genre_taste = GENRE_TASTE * (np.sqrt(0.65) * shared + np.sqrt(0.35) * own[:, : len(GENRES)])
-    latent = np.sqrt(LATENT_TASTE) * own[:, len(GENRES) :]
+    latent = np.sqrt(LATENT_TASTE) * _turn(own[:, len(GENRES) :], 2 * np.pi * (day - since).days / TURN)
     return Users(
         id=number + 1,
         gender=gender,
@@ -127,14 +127,17 @@ def items_on(world: World, since: dt.date, day: dt.date) -> Items:
     rate = ITEMS.rate(world.items, world.days)
     number, u = ITEMS.draw_alive(world.seed, rate, (day - since).days)
     born = np.floor(number / rate).astype(np.int64) - ITEMS.life * 3 // 2
-    genres = _genres(u[:, 1], u[:, 10 : 10 + len(GENRES)])
-    latent = ndtri(u[:, 30 : 30 + LATENT])
+    themes = themes_of(world)
+    theme = (u[:, 9] * len(themes.genre)).astype(np.int64)
+    genres = _genres(u[:, 1], u[:, 10 : 10 + len(GENRES)], themes.genre[theme])
+    latent = np.sqrt(1 - OWN_LATENT) * themes.latent[theme] + np.sqrt(OWN_LATENT) * ndtri(u[:, 30 : 30 + LATENT])
     quality = ndtri(u[:, 2])
     born_year = ((np.datetime64(since) + born).astype("datetime64[Y]")).astype(np.int64) + 1970
     return Items(
         id=number + 1,
         words=(u[:, 3] * 256).astype(np.int64),
         year=born_year - np.floor(-8 * np.log(u[:, 4])).astype(np.int64),
+        theme=theme,
         genres=genres,
         popularity=_popularity(u, quality, (day - since).days - born),
         quality=(ITEM_QUALITY * quality).astype(np.float32),
@@ -146,19 +149,31 @@ def items_on(world: World, since: dt.date, day: dt.date) -> Items:
 
 def _popularity(u: Doubles, quality: Doubles, age: Ints) -> Doubles:
     """Zipf-like weights; better items are seen more, old ones less, and each item has a cycle of its own."""
-    fame = ndtri(u[:, 5]) * np.sqrt(1 - 0.4**2) + 0.4 * quality
+    fame = ndtri(u[:, 5]) * np.sqrt(1 - FAME**2) + FAME * quality
     rank = ndtr(-fame) + 0.01  # share of items that are better known; 0.01 keeps one item from taking all
     swing = u[:, 6] * np.sin(2 * np.pi * (age / (20 + 40 * u[:, 7]) + u[:, 8]))
     weight: Doubles = rank**-0.7 * np.exp(swing - age / ITEMS.life)
     return weight
 
 
-def _genres(several: Doubles, draws: Doubles) -> Bools:
-    """(N, genres): one to three per item, drawn by weight without replacement (Efraimidis and Spirakis, 2006)."""
-    key = -np.log(draws) / np.array(list(GENRES.values()))
+def _genres(several: Doubles, draws: Doubles, main: Ints) -> Bools:
+    """(N, genres): one to three per item, drawn by weight without replacement (Efraimidis and Spirakis, 2006).
+
+    The genre of the item's theme, `main` (N,), has MAIN_GENRE times its weight.
+    """
+    weights = np.tile(list(GENRES.values()), (len(main), 1))
+    weights[np.arange(len(main)), main] *= MAIN_GENRE
+    key = -np.log(draws) / weights
     count = 1 + (several > 0.45).astype(np.int64) + (several > 0.8)
     chosen: Bools = key.argsort(axis=1).argsort(axis=1) < count[:, None]
     return chosen
+
+
+def _turn(latent: Doubles, angle: float) -> Doubles:
+    """Latent tastes (N, LATENT) turned in the planes of two dimensions each, which keeps their distribution."""
+    one, other = latent[:, ::2], latent[:, 1::2]
+    turned = [one * np.cos(angle) - other * np.sin(angle), one * np.sin(angle) + other * np.cos(angle)]
+    return np.concatenate(turned, axis=1)
 
 
 def _group_tastes(seed: int) -> list[Doubles]:

@@ -2,7 +2,8 @@
 
 Every user and item has hidden traits, drawn from a counter-based generator at the position of its number. Any day can
 therefore be generated alone: it depends on the world's settings and its date, never on the range of days that is
-generated. Users and items are born at a steady rate and live for a while, so one month is like another.
+generated. Users and items are born at a steady rate and live for a while, so one month is like another. Tastes drift,
+and a session mostly stays with one theme (`choices.py`).
 """
 
 import datetime as dt
@@ -15,21 +16,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Bools, Floats, Ints
+from recsys_assets.arrays import Floats, Ints
+from recsys_assets.datasets.choices import Chooser, choices, taste_fit
 from recsys_assets.datasets.feed import EPOCH, SECONDS_A_DAY, Feed, LandingError
 from recsys_assets.datasets.population import Items, Users, items_on, users_on
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
-from recsys_assets.datasets.world import World
+from recsys_assets.datasets.themes import themes_of
+from recsys_assets.datasets.world import VERSION, World
 
 WORLD_FILE = "world.json"
 EVENTS_A_FILE = 2**19  # about 300 MB of memory while they are generated
 SESSION = 6.0  # mean events of a session
 GAP = 40.0  # mean seconds between events of a session; 1 in 40 is in the same second as the previous one
-CANDIDATES = 8  # items a user looks at before touching one
-# Redraws of items that a user would touch twice in a day; repeats left after them are dropped: under 1 %, or 4 % at
-# World's limit.
-REDRAWS = 3
 
 
 def feed(
@@ -56,7 +55,14 @@ def feed(
     return Feed(
         [first + dt.timedelta(days=n) for n in range(count)],
         lambda day: day_of(world, profile.first_bizdate, day),
-        notes={WORLD_FILE: json.dumps({**asdict(world), "since": profile.first_bizdate.isoformat()}, indent=1) + "\n"},
+        notes={WORLD_FILE: _world_text(world, profile)},
+    )
+
+
+def _world_text(world: World, profile: Profile) -> str:
+    """The text of `world.json`."""
+    return (
+        json.dumps({"version": VERSION, **asdict(world), "since": profile.first_bizdate.isoformat()}, indent=1) + "\n"
     )
 
 
@@ -94,10 +100,16 @@ def _world(profile: Profile, options: dict[str, int], last: dt.date) -> World:
         return World.of(options)
     try:
         saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = saved.pop("version", 1)
         since = saved.pop("since")
         world = World(**saved)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise LandingError(f"{path} is damaged ({error}): remove {profile.landing} and land again") from error
+    if version != VERSION:
+        raise LandingError(
+            f"{path} is of version {version} of the generator; this is version {VERSION}, which makes other rows: use "
+            f"another landing folder (RECSYS_LANDING), or remove {profile.landing} and land again"
+        )
     wanted = {**options, "since": profile.first_bizdate.isoformat()}
     for name, value in wanted.items():
         if value != (present := {**asdict(world), "since": since}[name]):
@@ -112,8 +124,8 @@ def _world(profile: Profile, options: dict[str, int], last: dt.date) -> World:
 
 def _events(world: World, rng: np.random.Generator, users: Users, items: Items, midnight: int) -> tuple[Ints, pa.Table]:
     """Events of some users on a day: the index in `users` of each event's user, and the rows."""
-    who, time = _sessions(world, rng, users)
-    what, kept = _choices(rng, users, items, who)
+    who, session, time = _sessions(world, rng, users)
+    what, kept = choices(Chooser.of(rng, users, items, themes_of(world)), who, session)
     order = np.argsort(time, kind="stable")
     order = order[kept[order]]
     who, what, time = who[order], what[order], time[order]
@@ -129,8 +141,8 @@ def _events(world: World, rng: np.random.Generator, users: Users, items: Items, 
     )
 
 
-def _sessions(world: World, rng: np.random.Generator, users: Users) -> tuple[Ints, Ints]:
-    """The user's index and the second of the day of each event, ordered by user, session and time."""
+def _sessions(world: World, rng: np.random.Generator, users: Users) -> tuple[Ints, Ints, Ints]:
+    """The user's index, the session's and the second of the day of each event, ordered by user, session and time."""
     sessions = rng.poisson(users.activity * world.events_a_user_day / SESSION)
     lengths = rng.geometric(1 / SESSION, sessions.sum())
     start = SECONDS_A_DAY * rng.beta(2.5, 1.7, len(lengths))  # mostly in the evening
@@ -138,45 +150,14 @@ def _sessions(world: World, rng: np.random.Generator, users: Users) -> tuple[Int
     before = np.repeat(np.cumsum(lengths) - lengths, lengths)
     passed = np.concatenate([[0], np.cumsum(gap)])
     second = np.repeat(start, lengths) + passed[:-1] - passed[before]
-    who = np.repeat(np.repeat(np.arange(len(users.id)), sessions), lengths)
-    return who, np.minimum(second, SECONDS_A_DAY - 1).astype(np.int64)
-
-
-def _choices(rng: np.random.Generator, users: Users, items: Items, who: Ints) -> tuple[Ints, Bools]:
-    """The index of each event's item, and which events to keep: an item occurs once in a user's day."""
-    what = _draw_items(rng, users, items, who)
-    for _ in range(REDRAWS):
-        again = np.flatnonzero(_repetitions(who, what, len(items.id)))
-        what[again] = _draw_items(rng, users, items, who[again])
-    return what, ~_repetitions(who, what, len(items.id))
-
-
-def _draw_items(rng: np.random.Generator, users: Users, items: Items, who: Ints) -> Ints:
-    """The best fit among a few items drawn by popularity, with Gumbel noise (a softmax choice)."""
-    popularity = np.cumsum(items.popularity)
-    draws = rng.random((CANDIDATES, len(who))) * popularity[-1]
-    places = np.minimum(np.searchsorted(popularity, draws, side="right"), len(items.id) - 1)  # (candidates, events)
-    fit = np.stack([_taste_fit(users, items, who, row) for row in places]) + rng.gumbel(size=places.shape)
-    chosen: Ints = places[fit.argmax(axis=0), np.arange(len(who))]
-    return chosen
-
-
-def _repetitions(who: Ints, what: Ints, items: int) -> Bools:
-    """Rows whose user and item occur in an earlier row."""
-    repeated = np.ones(len(who), bool)
-    repeated[np.unique(who * items + what, return_index=True)[1]] = False
-    return repeated
-
-
-def _taste_fit(users: Users, items: Items, who: Ints, what: Ints) -> Floats:
-    """How well the item suits the user's tastes, without the user's bias and the item's quality."""
-    fit: Floats = np.einsum("ij,ij->i", users.taste[who], items.taste[what])
-    return fit
+    session = np.repeat(np.arange(len(lengths)), lengths)
+    who = np.repeat(np.arange(len(users.id)), sessions)[session]
+    return who, session, np.minimum(second, SECONDS_A_DAY - 1).astype(np.int64)
 
 
 def _chance(users: Users, items: Items, who: Ints, what: Ints) -> Floats:
     """True probability that the rating is above 3."""
-    logit = users.bias[who] + items.quality[what] + _taste_fit(users, items, who, what)
+    logit = users.bias[who] + items.quality[what] + taste_fit(users, items, who, what)
     chance: Floats = 1 / (1 + np.exp(-logit))
     return chance
 

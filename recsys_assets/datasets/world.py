@@ -12,6 +12,7 @@ import numpy as np
 from recsys_assets.arrays import Doubles, Ints
 from recsys_assets.datasets.feed import LandingError
 
+VERSION = 2  # of the generator; raise it when the same settings and day give other rows
 LEAST = {"users": 10, "items": 50, "events": 100, "days": 1, "seed": 0}
 MIN_ITEMS = 20  # on a day; with fewer there is nothing to choose from
 
@@ -65,7 +66,7 @@ class World:
     """Size of the world: users, items and events that are seen in `days` days, and the seed of everything."""
 
     users: int = 600
-    items: int = 400
+    items: int = 800
     events: int = 40_000
     days: int = 30
     seed: int = 20260101
