@@ -67,13 +67,14 @@ def returning(module: ModuleType, name: str, change: Callable[[Any], Any]) -> Fa
 
 
 def rewriting(module: ModuleType, name: str, change: Callable[[pa.Table], pa.Table]) -> Fault:
-    """The rows that the module's function writes, to the file or folder of its last argument, are changed."""
+    """The rows that the module's function writes, to the last of its arguments that is a path, are changed."""
 
     def put(_: World, patch: pytest.MonkeyPatch) -> None:
         real = getattr(module, name)
 
         def write(*given: Any) -> Any:
-            found, path = real(*given), given[-1] / ROWS if given[-1].is_dir() else given[-1]
+            found, place = real(*given), [each for each in given if isinstance(each, Path)][-1]
+            path = place / ROWS if place.is_dir() else place
             pq.write_table(change(pq.read_table(path)), path)
             return found
 

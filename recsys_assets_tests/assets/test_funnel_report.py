@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 from recsys_assets.arrays import find
 from recsys_assets.assets import assets_of
 from recsys_assets.assets.funnel import lists as funnel_lists
+from recsys_assets.assets.funnel import model as funnel_model
 from recsys_assets.assets.funnel.inputs import CHANNELS, OPTIONAL, Inputs, read_inputs
 from recsys_assets.assets.publish.onnx import MODEL
 from recsys_assets.assets.reports import funnel_report
@@ -28,7 +29,7 @@ from recsys_assets.cli import main
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.funnel import recommendations
+from recsys_assets.funnel import learning, recommendations
 from recsys_assets.funnel.evaluation import NAMES
 from recsys_assets.funnel.model import DESCRIPTION, FunnelLists, FunnelModel, Sizes
 from recsys_assets.funnel.scoring import NotTheChampion, open_champion
@@ -293,6 +294,17 @@ def test_nothing_of_the_test_rows_is_in_what_the_model_learns_from_but_the_right
             draft.path("manifest.json").unlink()
     copy.run(["funnel_model"])
     assert copy.read("funnel_model").manifest.files == before
+
+
+@pytest.mark.fails_check("funnel_model:onnx_matches_trees")
+def test_a_file_that_orders_otherwise_than_its_trees_closes_the_gate(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = world.copy(tmp_path, monkeypatch)
+    monkeypatch.setattr(learning, "choose", lambda _: learning.TREES)
+    monkeypatch.setattr(funnel_model, "Order", lambda _: lambda _, count: np.full(count, 9.0, np.float32))
+    assert "onnx_matches_trees" in failures(materialize(["funnel_model"], DAY))["funnel_model"]
+    assert copy.lake.manifest("funnel_model", DAY).failed_checks == ["onnx_matches_trees"]
 
 
 def test_without_a_ranker_and_a_channel_there_is_still_a_funnel(

@@ -224,7 +224,6 @@ PROFILES_REFUSED = [
     ("not YAML", "name: shop", "name: [shop", "is not valid YAML"),
     ("a list", OWN, "- name: shop", "is not a mapping of keys to values: see the bundled profiles"),
     ("unknown key", "label:", "colour: red\nlabel:", "line 13: colour: is not a key that profiles have here"),
-    ("no label", "label: rating > 3", "", "label: Field required"),
     ("no landing", "landing: ${RECSYS_LANDING}/shop", "", "landing: Field required"),
     ("unset variable", "${RECSYS_LANDING}", "${NO_SUCH_PLACE}", r"uses \${NO_SUCH_PLACE}, which is not set in the environment"),
     ("name with a blank", "name: shop", "name: my shop", "name: String should match pattern"),
