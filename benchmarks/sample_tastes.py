@@ -12,14 +12,11 @@ logistic regression on ids and on pairs of user and genre, `truth` the generator
 """
 
 import datetime as dt
-import time
 from collections.abc import Callable
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from ml1m import Ratings, arguments, finish, read, show
+from ml1m import Ratings
 from recall_ml1m import NEXT_ITEM, questions
 from scipy.sparse import csr_array, diags_array, hstack
 from scipy.sparse.linalg import svds
