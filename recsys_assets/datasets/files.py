@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from recsys_assets.datasets.profile_parts import Part, TableName
 
 Suffix = Literal[".csv", ".tsv"]
-_TABLES: tuple[TableName, ...] = ("interactions", "users", "items")
+_TABLES: tuple[TableName, ...] = ("interactions", "users", "items", "impressions")
 _CODES = {"%Y": r"\d{4}", "%m": r"\d{2}", "%d": r"\d{2}"}
 
 
@@ -98,6 +98,7 @@ class Files(TextFormat):
     interactions: TextFormat = TextFormat()
     users: TextFormat = TextFormat()
     items: TextFormat = TextFormat()
+    impressions: TextFormat = TextFormat()
 
     @field_validator("timezone")
     @classmethod
@@ -130,9 +131,7 @@ class Files(TextFormat):
     def of(self, table: TableName) -> "Files":
         """The same for one table, with what differs there."""
         own: TextFormat = getattr(self, table)
-        return Files.model_validate(
-            self.model_dump(exclude={"interactions", "users", "items"}) | own.model_dump(exclude_unset=True)
-        )
+        return Files.model_validate(self.model_dump(exclude=set(_TABLES)) | own.model_dump(exclude_unset=True))
 
     def folder_of(self, day: dt.date) -> PurePosixPath:
         """The folder of a day, relative to its table's."""

@@ -24,7 +24,9 @@ from recsys_assets.datasets.text_vectors import register_text_vector, written_co
 from recsys_assets.datasets.values import is_missing, typed_value
 
 ROWS, REJECTED = "data.parquet", "rejected.parquet"
+SHOWN = "shown_"  # begins the names of the files of impressions, which are among those of the day's events
 ARRIVALS = "arrivals.parquet"  # of items: the day of the first dated row, which draws of negatives need
+EVENTS_OF_DAYS: dict[TableName, str] = {"interactions": "events", "impressions": "impressions"}  # one folder per day
 _FIRST_YEAR = 1970  # in a profile with events of this year, small numbers may well be seconds
 _MALFORMED = pa.schema({"row": pa.int64(), "reason": pa.string(), "text": pa.string()})
 
@@ -34,7 +36,11 @@ class NotLanded(FileNotFoundError):
 
 
 def ingest_events(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, bizdate: str, folder: Path
+    connection: duckdb.DuckDBPyConnection,
+    profile: Profile,
+    bizdate: str,
+    folder: Path,
+    table: TableName = "interactions",
 ) -> dict[str, int]:
     """Validate a day's events and write `data.parquet` and, if there are any, `rejected.parquet`.
 
@@ -42,7 +48,8 @@ def ingest_events(
     of bounds, if its timestamp is outside the day, if the users or items that land do not have its id by that day
     (unless the profile keeps unknown ids), if its kind is missing or unknown, if the label rule gives no answer, or if
     it repeats user, item, time and kind. In a dataset of labelled rows, equal rows are still different rows. Where the
-    profile has sessions, a row without a user is kept under its session's id: see `sessions.py`.
+    profile has sessions, a row without a user is kept under its session's id: see `sessions.py`. Impressions of a day
+    are validated in the same way, without kinds and labels; the names of their files begin with `shown_`.
 
     Returns:
         Rows kept, and rows rejected by reason.
@@ -51,35 +58,38 @@ def ingest_events(
         NotLanded: the day has no landing file.
         LandedFileError: a file cannot be used.
     """
-    found = contents(profile, "interactions", bizdate)
+    found = contents(profile, table, bizdate)
     if not found.files and (found.left_out or not is_empty_day(profile, bizdate)):
-        where = day_folder(profile, "interactions", bizdate)
+        where = day_folder(profile, table, bizdate)
         others = "".join(f"; {path.name} {why}" for path, why in list(found.left_out.items())[:3])
         raise NotLanded(
-            f"{bizdate} has not landed: put its events under {where} (a file with no rows, if it had none){others}"
+            f"{bizdate} has not landed: put its {EVENTS_OF_DAYS[table]} under {where} (a file with no rows, if it had "
+            f"none){others}"
         )
-    _load(connection, profile, "interactions", [(bizdate, file) for file in found.files])
-    _reject_events(connection, profile, bizdate)
-    return _write(connection, profile, "interactions", folder)
+    _load(connection, profile, table, [(bizdate, file) for file in found.files])
+    _reject_events(connection, profile, bizdate, table)
+    return _write(connection, profile, table, folder)
 
 
-def _reject_events(connection: duckdb.DuckDBPyConnection, profile: Profile, bizdate: str) -> None:
+def _reject_events(connection: duckdb.DuckDBPyConnection, profile: Profile, bizdate: str, table: TableName) -> None:
     """Reject rows because of other tables, other rows or the label rule; `_load` has rejected those with own faults."""
     reasons = {}
-    if "timestamp" in profile.tables["interactions"]:
+    if "timestamp" in profile.tables[table]:
         outside = f"timestamp is outside {bizdate} ({profile.files.timezone})"
         reasons[outside] = f"{profile.files.day_sql()} <> DATE {quote(bizdate)}"
-    reasons |= {f"{table[:-1]}_id is unknown": _is_unknown(profile, table[:-1], bizdate) for table in _checked(profile)}
-    reasons |= event_kinds.rejections(profile.events)
-    reasons["the label rule gives no answer"] = f"({label_rule(profile).sql}) IS NULL"
+    reasons |= {f"{side[:-1]}_id is unknown": _is_unknown(profile, side[:-1], bizdate) for side in _checked(profile)}
+    if table == "interactions":
+        reasons |= event_kinds.rejections(profile.events)
+        reasons["the label rule gives no answer"] = f"({label_rule(profile).sql}) IS NULL"
     cases = " ".join(f"WHEN {condition} THEN {quote(reason)}" for reason, condition in reasons.items())
     connection.execute(  # updates only rejected rows: an update of all rows would hold them all in memory
         f"UPDATE landed SET reason = found.why FROM (SELECT seq AS place, CASE {cases} END AS why FROM landed "
         "WHERE reason IS NULL) AS found WHERE landed.seq = found.place AND found.why IS NOT NULL"
     )
     if profile.has_entities:
-        keys = ", ".join(map(quote_name, profile.keys("interactions")))
-        reason = "repeats user, item, time and kind" if profile.events else "repeats user, item and time"
+        keys = ", ".join(map(quote_name, profile.keys(table)))
+        has_kinds = profile.events and table == "interactions"
+        reason = "repeats user, item, time and kind" if has_kinds else "repeats user, item and time"
         connection.execute(
             f"UPDATE landed SET reason = {quote(reason)} WHERE reason IS NULL AND seq NOT IN "
             f"(SELECT min(seq) FROM landed WHERE reason IS NULL GROUP BY {keys})"
@@ -170,7 +180,7 @@ def landed_content(profile: Profile, table: TableName, bizdate: str) -> dict[str
     For `interactions` these are all files of the day, including those of users and items: their ids are known
     from then on.
     """
-    if table == "interactions":
+    if table in EVENTS_OF_DAYS:
         return hashes(profile, bizdate)
     found = (hashes(profile, day, [table]) for day in (None, *_days(profile, table, bizdate)))
     return {path: content for each in found for path, content in each.items()}
@@ -178,7 +188,7 @@ def landed_content(profile: Profile, table: TableName, bizdate: str) -> dict[str
 
 def unread_files(profile: Profile, table: TableName, bizdate: str) -> dict[str, str]:
     """Files among a day's events, or among the users or items known by then, that are not read: their paths and why."""
-    days = [bizdate] if table == "interactions" else [None, *_days(profile, table, bizdate)]
+    days = [bizdate] if table in EVENTS_OF_DAYS else [None, *_days(profile, table, bizdate)]
     found = [contents(profile, table, day).left_out for day in days]
     return {str(path.relative_to(profile.landing)): why for each in found for path, why in each.items()}
 
@@ -256,7 +266,7 @@ def _write(
     columns = profile.tables[table]
     written = written_columns(columns)
     good = f"SELECT {written} FROM landed WHERE reason IS NULL ORDER BY {KEYS[table][0]}"
-    if table == "interactions":  # good rows are in order in `landed`: a sort would hold a whole day in memory
+    if table in EVENTS_OF_DAYS:  # good rows are in order in `landed`: a sort would hold a whole day in memory
         start = profile.files.utc_sql("CAST(day AS TIMESTAMP)")
         time = "" if "timestamp" in columns else f", {start} AS timestamp"
         good = f"SELECT {written}{time}, seq FROM landed WHERE reason IS NULL"
@@ -264,7 +274,8 @@ def _write(
         good = entity_query(profile, table, events)
     if any(spec.type == "text" for spec in columns.values()):
         register_text_vector(connection)
-    counts = {"rows": write_parquet(connection, good, folder / ROWS)}
+    prefix = "" if table != "impressions" else SHOWN
+    counts = {"rows": write_parquet(connection, good, folder / f"{prefix}{ROWS}")}
     found = connection.execute(
         "SELECT reason, count(*) FROM landed WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"
     ).fetchall()
@@ -272,7 +283,7 @@ def _write(
         names = {c: quote_name(c) for c in columns}
         original = ", ".join(f"coalesce({raw(c)}, CAST({name} AS VARCHAR)) AS {name}" for c, name in names.items())
         bad = f"SELECT file, row, reason, {original} FROM landed WHERE reason IS NOT NULL ORDER BY seq"
-        write_parquet(connection, bad, folder / REJECTED)
+        write_parquet(connection, bad, folder / f"{prefix}{REJECTED}")
     return counts | {str(reason): int(count) for reason, count in found}
 
 

@@ -161,14 +161,19 @@ def day_folder(profile: Profile, table: TableName, bizdate: str) -> Path:
     return profile.landing / table / profile.files.folder_of(dt.date.fromisoformat(bizdate))
 
 
-def hashes(profile: Profile, bizdate: str | None, tables: Iterable[TableName] = KEYS) -> dict[str, str]:
+def hashes(profile: Profile, bizdate: str | None, tables: Iterable[TableName] | None = None) -> dict[str, str]:
     """SHA-256 of every file of a day, or of the undated ones, by its path in the landing folder.
 
     A process reads a file again only if its size, times or inode have changed, because `new_data_sensor` looks at
     thousands of days every 30 seconds. That is safe for files that have stopped changing.
     """
-    files = [path for table in tables for path in landing_files(profile, table, bizdate)]
+    files = [path for table in tables or _landing_tables(profile) for path in landing_files(profile, table, bizdate)]
     return {path.relative_to(profile.landing).as_posix(): _hash(path, _state(path)) for path in files}
+
+
+def _landing_tables(profile: Profile) -> list[TableName]:
+    """The tables whose folders are looked at; impressions only if the profile describes them."""
+    return [table for table in KEYS if table != "impressions" or table in profile.tables]
 
 
 def fingerprint(profile: Profile, bizdate: str) -> str:
@@ -182,7 +187,7 @@ def newest_change(profile: Profile, bizdate: str) -> float:
 
     That is the inode's change time: `mv`, `cp -p` and rsync keep the older time of the content.
     """
-    files = [path for table in KEYS for path in landing_files(profile, table, bizdate)]
+    files = [path for table in _landing_tables(profile) for path in landing_files(profile, table, bizdate)]
     return max((path.stat().st_ctime for path in files), default=0.0)
 
 

@@ -56,6 +56,9 @@ OF_PAIRS = (AFFINITY, NEARBY, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECE
 DRAWN, ITEM_EVENTS, DRAW_LOG_RATE = "drawn", "item_events", "draw_log_rate"
 OF_DRAWS = (DRAWN, ITEM_EVENTS, DRAW_LOG_RATE)
 
+# Rows of impressions (`impressions.py`): where an item was shown, and the user's offline events before the moment.
+SHOWN_POSITION, USER_EVENTS = "shown_position", "user_events"
+
 # The code version of the assets with these columns: raise it with every change of how one is computed.
 FEATURES_VERSION = "2"
 

@@ -21,6 +21,7 @@ from recsys_assets.datasets.profile_parts import (
     EventKinds,
     Features,
     FunnelRule,
+    Impressions,
     Negatives,
     Part,
     Publishing,
@@ -71,6 +72,7 @@ class Profile(Part):
     events: EventKinds | None = Field(default=None, description="kinds of events, such as views and orders")
     negatives: Negatives | None = Field(default=None, description="drawn if given, or if no event is a negative")
     session: Session | None = Field(default=None, description="the column of sessions, if rows may lack a user")
+    impressions: Impressions | None = Field(default=None, description="how shown items are matched with events")
     rating: str | None = Field(default=None, description="numeric column of `interactions` averaged as a feature")
     oracle: str | None = Field(default=None, description="true probability of a positive, where the data is generated")
     features: Features = Features()
@@ -140,7 +142,7 @@ class Profile(Part):
     @property
     def draws(self) -> Negatives | None:
         """The rule of drawn negatives: the profile's own, or the default if no event is a negative; None for none."""
-        if not self.has_entities:
+        if not self.has_entities or self.impressions:
             return None
         rule = self.negatives or (Negatives() if self._has_positives_only else None)
         return rule if rule and rule.rate else None
@@ -158,6 +160,8 @@ class Profile(Part):
     @property
     def negatives_text(self) -> str:
         """Which rows ranking models and their figures take as negatives, in words."""
+        if self.impressions:
+            return f"shown items that were not touched within {self.impressions.window}"
         given = "" if self._has_positives_only else "rows of the log that are not positives"
         return " and ".join(filter(None, [given, self.draws.text if self.draws else ""])) or "none"
 
@@ -170,6 +174,8 @@ class Profile(Part):
     @property
     def event_keys(self) -> tuple[str, ...]:
         """Columns that identify the rows of samples; `seq` is needed where user, item and time may repeat."""
+        if self.impressions:
+            return KEYS["impressions"]
         return (*KEYS["interactions"], "seq") if self.events or self.draws else KEYS["interactions"]
 
 

@@ -21,7 +21,7 @@ ColumnType = Literal[
 ]
 NUMBERS: tuple[ColumnType, ...] = ("int64", "int32", "float32", "float64")
 LISTS: tuple[ColumnType, ...] = ("strings", "path", "vector", "text")
-TableName = Literal["interactions", "users", "items"]
+TableName = Literal["interactions", "users", "items", "impressions"]
 PartName = Literal["train", "validation", "test", "online"]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 _OWN_DEFAULTS: dict[str, dict[str, Any]] = {"path": {"separator": "."}, "text": {"width": 64}}
@@ -99,11 +99,11 @@ class Negatives(Part):
     """Items that are drawn as negatives of the ranking models, for each positive of a ranked part.
 
     `draw`: by the number of the item's events before the moment, to the power `power`, or `uniform` among the items
-    known then.
+    known then; `impressions`: no item is drawn, because shown items that were not touched are the negatives.
     """
 
     rate: int = Field(default=4, ge=0, le=1000, description="items drawn for each positive; 0 draws none")
-    draw: Literal["popularity", "uniform"] = "popularity"
+    draw: Literal["popularity", "uniform", "impressions"] = "popularity"
     power: float = Field(default=0.75, ge=0, le=2, description="exponent of an item's number of events")
 
     @property
@@ -156,6 +156,25 @@ class Session(Part):
 
     column: str
     split: bool = False
+
+
+class Impressions(Part):
+    """How what was shown, the table `impressions`, is matched with the events that answered it.
+
+    `match`: by the `request_id` that both tables have, or by user and item alone. Either way an answer counts within
+    `window` after the impression. Where impressions have a `position`, it is a feature of ranking models; when they
+    serve, every item has the position `served_position`.
+    """
+
+    match: Literal["request", "window"] = "window"
+    window: str = Field(default="30min", pattern=r"^[1-9][0-9]{0,4}(s|min|h)$")
+    served_position: int = Field(default=1, ge=0, le=1_000_000)
+
+    @property
+    def seconds(self) -> int:
+        """The window in seconds."""
+        number, unit = re.fullmatch(r"(\d+)(\w+)", self.window).groups()  # type: ignore[union-attr]
+        return int(number) * {"s": 1, "min": 60, "h": 3600}[unit]
 
 
 class Affinity(Part):

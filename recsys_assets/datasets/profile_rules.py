@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from recsys_assets.datasets import event_kinds, names, sessions
+from recsys_assets.datasets import event_kinds, impression_rules, names, sessions
 from recsys_assets.datasets.expressions import ExpressionError
 from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.label import label_rule
@@ -22,6 +22,7 @@ KEYS: dict[TableName, tuple[str, ...]] = {
     "interactions": ("user_id", "item_id", "timestamp"),
     "users": ("user_id",),
     "items": ("item_id",),
+    "impressions": ("user_id", "item_id", "timestamp"),
 }
 _IDS: tuple[tuple[TableName, str], ...] = (("users", "user_id"), ("items", "item_id"))
 _KINDS: dict[str, tuple[ColumnType, ...]] = {
@@ -43,6 +44,7 @@ def faults(profile: "Profile") -> Iterator[Fault]:
         yield from _split(profile)
         yield from event_kinds.faults(profile)
         yield from sessions.faults(profile)
+        yield from impression_rules.faults(profile)
         yield from _label(profile)
         yield from _features(profile)
 
@@ -121,6 +123,8 @@ def reserved_names(profile: "Profile", table: TableName) -> frozenset[str]:
     """Names that no column of a table may have, in lower case."""
     if table == "interactions":
         return names.OF_EVENTS if profile.has_entities else names.OF_EVENTS | names.OF_MODELS
+    if table == "impressions":
+        return frozenset(names.INGESTED)
     return names.OF_ENTITIES | {"item_id" if table == "users" else "user_id"}
 
 

@@ -29,7 +29,7 @@ def own_or_session(profile: "Profile", table: "TableName") -> str:
     of 0.001.
     """
     rule = profile.session
-    if table != "interactions" or not rule:
+    if not rule or not _has_sessions(profile, table):
         return ""
     session = f"CAST({quote_name(rule.column)} AS VARCHAR)"
     if profile.tables["interactions"]["user_id"].type == "string":
@@ -51,11 +51,17 @@ def is_anonymous(profile: "Profile") -> str:
 def rejections(profile: "Profile", table: "TableName") -> dict[str, str]:
     """Reasons to reject a landed row because of its user's id or its session, with the SQL of each."""
     rule, found = profile.session, {}
-    if rule and table in ("interactions", "users"):
+    if rule and table != "items":
         found[IS_RESERVED] = is_anonymous(profile)
-    if rule and table == "interactions":
+    if rule and _has_sessions(profile, table):
         found["user_id is missing"] = f"user_id IS NULL AND {quote_name(rule.column)} IS NULL"  # neither is there
     return found
+
+
+def _has_sessions(profile: "Profile", table: "TableName") -> bool:
+    """Whether rows of a table may belong to a session instead of a user."""
+    rule = profile.session
+    return bool(rule) and table in ("interactions", "impressions") and rule.column in profile.tables[table]
 
 
 def faults(profile: "Profile") -> Iterator[Fault]:

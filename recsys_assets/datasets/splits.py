@@ -150,7 +150,7 @@ def _part(profile: Profile, bizdate: str, given: str) -> str:
         case "random":
             return _drawn_part(rule)
         case "by_day":
-            return _part_by_day(rule, profile.files.day_sql(), bizdate)
+            return part_by_day(rule, profile.files.day_sql(), bizdate)
         case _:
             by_place = _part_by_place(rule)
             return (
@@ -158,7 +158,7 @@ def _part(profile: Profile, bizdate: str, given: str) -> str:
             )
 
 
-def _part_by_day(rule: Split, day: str, bizdate: str) -> str:
+def part_by_day(rule: Split, day: str, bizdate: str) -> str:
     """SQL for a part by the age of the row's day, given as SQL."""
     age = f"date_diff('day', {day}, DATE '{bizdate}')"
     test = rule.online_days + rule.test_days

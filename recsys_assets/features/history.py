@@ -16,6 +16,7 @@ from string import Template
 import duckdb
 
 from recsys_assets.datasets.duck import only_row, quote, quote_name, scan
+from recsys_assets.datasets.impression_rules import POSITION
 from recsys_assets.datasets.log_entities import known_value
 from recsys_assets.datasets.names import (
     DRAW_LOG_RATE,
@@ -23,7 +24,9 @@ from recsys_assets.datasets.names import (
     ITEM_EVENTS,
     ITEM_STATISTICS,
     RATING_STATISTICS,
+    SHOWN_POSITION,
     TERM_STATISTICS,
+    USER_EVENTS,
     USER_STATISTICS,
 )
 from recsys_assets.datasets.profile import KEYS, Profile
@@ -46,7 +49,13 @@ def user_columns(profile: Profile) -> list[str]:
 
 def item_columns(profile: Profile) -> list[str]:
     """Columns of `item_features` that feed models, `item_id` aside, in order."""
-    return [*_table_columns(profile, "items"), *_statistics(profile, ITEM_STATISTICS)]
+    position = [SHOWN_POSITION] if has_positions(profile) else []
+    return [*_table_columns(profile, "items"), *_statistics(profile, ITEM_STATISTICS), *position]
+
+
+def has_positions(profile: Profile) -> bool:
+    """Whether ranking models read where an item was shown."""
+    return bool(profile.impressions) and POSITION in profile.tables["impressions"]
 
 
 def terms(connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path) -> list[str]:
@@ -95,8 +104,11 @@ def build_history(
 def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: str) -> str:
     """SQL for the rows of one part with all their features, ordered by user_id and time; drawn rows after their event.
 
-    A row of an item that was not known at its moment is left out if negatives are drawn: see `draws.py`.
+    A row of an item that was not known at its moment is left out if negatives are drawn: see `draws.py`. In a profile
+    with impressions these are the rows.
     """
+    if profile.impressions:
+        return _sample_query_of_impressions(profile, users, items, pairs, part)
     if profile.draws:
         return _sample_query_with_draws(profile, users, items, pairs, part)
     oracle = f", history.oracle AS {quote_name(profile.oracle)}" if profile.oracle else ""
@@ -137,6 +149,35 @@ def _sample_query_with_draws(profile: Profile, users: Path, items: Path, pairs: 
     )
 
 
+def _sample_query_of_impressions(profile: Profile, users: Path, items: Path, pairs: Path, part: str) -> str:
+    """A row has both sides as of the events of its user, and of its item, before the moment.
+
+    These are the statistics of the user's and the item's next rows, except for the shrunk rates, which are computed for
+    the moment.
+    """
+    theirs, its = _side_columns(profile, "users", "of_user"), _side_columns(profile, "items", "of_item")
+    for side, prior in (("user", USER_PRIOR), ("item", ITEM_PRIOR)):
+        rate = f"(of_{side}.{side}_positives + {prior} * pairs.base_rate) / (of_{side}.{side}_n + {prior})"
+        column, now = f'of_{side}."{side}_positive_rate"', f"({rate})::FLOAT AS {side}_positive_rate"
+        theirs, its = theirs.replace(column, now), its.replace(column, now)
+    its = its.replace(_served_position(profile), f"pairs.{SHOWN_POSITION}")
+    return (
+        f"SELECT {_columns_of('pairs', profile.event_keys)}, pairs.label, {theirs}, {its}, "
+        f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])} "
+        f"FROM {scan([pairs])} AS pairs "
+        f"JOIN history AS of_user ON of_user.user_id = pairs.user_id AND of_user.user_n = pairs.{USER_EVENTS} "
+        f"JOIN history AS of_item ON of_item.item_id = pairs.item_id AND of_item.item_n = pairs.{ITEM_EVENTS} "
+        f"JOIN {scan([users])} AS users ON users.user_id = pairs.user_id "
+        f"JOIN {scan([items])} AS items ON items.item_id = pairs.item_id "
+        f"WHERE pairs.part = {quote(part)} ORDER BY pairs.user_id, pairs.timestamp, pairs.item_id"
+    )
+
+
+def _served_position(profile: Profile) -> str:
+    """SQL for the column of the position that every item has when models serve."""
+    return f"{profile.impressions.served_position if profile.impressions else 'NULL'}::FLOAT AS {SHOWN_POSITION}"
+
+
 def user_query(profile: Profile, users: Path, pairs: Path) -> str:
     """SQL for the snapshot of every user, ordered by user_id."""
     return (
@@ -162,7 +203,9 @@ def _side_columns(profile: Profile, table: str, statistics: str = "history") -> 
     """SQL for `user_columns` or `item_columns`, each with its table: other tables may have columns of the same name."""
     own = [column for column in _table_columns(profile, table) if column not in profile.carried_features]
     columns = user_columns(profile) if table == "users" else item_columns(profile)
-    return ", ".join(f"{table if column in own else statistics}.{quote_name(column)}" for column in columns)
+    chosen = [f"{table if column in own else statistics}.{quote_name(column)}" for column in columns]
+    place = {SHOWN_POSITION: _served_position(profile)}
+    return ", ".join(place.get(column, each) for column, each in zip(columns, chosen, strict=True))
 
 
 def _columns_of(table: str, columns: Sequence[str]) -> str:
@@ -252,16 +295,23 @@ def count_leaking_rows(
     samples: str,
     keys: Sequence[str] = KEYS["interactions"],
     users: int = 50,
+    impressions: bool = False,
 ) -> int:
     """Count rows with leakage: rows whose user or item statistics are not those of the rows before them.
 
     The statistics are counted again with plain joins, not with the window frames that made the features. For each row
     of `users` users (spread over the ids), these are the earlier offline rows of the user and of the item, and the
     positives among them. If `seq` is among the keys, rows that only the samples have, drawn ones, are counted too, and
-    events that the samples leave out are not.
+    events that the samples leave out are not. `impressions`: the samples are impressions instead of events.
     """
     of_samples = f"SELECT DISTINCT {', '.join(keys)} FROM {samples}"
     asked = f"({of_samples}) JOIN moments USING (user_id, timestamp, seq)" if "seq" in keys else "running"
+    if impressions:
+        asked = f"""(
+            SELECT shown.*, -1 AS seq, coalesce(all_n, 0) AS all_n, coalesce(all_p, 0) AS all_p
+            FROM ({of_samples}) AS shown ASOF LEFT JOIN (
+                SELECT timestamp, max(all_n) + 1 AS all_n, max(all_p + label) AS all_p FROM running GROUP BY timestamp
+            ) AS earlier ON shown.timestamp > earlier.timestamp)"""
     expected = f"""
         WITH offline AS (
             SELECT user_id, item_id, timestamp, seq, label FROM {scan([splits])} WHERE part <> 'online'

@@ -73,8 +73,9 @@ class Log:
         labels: (M,) 0 or 1.
         user_ids, item_ids: the ids of all users and items, in ascending order.
         rule: the profile's `features.affinity`.
-        drawn: K negatives, at the moments of events; a user's history does not hold them.
+        drawn: K negatives, or impressions, at the moments of events; a user's history does not hold them.
         drawn_values: (V,) the value of a drawn row, for each kind; NaN for a kind that it does not have.
+        drawn_train: (K,) which of them the factors learn from; None: those at the moments of train rows.
         fitted: `item_factors`, if these are known already.
     """
 
@@ -85,6 +86,7 @@ class Log:
     rule: Affinity
     drawn: Drawn = NONE_DRAWN
     drawn_values: Sequence[float] = ()
+    drawn_train: Bools | None = None
     fitted: Floats | None = None
 
     @property
@@ -146,7 +148,10 @@ class Log:
         events = self.kinds[kind].take(self.row_events)
         values = events.values.copy()
         values[len(self.users) :] = self.drawn_values[kind] if self.drawn_values else np.nan
-        return replace(events, items=self.row_items, values=values)
+        train = events.train
+        if self.drawn_train is not None:
+            train = np.concatenate([train[: len(self.users)], self.drawn_train])
+        return replace(events, items=self.row_items, values=values, train=train)
 
     @cached_property
     def _past(self) -> Past:

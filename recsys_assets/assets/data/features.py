@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from recsys_assets.assets.data.samples import draws_config, part_file
+from recsys_assets.assets.data.samples import IMPRESSIONS, draws_config, part_file, ranked_impressions
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_no_nulls, check_unique
@@ -54,16 +54,23 @@ def factors(output: Output, dataset: Dataset, splits: Partition, users: Partitio
 
     They are the preference that a factor model predicts, with items fitted on other users' train rows (`user_factors`
     times `item_factors`); the user's opinion of the nearest items; and the items that the user liked and did not like.
-    If the profile has `negatives`, they are drawn here, and their rows follow those of the events.
+    If the profile has `negatives`, they are drawn here, and their rows follow those of the events. In a profile with
+    impressions, these are the rows, and the events are history.
     """
     profile = dataset.load()
     output.manifest.config = {"affinity": profile.features.affinity.model_dump(), **draws_config(profile)}
     events, user_rows, item_rows = (partition.path(ROWS) for partition in (splits, users, items))
     arrivals = items.path(ARRIVALS) if ARRIVALS in items.manifest.files else None
+    shown = splits.path(IMPRESSIONS) if profile.impressions else None
     with connect() as connection:
-        rows = write_pair_features(connection, profile, events, user_rows, item_rows, output.draft.folder, arrivals)
+        rows = write_pair_features(
+            connection, profile, events, user_rows, item_rows, output.draft.folder, arrivals, shown
+        )
         output.manifest.rows = rows[ROWS]
-        (offline,) = only_row(connection, f"SELECT count(*) FROM {scan([events])} WHERE part <> 'online'")
+        rankable = (
+            ranked_impressions(shown, user_rows, item_rows) if shown else f"{scan([events])} WHERE part <> 'online'"
+        )
+        (offline,) = only_row(connection, f"SELECT count(*) FROM {rankable}")
         if profile.draws:
             (drawn,) = only_row(connection, f"SELECT count(*) FROM {scan([output.path(ROWS)])} WHERE {DRAWN}")
             output.manifest.metrics["drawn_rows"] = float(drawn)

@@ -3,7 +3,7 @@
 `interactions[D]` holds the events of day D; `users[D]` and `items[D]` the tables as of the end of D.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 import duckdb
@@ -59,6 +59,7 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
 
     Rows with missing or unknown ids, values out of bounds or a time outside the day, rows that repeat user, item and
     time, and lines that are not rows go to `rejected.parquet` with the reason. A range of days is ingested in one run.
+    If the profile has impressions, those of the day are in `shown_data.parquet`.
     """
     profile, days = dataset.load(), list(context.partition_keys)
     failed: dict[str, Exception] = {}
@@ -110,8 +111,9 @@ def _ingest_day(
 ) -> Output:
     with write_partition(context, lake, bizdate=day) as output:
         output.manifest.config = _deciding_settings(profile, "interactions", day)
-        counts = ingest_events(connection, profile, day, output.draft.folder)
-        _describe(output, connection, profile, "interactions", counts)
+        tables: list[TableName] = ["interactions", *(["impressions"] if profile.impressions else [])]
+        counts = [ingest_events(connection, profile, day, output.draft.folder, table) for table in tables]
+        _describe(output, connection, profile, "interactions", *counts)
     return output
 
 
@@ -127,22 +129,42 @@ def write_entities(output: Output, profile: Profile, table: TableName, events: S
 
 
 def _describe(
-    output: Output, connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, counts: dict[str, int]
+    output: Output,
+    connection: duckdb.DuckDBPyConnection,
+    profile: Profile,
+    table: TableName,
+    counts: dict[str, int],
+    impressions: dict[str, int] | None = None,
 ) -> None:
-    """Checks and figures of an ingested table."""
-    _check_files(output, unread_files(profile, table, output.manifest.bizdate))
+    """Checks and figures of an ingested table, and of the impressions that were ingested with it."""
+    unread = unread_files(profile, table, output.manifest.bizdate)
+    if impressions:
+        unread |= unread_files(profile, "impressions", output.manifest.bizdate)
+        output.manifest.metrics["impressions"] = float(impressions["rows"])
+    _check_files(output, unread)
     rows, keys = scan([output.path(ROWS)]), profile.keys(table)
     rejected = sum(counts.values()) - counts["rows"]
     output.manifest.rows = counts["rows"]
     output.manifest.metrics["rejected_rows"] = float(rejected)
     check_no_nulls(output, connection, rows, keys)
     check_unique(output, connection, rows, keys)
-    bound, landed = profile.bounds.max_rejected_rate, max(1, rejected + counts["rows"])
-    allowed, rate = allowed_rejection_rate(bound, landed), rejected / landed
-    output.check("rejected_rows_are_few", rate <= allowed, rejected=rejected, rate=rate, allowed=allowed)
-    reasons = [(reason, count) for reason, count in counts.items() if reason != "rows"]
-    if reasons:
-        output.metadata["rejected"] = show.table(["reason", "rows"], reasons)
+    _check_rejected(output, profile.bounds.max_rejected_rate, {"rejected": counts, "rejected impressions": impressions})
+
+
+def _check_rejected(output: Output, bound: float, tables: Mapping[str, dict[str, int] | None]) -> None:
+    """Record the check `rejected_rows_are_few`, which each table must pass, and show the rejected rows."""
+    found: dict[str, float] = {}
+    few = True
+    for title, counts in tables.items():
+        if not counts:
+            continue
+        rejected, landed = sum(counts.values()) - counts["rows"], max(1, sum(counts.values()))
+        allowed, rate = allowed_rejection_rate(bound, landed), rejected / landed
+        few &= rate <= allowed
+        found = found or {"rejected": rejected, "rate": rate, "allowed": allowed}
+        if reasons := [(reason, count) for reason, count in counts.items() if reason != "rows"]:
+            output.metadata[title] = show.table(["reason", "rows"], reasons)
+    output.check("rejected_rows_are_few", few, **found)
 
 
 def _check_files(output: Output, unread: dict[str, str]) -> None:
@@ -164,6 +186,9 @@ def _deciding_settings(profile: Profile, table: TableName, day: str) -> dict[str
     rule: dict[str, object] = {"label": profile.label} if table == "interactions" else {}
     if table == "interactions" and profile.events:
         rule["events"] = profile.events.model_dump()
+    if table == "interactions" and profile.impressions:
+        columns_shown = profile.tables["impressions"]
+        rule["impressions"] = {name: column.deciding_settings() for name, column in columns_shown.items()}
     if profile.session:
         rule["session"] = profile.session.column
     if profile.files != Files():

@@ -11,7 +11,8 @@ from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_label_rate, check_no_nulls, check_unique
 from recsys_assets.datasets.classes import one_class
 from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
-from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.impressions import label_impressions
+from recsys_assets.datasets.ingest import ROWS, SHOWN
 from recsys_assets.datasets.names import ANONYMOUS, DRAW_LOG_RATE, DRAWN, FEATURES_VERSION, KIND, RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
@@ -21,6 +22,7 @@ from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
 
 SESSIONS = "anonymous.parquet"  # of splits: the rows without a user, in a profile with sessions
+IMPRESSIONS = "impressions.parquet"  # of splits: what was shown, with labels and parts, in a profile with impressions
 RANKED_PARTS = ("train", "validation", "test")
 BOTH_CLASSES = Check("parts_have_both_classes", "ranking models can be trained, chosen and tested", blocking=False)
 
@@ -40,7 +42,8 @@ def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
     """Every event up to the bizdate with its label and its part: train, validation, test or online.
 
     The rule is the profile's `split`. The validation part is the tail of train and is used for every choice;
-    `train_rows` includes it. Rows of anonymous sessions, where the profile has them, are in a file of their own.
+    `train_rows` includes it. Rows of anonymous sessions, where the profile has them, are in a file of their own,
+    and so are impressions, labelled by the events that answered them.
     """
     profile, day = dataset.load(), output.manifest.bizdate
     events = lake.history("interactions", day)
@@ -50,6 +53,8 @@ def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
         output.manifest.config["events"] = profile.events.model_dump()
     if profile.session:
         output.manifest.config["session"] = profile.session.model_dump()
+    if profile.impressions:
+        output.manifest.config["impressions"] = profile.impressions.model_dump()
     with connect() as connection:
         split(connection, profile, [partition.path(ROWS) for partition in events], day)
         keys = ["user_id", "item_id", "timestamp", *([KIND] if profile.events else [])]
@@ -59,6 +64,14 @@ def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
                 connection, "SELECT * FROM anonymous ORDER BY user_id, position", output.path(SESSIONS)
             )
             output.manifest.metrics["anonymous_rows"] = float(rows)
+        if rule := profile.impressions:
+            sources = [[each.path(file) for each in events] for file in (ROWS, f"{SHOWN}{ROWS}")]
+            label_impressions(connection, profile, rule, *sources, day)
+            rows = write_parquet(
+                connection, "FROM shown ORDER BY user_id, timestamp, item_id", output.path(IMPRESSIONS)
+            )
+            positives = rows_and_positives(connection, "shown")[1]
+            output.manifest.metrics |= {"impressions": float(rows), "answered_impressions": float(positives)}
         check_unique(output, connection, "splits", keys)
         late = _parts_out_of_order(connection)
         output.check("parts_in_order", late == 0, users=late)
@@ -90,11 +103,16 @@ def rank_samples(
         output.manifest.config = {"features": features, "terms": terms, **draws_config(profile)}
         queries = {part: sample_query(profile, user_rows, item_rows, affinities, part) for part in RANKED_PARTS}
         written = scan(write_parts(output, connection, queries, list(profile.event_keys)))
-        expected = rows_and_positives(connection, _rankable(profile, events, affinities))
+        rankable = _rankable(profile, events, affinities)
+        if profile.impressions:
+            rankable = ranked_impressions(splits.path(IMPRESSIONS), user_rows, item_rows)
+        expected = rows_and_positives(connection, rankable)
         found = rows_and_positives(connection, f"{written} WHERE NOT {DRAWN}" if profile.draws else written)
         output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
         output.metadata["negatives"] = profile.negatives_text
-        leaking = count_leaking_rows(connection, events, written, profile.event_keys)
+        leaking = count_leaking_rows(
+            connection, events, written, profile.event_keys, impressions=bool(profile.impressions)
+        )
         output.check("features_know_only_the_past", leaking == 0, rows=leaking)
 
 
@@ -138,8 +156,18 @@ def recall_samples(output: Output, dataset: Dataset, splits: Partition) -> None:
 
 
 def draws_config(profile: Profile) -> dict[str, object]:
-    """The rule of drawn negatives, for the config of an asset with such rows; empty if the profile draws none."""
+    """The rule of drawn negatives, or of impressions, for the config of an asset with such rows; empty without them."""
+    if profile.impressions:
+        return {"impressions": profile.impressions.model_dump()}
     return {"negatives": profile.draws.model_dump()} if profile.draws else {}
+
+
+def ranked_impressions(shown: Path, users: Path, items: Path) -> str:
+    """SQL for the impressions of a `splits` partition that are ranked rows: those of known users and items."""
+    known = "".join(
+        f" AND {side}_id IN (SELECT {side}_id FROM {scan([each])})" for side, each in (("user", users), ("item", items))
+    )
+    return f"{scan([shown])} WHERE part <> 'online'{known}"
 
 
 def _rankable(profile: Profile, events: Path, pairs: Path) -> str:
@@ -198,7 +226,7 @@ def _parts_out_of_order(connection: duckdb.DuckDBPyConnection) -> int:
 
 def rows_and_positives(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[int, int]:
     """The number of rows of a relation, and of positives among them."""
-    count, positives = only_row(connection, f"SELECT count(*), sum(label) FROM {rows}")
+    count, positives = only_row(connection, f"SELECT count(*), coalesce(sum(label), 0) FROM {rows}")
     return int(count), int(positives)
 
 

@@ -15,7 +15,8 @@ SELECT *,
     count(value) OVER user_past AS user_rated,
     count(value) OVER item_past AS item_rated,
     (coalesce(sum(label) OVER everyone, 0) + 1) / (count(label) OVER everyone + 2) AS base_rate,
-    (coalesce(sum(label) OVER user_past, 0) + $user_prior * base_rate) / (user_n + $user_prior) AS user_rate,
+    coalesce(sum(label) OVER user_past, 0) AS user_positives,
+    (user_positives + $user_prior * base_rate) / (user_n + $user_prior) AS user_rate,
     coalesce(sum(label) OVER item_past, 0) AS item_positives,
     (item_positives + $item_prior * base_rate) / (item_n + $item_prior) AS item_rate
 FROM events
@@ -39,7 +40,8 @@ DROP TABLE counted;
 CREATE OR REPLACE TEMP TABLE history AS
 SELECT user_id, item_id, timestamp, seq, label, part, oracle,
     -- for drawn rows, which take the item's side from its next row: only its rate depends on the moment of that row
-    base_rate, item_n, item_positives,
+    -- (and for impressions, which take the user's side from the user's next row)
+    base_rate, item_n, item_positives, user_n, user_positives,
     -- the user: all rows so far, then the newest ones
     ln(1 + user_n)::FLOAT AS user_count,
     user_rate::FLOAT AS user_positive_rate,
