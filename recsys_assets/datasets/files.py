@@ -131,7 +131,9 @@ class Files(TextFormat):
     def of(self, table: TableName) -> "Files":
         """The same for one table, with what differs there."""
         own: TextFormat = getattr(self, table)
-        return Files.model_validate(self.model_dump(exclude=set(_TABLES)) | own.model_dump(exclude_unset=True))
+        return Files.model_validate(
+            self.model_dump(exclude={str(each) for each in _TABLES}) | own.model_dump(exclude_unset=True)
+        )
 
     def folder_of(self, day: dt.date) -> PurePosixPath:
         """The folder of a day, relative to its table's."""

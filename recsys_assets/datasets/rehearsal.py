@@ -66,6 +66,9 @@ def _ingest(
         if landed and rejected / landed > allowed_rejection_rate(profile.bounds.max_rejected_rate, landed):
             refused.append(day)
         counts += of_day
+        if profile.impressions:
+            shown = ingest_events(connection, profile, day, folder / day, "impressions")
+            counts += Counter({f"{reason}, of impressions": each for reason, each in shown.items() if reason != "rows"})
         events.insert(0, folder / day / ROWS)
     yield Finding(f"{counts['rows']:,} events of the newest {len(events):,} of {len(days):,} days were read")
     for reason, count in counts.most_common():
@@ -93,13 +96,15 @@ def _split(
     found = connection.execute(
         "SELECT part, min(label) FROM splits WHERE part <> 'online' GROUP BY part HAVING min(label) = max(label)"
     ).fetchall()
-    if found and not profile.draws:
+    if found and not profile.draws and not profile.impressions:
         parts = ", ".join(f"{part} (all {label})" for part, label in found)
         yield Finding(
             f"labels are all the same in {parts}: models that learn labels are declined, the others are built"
         )
     if profile.draws:
         yield Finding(f"ranking models learn from drawn negatives: {profile.draws.text}")
+    if profile.impressions:
+        yield Finding(f"ranking models learn from impressions; negatives are {profile.negatives_text}")
 
 
 def _look_at(

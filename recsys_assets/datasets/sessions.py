@@ -60,8 +60,8 @@ def rejections(profile: "Profile", table: "TableName") -> dict[str, str]:
 
 def _has_sessions(profile: "Profile", table: "TableName") -> bool:
     """Whether rows of a table may belong to a session instead of a user."""
-    rule = profile.session
-    return bool(rule) and table in ("interactions", "impressions") and rule.column in profile.tables[table]
+    of_days = table in ("interactions", "impressions")
+    return of_days and profile.session is not None and profile.session.column in profile.tables[table]
 
 
 def faults(profile: "Profile") -> Iterator[Fault]:

@@ -15,8 +15,12 @@ from pyarrow import csv
 from recsys_assets.arrays import Doubles
 from recsys_assets.assets.data.samples import IMPRESSIONS, RANKED_PARTS
 from recsys_assets.assets.rank import PREDICTIONS
+from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.profile import load_profile
+from recsys_assets.datasets.profile import KEYS, load_profile
+from recsys_assets.features.history import count_leaking_rows
+from recsys_assets.features.pair_data import Pairs
+from recsys_assets.features.pair_features import candidate_rows
 from recsys_assets.lake import Lake
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.in_process import failed_checks, failures, materialize
@@ -129,6 +133,50 @@ def test_reports_name_the_negatives(shelf: Shelf) -> None:
     (event,) = shelf.result.asset_materializations_for_node("rank_lgbm")
     assert event.metadata["negatives"].value == "shown items that were not touched within 30min"
     assert not [name for name in shelf.lake.manifest("rank_lgbm", shelf.days[-1]).metrics if "correction" in name]
+
+
+def test_a_row_knows_the_events_before_its_moment_and_no_others(shelf: Shelf) -> None:
+    """Counts and the newest items, recounted in plain Python for some rows of each part."""
+    events = shelf.table("splits").sort_by([("timestamp", "ascending"), ("seq", "ascending")]).to_pylist()
+    for part in RANKED_PARTS:
+        rows = shelf.table("rank_samples", f"{part}.parquet").to_pylist()
+        for row in rows[:: len(rows) // 40]:
+            before = [each for each in events if each["timestamp"] < row["timestamp"]]
+            theirs = [each["item_id"] for each in before if each["user_id"] == row["user_id"]]
+            of_item = sum(each["item_id"] == row["item_id"] for each in before)
+            assert row["user_count"] == pytest.approx(np.log1p(len(theirs)))
+            assert row["item_count"] == pytest.approx(np.log1p(of_item))
+            assert row["recent_liked"] == theirs[::-1][:50]
+
+
+def test_the_snapshots_give_what_a_row_after_all_events_has(shelf: Shelf) -> None:
+    users, items = shelf.table("user_features"), shelf.table("item_features")
+    newest = {each["user_id"]: each["timestamp"] for each in shelf.table("splits").sort_by("timestamp").to_pylist()}
+    rows = shelf.table("rank_samples", "test.parquet")
+    after = [
+        each > newest[user] for user, each in zip(*(rows[n].to_pylist() for n in ("user_id", "timestamp")), strict=True)
+    ]
+    rows = rows.filter(pa.array(after))
+    assert len(rows) > 50
+    user, item = (
+        pc.index_in(rows[key], value_set=table[key].combine_chunks()).to_numpy().astype(np.int64)
+        for key, table in (("user_id", users), ("item_id", items))
+    )
+    served = candidate_rows(Pairs(users, items, user, item, shelf.profile.features.affinity))
+    for name in ("user_count", "user_item_rate", "recent_liked", "recent_disliked"):
+        assert rows[name].to_pylist() == served[name].to_pylist()
+    for name in ("user_item_affinity", "user_item_nearby"):
+        expected, found = (pc.list_flatten(table[name]).to_numpy() for table in (served, rows))
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_rows_that_know_more_are_found(shelf: Shelf) -> None:
+    rows = shelf.table("rank_samples", "test.parquet")
+    place = rows.column_names.index("item_count")
+    splits = shelf.lake.read("splits", shelf.days[-1]).path(ROWS)
+    with connect() as connection:
+        connection.register("changed", rows.set_column(place, "item_count", pc.add(rows["item_count"], 0.5)))
+        assert count_leaking_rows(connection, splits, "changed", KEYS["impressions"], impressions=True) > 100
 
 
 def test_what_happens_later_changes_no_byte_of_a_day(shelf: Shelf) -> None:

@@ -12,6 +12,7 @@ from recsys_assets.datasets.impressions import label_impressions
 from recsys_assets.datasets.ingest import REJECTED, ROWS, SHOWN, ingest_events, load_known_ids
 from recsys_assets.datasets.profile import Profile, ProfileError
 from recsys_assets.datasets.profile_parts import Impressions
+from recsys_assets.datasets.rehearsal import rehearse
 from recsys_assets.datasets.splits import split
 from recsys_assets_tests.datasets.test_log_entities import DAYS, own, put
 
@@ -48,7 +49,8 @@ def shown_of(profile: Profile, home: Path, day: str = DAYS[-1]) -> list[dict[str
     assert profile.impressions
     with connect(home) as connection:
         split(connection, profile, files["interactions"], day)
-        label_impressions(connection, profile, profile.impressions, *files.values(), day)
+        events, impressions = files.values()
+        label_impressions(connection, profile, profile.impressions, events, impressions, day)
         return connection.execute("FROM shown").df().to_dict("records")  # type: ignore[return-value]
 
 
@@ -195,6 +197,20 @@ def test_a_profile_that_contradicts_itself_is_refused(
     landed = dict(zip(("interactions", "impressions"), tables, strict=False))
     with pytest.raises(ProfileError, match=says):
         own(tmp_path, **{**SHOP, "tables": landed, **changes})
+
+
+def test_the_rehearsal_reads_impressions_too(tmp_path: Path) -> None:
+    profile = own(tmp_path, **SHOP)
+    land(profile, "interactions", *EVENTS)
+    land(profile, "impressions", *IMPRESSIONS, ",1,2,10:00:00,r1,2")
+    found = list(rehearse(profile))
+    said = "\n".join(each.text for each in found)
+    assert not [each for each in found if each.is_fault]
+    assert "1 rows would be rejected: user_id is missing, of impressions" in said
+    assert "ranking models learn from impressions; negatives are shown items that were not touched within 30min" in said
+    assert "declined" not in said
+    (profile.landing / f"impressions/bizdate={DAYS[2]}/e.csv").unlink()
+    assert any("put its impressions under" in each.text for each in rehearse(profile) if each.is_fault)
 
 
 def test_windows_have_units() -> None:

@@ -111,7 +111,7 @@ def _ingest_day(
 ) -> Output:
     with write_partition(context, lake, bizdate=day) as output:
         output.manifest.config = _deciding_settings(profile, "interactions", day)
-        tables: list[TableName] = ["interactions", *(["impressions"] if profile.impressions else [])]
+        tables: tuple[TableName, ...] = ("interactions", "impressions") if profile.impressions else ("interactions",)
         counts = [ingest_events(connection, profile, day, output.draft.folder, table) for table in tables]
         _describe(output, connection, profile, "interactions", *counts)
     return output

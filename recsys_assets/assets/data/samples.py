@@ -65,8 +65,8 @@ def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
             )
             output.manifest.metrics["anonymous_rows"] = float(rows)
         if rule := profile.impressions:
-            sources = [[each.path(file) for each in events] for file in (ROWS, f"{SHOWN}{ROWS}")]
-            label_impressions(connection, profile, rule, *sources, day)
+            touched, shown = ([each.path(file) for each in events] for file in (ROWS, f"{SHOWN}{ROWS}"))
+            label_impressions(connection, profile, rule, touched, shown, day)
             rows = write_parquet(
                 connection, "FROM shown ORDER BY user_id, timestamp, item_id", output.path(IMPRESSIONS)
             )
