@@ -13,9 +13,9 @@ from recsys_assets.datasets.themes import Themes
 
 CANDIDATES = 4  # items of a theme that a user looks at before touching one
 STAY = 0.9  # share of a session's events that are within its theme
-# Redraws of items that a user would touch twice in a day: the first ones from a theme that is drawn anew, the last from
-# all items. Repeats left after them are dropped: under 1 %, or 4 % at World's limit.
-REDRAWS = 3
+# Redraws of items that a user would touch twice in a day: the first ones from a theme that is drawn anew, the others
+# from all items. Repeats left after them are dropped: under 0.1 %, or 4 % at World's limit.
+REDRAWS, THEME_REDRAWS = 6, 2
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def choices(chooser: Chooser, who: Ints, session: Ints) -> tuple[Ints, Bools]:
     for number in range(REDRAWS):
         again = np.flatnonzero(_repetitions(who, what, width))
         whose = who[again]
-        last = number == REDRAWS - 1
-        what[again] = chooser.of_all(whose) if last else chooser.of_themes(whose, chooser.themes(whose))
+        anew = number < THEME_REDRAWS
+        what[again] = chooser.of_themes(whose, chooser.themes(whose)) if anew else chooser.of_all(whose)
     return what, ~_repetitions(who, what, width)
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.world import VERSION
 from recsys_assets.manifest import json_text
 
 ADOPT = "recsys adopt"
@@ -30,16 +31,18 @@ class Identity:
         key: made once, when the first partition is written; stores and experiments are marked with it.
         landing: folders that the data set landed in, relative to a local lake so that both can move together.
         tables: the type and landed name of every column, by table and column.
+        generator: the version of the generator that makes the data; empty if they are not generated.
     """
 
     name: str
     key: str
     landing: tuple[str, ...]
     tables: dict[str, dict[str, str]]
+    generator: str = ""
 
     def to_json(self) -> str:
         """The text of `dataset.json`."""
-        return json_text(asdict(self))
+        return json_text({name: value for name, value in asdict(self).items() if name != "generator" or value})
 
     @classmethod
     def read(cls, place: str, text: bytes) -> "Identity":
@@ -50,15 +53,22 @@ class Identity:
         """
         try:
             content = json.loads(text)
-            return cls(content["name"], content["key"], tuple(content["landing"]), content["tables"])
+            return cls(
+                content["name"],
+                content["key"],
+                tuple(content["landing"]),
+                content["tables"],
+                content.get("generator", ""),
+            )
         except (ValueError, TypeError, KeyError) as error:
             raise OtherDataset(
                 f"{place} cannot be read ({error}): if it is of the data set that the profile describes, run `{ADOPT}`"
             ) from error
 
     def with_tables_of(self, other: "Identity") -> "Identity":
-        """The same data set with the tables of another profile, and with that profile's landing folder added."""
-        return Identity(self.name, self.key, tuple(dict.fromkeys((*self.landing, *other.landing))), other.tables)
+        """The same data set with the tables and generator of another profile, and its landing folder added."""
+        landing = tuple(dict.fromkeys((*self.landing, *other.landing)))
+        return Identity(self.name, self.key, landing, other.tables, other.generator)
 
 
 def identify(profile: Profile, lake: Path | None) -> Identity:
@@ -70,7 +80,7 @@ def identify(profile: Profile, lake: Path | None) -> Identity:
         table: {name: f"{spec.type} {spec.column or name}" for name, spec in columns.items()}
         for table, columns in profile.tables.items()
     }
-    return Identity(profile.name, key, (landing,), tables)
+    return Identity(profile.name, key, (landing,), tables, f"sample {VERSION}" if profile.source == "sample" else "")
 
 
 def mark(dataset: Identity, profile: Profile) -> str:
@@ -108,6 +118,9 @@ def refuse_other(what: str, held: str | None, owner: str) -> None:
 def _differences(held: Identity, described: Identity) -> Iterator[str]:
     if not set(described.landing) <= set(held.landing):
         yield f"it landed in {' and '.join(held.landing)}, the profile's landing is {described.landing[0]}"
+    if described.generator and held.generator != described.generator:
+        made = held.generator or "an older generator"
+        yield f"{made} made its rows, and {described.generator} makes others: to start anew, remove lake and landing"
     for table in sorted({*held.tables, *described.tables}):
         there, here = held.tables.get(table, {}), described.tables.get(table, {})
         changed = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))

@@ -2,13 +2,14 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from recsys_assets.cli import main
-from recsys_assets.datasets.identity import OtherDataset
+from recsys_assets.datasets.identity import OtherDataset, identify
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.lake_place import LakePlace
@@ -80,3 +81,13 @@ def test_lake_and_landing_can_move_together(home: Path, tmp_path_factory: pytest
     os.environ["RECSYS_LANDING"] = str(elsewhere / "landing")  # the fixture's monkeypatch restores it
     held = LakePlace(str(elsewhere / "lake"), "shop").read_dataset()
     assert Lake.of(str(elsewhere / "lake"), load_profile()).dataset == held
+
+
+def test_rows_of_an_older_generator_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_LANDING", str(tmp_path / "landing"))
+    place, profile = LakePlace(str(tmp_path / "lake"), "sample"), load_profile("sample")
+    place.record_dataset(replace(identify(profile, tmp_path / "lake"), generator=""))
+    with pytest.raises(OtherDataset, match="an older generator made its rows, and sample 2 makes others"):
+        Lake.of(str(tmp_path / "lake"), profile)
+    Lake(str(tmp_path / "lake"), "sample").adopt(profile)
+    assert Lake.of(str(tmp_path / "lake"), profile).dataset == place.read_dataset()
