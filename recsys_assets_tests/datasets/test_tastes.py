@@ -70,7 +70,7 @@ def _genres(world: World) -> list[tuple[int, list[str]]]:
 def _shared(touched: Sequence[set[str]], users: Ints, apart: int) -> float:
     """How often two events of a user, so many places apart, share a genre."""
     same = np.flatnonzero(users[apart:] == users[:-apart])
-    return float(np.mean([bool(touched[place] & touched[place + apart]) for place in same]))
+    return float(np.mean([bool(touched[place] & touched[place + apart]) for place in same.tolist()]))
 
 
 def test_latent_tastes_drift_and_keep_their_strength() -> None:

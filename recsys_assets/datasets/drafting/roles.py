@@ -13,7 +13,7 @@ from recsys_assets.datasets.duck import only_row, quote_name
 _USERS = "user uid customer client visitor member person reader listener account buyer shopper reviewer kunde nutzer"
 _ITEMS = (
     "item iid product article movie track song artist book sku asin video news ad listing offer restaurant poi "
-    "business content document game recipe anime artikel produkt film hotel job isbn"
+    "business content document game recipe anime artikel film hotel job isbn"
 )
 _TIMES = "time timestamp date datetime ts created when day zeit datum"
 _RATINGS = "rating score star grade overall rate bewertung"
