@@ -29,7 +29,7 @@ from recsys_assets.datasets.names import (
     USER_EVENTS,
     USER_STATISTICS,
 )
-from recsys_assets.datasets.profile import KEYS, Profile
+from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import ONLINE, before
 from recsys_assets.features.pair_features import ITEM_COLUMNS, MODEL_INPUTS, USER_COLUMNS
 
@@ -287,65 +287,3 @@ def _term_counts(number: int) -> str:
     bias = ", ".join(f"coalesce(sum(t{place} * above_item) OVER user_past, 0) / 1e6" for place in range(number))
     lists.append(f"[{bias}]::FLOAT[] AS user_term_bias")
     return ", " + ", ".join(lists)
-
-
-def count_leaking_rows(
-    connection: duckdb.DuckDBPyConnection,
-    splits: Path,
-    samples: str,
-    keys: Sequence[str] = KEYS["interactions"],
-    users: int = 50,
-    impressions: bool = False,
-) -> int:
-    """Count rows with leakage: rows whose user or item statistics are not those of the rows before them.
-
-    The statistics are counted again with plain joins, not with the window frames that made the features. For each row
-    of `users` users (spread over the ids), these are the earlier offline rows of the user and of the item, and the
-    positives among them. If `seq` is among the keys, rows that only the samples have, drawn ones, are counted too, and
-    events that the samples leave out are not. `impressions`: the samples are impressions instead of events.
-    """
-    of_samples = f"SELECT DISTINCT {', '.join(keys)} FROM {samples}"
-    asked = f"({of_samples}) JOIN moments USING (user_id, timestamp, seq)" if "seq" in keys else "running"
-    if impressions:
-        asked = f"""(
-            SELECT shown.*, -1 AS seq, coalesce(all_n, 0) AS all_n, coalesce(all_p, 0) AS all_p
-            FROM ({of_samples}) AS shown ASOF LEFT JOIN (
-                SELECT timestamp, max(all_n) + 1 AS all_n, max(all_p + label) AS all_p FROM running GROUP BY timestamp
-            ) AS earlier ON shown.timestamp > earlier.timestamp)"""
-    expected = f"""
-        WITH offline AS (
-            SELECT user_id, item_id, timestamp, seq, label FROM {scan([splits])} WHERE part <> 'online'
-        ),
-        ids AS (SELECT DISTINCT user_id FROM offline),
-        chosen AS (SELECT user_id FROM ids ORDER BY hash(user_id), user_id LIMIT {users}),
-        running AS (
-            SELECT *, row_number() OVER everyone - 1 AS all_n, sum(label) OVER everyone - label AS all_p
-            FROM offline WINDOW everyone AS (ORDER BY timestamp, seq)
-        ),
-        moments AS (SELECT * EXCLUDE (item_id) FROM running),
-        asked AS (SELECT *, (all_p + 1) / (all_n + 2) AS base_rate FROM {asked} JOIN chosen USING (user_id)),
-        of_user AS ({_counts_before("user")}), of_item AS ({_counts_before("item")})
-        SELECT *, (user_p + {USER_PRIOR} * base_rate) / (user_n + {USER_PRIOR}) AS user_rate,
-            (item_p + {ITEM_PRIOR} * base_rate) / (item_n + {ITEM_PRIOR}) AS item_rate
-        FROM of_user JOIN of_item USING (user_id, item_id, timestamp, seq, base_rate)
-    """
-    differing = f"""
-        SELECT count(*) FROM ({expected}) AS expected LEFT JOIN {samples} AS found USING ({", ".join(keys)})
-        WHERE found.user_id IS NULL
-            OR abs(found.user_count - ln(1 + expected.user_n)) > 1e-4
-            OR abs(found.user_positive_rate - expected.user_rate) > 1e-4
-            OR abs(found.item_count - ln(1 + expected.item_n)) > 1e-4
-            OR abs(found.item_positive_rate - expected.item_rate) > 1e-4
-    """
-    return int(only_row(connection, differing)[0])
-
-
-def _counts_before(side: str) -> str:
-    """SQL that counts, for each row in `asked`, the earlier rows of its user or item, and the positives among them."""
-    return f"""
-        SELECT asked.user_id, asked.item_id, asked.timestamp, asked.seq, asked.base_rate,
-            count(earlier.label) AS {side}_n, coalesce(sum(earlier.label), 0) AS {side}_p
-        FROM asked LEFT JOIN offline AS earlier ON earlier.{side}_id = asked.{side}_id
-            AND (earlier.timestamp, earlier.seq) < (asked.timestamp, asked.seq)
-        GROUP BY ALL
-    """

@@ -18,7 +18,7 @@ from recsys_assets.assets.rank import PREDICTIONS
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import KEYS, load_profile
-from recsys_assets.features.history import count_leaking_rows
+from recsys_assets.features.leakage import count_leaking_rows
 from recsys_assets.features.pair_data import Pairs
 from recsys_assets.features.pair_features import candidate_rows
 from recsys_assets.lake import Lake

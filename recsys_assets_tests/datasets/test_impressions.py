@@ -1,4 +1,4 @@
-"""What was shown next to what was touched: labels, parts, what waits for its window, and profiles that contradict."""
+"""Impressions: their labels and parts, which of them wait for their window, and profiles that contradict themselves."""
 
 import datetime as dt
 from pathlib import Path

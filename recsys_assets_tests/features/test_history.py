@@ -21,7 +21,6 @@ from recsys_assets.features.history import (
     ITEM_PRIOR,
     USER_PRIOR,
     build_history,
-    count_leaking_rows,
     item_columns,
     item_query,
     sample_query,
@@ -29,6 +28,7 @@ from recsys_assets.features.history import (
     user_columns,
     user_query,
 )
+from recsys_assets.features.leakage import count_leaking_rows
 from recsys_assets.features.pair_data import Pairs
 from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
 from recsys_assets.features.pair_features import MODEL_INPUTS, candidate_rows

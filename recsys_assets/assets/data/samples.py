@@ -16,7 +16,8 @@ from recsys_assets.datasets.ingest import ROWS, SHOWN
 from recsys_assets.datasets.names import ANONYMOUS, DRAW_LOG_RATE, DRAWN, FEATURES_VERSION, KIND, RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
-from recsys_assets.features.history import build_history, count_leaking_rows, sample_query
+from recsys_assets.features.history import build_history, sample_query
+from recsys_assets.features.leakage import count_leaking_rows
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
