@@ -1,33 +1,37 @@
-"""Compares how strong tastes are in generated worlds and in MovieLens 1M, with methods that take seconds.
+"""Compares tastes in generated worlds with those in MovieLens 1M, by methods that take seconds.
 
     python benchmarks/sample_tastes.py --source FOLDER [--seeds 1 2 3] [--events 40000 160000] [--json]
 
-Two protocols. `profile` is the data set's own split: one query per user, for their liked items of the test part,
-without seen ones. `next` is that of `recall_ml1m.py`: the last 3 events of each user test, each liked one is a query of
-its own, item-to-item methods have the event before it as the only trigger, and lists may hold seen items. All figures
-of recall are recall@20. `factors` is a truncated SVD of who touched what, which knows no order.
+Recall is recall@20 under two protocols. `profile` is the split of the bundled profile: one query for each user, for
+what they liked in the test part, without seen items. `next` is the protocol of `recall_ml1m.py`: each liked one of a
+user's last 3 events is a query, item-to-item methods know only the event before it, and lists may hold seen items,
+which generated users touch again and MovieLens's never do. `factors` is a truncated SVD of who touched what.
 
-Under the split of the profile, AUC is of the test rows: `popularity` scores an item by its train events, `linear` is a
-logistic regression on ids and on pairs of user and genre, `truth` the generator's own probability.
+AUCs are those of the profile's test rows: `popular` scores an item by its earlier events, `linear` is a logistic
+regression on ids and on pairs of user and genre, `true` is the generator's own probability.
 """
 
+import argparse
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
-from ml1m import Ratings
-from recall_ml1m import NEXT_ITEM, questions
+from ml1m import Ratings, arguments, finish, read, show
+from recall_ml1m import NEXT_ITEM, TOP, questions
 from scipy.sparse import csr_array, diags_array, hstack
 from scipy.sparse.linalg import svds
 from sklearn.linear_model import LogisticRegression
 
-from recsys_assets.arrays import Scores
+from recsys_assets.arrays import Ints, Scores
 from recsys_assets.datasets.profile import load_profile
+from recsys_assets.datasets.profile_parts import Split
 from recsys_assets.datasets.sample import day_of
+from recsys_assets.datasets.splits import PARTS
 from recsys_assets.datasets.world import World
 from recsys_assets.funnel.channels import popularity
 from recsys_assets.i2i.itemcf import ItemCF, itemcf
+from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.i2i.swing import Swing, swing
 from recsys_assets.i2i.triggers import trigger_scores
 from recsys_assets.metrics import auc
@@ -35,115 +39,148 @@ from recsys_assets.retrieval import term
 from recsys_assets.retrieval.interactions import Interactions, Queries, from_table, queries
 from recsys_assets.retrieval.lists import Lists, evaluate, history, recommend
 
-TOP, FACTORS = 20, 48
-SINCE = dt.date(2026, 1, 1)
+SINCE, FACTORS = dt.date(2026, 1, 1), 48
+LEAST_LIKED = {"sample": 4, "movielens-1m": 3}  # ratings that are right answers of `next`; 3 as MetaSpore has it
 
 
 def generated(world: World) -> Ratings:
     """The events of a world's days, ordered by user and time, and its users and items."""
-    days = [SINCE + dt.timedelta(days=number) for number in range(world.days)]
-    found: dict[str, list[pa.Table]] = {"interactions": [], "users": [], "items": []}
-    for day in days:
-        for name, table in day_of(world, SINCE, day):
-            found[name].append(table)
-    tables = {name: pa.concat_tables(parts) for name, parts in found.items()}
-    events = tables["interactions"]
+    made: dict[str, list[pa.Table]] = {"interactions": [], "users": [], "items": []}
+    for number in range(world.days):
+        for name, table in day_of(world, SINCE, SINCE + dt.timedelta(days=number)):
+            made[name].append(table)
+    events, users, items = (pa.concat_tables(tables) for tables in made.values())
     order = np.lexsort((events["timestamp"].to_numpy(), events["user_id"].to_numpy()))
-    unique = {name: tables[name].take(pa.array(_first(tables[name][f"{name[:-1]}_id"]))) for name in ("users", "items")}
-    return Ratings(events.take(pa.array(order)), unique["users"], unique["items"])
+    return Ratings(events.take(pa.array(order)), _first_of(users, "user_id"), _first_of(items, "item_id"))
 
 
-def _first(ids: pa.ChunkedArray) -> np.ndarray:
-    return np.unique(ids.to_numpy(), return_index=True)[1]
+def _first_of(table: pa.Table, key: str) -> pa.Table:
+    """The first row of each key: the columns that land never change."""
+    return table.take(pa.array(np.unique(table[key].to_numpy(), return_index=True)[1]))
 
 
-def by_profile(ratings: Ratings, name: str) -> Interactions:
-    """The events in the parts of the bundled profile's split."""
-    rule = load_profile(name).split
-    if rule.strategy == "by_day":
-        times = ratings.table["timestamp"].to_numpy()
-        age = (times.max() // 86_400) - times // 86_400
-        days = rule.test_days
-        parts = np.where(age < days, "test", np.where(age < days + rule.validation_days, "validation", "train"))
-    else:
-        users = ratings.table["user_id"].to_numpy()
-        _, place, count = np.unique(users, return_inverse=True, return_counts=True)
-        offline = count[place] - rule.online_last_n
-        position = count[place] - ratings.from_end
-        train = np.ceil(offline * (1 - rule.test_ratio))
-        held = train - np.floor(train * rule.validation_ratio)
-        parts = np.select(
-            [position >= offline, position >= train, position >= held], ["online", "test", "validation"], "train"
-        )
+def by_profile(ratings: Ratings, rule: Split) -> Interactions:
+    """The events in the parts of a profile's split; a rating above 3 is positive."""
+    parts = (_by_day if rule.strategy == "by_day" else _by_tail)(ratings, rule)
     labels = (ratings.table["rating"].to_numpy() > 3).astype(np.int8)
     columns = {name: ratings.table[name] for name in ("user_id", "item_id")}
-    return from_table(pa.table({**columns, "label": labels, "part": pa.array(parts)}))
+    return from_table(pa.table({**columns, "label": labels, "part": pa.array(np.array(PARTS)[parts])}))
+
+
+def _by_day(ratings: Ratings, rule: Split) -> Ints:
+    """(M,) the index of each event's part, by the age of its day."""
+    day = ratings.table["timestamp"].to_numpy() // 86_400
+    test = day.max() - day < rule.test_days
+    return np.where(test, 2, (day.max() - day < rule.test_days + rule.validation_days).astype(np.int64))
+
+
+def _by_tail(ratings: Ratings, rule: Split) -> Ints:
+    """(M,) the index of each event's part, by its place from the end of the user's events."""
+    users = ratings.table["user_id"].to_numpy()
+    _, place, counts = np.unique(users, return_inverse=True, return_counts=True)
+    offline, position = counts[place] - rule.online_last_n, counts[place] - ratings.from_end
+    train = np.ceil(offline * (1 - rule.test_ratio))
+    starts = (train - np.floor(train * rule.validation_ratio), train, offline)
+    return np.sum([position >= start for start in starts], axis=0)
+
+
+def recalls(events: Interactions, ratings: Ratings, asked: Queries, *, following: bool) -> dict[str, float]:
+    """Recall@20 of each method; `following` is the protocol `next`."""
+    known, unseen = events.before("test"), not following
+
+    def judge(lists: Lists) -> float:
+        return evaluate(lists.items, asked, [TOP])[f"recall@{TOP}"]
+
+    def alike(found: Neighbours) -> float:
+        scores = trigger_scores(found.lists, events, asked, triggers=1 if following else 50)
+        return judge(recommend(scores, events, asked, TOP, unseen))
+
+    carried = term.item_terms(ratings.items, "genres", events.item_ids)
+    return {
+        "popularity": judge(popularity(events, asked, TOP, unseen)),
+        "itemcf": alike(itemcf(known, NEXT_ITEM if following else ItemCF())),
+        "swing": alike(swing(known, Swing())),
+        "term": judge(term.recommend(events, asked, "test", carried, term.Taste(), TOP, unseen)),
+        "factors": judge(recommend(factors(known, events, asked), events, asked, TOP, unseen)),
+    }
 
 
 def factors(known: Interactions, events: Interactions, asked: Queries) -> Callable[[slice], Scores]:
-    """Scores by the leading directions of the matrix of who touched what, its popular items damped."""
+    """Scores by the leading directions of the matrix of who touched what, with popular items damped."""
     shape = (len(known.user_ids), len(known.item_ids))
-    seen = csr_array((np.ones(len(known), np.float32), (known.users, known.items)), shape=shape)
-    seen.data[:] = 1
-    scale = diags_array(np.maximum(known.item_counts, 1) ** -0.25)
-    _, _, directions = svds((seen @ scale).astype(np.float64), FACTORS, random_state=0)
+    touched = csr_array((np.ones(len(known)), (known.users, known.items)), shape=shape)
+    touched.data[:] = 1
+    damp = diags_array(np.maximum(known.item_counts, 1) ** -0.25)
+    _, _, directions = svds(touched @ damp, FACTORS, rng=np.random.default_rng(0))
 
     def score(block: slice) -> Scores:
         row, item = history(events, asked, block)
-        told = csr_array((np.ones(len(row)), (row, item)), shape=(block.stop - block.start, shape[1])) @ scale
-        scores: Scores = ((told @ directions.T) @ directions).astype(np.float32)
-        return scores @ scale if False else scores
+        told = csr_array((np.ones(len(row)), (row, item)), shape=(block.stop - block.start, shape[1])) @ damp
+        scores: Scores = (told @ directions.T @ directions).astype(np.float32)
+        return scores
 
     return score
 
 
-def recalls(events: Interactions, ratings: Ratings, next_item: bool) -> dict[str, float]:
-    """Recall@20 of each method."""
-    asked = questions(events) if next_item else queries(events, "test", filter_seen=True)
-    known, filtered = events.before("test"), not next_item
-
-    def judge(found: Lists) -> float:
-        return evaluate(found.items, asked, [TOP])[f"recall@{TOP}"]
-
-    def alike(found: Lists) -> float:
-        return judge(
-            recommend(trigger_scores(found, events, asked, 1 if next_item else 50), events, asked, TOP, filtered)
-        )
-
-    carried = term.item_terms(ratings.items, "genres", events.item_ids)
-    return {
-        "popularity": judge(popularity(events, asked, TOP, filtered)),
-        "itemcf": alike(itemcf(known, NEXT_ITEM if next_item else ItemCF()).lists),
-        "swing": alike(swing(known, Swing()).lists),
-        "term": judge(term.recommend(events, asked, "test", carried, term.Taste(), TOP, filtered)),
-        "factors": judge(recommend(factors(known, events, asked), events, asked, TOP, filtered)),
-    }
-
-
 def aucs(events: Interactions, ratings: Ratings) -> dict[str, float]:
-    """AUC of the test rows."""
-    train, test = (np.isin(events.parts, parts) for parts in ([0, 1], [2]))
-    labels = events.labels
+    """The AUC of simple scores on the test rows; the linear model learns from all rows before them."""
+    train, test = (np.flatnonzero(chosen) for chosen in (events.parts < 2, events.parts == PARTS.index("test")))
+    known, labels = events.before("test").item_counts, events.labels
+    rows = one_hot(events, term.item_terms(ratings.items, "genres", events.item_ids).weights)
+    model = LogisticRegression(C=0.3, max_iter=60, tol=1e-3).fit(rows[train], labels[train])
     found = {
-        "AUC popularity": auc(
-            labels[test], np.bincount(events.items[train], minlength=len(events.item_ids))[events.items[test]]
-        )
+        "popular AUC": auc(labels[test], known[events.items[test]]),
+        "linear AUC": auc(labels[test], model.decision_function(rows[test])),
     }
-    row = np.arange(len(events))
-    one = np.ones(len(events), np.float32)
-    users = csr_array((one, (row, events.users)))
-    items = csr_array((one, (row, events.items)), shape=(len(events), len(events.item_ids)))
-    weights = term.item_terms(ratings.items, "genres", events.item_ids).weights
-    of_row = weights[events.items].tocsr()
-    width = of_row.shape[1]
-    repeated = np.repeat(events.users, np.diff(of_row.indptr))
-    cross = csr_array(
-        (of_row.data, repeated * width + of_row.indices, of_row.indptr),
-        shape=(len(events), width * len(events.user_ids)),
-    )
-    x = hstack([users, items, cross]).tocsr().astype(np.float32)
-    model = LogisticRegression(C=0.3, max_iter=60, tol=1e-3).fit(x[train], labels[train])
-    found["AUC linear"] = auc(labels[test], model.decision_function(x[test]))
     if "true_probability" in ratings.table.column_names:
-        found["AUC truth"] = auc(labels[test], ratings.table["true_probability"].to_numpy()[test])
+        found["true AUC"] = auc(labels[test], ratings.table["true_probability"].to_numpy()[test])
     return found
+
+
+def one_hot(events: Interactions, genres: csr_array) -> csr_array:
+    """(M, columns) the user, the item, and the user with each genre of the item, weighted by `genres` (I, T)."""
+    row, of_row = np.arange(len(events) + 1), genres[events.items].tocsr()
+    ones, width = np.ones(len(events)), genres.shape[1]
+    users = csr_array((ones, events.users, row), shape=(len(events), len(events.user_ids)))
+    items = csr_array((ones, events.items, row), shape=(len(events), len(events.item_ids)))
+    pairs = np.repeat(events.users, np.diff(of_row.indptr)) * width + of_row.indices
+    crossed = csr_array((of_row.data, pairs, of_row.indptr), shape=(len(events), width * len(events.user_ids)))
+    return hstack([users, items, crossed]).tocsr().astype(np.float32)
+
+
+def tables(ratings: Ratings, name: str) -> dict[str, dict[str, float]]:
+    """The figures of a data set under both protocols."""
+    profile = load_profile(name)
+    events = by_profile(ratings, profile.split)
+    asked = queries(events, "test", profile.recall.filter_seen)
+    found = {"profile": recalls(events, ratings, asked, following=False) | aucs(events, ratings)}
+    events = ratings.samples(validation=0, test=3, least_rating=LEAST_LIKED[name])
+    found["next"] = recalls(events, ratings, questions(events), following=True)
+    return found
+
+
+def _data_sets(given: argparse.Namespace) -> Iterator[tuple[str, str, Ratings]]:
+    """The title, the profile and the events of each data set."""
+    yield "MovieLens 1M", "movielens-1m", read(given.source)
+    for events in given.events:
+        for seed in given.seeds:
+            yield f"{events:,} events (seed {seed})", "sample", generated(World.of({"events": events, "seed": seed}))
+
+
+def main() -> None:
+    """Print a row for each data set and protocol."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--events", nargs="+", type=int, default=[World.events, 4 * World.events])
+    given = parser.parse_args()
+    figures: dict[str, dict[str, float]] = {}
+    for title, name, ratings in _data_sets(given):
+        found = {f"{title}, {protocol}": row for protocol, row in tables(ratings, name).items()}
+        show(title, found)
+        figures |= found
+    show("recall@20 by data set and protocol", dict(sorted(figures.items(), key=lambda each: each[0].endswith("next"))))
+    finish(figures, as_json=given.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -107,6 +107,15 @@ def test_rank_ml1m(run: Runner, movielens: Path, tmp_path: Path) -> None:
     assert figures.keys() == {*(f"{each}.lgbm" for each in protocols), "recsys_pipeline.deepfm_own"}
 
 
+def test_sample_tastes(run: Runner, movielens: Path) -> None:
+    printed = run("sample_tastes.py", "--source", movielens, "--seeds", 1, "--events", 8000, "--json")
+    figures = last_line(printed)
+    assert figures.keys() == {
+        f"{each}, {by}" for each in ("MovieLens 1M", "8,000 events (seed 1)") for by in ("profile", "next")
+    }
+    assert figures["8,000 events (seed 1), profile"]["true AUC"] > 0.7
+
+
 def test_splits_to_samples(run: Runner) -> None:
     assert re.search(r"sample +\d+,?\d+ +\d+\.\d\d", run("splits_to_samples.py", "--sizes", 2000, "--days", 6))
 
@@ -204,5 +213,7 @@ def test_the_commands_of_the_documents_are_understood(
 _SOURCE = ["--source", "FOLDER"]
 NEEDY = {
     "publish_speed.py": ["--bizdate", "2003-02-28"],
-    **dict.fromkeys(("i2i_speed.py", "rank_ml1m.py", "final_fuxictr.py", "recall_ml1m.py"), _SOURCE),
+    **dict.fromkeys(
+        ("i2i_speed.py", "rank_ml1m.py", "final_fuxictr.py", "recall_ml1m.py", "sample_tastes.py"), _SOURCE
+    ),
 }

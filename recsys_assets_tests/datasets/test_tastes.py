@@ -1,4 +1,4 @@
-"""Tastes of the generated world are as strong as real ones: personal methods lead, sessions have themes, tastes turn."""
+"""Tastes of the generated world are as strong as real ones: personal methods lead, and sessions have themes."""
 
 import datetime as dt
 from collections.abc import Sequence
