@@ -1,4 +1,4 @@
-"""What users of the generated world (`sample.py`) touch: a theme that suits them, in it the best fit of a few items.
+"""The choices of users in the generated world (`sample.py`): a theme that suits them, in it the best fit of a few items.
 
 Put here how an item is chosen. Whether it is liked then depends on the user and the item alone, never on the choice.
 """
@@ -13,7 +13,7 @@ from recsys_assets.datasets.themes import Themes
 
 CANDIDATES = 4  # items of a theme that a user looks at before touching one
 STAY = 0.9  # share of a session's events that are within its theme
-# Redraws of items that a user would touch twice in a day: the first ones from a theme that is drawn anew, the others
+# Redraws of items that a user would touch twice in a day: the first ones from a theme that is drawn again, the others
 # from all items. Repeats left after them are dropped: under 0.1 %, or 4 % at World's limit.
 REDRAWS, THEME_REDRAWS = 6, 2
 

@@ -120,7 +120,7 @@ def _differences(held: Identity, described: Identity) -> Iterator[str]:
         yield f"it landed in {' and '.join(held.landing)}, the profile's landing is {described.landing[0]}"
     if described.generator and held.generator != described.generator:
         made = held.generator or "an older generator"
-        yield f"{made} made its rows, and {described.generator} makes others: to start anew, remove lake and landing"
+        yield f"{made} made its rows, and {described.generator} makes others: to start again, remove lake and landing"
     for table in sorted({*held.tables, *described.tables}):
         there, here = held.tables.get(table, {}), described.tables.get(table, {})
         changed = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
