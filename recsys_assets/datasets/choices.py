@@ -1,4 +1,4 @@
-"""The choices of users in the generated world (`sample.py`): a theme that suits them, in it the best fit of a few items.
+"""The choices of users in the generated world (`sample.py`): a theme that suits them, in it the best of a few items.
 
 Put here how an item is chosen. Whether it is liked then depends on the user and the item alone, never on the choice.
 """
