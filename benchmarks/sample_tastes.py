@@ -70,8 +70,8 @@ def by_profile(ratings: Ratings, rule: Split) -> Interactions:
 def _by_day(ratings: Ratings, rule: Split) -> Ints:
     """(M,) the index of each event's part, by the age of its day."""
     day = ratings.table["timestamp"].to_numpy() // 86_400
-    test = day.max() - day < rule.test_days
-    return np.where(test, 2, (day.max() - day < rule.test_days + rule.validation_days).astype(np.int64))
+    ends = np.cumsum([rule.online_days, rule.test_days, rule.validation_days])
+    return np.sum([day.max() - day < end for end in ends], axis=0)
 
 
 def _by_tail(ratings: Ratings, rule: Split) -> Ints:
