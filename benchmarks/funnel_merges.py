@@ -7,7 +7,7 @@ before `funnel_model`: weights and an exponent of the ranker's probability that 
 partitions that `funnel_report` reads must be there. Intervals are 95 % bootstrap intervals over users.
 """
 
-import sys
+import argparse
 from collections.abc import Mapping
 
 import numpy as np
@@ -72,4 +72,6 @@ def main(day: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("bizdate", metavar="BIZDATE")
+    main(parser.parse_args().bizdate)

@@ -173,8 +173,15 @@ def test_durability(run: Runner) -> None:
     assert "not synced" in run("durability.py", "--rounds", 1, "--days", 2, "--assets", "interactions", "users")
 
 
+def test_implicit_calibration(run: Runner) -> None:
+    said = run("implicit_calibration.py", "--users", 60, "--items", 40, "--visits", 1200)
+    assert len(re.findall(r"^ +[\d.]+ +[\d.]+ +\d+ +[+-]\d\.\d+ +\d\.\d+$", said, re.MULTILINE)) == 10
+    assert "correction_slope" in said
+
+
 def test_every_script_is_run_here() -> None:
-    tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8"))) | {"final_fuxictr.py"}
+    tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8")))
+    tested |= {"final_fuxictr.py", "funnel_merges.py"}  # `test_funnel_report.py` runs the second one
     assert {*SCRIPTS} - {"fuxictr_side.py"} == tested  # that script runs in a different environment
 
 
@@ -213,6 +220,7 @@ def test_the_commands_of_the_documents_are_understood(
 _SOURCE = ["--source", "FOLDER"]
 NEEDY = {
     "publish_speed.py": ["--bizdate", "2003-02-28"],
+    "funnel_merges.py": ["2003-02-28"],
     **dict.fromkeys(
         ("i2i_speed.py", "rank_ml1m.py", "final_fuxictr.py", "recall_ml1m.py", "sample_tastes.py"), _SOURCE
     ),
