@@ -117,7 +117,7 @@ def test_sample_tastes(run: Runner, movielens: Path) -> None:
 
 
 def test_splits_to_samples(run: Runner) -> None:
-    assert re.search(r"sample +\d+,?\d+ +\d+\.\d\d", run("splits_to_samples.py", "--sizes", 2000, "--days", 6))
+    assert re.search(r"sample +\d+,?\d+ +\d+\.\d\d", run("splits_to_samples.py", "--sizes", 2000, "--days", 10))
 
 
 def test_criteo_rows(run: Runner) -> None:
@@ -174,7 +174,7 @@ def test_durability(run: Runner) -> None:
 
 
 def test_implicit_calibration(run: Runner) -> None:
-    said = run("implicit_calibration.py", "--users", 60, "--items", 40, "--visits", 1200)
+    said = run("implicit_calibration.py", "--users", 150, "--items", 60, "--visits", 4000)
     assert len(re.findall(r"^ +[\d.]+ +[\d.]+ +\d+ +[+-]\d\.\d+ +\d\.\d+$", said, re.MULTILINE)) == 10
     assert "correction_slope" in said
 

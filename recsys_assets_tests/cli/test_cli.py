@@ -19,7 +19,7 @@ from recsys_assets.lake import Lake
 from recsys_assets.partitions import stretches
 from recsys_assets_tests.conftest import PROJECT
 
-SMALL = ["--users", "60", "--items", "120", "--events", "3000", "--days", "8", "--seed", "7", "--to", "2026-06-30"]
+SMALL = ["--users", "60", "--items", "120", "--events", "3750", "--days", "10", "--seed", "7", "--to", "2026-06-30"]
 KEYS = ["asset", "profile", "bizdate", "path", "rows", "metrics", "manifest", "outdated"]
 
 
@@ -219,11 +219,11 @@ def landed(home: Path) -> Path:
 def test_materialize_ingests_missing_days_then_builds_and_sums_up(landed: Path) -> None:
     ran = command("materialize", "+splits")
     assert ran.returncode == 0, ran.stderr
-    assert "interactions of 2026-06-23 to 2026-06-29" in ran.stderr
+    assert "interactions of 2026-06-21 to 2026-06-29" in ran.stderr
     assert "DEBUG" not in ran.stderr
     assert "train_rows" in ran.stdout and "sample 2026-06-30" in ran.stdout
     lake = Lake(str(landed / "data" / "lake"), "sample")
-    assert lake.bizdates("interactions") == [f"2026-06-{day}" for day in range(23, 31)]
+    assert lake.bizdates("interactions") == [f"2026-06-{day}" for day in range(21, 31)]
     assert lake.bizdates("splits") == ["2026-06-30"]
     again = command("materialize", "splits", "--bizdate", "2026-06-29")
     assert again.returncode == 0, again.stderr

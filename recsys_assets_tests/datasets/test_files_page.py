@@ -29,7 +29,12 @@ SUFFIXES = {"csv": "csv", "json": "jsonl"}
 def test_the_page_has_examples_and_names_every_key() -> None:
     assert (len(EXAMPLES), len(COMMANDS)) == (4, 2)
     keys = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
-    assert keys == set(type(load_profile("sample").files).model_fields) - {"interactions", "users", "items"}
+    assert keys == set(type(load_profile("sample").files).model_fields) - {
+        "interactions",
+        "impressions",
+        "users",
+        "items",
+    }
 
 
 @pytest.mark.parametrize(("files", "kind", "content"), EXAMPLES)

@@ -46,7 +46,7 @@ def plant(lake: Lake, **changes: object) -> None:
     manifest = dataclasses.replace(draft.manifest, **changes)  # type: ignore[arg-type]
     if "fingerprint" not in changes:
         manifest = manifest.seal()
-    fs.pipe_file(f"{place}/{MANIFEST}", json.dumps(dataclasses.asdict(manifest)).encode())
+    fs.pipe_file(f"{place}/{MANIFEST}", json.dumps(manifest.content()).encode())
 
 
 def everything_in(folder: Path) -> dict[str, int]:
