@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from recsys_assets.cli.progress import Outcome
     from recsys_assets.cli.running import Run
     from recsys_assets.lake import Lake
 
@@ -99,8 +100,18 @@ def _execute(instance: "dg.DagsterInstance", run: "Run", console: "Console") -> 
     if outcome.failures:
         unbuilt = [f"not built: {', '.join(outcome.unbuilt)}"] if outcome.unbuilt else []
         log = f"for the whole log: make ui, then {settings().dagster_ui}/runs/{made.run_id}"
-        raise MaterializeFailed("\n".join([*outcome.failures.values(), *unbuilt, log]))
+        raise MaterializeFailed("\n".join([*outcome.failures.values(), *unbuilt, *_way_on(outcome, run.last), log]))
     return outcome.seconds
+
+
+def _way_on(outcome: "Outcome", bizdate: str) -> list[str]:
+    """The command that builds what can do without failed rankers, if nothing else failed; see `champion_sensor`."""
+    from recsys_assets.models.catalogue import RANKERS
+
+    spared = {f"{stage}_{model}" for model in RANKERS for stage in ("rank", "onnx")}
+    if "rank_champion" not in outcome.unbuilt or not outcome.failures.keys() <= spared:
+        return []
+    return [f"to go on without what failed: recsys materialize 'rank_champion+' --bizdate {bizdate}"]
 
 
 def summary(lake: "Lake", names: Sequence[str], bizdate: str, seconds: Mapping[str, float]) -> "Table":

@@ -280,6 +280,7 @@ def test_a_model_below_its_floor_is_refused_with_its_figures_and_dagsters_own_co
     assert refused.returncode == 1
     assert re.search(r"Error: rank_widedeep: check auc_floor failed \(value 0\.\d+, floor 0\.99\)", refused.stderr)
     assert "not built: onnx_widedeep, rank_report" in refused.stderr
+    assert "without what failed: recsys materialize 'rank_champion+' --bizdate 2026-06-30" in refused.stderr
     lake = Lake(str(landed / "data" / "lake"), "sample")
     assert lake.manifest("rank_widedeep", "2026-06-30").failed_checks == ["auc_floor"]
 
