@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -30,11 +31,11 @@ def init(log: Path, users: Path | None, items: Path | None, name: str | None, ou
     with connect(*{path.absolute().parent for path in (log, *others.values())}) as connection:
         text = draft_profile(connection, name, log.absolute(), others, dt.datetime.now(dt.UTC).date())
     output.write_text(text, encoding="utf-8")
-    given = "".join(f" --{table}-file {path}" for table, path in others.items())
+    given = [part for table, path in others.items() for part in (f"--{table}-file", str(path))]
     click.echo(f"{output} is written: read it, and change what is wrong. Then:")
-    click.echo(f"recsys land {output} --source {log}{given}")
-    click.echo(f"recsys check {output}")
-    click.echo(f"recsys --profile {output} materialize '*'")
+    click.echo(shlex.join(["recsys", "land", str(output), "--source", str(log), *given]))
+    click.echo(shlex.join(["recsys", "check", str(output)]))
+    click.echo(shlex.join(["recsys", "--profile", str(output), "materialize", "*"]))
 
 
 @click.command()
