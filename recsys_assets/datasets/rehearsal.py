@@ -23,7 +23,7 @@ from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.splits import SplitError, split, split_rows, split_sizes
 from recsys_assets.datasets.tables import LandedFileError
 
-_ENOUGH = 300_000  # events, of the newest days
+_ENOUGH, _DAYS = 300_000, 100  # events, and days, of the newest ones: a day takes about 50 ms
 _ENTITIES: tuple[TableName, ...] = ("users", "items")
 
 
@@ -57,7 +57,7 @@ def _ingest(
     """Ingest the newest days; returns their files, oldest first."""
     load_known_ids(connection, profile, days[-1])
     counts, events, refused = Counter[str](), list[Path](), list[str]()
-    for day in reversed(days):
+    for day in reversed(days[-_DAYS:]):
         if counts["rows"] >= _ENOUGH:
             break
         (folder / day).mkdir()
