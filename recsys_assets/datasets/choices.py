@@ -104,8 +104,10 @@ def choices(chooser: Chooser, who: Ints, session: Ints) -> tuple[Ints, Bools]:
     for number in range(REDRAWS):
         again = np.flatnonzero(_repetitions(who, what, width))
         whose = who[again]
-        anew = number < THEME_REDRAWS
-        what[again] = chooser.of_themes(whose, chooser.themes(whose)) if anew else chooser.of_all(whose)
+        if number < THEME_REDRAWS:
+            what[again] = chooser.of_themes(whose, chooser.themes(whose))
+        else:
+            what[again] = chooser.of_all(whose)
     return what, ~_repetitions(who, what, width)
 
 

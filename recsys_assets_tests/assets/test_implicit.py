@@ -19,6 +19,7 @@ from recsys_assets.retrieval.interactions import read
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.in_process import failed_checks, failures, materialize
 from recsys_assets_tests.helpers.shop_log import Shop, generate, land_shop
+from recsys_assets_tests.helpers.worlds import own_environment
 
 EXAMPLES = dict(
     re.findall(r"```yaml\n(name: (\w+)\n.*?)```", (PROJECT / "docs" / "implicit.md").read_text(), re.DOTALL)
@@ -47,11 +48,7 @@ class Built:
 
 
 def build(name: str, home: Path, shop: Shop, assets: list[str]) -> Iterator[Built]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RECSYS_DATA", str(home))
-        patch.setenv("RECSYS_LANDING", str(home / "landing"))
-        patch.setenv("RECSYS_PROFILE", str(home / "profile.yaml"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with own_environment(home):
         yield Built(name, home, shop, assets)
 
 

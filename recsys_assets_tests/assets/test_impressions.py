@@ -24,6 +24,7 @@ from recsys_assets.features.pair_features import candidate_rows
 from recsys_assets.lake import Lake
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.in_process import failed_checks, failures, materialize
+from recsys_assets_tests.helpers.worlds import own_environment
 
 EXAMPLES = dict(
     re.findall(r"```yaml\nname: (\w+)\n(.*?)```", (PROJECT / "docs" / "sessions.md").read_text(), re.DOTALL)
@@ -82,11 +83,7 @@ class Shelf:
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
     home = tmp_path_factory.mktemp("shelf")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RECSYS_DATA", str(home))
-        patch.setenv("RECSYS_LANDING", str(home / "landing"))
-        patch.setenv("RECSYS_PROFILE", str(home / "profile.yaml"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with own_environment(home):
         yield Shelf(home)
 
 

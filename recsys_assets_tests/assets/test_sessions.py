@@ -21,6 +21,7 @@ from recsys_assets.retrieval.interactions import queries, read
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.in_process import failed_checks, failures, materialize
 from recsys_assets_tests.helpers.shop_log import Shop, generate, land_shop
+from recsys_assets_tests.helpers.worlds import own_environment
 
 EXAMPLES = dict(
     re.findall(r"```yaml\nname: (\w+)\n(.*?)```", (PROJECT / "docs" / "sessions.md").read_text(), re.DOTALL)
@@ -81,11 +82,7 @@ class Visits:
 @pytest.fixture(scope="module")
 def visits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visits]:
     home = tmp_path_factory.mktemp("visits")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RECSYS_DATA", str(home))
-        patch.setenv("RECSYS_LANDING", str(home / "landing"))
-        patch.setenv("RECSYS_PROFILE", str(home / "profile.yaml"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with own_environment(home):
         yield Visits(home)
 
 

@@ -41,7 +41,7 @@ class Shop:
     events: pa.Table
 
     def probabilities(self, users: Ints) -> Doubles:
-        """(N, I) the probability that a visit of each of the users (N,), counted from 0, is a view of each item."""
+        """(N, I) the chance of each item to be the one that a visit of the user views; `users` (N,) counts from 0."""
         return _softmax(self.appeal + self.tastes[users] @ self.goods.T)
 
     def views(self) -> "Shop":

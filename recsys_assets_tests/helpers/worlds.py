@@ -104,6 +104,17 @@ def open_world(
         yield world
 
 
+@contextmanager
+def own_environment(home: Path) -> Iterator[None]:
+    """The environment names the folders in `home`, and its `profile.yaml`, until the block ends."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECSYS_DATA", str(home))
+        patch.setenv("RECSYS_LANDING", str(home / "landing"))
+        patch.setenv("RECSYS_PROFILE", str(home / "profile.yaml"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield
+
+
 def write_profile(path: Path, changes: Mapping[str, Any]) -> str:
     """Write the profile `sample` with changed settings, those of a section merged; returns its path."""
     content = yaml.safe_load(bundled_profiles()["sample"].read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain, count
 
 import duckdb
 import yaml
@@ -33,8 +34,8 @@ def column_names(
         plain = re.sub(r"\W", "_", place[1]).strip("_").lower()[:_LONGEST] or "column"
         if plain in taken or plain.startswith("raw_"):
             plain = f"my_{plain}"
-        number_of = sum(each == plain or each.startswith(f"{plain}_") for each in found.values())
-        found[place] = own or (f"{plain}_{number_of + 1}" if plain in found.values() else plain)
+        free = (name for name in chain([plain], (f"{plain}_{n}" for n in count(2))) if name not in found.values())
+        found[place] = own or next(free)
     return found
 
 

@@ -18,7 +18,7 @@ from recsys_assets.datasets.drafting.columns import (
     number,
 )
 from recsys_assets.datasets.drafting.roles import Roles, find_roles, words_of
-from recsys_assets.datasets.drafting.survey import SAMPLE, Facts, Survey, SurveyError, survey
+from recsys_assets.datasets.drafting.survey import PER_SECOND, SAMPLE, Facts, Survey, SurveyError, survey
 from recsys_assets.datasets.duck import only_row, quote, quote_name
 
 _LIVE_DAYS = 14  # a log whose newest event is no older is still growing
@@ -110,9 +110,8 @@ def _key_of(connection: duckdb.DuckDBPyConnection, events: Survey, side: Survey,
 def _span(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> tuple[dt.date, dt.date, int]:
     """The first and the last day of the whole log (UTC), and the number of days with events."""
     facts, text = events.columns[name], f"CAST({quote_name(name)} AS VARCHAR)"
-    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
     if unit := facts.time_unit:
-        time = f"to_timestamp(try_cast({text} AS DOUBLE) / {per_second[unit]})::TIMESTAMP"
+        time = f"to_timestamp(try_cast({text} AS DOUBLE) / {PER_SECOND[unit]})::TIMESTAMP"
     elif pattern := events.form.get("date_format"):
         time = f"try_strptime({text}, {quote(str(pattern))})"
     else:

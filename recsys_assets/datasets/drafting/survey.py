@@ -13,7 +13,7 @@ from recsys_assets.datasets.duck import only_row, quote, quote_name
 
 SAMPLE = 1_000_000  # rows whose values are looked at; the number of all rows and the span of time are of the whole file
 _HEAD = 2**20  # bytes by which the encoding is recognised
-_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # by the unit of times
 _EARLIEST, _LATEST = 315_532_800, 4_102_444_800  # seconds of 1980 and of 2100: a number between them may be a time
 _SEPARATORS = ("|", ";", ",")  # of several values in one text
 
@@ -70,7 +70,7 @@ class Facts:
         """The unit in which all numbers would be times since 1970; None if they cannot be."""
         if not self.is_number or self.low is None or self.high is None:
             return None
-        fits = (unit for unit, n in _UNITS.items() if self.low / n >= _EARLIEST and self.high / n <= _LATEST)
+        fits = (unit for unit, n in PER_SECOND.items() if self.low / n >= _EARLIEST and self.high / n <= _LATEST)
         return next(fits, None)
 
     @property
