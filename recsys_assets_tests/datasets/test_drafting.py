@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys_assets.datasets.drafting.columns import column_names
 from recsys_assets.datasets.drafting.draft import draft_profile
 from recsys_assets.datasets.drafting.survey import SurveyError
 from recsys_assets.datasets.duck import connect
@@ -138,6 +139,13 @@ def test_names_of_columns_are_safe_and_each_is_there_once(place: Path) -> None:
     assert {"my_on", "my_label", "a_b", "a_b_2", "x_y__1", "kind_of_thing"} <= columns.keys()
     assert columns["a_b_2"].column == "a-b"
     assert "y" not in columns
+
+
+def test_a_counted_name_is_not_one_that_a_column_has_already() -> None:
+    columns = {("interactions", name): None for name in ("x_2", "x", "x-", "x_3", "-x")}
+    with connect() as connection:
+        found = column_names(connection, columns)
+    assert list(found.values()) == ["x_2", "x", "x_3", "x_3_2", "x_4"]
 
 
 REFUSED = [
