@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.datasets.duck import connect
@@ -23,16 +25,16 @@ def events(tmp_path: Path) -> WriteEvents:
 
     def write(rows: Sequence[tuple[int, int, float]]) -> Path:
         path = tmp_path / "events.parquet"
-        with duckdb.connect() as connection:
-            connection.execute(
-                "CREATE TABLE e (user_id BIGINT, item_id BIGINT, timestamp TIMESTAMP, rating FLOAT, seq BIGINT)"
-            )
-            values = [
-                (user, number, (START + dt.timedelta(hours=hour)).replace(tzinfo=None), rating, number)
-                for number, (user, hour, rating) in enumerate(rows)
-            ]
-            connection.executemany("INSERT INTO e VALUES (?, ?, ?, ?, ?)", values)
-            connection.execute(f"COPY e TO '{path}' (FORMAT parquet)")
+        users, hours, ratings = zip(*rows, strict=True)
+        times = [(START + dt.timedelta(hours=hour)).replace(tzinfo=None) for hour in hours]
+        columns = {
+            "user_id": pa.array(users, pa.int64()),
+            "item_id": pa.array(range(len(rows)), pa.int64()),
+            "timestamp": pa.array(times, pa.timestamp("us")),
+            "rating": pa.array(ratings, pa.float32()),
+            "seq": pa.array(range(len(rows)), pa.int64()),
+        }
+        pq.write_table(pa.table(columns), path)
         return path
 
     return write
