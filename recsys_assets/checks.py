@@ -55,5 +55,11 @@ def check_label_rate(
 
 
 def check_floor(output: Output, property_name: str, value: float, floor: float) -> None:
-    """Result of a check that a value reaches its floor; NaN does not."""
-    output.check(property_name, value >= floor, value=float(value), floor=float(floor))
+    """Result of a check that a value reaches its floor; NaN does not.
+
+    The check must not be a blocking one: what needs a partition below its floor is declined, and the run goes on.
+    """
+    passed = value >= floor
+    output.check(property_name, passed, value=float(value), floor=float(floor))
+    if not passed:
+        output.manifest.below_floor = f"{output.manifest.asset} failed {property_name}: {value:.4f} is below {floor:g}"

@@ -48,7 +48,7 @@ class Output:
     inputs: list[Partition] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
     checks: list[dg.AssetCheckResult] = field(default_factory=list)
-    without: dict[str, str] = field(default_factory=dict)  # the declined inputs that were left out, with the reasons
+    without: dict[str, str] = field(default_factory=dict)  # inputs that were left out, with the reasons
 
     @property
     def manifest(self) -> Manifest:
@@ -103,7 +103,7 @@ class Output:
         shutil.rmtree(self.draft.folder)
         self.draft.folder.mkdir()
         made, reason = self.manifest, self.manifest.declined
-        made.rows, made.schema, made.metrics, made.failed_checks = None, {}, {}, []
+        made.rows, made.schema, made.metrics, made.failed_checks, made.below_floor = None, {}, {}, [], ""
         self.metadata = {"cannot be built": reason, "path": dg.MetadataValue.path(self.location)}
         note = "not checked, as the partition is declined"
         self.checks = [

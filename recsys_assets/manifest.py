@@ -13,6 +13,7 @@ MANIFEST = "manifest.json"
 # Daily assets: partition D holds day D alone. The others hold the state as of the end of D; an asset that reads a daily
 # one reads its partitions of every day up to D.
 DAILY = frozenset({"interactions"})
+_OFTEN_EMPTY = ("declined", "below_floor")  # not in the text if they are empty
 _APART = ("mlflow_run_id", "fingerprint")  # not in the fingerprint: see `Manifest`
 
 
@@ -46,7 +47,9 @@ class Manifest:
         upstream: the fingerprint of every partition that it was made from, by `asset/bizdate`.
         failed_checks: the blocking checks that failed: nothing may be built on the partition.
         declined: why the method cannot be built on these data, in a sentence; the partition has no files then. Empty
-            for all others, and then left out of the text and of the fingerprint.
+            for all others, and then left out of the text and of the fingerprint, like `below_floor`.
+        below_floor: which figure is below the floor of the profile, in a sentence. The partition is kept to be looked
+            at, and what needs it is declined.
         fingerprint: a hash of all other fields but the MLflow run id, which alone differs between two equal runs.
     """
 
@@ -63,6 +66,7 @@ class Manifest:
     upstream: dict[str, str] = field(default_factory=dict)
     failed_checks: list[str] = field(default_factory=list)
     declined: str = ""
+    below_floor: str = ""
     mlflow_run_id: str | None = None
     fingerprint: str = ""
 
@@ -87,8 +91,13 @@ class Manifest:
 
     @property
     def is_usable(self) -> bool:
-        """Whether other partitions may be built from it: it passed its blocking checks and was not declined."""
-        return not self.failed_checks and not self.declined
+        """Whether other partitions may be built from it: it passed its blocking checks and nothing else is wrong."""
+        return not self.failed_checks and not self.why_not
+
+    @property
+    def why_not(self) -> str:
+        """Why what needs the partition is declined, although nothing is broken; empty if it can be built on."""
+        return self.declined or self.below_floor
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -123,7 +132,7 @@ class Manifest:
 
     def content(self) -> dict[str, Any]:
         """The content of `manifest.json`."""
-        return {name: value for name, value in asdict(self).items() if name != "declined" or value}
+        return {name: value for name, value in asdict(self).items() if name not in _OFTEN_EMPTY or value}
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""

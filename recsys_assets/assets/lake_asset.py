@@ -25,7 +25,10 @@ from recsys_assets.resources import LakeStore
 
 @dataclass(frozen=True)
 class Check:
-    """A property that an asset's partition must have; downstream assets refuse one that fails a blocking check."""
+    """A property that an asset's partition must have; downstream assets refuse one that fails a blocking check.
+
+    A floor of a figure does not block: `check_floor` of `checks.py` declines what needs the partition.
+    """
 
     name: str
     description: str
@@ -101,8 +104,8 @@ def lake_asset(
     are partitions; whatever else it reads it adds with `output.add_inputs`. A function without the parameter `output`
     writes its partitions itself: `interactions`, which is given several days at once.
 
-    If the function raises `CannotBeBuilt`, or an input that it needs is declined, its partition is declined too, for
-    the same reason.
+    If the function raises `CannotBeBuilt`, or an input that it needs is declined or below its floor, its partition is
+    declined, for the same reason.
 
     Args:
         kinds: the libraries and formats that the UI shows.
@@ -110,8 +113,8 @@ def lake_asset(
         code_version: part of the fingerprint. Raise it when the function makes other data from the same inputs, config
             and seed: partitions made before then differ from new ones, and the UI marks them as outdated.
         name: the asset's key, by default the function's name.
-        tolerates_declined: whether the function does without declined inputs. It gets those that it collects in a
-            parameter `**…` without the declined ones, whose reasons are in `output.without`; it still needs every input
+        tolerates_declined: whether the function does without such inputs. It gets those that it collects in a
+            parameter `**…` without them, whose reasons are in `output.without`; it still needs every input
             that it names.
         settings: further arguments of `dg.asset`.
     """
@@ -152,14 +155,14 @@ def _with_output(function: Callable[..., Any], tolerates_declined: bool) -> Call
 
 
 def _without_declined(output: Output, given: Mapping[str, Any], spared: Set[str]) -> dict[str, Any]:
-    """The arguments without declined partitions: `output` is declined as well, unless it is spared these inputs."""
-    declined = {
-        name: each.manifest for name, each in given.items() if isinstance(each, Partition) and each.manifest.declined
+    """The arguments without partitions that nothing can be built on: `output` is declined, unless it is spared them."""
+    unfit = {
+        name: each.manifest for name, each in given.items() if isinstance(each, Partition) and each.manifest.why_not
     }
-    output.without = {declined[name].asset: declined[name].declined for name in declined if name in spared}
-    if reasons := dict.fromkeys(each.declined for name, each in declined.items() if name not in spared):
+    output.without = {unfit[name].asset: unfit[name].why_not for name in unfit if name in spared}
+    if reasons := dict.fromkeys(each.why_not for name, each in unfit.items() if name not in spared):
         output.decline("; ".join(reasons))
-    return {name: each for name, each in given.items() if name not in declined}
+    return {name: each for name, each in given.items() if name not in unfit}
 
 
 @contextmanager

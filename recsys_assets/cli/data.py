@@ -145,6 +145,8 @@ def _print(manifest: "Manifest", path: str) -> None:
         facts.add_row(name, figure(value))
     if manifest.declined:
         facts.add_row("[yellow]cannot be built[/]", manifest.declined)
+    if manifest.below_floor:
+        facts.add_row("[red]nothing is built on it[/]", manifest.below_floor)
     for check in manifest.failed_checks:
         facts.add_row("[red]failed check[/]", check)
     if manifest.mlflow_run_id:

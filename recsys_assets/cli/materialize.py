@@ -128,6 +128,8 @@ def summary(lake: "Lake", names: Sequence[str], bizdate: str, seconds: Mapping[s
         metrics = ", ".join(f"{metric} {figure(manifest.metrics[metric])}" for metric in shown)
         if manifest.declined:
             metrics = f"cannot be built: {manifest.declined}"
+        if manifest.below_floor:
+            metrics = f"[red]{manifest.below_floor}[/]: nothing is built on it; {metrics}"
         rows = "" if manifest.rows is None else f"{manifest.rows:,}"
         table.add_row(name, rows, metrics, f"{seconds[name]:,.1f}" if name in seconds else "")
     table.caption = lake.location("<asset>", bizdate)

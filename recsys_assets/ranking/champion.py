@@ -13,11 +13,11 @@ CHAMPION_FILE = "champion.json"
 
 
 class NothingToServe(RuntimeError):
-    """No model of the day may be served and there is no champion of an earlier day; the message gives the reasons."""
+    """No model could be judged, and there is no champion of an earlier day; the message gives the reasons."""
 
 
 class NoRankers(CannotBeBuilt):
-    """No ranking model can be built on the data; the message gives the reason."""
+    """No ranking model can be built on the data, or none reaches its floor; the message gives the reasons."""
 
 
 class PinRefused(ValueError):
@@ -38,7 +38,7 @@ class Candidate:
         fingerprint: of the partition that holds the file.
         mlflow_run_id: of its training.
         upstream: fingerprints of the partitions that its gates read, by asset and bizdate.
-        declined: why it cannot be built on the data; empty if it can.
+        declined: why it cannot be built on the data, or that it is below its floor; empty if neither is so.
     """
 
     model: str
@@ -105,8 +105,8 @@ def choose(
         pinned: the model that somebody wants to serve.
 
     Raises:
-        NoRankers: there is no incumbent, and no candidate can be built on the data.
-        NothingToServe: there is no incumbent either, and no candidate passes every gate.
+        NoRankers: no candidate passes and there is no incumbent; some are below their floor or cannot be built.
+        NothingToServe: the same, but every candidate is missing or broken.
         PinRefused: the pinned model does not pass every gate.
     """
     if pinned:
@@ -116,8 +116,8 @@ def choose(
     passed = sorted((each for each in candidates if not each.why_not), key=lambda each: (-each.value, each.model))
     if not passed:
         if incumbent is None:
-            if candidates and all(each.declined for each in candidates):
-                raise NoRankers("; ".join(dict.fromkeys(each.declined for each in candidates)))
+            if any(each.declined for each in candidates):
+                raise NoRankers("; ".join(dict.fromkeys(each.declined or each.why_not for each in candidates)))
             reasons = "; ".join(f"{each.model}: {each.why_not}" for each in candidates)
             raise NothingToServe(f"no model may be served, and there is no champion of an earlier day: {reasons}")
         return incumbent, f"{incumbent.name} stays: no model of the day passes every gate."

@@ -20,8 +20,8 @@ Found = Mapping[str, Manifest | str]
 def candidate(lake: Lake, model: str, bizdate: str, file: str, day: str) -> Candidate:
     """A model of a bizdate, with its figure and the first gate that it does not pass.
 
-    The gates: `rank_samples`, `rank_<model>` and `onnx_<model>` are there and passed their blocking checks (a floor of
-    the AUC, ONNX parity); each was made from the current partition of the one before; nothing else that the model was
+    The gates: `rank_samples`, `rank_<model>` and `onnx_<model>` are there and passed their checks (a floor of the AUC,
+    ONNX parity); each was made from the current partition of the one before; nothing else that the model was
     made from has changed since; and the validation AUC is a number. `rank_samples` matters, as figures on different
     validation rows cannot be compared. For a model of a day other than `day`, such later changes do not count.
 
@@ -45,7 +45,7 @@ def candidate(lake: Lake, model: str, bizdate: str, file: str, day: str) -> Cand
         fingerprint=known[onnx].fingerprint if onnx in known else "",
         mlflow_run_id=known[ranker].mlflow_run_id if ranker in known else None,
         upstream={f"{asset}/{bizdate}": each.fingerprint for asset, each in known.items()},
-        declined=next((each.declined for each in known.values() if each.declined), ""),
+        declined=next((each.why_not for each in known.values() if each.why_not), ""),
     )
 
 
@@ -95,6 +95,8 @@ def _objections(found: Found, file: str) -> Iterator[str]:
             return
         if manifest.failed_checks:
             yield f"{asset} failed {', '.join(manifest.failed_checks)}"
+        if manifest.below_floor:
+            yield manifest.below_floor
         if manifest.declined:
             yield f"{asset} cannot be built: {manifest.declined}"
         known.append(manifest)

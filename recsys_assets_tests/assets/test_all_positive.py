@@ -67,9 +67,9 @@ def test_nothing_fails_and_what_cannot_be_built_says_why(world: World) -> None:
 def test_each_report_says_first_and_once_what_is_missing(world: World) -> None:
     title, *missing = text(world, "recall_report")[:3]
     assert title.startswith("# Recall")
-    assert missing[0].startswith("**Cannot be built: hitrate_fm.** every train row")
-    assert missing[1].startswith("**Cannot be built: hitrate_term.** the profile has no")
-    assert text(world, "rank_report")[1].startswith("**Cannot be built: rank_deepfm, rank_")
+    assert missing[0].startswith("**Left out: hitrate_fm.** every train row")
+    assert missing[1].startswith("**Left out: hitrate_term.** the profile has no")
+    assert text(world, "rank_report")[1].startswith("**Left out: rank_deepfm, rank_")
     assert ONE_CLASS in text(world, "rank_report")[1]
     assert any("rank_champion" in each and ONE_CLASS in each for each in text(world, "funnel_report")[1:5])
 

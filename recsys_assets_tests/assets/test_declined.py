@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.checks import check_floor
 from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.io_managers import CAN_BE_BUILT, LakeIOManager, Output
 from recsys_assets.lake import Lake
@@ -20,6 +21,7 @@ from recsys_assets_tests.helpers.in_process import QUIET, failed_checks, failure
 __all__ = ["lake"]  # a fixture
 WHY = "every train row has the same label"
 SOUND = Check("sound", "a blocking check")
+FLOOR = Check("floor", "a figure reaches its floor", blocking=False)
 
 
 def decline(output: Output, a: Partition) -> None:
@@ -45,7 +47,7 @@ def run(**bodies: Callable[..., None]) -> dg.ExecuteInProcessResult:
     """Materialize `method` with these bodies, and others on top of it, for the second day."""
     provided = resources()
     settings: dict[str, dict[str, Any]] = {
-        "method": {"checks": [SOUND]},
+        "method": {"checks": [SOUND, FLOOR]},
         "report": {"tolerates_declined": True, "ins": {name: dg.AssetIn() for name in ("method", "b")}},
     }
     made = [
@@ -93,6 +95,7 @@ def test_a_tolerant_asset_needs_the_inputs_that_it_names(lake: Lake) -> None:
     def take(output: Output, b: Partition) -> None:
         output.path("text").write_text(b.path("text").read_text())
         output.check(SOUND.name, True)
+        output.check(FLOOR.name, True)
 
     with lake.draft("a", NEXT) as draft:
         draft.manifest.declined = WHY
@@ -104,6 +107,7 @@ def test_a_method_that_comes_back_replaces_it_and_makes_what_did_without_it_outd
     def copy(output: Output, a: Partition) -> None:
         output.path("text").write_text(a.path("text").read_text())
         output.check(SOUND.name, True)
+        output.check(FLOOR.name, True)
 
     run(method=refuse, use=use, report=report)
     first = lake.manifest("report", NEXT)
@@ -112,6 +116,22 @@ def test_a_method_that_comes_back_replaces_it_and_makes_what_did_without_it_outd
     assert failures(run(use=use, report=report)) == {}
     assert lake.read("use", NEXT).path("text").read_text() == "first"
     assert json.loads(lake.read("report", NEXT).path("found.json").read_text())["without"] == {}
+
+
+@pytest.mark.fails_check("*:floor")
+def test_what_is_below_its_floor_keeps_its_files_and_what_needs_it_is_declined(lake: Lake) -> None:
+    def learn(output: Output, a: Partition) -> None:
+        output.path("text").write_text(a.path("text").read_text())
+        output.check(SOUND.name, True)
+        check_floor(output, FLOOR.name, 0.5, 0.55)
+
+    result = run(method=learn, use=use, report=report)
+    assert result.success
+    assert failed_checks(result) == {"method:floor", "use:can_be_built"}
+    made, said = lake.read("method", NEXT), "method failed floor: 0.5000 is below 0.55"
+    assert (made.path("text").read_text(), made.manifest.below_floor, made.manifest.is_usable) == ("first", said, False)
+    assert lake.manifest("use", NEXT).declined == said
+    assert json.loads(lake.read("report", NEXT).path("found.json").read_text())["without"] == {"method": said}
 
 
 def test_what_is_really_wrong_still_fails(lake: Lake) -> None:
@@ -126,7 +146,7 @@ def test_manifests_of_built_partitions_are_as_before_the_field(tmp_path: Path) -
     """Otherwise every partition of every lake would change its fingerprint."""
     made = Manifest("a", "shop", "2026-01-01", rows=3).seal()
     content: dict[str, Any] = json.loads(made.to_json())
-    assert "declined" not in content
+    assert not {"declined", "below_floor"} & content.keys()
     assert made.fingerprint == fingerprint_of({name: each for name, each in content.items() if name != "fingerprint"})
     declined = Manifest("a", "shop", "2026-01-01", declined=WHY).seal()
     (tmp_path / "manifest.json").write_text(declined.to_json())

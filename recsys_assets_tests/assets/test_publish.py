@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.io_managers import CAN_BE_BUILT, UP_TO_DATE
 from recsys_assets.lake import Lake
-from recsys_assets.models.catalogue import TOWERS
+from recsys_assets.models.catalogue import RANKERS, TOWERS
 from recsys_assets.stores import collections
 from recsys_assets.stores.compare import count_differing
 from recsys_assets.stores.mongo.store import MongoStore
@@ -227,19 +228,39 @@ def test_other_stores_have_their_assets_once_they_are_named(world: World, monkey
                 assert count_differing(expected, found.read(name, expected[KEY].to_pylist())) == 0
 
 
-@pytest.mark.fails_check("rank_*:auc_floor")
+@pytest.mark.fails_check("onnx_*:onnx_matches_model")
 def test_what_failed_a_check_stops_publishing_in_the_same_run_and_in_a_later_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strict = write_profile(world.home / "strict.yaml", {"bounds": {"min_auc": 1.0}})
     with world.store() as store:
         before = store.release()
         with monkeypatch.context() as patch:
-            patch.setenv("RECSYS_PROFILE", strict)
-            same = materialize(["rank_lgbm", "onnx_lgbm", "rank_champion", "mongo_item", "mongo_release"], DAY)
+            patch.setattr("recsys_assets.assets.publish.onnx.TOLERANCE", -1.0)
+            same = materialize(["onnx_lgbm", "rank_champion", "mongo_item", "mongo_release"], DAY)
         assert not same.success
         assert not same.asset_materializations_for_node("mongo_item")
         said = failures(materialize(["mongo_item", "mongo_release"], DAY))
         assert "GateNotPassed" in said["mongo_item"]
-        assert f"rank_lgbm {DAY} failed auc_floor" in said["mongo_item"]
+        assert f"onnx_lgbm {DAY} failed onnx_matches_model" in said["mongo_item"]
         assert store.release() == before
+
+
+@pytest.mark.fails_check("rank_*:auc_floor", "*:can_be_built")
+def test_a_ranker_below_its_floor_is_not_published_and_stops_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS_PROFILE", write_profile(world.home / "strict.yaml", {"bounds": {"min_auc": 1.0}}))
+    wanted = ["rank_lgbm", "onnx_lgbm", "rank_champion", "rank_report", "mongo_item", "mongo_release"]
+    for model in RANKERS.keys() - {"lgbm"}:
+        with world.lake.draft(f"rank_{model}", DAY) as draft:
+            draft.manifest.declined = "the data do not allow it"
+    assert failures(materialize(wanted, DAY)) == {}
+    said = world.read("rank_lgbm").manifest.below_floor
+    assert re.fullmatch(r"rank_lgbm failed auc_floor: 0\.\d{4} is below 1", said)
+    assert world.read("onnx_lgbm").manifest.declined == said
+    assert said in world.read("rank_champion").manifest.declined
+    assert f"**Left out: rank_lgbm.** {said}." in world.read("rank_report").path("report.md").read_text()
+    with world.store() as store:
+        released = store.release()
+        assert released is not None
+        assert released["champion"] is None

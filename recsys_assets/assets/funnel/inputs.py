@@ -48,8 +48,8 @@ def read_inputs(lake: LakeStore, day: str, needed: Mapping[str, Partition]) -> I
         except (PartitionDamaged, PartitionOutdated, GateNotPassed) as error:
             without[asset] = str(error)
             continue
-        if partition.manifest.declined:
-            without[asset] = partition.manifest.declined
+        if reason := partition.manifest.why_not:
+            without[asset] = reason
         else:
             found[asset] = partition
     ranker, of_ranker = _open_ranker(lake, found, without)

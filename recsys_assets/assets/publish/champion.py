@@ -32,7 +32,7 @@ class ChampionConfig(dg.Config):
 
 
 @lake_asset(
-    # Only their manifests are read: if they were inputs, one model that failed its checks would stop the choice.
+    # Only their manifests are read: if they were inputs, one model that cannot be served would decline the choice.
     deps=[SAMPLES, *(f"{stage}_{model}" for model in RANKERS for stage in ("rank", "onnx"))],
     kinds={"json", "mlflow"},
     checks=[Check("champion_is_sound", "the ONNX file that it points at is there and has the recorded hash")],
@@ -41,15 +41,16 @@ def rank_champion(output: Output, config: ChampionConfig, lake: LakeStore, track
     """The ranking model to serve: `champion.json` points at its ONNX file and says why it was chosen.
 
     It has the highest validation AUC of the models that pass every gate. The previous champion stays if the best new
-    model is worse by more than `margin`, or if no model passes. A model that failed is listed with the reason and does
-    not stop the choice: Dagster skips this asset in the run in which a model failed, and `champion_sensor` then runs it
-    again. If no model can be built on the data, there is no champion, and everything else is published without one.
+    model is worse by more than `margin`, or if no model passes. A model that does not pass is listed with the reason;
+    one that is below its floor, or that the data do not allow, does not stop the choice. If a training broke down,
+    Dagster skips this asset in that run, and `champion_sensor` then runs it. If no model can be built on the data or
+    none reaches its floor, there is no champion, and everything else is published without one.
     The newest bizdate's champion has the alias `champion` of the registered model `<profile>-rank` in MLflow.
     """
     day = output.manifest.bizdate
     candidates = [candidate(lake.lake, model, day, MODEL, day) for model in RANKERS]
     for each in candidates:
-        if each.declined:  # the choice is outdated once it can be built
+        if each.declined:  # the choice is outdated once it is built anew
             output.manifest.upstream |= each.upstream
     before = champion_before(lake.lake, "rank_champion", day)
     pinned = _pinned_candidate(lake.lake, config.pin, day)

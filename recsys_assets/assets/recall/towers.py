@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from recsys_assets.training.loop import Fitted
     from recsys_assets.training.recall import Source
 
-FLOOR = Check("recall_floor", "the validation recall@20 reaches bounds.min_recall")
+FLOOR = Check("recall_floor", "the validation recall@20 reaches bounds.min_recall", blocking=False)
 INPUTS = ("recall_samples", "feature_schema", "negative_items", "users", "items")
 
 

@@ -37,7 +37,7 @@ def recall_report(
 ) -> None:
     """Every recall method on the same test rows; figures in brackets are of the day before, if the lake has them.
 
-    The first lines say what cannot be built, and which methods are below popularity. `adds@50`: how much the recall@50
+    The first lines say what was left out, and which methods are below popularity. `adds@50`: how much the recall@50
     of all methods together (without random lists and last week's popularity) would fall without the method.
     `retrieval/qualities.py` explains the figures besides hits.
     """

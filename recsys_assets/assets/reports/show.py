@@ -34,19 +34,19 @@ def report(output: Output, title: str, tables: Mapping[str, dg.MarkdownMetadataV
 
 
 def write_report(output: Output, title: str, sections: Sequence[str]) -> None:
-    """Write `report.md`: the title with the bizdate, then the inputs that cannot be built, and the sections."""
+    """Write `report.md`: the title with the bizdate, then the inputs that were left out, and the sections."""
     missing = left_out(output.without)
     text = "\n\n".join([f"# {title}, {output.manifest.bizdate}", *missing, *sections])
     if missing:
-        output.metadata["cannot be built"] = dg.MetadataValue.md("\n\n".join(missing))
+        output.metadata["left out"] = dg.MetadataValue.md("\n\n".join(missing))
     output.path("report.md").write_text(text + "\n", encoding="utf-8")
 
 
 def left_out(without: Mapping[str, str]) -> list[str]:
-    """A sentence for each reason for which assets (by name) cannot be built, with all that share it."""
+    """A sentence for each reason for which assets (by name) were left out, with all that share it."""
     reasons = dict.fromkeys(without.values())
     named = {reason: sorted(asset for asset in without if without[asset] == reason) for reason in reasons}
-    return [f"**Cannot be built: {', '.join(assets)}.** {reason}." for reason, assets in named.items()]
+    return [f"**Left out: {', '.join(assets)}.** {reason}." for reason, assets in named.items()]
 
 
 def choice(output: Output, order: Order, chosen: Chosen) -> None:
