@@ -182,9 +182,13 @@ class Files(TextFormat):
 
     def day_sql(self, timestamp: str = "timestamp") -> str:
         """SQL for the day of a timestamp (UTC)."""
+        return f"{self.local_sql(timestamp)}::DATE"
+
+    def local_sql(self, timestamp: str) -> str:
+        """SQL for the local time of a timestamp (UTC)."""
         if self.timezone == "UTC":
-            return f"{timestamp}::DATE"
-        return f"({timestamp} AT TIME ZONE 'UTC' AT TIME ZONE '{self.timezone}')::DATE"
+            return timestamp
+        return f"({timestamp} AT TIME ZONE 'UTC' AT TIME ZONE '{self.timezone}')"
 
     def utc_sql(self, local: str) -> str:
         """SQL that turns a local TIMESTAMP into UTC. Of an hour that the clock has twice, it is the second one."""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import duckdb
 
-from recsys_assets.datasets.duck import scan
+from recsys_assets.datasets.duck import quote_name, scan
 from recsys_assets.datasets.impression_rules import POSITION, REQUEST
 from recsys_assets.datasets.label import label_rule
+from recsys_assets.datasets.moments import columns_of_log
 from recsys_assets.datasets.names import ITEM_EVENTS, SHOWN_POSITION, USER_EVENTS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Impressions
@@ -30,19 +31,22 @@ def label_impressions(
     """Create the table `shown` from ingested impressions and events up to `bizdate`; `split` must have run.
 
     Columns: user_id, item_id, timestamp, label (1 if a positive answered it), part, shown_position (null if unknown),
-    user_events and item_events (offline events of the user, and of the item, before the moment), and base_rate (the
-    positive rate of all offline events before the moment, as in `features/sql/history.sql`). An impression is in the
-    part of the day on which its window ends under `by_day`, and otherwise in that of the user's last event by then, so
-    that no label is known in an earlier part than its event. Rows are ordered by user_id, timestamp and item_id.
+    user_events and item_events (offline events of the user, and of the item, before the moment), base_rate (the
+    positive rate of all offline events before the moment, as in `features/sql/history.sql`), and the columns that are
+    features of the moment. An impression is in the part of the day on which its window ends under `by_day`, and
+    otherwise in that of the user's last event by then, so that no label is known in an earlier part than its event.
+    Rows are ordered by user_id, timestamp and item_id.
     """
     wait, end = f"INTERVAL {rule.seconds} SECOND", profile.files.utc_sql(f"(DATE '{bizdate}' + 1)::TIMESTAMP")
     request = f", {REQUEST}" if rule.match == "request" else ""
     same_request = f" AND e.{REQUEST} = s.{REQUEST}" if request else ""
     place = POSITION if POSITION in profile.tables["impressions"] else "NULL"
+    moment = "".join(f", {quote_name(name)}" for name in columns_of_log(profile))
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE shown AS
         WITH due AS (
-            SELECT user_id, item_id, timestamp, timestamp + {wait} AS until, {place}::FLOAT AS {SHOWN_POSITION}{request}
+            SELECT user_id, item_id, timestamp, timestamp + {wait} AS until,
+                {place}::FLOAT AS {SHOWN_POSITION}{request}{moment}
             FROM {scan(list(impressions))} WHERE timestamp + {wait} <= {end}
         ),
         touched AS (
@@ -59,7 +63,8 @@ def label_impressions(
             SELECT user_id, item_id, timestamp, label, NULL AS until, NULL AS part, NULL AS {SHOWN_POSITION}, 1 AS touch
             FROM splits WHERE part <> 'online'
             UNION ALL BY NAME
-            SELECT user_id, item_id, timestamp, NULL AS label, until, part, {SHOWN_POSITION}, 0 AS touch FROM placed
+            SELECT user_id, item_id, timestamp, NULL AS label, until, part, {SHOWN_POSITION}, 0 AS touch{moment}
+            FROM placed
         ),
         counted AS (
             SELECT * EXCLUDE (label),
@@ -73,7 +78,7 @@ def label_impressions(
                     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
         )
         SELECT user_id, item_id, timestamp, coalesce(answered.label, 0)::TINYINT AS label, part, {SHOWN_POSITION},
-            {USER_EVENTS}, {ITEM_EVENTS}, base_rate
+            {USER_EVENTS}, {ITEM_EVENTS}, base_rate{moment}
         FROM counted LEFT JOIN answered USING (user_id, item_id, timestamp)
         WHERE touch = 0 ORDER BY user_id, timestamp, item_id
     """)

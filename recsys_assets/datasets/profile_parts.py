@@ -199,10 +199,15 @@ class Features(Part):
     affinity: Affinity = Affinity()
     crosses: list[list[str]] = Field(default=[], description="for the wide part: pairs of the features above")
     min_count: Count = 2
+    moment: list[str] = Field(
+        default=[],
+        description="categorical features of a request: hour, weekday, and columns of `interactions`",
+        exclude_if=lambda moment: not moment,  # the manifests of older versions do not have it
+    )
 
     @property
     def columns(self) -> list[str]:
-        """All columns that are named as features."""
+        """All columns of users and items, or of rows, that are named as features."""
         return [*self.categorical, *self.multi_valued, *self.numeric]
 
 

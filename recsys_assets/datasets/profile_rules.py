@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from recsys_assets.datasets import event_kinds, impression_rules, names, sessions
+from recsys_assets.datasets import event_kinds, impression_rules, moments, names, sessions
 from recsys_assets.datasets.expressions import ExpressionError
 from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.label import label_rule
@@ -47,6 +47,7 @@ def faults(profile: "Profile") -> Iterator[Fault]:
         yield from impression_rules.faults(profile)
         yield from _label(profile)
         yield from _features(profile)
+        yield from moments.faults(profile)
 
 
 def _places(profile: "Profile") -> Iterator[Fault]:
@@ -188,7 +189,7 @@ def _features(profile: "Profile") -> Iterator[Fault]:
         for number, name in enumerate(getattr(features, kind)):
             if what := _why_unfit(profile, name, types):
                 yield Fault(("features", kind, number), f"{quote_text(name)} {what}")
-    yield from _repetitions(("features",), features.columns)
+    yield from _repetitions(("features",), [*features.columns, *features.moment])
     yield from _repetitions(("features", "log"), features.log)
     if unknown := sorted(set(features.log) - set(features.numeric)):
         yield Fault(("features", "log"), f"{quote_text(unknown[0])} is not among features.numeric")
@@ -208,7 +209,7 @@ def _why_unfit(profile: "Profile", name: str, types: Sequence[ColumnType]) -> st
     found = [columns[name] for columns in sides if name in columns]
     if not found:
         of_log = (
-            f": say whose it is, as in `{name}: {{type: …, of: item}}`"
+            f": say whose it is, as in `{name}: {{type: …, of: item}}`, or name it under features.moment"
             if name in profile.tables["interactions"]
             else ""
         )
@@ -227,7 +228,7 @@ def _repetitions(place: Place, listed: Sequence[str]) -> Iterator[Fault]:
 
 
 def _crosses(profile: "Profile") -> Iterator[Fault]:
-    known = {*profile.features.categorical, *profile.features.multi_valued}
+    known = {*profile.features.categorical, *profile.features.multi_valued, *profile.features.moment}
     seen: set[frozenset[str]] = set()
     for number, cross in enumerate(profile.features.crosses):
         place = ("features", "crosses", number)

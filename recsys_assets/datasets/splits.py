@@ -8,6 +8,7 @@ import duckdb
 from recsys_assets.datasets.duck import quote, quote_name, scan
 from recsys_assets.datasets.event_kinds import kind_columns
 from recsys_assets.datasets.label import label_rule
+from recsys_assets.datasets.moments import columns_of_log
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Split
 from recsys_assets.datasets.sessions import SESSION, is_anonymous, whole_sessions
@@ -29,8 +30,8 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
     Time order is (timestamp, seq): `seq` is the row's position in its day's landing files, so events of
     the same second keep the order in which they arrived. Columns: user_id, item_id, timestamp, seq, label
     (0 or 1), position (of the row in its user's history, from 0), part, the profile's `rating` and `oracle` columns,
-    if it names them, and the features that events carry; with kinds of events, kind_name, kind_weight and recall_label
-    (0 or 1). Rows are ordered by user_id and position.
+    if it names them, the features that events carry and the columns of their moment; with kinds of events, kind_name,
+    kind_weight and recall_label (0 or 1). Rows are ordered by user_id and position.
 
     Where the profile has sessions, `anonymous` is the table of their rows, which `splits` does not have: nobody is
     asked about a session, so the strategies that go by a user's own rows put all of them into train.
@@ -48,7 +49,7 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
 
 def _split_query(profile: Profile, events: Sequence[Path], bizdate: str, chosen: str = "true") -> str:
     """SQL for the chosen events with their labels and parts."""
-    wanted = (profile.rating, profile.oracle, *profile.carried_features)
+    wanted = (profile.rating, profile.oracle, *profile.carried_features, *columns_of_log(profile))
     extra = "".join(f", {quote_name(column)}" for column in dict.fromkeys(wanted) if column)
     kinds = kind_columns(profile.events)
     given = f", {quote_name(profile.split.column)} AS {_GIVEN}" if profile.split.column else ""

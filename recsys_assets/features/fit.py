@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from recsys_assets.arrays import Doubles
 from recsys_assets.datasets.duck import only_row, scan
 from recsys_assets.datasets.duck import quote_name as identifier
+from recsys_assets.datasets.moments import TIME_PARTS
 from recsys_assets.datasets.names import TERM_STATISTICS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
@@ -23,7 +24,7 @@ from recsys_assets.features.history import item_columns, user_columns
 from recsys_assets.features.pair_features import MODEL_INPUTS
 from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, Side, floats
 
-TABLE_OF: dict[Side, TableName] = {"user": "users", "item": "items", "row": "interactions"}
+TABLE_OF: dict[Side, TableName] = {"user": "users", "item": "items", "row": "interactions", "moment": "interactions"}
 BATCH_ROWS = 2**18  # rows
 
 
@@ -92,6 +93,7 @@ def _columns(profile: Profile) -> list[tuple[str, Side]]:
         *((column, "user") for column in user_columns(profile)),
         *((column, "item") for column in item_columns(profile)),
         *((feature.name, feature.side) for feature in MODEL_INPUTS),
+        *((column, "moment") for column in profile.features.moment),
     ]
 
 
@@ -99,7 +101,7 @@ def _feature(profile: Profile, name: str, side: Side, train: Train, terms: list[
     if name in {feature.name for feature in MODEL_INPUTS if not feature.serve}:
         kind = _type(profile, "item_id", "item")
         return Feature(name, "sequence", side, kind, length=profile.features.affinity.recent, values_of="item_id")
-    if name in ("user_id", "item_id") or name in profile.features.categorical:
+    if name in ("user_id", "item_id", *profile.features.categorical, *profile.features.moment):
         return _categorical_feature(profile, name, side, train)
     counted = profile.features.terms.column if profile.features.terms else ""
     if name in profile.features.multi_valued:
@@ -108,7 +110,7 @@ def _feature(profile: Profile, name: str, side: Side, train: Train, terms: list[
 
 
 def _type(profile: Profile, name: str, side: Side) -> Literal["int64", "string"]:
-    whole = profile.columns_of(TABLE_OF[side])[name].type in ("int64", "int32", "bool")
+    whole = name in TIME_PARTS or profile.columns_of(TABLE_OF[side])[name].type in ("int64", "int32", "bool")
     return "int64" if whole else "string"
 
 

@@ -18,6 +18,7 @@ import duckdb
 from recsys_assets.datasets.duck import only_row, quote, quote_name, scan
 from recsys_assets.datasets.impression_rules import POSITION
 from recsys_assets.datasets.log_entities import known_value
+from recsys_assets.datasets.moments import columns_of_log, moment_columns
 from recsys_assets.datasets.names import (
     DRAW_LOG_RATE,
     DRAWN,
@@ -95,7 +96,7 @@ def build_history(
             unit=unit,
             window=window,
             term_counts=_term_counts(len(counted)),
-            newest=_newest_values(profile),
+            newest=_newest_values(profile) + _own_moment(profile),
         )
     )
     return counted
@@ -116,7 +117,8 @@ def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: 
     return (
         f"SELECT {_columns_of('history', profile.event_keys)}, history.label, "
         f"{_side_columns(profile, 'users')}, {_side_columns(profile, 'items')}, "
-        f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}{oracle} "
+        f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}"
+        f"{moment_columns(profile, 'history')}{oracle} "
         f"FROM history JOIN {scan([pairs])} AS pairs USING ({keys}) "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
@@ -138,7 +140,7 @@ def _sample_query_with_draws(profile: Profile, users: Path, items: Path, pairs: 
         f"SELECT {_columns_of('pairs', profile.event_keys)}, "
         f"CASE WHEN {drawn} THEN 0 ELSE history.label END::TINYINT AS label, "
         f"{_side_columns(profile, 'users')}, {own}, "
-        f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}, "
+        f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}{moment_columns(profile, 'history')}, "
         f"{_columns_of('pairs', (DRAWN, DRAW_LOG_RATE))}{oracle} "
         f"FROM {scan([pairs])} AS pairs JOIN history USING (user_id, timestamp, seq) "
         f"JOIN history AS next_row ON next_row.item_id = pairs.item_id AND next_row.item_n = pairs.{ITEM_EVENTS} "
@@ -163,7 +165,7 @@ def _sample_query_of_impressions(profile: Profile, users: Path, items: Path, pai
     its = its.replace(_served_position(profile), f"pairs.{SHOWN_POSITION}")
     return (
         f"SELECT {_columns_of('pairs', profile.event_keys)}, pairs.label, {theirs}, {its}, "
-        f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])} "
+        f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}{moment_columns(profile, 'pairs')} "
         f"FROM {scan([pairs])} AS pairs "
         f"JOIN history AS of_user ON of_user.user_id = pairs.user_id AND of_user.user_n = pairs.{USER_EVENTS} "
         f"JOIN history AS of_item ON of_item.item_id = pairs.item_id AND of_item.item_n = pairs.{ITEM_EVENTS} "
@@ -250,9 +252,10 @@ def _create_events(
     """Create `events`, the known rows and at the end of time the next row of each user and item."""
     value = f"CAST({unit} * {quote_name(profile.rating)}::DOUBLE AS BIGINT)" if profile.rating else "NULL::BIGINT"
     oracle = quote_name(profile.oracle) if profile.oracle else "NULL::FLOAT"
-    features = profile.carried_features.items()
+    features, moment = profile.carried_features.items(), columns_of_log(profile)
     carried = "".join(f", {known_value(name, spec)} AS carried_{place}" for place, (name, spec) in enumerate(features))
-    nulls = ", NULL" * len(features)
+    carried += "".join(f", {quote_name(name)} AS moment_{place}" for place, name in enumerate(moment))
+    nulls = ", NULL" * (len(features) + len(moment))
     after = f"(SELECT max(timestamp) + INTERVAL 1 MICROSECOND {known})"
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE events AS
@@ -270,6 +273,11 @@ def _newest_values(profile: Profile) -> str:
         f", last_value(carried_{place} IGNORE NULLS) OVER {spec.of}_past AS {quote_name(name)}"
         for place, (name, spec) in enumerate(profile.carried_features.items())
     )
+
+
+def _own_moment(profile: Profile) -> str:
+    """SQL for the columns of the log that are features of the moment: a row has its own."""
+    return "".join(f", moment_{place} AS {quote_name(name)}" for place, name in enumerate(columns_of_log(profile)))
 
 
 def _term_counts(number: int) -> str:

@@ -1,5 +1,6 @@
 """The list of all user-item features, the columns that follow from it, and the rows that serving computes with it."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -37,11 +38,16 @@ ITEM_COLUMNS = tuple(dict.fromkeys(column for feature in PAIR_FEATURES for colum
 SERVING_COLUMNS = frozenset({*USER_COLUMNS, *ITEM_COLUMNS} - {feature.name for feature in PAIR_FEATURES})
 
 
-def candidate_rows(pairs: Pairs) -> pa.Table:
-    """The raw features of N pairs, as `rank_samples` would have them for the users' next events."""
+def candidate_rows(pairs: Pairs, moment: Mapping[str, pa.Array] | None = None) -> pa.Table:
+    """The raw features of N pairs, as `rank_samples` would have them for the users' next events.
+
+    Args:
+        pairs: the pairs.
+        moment: features of the moment of their requests, (N,) each; what a request does not say is null, or absent.
+    """
     columns: dict[str, pa.ChunkedArray] = {}
     for table, rows in ((pairs.users, pairs.user), (pairs.items, pairs.item)):
         chosen = table.drop([name for name in table.column_names if name in SERVING_COLUMNS]).take(pa.array(rows))
         columns |= {name: chosen[name] for name in chosen.column_names}
     computed = {feature.name: vectors(feature.serve(pairs)) for feature in MODEL_INPUTS if feature.serve}
-    return pa.table({**columns, **computed})
+    return pa.table({**columns, **computed, **(moment or {})})

@@ -9,14 +9,21 @@ from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, flat_
 
 
 def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, Array]:
-    """The feed of the ONNX file for the rows of a table of raw columns."""
-    return {feature.name: _raw_input(feature, table[feature.name].combine_chunks()) for feature in schema.features}
+    """The feed of the ONNX file for the rows of a table of raw columns; one of the moment that is absent is unknown."""
+    return {feature.name: _raw_input(feature, _column(feature, table)) for feature in schema.features}
 
 
 def widths(feature: Feature) -> list[int]:
     """Shape of a raw feature, without the batch dimension."""
     flat = feature.kind == "categorical" or (feature.kind == "numeric" and feature.length == 1)
     return [] if flat else [feature.length]
+
+
+def _column(feature: Feature, table: pa.Table) -> pa.Array:
+    """The values of a feature; a request need not say everything about its moment."""
+    if feature.side == "moment" and feature.name not in table.column_names:
+        return pa.nulls(table.num_rows)
+    return table[feature.name].combine_chunks()
 
 
 def _raw_input(feature: Feature, values: pa.Array) -> Array:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from recsys_assets.arrays import Floats, Ints, place_in_group
 
 Kind = Literal["categorical", "multi_valued", "sequence", "numeric"]
-Side = Literal["user", "item", "pair", "row"]
+Side = Literal["user", "item", "pair", "row", "moment"]
 # Replaces a missing value, and pads lists, where there is no null (the ONNX file's inputs).
 MISSING = {"int64": -(2**63), "string": ""}
 
@@ -37,7 +37,8 @@ class Feature:
         name: column of `rank_samples`, and input of the ONNX file.
         kind: categorical (one value per row), multi_valued (a set of values per row), sequence (values of another
             feature in order, newest first), numeric (`length` floats per row: a number, or a fixed-size list).
-        side: the snapshot that serves it, `user_features` or `item_features`; `pair`: both together; or the row itself.
+        side: the snapshot that serves it, `user_features` or `item_features`; `pair`: both together;
+            `moment`: the request, whose value is the same for all items; or the row itself.
         type: float32 for numeric, int64 or string for the values of the other kinds.
         group: `id` for user_id and item_id, `side` for the rest (models may treat them differently).
         vocabulary: known values in ascending order.

@@ -5,6 +5,7 @@ offline row when they are served. Both are made by the same statements. What is 
 `GRID`, as in `candidates.py`.
 """
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -42,15 +43,20 @@ class Known:
     items: pa.Table
     ranker: Scorer | None
 
-    def describe(self, user: Ints, item: Ints) -> dict[str, Floats]:
-        """Columns (M,) of M pairs of a row of `users` (ascending) and a row of `items`; NaN where nothing is known."""
+    def describe(self, user: Ints, item: Ints, moment: Mapping[str, pa.Array] | None = None) -> dict[str, Floats]:
+        """Columns (M,) of M pairs of a row of `users` (ascending) and a row of `items`; NaN where nothing is known.
+
+        `moment` has the features of the moment of their requests, (M,) each; what a request does not say is null, or
+        absent.
+        """
         users, items = self._needed(self.users), self._needed(self.items)
 
         def block(first: int) -> dict[str, Floats]:
             theirs, its = user[first : first + PAIRS_AT_ONCE], item[first : first + PAIRS_AT_ONCE]
             shown = users.slice(theirs[0], theirs[-1] - theirs[0] + 1)
+            now = {name: column.slice(first, PAIRS_AT_ONCE) for name, column in (moment or {}).items()}
             rule = self.profile.features.affinity
-            return self._columns(candidate_rows(Pairs(shown, items, theirs - theirs[0], its, rule)))
+            return self._columns(candidate_rows(Pairs(shown, items, theirs - theirs[0], its, rule), now))
 
         with ThreadPoolExecutor(THREADS) as pool:
             parts = list(pool.map(block, range(0, len(user), PAIRS_AT_ONCE)))

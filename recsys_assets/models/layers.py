@@ -145,7 +145,10 @@ class Table(nn.Module):
 
 
 class DropIds(nn.Module):
-    """(N, K) indices to (N, K): in training a share of the ids becomes unknown, so that new ids score well."""
+    """(N, K) indices to (N, K): in training a share of the ids becomes unknown, so that new ids score well.
+
+    So does a share of the features of the moment, for requests that do not say them: no row of a log lacks its hour.
+    """
 
     unknown: Tensor
     droppable: Tensor
@@ -154,7 +157,7 @@ class DropIds(nn.Module):
         super().__init__()
         self.share = share
         unknown = [schema.first_row[f.name] * (f.kind == "categorical") for f in schema.sparse for _ in range(f.length)]
-        ids = [f.group == "id" for f in schema.sparse for _ in range(f.length)]
+        ids = [f.group == "id" or f.side == "moment" for f in schema.sparse for _ in range(f.length)]
         self.register_buffer("unknown", torch.tensor(unknown, dtype=torch.int32), persistent=False)
         self.register_buffer("droppable", torch.tensor(ids) * share, persistent=False)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Floats, find
@@ -14,6 +15,7 @@ from recsys_assets.funnel.candidates import Candidates
 from recsys_assets.funnel.known import Known, item_trends
 from recsys_assets.funnel.model import Describe, FunnelLists, FunnelModel
 from recsys_assets.funnel.model import recommend as recommend_by
+from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.manifest import Partition
 from recsys_assets.retrieval.interactions import Interactions, Queries, read
@@ -36,7 +38,8 @@ def recommend(
     users, items = (pq.read_table(inputs[f"{side}_features"].path(ROWS)) for side in ("user", "item"))
     rows = pq.read_table(inputs["splits"].path(ROWS), columns=["item_id", "timestamp", "part"])
     known = Known(profile, users, item_trends(rows, asked.part, items), inputs.ranker)
-    describe = describer(known, events, asked)
+    moments = moments_of(profile, inputs["splits"].path(ROWS), asked.part, events.user_ids[asked.users])
+    describe = describer(known, events, asked, moments)
 
     def timed(candidates: Candidates) -> Mapping[str, Floats]:
         with watch("features and scores"):
@@ -58,8 +61,16 @@ def recall(
     return channels
 
 
-def describer(known: Known, events: Interactions, asked: Queries) -> Describe:
-    """A function that describes candidates for these queries, whose users are in ascending order."""
+def describer(known: Known, events: Interactions, asked: Queries, moments: Mapping[str, pa.Array]) -> Describe:
+    """A function that describes candidates for these queries, whose users are in ascending order.
+
+    `moments` has the features of the moment of each query's request, (N,) each.
+    """
     user = find(known.users["user_id"].to_numpy(), events.user_ids[asked.users])  # (N,)
     item = find(known.items["item_id"].to_numpy(), events.item_ids)  # (I,)
-    return lambda candidates: known.describe(user[candidates.query], item[candidates.item])
+
+    def describe(candidates: Candidates) -> Mapping[str, Floats]:
+        now = {name: column.take(pa.array(candidates.query)) for name, column in moments.items()}
+        return known.describe(user[candidates.query], item[candidates.item], now)
+
+    return describe

@@ -26,6 +26,7 @@ from recsys_assets.funnel.known import Known, item_trends
 from recsys_assets.funnel.learning import Evidence, Learned, learn, next_rows
 from recsys_assets.funnel.model import DESCRIPTION, Sizes, description
 from recsys_assets.funnel.order import ORDER, Order
+from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
@@ -92,11 +93,12 @@ def _learn(output: Output, profile: Profile, inputs: Inputs, config: FunnelConfi
     asked = draw_queries(asked, events.user_ids[asked.users], config.users)
     channels = recall(profile, inputs, events, asked, config.channel_size, Stopwatch())
     known = cache(lambda: _known_before_test(output, profile, inputs))
+    ids, width = events.user_ids[asked.users], len(events.item_ids)
+    moments = moments_of(profile, inputs["splits"].path(ROWS), asked.part, ids)
 
     def describe(candidates: Candidates) -> Mapping[str, Floats]:
-        return describer(known(), events, asked)(candidates)
+        return describer(known(), events, asked, moments)(candidates)
 
-    ids, width = events.user_ids[asked.users], len(events.item_ids)
     return learn(channels, asked, ids, width, describe, config.sizes, config.seed)
 
 
