@@ -25,10 +25,14 @@ LISTED_FILES = 20
     "--source",
     envvar="RECSYS_SOURCE",
     help="movielens: GroupLens's zip, its folder or a URL (the default); criteo: train.txt; your own profile: one file "
-    "of all events, or sqlite:///FILE. A URL with a password is better given as RECSYS_SOURCE: every user of a machine "
-    "sees the arguments of its processes.",
+    "of all events, a pattern of Parquet files, sqlite:///FILE or postgresql://USER@HOST/DATABASE. A URL with a "
+    "password is better given as RECSYS_SOURCE: every user of a machine sees the arguments of its processes.",
 )
-@click.option("--query", help="sqlite: the SELECT that gives the events, under the names of the profile.")
+@click.option(
+    "--query",
+    help="Databases and Parquet files: the SELECT that gives the events, under the names of the profile; the table of "
+    "Parquet files is `source`.",
+)
 @click.option("--users-file", type=click.Path(path_type=Path), help="Your own profile: one file of all users.")
 @click.option("--items-file", type=click.Path(path_type=Path), help="Your own profile: one file of all items.")
 @click.option("--links", type=click.Path(path_type=Path), help="movielens: a links.csv with the IMDB ids.")

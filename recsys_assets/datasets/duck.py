@@ -38,13 +38,24 @@ def connect(*folders: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises:
         MemoryLimitInvalid: the limit is not a size.
     """
+    with connect_without_lake(*_lake_folders(settings()), *folders) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def connect_without_lake(*folders: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The same, but it can reach no other file than those in its spill folder and in `folders`.
+
+    Raises:
+        MemoryLimitInvalid: the limit is not a size.
+    """
     place = settings()
     with tempfile.TemporaryDirectory(prefix="recsys_assets-spill-") as spill, duckdb.connect() as connection:
         try:
             connection.execute(f"SET memory_limit = {quote(place.memory)}")
         except duckdb.Error as error:
             raise MemoryLimitInvalid(f"RECSYS_MEMORY={place.memory}: give a size, like 4GB ({error})") from None
-        seen = [spill, *map(str, _lake_folders(place)), *(str(folder.absolute()) for folder in folders)]
+        seen = [spill, *(str(folder.absolute()) for folder in folders)]
         allowed = ", ".join(quote(each) for folder in seen for each in {folder: 0, _pattern(folder): 0})
         connection.execute(f"""
             SET TimeZone = 'UTC';

@@ -25,7 +25,7 @@ from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.folders import clear_leftovers, move_in, new_folder, replacing
 from recsys_assets.datasets.landing_files import form
-from recsys_assets.datasets.log_source import log_batches, source_file
+from recsys_assets.datasets.log_source import Source, find_source
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.tables import RAW, read_landed, refuse_units
@@ -38,9 +38,9 @@ _EVENTS: TableName = "interactions"
 
 @dataclass(frozen=True)
 class Log:
-    """Where the tables come from: the source of the events, its query if it is a database, and files of entities."""
+    """Where the tables come from: the source of the events, its query if it has one, and files of users and items."""
 
-    source: str
+    source: str = field(repr=False)  # an address may hold a password
     query: str | None = None
     entities: dict[TableName, Path] = field(default_factory=dict)
 
@@ -67,7 +67,8 @@ def land_log(profile: Profile, log: Log) -> LogReport:
     """
     if "timestamp" not in profile.tables[_EVENTS]:
         raise LandingError(f"'{profile.name}' has no timestamp, so its rows have no days: land a folder for each day")
-    name, home = _name(source_file(log.source)), profile.landing / _EVENTS
+    source = find_source(log.source, log.query)
+    name, home = _name(source.name), profile.landing / _EVENTS
     rejected = profile.landing / "rejected" / f"{name}.parquet"
     if home.is_symlink() or os.path.ismount(home):
         raise LandingError(f"{home} is a link or a mount, which cannot be replaced in one step: make it a folder")
@@ -79,7 +80,7 @@ def land_log(profile: Profile, log: Log) -> LogReport:
     new = new_folder(profile.landing, "", _EVENTS)
     try:
         with connect(profile.landing) as connection:
-            _read(connection, profile, log, new / "rows")
+            _read(connection, profile, source, new / "rows")
             reasons = _write_rejected(connection, profile, new / "rows", rejected)
             days = _write_days(connection, profile, new, name)
         (new / "rows").unlink()
@@ -92,28 +93,28 @@ def land_log(profile: Profile, log: Log) -> LogReport:
     return LogReport(days, changed, reasons, rejected)
 
 
-def _name(path: Path) -> str:
-    """The beginning of the names of the files that come from a source."""
-    return f"from-{re.sub(r'[^0-9A-Za-z_-]', '_', path.name.split('.')[0])[:100]}"
+def _name(source: str) -> str:
+    """The beginning of the names of the files that come from a source, or a file, of that name."""
+    return f"from-{re.sub(r'[^0-9A-Za-z_-]', '_', source.partition('.')[0])[:100]}"
 
 
-def _read(connection: duckdb.DuckDBPyConnection, profile: Profile, log: Log, place: Path) -> None:
+def _read(connection: duckdb.DuckDBPyConnection, profile: Profile, source: Source, place: Path) -> None:
     """Write all rows of a log to a file, in their order: number, day, reason to reject, the columns' raw values."""
-    files, columns, file = profile.files.of(_EVENTS), profile.tables[_EVENTS], source_file(log.source)
+    files, columns = profile.files.of(_EVENTS), profile.tables[_EVENTS]
     writer: pq.ParquetWriter | None = None
     try:
-        for batch in _checked(log_batches(log.source, log.query, columns, files), profile, files, file):
+        for batch in _checked(source.batches(columns, files), profile, files, source.shown):
             connection.register("coming", batch)
             rows = connection.sql(_judged(profile, files, batch.schema)).to_arrow_table()
             writer = writer or pq.ParquetWriter(place, rows.schema, compression="snappy")
             writer.write_table(rows.cast(writer.schema))
     except (pa.ArrowException, OSError, UnicodeError) as error:
-        raise LandingError(_unreadable(file, error)) from error
+        raise LandingError(_unreadable(source.shown, error)) from error
     finally:
         if writer:
             writer.close()
     if not writer:
-        raise LandingError(f"{file} has no rows")
+        raise LandingError(f"{source.shown} has no rows")
 
 
 def _judged(profile: Profile, files: Files, schema: pa.Schema) -> str:
@@ -131,7 +132,7 @@ def _judged(profile: Profile, files: Files, schema: pa.Schema) -> str:
     """
 
 
-def _checked(batches: Iterator[Landed], profile: Profile, files: Files, source: Path) -> Iterator[pa.Table]:
+def _checked(batches: Iterator[Landed], profile: Profile, files: Files, source: str) -> Iterator[pa.Table]:
     """The batches as tables with malformed lines as rows, after a check of the first times' unit."""
     columns = profile.tables[_EVENTS]
     for number, landed in enumerate(batches):
@@ -150,7 +151,7 @@ def _checked(batches: Iterator[Landed], profile: Profile, files: Files, source: 
         yield table
 
 
-def _unreadable(file: Path, error: Exception) -> str:
+def _unreadable(file: str, error: Exception) -> str:
     said = str(error).splitlines()[0]
     if "straddling object" in said:
         return (
@@ -259,10 +260,10 @@ def _entity_file(path: Path) -> Path:
 def _land_entities(home: Path, path: Path) -> None:
     """Copy a file of users or items to the undated ones, in place of an earlier one of its name."""
     private_folder(home)
-    place = home / f"{_name(path)}{''.join(path.suffixes[-2:] if len(path.suffixes) > 1 else path.suffixes)}"
+    place = home / f"{_name(path.name)}{''.join(path.suffixes[-2:] if len(path.suffixes) > 1 else path.suffixes)}"
     with replacing(place) as hidden:
         shutil.copyfile(path, hidden)
-    for old in home.glob(f"{_name(path)}.*"):
+    for old in home.glob(f"{_name(path.name)}.*"):
         if old != place:
             old.unlink()
 

@@ -1,57 +1,102 @@
-"""A log in one big file or in a SQLite database, read in batches: rows of raw values, and lines that are no rows."""
+"""The source of a log to be landed: one big file, a database or several Parquet files, read in batches.
 
-import sqlite3
-from collections.abc import Iterator
+The rows are numbered from 1 and have the raw values of the source; lines that are no rows are set aside.
+"""
+
+import glob
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.datasets.duck import quote_name
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.json_lines import json_batches
 from recsys_assets.datasets.landing_files import CODECS, form
+from recsys_assets.datasets.log_postgres import POSTGRES, database_of, postgres_batches
+from recsys_assets.datasets.log_queries import BATCH_ROWS, parquet_query_batches, sqlite_batches
 from recsys_assets.datasets.profile_parts import Column
 from recsys_assets.datasets.tables import plain_table
 from recsys_assets.datasets.text_files import Landed, landed_names, number_rows, refuse_columns, text_batches
 from recsys_assets.uris import is_folder, safe_uri
 
 SQLITE = "sqlite:///"
-_ROWS = 250_000  # of a batch of a Parquet file or a query
+_NEEDS_QUERY = "needs --query: the SELECT that gives the log"
 
 
-def source_file(source: str) -> Path:
-    """The file of a source: a path, or the path in `sqlite:///…`.
+@dataclass(frozen=True)
+class Source:
+    """The source of a log.
+
+    Attributes:
+        name: the name of its file, folder or database; a landing replaces the rows of an earlier one of this name.
+        shown: its path or address in messages, without secrets.
+        batches: reads its rows, for the columns of the profile and the form of its files. Raises LandedFileError if
+            the source lacks a column or cannot hold the declared types, LandingError if a query is not possible, and
+            pa.ArrowException, OSError and UnicodeError if it cannot be read.
+    """
+
+    name: str
+    shown: str
+    batches: Callable[[dict[str, Column], Files], Iterator[Landed]]
+
+
+def find_source(source: str, query: str | None) -> Source:
+    """The source at a path, at `sqlite:///` with a path, at a `postgresql://` address, or at a pattern of paths.
 
     Raises:
-        LandingError: there is no such file, or it is on another machine.
+        LandingError: there is no such file, it is on another machine, or the query is missing or does not fit.
     """
-    path = Path(source.removeprefix(SQLITE)).expanduser()
-    if not source.startswith(SQLITE) and not is_folder(source):
-        raise LandingError(f"--source {safe_uri(source)}: give a file of this machine, or {SQLITE} and a path")
-    if not path.is_file():
-        absolute = f" (an absolute path begins with a fourth slash: {SQLITE}/)" if source.startswith(SQLITE) else ""
-        raise LandingError(f"{path} is not a file: give the path of one{absolute}")
-    return path
-
-
-def log_batches(source: str, query: str | None, columns: dict[str, Column], files: Files) -> Iterator[Landed]:
-    """The rows of a source in batches, numbered from 1.
-
-    A file of an unknown suffix is taken for text with separators.
-
-    Raises:
-        LandingError: a query was given for a file, or none for a database, or the query is not possible.
-        LandedFileError: the source lacks a column, or cannot hold the declared types.
-        pa.ArrowException, OSError, UnicodeError: it cannot be read.
-    """
-    path = source_file(source)
-    if source.startswith(SQLITE) != bool(query):
-        raise LandingError(f"--query is for {SQLITE} sources, which need it: it is the SELECT that gives the log")
+    if source.startswith(POSTGRES):
+        shown = safe_uri(source)
+        return Source(database_of(source), shown, partial(postgres_batches, source, _needed(query, shown)))
+    if source.startswith(SQLITE):
+        file = _file(source.removeprefix(SQLITE), f" (an absolute path begins with a fourth slash: {SQLITE}/)")
+        return Source(file.name, str(file), partial(sqlite_batches, file, _needed(query, str(file))))
+    if not is_folder(source):
+        raise LandingError(
+            f"--source {safe_uri(source)}: give a file of this machine, {SQLITE} and a path, or {POSTGRES[0]}USER@HOST/"
+            "DATABASE"
+        )
     if query:
-        return _query_batches(path, query, columns)
+        return _queried_files(source, query)
+    file = _file(source)
+    return Source(file.name, str(file), partial(file_batches, file))
+
+
+def _needed(query: str | None, shown: str) -> str:
+    if not query:
+        raise LandingError(f"{shown} {_NEEDS_QUERY}")
+    return query
+
+
+def _file(path: str, hint: str = "") -> Path:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        pattern = f"; a pattern of Parquet files {_NEEDS_QUERY}" if glob.has_magic(path) else ""
+        raise LandingError(f"{file} is not a file: give the path of one{hint}{pattern}")
+    return file
+
+
+def _queried_files(source: str, query: str) -> Source:
+    """The Parquet files at a path or pattern, in the order of their paths; named after the last part that is plain."""
+    pattern = Path(source).expanduser()
+    found = sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207  Path's own are relative
+    files = [pattern] if pattern.is_file() else [each for each in found if each.is_file()]
+    if not files:
+        raise LandingError(f"{pattern} is not a file, and no file has a path of this pattern: give one of both")
+    if other := next((each for each in files if each.suffix.lower() != ".parquet"), None):
+        raise LandingError(f"--query is for databases and Parquet files, and {other} is neither")
+    plain = [each for each in pattern.parts if not glob.has_magic(each)]
+    name = files[0].name if len(files) == 1 else plain[-1] if plain else "source"
+    return Source(name, str(pattern), partial(parquet_query_batches, files, str(pattern), query))
+
+
+def file_batches(path: Path, columns: dict[str, Column], files: Files) -> Iterator[Landed]:
+    """The rows of a file of any form; one of an unknown suffix is taken for text with separators."""
     suffix, codec = form(path.name) or (path.suffix, CODECS.get(path.suffix.lower()))
     match suffix:
         case ".parquet":
@@ -66,28 +111,7 @@ def _parquet_batches(file: Path, columns: dict[str, Column], files: Files) -> It
     names, done = landed_names(columns), 0
     with pq.ParquetFile(file) as source:
         refuse_columns(file, names, source.schema_arrow.names)
-        for batch in source.iter_batches(_ROWS, columns=list(dict.fromkeys(names))):
+        for batch in source.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(names))):
             table = pa.Table.from_batches([batch])
             yield number_rows(plain_table(file, table, columns, files), [], done)
             done += table.num_rows
-
-
-def _query_batches(file: Path, query: str, columns: dict[str, Column]) -> Iterator[Landed]:
-    """The rows of a SELECT, all values as text, because a column of SQLite may hold values of any type."""
-    names, done = landed_names(columns), 0
-    inner = f"({query.rstrip().rstrip(';')}\n)"
-    values = ", ".join(f"CAST({quote_name(name)} AS TEXT)" for name in names)
-    connection = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)
-    try:
-        # SQLite takes a quoted name that is not a column for a text, so look first.
-        found = connection.execute(f"SELECT * FROM {inner} LIMIT 0").description
-        refuse_columns(file, names, [each[0] for each in found])
-        rows = connection.execute(f"SELECT {values} FROM {inner}")
-        for part in iter(partial(rows.fetchmany, _ROWS), []):
-            table = pa.table([pa.array(each, pa.string()) for each in zip(*part, strict=True)], list(columns))
-            yield number_rows(table, [], done)
-            done += len(part)
-    except sqlite3.Error as error:
-        raise LandingError(f"--query cannot be answered by {file}: {error}") from None
-    finally:
-        connection.close()

@@ -57,7 +57,7 @@ def read_landed(file: Path, columns: dict[str, Column], files: Files) -> Landed:
         ) from error
 
 
-def plain_table(file: Path, table: pa.Table, columns: dict[str, Column], files: Files) -> pa.Table:
+def plain_table(file: Path | str, table: pa.Table, columns: dict[str, Column], files: Files) -> pa.Table:
     """The columns of the profile, from a table of a Parquet file, in plain types.
 
     Raises:
@@ -82,7 +82,7 @@ def is_raw(schema: pa.Schema, kind: pa.DataType) -> bool:
     return RAW.items() <= (schema.metadata or {}).items() and (is_text(kind) or is_any_list(kind))
 
 
-def refuse_units(file: Path, columns: dict[str, Column], table: pa.Table, files: Files, *, days: bool) -> None:
+def refuse_units(file: Path | str, columns: dict[str, Column], table: pa.Table, files: Files, *, days: bool) -> None:
     """Refuse a column of timestamps in another unit than the profile's.
 
     `days`: whether small numbers are of a larger unit, because no event is from the first days of 1970.
@@ -96,7 +96,7 @@ def refuse_units(file: Path, columns: dict[str, Column], table: pa.Table, files:
             raise LandedFileError(f"{where} looks like {unit} since 1970: {WRITE_AS['timestamp']}{advice}")
 
 
-def _refuse_type(file: Path, column: str, spec: Column, values: pa.ChunkedArray) -> None:
+def _refuse_type(file: Path | str, column: str, spec: Column, values: pa.ChunkedArray) -> None:
     """Refuse a Parquet column whose type cannot hold the declared type, or has rounded its values."""
     if not can_hold(values.type, spec.type):
         raise LandedFileError(

@@ -235,7 +235,7 @@ def number_rows(table: pa.Table, malformed: list[Malformed], before: int = 0) ->
     return Landed(table.add_column(0, "row", pa.array(row)), list(malformed))
 
 
-def refuse_columns(file: Path, names: list[str], found: list[str], separator: str = "") -> None:
+def refuse_columns(file: Path | str, names: list[str], found: list[str], separator: str = "") -> None:
     """Refuse a file in which a column is missing or occurs twice."""
     for column in names:
         if found.count(column) != 1:
