@@ -66,8 +66,9 @@ def choose(
     if not order.is_real:
         start = given.model_copy(update={name: v for name, v in UNORDERED.items() if name in known.keys() - fixed})
         free = {name: values for name, values in free.items() if name not in UNORDERED}
-    if getattr(start, "window", 1) == 0:
-        free = {name: values for name, values in free.items() if name not in ("window", "decay", "backward")}
+    useless = {"window", "decay", "backward"} if getattr(start, "window", 1) == 0 else set()
+    useless |= {"own"} if filter_seen else set()
+    free = {name: values for name, values in free.items() if name not in useless}
     asked = validation_queries(interactions, filter_seen)
     if len(asked) < FEWEST_QUERIES or not free:
         return start, Chosen()
@@ -82,7 +83,7 @@ def choose(
             key = repr({name: v for name, v in settings.items() if name not in Triggers.model_fields})
             if key not in learned:
                 learned[key] = find(rows, tried.model_copy(update=short))
-            score = trigger_scores(learned[key].lists, interactions, asked, tried.triggers, tried.recency)
+            score = trigger_scores(learned[key].lists, interactions, asked, **tried.asking)
             return recalls(recommend(score, interactions, asked, K, filter_seen).items, asked)
 
         return judge

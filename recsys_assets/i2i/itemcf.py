@@ -25,7 +25,7 @@ from recsys_assets.arrays import Doubles, Floats, Ints, offsets
 from recsys_assets.i2i.baskets import Baskets, baskets
 from recsys_assets.i2i.gram import gram, is_dense_enough
 from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
-from recsys_assets.i2i.triggers import Triggers
+from recsys_assets.i2i.triggers import OWN_STEPS, Triggers
 from recsys_assets.parallel import threads
 from recsys_assets.retrieval.interactions import Interactions
 from recsys_assets.retrieval.lists import Lists
@@ -61,6 +61,7 @@ SPACE = {
 
 
 STEPS = {
+    "own": OWN_STEPS,
     "window": (0,),
     "recency": (0.5, 0.0),
     "popularity": (0.3, 0.15),

@@ -19,7 +19,7 @@ from recsys_assets.arrays import Ints, Scores
 from recsys_assets.i2i.baskets import Baskets, baskets
 from recsys_assets.i2i.gram import gram, is_dense_enough
 from recsys_assets.i2i.neighbours import Neighbours, best_by_block, best_of_dense, keep
-from recsys_assets.i2i.triggers import Triggers
+from recsys_assets.i2i.triggers import OWN_STEPS, Triggers
 from recsys_assets.i2i.user_pairs import pair_scores
 from recsys_assets.parallel import map_blocks
 from recsys_assets.retrieval.interactions import Interactions
@@ -51,7 +51,7 @@ SPACE = {
 }
 
 
-STEPS = {"recency": (0.5, 0.0), "popularity": (1.0, 0.7), "alpha": (10.0,), "activity": (0.5,)}
+STEPS = {"own": OWN_STEPS, "recency": (0.5, 0.0), "popularity": (1.0, 0.7), "alpha": (10.0,), "activity": (0.5,)}
 
 
 def swing(interactions: Interactions, settings: Swing) -> Neighbours:

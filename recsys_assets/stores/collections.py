@@ -87,10 +87,17 @@ def vectors(_: Profile, inputs: Inputs) -> pa.Table:
 
 
 def recall_state(profile: Profile, inputs: Inputs) -> pa.Table:
-    """For each user, what recall needs (recsys_pipeline): liked terms, best first, the vector, and the items seen."""
+    """For each user, what recall needs (recsys_pipeline): liked terms, best first, the vector, and what to leave out.
+
+    `filter` has the items seen; it is empty where lists hold seen items.
+    """
     table = _read_rows(inputs[f"emb_{profile.publishing.vectors}_user"])
     for other in (_term_names(_liked_terms(inputs)), _seen_items(inputs)):
         table = _join(table, other)
+    if not profile.recall.filter_seen:
+        seen = table["seen_items"]
+        nothing = pa.array([[]] * len(table), seen.type)
+        table = table.set_column(table.column_names.index("seen_items"), "seen_items", nothing)
     return table.select(["user_id", "terms", "vector", "seen_items"]).rename_columns(
         ["user_id", "term", "vector", "filter"]
     )

@@ -86,7 +86,7 @@ def _mongo_collections(models: Sequence[str], _: str) -> Collections:
 
 def _redis_collections(_: Sequence[str], model: str) -> Collections:
     reads = (f"emb_{model}_user", "users", "recall_term", "recall_samples")
-    what = "The inputs of recall for each user: liked terms, the vector, and the items seen (recsys_pipeline's keys)."
+    what = "The inputs of recall for each user: liked terms, the vector and what to leave out (recsys_pipeline's keys)."
     return {"user": Collection(what, reads, collections.recall_state, optional=("recall_term",))}
 
 

@@ -82,7 +82,7 @@ class ItemToItem:
         tried = self.settings(**settings)
         found = self.find(self.interactions.before(part), tried)
         asked = queries(self.interactions, part, self.filter_seen)
-        score = trigger_scores(found.lists, self.interactions, asked, tried.triggers, tried.recency)
+        score = trigger_scores(found.lists, self.interactions, asked, **tried.asking)
         lists = recommend(score, self.interactions, asked, TRIAL_K, self.filter_seen)
         return evaluate(lists.items, asked, [TRIAL_K])[RECALL]
 

@@ -121,7 +121,7 @@ def test_neighbours_are_recommended_from_the_file_as_from_memory(world: World) -
     interactions, asked = ask(world)
     settings = ItemCF(**world.read("i2i_itemcf").manifest.config)
     found = itemcf(interactions.before("test"), settings).lists
-    score = trigger_scores(found, interactions, asked, settings.triggers, settings.recency)
+    score = trigger_scores(found, interactions, asked, **settings.asking)
     listed = lists.recommend(score, interactions, asked, LENGTH, True)
     metrics = world.read("hitrate_itemcf").manifest.metrics
     expected = evaluate(listed.items, asked)

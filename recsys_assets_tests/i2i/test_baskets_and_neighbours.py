@@ -139,6 +139,14 @@ class TestTriggers:
         found = trigger_scores(LISTS, events, queries_of_rows(events, np.array([2])))(slice(0, 1))
         np.testing.assert_allclose(found, [[-np.inf, -np.inf, -np.inf, 1.5]])
 
+    def test_a_trigger_asks_for_itself_by_its_best_neighbour(self) -> None:
+        events = events_of([[1, 1, 2, 0]], 4)
+        asked = queries_of_rows(events, np.array([3]))  # history: 1, 1, 2
+        plain, own = (trigger_scores(LISTS, events, asked, recency=0, own=own)(slice(0, 1))[0] for own in (0, 2))
+        best, lowest = LISTS.scores[1, 0], LISTS.scores[LISTS.items[:, 0] >= 0, 0].min()
+        added = [0, 2 * 2 * best, 2 * lowest, 0]  # item 1 twice; item 2 has no neighbours
+        np.testing.assert_allclose(np.maximum(own, 0), np.maximum(plain, 0) + added)
+
 
 def test_no_item_is_its_own_neighbour_where_the_processor_takes_the_smallest_numbers_for_zero() -> None:
     scores = np.diag(np.ones(4, np.float32))

@@ -99,6 +99,16 @@ def test_without_an_order_nothing_is_learned_from_it(find: Any, given: Any) -> N
     assert again[0] == settings
 
 
+def test_items_ask_for_themselves_only_where_lists_hold_seen_ones() -> None:
+    events = recall_world.interactions()
+    again = replace(events, items=events.users // 2 % 20 + 20 * (np.arange(len(events)) % 2))  # two items for each user
+    for filter_seen, tried in ((False, True), (True, False)):
+        asked_for = events if filter_seen else again
+        settings, chosen = choose(itemcf, ItemCF(), SEARCH, asked_for, REAL, filter_seen)
+        assert ("own" in {trial.setting for trial in chosen.trials}) == tried
+        assert settings.own == 0 or tried
+
+
 def test_what_is_set_stays_whatever_the_order() -> None:
     events = recall_world.interactions()
     given = ItemCF(window=7, popularity=0.9, recency=2.0)

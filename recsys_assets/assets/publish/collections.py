@@ -33,7 +33,7 @@ from recsys_assets.stores.registry import STORES, stores_in_use
 from recsys_assets.stores.store import Store, bizdate_of
 
 PUBLICATION = "publication.json"
-ROWS_FORM = "1"  # of the rows' layout: raise it to make new versions from the same partitions
+ROWS_FORM = "2"  # of the rows' layout: raise it to make new versions from the same partitions
 PREVIEW_LENGTH = 400  # characters of a value in the preview
 
 

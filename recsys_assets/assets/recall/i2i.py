@@ -85,7 +85,7 @@ def item_to_item(name: str, method: Method) -> LakeAsset:
             "{item_id, score}, best first, ties by item_id. Learned from the rows before the test rows. Settings that "
             "are not set explicitly are chosen on validation rows, and recorded with the manifest's config."
         ),
-        code_version="2",
+        code_version="3",
         kinds={"scipy", "parquet"},
         pool="training",
         checks=[
