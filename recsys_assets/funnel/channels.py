@@ -1,20 +1,22 @@
-"""Channels: the list of each recall method, from its partitions in the lake alone.
+"""Channels: the lists of each recall method, from its partitions in the lake alone.
 
-Every function takes the interactions, the queries, the length of the lists and whether seen items are left out, and
-then the partitions that the method reads. `Queries.part` says whether the queries are about the test or the online
-part. Histories run up to that part; models are trained on rows before the test part only. The catalogue holds the items
-that had an event before the queries' part.
+Every function opens a method once: it takes the log, the part that the queries are about (test or online), and then the
+partitions that the method reads. What it returns may be asked as often as wanted, about histories that the log does not
+hold too: those of a service's users. Histories run up to the part; models are trained on rows before the test part
+only. The catalogue holds the items that had an event before the queries' part.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Ids, Scores, find
+from recsys_assets.arrays import Bools, Scores, find
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.i2i import neighbours
-from recsys_assets.i2i.triggers import Triggers, trigger_scores
+from recsys_assets.i2i.triggers import Triggers, asked_neighbours, neighbour_scores
 from recsys_assets.manifest import Partition
 from recsys_assets.retrieval import embeddings, lists, term
 from recsys_assets.retrieval.interactions import Interactions, Queries
@@ -23,11 +25,13 @@ from recsys_assets.retrieval.scored_lists import to_matrix
 
 BEFORE_TEST = "before_test.parquet"
 TERM_ITEMS, USER_TERMS = "term_items.parquet", "user_terms.parquet"
-# For each part, the file of the users' state before it.
-TERM_FILES = {"test": BEFORE_TEST, "online": USER_TERMS}
+# For each part, the file of the users' vectors before it.
 VECTOR_FILES = {"test": BEFORE_TEST, "online": ROWS}
 WEEK = 7  # days
 _RANDOM_SEED = 1
+
+# Interactions, queries about their users, the length of the lists, and whether seen items are left out.
+Recall = Callable[[Interactions, Queries, int, bool], Lists]
 
 
 def catalogue(interactions: Interactions, part: str = "test") -> Bools:
@@ -35,98 +39,119 @@ def catalogue(interactions: Interactions, part: str = "test") -> Bools:
     return interactions.before(part).item_counts > 0
 
 
-def popularity(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+def popularity(log: Interactions, part: str) -> Recall:
     """The items with the most positives, by their weights, for everyone."""
-    known = interactions.before(queries.part)
+    known = log.before(part)
     positives = np.bincount(known.items, known.gains, minlength=len(known.item_ids))
-    scores = np.where(catalogue(interactions, queries.part), positives, -np.inf).astype(np.float32)
+    scores = np.where(catalogue(log, part), positives, -np.inf).astype(np.float32)
 
-    def score(block: slice) -> Scores:
-        return np.tile(scores, (block.stop - block.start, 1))
+    def recall(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+        def score(block: slice) -> Scores:
+            return np.tile(scores, (block.stop - block.start, 1))
 
-    return lists.recommend(score, interactions, queries, k, filter_seen)
+        return lists.recommend(score, interactions, queries, k, filter_seen)
+
+    return recall
 
 
-def popularity_week(
-    interactions: Interactions, queries: Queries, k: int, filter_seen: bool, samples: Partition
-) -> Lists:
+def popularity_week(log: Interactions, part: str, samples: Partition) -> Recall:
     """The items with the most positives in the 7 days before the query's moment, then those with the most of all.
 
     The moment is that of the user's first event in the queries' part; counted are the events of all users in the parts
-    before it. `samples` is the partition of `recall_samples` that the interactions were read from.
+    before it. `samples` is the partition of `recall_samples` that the log was read from; no other log can be asked.
     """
     times = pq.read_table(samples.path(ROWS), columns=["timestamp"])["timestamp"].cast(pa.timestamp("s"), safe=False)
     days = times.cast(pa.int64()).to_numpy() // 86_400  # (M,)
-    of_part = interactions.parts < PARTS.index(queries.part)
-    order = np.flatnonzero(of_part)[np.argsort(days[of_part], kind="stable")]
-    positives = np.bincount(interactions.items[order], interactions.gains[order], len(interactions.item_ids))
+    before = log.parts < PARTS.index(part)
+    order = np.flatnonzero(before)[np.argsort(days[before], kind="stable")]
+    positives = np.bincount(log.items[order], log.gains[order], len(log.item_ids))
     overall = positives / (1 + positives.max(initial=0))  # below 1: it orders items with equal counts
-    absent, asked = ~catalogue(interactions, queries.part), days[queries.ends]
+    absent = ~catalogue(log, part)
 
     def recent(day: int) -> Scores:
         rows = order[slice(*np.searchsorted(days[order], (day - WEEK, day)))]
-        counts = np.bincount(interactions.items[rows], interactions.gains[rows], len(absent))
+        counts = np.bincount(log.items[rows], log.gains[rows], len(absent))
         return np.where(absent, -np.inf, counts + overall).astype(np.float32)
 
-    def score(block: slice) -> Scores:
-        found, of = np.unique(asked[block], return_inverse=True)
-        scores: Scores = np.stack([recent(int(day)) for day in found])[of]
-        return scores
+    def recall(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+        asked = days[queries.ends]
 
-    return lists.recommend(score, interactions, queries, k, filter_seen)
+        def score(block: slice) -> Scores:
+            found, of = np.unique(asked[block], return_inverse=True)
+            scores: Scores = np.stack([recent(int(day)) for day in found])[of]
+            return scores
+
+        return lists.recommend(score, interactions, queries, k, filter_seen)
+
+    return recall
 
 
-def random(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+def random(log: Interactions, part: str) -> Recall:
     """Items drawn at random, without replacement; the same draws each time."""
-    generator, absent = np.random.default_rng(_RANDOM_SEED), ~catalogue(interactions, queries.part)
+    absent = ~catalogue(log, part)
 
-    def score(block: slice) -> Scores:
-        scores: Scores = generator.random((block.stop - block.start, len(absent)), dtype=np.float32)
-        scores[:, absent] = -np.inf
-        return scores
+    def recall(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+        generator = np.random.default_rng(_RANDOM_SEED)
 
-    return lists.recommend(score, interactions, queries, k, filter_seen)
+        def score(block: slice) -> Scores:
+            scores: Scores = generator.random((block.stop - block.start, len(absent)), dtype=np.float32)
+            scores[:, absent] = -np.inf
+            return scores
+
+        return lists.recommend(score, interactions, queries, k, filter_seen)
+
+    return recall
 
 
-def by_item(interactions: Interactions, queries: Queries, k: int, filter_seen: bool, alike: Partition) -> Lists:
+def by_item(log: Interactions, _: str, alike: Partition) -> Recall:
     """The neighbours of the items that the user touched last, from a partition of `i2i_<method>`."""
-    found = neighbours.read(alike.path(ROWS), interactions.item_ids)
     settings = alike.manifest.config
     asking = {name: settings[name] for name in Triggers.model_fields if name in settings}
-    score = trigger_scores(found, interactions, queries, **asking)
-    return lists.recommend(score, interactions, queries, k, filter_seen)
+    listed = neighbours.read(alike.path(ROWS), log.item_ids)
+    found = asked_neighbours(listed, len(log.item_ids), asking.pop("own", 0.0))
+
+    def recall(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+        score = neighbour_scores(found, interactions, queries, **asking)
+        return lists.recommend(score, interactions, queries, k, filter_seen)
+
+    return recall
 
 
-def by_term(interactions: Interactions, queries: Queries, k: int, filter_seen: bool, recalled: Partition) -> Lists:
-    """The items of the users' terms, from a partition of `recall_term`."""
-    inverted = pq.read_table(recalled.path(TERM_ITEMS))
-    preferred = pq.read_table(recalled.path(TERM_FILES[queries.part]))
-    items = to_matrix(inverted["items"], "item_id", interactions.item_ids).T.tocsr()
-    users = to_matrix(preferred["terms"], "term", inverted["term"].to_numpy())
-    users.resize(len(preferred) + 1, users.shape[1])  # an empty last row, for the -1 of an unknown user
-    rows = find(preferred["user_id"].to_numpy(), _users(interactions, queries))
-    return term.match(users[rows], items, interactions, queries, k, filter_seen)
+def by_term(log: Interactions, _: str, recalled: Partition, items: Partition) -> Recall:
+    """The items of the terms that the user liked recently, from a partition of `recall_term` and the items' table."""
+    inverted, rule = pq.read_table(recalled.path(TERM_ITEMS)), dict(recalled.manifest.config)
+    carried = term.item_terms(pq.read_table(items.path(ROWS)), rule.pop("column"), log.item_ids)
+    tastes = term.Tastes.learn(log.before("test"), carried, term.Taste(**rule))
+    scores = to_matrix(inverted["items"], "item_id", log.item_ids)
+    scores.resize(len(inverted) + 1, scores.shape[1])  # an empty last row, for the -1 of a term without positives
+    of_terms = scores[find(inverted["term"].to_numpy(), carried.terms)]
+
+    def recall(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+        users, _ = tastes.scores(interactions, queries.starts, queries.ends)
+        return term.match(users, of_terms, interactions, queries, k, filter_seen)
+
+    return recall
 
 
-def by_vector(
-    interactions: Interactions, queries: Queries, k: int, filter_seen: bool, users: Partition, items: Partition
-) -> Lists:
+def by_vector(log: Interactions, part: str, users: Partition, items: Partition) -> Recall:
     """The items whose vectors have the highest inner product with the user's: exact, over all items."""
-    user_ids, user_vectors = embeddings.read(users.path(VECTOR_FILES[queries.part]))
+    user_ids, user_vectors = embeddings.read(users.path(VECTOR_FILES[part]))
     item_ids, item_vectors = embeddings.read(items.path(ROWS))
-    rows = find(user_ids.to_numpy(zero_copy_only=False), _users(interactions, queries))
-    columns = find(item_ids.to_numpy(zero_copy_only=False), interactions.item_ids)
+    known, columns = (
+        user_ids.to_numpy(zero_copy_only=False),
+        find(item_ids.to_numpy(zero_copy_only=False), log.item_ids),
+    )
     wanted = item_vectors[columns].T
 
-    def score(block: slice) -> Scores:
-        scores: Scores = user_vectors[rows[block]] @ wanted
-        scores[rows[block] < 0] = -np.inf
-        scores[:, columns < 0] = -np.inf
-        return scores
+    def recall(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+        rows = find(known, interactions.user_ids[queries.users])
 
-    return lists.recommend(score, interactions, queries, k, filter_seen)
+        def score(block: slice) -> Scores:
+            scores: Scores = user_vectors[rows[block]] @ wanted
+            scores[rows[block] < 0] = -np.inf
+            scores[:, columns < 0] = -np.inf
+            return scores
 
+        return lists.recommend(score, interactions, queries, k, filter_seen)
 
-def _users(interactions: Interactions, queries: Queries) -> Ids:
-    """(N,) the id of each query's user."""
-    return interactions.user_ids[queries.users]
+    return recall

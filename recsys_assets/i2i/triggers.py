@@ -63,10 +63,21 @@ def trigger_scores(
         A function that gives scores (n, I) of the queries in a slice: the sum over triggers of weight times score,
         -inf for an item that no trigger asks for.
     """
-    width = len(interactions.item_ids)
+    neighbours = asked_neighbours(lists, len(interactions.item_ids), own)
+    return neighbour_scores(neighbours, interactions, queries, triggers, recency)
+
+
+def asked_neighbours(lists: Lists, width: int, own: float = 0.0) -> csr_array:
+    """(I, I) what a trigger of weight 1 gives to each item: see `trigger_scores`."""
     neighbours = to_sparse(lists, width)
-    if own:
-        neighbours += diags_array(own * _best_scores(lists))
+    return neighbours + diags_array(own * _best_scores(lists)) if own else neighbours
+
+
+def neighbour_scores(
+    neighbours: csr_array, interactions: Interactions, queries: Queries, triggers: int = 50, recency: float = 1.0
+) -> Callable[[slice], Scores]:
+    """The same as `trigger_scores` with the matrix of `asked_neighbours`, which a service makes once."""
+    width = len(interactions.item_ids)
 
     def score(block: slice) -> Scores:
         ends = queries.ends[block]

@@ -119,33 +119,49 @@ def item_scores(known: Interactions, carried: ItemTerms) -> csr_array:
     return scores
 
 
-def user_scores(
-    interactions: Interactions, known: Interactions, carried: ItemTerms, starts: Ints, ends: Ints, taste: Taste
-) -> tuple[csr_array, npt.NDArray[np.int8]]:
-    """Terms of N histories, the events `start:end` of `interactions`, and where they come from.
+@dataclass(frozen=True)
+class Tastes:
+    """What the terms of any history are found with.
 
-    The shares of the terms, and the terms of everyone, are learned from the events of `known` only.
-
-    Returns:
-        (N, T) scores, each row's highest first, and (N,) indices in `LEVELS`: a history without a liked term in its
-        window gets the terms of all its rows, with equal weights; one without any liked term, those of everyone.
+    Attributes:
+        carried: the terms of the items.
+        rule: how a history is read.
+        share: (T,) the share of events whose item carries the term.
+        everyone: (1, T) the liked terms of all users together.
     """
-    recent = _liked_terms(interactions, carried, np.maximum(starts, ends - taste.window), ends, taste.decay)
-    none_recent = np.diff(recent.indptr) == 0
-    older = _liked_terms(interactions, carried, starts, np.where(none_recent, ends, starts), 1.0)
-    none_ever = none_recent & (np.diff(older.indptr) == 0)
-    everyone = _liked_terms(known, carried, np.array([0]), np.array([len(known)]), 1.0)
-    scores = recent + older + csr_array(none_ever[:, None].astype(np.float64)) @ everyone
-    share = np.maximum((carried.weights > 0).T @ known.item_counts, 1) / len(known)
-    levels = none_recent.astype(np.int8) + none_ever
-    return keep_strongest(scores @ diags_array(1 / np.sqrt(share)), taste.max_terms), levels
+
+    carried: ItemTerms
+    rule: Taste
+    share: Doubles
+    everyone: csr_array
+
+    @classmethod
+    def learn(cls, known: Interactions, carried: ItemTerms, rule: Taste) -> "Tastes":
+        """Shares and the terms of everyone, from the events of `known`."""
+        share = np.maximum((carried.weights > 0).T @ known.item_counts, 1) / len(known)
+        return cls(carried, rule, share, _liked_terms(known, carried, np.array([0]), np.array([len(known)]), 1.0))
+
+    def scores(self, interactions: Interactions, starts: Ints, ends: Ints) -> tuple[csr_array, npt.NDArray[np.int8]]:
+        """Terms of N histories, the events `start:end` of `interactions`, and where they come from.
+
+        Returns:
+            (N, T) scores, each row's highest first, and (N,) indices in `LEVELS`: a history without a liked term in its
+            window gets the terms of all its rows, with equal weights; one without any liked term, those of everyone.
+        """
+        rule = self.rule
+        recent = _liked_terms(interactions, self.carried, np.maximum(starts, ends - rule.window), ends, rule.decay)
+        none_recent = np.diff(recent.indptr) == 0
+        older = _liked_terms(interactions, self.carried, starts, np.where(none_recent, ends, starts), 1.0)
+        none_ever = none_recent & (np.diff(older.indptr) == 0)
+        scores = recent + older + csr_array(none_ever[:, None].astype(np.float64)) @ self.everyone
+        levels = none_recent.astype(np.int8) + none_ever
+        return keep_strongest(scores @ diags_array(1 / np.sqrt(self.share)), rule.max_terms), levels
 
 
 def match(
-    users: csr_array, items: csr_array, interactions: Interactions, queries: Queries, k: int, filter_seen: bool
+    users: csr_array, inverted: csr_array, interactions: Interactions, queries: Queries, k: int, filter_seen: bool
 ) -> Lists:
-    """The best items that share a term with each query, from the terms of queries (N, T) and of items (I, T)."""
-    inverted = items.T.tocsr()
+    """The best items that share a term with each query: the terms of queries (N, T), the items of terms (T, I)."""
 
     def score(block: slice) -> Scores:
         scores: Scores = (users[block] @ inverted).toarray()
@@ -160,8 +176,8 @@ def recommend(
 ) -> Lists:
     """The lists of queries of a part, learned from the parts before it."""
     known = interactions.before(part)
-    users, _ = user_scores(interactions, known, carried, queries.starts, queries.ends, taste)
-    return match(users, item_scores(known, carried), interactions, queries, k, filter_seen)
+    users, _ = Tastes.learn(known, carried, taste).scores(interactions, queries.starts, queries.ends)
+    return match(users, item_scores(known, carried).T.tocsr(), interactions, queries, k, filter_seen)
 
 
 def _liked_terms(interactions: Interactions, carried: ItemTerms, starts: Ints, ends: Ints, decay: float) -> csr_array:

@@ -143,21 +143,15 @@ def test_terms_are_recommended_from_the_files_as_from_memory(world: World) -> No
 def test_every_user_has_terms_and_their_lists_are_sorted(world: World) -> None:
     users = world.table("users")["user_id"].to_pylist()
     partition = world.read("recall_term")
-    for file in (USER_TERMS, BEFORE_TEST):
-        rows = pq.read_table(partition.path(file)).to_pylist()
-        assert [row["user_id"] for row in rows] == users
-        assert all(0 < len(row["terms"]) <= Taste().max_terms for row in rows)
+    rows = pq.read_table(partition.path(USER_TERMS)).to_pylist()
+    assert [row["user_id"] for row in rows] == users
+    assert all(0 < len(row["terms"]) <= Taste().max_terms for row in rows)
     for row in pq.read_table(partition.path(TERM_ITEMS)).to_pylist():
         order = [(-entry["score"], entry["item_id"]) for entry in row["items"]]
         assert order == sorted(order)
     shares = [partition.manifest.metrics[f"share_{level}"] for level in ("recent", "history", "everyone")]
     assert sum(shares) == pytest.approx(1)
     assert partition.manifest.metrics["validation_recall@50"] > 0
-
-
-def test_terms_before_the_test_rows_are_others_than_those_after_them(world: World) -> None:
-    before, after = (pq.read_table(world.read("recall_term").path(f))["terms"] for f in (BEFORE_TEST, USER_TERMS))
-    assert before.to_pylist() != after.to_pylist()
 
 
 def test_the_report_sets_all_methods_side_by_side_with_the_figures_of_the_day_before(world: World) -> None:

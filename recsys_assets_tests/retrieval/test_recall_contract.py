@@ -15,12 +15,12 @@ from recsys_assets_tests.helpers.recall_contract import ListContract, RecallCont
 
 class TestPopularity(ListContract):
     def lists(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-        return channels.popularity(interactions, queries, k, filter_seen)
+        return channels.popularity(interactions, "test")(interactions, queries, k, filter_seen)
 
 
 class TestRandom(ListContract):
     def lists(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-        return channels.random(interactions, queries, k, filter_seen)
+        return channels.random(interactions, "test")(interactions, queries, k, filter_seen)
 
 
 class TestTerm(RecallContract):

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import csr_array
 
+from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.funnel import channels
 from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.retrieval import term
 from recsys_assets.retrieval.interactions import Interactions, from_table, histories, queries
 from recsys_assets.retrieval.scored_lists import keep_strongest, to_lists, to_matrix
-from recsys_assets.retrieval.term import Taste, user_scores
+from recsys_assets.retrieval.term import Taste, Tastes
 
 GENRES = {1: ["War"], 2: ["Comedy", "War"], 3: ["Comedy"], 4: ["Drama"], 5: [], 6: ["War", "Drama", "Comedy"]}
 ITEMS = pa.table({"item_id": list(GENRES), "genres": list(GENRES.values())})
@@ -82,7 +83,7 @@ def test_a_user_s_scores_are_those_of_a_plain_loop(seed: int) -> None:
     events, taste = random_events(seed), Taste(window=6, decay=0.7, max_terms=3)
     known = events.before("test")
     starts, ends = histories(events, "online")
-    found, levels = user_scores(events, known, carried(events), starts, ends, taste)
+    found, levels = Tastes.learn(known, carried(events), taste).scores(events, starts, ends)
     genres_of = [GENRES[int(item)] for item in events.item_ids]
     share = {g: sum(g in genres_of[item] for item in known.items) / len(known) for g in ("Comedy", "Drama", "War")}
     for user, scores in enumerate(as_dicts(found, carried(events).terms)):
@@ -103,7 +104,7 @@ def test_who_liked_nothing_lately_has_the_terms_of_all_their_rows_and_who_never_
     never = [(3, 1, 0), (3, 5, 1)]
     events = interactions(recent + older + never)
     starts, ends = (np.append(edges, 0) for edges in histories(events, "test"))  # and a user without any row
-    found, levels = user_scores(events, events, carried(events), starts, ends, Taste(window=2))
+    found, levels = Tastes.learn(events, carried(events), Taste(window=2)).scores(events, starts, ends)
     assert [term.LEVELS[level] for level in levels] == ["recent", "history", "everyone", "everyone"]
     scores = as_dicts(found, carried(events).terms)
     drama, war, comedy = (1 / math.sqrt(n / 10) for n in (3, 2, 2))
@@ -116,7 +117,7 @@ def test_no_user_has_more_terms_than_allowed_and_of_equal_ones_the_first_by_name
     events = interactions([(1, 6, 1), (2, 1, 1), (2, 3, 1), (2, 4, 1)])
     starts, ends = histories(events, "test")
     for most, expected in {1: ["Comedy"], 2: ["Comedy", "Drama"], 9: ["Comedy", "Drama", "War"]}.items():
-        found, _ = user_scores(events, events, carried(events), starts, ends, Taste(max_terms=most))
+        found, _ = Tastes.learn(events, carried(events), Taste(max_terms=most)).scores(events, starts, ends)
         assert list(as_dicts(found, carried(events).terms)[0]) == expected
 
 
@@ -160,13 +161,18 @@ def test_scores_in_a_file_are_read_back_and_unknown_ids_left_out(tmp_path: Path)
     assert to_matrix(read, "term", terms[1:]).toarray().tolist() == [[0, 2], [0, 0], [1, 0]]
 
 
-def test_a_user_whom_the_files_do_not_know_has_an_empty_list(tmp_path: Path) -> None:
+def test_a_partition_s_terms_are_those_of_the_histories_and_a_term_without_positives_lists_nothing(
+    tmp_path: Path,
+) -> None:
     events = interactions([(1, 1, 1), (2, 3, 1), (3, 4, 1)], [(1, 2, 1), (2, 2, 1), (3, 6, 1)])
-    one = {"term": "War", "score": 1.0}
-    pq.write_table(pa.table({"user_id": [1, 3], "terms": [[one], [one]]}), tmp_path / channels.BEFORE_TEST)
-    inverted = {"term": ["War"], "items": [[{"item_id": 2, "score": 3.0}, {"item_id": 1, "score": 2.0}]]}
+    inverted = {
+        "term": ["Comedy", "War"],
+        "items": [[{"item_id": 6, "score": 3.0}], [{"item_id": 2, "score": 3.0}, {"item_id": 1, "score": 2.0}]],
+    }
     pq.write_table(pa.table(inverted), tmp_path / channels.TERM_ITEMS)
-    files = dict.fromkeys((channels.BEFORE_TEST, channels.TERM_ITEMS), "")
-    partition = Partition(tmp_path, Manifest("recall_term", "sample", "2026-01-01", files=files))
-    found = channels.by_term(events, queries(events, "test", True), 2, True, partition)
-    assert [events.item_ids[row[row >= 0]].tolist() for row in found.items] == [[2], [], [2, 1]]
+    pq.write_table(ITEMS, tmp_path / ROWS)
+    config = {"column": "genres", **asdict(Taste())}
+    manifest = Manifest("recall_term", "sample", "2026-01-01", files={channels.TERM_ITEMS: "", ROWS: ""}, config=config)
+    recall = channels.by_term(events, "test", *[Partition(tmp_path, manifest)] * 2)
+    found = recall(events, queries(events, "test", True), 2, True)
+    assert [events.item_ids[row[row >= 0]].tolist() for row in found.items] == [[2], [6], []]

@@ -16,7 +16,7 @@ from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.declined import CannotBeBuilt
-from recsys_assets.funnel.channels import BEFORE_TEST, TERM_ITEMS, USER_TERMS
+from recsys_assets.funnel.channels import TERM_ITEMS, USER_TERMS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset
@@ -43,9 +43,9 @@ class TermConfig(dg.Config):
 
 @lake_asset(
     kinds={"scipy", "parquet"},
-    code_version="2",
+    code_version="3",
     checks=[
-        Check("no_user_without_terms", "every user has a term, before the test rows and after them"),
+        Check("no_user_without_terms", "every user has a term"),
         Check("lists_are_sorted", "the scores of every list are in descending order"),
         Check("unique_keys", "one row per user or term in each file"),
     ],
@@ -61,8 +61,7 @@ def recall_term(
     """Terms that each user liked among their newest rows, and the best items of each term: an inverted index.
 
     A user who liked none recently has the terms of all their rows; one who never liked any has the terms that all users
-    like most. `user_terms.parquet` is as of the last offline row, for serving; `before_test.parquet` is as of just
-    before the user's test rows, for evaluation. `term_items.parquet` uses no test rows.
+    like most. `user_terms.parquet` is as of the last offline row; `term_items.parquet` uses no test rows.
     """
     profile = dataset.load()
     rule = profile.features.terms
@@ -80,8 +79,7 @@ def recall_term(
         output.manifest.config = {"column": rule.column, **asdict(taste)}
         show.choice(output, order, chosen)
         _write_items(output, events, carried)
-        for file, part in ((USER_TERMS, "online"), (BEFORE_TEST, "test")):
-            _write_users(output, file, interactions, part, carried, taste)
+        _write_users(output, interactions, carried, taste)
         output.manifest.rows = len(user_ids)
         output.manifest.metrics |= _validation_metrics(profile, interactions, carried, taste)
         _check(output, connection, users)
@@ -96,18 +94,15 @@ def _write_items(output: Output, interactions: Interactions, carried: term.ItemT
     output.manifest.metrics["terms"] = float(len(carried.terms))
 
 
-def _write_users(
-    output: Output, file: str, interactions: Interactions, part: str, carried: term.ItemTerms, taste: term.Taste
-) -> None:
-    """Write a file of user_id, terms, level: for all users, even those without a row, from the rows before `part`."""
-    spans = histories(interactions, part)
-    scores, levels = term.user_scores(interactions, interactions.before("test"), carried, *spans, taste)
+def _write_users(output: Output, interactions: Interactions, carried: term.ItemTerms, taste: term.Taste) -> None:
+    """Write `user_terms.parquet` (user_id, terms, level): for all users, even those without a row."""
+    tastes = term.Tastes.learn(interactions.before("test"), carried, taste)
+    scores, levels = tastes.scores(interactions, *histories(interactions, "online"))
     names, listed = np.array(term.LEVELS, object)[levels], to_lists(scores, "term", carried.terms)
     table = pa.table({"user_id": interactions.user_ids, "terms": listed, "level": names})
-    pq.write_table(table, output.path(file), compression="zstd")
-    if file == USER_TERMS:
-        share = np.bincount(levels, minlength=len(term.LEVELS)) / len(levels)
-        output.manifest.metrics |= {f"share_{level}": float(s) for level, s in zip(term.LEVELS, share, strict=True)}
+    pq.write_table(table, output.path(USER_TERMS), compression="zstd")
+    share = np.bincount(levels, minlength=len(term.LEVELS)) / len(levels)
+    output.manifest.metrics |= {f"share_{level}": float(s) for level, s in zip(term.LEVELS, share, strict=True)}
 
 
 def _validation_metrics(
@@ -126,14 +121,12 @@ def _check(output: Output, connection: duckdb.DuckDBPyConnection, users: Partiti
         f"FROM {scan([output.path(file)])}"
         for file, key, column in (
             (USER_TERMS, "user_id", "terms"),
-            (BEFORE_TEST, "user_id", "terms"),
             (TERM_ITEMS, "term", "items"),
         )
     )
     (found,) = connection.execute(f"""
         WITH lists AS ({lists}), expected AS (
-            SELECT user_id::VARCHAR AS key, unnest(['{USER_TERMS}', '{BEFORE_TEST}']) AS file
-            FROM {scan([users.path(ROWS)])}
+            SELECT user_id::VARCHAR AS key, '{USER_TERMS}' AS file FROM {scan([users.path(ROWS)])}
         )
         SELECT (SELECT count(*) FROM lists WHERE scores <> list_reverse_sort(scores)),
             (SELECT count(*) FROM expected LEFT JOIN lists USING (file, key) WHERE len(coalesce(scores, [])) = 0)

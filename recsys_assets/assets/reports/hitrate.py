@@ -37,11 +37,15 @@ BETTER = Check("better_than_random", "the recall@50 is above what random lists w
 
 @dataclass(frozen=True)
 class Method:
-    """A recall method: `lists(interactions, queries, k, filter_seen, *partitions)`, and the assets that it reads."""
+    """A recall method: `open(log, part, *partitions)` makes it ready; `reads` are the partitions' assets."""
 
     description: str
-    lists: Callable[..., Lists]
+    open: Callable[..., channels.Recall]
     reads: tuple[str, ...] = ()
+
+    def lists(self, log: Interactions, asked: Queries, k: int, filter_seen: bool, *partitions: Partition) -> Lists:
+        """The lists of queries about users of the log."""
+        return self.open(log, asked.part, *partitions)(log, asked, k, filter_seen)
 
 
 RECALL_METHODS = {
@@ -54,7 +58,9 @@ RECALL_METHODS = {
     "random": Method("Items drawn at random.", channels.random),
     "itemcf": Method("Items that the users of the newest items touched too.", channels.by_item, ("i2i_itemcf",)),
     "swing": Method("Items that pairs of unlike users share with the newest items.", channels.by_item, ("i2i_swing",)),
-    "term": Method("The best items of the terms that the user liked recently.", channels.by_term, ("recall_term",)),
+    "term": Method(
+        "The best items of the terms that the user liked recently.", channels.by_term, ("recall_term", "items")
+    ),
     **{
         name: Method(model.description, channels.by_vector, (f"emb_{name}_user", f"emb_{name}_item"))
         for name, model in TOWERS.items()
