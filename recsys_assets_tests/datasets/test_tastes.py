@@ -48,7 +48,7 @@ def test_personal_methods_lead_as_on_movielens(seed: int) -> None:
     def alike(found: Neighbours) -> float:
         return recall(recommend(trigger_scores(found.lists, events, asked), events, asked, 20, filter_seen=True))
 
-    base = recall(popularity(events, asked, 20, filter_seen=True))
+    base = recall(popularity(events, "test")(events, asked, 20, True))
     assert alike(itemcf(known, ItemCF())) > 1.6 * base
     assert alike(swing(known, Swing())) > 1.5 * base
 
