@@ -57,8 +57,7 @@ def _why_unfit(profile: "Profile", name: str) -> str:
     shown = profile.tables.get("impressions", {name: spec})
     reasons = {
         f"is of the {spec.of or 'event'}, not of the moment: name it elsewhere": name in _ROLES or bool(spec.of),
-        "is what the label or the part is computed from, so as a feature it would be leakage": name
-        in _outcome(profile),
+        "is what the label or its part follows from, so as a feature it would be leakage": name in _outcome(profile),
         f"is {spec.type}, not {' or '.join(_TYPES)}": spec.type not in _TYPES,
         f"is also a column of users, items or the platform: {_rename_advice(name)}": name.casefold() in _taken(profile),
         f"must be a column of tables.impressions too, of the type {spec.type}, because impressions are ranked": (

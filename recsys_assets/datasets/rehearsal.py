@@ -18,6 +18,7 @@ from recsys_assets.datasets.ingest import (
     load_known_ids,
 )
 from recsys_assets.datasets.landing import landed_bizdates
+from recsys_assets.datasets.moments import moment_columns
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.splits import SplitError, split, split_rows, split_sizes
@@ -45,6 +46,7 @@ def rehearse(profile: Profile) -> Iterator[Finding]:
         try:
             events = yield from _ingest(connection, profile, days, Path(folder))
             yield from _split(connection, profile, events, days[-1])
+            yield from _moments(connection, profile)
             for table in _ENTITIES if profile.has_entities else ():
                 yield from _look_at(connection, profile, table, days[-1], Path(folder), events)
         except (LandedFileError, NotLanded, SplitError) as error:
@@ -105,6 +107,18 @@ def _split(
         yield Finding(f"ranking models learn from drawn negatives: {profile.draws.text}")
     if profile.impressions:
         yield Finding(f"ranking models learn from impressions; negatives are {profile.negatives_text}")
+
+
+def _moments(connection: duckdb.DuckDBPyConnection, profile: Profile) -> Iterator[Finding]:
+    """Name features of the moment that are the same in all events."""
+    rows = f"(SELECT part{moment_columns(profile, 'splits')} FROM splits)"
+    for name in profile.features.moment:
+        (different,) = only_row(connection, f"SELECT count(DISTINCT {quote_name(name)}) FROM {rows}")
+        if different < 2:
+            what = (
+                "has one value only, or none, so no model learns from it: leave it out, or check the times and columns"
+            )
+            yield Finding(f"features.moment: {name} {what}")
 
 
 def _look_at(

@@ -28,7 +28,7 @@ def moments_of(profile: Profile, splits: Path, part: str, users: Ids) -> Mapping
         return {}
     rows = f"SELECT * FROM {scan([splits])} WHERE part = {quote(part)}"
     first = f"{rows} QUALIFY position = min(position) OVER (PARTITION BY user_id)"
-    with connect() as connection:
+    with connect(splits.parent) as connection:
         query = f"SELECT user_id{moment_columns(profile, 'first')} FROM ({first}) AS first"
         found = connection.sql(query).to_arrow_table()
     places = pc.index_in(pa.array(users).cast(found["user_id"].type), value_set=found["user_id"].combine_chunks())

@@ -51,7 +51,11 @@ RECALL = ["recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"]
 RANK = ["factors", "rank_samples", "feature_schema", "user_features", "item_features"]
 CHAMPION_FILES = ("onnx_lgbm", "rank_lgbm")
 Lists = dict[int, list[dict[str, Any]]]
-TAIL = {"name": "tail", "split": {"strategy": "per_user_tail", "online_last_n": 4}}
+TAIL = {
+    "name": "tail",
+    "split": {"strategy": "per_user_tail", "online_last_n": 4},
+    "features": {"moment": ["hour", "weekday"]},
+}
 
 
 def rows(world: World, asset: str) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ from recsys_assets_tests.helpers.worlds import World
 
 ITEMS, LANDED_ITEMS = 40, 24
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
-EXAMPLES = re.findall(r"```yaml\n(name: shop.*?)```", (PROJECT / "docs" / "columns.md").read_text(encoding="utf-8"), re.DOTALL)
+PAGE = (PROJECT / "docs" / "columns.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```yaml\n(name: shop.*?)```", PAGE, re.DOTALL)
 BUILT = """
     users items splits factors rank_samples feature_schema user_features item_features recall_samples negative_items
     recall_term i2i_itemcf i2i_swing hitrate_popularity hitrate_term

@@ -83,6 +83,21 @@ def test_a_shop_log_has_kinds_of_events_and_columns_of_its_items(place: Path) ->
     assert "# user_session: " in text
 
 
+def test_what_may_be_of_the_moment_is_proposed_in_comments_that_work(place: Path) -> None:
+    draw = random.Random(3)
+    devices = ["phone", "web", "tv"]
+    rows = (f"{n % 20},{n % 31},{START + 3600 * n},{draw.choice(devices)},{draw.random()}" for n in range(400))
+    text, profile = draft(place, write(place, "log.csv", "user,item,time,device,noise", *rows))
+    assert profile.features.moment == []
+    for proposed in ("    # device: ", "  # moment: "):
+        assert proposed in text
+        text = text.replace(proposed, proposed.replace("# ", ""))
+    (place / "mine.yaml").write_text(text)
+    assert load_profile(str(place / "mine.yaml")).features.moment == ["hour", "weekday", "device"]
+    dates = (f"{n % 9},{n % 11},2026-01-{1 + n % 28:02}" for n in range(300))
+    assert "# moment" not in draft(place, write(place, "dates.csv", "user,item,date", *dates))[0]
+
+
 def test_rows_without_a_user_belong_to_their_visit_and_people_come_back(place: Path) -> None:
     rows = (f"{'' if n % 10 == 0 else n % 7},{n % 11},{START + 60 * n},{n // 5},{n % 3 == 0}" for n in range(700))
     _, profile = draft(place, write(place, "log.csv", "user_id,item_id,time,session_id,is_new", *rows))

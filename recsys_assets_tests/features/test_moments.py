@@ -11,15 +11,18 @@ from zoneinfo import ZoneInfo
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
 from recsys_assets.assets.data.samples import IMPRESSIONS, RANKED_PARTS
+from recsys_assets.assets.publish.onnx import MODEL
 from recsys_assets.datasets.duck import connect, write_parquet
 from recsys_assets.datasets.impressions import label_impressions
 from recsys_assets.datasets.ingest import ROWS, SHOWN, ingest_entities, ingest_events, load_known_ids
-from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.datasets.profile import Profile, ProfileError, load_profile
 from recsys_assets.datasets.splits import split
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, sample_query, user_query
@@ -29,6 +32,7 @@ from recsys_assets.funnel.known import RANKER, Known, item_trends
 from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.metrics import auc
+from recsys_assets.models.layers import DropIds
 from recsys_assets.training import rankers
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.ranking_rows import quick_settings
@@ -159,9 +163,9 @@ def test_an_event_has_its_own_moment_in_the_profiles_time_zone(built: Built) -> 
 
 def test_a_drawn_negative_has_the_moment_of_its_event(tmp_path: Path) -> None:
     with connect(tmp_path) as connection:
-        rows = build(tmp_path, connection, 200, label=True).rows("train").to_pylist()
+        rows = build(tmp_path, connection, 200, label=True, split={"strategy": "by_day"}).rows("train").to_pylist()
     own = {(row["user_id"], row["timestamp"]): row for row in rows if not row["drawn"]}
-    assert sum(row["drawn"] for row in rows) > 1000
+    assert sum(row["drawn"] for row in rows) > 500
     for row in rows:
         assert [row[name] for name in NAMES] == [own[row["user_id"], row["timestamp"]][name] for name in NAMES]
 
@@ -181,32 +185,103 @@ def test_an_impression_has_its_own_moment(tmp_path: Path) -> None:
         assert {name: row[name] for name in NAMES} == {**of_time(row["timestamp"]), "device": device}
 
 
-def without_moment(schema: FeatureSchema) -> FeatureSchema:
-    return FeatureSchema([feature for feature in schema.features if feature.side != "moment"])
+@pytest.fixture(scope="module")
+def fitted(built: Built) -> rankers.Ranker:
+    """LightGBM with the features of the moment; its ONNX file is next to it in the folder of the world."""
+    ranker = fit(built, "lgbm", built.schema(), 20)
+    ranker.save(built.home)
+    ranker.export(built.home / MODEL, {})
+    return ranker
 
 
-def test_a_ranker_learns_what_the_hour_changes_and_its_onnx_file_is_the_same(built: Built, tmp_path: Path) -> None:
-    schema, (train, validation, test) = built.schema(), map(built.rows, RANKED_PARTS)
-    found = {}
-    for name, known in (("with", schema), ("without", without_moment(schema))):
-        ranker = rankers.fit("lgbm", known, train, validation, *quick_settings("lgbm", 20), seed=1)
-        found[name] = auc(test["label"].to_numpy(), ranker.predict(encode(known, test)))
-        ranker.save(tmp_path / name)
-        ranker.export(tmp_path / name / "model.onnx", {})
-    print(found)
-    assert found["with"] > 0.78 > 0.6 > found["without"]
-    assert rankers.parity(tmp_path / "with", tmp_path / "with" / "model.onnx", test)["max_difference"] < 1e-5
+def fit(built: Built, model: str, schema: FeatureSchema, epochs: int) -> rankers.Ranker:
+    return rankers.fit(
+        model, schema, built.rows("train"), built.rows("validation"), *quick_settings(model, epochs), seed=1
+    )
+
+
+def test_a_ranker_learns_what_the_hour_changes_and_its_onnx_file_is_the_same(
+    built: Built, fitted: rankers.Ranker
+) -> None:
+    test = built.rows("test")
+    without = FeatureSchema([feature for feature in built.schema().features if feature.side != "moment"])
+    blind = fit(built, "lgbm", without, 20)
+    found = [auc(test["label"].to_numpy(), each.predict(encode(each.fitted.schema, test))) for each in (fitted, blind)]
+    assert found[0] > 0.78
+    assert found[1] < 0.6
+    assert rankers.parity(built.home, built.home / MODEL, test)["max_difference"] < 1e-5
 
 
 def test_a_network_knows_what_to_do_without_a_moment(built: Built, tmp_path: Path) -> None:
-    schema, (train, validation, test) = built.schema(), map(built.rows, RANKED_PARTS)
-    ranker = rankers.fit("deepfm", schema, train, validation, *quick_settings("deepfm", 8), seed=1)
-    ranker.save(tmp_path)
-    ranker.export(tmp_path / "model.onnx", {})
-    known = Scorer(tmp_path / "model.onnx", schema)(test)
-    scores = Scorer(tmp_path / "model.onnx", schema)(test.drop(["hour", "weekday", "device"]))
-    print(auc(test["label"].to_numpy(), known), auc(test["label"].to_numpy(), scores), scores.mean(), scores.std(), known.std())
+    """It has learned from rows whose moment was hidden; what a request leaves out is the same as a null."""
+    ranker, test = fit(built, "deepfm", built.schema(), 8), built.rows("test")
+    ranker.export(tmp_path / MODEL, {})
+    scorer = Scorer(tmp_path / MODEL, ranker.fitted.schema)
+    known, unknown = scorer(test), scorer(test.drop(NAMES))
+    nulls = {name: pa.nulls(len(test), test[name].type) for name in NAMES}
+    for name, column in nulls.items():
+        test = test.set_column(test.column_names.index(name), name, column)
+    assert auc(labels := test["label"].to_numpy(), known) > 0.78
+    assert unknown.mean() == pytest.approx(labels.mean(), abs=0.1)
+    assert np.array_equal(scorer(test), unknown)
+    assert np.abs(ranker.predict(encode(ranker.fitted.schema, test)) - unknown).max() < 1e-5
 
 
-def test_candidates_have_the_moment_of_their_request(built: Built) -> None:
-    pass
+def test_networks_hide_ids_and_moments_in_training_and_nothing_else(built: Built) -> None:
+    schema = built.schema().without_sequences()
+    indices = torch.from_numpy(encode(schema, built.rows("train")).indices)
+    hidden = (DropIds(schema, 0.5)(indices) != indices).float().mean(0)
+    shares = {feature.name: hidden[schema.columns[feature.name]].item() for feature in schema.sparse}
+    assert {name for name, share in shares.items() if share > 0.2} == {"user_id", "item_id", *NAMES}
+    assert shares["category"] == 0
+
+
+def test_candidates_have_the_moment_of_their_request(built: Built, fitted: rankers.Ranker) -> None:
+    known = built.known(Scorer(built.home / MODEL, fitted.fitted.schema))
+    user, item = np.repeat([3, 4], ITEMS), np.tile(np.arange(ITEMS), 2)
+    at = {hour: pa.array(np.full(2 * ITEMS, hour)) for hour in (8, 20)}
+    morning, evening = (known.describe(user, item, {"hour": hour})[RANKER] for hour in at.values())
+    even = known.items["item_id"].to_numpy()[item] % 2 == 0
+    assert (morning > evening)[even].all()
+    assert (morning < evening)[~even].all()
+
+
+def test_a_request_is_of_the_time_of_the_users_first_event_of_the_part(built: Built) -> None:
+    events = pq.read_table(built.splits).filter(pc.equal(pq.read_table(built.splits)["part"], "online"))
+    first: dict[int, Row] = {}
+    for row in events.sort_by([("timestamp", "ascending"), ("seq", "ascending")]).to_pylist():
+        first.setdefault(row["user_id"], {**of_time(row["timestamp"]), "device": row["device"]})
+    users = np.array([*reversed(first), 999])
+    found = pa.table(dict(moments_of(built.profile, built.splits, "online", users))).to_pylist()
+    assert found == [*(first[user] for user in users[:-1]), dict.fromkeys(NAMES)]
+
+
+TABLES = EXAMPLE[EXAMPLE.index("  interactions:") : EXAMPLE.index("label:")]
+FAULTS = [
+    # text, replacement, message
+    ("[hour, weekday, device]", "[hour, bought]", "moment.1: 'bought' is what the label or its part follows from"),
+    ("label: bought", "label: hour(timestamp) > 12", "moment.0: 'hour' is made of timestamp, which the"),
+    ("[hour, weekday, device]", "[minute]", "'minute' is neither hour nor weekday nor a column of tables.interactions"),
+    ("[hour, weekday, device]", "[hour, timestamp]", "'timestamp' is of the event, not of the moment"),
+    ("[hour, weekday, device]", "[hour, hour]", "features: 'hour' is named 2 times"),
+    ("[user_id, item_id, category]", "[user_id, item_id, device]", "or name it under features.moment"),
+    ("device: string", "device: {type: string, of: user}", "'device' is of the user, not of the moment"),
+    ("device: string", "device: float32", "'device' is float32, not string or int64 or int32 or bool"),
+    ("category: string}", "category: string, device: string}", "'device' is also a column of users, items or the"),
+    ("category: string}", "category: string, Hour: int64}", "'hour' is a part of the time, and also a column of items"),
+    ("  items:", "  impressions: {user_id: int64, item_id: int64, timestamp: timestamp}\n  items:",
+     "'device' must be a column of tables.impressions too, of the type string"),
+    (TABLES, "  interactions: {bought: bool, device: string}\n", "moment: needs user_id, item_id and timestamp"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "becomes", "says"), FAULTS)
+def test_what_cannot_be_known_at_the_request_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, becomes: str, says: str
+) -> None:
+    monkeypatch.setenv("RECSYS_LANDING", str(tmp_path))
+    assert text in EXAMPLE
+    (tmp_path / "app.yaml").write_text(EXAMPLE.replace(text, becomes))
+    with pytest.raises(ProfileError) as raised:
+        load_profile(str(tmp_path / "app.yaml"))
+    assert says in str(raised.value), str(raised.value)

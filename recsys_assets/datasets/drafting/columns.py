@@ -9,6 +9,7 @@ import yaml
 
 from recsys_assets.datasets import names
 from recsys_assets.datasets.drafting.survey import Facts
+from recsys_assets.datasets.moments import TIME_PARTS
 
 _FEW = 100  # an integer with at most as many different values is a category: an age group, a profession
 _MANY = 0.5  # a text whose values are more often unique than this is a name or an address, not a category
@@ -28,7 +29,7 @@ def column_names(
     """
     words = connection.execute("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'")
     taken = {word for (word,) in words.fetchall()} | names.OF_EVENTS | names.OF_MODELS | names.OF_ENTITIES
-    taken |= {"user_id", "item_id", "timestamp"}
+    taken |= {"user_id", "item_id", "timestamp", *TIME_PARTS}
     found: dict[tuple[str, str], str] = {}
     for place, own in columns.items():
         plain = re.sub(r"\W", "_", place[1]).strip("_").lower()[:_LONGEST] or "column"

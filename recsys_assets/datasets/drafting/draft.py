@@ -20,6 +20,7 @@ from recsys_assets.datasets.drafting.columns import (
 from recsys_assets.datasets.drafting.roles import Roles, find_roles, words_of
 from recsys_assets.datasets.drafting.survey import PER_SECOND, SAMPLE, Facts, Survey, SurveyError, survey
 from recsys_assets.datasets.duck import only_row, quote, quote_name
+from recsys_assets.datasets.moments import TIME_PARTS
 
 _LIVE_DAYS = 14  # a log whose newest event is no older is still growing
 _REPEATED = 0.1  # share of events that repeat a pair of user and item from which on people come back to items
@@ -36,6 +37,7 @@ class Log:
     first: dt.date
     last: dt.date
     days: int  # with events
+    hours: int  # of the day in which events happened
     events_per_user: float  # the median
     repeated: float  # share of events that repeat a pair of user and item
 
@@ -72,7 +74,7 @@ def _look_at(connection: duckdb.DuckDBPyConnection, log: Path, others: Mapping[s
     for table, path in others.items():
         side = survey(connection, path, f"surveyed_{table}")
         tables[table] = (side, _key_of(connection, events, side, roles.user if table == "users" else roles.item))
-    first, last, days = _span(connection, events, roles.time)
+    first, last, days, hours = _span(connection, events, roles.time)
     user, item = quote_name(roles.user), quote_name(roles.item)
     of_users = (
         f"SELECT count(*) AS n, count(DISTINCT CAST({item} AS VARCHAR)) AS pairs FROM {events.sample} "
@@ -80,7 +82,7 @@ def _look_at(connection: duckdb.DuckDBPyConnection, log: Path, others: Mapping[s
     )
     median, pairs, rows = only_row(connection, f"SELECT median(n), sum(pairs), sum(n) FROM ({of_users})")
     names = column_names(connection, _columns(events, roles, tables))
-    return Log(events, roles, names, tables, first, last, days, float(median), 1 - float(pairs / rows))
+    return Log(events, roles, names, tables, first, last, days, hours, float(median), 1 - float(pairs / rows))
 
 
 def _columns(
@@ -107,8 +109,8 @@ def _key_of(connection: duckdb.DuckDBPyConnection, events: Survey, side: Survey,
     return best
 
 
-def _span(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> tuple[dt.date, dt.date, int]:
-    """The first and the last day of the whole log (UTC), and the number of days with events."""
+def _span(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> tuple[dt.date, dt.date, int, int]:
+    """The first and the last day of the whole log (UTC), and the numbers of days, and hours of the day, with events."""
     facts, text = events.columns[name], f"CAST({quote_name(name)} AS VARCHAR)"
     if unit := facts.time_unit:
         time = f"to_timestamp(try_cast({text} AS DOUBLE) / {PER_SECOND[unit]})::TIMESTAMP"
@@ -116,11 +118,12 @@ def _span(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> t
         time = f"try_strptime({text}, {quote(str(pattern))})"
     else:
         time = f"try_cast({text} AS TIMESTAMP)"
-    first, last, days = only_row(
+    first, last, days, hours = only_row(
         connection,
-        f"SELECT min(day), max(day), count(DISTINCT day) FROM (SELECT {time}::DATE AS day FROM {events.relation})",
+        "SELECT min(time)::DATE, max(time)::DATE, count(DISTINCT time::DATE), count(DISTINCT hour(time)) "
+        f"FROM (SELECT {time} AS time FROM {events.relation})",
     )
-    return first, last, int(days)
+    return first, last, int(days), int(hours)
 
 
 def _head(name: str, log: Log, today: dt.date) -> str:
@@ -179,7 +182,14 @@ def _event_column(log: Log, facts: Facts) -> str:
         return column_text(name, facts, kind, **bounds) + why
     if side := roles.owned.get(facts.name):
         return column_text(name, facts, column_type(facts), of=side) + note(f"one value for each {side}")
+    if _may_be_of_moment(log, facts):
+        return note(f"{column_text(name, facts, column_type(facts))}  # it differs from event to event").lstrip()
     return note(f"{facts.name}: it differs from event to event, and nothing uses it").lstrip()
+
+
+def _may_be_of_moment(log: Log, facts: Facts) -> bool:
+    """Whether a column of the log may tell the moment of a request: a category that nothing else uses."""
+    return facts.name not in log.roles.named | log.roles.owned.keys() and "categorical" in feature_kinds(facts)
 
 
 def _id_type(log: Log, name: str) -> str:
@@ -222,7 +232,15 @@ def _features(log: Log) -> str:
     lists = [name for name, facts in _describing(log, "items") if column_type(facts) == "strings"]
     if lists:
         lines.append(f"  terms: {{column: {lists[0]}}}")
-    return "\n".join(["features:", *lines])
+    return "\n".join(["features:", *lines, *_moment(log)])
+
+
+def _moment(log: Log) -> list[str]:
+    """What may be known before anything is shown, as a comment."""
+    columns = [log.of_event(facts.name) for facts in log.events.columns.values() if _may_be_of_moment(log, facts)]
+    found = [*(TIME_PARTS if log.hours > 1 else ()), *columns]
+    why = f"known when a request comes{'; then the columns are declared above, too' if columns else ''}"
+    return [note(f"moment: [{', '.join(found)}]  # if they are {why}")] if found else []
 
 
 def _describing(log: Log, only: str | None = None) -> Iterator[tuple[str, Facts]]:
