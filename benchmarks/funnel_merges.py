@@ -21,6 +21,7 @@ from recsys_assets.funnel.candidates import as_lists, best
 from recsys_assets.funnel.known import PROBABILITY, Known
 from recsys_assets.funnel.merge import Fusion, merge
 from recsys_assets.funnel.model import Describe, FunnelModel, fused_lists
+from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.resources import LakeStore
 from recsys_assets.retrieval.interactions import queries, user_queries
@@ -53,7 +54,8 @@ def main(day: str) -> None:
     model, width = FunnelModel.read(inputs["funnel_model"].folder), len(events.item_ids)
     found = recommend(profile, inputs, events, asked, model, Stopwatch())
     snapshots = (pq.read_table(inputs[f"{side}_features"].path("data.parquet")) for side in ("user", "item"))
-    describe = describer(Known(profile, *snapshots, inputs.ranker), events, asked)
+    moments = moments_of(profile, inputs["splits"].path("data.parquet"), "online", events.user_ids)
+    describe = describer(Known(profile, *snapshots, inputs.ranker), events, asked, moments)
     items = {"final": found.final.lists.items, "candidates": found.candidates.items}
     items["former merge"] = former(found.channels, width, describe)
     for constant in (20.0, 60.0):

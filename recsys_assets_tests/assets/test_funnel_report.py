@@ -28,6 +28,8 @@ from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
 from recsys_assets.cli import main
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
+from recsys_assets.features.pair_data import Pairs
+from recsys_assets.features.pair_features import candidate_rows
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel import learning, recommendations
 from recsys_assets.funnel.evaluation import NAMES
@@ -222,6 +224,25 @@ def test_nothing_of_the_online_rows_is_in_the_lists(world: World) -> None:
     found = funnel_lists.recommend(profile, inputs, events, asked, model, Stopwatch())
     table = recommendations.table(events, asked, found.channels, found.final)
     assert table.equals(world.table("funnel_report", RECOMMENDATIONS))
+
+
+def test_the_ranker_is_asked_about_the_moment_of_each_users_first_online_event(
+    world: World, final_lists: Lists
+) -> None:
+    ranker, rule = everything(world).ranker, load_profile().features.affinity
+    assert ranker
+    users, items = (world.table(f"{side}_features") for side in ("user", "item"))
+    first = {row["user_id"]: row["timestamp"] for row in rows(world, "splits")[::-1] if row["part"] == "online"}
+    differing = 0
+    for user in list(final_lists)[:20]:
+        expected = [entry["probability"] for entry in final_lists[user]]
+        item = find(items["item_id"].to_numpy(), np.array([entry["item_id"] for entry in final_lists[user]]))
+        pairs = Pairs(users, items, np.full(len(item), users["user_id"].to_pylist().index(user)), item, rule)
+        moments = {"hour": first[user].hour, "weekday": first[user].isoweekday()}
+        known = ranker.at_once(candidate_rows(pairs, {n: pa.array([v] * len(item)) for n, v in moments.items()}))
+        assert known == pytest.approx(expected, abs=1e-6)
+        differing += ranker.at_once(candidate_rows(pairs)) != pytest.approx(expected, abs=1e-6)
+    assert differing
 
 
 def test_what_a_user_is_shown_is_what_the_report_has_for_them(world: World, final_lists: Lists) -> None:

@@ -38,8 +38,10 @@ def test_nothing_has_landed(own: Profile) -> None:
 
 def test_a_sound_log_has_no_fault_and_dull_features_are_named(own: Profile) -> None:
     put(own, CSV, csv(*rows()))
-    text, faults = said(own)
+    moment = own.features.model_copy(update={"moment": ["hour", "weekday"]})
+    text, faults = said(own.model_copy(update={"features": moment}))
     assert not faults
+    assert "features.moment: hour has no two values" in text
     assert "60 events of the newest 1 of 1 days were read" in text
     assert "features: age has one value only" in text
     assert "features: gender" not in text
