@@ -13,18 +13,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from recsys_assets.arrays import Floats, Ints
-from recsys_assets.assets.funnel.inputs import read_inputs
-from recsys_assets.assets.funnel.lists import NEEDED, describer, events_of, recommend
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.funnel import evaluation
 from recsys_assets.funnel.candidates import as_lists, best
-from recsys_assets.funnel.known import PROBABILITY, Known
+from recsys_assets.funnel.funnel import NEEDED, Funnel, describer, events_of
+from recsys_assets.funnel.inputs import read_inputs
+from recsys_assets.funnel.known import PROBABILITY
 from recsys_assets.funnel.merge import Fusion, merge
-from recsys_assets.funnel.model import Describe, FunnelModel, fused_lists
+from recsys_assets.funnel.model import Describe, fused_lists
 from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.resources import LakeStore
-from recsys_assets.retrieval.interactions import queries, user_queries
+from recsys_assets.retrieval.interactions import queries
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.settings import settings
 
@@ -45,17 +45,13 @@ def former(channels: Mapping[str, Lists], width: int, describe: Describe) -> Int
 
 def main(day: str) -> None:
     """Print a row for each way."""
-    import pyarrow.parquet as pq
-
     profile, lake = load_profile(), LakeStore(profile=settings().profile)
-    inputs = read_inputs(lake, day, {asset: lake.read(asset, day) for asset in NEEDED})
+    inputs = read_inputs(lake.lake, day, {asset: lake.read(asset, day) for asset in NEEDED})
     events = events_of(inputs["splits"], inputs["users"])
-    asked = user_queries(events, "online", np.arange(len(events.user_ids)))
-    model, width = FunnelModel.read(inputs["funnel_model"].folder), len(events.item_ids)
-    found = recommend(profile, inputs, events, asked, model, Stopwatch())
-    snapshots = (pq.read_table(inputs[f"{side}_features"].path("data.parquet")) for side in ("user", "item"))
+    funnel, width = Funnel(profile, inputs, events, Stopwatch()), len(events.item_ids)
+    asked, found = funnel.lists_of(np.arange(len(events.user_ids)))
     moments = moments_of(profile, inputs["splits"].path("data.parquet"), "online", events.user_ids)
-    describe = describer(Known(profile, *snapshots, inputs.ranker), events, asked, moments)
+    describe = describer(funnel.known, funnel.users, events, asked, moments)
     items = {"final": found.final.lists.items, "candidates": found.candidates.items}
     items["former merge"] = former(found.channels, width, describe)
     for constant in (20.0, 60.0):

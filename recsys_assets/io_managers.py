@@ -64,6 +64,13 @@ class Output:
         self.manifest.upstream |= {each.name: each.fingerprint for each in manifests}
         self.inputs += [each for each in inputs if isinstance(each, Partition)]
 
+    def add_optional_inputs(
+        self, found: Mapping[str, Partition], needed: Collection[str], without: Mapping[str, str]
+    ) -> None:
+        """Record partitions that were read by asset, besides the needed ones, which Dagster knows, and what was not."""
+        self.add_inputs([each for asset, each in found.items() if asset not in needed])
+        self.without = dict(without)
+
     def path(self, file: str) -> Path:
         """Where to write one of its files."""
         return self.draft.path(file)

@@ -26,6 +26,7 @@ from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import (
     MANIFEST,
     Draft,
+    GateNotPassed,
     Manifest,
     Partition,
     PartitionDamaged,
@@ -149,6 +150,23 @@ class Lake:
             except PartitionDamaged:
                 if self._is_published(manifest):
                     raise  # otherwise it has been replaced meanwhile: read the new one
+
+    def read_sound(self, asset: str, bizdate: str) -> Partition:
+        """The same, if others may build on it.
+
+        Raises:
+            PartitionMissing, PartitionDamaged: see `read`.
+            GateNotPassed: it failed a blocking check, in this run or an earlier one.
+            PartitionOutdated: something that it was built from has been materialized again since.
+        """
+        partition = self.read(asset, bizdate)
+        if failed := partition.manifest.failed_checks:
+            raise GateNotPassed(
+                f"{asset} {bizdate} failed {', '.join(failed)}: see the check in the UI, "
+                f"fix its cause and materialize {asset} again"
+            )
+        self.refuse_outdated(partition.manifest)
+        return partition
 
     def is_current(self, partition: Partition) -> bool:
         """Whether neither the partition nor anything that it was made from has changed since it was read."""

@@ -15,7 +15,6 @@ import dagster as dg
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import (
-    GateNotPassed,
     Partition,
     PartitionMissing,
     PartitionReplaced,
@@ -64,14 +63,7 @@ class LakeStore(dg.ConfigurableResource[Lake]):
             GateNotPassed: it failed a blocking check, in this run or an earlier one.
             PartitionOutdated: something that it was built from has been materialized again since.
         """
-        partition = self.lake.read(asset, bizdate)
-        if partition.manifest.failed_checks:
-            raise GateNotPassed(
-                f"{asset} {bizdate} failed {', '.join(partition.manifest.failed_checks)}: see the check in the UI, "
-                f"fix its cause and materialize {asset} again"
-            )
-        self.lake.refuse_outdated(partition.manifest)
-        return partition
+        return self.lake.read_sound(asset, bizdate)
 
     def check_unchanged(self, partitions: Iterable[Partition]) -> None:
         """Check after reading that the partitions belong together and were not replaced in the meantime.

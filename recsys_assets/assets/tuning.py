@@ -245,9 +245,7 @@ def _item_to_item(model: str, profile: Profile, _: int, inputs: Inputs) -> Objec
 
 
 _AUC_FLOOR = Check("auc_floor", "the best trial's validation AUC reaches bounds.min_auc", blocking=False)
-_RECALL_FLOOR = Check(
-    "recall_floor", "the best trial's validation recall@20 reaches bounds.min_recall", blocking=False
-)
+_RECALL_FLOOR = Check("recall_floor", "the best trial's validation recall@20 reaches bounds.min_recall", blocking=False)
 _RANKER_KIND = Tunable(("rank_samples", "feature_schema"), _AUC_FLOOR, lambda profile: profile.bounds.min_auc, _ranking)
 _TOWER_KIND = Tunable(towers.INPUTS, _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _two_towers)
 _I2I_KIND = Tunable(("recall_samples",), _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _item_to_item)

@@ -9,8 +9,8 @@ from recsys_assets.cli.data import latest_partition
 from recsys_assets.cli.days import Day
 
 if TYPE_CHECKING:
-    from recsys_assets.assets.funnel.inputs import Inputs
     from recsys_assets.datasets.profile import Profile
+    from recsys_assets.funnel.inputs import Inputs
     from recsys_assets.manifest import Partition
     from recsys_assets.retrieval.interactions import Interactions
 
@@ -30,16 +30,16 @@ def recommend(user: str, day: dt.date | None) -> None:
 
     The list is computed now, from the day's partitions, as `funnel_model` of that day says.
     """
-    from recsys_assets.assets.funnel.inputs import read_inputs
-    from recsys_assets.assets.funnel.lists import NEEDED, events_of
     from recsys_assets.datasets.profile import load_profile
+    from recsys_assets.funnel.funnel import NEEDED, events_of
+    from recsys_assets.funnel.inputs import read_inputs
     from recsys_assets.resources import LakeStore
     from recsys_assets.settings import settings
 
     profile = load_profile()
     lake = LakeStore(profile=settings().profile)
     when = day.isoformat() if day else latest_partition(lake.lake, "funnel_model")
-    inputs = read_inputs(lake, when, {asset: lake.read(asset, when) for asset in (*NEEDED, "items")})
+    inputs = read_inputs(lake.lake, when, {asset: lake.read(asset, when) for asset in NEEDED})
     events = events_of(inputs["splits"], inputs["users"])
     number = _user_number(events, user, when)
     history = _newest_rows(profile, inputs["splits"], events, number)
@@ -81,15 +81,11 @@ def _recommended_items(profile: "Profile", inputs: "Inputs", events: "Interactio
     """The items of the user's final list, best first."""
     import numpy as np
 
-    from recsys_assets.assets.funnel.lists import recommend as lists_of
     from recsys_assets.funnel import recommendations
-    from recsys_assets.funnel.model import FunnelModel
+    from recsys_assets.funnel.funnel import Funnel
     from recsys_assets.funnel.stopwatch import Stopwatch
-    from recsys_assets.retrieval.interactions import user_queries
 
-    asked = user_queries(events, "online", np.array([number]))
-    model = FunnelModel.read(inputs["funnel_model"].folder)
-    found = lists_of(profile, inputs, events, asked, model, Stopwatch())
+    asked, found = Funnel(profile, inputs, events, Stopwatch()).lists_of(np.array([number]))
     (row,) = recommendations.table(events, asked, found.channels, found.final).to_pylist()
     items: Rows = row["items"]
     return items

@@ -73,9 +73,8 @@ def fit(log: Log) -> Fitted:
 def serve(pairs: Pairs) -> Floats:
     """(N, 6) see `Nearby`."""
     numbers = np.zeros((len(pairs.user), NUMBERS), np.float32)
-    by_fold = [Nearby(pairs.item_factors[:, 0, fold]) for fold in range(pairs.rule.folds)]
     for fold, rows in pairs.blocks_by_fold():
-        numbers[rows] = by_fold[fold](pairs.item[rows], pairs.recent.take(pairs.user[rows]))
+        numbers[rows] = pairs.items.of_fold(Nearby, fold)(pairs.item[rows], pairs.recent.take(pairs.user[rows]))
     return numbers
 
 

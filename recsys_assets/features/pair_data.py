@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from recsys_assets.parallel import map_blocks
 
 # Bounds the memory of the vectors of the users' histories: 13 MB at width 32 and 100 items. 4096 took 30 % longer.
 PAIR_BLOCK = 1024
+Made = TypeVar("Made")
 
 
 class Past:
@@ -176,32 +177,56 @@ class Log:
 
 
 @dataclass(frozen=True)
+class ItemSnapshot:
+    """`item_features` of all items, and what is computed from it once for all pairs.
+
+    Attributes:
+        table: one row per item.
+        rule: the profile's `features.affinity`.
+    """
+
+    table: pa.Table
+    rule: Affinity
+    _made: dict[tuple[Any, int], Any] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        """The ids of the rows."""
+        return self.table["item_id"].combine_chunks()
+
+    @cached_property
+    def factors(self) -> Floats:
+        """(I, V, folds, D) the factors of the items."""
+        return read_factors(self.table[ITEM_FACTORS], self.rule)
+
+    def of_fold(self, make: Callable[[Floats], Made], fold: int) -> Made:
+        """What a function makes of the factors (I, D) of the first kind of values in a fold; it is called once."""
+        if (make, fold) not in self._made:
+            self._made[make, fold] = make(np.ascontiguousarray(self.factors[:, 0, fold]))
+        made: Made = self._made[make, fold]
+        return made
+
+
+@dataclass(frozen=True)
 class Pairs:
     """N pairs of a user and an item, and the two snapshots that serving reads.
 
     Attributes:
         users: `user_features`.
-        items: `item_features`, of all items.
+        items: `item_features`.
         user: (N,) row numbers in `users`.
         item: (N,) row numbers in `items`.
-        rule: the profile's `features.affinity`.
     """
 
     users: pa.Table
-    items: pa.Table
+    items: ItemSnapshot
     user: Ints
     item: Ints
-    rule: Affinity
 
     @cached_property
     def user_factors(self) -> Floats:
         """(U, V, folds, D) the factors of the users; all are zero in the folds that are not the user's."""
-        return read_factors(self.users[USER_FACTORS], self.rule)
-
-    @cached_property
-    def item_factors(self) -> Floats:
-        """(I, V, folds, D) the factors of the items."""
-        return read_factors(self.items[ITEM_FACTORS], self.rule)
+        return read_factors(self.users[USER_FACTORS], self.items.rule)
 
     @cached_property
     def recent(self) -> Recent:
@@ -209,8 +234,8 @@ class Pairs:
         counts = pc.list_value_length(self.users[RECENT_ITEMS]).to_numpy()
         there = np.arange(counts.max(initial=1))[None] < counts[:, None]
         recent = Recent(np.full(there.shape, -1), np.zeros(there.shape, np.float32), np.zeros(there.shape, np.float32))
-        ids = self.items["item_id"].combine_chunks()
-        recent.items[there] = pc.index_in(pc.list_flatten(self.users[RECENT_ITEMS]), value_set=ids).to_numpy()
+        listed = pc.list_flatten(self.users[RECENT_ITEMS])
+        recent.items[there] = pc.index_in(listed, value_set=self.items.ids).to_numpy()
         for column, numbers in {RECENT_VALUES: recent.values, RECENT_LABELS: recent.labels}.items():
             numbers[there] = pc.list_flatten(self.users[column]).to_numpy()
         return recent
@@ -218,7 +243,7 @@ class Pairs:
     def blocks_by_fold(self) -> Iterator[tuple[int, Ints]]:
         """Each fold with the positions of a block of pairs whose users belong to it."""
         fold = (self.user_factors[:, 0, :, 0] != 0).argmax(axis=1)  # a user's numbers begin with a 1 in their own fold
-        return blocks_by_fold(fold[self.user], self.rule.folds)
+        return blocks_by_fold(fold[self.user], self.items.rule.folds)
 
 
 @dataclass(frozen=True)

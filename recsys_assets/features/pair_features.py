@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Ints, list_array
+from recsys_assets.arrays import Floats, Ints, list_array
 from recsys_assets.datasets.names import DISLIKED, LIKED
 from recsys_assets.features import affinity, neighbour_features
 from recsys_assets.features.pair_data import Fitted, Log, PairFeature, Pairs, Past, vectors
@@ -46,8 +46,13 @@ def candidate_rows(pairs: Pairs, moment: Mapping[str, pa.Array] | None = None) -
         moment: features of the moment of their requests, (N,) each; what a request does not say is null, or absent.
     """
     columns: dict[str, pa.ChunkedArray] = {}
-    for table, rows in ((pairs.users, pairs.user), (pairs.items, pairs.item)):
+    for table, rows in ((pairs.users, pairs.user), (pairs.items.table, pairs.item)):
         chosen = table.drop([name for name in table.column_names if name in SERVING_COLUMNS]).take(pa.array(rows))
         columns |= {name: chosen[name] for name in chosen.column_names}
-    computed = {feature.name: vectors(feature.serve(pairs)) for feature in MODEL_INPUTS if feature.serve}
+    computed = {name: vectors(numbers) for name, numbers in pair_numbers(pairs).items()}
     return pa.table({**columns, **computed, **(moment or {})})
+
+
+def pair_numbers(pairs: Pairs) -> dict[str, Floats]:
+    """The features that need both sides, (N, floats) each."""
+    return {feature.name: feature.serve(pairs) for feature in MODEL_INPUTS if feature.serve}

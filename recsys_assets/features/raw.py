@@ -1,5 +1,7 @@
 """Raw columns as the inputs of an ONNX file: missing values and padding filled in (`training/onnx_export.py`)."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,7 +12,12 @@ from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, flat_
 
 def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, Array]:
     """The feed of the ONNX file for the rows of a table of raw columns; one of the moment that is absent is unknown."""
-    return {feature.name: _raw_input(feature, _column(feature, table)) for feature in schema.features}
+    return raw_columns(schema.features, table)
+
+
+def raw_columns(features: Iterable[Feature], table: pa.Table) -> dict[str, Array]:
+    """The same for some features."""
+    return {feature.name: _raw_input(feature, _column(feature, table)) for feature in features}
 
 
 def widths(feature: Feature) -> list[int]:

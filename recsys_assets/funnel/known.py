@@ -7,7 +7,6 @@ offline row when they are served. Both are made by the same statements. What is 
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +16,11 @@ from recsys_assets.arrays import Floats, Ints
 from recsys_assets.datasets.names import AFFINITY, DRAW_LOG_RATE, ITEM_STATISTICS, NEARBY, USER_STATISTICS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS
-from recsys_assets.features.pair_data import Pairs
-from recsys_assets.features.pair_features import SERVING_COLUMNS, candidate_rows
+from recsys_assets.features.feed import Feed
+from recsys_assets.features.pair_data import ItemSnapshot, Pairs
+from recsys_assets.features.pair_features import pair_numbers
 from recsys_assets.funnel.candidates import on_grid
-from recsys_assets.funnel.scoring import PAIRS_AT_ONCE, THREADS, Scorer
+from recsys_assets.funnel.scoring import PAIRS_AT_ONCE, THREADS, Scorer, pair_blocks
 
 RECENT_SHARE = 0.1  # the newest events of all users that count as recent
 RECENT_COUNT, TREND = "item_recent_count", "item_trend"
@@ -28,66 +28,68 @@ RANKER, PROBABILITY = "ranker", "probability"
 COMPUTED = (AFFINITY, NEARBY)  # lists of floats for each pair
 
 
-@dataclass(frozen=True)
 class Known:
-    """Both snapshots of one moment, and the ranker as it is served, if there is one.
+    """What is known of pairs at one moment; whatever is of the items alone is prepared once.
 
-    Attributes:
-        users: `user_features`.
+    Args:
+        profile: its rules say how features of pairs are computed, and which columns are numbers.
         items: `item_features` of all items, with the columns of `item_trends`.
-        ranker: its output becomes the column `RANKER`; `PROBABILITY`, which is shown to people, orders nothing.
+        ranker: the model as it is served, if there is one. Its output becomes the column `RANKER`; `PROBABILITY`,
+            which is shown to people, orders nothing.
     """
 
-    profile: Profile
-    users: pa.Table
-    items: pa.Table
-    ranker: Scorer | None
+    def __init__(self, profile: Profile, items: pa.Table, ranker: Scorer | None) -> None:
+        self.items, self.ranker = ItemSnapshot(items, profile.features.affinity), ranker
+        names = (*profile.features.numeric, *USER_STATISTICS, *ITEM_STATISTICS, RECENT_COUNT, TREND)
+        self._numbers = {name: _floats(items[name]) if name in items.column_names else None for name in names}
+        self._log_rates = items[DRAW_LOG_RATE].to_numpy() if DRAW_LOG_RATE in items.column_names else None
+        self._feed = Feed(ranker.schema, self.items) if ranker else None
 
-    def describe(self, user: Ints, item: Ints, moment: Mapping[str, pa.Array] | None = None) -> dict[str, Floats]:
-        """Columns (M,) of M pairs of a row of `users` (ascending) and a row of `items`; NaN where nothing is known.
+    def describe(
+        self, users: pa.Table, user: Ints, item: Ints, moment: Mapping[str, pa.Array] | None = None
+    ) -> dict[str, Floats]:
+        """Columns (M,) of M pairs; NaN where nothing is known.
 
-        `moment` has the features of the moment of their requests, (M,) each; what a request does not say is null, or
-        absent.
+        Args:
+            users: `user_features` of the users.
+            user: (M,) rows of `users`, ascending.
+            item: (M,) rows of the items.
+            moment: features of the moment of their requests, (M,) each; what a request does not say is null, or absent.
         """
-        users, items = self._needed(self.users), self._needed(self.items)
-
-        def block(first: int) -> dict[str, Floats]:
-            theirs, its = user[first : first + PAIRS_AT_ONCE], item[first : first + PAIRS_AT_ONCE]
-            shown = users.slice(theirs[0], theirs[-1] - theirs[0] + 1)
-            now = {name: column.slice(first, PAIRS_AT_ONCE) for name, column in (moment or {}).items()}
-            rule = self.profile.features.affinity
-            return self._columns(candidate_rows(Pairs(shown, items, theirs - theirs[0], its, rule), now))
-
+        starts = range(0, len(user), PAIRS_AT_ONCE)
+        moments = (
+            {name: each.slice(start, PAIRS_AT_ONCE) for name, each in (moment or {}).items()} for start in starts
+        )
+        blocks = pair_blocks(users, self.items, user, item)
+        if len(starts) == 1:
+            return self._describe(next(blocks), next(moments))
         with ThreadPoolExecutor(THREADS) as pool:
-            parts = list(pool.map(block, range(0, len(user), PAIRS_AT_ONCE)))
+            parts = list(pool.map(self._describe, blocks, moments))
         return {name: np.concatenate([each[name] for each in parts]) for name in (parts[0] if parts else ())}
 
-    def _needed(self, snapshot: pa.Table) -> pa.Table:
-        """The columns of a snapshot that pairs, the ranker or the candidates' order read."""
-        read = {*SERVING_COLUMNS, *self._numbers, "item_id", DRAW_LOG_RATE}
-        read |= {feature.name for feature in self.ranker.schema.features} if self.ranker else set()
-        return snapshot.select([name for name in snapshot.column_names if name in read])
-
-    @property
-    def _numbers(self) -> tuple[str, ...]:
-        return (*self.profile.features.numeric, *USER_STATISTICS, *ITEM_STATISTICS, RECENT_COUNT, TREND)
-
-    def _columns(self, rows: pa.Table) -> dict[str, Floats]:
-        found = {name: _floats(rows[name]) for name in self._numbers if name in rows.column_names}
+    def _describe(self, pairs: Pairs, moment: Mapping[str, pa.Array]) -> dict[str, Floats]:
+        found, computed = {}, pair_numbers(pairs)
+        for name, of_items in self._numbers.items():
+            if of_items is not None:
+                found[name] = of_items[pairs.item]
+            elif name in pairs.users.column_names:
+                found[name] = _floats(pairs.users[name])[pairs.user]
         for name in COMPUTED:
-            numbers = on_grid(pc.list_flatten(rows[name]).to_numpy().reshape(rows.num_rows, -1))
-            found |= {f"{name}:{place}": column for place, column in enumerate(numbers.T)}
-        return found | (self._probabilities(self.ranker, rows) if self.ranker else {})
+            found |= {f"{name}:{place}": column for place, column in enumerate(on_grid(computed[name]).T)}
+        return found | self._probabilities(pairs, computed, moment)
 
-    def _probabilities(self, ranker: Scorer, rows: pa.Table) -> dict[str, Floats]:
+    def _probabilities(
+        self, pairs: Pairs, computed: Mapping[str, Floats], moment: Mapping[str, pa.Array]
+    ) -> dict[str, Floats]:
         """The ranker's own output, and the probability that is shown: corrected where negatives are drawn.
 
         A correction is fitted on test rows, so the order is not learned from it.
         """
-        found = ranker.at_once(rows)
-        shown = (
-            ranker.correction(found, rows[DRAW_LOG_RATE].to_numpy()) if DRAW_LOG_RATE in rows.column_names else found
-        )
+        if self.ranker is None or self._feed is None:
+            return {}
+        found = shown = self.ranker.run(self._feed(pairs, computed, moment))
+        if self._log_rates is not None:
+            shown = self.ranker.correction(found, self._log_rates[pairs.item])
         return {RANKER: on_grid(found), PROBABILITY: shown.astype(np.float32)}
 
 

@@ -5,6 +5,7 @@ and 7.2 s in a session of two threads. Making the rows took about 9 s.
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Ints, Scores
+from recsys_assets.arrays import Array, Ints, Scores, slices
 from recsys_assets.datasets.names import DRAW_LOG_RATE
-from recsys_assets.datasets.profile_parts import Affinity
-from recsys_assets.features.pair_data import Pairs
-from recsys_assets.features.pair_features import SERVING_COLUMNS, candidate_rows
+from recsys_assets.features.feed import Feed
+from recsys_assets.features.pair_data import ItemSnapshot, Pairs
+from recsys_assets.features.pair_features import pair_numbers
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.lake import Lake
@@ -62,7 +63,7 @@ class Scorer:
             )
             return np.concatenate([np.empty(0, np.float32), *parts])
 
-    def pairs(self, users: pa.Table, items: pa.Table, user: Ints, item: Ints, rule: Affinity) -> Scores:
+    def pairs(self, users: pa.Table, items: ItemSnapshot, user: Ints, item: Ints) -> Scores:
         """(N,) probability of a positive for pairs of a user and an item; corrected if items have `draw_log_rate`.
 
         Args:
@@ -70,28 +71,34 @@ class Scorer:
             items: `item_features`, of all items.
             user: (N,) places among the rows of `users`, ascending.
             item: (N,) places among the rows of `items`.
-            rule: the profile's `features.affinity`, by which a pair's own features are computed.
         """
-        log_rates = items[DRAW_LOG_RATE].to_numpy() if DRAW_LOG_RATE in items.column_names else None
-        needed = {"item_id", *SERVING_COLUMNS, *(feature.name for feature in self.schema.features)}
-        users, items = (each.select([name for name in each.column_names if name in needed]) for each in (users, items))
+        feed, columns = Feed(self.schema, items), items.table.column_names
+        log_rates = items.table[DRAW_LOG_RATE].to_numpy() if DRAW_LOG_RATE in columns else None
 
-        def score(first: int) -> Scores:
-            theirs, its = user[first : first + PAIRS_AT_ONCE], item[first : first + PAIRS_AT_ONCE]
-            block = users.slice(theirs[0], theirs[-1] - theirs[0] + 1)
-            found = self.at_once(candidate_rows(Pairs(block, items, theirs - theirs[0], its, rule)))
-            return found if log_rates is None else self.correction(found, log_rates[its])
+        def score(block: Pairs) -> Scores:
+            found = self.run(feed(block, pair_numbers(block), {}))
+            return found if log_rates is None else self.correction(found, log_rates[block.item])
 
         with ThreadPoolExecutor(THREADS) as pool:
-            return np.concatenate([np.empty(0, np.float32), *pool.map(score, range(0, len(user), PAIRS_AT_ONCE))])
+            return np.concatenate([np.empty(0, np.float32), *pool.map(score, pair_blocks(users, items, user, item))])
 
     def at_once(self, rows: pa.Table) -> Scores:
-        """(N,) the same, on the calling thread."""
-        feed, parts = raw_inputs(self.schema, rows), [np.empty(0, np.float32)]
-        for first in range(0, rows.num_rows, ONNX_BATCH):
-            batch = {name: column[first : first + ONNX_BATCH] for name, column in feed.items()}
-            parts.extend(self._runtime.run(["score"], batch))
+        """(N,) the same as a call, on the calling thread."""
+        return self.run(raw_inputs(self.schema, rows))
+
+    def run(self, feed: Mapping[str, Array]) -> Scores:
+        """(N,) probability of a positive for inputs of the ONNX file, on the calling thread."""
+        parts = [np.empty(0, np.float32)]
+        for rows in slices(len(next(iter(feed.values()))), ONNX_BATCH):
+            parts.extend(self._runtime.run(["score"], {name: column[rows] for name, column in feed.items()}))
         return np.concatenate(parts)
+
+
+def pair_blocks(users: pa.Table, items: ItemSnapshot, user: Ints, item: Ints) -> Iterator[Pairs]:
+    """The pairs of places among the rows of users (N,), ascending, and of items (N,), `PAIRS_AT_ONCE` at a time."""
+    for rows in slices(len(user), PAIRS_AT_ONCE):
+        first, last = user[rows][0], user[rows][-1]
+        yield Pairs(users.slice(first, last - first + 1), items, user[rows] - first, item[rows])
 
 
 def open_champion(lake: Lake, champion: Champion) -> tuple[Scorer, list[Partition]]:

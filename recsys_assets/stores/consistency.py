@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.datasets.profile_parts import Affinity
+from recsys_assets.features.pair_data import ItemSnapshot
 from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.stores.compare import count_differing
 from recsys_assets.stores.store import KEY, Store
@@ -79,6 +80,6 @@ def _compare_scores(
         return {"scores": 0.0, "max_score_difference": float("inf")}
     user = np.repeat(np.arange(len(users)), ITEMS_PER_USER)
     item = np.random.default_rng(_SAMPLE_SEED).integers(len(items), size=len(user))
-    expected, found = (scorer.pairs(*side, user, item, rule) for side in (offline, online))
+    expected, found = (scorer.pairs(its, ItemSnapshot(their, rule), user, item) for its, their in (offline, online))
     worst = float(np.abs(expected - found).max(initial=0.0))
     return {"scores": float(len(user)), "max_score_difference": worst if np.isfinite(worst) else float("inf")}

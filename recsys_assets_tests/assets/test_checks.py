@@ -22,13 +22,13 @@ import pytest
 from recsys_assets.assets.data import features, ingest, samples
 from recsys_assets.assets.recall import term
 from recsys_assets.assets.reports import hitrate, rank_report, recall_report
-from recsys_assets.assets.reports.hitrate import RECALL_METHODS
 from recsys_assets.datasets import splits
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import AFFINITY
 from recsys_assets.definitions import build_defs
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel.channels import BEFORE_TEST
+from recsys_assets.funnel.methods import RECALL_METHODS
 from recsys_assets.i2i import neighbours
 from recsys_assets.io_managers import Output
 from recsys_assets.models.catalogue import RANKERS, TOWERS, configure

@@ -19,11 +19,8 @@ from click.testing import CliRunner, Result
 
 from recsys_assets.arrays import find
 from recsys_assets.assets import assets_of
-from recsys_assets.assets.funnel import lists as funnel_lists
 from recsys_assets.assets.funnel import model as funnel_model
-from recsys_assets.assets.funnel.inputs import CHANNELS, OPTIONAL, Inputs, read_inputs
 from recsys_assets.assets.publish.onnx import MODEL
-from recsys_assets.assets.reports import funnel_report
 from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
 from recsys_assets.cli import main
 from recsys_assets.datasets.ingest import ROWS
@@ -33,7 +30,10 @@ from recsys_assets.features.pair_features import candidate_rows
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel import learning, recommendations
 from recsys_assets.funnel.evaluation import NAMES
-from recsys_assets.funnel.model import DESCRIPTION, FunnelLists, FunnelModel, Sizes
+from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of, open_channels
+from recsys_assets.funnel.inputs import OPTIONAL, Inputs, read_inputs
+from recsys_assets.funnel.methods import CHANNELS
+from recsys_assets.funnel.model import DESCRIPTION, FunnelLists, Sizes
 from recsys_assets.funnel.scoring import NotTheChampion, open_champion
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Lake
@@ -116,7 +116,7 @@ def write_champion(lake: Lake) -> None:
 def everything(world: World) -> Inputs:
     """All that the funnel reads."""
     lake = LakeStore(profile=settings().profile)
-    return read_inputs(lake, DAY, {asset: world.read(asset) for asset in funnel_lists.NEEDED})
+    return read_inputs(lake.lake, DAY, {asset: world.read(asset) for asset in NEEDED})
 
 
 def recsys(*arguments: str) -> Result:
@@ -153,14 +153,14 @@ def test_every_user_has_a_sound_list_of_what_channels_found(world: World, final_
 def test_an_item_listed_twice_and_a_user_with_two_lists_close_the_gate(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recommend, table = funnel_lists.recommend, recommendations.table
+    recommend, table = Funnel.lists, recommendations.table
 
     def recommend_twice(*given: Any) -> FunnelLists:
         found = recommend(*given)
         found.final.lists.items[:, 1] = found.final.lists.items[:, 0]
         return found
 
-    monkeypatch.setattr(funnel_report, "recommend", recommend_twice)
+    monkeypatch.setattr(Funnel, "lists", recommend_twice)
     monkeypatch.setattr(recommendations, "table", lambda *given: pa.concat_tables([table(*given)] * 2))
     copy = world.copy(tmp_path, monkeypatch)
     assert "2 blocking asset checks failed" in failures(materialize(["funnel_report"], DAY))["funnel_report"]
@@ -203,11 +203,11 @@ def test_every_list_has_its_figures_and_the_final_one_its_lead_over_each(world: 
 def test_channels_know_all_offline_rows(world: World) -> None:
     """A model's channel uses the vectors for serving, not those from before the test rows."""
     inputs = everything(world)
-    events = funnel_lists.events_of(inputs["splits"], inputs["users"])
+    events = events_of(inputs["splits"], inputs["users"])
     user_ids, users = embeddings.read(world.read("emb_fm_user").path(ROWS))
     item_ids, items = embeddings.read(world.read("emb_fm_item").path(ROWS))
     asked = user_queries(events, "online", find(events.user_ids, user_ids.to_numpy()[:3]))
-    found = funnel_lists.recall(load_profile(), inputs, events, asked, 5, Stopwatch())["fm"]
+    found = open_channels(inputs, events, "online")["fm"](events, asked, 5, True)
     seen = touched(world, "train", "validation", "test")
     for user, vector, listed in zip(user_ids[:3].to_pylist(), users[:3], found.items, strict=True):
         order = item_ids.to_numpy()[np.argsort(-items @ vector)].tolist()
@@ -219,9 +219,7 @@ def test_nothing_of_the_online_rows_is_in_the_lists(world: World) -> None:
     offline = pq.read_table(world.read("splits").path(ROWS), filters=[("part", "!=", "online")])
     users = np.sort([row["user_id"] for row in rows(world, "users")])
     events = from_table(offline).with_users(users)
-    model = FunnelModel.read(world.read("funnel_model").folder)
-    asked = user_queries(events, "online", np.arange(len(users)))
-    found = funnel_lists.recommend(profile, inputs, events, asked, model, Stopwatch())
+    asked, found = Funnel(profile, inputs, events, Stopwatch()).lists_of(np.arange(len(users)))
     table = recommendations.table(events, asked, found.channels, found.final)
     assert table.equals(world.table("funnel_report", RECOMMENDATIONS))
 

@@ -12,9 +12,9 @@ import yaml
 
 from recsys_assets.arrays import is_among
 from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
-from recsys_assets.assets.reports.hitrate import RECALL_METHODS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.funnel.methods import RECALL_METHODS
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS

@@ -13,6 +13,7 @@ import yaml
 from recsys_assets.arrays import Doubles
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.features.pair_data import ItemSnapshot
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.lake import Lake
@@ -96,7 +97,7 @@ def _measure(profile: Profile, lake: Lake, day: str, shop: Shop, model: str) -> 
     schema, correction = FeatureSchema.from_json(json.dumps(described)), Correction.read(ranker.path(CORRECTION))
     scorer = Scorer(lake.read(f"onnx_{model}", day).path("model.onnx"), schema, correction)
     user, item = np.divmod(np.arange(visits.size), visits.shape[1])
-    scores = scorer.pairs(users, items, user, item, profile.features.affinity).astype(np.float64)
+    scores = scorer.pairs(users, ItemSnapshot(items, profile.features.affinity), user, item).astype(np.float64)
     truth = shop.probabilities(np.arange(len(visits)))
     if profile.recall.filter_seen:
         seen = _visits(lake, day, shop, "!=") > 0

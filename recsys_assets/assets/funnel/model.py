@@ -6,12 +6,11 @@ from functools import cache
 
 import dagster as dg
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from recsys_assets.arrays import Floats
-from recsys_assets.assets.funnel.inputs import OPTIONAL, Inputs, read_inputs, record
-from recsys_assets.assets.funnel.lists import describer, events_of, recall
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.model_asset import Seeded
 from recsys_assets.assets.reports import show
@@ -22,6 +21,8 @@ from recsys_assets.features.before_test import snapshots_before_test
 from recsys_assets.features.pair_feature_files import ITEM_FILE
 from recsys_assets.funnel.candidates import Candidates
 from recsys_assets.funnel.folds import draw_queries
+from recsys_assets.funnel.funnel import describer, events_of, open_channels, recall
+from recsys_assets.funnel.inputs import OPTIONAL, Inputs, read_inputs
 from recsys_assets.funnel.known import Known, item_trends
 from recsys_assets.funnel.learning import Evidence, Learned, learn, next_rows
 from recsys_assets.funnel.model import DESCRIPTION, Sizes, description
@@ -68,8 +69,8 @@ def funnel_model(output: Output, config: FunnelConfig, lake: LakeStore, dataset:
     candidates, unless that gained nothing for users who were held out.
     """
     profile = dataset.load()
-    inputs = read_inputs(lake, output.manifest.bizdate, needed)
-    record(output, inputs, needed)
+    inputs = read_inputs(lake.lake, output.manifest.bizdate, needed)
+    output.add_optional_inputs(inputs.partitions, needed, inputs.without)
     output.manifest.config = {"right": profile.funnel.right, **config.model_dump()}
     output.manifest.seed = config.seed
     learned = _learn(output, profile, inputs, config)
@@ -91,25 +92,27 @@ def _learn(output: Output, profile: Profile, inputs: Inputs, config: FunnelConfi
     events = next_rows(events, "test", profile.split.online_last_n or None)
     asked = queries(events, "test", profile.recall.filter_seen, liked=profile.funnel.right == "liked")
     asked = draw_queries(asked, events.user_ids[asked.users], config.users)
-    channels = recall(profile, inputs, events, asked, config.channel_size, Stopwatch())
+    opened, filter_seen = open_channels(inputs, events, asked.part), profile.recall.filter_seen
+    channels = recall(opened, events, asked, config.channel_size, filter_seen, Stopwatch())
     known = cache(lambda: _known_before_test(output, profile, inputs))
     ids, width = events.user_ids[asked.users], len(events.item_ids)
     moments = moments_of(profile, inputs["splits"].path(ROWS), asked.part, ids)
 
     def describe(candidates: Candidates) -> Mapping[str, Floats]:
-        return describer(known(), events, asked, moments)(candidates)
+        return describer(*known(), events, asked, moments)(candidates)
 
     return learn(channels, asked, ids, width, describe, config.sizes, config.seed)
 
 
-def _known_before_test(output: Output, profile: Profile, inputs: Inputs) -> Known:
+def _known_before_test(output: Output, profile: Profile, inputs: Inputs) -> tuple[Known, pa.Table]:
+    """What is known just before the test rows, and `user_features` of that moment."""
     splits, users, items = (inputs[asset].path(ROWS) for asset in ("splits", "users", "items"))
     arrivals = inputs["items"].path(ARRIVALS) if ARRIVALS in inputs["items"].manifest.files else None
     with connect() as connection:
         written = inputs["factors"].path(ITEM_FILE)
         found = snapshots_before_test(connection, profile, splits, users, items, written, output.draft.folder, arrivals)
     rows = pq.read_table(splits, columns=["item_id", "timestamp", "part"])
-    return Known(profile, found.users, item_trends(rows, "test", found.items), inputs.ranker)
+    return Known(profile, item_trends(rows, "test", found.items), inputs.ranker), found.users
 
 
 def _export(output: Output, learned: Learned) -> tuple[bool]:

@@ -8,8 +8,6 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Ints
-from recsys_assets.assets.funnel.inputs import OPTIONAL, read_inputs, record
-from recsys_assets.assets.funnel.lists import NEEDED, events_of, recommend
 from recsys_assets.assets.funnel.model import tables
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import funnel_tables, show
@@ -21,16 +19,18 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.funnel import evaluation, recommendations
 from recsys_assets.funnel.channels import catalogue
+from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of
+from recsys_assets.funnel.inputs import OPTIONAL, read_inputs
 from recsys_assets.funnel.learning import Evidence
 from recsys_assets.funnel.merge import Fusion
-from recsys_assets.funnel.model import DESCRIPTION, FunnelLists, FunnelModel, fused_lists
+from recsys_assets.funnel.model import DESCRIPTION, FunnelLists, fused_lists
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.ranking.bootstrap import SEED, Comparison
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.details import faults
-from recsys_assets.retrieval.interactions import Interactions, Queries, queries, user_queries
+from recsys_assets.retrieval.interactions import Interactions, Queries, queries
 from recsys_assets.retrieval.qualities import qualities
 
 RECOMMENDATIONS = "recommendations.parquet"
@@ -62,15 +62,14 @@ def funnel_report(output: Output, lake: LakeStore, dataset: Dataset, **needed: P
     The 95 % intervals come from 200 draws of users; differences are on the same draws.
     """
     profile = dataset.load()
-    inputs, model = read_inputs(lake, output.manifest.bizdate, needed), FunnelModel.read(needed["funnel_model"].folder)
-    record(output, inputs, needed)
-    watch = Stopwatch()
+    inputs, watch = read_inputs(lake.lake, output.manifest.bizdate, needed), Stopwatch()
+    output.add_optional_inputs(inputs.partitions, needed, inputs.without)
     output.manifest.config = {"filter_seen": profile.recall.filter_seen, "right": profile.funnel.right}
     output.manifest.seed = SEED
-    with watch("read events"):
+    with watch("open"):
         events = events_of(inputs["splits"], inputs["users"])
-        asked = user_queries(events, "online", np.arange(len(events.user_ids)))
-    found = recommend(profile, inputs, events, asked, model, watch)
+        funnel = Funnel(profile, inputs, events, watch)
+    asked, found = funnel.lists_of(np.arange(len(events.user_ids)))
     with watch("write"):
         table = recommendations.table(events, asked, found.channels, found.final)
         pq.write_table(table, output.path(RECOMMENDATIONS), compression="zstd")

@@ -1,10 +1,4 @@
-"""Evaluation of recall: every method answers the same queries, on the test rows.
-
-`RECALL_METHODS` is the registry: what a method reads and how its lists are made. A two-tower model needs no line here.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+"""Evaluation of recall: every method answers the same queries, on the test rows."""
 
 import dagster as dg
 import numpy as np
@@ -16,10 +10,10 @@ from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.declined import CannotBeBuilt
-from recsys_assets.funnel import channels
+from recsys_assets.funnel.channels import catalogue
+from recsys_assets.funnel.methods import RECALL_METHODS, Method
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval.details import DETAILS, details, faults
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries, read
@@ -33,42 +27,6 @@ SOUND = Check(
 )
 ONE_EACH = Check("unique_keys", "one row per user")
 BETTER = Check("better_than_random", "the recall@50 is above what random lists would reach", blocking=False)
-
-
-@dataclass(frozen=True)
-class Method:
-    """A recall method: `open(log, part, *partitions)` makes it ready; `reads` are the partitions' assets."""
-
-    description: str
-    open: Callable[..., channels.Recall]
-    reads: tuple[str, ...] = ()
-
-    def lists(self, log: Interactions, asked: Queries, k: int, filter_seen: bool, *partitions: Partition) -> Lists:
-        """The lists of queries about users of the log."""
-        return self.open(log, asked.part, *partitions)(log, asked, k, filter_seen)
-
-
-RECALL_METHODS = {
-    "popularity": Method("The items with the most positives, for everyone.", channels.popularity),
-    "popularity_week": Method(
-        "The items with the most positives in the week before, for everyone.",
-        channels.popularity_week,
-        ("recall_samples",),
-    ),
-    "random": Method("Items drawn at random.", channels.random),
-    "itemcf": Method("Items that the users of the newest items touched too.", channels.by_item, ("i2i_itemcf",)),
-    "swing": Method("Items that pairs of unlike users share with the newest items.", channels.by_item, ("i2i_swing",)),
-    "term": Method(
-        "The best items of the terms that the user liked recently.", channels.by_term, ("recall_term", "items")
-    ),
-    **{
-        name: Method(model.description, channels.by_vector, (f"emb_{name}_user", f"emb_{name}_item"))
-        for name, model in TOWERS.items()
-    },
-}
-
-
-BASELINES = ("popularity_week", "random")  # judged, but no channels of the funnel
 
 
 def hitrate(name: str, method: Method) -> LakeAsset:
@@ -99,7 +57,7 @@ def hitrate(name: str, method: Method) -> LakeAsset:
         _judge(output, interactions, asked, lists)
         _check(output, interactions, asked, lists, filter_seen)
         if BETTER in checks:
-            chance = chance_recall(interactions, asked, channels.catalogue(interactions), 50, filter_seen)
+            chance = chance_recall(interactions, asked, catalogue(interactions), 50, filter_seen)
             recall = output.manifest.metrics["recall@50"]
             output.check(BETTER.name, recall > chance, recall=recall, by_chance=chance)
 
@@ -108,7 +66,7 @@ def hitrate(name: str, method: Method) -> LakeAsset:
 
 def _judge(output: Output, interactions: Interactions, asked: Queries, lists: Lists) -> None:
     """Record the metrics, and as metadata a table of them and a plot over K."""
-    known = channels.catalogue(interactions)
+    known = catalogue(interactions)
     metrics = evaluate(lists.items, asked) | {f"coverage@{k}": coverage(lists.items[:, :k], known) for k in CUTOFFS}
     output.manifest.rows = len(asked)
     found = qualities(lists.items, asked, interactions.before(asked.part), min(CUTOFFS))

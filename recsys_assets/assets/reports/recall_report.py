@@ -8,8 +8,8 @@ import numpy as np
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.assets.reports.comparison import Figures, cell, day_before
-from recsys_assets.assets.reports.hitrate import BASELINES, RECALL_METHODS
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.funnel.methods import BASELINES, RECALL_METHODS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.resources import Dataset, LakeStore

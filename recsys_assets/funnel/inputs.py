@@ -4,19 +4,18 @@ The assets of channels and the ranker are no inputs in Dagster's sense, which wo
 failed: a channel that was not built, or that the data do not allow, is left out, and the reason is recorded.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from recsys_assets.assets.reports.hitrate import BASELINES, RECALL_METHODS
+from recsys_assets.funnel.methods import CHANNELS, RECALL_METHODS
 from recsys_assets.funnel.scoring import NotTheChampion, Scorer, open_champion
-from recsys_assets.io_managers import Output
+from recsys_assets.lake import Lake
 from recsys_assets.manifest import GateNotPassed, Partition, PartitionDamaged, PartitionMissing, PartitionOutdated
 from recsys_assets.ranking.champion import read_champion
-from recsys_assets.resources import LakeStore
 
-CHANNELS = tuple(method for method in RECALL_METHODS if method not in BASELINES)
-CHAMPION = "rank_champion"
-OPTIONAL = (*dict.fromkeys(asset for channel in CHANNELS for asset in RECALL_METHODS[channel].reads), CHAMPION)
+CHAMPION, TABLE = "rank_champion", "items"
+_OF_CHANNELS = dict.fromkeys(asset for channel in CHANNELS for asset in RECALL_METHODS[channel].reads if asset != TABLE)
+OPTIONAL = (*_OF_CHANNELS, CHAMPION)
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,12 @@ class Inputs:
         return tuple(name for name in CHANNELS if all(asset in self.partitions for asset in RECALL_METHODS[name].reads))
 
 
-def read_inputs(lake: LakeStore, day: str, needed: Mapping[str, Partition]) -> Inputs:
+def read_inputs(lake: Lake, day: str, needed: Mapping[str, Partition]) -> Inputs:
     """Everything that is there of a bizdate, next to the partitions that are needed."""
     found, without = dict(needed), {}
     for asset in OPTIONAL:
         try:
-            partition = lake.read(asset, day)
+            partition = lake.read_sound(asset, day)
         except PartitionMissing:
             without[asset] = "it was not built"
             continue
@@ -57,20 +56,14 @@ def read_inputs(lake: LakeStore, day: str, needed: Mapping[str, Partition]) -> I
 
 
 def _open_ranker(
-    lake: LakeStore, found: Mapping[str, Partition], without: dict[str, str]
+    lake: Lake, found: Mapping[str, Partition], without: dict[str, str]
 ) -> tuple[Scorer | None, dict[str, Partition]]:
     """The champion and the partitions of its model; the reason is added to `without` if there is none."""
     if CHAMPION not in found:
         return None, {}
     try:
-        scorer, partitions = open_champion(lake.lake, read_champion(found[CHAMPION]))
+        scorer, partitions = open_champion(lake, read_champion(found[CHAMPION]))
     except (NotTheChampion, PartitionMissing, PartitionDamaged) as error:
         without[CHAMPION] = str(error)
         return None, {}
     return scorer, {each.manifest.asset: each for each in partitions}
-
-
-def record(output: Output, inputs: Inputs, needed: Iterable[str]) -> None:
-    """Record what was read besides the inputs that Dagster knows, and what was left out."""
-    output.add_inputs([each for asset, each in inputs.partitions.items() if asset not in set(needed)])
-    output.without = dict(inputs.without)

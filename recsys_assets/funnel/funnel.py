@@ -1,0 +1,115 @@
+"""The funnel of a bizdate, opened once: `funnel_report` judges its lists, and a service answers with them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys_assets.arrays import Floats, Ints, find
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.funnel.candidates import Candidates
+from recsys_assets.funnel.channels import Recall
+from recsys_assets.funnel.inputs import Inputs
+from recsys_assets.funnel.known import Known, item_trends
+from recsys_assets.funnel.methods import RECALL_METHODS
+from recsys_assets.funnel.model import Describe, FunnelLists, FunnelModel
+from recsys_assets.funnel.model import recommend as recommend_by
+from recsys_assets.funnel.requests import moments_of
+from recsys_assets.funnel.stopwatch import Stopwatch
+from recsys_assets.manifest import Partition
+from recsys_assets.retrieval.interactions import Interactions, Queries, read, user_queries
+from recsys_assets.retrieval.lists import Lists
+
+NEEDED = ("splits", "users", "items", "user_features", "item_features", "funnel_model")
+
+
+class Funnel:
+    """The steps from histories to final lists, about the online part.
+
+    Args:
+        profile: of the data set.
+        inputs: the partitions of `NEEDED`, and those of the channels that are there.
+        log: all events of `splits`.
+        watch: measures the steps.
+    """
+
+    def __init__(self, profile: Profile, inputs: Inputs, log: Interactions, watch: Stopwatch) -> None:
+        self.profile, self.inputs, self.log, self.watch = profile, inputs, log, watch
+        self.filter_seen = profile.recall.filter_seen
+        self.model = FunnelModel.read(inputs["funnel_model"].folder)
+        self.channels = open_channels(inputs, log, "online")
+        self.users = pq.read_table(inputs["user_features"].path(ROWS))
+        rows = pq.read_table(inputs["splits"].path(ROWS), columns=["item_id", "timestamp", "part"])
+        items = pq.read_table(inputs["item_features"].path(ROWS))
+        self.known = Known(profile, item_trends(rows, "online", items), inputs.ranker)
+
+    def lists(
+        self, events: Interactions, asked: Queries, users: pa.Table, moments: Mapping[str, pa.Array]
+    ) -> FunnelLists:
+        """The lists of N queries at each step.
+
+        Args:
+            events: the histories, whose items are numbered as those of the log.
+            asked: the queries, their users ascending.
+            users: rows of `user_features` for these users.
+            moments: features of the moment of each query's request, (N,) each.
+        """
+        channels = recall(self.channels, events, asked, self.model.sizes.channel, self.filter_seen, self.watch)
+        describe = describer(self.known, users, events, asked, moments)
+
+        def timed(candidates: Candidates) -> Mapping[str, Floats]:
+            with self.watch("features and scores"):
+                return describe(candidates)
+
+        with self.watch("merge and order"):
+            return recommend_by(self.model, channels, len(events.item_ids), timed)
+
+    def lists_of(self, users: Ints) -> tuple[Queries, FunnelLists]:
+        """The queries and lists of users of the log (N,), ascending, as of just before their online events."""
+        asked, splits = user_queries(self.log, "online", users), self.inputs["splits"].path(ROWS)
+        moments = moments_of(self.profile, splits, asked.part, self.log.user_ids[users])
+        return asked, self.lists(self.log, asked, self.users, moments)
+
+
+def events_of(splits: Partition, users: Partition) -> Interactions:
+    """All events of `splits`, numbered among all users of `users`."""
+    user_ids = np.sort(pq.read_table(users.path(ROWS), columns=["user_id"])["user_id"].to_numpy())
+    return read(splits.path(ROWS)).with_users(user_ids)
+
+
+def open_channels(inputs: Inputs, log: Interactions, part: str) -> dict[str, Recall]:
+    """The channels that are there, ready to be asked about a part."""
+    return {
+        name: RECALL_METHODS[name].open(log, part, *(inputs[asset] for asset in RECALL_METHODS[name].reads))
+        for name in inputs.channels
+    }
+
+
+def recall(
+    channels: Mapping[str, Recall], events: Interactions, asked: Queries, k: int, filter_seen: bool, watch: Stopwatch
+) -> dict[str, Lists]:
+    """The k items of each channel."""
+    found = {}
+    for name, channel in channels.items():
+        with watch(f"recall {name}"):
+            found[name] = channel(events, asked, k, filter_seen)
+    return found
+
+
+def describer(
+    known: Known, users: pa.Table, events: Interactions, asked: Queries, moments: Mapping[str, pa.Array]
+) -> Describe:
+    """A function that describes candidates for these queries, whose users are in ascending order.
+
+    `users` are rows of `user_features`; `moments` has the features of the moment of each query's request, (N,) each.
+    """
+    user = find(users["user_id"].to_numpy(), events.user_ids[asked.users])  # (N,)
+    item = find(known.items.ids.to_numpy(zero_copy_only=False), events.item_ids)  # (I,)
+
+    def describe(candidates: Candidates) -> Mapping[str, Floats]:
+        now = {name: column.take(pa.array(candidates.query)) for name, column in moments.items()}
+        return known.describe(users, user[candidates.query], item[candidates.item], now)
+
+    return describe
