@@ -108,14 +108,17 @@ def test_rows_without_a_user_belong_to_their_visit_and_people_come_back(place: P
 
 
 def test_a_foreign_file_is_read_as_it_is(place: Path) -> None:
-    rows = (f"{n % 7};{n % 5};{1 + n % 28:02}.03.2025 12:00:{n % 60:02};Müll äöü {n}" for n in range(300))
-    log = write(place, "log.csv", "kunde;artikel;zeit;notiz", *rows, encoding="latin-1")
+    stars = ["3", "4,5", "2,5", "5"]
+    rows = (
+        f"{n % 7};{n % 5};{stars[n * 7 % 4]};{1 + n % 28:02}.03.2025 12:00:{n % 60:02};Müll – {n} €" for n in range(300)
+    )
+    log = write(place, "log.csv", "kunde;artikel;bewertung;zeit;notiz", *rows, encoding="cp1252")
     _, profile = draft(place, log)
-    assert (profile.files.separator, profile.files.encoding) == (";", "latin-1")
+    assert (profile.files.separator, profile.files.encoding, profile.files.decimal) == (";", "cp1252", ",")
+    assert (profile.label, profile.tables["interactions"]["bewertung"].max) == ("bewertung > 3", 5)
     assert profile.files.date_format == "%d.%m.%Y %H:%M:%S"
     assert profile.tables["interactions"]["user_id"].column == "kunde"
     assert profile.tables["interactions"]["item_id"].column == "artikel"
-    assert profile.label == "true"
 
 
 def test_parquet_with_lists_and_moments_is_understood(place: Path) -> None:
@@ -128,6 +131,21 @@ def test_parquet_with_lists_and_moments_is_understood(place: Path) -> None:
     assert profile.tables["items"]["tags"].type == "strings"
     assert profile.last_bizdate is None  # the newest event is of last week: the log still grows
     assert profile.split.strategy == "by_day"
+
+
+def test_users_with_one_event_each_are_split_by_day(place: Path) -> None:
+    rows = (f"{n},{n % 11},{START + 3600 * n}" for n in range(300))
+    text, profile = draft(place, write(place, "log.csv", "user,item,ts", *rows))
+    assert profile.split.strategy == "by_day"
+    assert "bounds" not in text
+
+
+def test_bounds_are_those_of_the_logs_own_days(place: Path) -> None:
+    """Events that repeat user, item and time, others without a user, and a day on which all clicked."""
+    rows = [f"{n % 3},{n % 11},{START + 86400 * (n // 100)},{int(n // 100 == 2 or n % 3 == 0)}" for n in range(300)]
+    _, profile = draft(place, write(place, "log.csv", "user,item,ts,clicked", *rows, f",1,{START},0"))
+    assert profile.bounds.max_rejected_rate == 0.73  # 33 of 101 events stay, and 0.05 are to spare
+    assert profile.bounds.max_label_rate_change == 0.52
 
 
 def test_ids_with_zeros_in_front_stay_text(place: Path) -> None:

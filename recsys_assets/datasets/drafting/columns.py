@@ -70,7 +70,7 @@ def column_type(facts: Facts) -> str:
         return "bool"
     if facts.is_integer:
         return "int64"
-    if facts.is_number or facts.commas == 1:
+    if facts.is_number:
         return "float32"
     return "timestamp" if facts.is_time else "string"
 
@@ -78,7 +78,7 @@ def column_type(facts: Facts) -> str:
 def _is_list(facts: Facts) -> bool:
     """Whether a text holds several values: sentences have commas too, but followed by blanks."""
     marks = {mark: share for mark, share in facts.listed.items() if mark != "["}
-    return facts.words < 2 and max(marks.values()) >= _LISTED and facts.commas < 1 and not facts.is_number
+    return facts.words < 2 and max(marks.values()) >= _LISTED and not facts.is_number
 
 
 def feature_kinds(facts: Facts) -> Sequence[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 
+from recsys_assets.datasets.drafting.bounds import bounds_text
 from recsys_assets.datasets.drafting.columns import (
     column_names,
     column_text,
@@ -23,6 +24,7 @@ from recsys_assets.datasets.duck import only_row, quote, quote_name
 from recsys_assets.datasets.moments import TIME_PARTS
 
 _LIVE_DAYS = 14  # a log whose newest event is no older is still growing
+_FEWEST = 3  # events of a user that can be split by the order of the user's events: one each to learn, test and judge
 _REPEATED = 0.1  # share of events that repeat a pair of user and item from which on people come back to items
 
 
@@ -40,10 +42,22 @@ class Log:
     hours: int  # of the day in which events happened
     events_per_user: float  # the median
     repeated: float  # share of events that repeat a pair of user and item
+    liked: float | None  # the rating above which an event is a positive; None without ratings
 
     def of_event(self, column: str) -> str:
         """The name of a column of the log in the profile."""
         return self.names["interactions", column]
+
+    @property
+    def positive(self) -> str:
+        """SQL of whether an event is a positive, by its columns in the file; empty if all are."""
+        roles = self.roles
+        if roles.kind:
+            best = [quote(kind) for kind, worth in roles.kinds.items() if worth == max(roles.kinds.values())]
+            return f"CAST({quote_name(roles.kind)} AS VARCHAR) IN ({', '.join(best)})"
+        if roles.label:
+            return f"CAST({quote_name(roles.label)} AS DOUBLE) = 1"
+        return f"CAST({quote_name(roles.rating)} AS DOUBLE) > {self.liked}" if roles.rating else ""
 
     @property
     def has_visitors(self) -> bool:
@@ -61,8 +75,11 @@ def draft_profile(
         SurveyError: a file cannot be read, or its columns cannot be told apart.
     """
     found = _look_at(connection, log, others)
-    parts = [_head(name, found, today), _files(found), _tables(found), _label(connection, found), _features(found)]
-    parts += [_session(found), _split(found, today), _recall(found), _questions(found)]
+    parts = [_head(name, found, today), _files(found), _tables(found), _label(found), _features(found)]
+    parts += [_session(found), _split(found, today), _recall(found)]
+    day = f"{_time(found.events, found.roles.time)}::DATE"
+    parts += [bounds_text(connection, found.events, found.roles, day, found.positive)]
+    parts += [_questions(found)]
     return "\n".join(filter(None, parts)) + "\n"
 
 
@@ -82,7 +99,9 @@ def _look_at(connection: duckdb.DuckDBPyConnection, log: Path, others: Mapping[s
     )
     median, pairs, rows = only_row(connection, f"SELECT median(n), sum(pairs), sum(n) FROM ({of_users})")
     names = column_names(connection, _columns(events, roles, tables))
-    return Log(events, roles, names, tables, first, last, days, hours, float(median), 1 - float(pairs / rows))
+    liked = _liked_level(connection, events, roles.rating) if roles.rating else None
+    repeated = 1 - float(pairs / rows)
+    return Log(events, roles, names, tables, first, last, days, hours, float(median), repeated, liked)
 
 
 def _columns(
@@ -109,8 +128,8 @@ def _key_of(connection: duckdb.DuckDBPyConnection, events: Survey, side: Survey,
     return best
 
 
-def _span(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> tuple[dt.date, dt.date, int, int]:
-    """The first and the last day of the whole log (UTC), and the numbers of days, and hours of the day, with events."""
+def _time(events: Survey, name: str) -> str:
+    """SQL of the time (UTC) of a column of times."""
     facts, text = events.columns[name], f"CAST({quote_name(name)} AS VARCHAR)"
     if unit := facts.time_unit:
         time = f"to_timestamp(try_cast({text} AS DOUBLE) / {PER_SECOND[unit]})::TIMESTAMP"
@@ -118,10 +137,15 @@ def _span(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> t
         time = f"try_strptime({text}, {quote(str(pattern))})"
     else:
         time = f"try_cast({text} AS TIMESTAMP)"
+    return f"({time})"
+
+
+def _span(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> tuple[dt.date, dt.date, int, int]:
+    """The first and the last day of the whole log (UTC), and the numbers of days, and hours of the day, with events."""
     first, last, days, hours = only_row(
         connection,
         "SELECT min(time)::DATE, max(time)::DATE, count(DISTINCT time::DATE), count(DISTINCT hour(time)) "
-        f"FROM (SELECT {time} AS time FROM {events.relation})",
+        f"FROM (SELECT {_time(events, name)} AS time FROM {events.relation})",
     )
     return first, last, int(days), int(hours)
 
@@ -144,7 +168,7 @@ def _files(log: Log) -> str:
     unit = log.events.columns[log.roles.time].time_unit
     if unit and unit != "s":
         own["time_unit"] = unit
-    if any(facts.commas == 1 for facts in log.events.columns.values()):
+    if any(facts.has_decimal_comma for facts in log.events.columns.values()):
         own["decimal"] = ","
     if log.days < (log.last - log.first).days + 1:
         own["missing_days"] = "empty"
@@ -196,7 +220,7 @@ def _id_type(log: Log, name: str) -> str:
     return "int64" if log.events.columns[name].is_integer else "string"
 
 
-def _label(connection: duckdb.DuckDBPyConnection, log: Log) -> str:
+def _label(log: Log) -> str:
     """The rule of a positive: a high rating, a label of the log's own, a kind of event, or every event."""
     roles = log.roles
     if roles.kind:
@@ -206,18 +230,18 @@ def _label(connection: duckdb.DuckDBPyConnection, log: Log) -> str:
     if roles.label:
         return f"label: {log.of_event(roles.label)} = 1"
     if roles.rating:
-        name, level = log.of_event(roles.rating), _liked_level(connection, log, roles.rating)
-        return f"label: {name} > {number(level)}  # nearest to half of the ratings\nrating: {name}"
+        name = log.of_event(roles.rating)
+        return f"label: {name} > {number(log.liked)}  # nearest to half of the ratings\nrating: {name}"
     return "label: true  # every event is a positive; ranking models get drawn negatives"
 
 
-def _liked_level(connection: duckdb.DuckDBPyConnection, log: Log, name: str) -> float:
+def _liked_level(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> float:
     """The rating above which the share of ratings is nearest to one half."""
     value = f"CAST({quote_name(name)} AS DOUBLE)"
     (level,) = only_row(
         connection,
         f"SELECT value FROM (SELECT DISTINCT value, cume_dist() OVER (ORDER BY value) AS up_to "
-        f"FROM (SELECT {value} AS value FROM {log.events.sample})) ORDER BY abs(up_to - 0.5), value LIMIT 1",
+        f"FROM (SELECT {value} AS value FROM {events.sample})) ORDER BY abs(up_to - 0.5), value LIMIT 1",
     )
     return float(level)
 
@@ -257,12 +281,14 @@ def _describing(log: Log, only: str | None = None) -> Iterator[tuple[str, Facts]
 
 
 def _split(log: Log, today: dt.date) -> str:
-    """A split with an online part: by day for a growing log, otherwise by the users' newest events."""
+    """A split with an online part: by day for a growing log or few events, otherwise by the users' newest events."""
     span = (log.last - log.first).days + 1
+    days = max(1, span // 10)
+    rule = {"strategy": "by_day", "validation_days": days, "test_days": days, "online_days": max(1, days // 2)}
     if (today - log.last).days <= _LIVE_DAYS and span >= 10:
-        days = max(1, span // 10)
-        rule = {"strategy": "by_day", "validation_days": days, "test_days": days, "online_days": max(1, days // 2)}
         return f"split: {flow(rule)}  # a log that grows is tested on its newest days"
+    if log.events_per_user < _FEWEST and log.days >= 4:
+        return f"split: {flow(rule)}  # a user has {log.events_per_user:g} events (median): too few to part them"
     if log.events_per_user >= 10:
         rule = {"strategy": "per_user_tail", "online_last_n": min(10, round(log.events_per_user / 10))}
     else:

@@ -1,6 +1,8 @@
 """A survey of one file of a new data set: the form of its text, and what each of its columns holds."""
 
 import codecs
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +36,7 @@ class Facts:
         low, high: the least and the greatest number; None if no value is one.
         words: the mean number of words of a value.
         truths: the share of values that are written as true or false.
-        commas: the share of values that are numbers with a decimal comma.
+        has_decimal_comma: whether all values are numbers with a decimal comma, which is a point in the sample.
         listed: the share of values that hold each of several separators, and `[` for JSON lists.
         examples: a few values.
     """
@@ -51,7 +53,7 @@ class Facts:
     high: float | None
     words: float
     truths: float
-    commas: float
+    has_decimal_comma: bool
     listed: Mapping[str, float]
     examples: list[str]
 
@@ -112,7 +114,10 @@ def survey(connection: duckdb.DuckDBPyConnection, path: Path, sample: str) -> Su
         (rows,) = only_row(connection, f"SELECT count(*) FROM {relation}")
         described = connection.execute(f"DESCRIBE FROM {relation}").fetchall()
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {sample} AS FROM {relation} LIMIT {SAMPLE}")
-        facts = [_facts(connection, sample, name, kind, date_format) for name, kind, *_ in described]
+        commas = {
+            name for name, kind, *_ in described if kind == "VARCHAR" and _replace_commas(connection, sample, name)
+        }
+        facts = [_facts(connection, sample, name, kind, date_format, name in commas) for name, kind, *_ in described]
     except duckdb.Error as error:
         raise SurveyError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     if not rows:
@@ -130,20 +135,23 @@ def _relation(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[str, d
     if ".json" in name or ".ndjson" in name:
         return f"read_json({quote(path)}, format = 'newline_delimited')", {}, None
     encoding = _encoding(path)
-    chosen = f", encoding = {quote(encoding)}"
-    sniffed = connection.execute(f"FROM sniff_csv({quote(path)}{chosen})").fetchone()
+    readable = path if encoding == "utf-8" else _utf8_copy(connection, path, encoding)
+    sniffed = connection.execute(f"FROM sniff_csv({quote(readable)})").fetchone()
     if sniffed is None:
         raise SurveyError(f"{path} is not a table: give a CSV, TSV, Parquet or JSON-lines file")
     separator, header, dates, times = sniffed[0], bool(sniffed[6]), sniffed[8], sniffed[9]
     relation = (
-        f"read_csv({quote(path)}, all_varchar = true, delim = {quote(separator)}, header = {header}{chosen}, "
+        f"read_csv({quote(readable)}, all_varchar = true, delim = {quote(separator)}, header = {header}, "
         "ignore_errors = true)"
     )
     return relation, _form(name, separator, header, encoding), _foreign(times) or _foreign(dates)
 
 
 def _encoding(path: Path) -> str:
-    """The encoding of a text file, by its beginning: UTF-16 if it says so, UTF-8 if it is that, or else Latin-1."""
+    """The encoding of a text file, by its beginning: UTF-16 if it says so, UTF-8 if it is that, or else Windows-1252.
+
+    Windows-1252 has all letters of Latin-1, and the euro sign and quotation marks besides.
+    """
     with pa.input_stream(str(path), compression="detect") as stream:
         head = bytes(stream.read(_HEAD))
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -151,8 +159,19 @@ def _encoding(path: Path) -> str:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)  # the last letter may be cut
     except UnicodeDecodeError:
-        return "latin-1"
+        return "cp1252"
     return "utf-8"
+
+
+def _utf8_copy(connection: duckdb.DuckDBPyConnection, path: Path, encoding: str) -> Path:
+    """A copy of a text file in UTF-8, which is removed with the connection's other temporary files."""
+    (folder,) = only_row(connection, "SELECT current_setting('temp_directory')")
+    copy = Path(tempfile.mkdtemp(dir=folder)) / "text"
+    with pa.input_stream(str(path), compression="detect") as stream:
+        text = codecs.getreader(encoding)(stream, errors="replace")
+        with copy.open("w", encoding="utf-8", newline="") as file:
+            shutil.copyfileobj(text, file, _HEAD)
+    return copy
 
 
 def _form(name: str, separator: str, header: bool, encoding: str) -> dict[str, object]:
@@ -174,7 +193,24 @@ def _foreign(pattern: Any) -> str | None:
     return known if known and not known.startswith("%Y-%m-%d") else None
 
 
-def _facts(connection: duckdb.DuckDBPyConnection, sample: str, name: str, kind: str, date_format: str | None) -> Facts:
+def _replace_commas(connection: duckdb.DuckDBPyConnection, sample: str, name: str) -> bool:
+    """Make points of decimal commas in a column of numbers, and say whether it has any."""
+    column = quote_name(name)
+    fits = f"bool_and(regexp_full_match(trim({column}), '[+-]?[0-9]*(,[0-9]+)?')) AND bool_or(contains({column}, ','))"
+    (found,) = only_row(connection, f"SELECT coalesce({fits}, false) FROM {sample}")
+    if found:
+        connection.execute(f"UPDATE {sample} SET {column} = replace({column}, ',', '.')")
+    return bool(found)
+
+
+def _facts(
+    connection: duckdb.DuckDBPyConnection,
+    sample: str,
+    name: str,
+    kind: str,
+    date_format: str | None,
+    has_decimal_comma: bool,
+) -> Facts:
     """Describe the sampled values of a column."""
     text = f"nullif(trim(CAST({quote_name(name)} AS VARCHAR)), '')"
     time = "try_cast(value AS TIMESTAMP)"
@@ -186,7 +222,6 @@ def _facts(connection: duckdb.DuckDBPyConnection, sample: str, name: str, kind: 
         "times": f"{time} IS NOT NULL",
         "padded": "regexp_full_match(value, '0[0-9]+')",
         "truths": "lower(value) IN ('true', 'false')",
-        "commas": "regexp_full_match(value, '-?[0-9]*,[0-9]+')",
         **{mark: f"contains(value, {quote(mark)})" for mark in _SEPARATORS},
         "[": "regexp_full_match(value, '\\[.*\\]')",
     }
@@ -203,8 +238,8 @@ def _facts(connection: duckdb.DuckDBPyConnection, sample: str, name: str, kind: 
     ).fetchall()
     of = dict(zip(shares, found, strict=True))
     marks = {mark: of[mark] for mark in (*_SEPARATORS, "[")}
-    kinds = {each: of[each] for each in ("integers", "numbers", "times", "padded", "truths", "commas")}
+    kinds = {each: of[each] for each in ("integers", "numbers", "times", "padded", "truths")}
     return Facts(
         name, kind, filled, distinct, low=low, high=high, words=words, listed=marks,
-        examples=[value for (value,) in examples], **kinds,
+        has_decimal_comma=has_decimal_comma, examples=[value for (value,) in examples], **kinds,
     )  # fmt: skip
