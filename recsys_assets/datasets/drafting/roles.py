@@ -10,7 +10,10 @@ from recsys_assets.datasets.drafting.survey import Facts, Survey, SurveyError
 from recsys_assets.datasets.duck import only_row, quote_name
 
 # Words in the names of columns, in the singular, by what such columns hold in public data sets.
-_USERS = "user uid customer client visitor member person reader listener account buyer shopper reviewer kunde nutzer benutzer"
+_USERS = (
+    "user uid customer client visitor member person reader listener account buyer shopper reviewer kunde nutzer "
+    "benutzer"
+)
 _ITEMS = (
     "item iid product article movie track song artist book sku asin video news ad listing offer restaurant poi "
     "business content document game recipe anime artikel film hotel job isbn"
