@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import duckdb
 import pyarrow as pa
@@ -168,7 +168,7 @@ def _utf8_copy(connection: duckdb.DuckDBPyConnection, path: Path, encoding: str)
     (folder,) = only_row(connection, "SELECT current_setting('temp_directory')")
     copy = Path(tempfile.mkdtemp(dir=folder)) / "text"
     with pa.input_stream(str(path), compression="detect") as stream:
-        text = codecs.getreader(encoding)(stream, errors="replace")
+        text = codecs.getreader(encoding)(cast(BinaryIO, stream), errors="replace")
         with copy.open("w", encoding="utf-8", newline="") as file:
             shutil.copyfileobj(text, file, _HEAD)
     return copy
