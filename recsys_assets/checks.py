@@ -5,12 +5,13 @@ its result is written into the manifest: every later run, not only its own, refu
 check. An asset declares its checks with `Check`, in `assets/lake_asset.py`.
 """
 
-import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import duckdb
 
 from recsys_assets.datasets.duck import only_row, quote_name
+from recsys_assets.datasets.label_rate import label_rates
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output
 
@@ -33,25 +34,12 @@ def check_unique(output: Output, connection: duckdb.DuckDBPyConnection, rows: st
 def check_label_rate(
     output: Output, connection: duckdb.DuckDBPyConnection, profile: Profile, rows: str, day: str
 ) -> None:
-    """Result of `label_rate_is_steady`: the day's label rate is near that of the day before.
-
-    The profile's bound limits the difference. Three standard errors are added to it, so that a day of ten events is
-    not refused.
-    """
-    found = connection.execute(f"""
-        SELECT date_diff('day', {profile.files.day_sql()}, DATE '{day}') AS age, count(*), avg(label)
-        FROM (SELECT timestamp, label FROM {rows}) WHERE age < 2 GROUP BY age ORDER BY age
-    """).fetchall()
-    rates = {age: (int(count), float(rate)) for age, count, rate in found}
-    if len(rates) < 2:
+    """Result of `label_rate_is_steady`: the day's label rate is near that of the day before."""
+    found = label_rates(connection, profile, rows, day)
+    if found is None:
         output.check("label_rate_is_steady", True, note="there are no events today or on the day before")
-        return
-    (today_rows, today), (yesterday_rows, yesterday) = rates[0], rates[1]
-    pooled = (today * today_rows + yesterday * yesterday_rows) / (today_rows + yesterday_rows)
-    errors = math.sqrt(pooled * (1 - pooled) * (1 / today_rows + 1 / yesterday_rows))
-    allowed = profile.bounds.max_label_rate_change + 3 * errors
-    passed = abs(today - yesterday) <= allowed
-    output.check("label_rate_is_steady", passed, today=today, yesterday=yesterday, allowed_change=allowed)
+    else:
+        output.check("label_rate_is_steady", found.is_steady, **asdict(found))
 
 
 def check_floor(output: Output, property_name: str, value: float, floor: float) -> None:

@@ -17,6 +17,7 @@ from recsys_assets.datasets.ingest import (
     ingest_events,
     load_known_ids,
 )
+from recsys_assets.datasets.label_rate import label_rates
 from recsys_assets.datasets.landing import landed_bizdates
 from recsys_assets.datasets.moments import moment_columns
 from recsys_assets.datasets.profile import Profile
@@ -95,6 +96,13 @@ def _split(
         f"{rows['train']} rows would train, {rows['validation']} of them validate, {rows['test']} test, "
         f"{rows['online']} are online; {rows['positives']} of all are positives"
     )
+    rates = label_rates(connection, profile, "splits", bizdate)
+    if rates and not rates.is_steady:
+        yield Finding(
+            f"{rates.today:.0%} of the newest day's events are positives, and {rates.yesterday:.0%} of those of the day "
+            "before: correct the newest files, or raise bounds.max_label_rate_change",
+            True,
+        )
     found = connection.execute(
         "SELECT part, min(label) FROM splits WHERE part <> 'online' GROUP BY part HAVING min(label) = max(label)"
     ).fetchall()

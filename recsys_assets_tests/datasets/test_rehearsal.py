@@ -1,5 +1,6 @@
 """The rehearsal of `recsys check`: what would stop the graph, found within seconds."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ def test_labels_of_one_class_are_named(own: Profile) -> None:
     text, faults = said(own)
     assert not faults
     assert "labels are all the same in" in text
+
+
+def test_a_jump_of_the_label_rate_is_a_fault(own: Profile) -> None:
+    put(own, CSV, csv(*rows()))
+    later = [f"{1 + n % 3},{10 + n % 4},5,{1767571200 + 86400 + 60 * n}" for n in range(60)]
+    put(own, CSV.replace(DAY, "2026-01-06"), csv(*later))
+    _, faults = said(own)
+    assert len(faults) == 1
+    assert re.match(r"100% of the newest day's events are positives, and \d\d% of those of the day before", faults[0])
 
 
 def test_a_file_that_cannot_be_read_is_a_fault(own: Profile) -> None:
