@@ -50,4 +50,5 @@ def check_floor(output: Output, property_name: str, value: float, floor: float) 
     passed = value >= floor
     output.check(property_name, passed, value=float(value), floor=float(floor))
     if not passed:
-        output.manifest.below_floor = f"{output.manifest.asset} failed {property_name}: {value:.4f} is below {floor:g}"
+        said = f"{value:.4f} is below {floor:g}, the bound in the profile"
+        output.manifest.below_floor = f"{output.manifest.asset} failed {property_name}: {said}"

@@ -99,8 +99,8 @@ def _split(
     rates = label_rates(connection, profile, "splits", bizdate)
     if rates and not rates.is_steady:
         yield Finding(
-            f"{rates.today:.0%} of the newest day's events are positives, and {rates.yesterday:.0%} of those of the day "
-            "before: correct the newest files, or raise bounds.max_label_rate_change",
+            f"{rates.today:.0%} of the newest day's events are positives, and {rates.yesterday:.0%} of those of the "
+            "day before: correct the newest files, or raise bounds.max_label_rate_change",
             True,
         )
     found = connection.execute(

@@ -128,7 +128,7 @@ def test_what_is_below_its_floor_keeps_its_files_and_what_needs_it_is_declined(l
     result = run(method=learn, use=use, report=report)
     assert result.success
     assert failed_checks(result) == {"method:floor", "use:can_be_built"}
-    made, said = lake.read("method", NEXT), "method failed floor: 0.5000 is below 0.55"
+    made, said = lake.read("method", NEXT), "method failed floor: 0.5000 is below 0.55, the bound in the profile"
     assert (made.path("text").read_text(), made.manifest.below_floor, made.manifest.is_usable) == ("first", said, False)
     assert lake.manifest("use", NEXT).declined == said
     assert json.loads(lake.read("report", NEXT).path("found.json").read_text())["without"] == {"method": said}

@@ -256,7 +256,7 @@ def test_a_ranker_below_its_floor_is_not_published_and_stops_nothing(
             draft.manifest.declined = "the data do not allow it"
     assert failures(materialize(wanted, DAY)) == {}
     said = world.read("rank_lgbm").manifest.below_floor
-    assert re.fullmatch(r"rank_lgbm failed auc_floor: 0\.\d{4} is below 1", said)
+    assert re.fullmatch(r"rank_lgbm failed auc_floor: 0\.\d{4} is below 1, the bound in the profile", said)
     assert world.read("onnx_lgbm").manifest.declined == said
     assert said in world.read("rank_champion").manifest.declined
     assert f"**Left out: rank_lgbm.** {said}." in world.read("rank_report").path("report.md").read_text()

@@ -162,6 +162,13 @@ def test_a_column_without_a_telling_name_is_asked_about(place: Path) -> None:
     assert "# Question: is b the item?" in text
 
 
+def test_a_log_of_what_was_shown_is_asked_about(place: Path) -> None:
+    rows = (f"r{n // 4},{n // 4 % 9},{n % 11},{START + n // 4},{n % 4},{int(n % 7 == 0)}" for n in range(400))
+    text, profile = draft(place, write(place, "log.csv", "request_id,user,item,ts,position,clicked", *rows))
+    assert profile.label == "clicked = 1"
+    assert "# Question: is each row something that was shown (it has request_id, position), and clicked whether" in text
+
+
 def test_names_of_columns_are_safe_and_each_is_there_once(place: Path) -> None:
     """Words of SQL and YAML, names of the platform, two names that become one, and a line break in a name."""
     names = ["user", "item", "time", "like", "On", "label", "a b", "a-b", '"x\ny: 1"', "kind of thing"]

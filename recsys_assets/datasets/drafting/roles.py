@@ -32,6 +32,8 @@ _NAMED: Mapping[str, frozenset[str]] = {
         "session": "session sid visit",
     }.items()
 }
+# Words in the names of columns of a log of what was shown, touched or not.
+_SHOWN = frozenset(["request", "impression", "slate", "position", "slot", "shown"])
 # The worth of an event next to a view, by words in the name of its kind.
 _WORTH = {
     1: "view click impression pageview detail show play listen read visit open",
@@ -93,6 +95,7 @@ def find_roles(connection: duckdb.DuckDBPyConnection, log: Survey) -> Roles:
             questions.append(f"is {chosen.name} the {role}? Its name does not say so")
     rest = {name: each for name, each in log.columns.items() if name not in taken.values()}
     found = _find_optional(connection, log, rest, reasons)
+    questions += _shown_question(found.get("label"), rest)
     owned = _find_owned(connection, log, {n: f for n, f in rest.items() if n not in found.values()}, taken)
     kinds = _worth_of_kinds(connection, log, found.get("kind"), questions)
     return Roles(**taken, **found, kinds=kinds, owned=owned, reasons=reasons, questions=questions)
@@ -185,6 +188,17 @@ def _worth_of_kinds(
     unknown = [kind for kind in kinds if _worth(kind) is None]
     questions += [f"what is an event of the kind {kind!r} worth next to a view?" for kind in unknown]
     return {kind: _worth(kind) or 1 for kind in kinds}
+
+
+def _shown_question(label: str | None, rest: Mapping[str, Facts]) -> list[str]:
+    """The question whether rows with a label are all that was shown."""
+    shown = [name for name in rest if name != label and words_of(name) & _SHOWN]
+    if not label or not shown:
+        return []
+    return [
+        f"is each row something that was shown (it has {', '.join(shown)}), and {label} whether it was touched? Every "
+        "row counts as an event here; 'What was shown' in docs/sessions.md says how both are told apart"
+    ]
 
 
 def _find_owned(
