@@ -162,6 +162,34 @@ def test_a_column_without_a_telling_name_is_asked_about(place: Path) -> None:
     assert "# Question: is b the item?" in text
 
 
+TIMES = [("%d/%m/%Y %H:%M", None), ("%m/%d/%Y %H:%M", None), ("%m/%d/%Y", 9), ("%d %b %Y %H:%M:%S", None)]
+
+
+@pytest.mark.parametrize(("form", "days"), TIMES)
+def test_times_are_understood_as_they_are_written(place: Path, form: str, days: int | None) -> None:
+    """Of nine days in December each may be a month: then the times would be months apart."""
+    begin = dt.datetime(2025, 12, 1, tzinfo=dt.UTC)
+    times = (begin + dt.timedelta(hours=n * 24 * (days or 28) // 300) for n in range(300))
+    rows = (f"{n % 9},{n % 11},{time.strftime(form)}" for n, time in enumerate(times))
+    _, profile = draft(place, write(place, "log.csv", "user,item,when", *rows))
+    assert profile.files.date_format == form
+    assert profile.first_bizdate == dt.date(2025, 12, 1)
+
+
+def test_ids_with_a_point_are_text(place: Path) -> None:
+    rows = (f"{n % 9}.0,{n % 11},{START + n},9.0" for n in range(100))
+    _, profile = draft(place, write(place, "log.csv", "user_id,item_id,timestamp,price", *rows))
+    assert profile.tables["interactions"]["user_id"].type == "string"
+
+
+def test_a_file_without_names_is_understood_by_the_places_of_its_columns(place: Path) -> None:
+    rows = (f"{n % 9}\t{n % 11}\t{1 + n * 7 % 5}\t{n * 0.37}\t{START + n}" for n in range(300))
+    text, profile = draft(place, write(place, "u.data", *rows))
+    assert list(profile.tables["interactions"]) == ["user_id", "item_id", "column2", "column3", "timestamp"]
+    assert (profile.files.header, profile.label) == (False, "column2 > 2")
+    assert "# Question: is column0 the user?" in text
+
+
 def test_a_log_of_what_was_shown_is_asked_about(place: Path) -> None:
     rows = (f"r{n // 4},{n // 4 % 9},{n % 11},{START + n // 4},{n % 4},{int(n % 7 == 0)}" for n in range(400))
     text, profile = draft(place, write(place, "log.csv", "request_id,user,item,ts,position,clicked", *rows))

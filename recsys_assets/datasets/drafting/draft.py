@@ -206,6 +206,10 @@ def _event_column(log: Log, facts: Facts) -> str:
         return column_text(name, facts, kind, **bounds) + why
     if side := roles.owned.get(facts.name):
         return column_text(name, facts, column_type(facts), of=side) + note(f"one value for each {side}")
+    if not log.events.has_names:
+        return column_text(name, facts, column_type(facts)) + note(
+            "nothing uses it, but columns without names are counted"
+        )
     if _may_be_of_moment(log, facts):
         return note(f"{column_text(name, facts, column_type(facts))}  # it differs from event to event").lstrip()
     return note(f"{facts.name}: it differs from event to event, and nothing uses it").lstrip()

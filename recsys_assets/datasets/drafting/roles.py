@@ -84,12 +84,13 @@ def find_roles(connection: duckdb.DuckDBPyConnection, log: Survey) -> Roles:
     reasons: dict[str, str] = {}
     questions: list[str] = []
     taken: dict[str, str] = {}
-    for role, fits in (("time", _may_be_time), ("user", _may_be_id), ("item", _may_be_id)):
-        chosen = _choose(
-            role, [each for each in log.columns.values() if each.name not in taken.values() and fits(each)]
-        )
+    for role in ("time", "user", "item"):
+        fits = _may_be_time if role == "time" else _may_be_id
+        free = [each for each in log.columns.values() if each.name not in taken.values()]
+        chosen = _choose(role, [each for each in free if fits(each, _is_named(role, each), log.has_names)])
         if chosen is None:
-            raise SurveyError(f"{log.path}: no column looks like the {role}: {_list(log)}. Write the profile by hand")
+            advice = f"give the column of the {role} a name that says so, or write the profile by hand"
+            raise SurveyError(f"{log.path}: no column looks like the {role}: {_list(log)}: {advice}")
         taken[role], reasons[chosen.name], sure = chosen.name, *_reason(role, chosen)
         if not sure:
             questions.append(f"is {chosen.name} the {role}? Its name does not say so")
@@ -111,16 +112,16 @@ def _is_named(role: str, facts: Facts) -> bool:
     return bool(words_of(facts.name) & _NAMED[role])
 
 
-def _may_be_id(facts: Facts) -> bool:
-    """Whether the values may be ids: short, and no fractions."""
-    if not facts.filled or facts.words > 1.2 or (facts.is_number and not facts.is_integer):
+def _may_be_id(facts: Facts, is_named: bool, _has_names: bool) -> bool:
+    """Whether the values may be ids; numbers with a point must be named like them, because prices have one too."""
+    if not facts.may_be_id or (facts.is_whole and not is_named):
         return False
     return not (_is_named("time", facts) or _is_named("rating", facts) or facts.times == 1 > facts.numbers)
 
 
-def _may_be_time(facts: Facts) -> bool:
-    """Whether the values may be times; numbers must be named like one, because ids may be as large."""
-    return facts.is_time and (not facts.is_number or _is_named("time", facts))
+def _may_be_time(facts: Facts, is_named: bool, has_names: bool) -> bool:
+    """Whether the values may be times; numbers must be named like one if they can, because ids may be as large."""
+    return facts.is_time and (not facts.is_number or is_named or not has_names)
 
 
 def _choose(role: str, among: Sequence[Facts]) -> Facts | None:
@@ -141,7 +142,8 @@ def _find_optional(
 ) -> dict[str, str]:
     """The columns of the rating, the label, the kind of event and the session, as far as there are any."""
     tests: dict[str, Callable[[Facts], bool]] = {
-        "rating": lambda each: each.is_number and 2 < each.distinct <= _LEVELS and _is_named("rating", each),
+        "rating": lambda each: each.is_number and 2 < each.distinct <= _LEVELS
+        and (_is_named("rating", each) or not log.has_names),
         "label": lambda each: each.is_integer and each.distinct == 2 and (each.low, each.high) == (0, 1)
         and (_is_named("label", each) or "is" in words_of(each.name)),
         "kind": lambda each: each.kind == "VARCHAR" and _tells_kinds(connection, log, each),

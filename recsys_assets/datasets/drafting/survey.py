@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 import duckdb
 import pyarrow as pa
 
+from recsys_assets.datasets.drafting.date_formats import find_date_format
 from recsys_assets.datasets.duck import only_row, quote, quote_name
 
 SAMPLE = 1_000_000  # rows whose values are looked at; the number of all rows and the span of time are of the whole file
@@ -32,6 +33,7 @@ class Facts:
         kind: DuckDB's type of the column in a typed file; VARCHAR in text files.
         filled, distinct: how many values are not empty, and about how many are different.
         integers, numbers, times: the shares of the filled values that are read as such.
+        wholes: the share of values that are whole numbers written with a point, like 12.0.
         padded: the share of values with a zero in front, which an integer would lose.
         low, high: the least and the greatest number; None if no value is one.
         words: the mean number of words of a value.
@@ -48,6 +50,7 @@ class Facts:
     integers: float
     numbers: float
     times: float
+    wholes: float
     padded: float
     low: float | None
     high: float | None
@@ -68,12 +71,22 @@ class Facts:
         return self.filled > 0 and self.numbers == 1 and not self.padded
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all values are whole numbers written with a point, as programs do that know no missing integers."""
+        return self.filled > 0 and self.wholes == 1
+
+    @property
     def time_unit(self) -> str | None:
         """The unit in which all numbers would be times since 1970; None if they cannot be."""
         if not self.is_number or self.low is None or self.high is None:
             return None
         fits = (unit for unit, n in PER_SECOND.items() if self.low / n >= _EARLIEST and self.high / n <= _LATEST)
         return next(fits, None)
+
+    @property
+    def may_be_id(self) -> bool:
+        """Whether the values may be ids by their form: short, and no fractions."""
+        return self.filled > 0 and self.words <= 1.2 and (not self.is_number or self.is_integer or self.is_whole)
 
     @property
     def is_time(self) -> bool:
@@ -90,6 +103,7 @@ class Survey:
         sample: the table with the first of them.
         form: the keys of the profile's `files` that differ from their defaults.
         rows: number of rows in the file.
+        has_names: whether the file names its columns.
         columns: by name, in the file's order.
     """
 
@@ -98,6 +112,7 @@ class Survey:
     sample: str
     form: Mapping[str, object]
     rows: int
+    has_names: bool
     columns: Mapping[str, Facts] = field(default_factory=dict)
 
 
@@ -114,9 +129,10 @@ def survey(connection: duckdb.DuckDBPyConnection, path: Path, sample: str) -> Su
         (rows,) = only_row(connection, f"SELECT count(*) FROM {relation}")
         described = connection.execute(f"DESCRIBE FROM {relation}").fetchall()
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {sample} AS FROM {relation} LIMIT {SAMPLE}")
-        commas = {
-            name for name, kind, *_ in described if kind == "VARCHAR" and _replace_commas(connection, sample, name)
-        }
+        texts = [name for name, kind, *_ in described if kind == "VARCHAR"]
+        commas = {name for name in texts if _replace_commas(connection, sample, name)}
+        formats = (find_date_format(connection, sample, name) for name in texts)
+        date_format = next(filter(None, formats), date_format)
         facts = [_facts(connection, sample, name, kind, date_format, name in commas) for name, kind, *_ in described]
     except duckdb.Error as error:
         raise SurveyError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
@@ -124,7 +140,8 @@ def survey(connection: duckdb.DuckDBPyConnection, path: Path, sample: str) -> Su
         raise SurveyError(f"{path} has no rows: give a file with some of the log's rows")
     if date_format and any(each.times == 1 and not each.is_number for each in facts):
         form = {**form, "date_format": date_format}
-    return Survey(path, relation, sample, form, int(rows), {each.name: each for each in facts})
+    has_names = bool(form.get("header", ".tsv" not in path.name.lower()))
+    return Survey(path, relation, sample, form, int(rows), has_names, {each.name: each for each in facts})
 
 
 def _relation(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[str, dict[str, object], str | None]:
@@ -220,6 +237,7 @@ def _facts(
         "integers": "regexp_full_match(value, '[+-]?[0-9]+') AND try_cast(value AS BIGINT) IS NOT NULL",
         "numbers": "try_cast(value AS DOUBLE) IS NOT NULL",
         "times": f"{time} IS NOT NULL",
+        "wholes": "regexp_full_match(value, '[0-9]+[.]0+')",
         "padded": "regexp_full_match(value, '0[0-9]+')",
         "truths": "lower(value) IN ('true', 'false')",
         **{mark: f"contains(value, {quote(mark)})" for mark in _SEPARATORS},
@@ -238,7 +256,7 @@ def _facts(
     ).fetchall()
     of = dict(zip(shares, found, strict=True))
     marks = {mark: of[mark] for mark in (*_SEPARATORS, "[")}
-    kinds = {each: of[each] for each in ("integers", "numbers", "times", "padded", "truths")}
+    kinds = {each: of[each] for each in ("integers", "numbers", "times", "wholes", "padded", "truths")}
     return Facts(
         name, kind, filled, distinct, low=low, high=high, words=words, listed=marks,
         has_decimal_comma=has_decimal_comma, examples=[value for (value,) in examples], **kinds,
