@@ -56,9 +56,9 @@ def _how_to_land(profile: "Profile", bizdate: str, landed: list[str]) -> str:
         return f"`recsys land {profile.name} --from {bizdate} --to {bizdate}`"
     if profile.source:
         return f"pick another day with --bizdate, such as {landed[-1]}" if landed else f"`recsys land {profile.name}`"
-    from recsys_assets.datasets.landing import day_folder
+    from recsys_assets.datasets.landing import day_place
 
-    return f"put its files under {day_folder(profile, 'interactions', bizdate)}/"
+    return f"put its files under {day_place(profile, 'interactions', bizdate)}/"
 
 
 def latest_bizdate(profile: "Profile", today: dt.date | None = None) -> str:
@@ -69,6 +69,6 @@ def latest_bizdate(profile: "Profile", today: dt.date | None = None) -> str:
     """
     days = complete_bizdates(profile, today)
     if not days:
-        how = f"`recsys land {profile.name}`" if profile.source else f"put its files under {profile.landing}"
-        raise NothingLanded(f"no complete day of '{profile.name}' has landed in {profile.landing}: {how}")
+        how = f"`recsys land {profile.name}`" if profile.source else f"put its files under {profile.landing_place}"
+        raise NothingLanded(f"no complete day of '{profile.name}' has landed in {profile.landing_place}: {how}")
     return days[-1]

@@ -142,7 +142,7 @@ def check_landing(place: Settings) -> Finding:
 
     try:
         profile = load_profile(place=place)
-        if problem := _landing_problem(profile, place):
+        if not profile.store and (problem := _landing_problem(profile, place)):
             return problem
         days = complete_bizdates(profile)
     except ProfileError:
@@ -150,9 +150,9 @@ def check_landing(place: Settings) -> Finding:
     except LandingError as error:
         return Finding("landing", "fix", str(error))
     if not days:
-        how = f"recsys land {profile.name}" if profile.source else f"put landing files under {profile.landing}"
-        return Finding("landing", "note", f"nothing has landed in {profile.landing}", how)
-    return Finding("landing", "ok", f"{len(days):,} days, {days[0]} to {days[-1]}, in {profile.landing}")
+        how = f"recsys land {profile.name}" if profile.source else f"put landing files under {profile.landing_place}"
+        return Finding("landing", "note", f"nothing has landed in {profile.landing_place}", how)
+    return Finding("landing", "ok", f"{len(days):,} days, {days[0]} to {days[-1]}, in {profile.landing_place}")
 
 
 def _landing_problem(profile: "Profile", place: Settings) -> Finding | None:

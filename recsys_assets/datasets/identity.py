@@ -73,9 +73,9 @@ class Identity:
 
 def identify(profile: Profile, lake: Path | None) -> Identity:
     """The data set that a profile describes, for a lake in a local folder or, with None, in an object store."""
-    place = str(profile.landing.resolve())
+    place = profile.store.address if profile.store else str(profile.landing.resolve())
     key = hashlib.sha256(f"{profile.name}\n{place}".encode()).hexdigest()[:16]
-    landing = os.path.relpath(place, lake.resolve()) if lake else place
+    landing = os.path.relpath(place, lake.resolve()) if lake and not profile.store else place
     tables: dict[str, dict[str, str]] = {
         table: {name: f"{spec.type} {spec.column or name}" for name, spec in columns.items()}
         for table, columns in profile.tables.items()
@@ -85,7 +85,7 @@ def identify(profile: Profile, lake: Path | None) -> Identity:
 
 def mark(dataset: Identity, profile: Profile) -> str:
     """The mark of a data set on stores and experiments: its key and, for people to read, its landing folder."""
-    return f"{dataset.key} {profile.landing}"
+    return f"{dataset.key} {profile.landing_place}"
 
 
 def check_same(place: str, held: Identity, described: Identity) -> None:

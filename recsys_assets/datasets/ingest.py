@@ -14,7 +14,7 @@ import pyarrow as pa
 from recsys_assets.datasets import event_kinds, sessions
 from recsys_assets.datasets.duck import quote, quote_name, write_parquet
 from recsys_assets.datasets.label import SQL_TYPES, label_rule
-from recsys_assets.datasets.landing import contents, day_folder, hashes, is_empty_day, landed_bizdates, landing_files
+from recsys_assets.datasets.landing import contents, day_place, hashes, is_empty_day, landed_bizdates, landing_files
 from recsys_assets.datasets.log_entities import entity_query
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import TableName
@@ -60,7 +60,7 @@ def ingest_events(
     """
     found = contents(profile, table, bizdate)
     if not found.files and (found.left_out or not is_empty_day(profile, bizdate)):
-        where = day_folder(profile, table, bizdate)
+        where = day_place(profile, table, bizdate)
         others = "".join(f"; {path.name} {why}" for path, why in list(found.left_out.items())[:3])
         raise NotLanded(
             f"{bizdate} has not landed: put its {EVENTS_OF_DAYS[table]} under {where} (a file with no rows, if it had "
@@ -121,7 +121,7 @@ def ingest_entities(
         return {"rows": write_parquet(connection, entity_query(profile, table, events), folder / ROWS)}
     files = _entity_files(profile, table, bizdate)
     if not files:
-        raise NotLanded(f"no {table} have landed by {bizdate}: put the table under {profile.landing / table}")
+        raise NotLanded(f"no {table} have landed by {bizdate}: put the table under {profile.landing_place}/{table}")
     _load(connection, profile, table, files)
     if table == "items" and profile.draws:
         dated = "SELECT item_id, min(day)::DATE AS day FROM landed WHERE reason IS NULL AND day <> '' GROUP BY item_id"

@@ -76,6 +76,11 @@ def land(
         PlaceUnwritable: the landing folder is full, or may not be written.
     """
     _check_range(profile, first, last)
+    if profile.store:
+        raise LandingError(
+            f"'{profile.name}' lands in {profile.landing_place}, and `recsys land` writes to folders of this machine: "
+            "land into a folder with another profile, and copy its files there with a program of the store"
+        )
     options = {name: value for name, value in world.items() if value is not None}
     entities: dict[TableName, Path] = {table: path for table, path in (files or {}).items() if path}
     if profile.source:
@@ -151,14 +156,31 @@ def landing_files(profile: Profile, table: TableName, bizdate: str | None = None
 
 def contents(profile: Profile, table: TableName, bizdate: str | None = None) -> Found:
     """The table's files of a day, or with None its undated ones, and those among them that are not read."""
+    home = _in_step(profile)
     if bizdate:
-        return look(day_folder(profile, table, bizdate), profile.landing)
-    return look(profile.landing / table, profile.landing, without=profile.files.folder_patterns[0])
+        found = look(day_folder(profile, table, bizdate), home)
+    else:
+        found = look(home / table, home, without=profile.files.folder_patterns[0])
+    if profile.store:
+        profile.store.fetch(KEYS, found.files)
+    return found
+
+
+def _in_step(profile: Profile) -> Path:
+    """The landing folder; the copy of one in an object store is brought in step with it."""
+    if profile.store:
+        profile.store.follow(KEYS)
+    return profile.landing
 
 
 def day_folder(profile: Profile, table: TableName, bizdate: str) -> Path:
     """The folder in which a day's files of a table land."""
     return profile.landing / table / profile.files.folder_of(dt.date.fromisoformat(bizdate))
+
+
+def day_place(profile: Profile, table: TableName, bizdate: str) -> str:
+    """The folder in which a day's files of a table land, for messages: its path, or its address in an object store."""
+    return f"{profile.landing_place}/{table}/{profile.files.folder_of(dt.date.fromisoformat(bizdate))}"
 
 
 def hashes(profile: Profile, bizdate: str | None, tables: Iterable[TableName] | None = None) -> dict[str, str]:
@@ -202,7 +224,7 @@ def _hash(path: Path, _: tuple[int, ...]) -> str:
 
 
 def _refuse_events_of_no_day(profile: Profile) -> None:
-    home, levels = profile.landing / "interactions", profile.files.folder_patterns
+    home, levels = _in_step(profile) / "interactions", profile.files.folder_patterns
     for path in sorted(path for depth in range(len(levels)) for path in home.glob("/".join([*levels[:depth], "*"]))):
         if form(path.name) and path.is_file() and not path.name.startswith((".", "_")):
             raise LandingError(f"{path} is not in a day's folder: move it to {home}/{_day_form(profile)}/")
@@ -210,7 +232,7 @@ def _refuse_events_of_no_day(profile: Profile) -> None:
 
 def _day_folders(profile: Profile, table: TableName) -> list[Path]:
     """The folders of a table that are meant to be of a day, the last ones first."""
-    return sorted((profile.landing / table).glob("/".join(profile.files.folder_patterns)), reverse=True)
+    return sorted((_in_step(profile) / table).glob("/".join(profile.files.folder_patterns)), reverse=True)
 
 
 def _holds(profile: Profile, folder: Path) -> bool:

@@ -112,7 +112,7 @@ def _named_errors(address: str) -> Iterator[None]:
 
 
 def _said(error: "psycopg.Error", address: str) -> str:
-    """What the server or driver said, on one line, unless a password of the address is in it."""
+    """The words of the server or driver on one line, without those that hold a password of the address."""
     return without_secrets(" ".join((error.diag.message_primary or str(error)).split())[:300], address)
 
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from recsys_assets import uris
 from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.label import EVERY_EVENT
+from recsys_assets.datasets.landing_store import SCHEME, LandingStore, landing_store
 from recsys_assets.datasets.names import suggest
 from recsys_assets.datasets.profile_parts import (
     Bounds,
@@ -83,6 +84,8 @@ class Profile(Part):
     bounds: Bounds = Bounds()
     tuned: list[str] = Field(default=[], description="models trained with the best settings of their `tune_<model>`")
 
+    _store: LandingStore | None = PrivateAttr(default=None)  # set by `load_profile`
+
     @field_validator("label", mode="before")
     @classmethod
     def _label_of_every_event(cls, label: Any) -> Any:
@@ -102,6 +105,16 @@ class Profile(Part):
         if not isinstance(columns, dict):
             return columns
         return {name: {"type": spec} if isinstance(spec, str) else spec for name, spec in columns.items()}
+
+    @property
+    def store(self) -> LandingStore | None:
+        """The object store of the landing folder; `landing` is then its copy on this machine."""
+        return self._store
+
+    @property
+    def landing_place(self) -> str:
+        """The landing folder in messages: its path, or its address in an object store."""
+        return self._store.address if self._store else str(self.landing)
 
     @property
     def has_entities(self) -> bool:
@@ -196,8 +209,9 @@ def load_profile(name_or_path: str | None = None, place: Settings | None = None)
         content = read(path, environment(place.landing))
     except Fault as fault:
         raise ProfileError(f"{path}{_fault_text(fault.place, str(fault), fault.line)}") from None
+    store = _landing_store(path, content, place)
     try:
-        profile = Profile.model_validate(content.values)
+        profile = Profile.model_validate(content.values | ({"landing": str(store.copy)} if store else {}))
     except ValidationError as error:
         raise _error(path, content, _form_faults(content, error)) from None
     if found := list(faults(profile)):
@@ -206,7 +220,9 @@ def load_profile(name_or_path: str | None = None, place: Settings | None = None)
         written = content.written.get(("landing",), uris.safe_uri(str(profile.landing)))
         what = f"{quote_text(written)} is an address: give the path of a folder of this machine"
         raise _error(path, content, [Fault(("landing",), what)])
-    return profile.model_copy(update={"landing": place.home / profile.landing.expanduser()})
+    placed = profile.model_copy(update={"landing": place.home / profile.landing.expanduser()})
+    placed._store = store
+    return placed
 
 
 def _path(wanted: str, home: Path) -> Path:
@@ -220,6 +236,15 @@ def _path(wanted: str, home: Path) -> Path:
     name, hint = quote_text(uris.safe_uri(wanted)), suggest(wanted, bundled_profiles())
     known = ", ".join(bundled_profiles())
     raise ProfileError(f"no profile {name}: {hint}give one of {known}, or the path of a YAML file")
+
+
+def _landing_store(path: Path, content: Content, place: Settings) -> LandingStore | None:
+    """The object store of the landing folder, if its address is that of one."""
+    landing = str(content.values.get("landing"))
+    try:
+        return landing_store(landing, place.data) if landing.startswith(SCHEME) else None
+    except ValueError as error:
+        raise _error(path, content, [Fault(("landing",), str(error))]) from None
 
 
 def _form_faults(content: Content, error: ValidationError) -> list[Fault]:

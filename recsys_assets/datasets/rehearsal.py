@@ -41,7 +41,7 @@ def rehearse(profile: Profile) -> Iterator[Finding]:
     """Ingest and split the newest days into a temporary folder, and say what would fail when the graph is built."""
     days = landed_bizdates(profile)
     if not days:
-        yield Finding(f"nothing has landed under {profile.landing}: run `recsys land`, or put files there", True)
+        yield Finding(f"nothing has landed under {profile.landing_place}: run `recsys land`, or put files there", True)
         return
     with tempfile.TemporaryDirectory(prefix="recsys_assets-check-") as folder, connect(Path(folder)) as connection:
         try:

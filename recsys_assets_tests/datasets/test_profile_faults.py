@@ -124,7 +124,7 @@ FAULTS = [
     ("name with a slash", "name: shop", "name: ../shop", 1, "name: String should match pattern"),
     ("name with a line break", "name: shop", 'name: "shop\\n"', 1, "name: String should match pattern"),
     ("name too long", "name: shop", f"name: {'x' * 49}", 1, "name: String should have at most 48 characters"),
-    ("landing elsewhere", "landing: incoming", "landing: s3://bucket/x", 4, "landing: give a folder of this machine"),
+    ("landing elsewhere", "landing: incoming", "landing: gs://bucket/x", 4, "landing: give a folder of this machine"),
     ("landing empty", "landing: incoming", "landing: ''", 4, "landing: give a folder of this machine"),
     ("landing without brackets", "landing: incoming", "landing: $HOME/x", 4, r"landing: a variable is written \$\{VAR\}, or \$\{VAR:-default\}"),
     ("home of nobody", "landing: incoming", "landing: ~nobody_at_all/x", 4, "landing: there is no user"),
