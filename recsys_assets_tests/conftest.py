@@ -20,7 +20,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the collector from looking at the millions of objects of the imports, now that all are there."""
+    """Keep the collector from looking at the millions of objects of the imports, now that all are there.
+
+    If MLflow is among them, its tables are made only once.
+    """
+    if "mlflow" in sys.modules:
+        from recsys_assets_tests.helpers import mlflow_tables
+
+        mlflow_tables.install()
     gc.freeze()
     gc.enable()
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -61,7 +62,12 @@ def room_of(module: Path) -> str:
     return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported(module: Path) -> Iterator[str]:
+@cache
+def imported(module: Path) -> tuple[str, ...]:
+    return tuple(_imported(module))
+
+
+def _imported(module: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -106,9 +112,14 @@ def test_the_definitions_load_no_heavy_library_and_take_at_most_twice_the_time_o
         "middle = time.process_time(); import recsys_assets.definitions; "
         f"print((time.process_time() - middle) / (middle - start), *[name for name in {HEAVY} if name in sys.modules])"
     )
-    answers = [subprocess.check_output([sys.executable, "-W", "ignore", "-c", code], text=True) for _ in range(3)]
-    assert not answers[0].split()[1:]
-    assert min(float(answer.split()[0]) for answer in answers) < 2
+
+    def ratio() -> float:
+        answer = subprocess.check_output([sys.executable, "-W", "ignore", "-c", code], text=True)
+        found, *heavy = answer.split()
+        assert not heavy
+        return float(found)
+
+    assert any(ratio() < 2 for _ in range(3))  # a busy machine may need another try
 
 
 def test_constraints_are_exact_versions_from_any_index() -> None:

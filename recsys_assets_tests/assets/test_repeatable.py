@@ -14,6 +14,7 @@ from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.manifest import MANIFEST
 from recsys_assets_tests.helpers.in_process import failures, materialize
+from recsys_assets_tests.helpers.worlds import write_profile
 
 FIRST, DAY, NEXT = "2026-01-01", "2026-01-08", "2026-01-09"
 ASSETS = [
@@ -29,6 +30,7 @@ ASSETS = [
 ]
 # More rows than one of DuckDB's row groups (122,880), so that several threads take part.
 EVENTS = 125_000
+FEW_TERMS = 3
 
 
 @pytest.fixture
@@ -37,7 +39,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
     monkeypatch.setenv("RECSYS_LANDING", str(tmp_path / "landing"))
     monkeypatch.setenv("RECSYS_LAKE", str(tmp_path / "lake"))
-    monkeypatch.setenv("RECSYS_PROFILE", "sample")
+    # Each term adds five windows over all rows; a few show the same as many.
+    few = {"features": {"terms": {"column": "genres", "window": 10, "max_terms": FEW_TERMS}}}
+    monkeypatch.setenv("RECSYS_PROFILE", write_profile(tmp_path / "own.yaml", few))
     profile = load_profile()
     land(profile, first=dt.date.fromisoformat(FIRST), last=dt.date.fromisoformat(DAY), days=8, events=EVENTS)
     return profile
@@ -51,7 +55,7 @@ def land_next_day(profile: Profile) -> None:
         (known,) = landing_files(profile, table, DAY)
         (coming,) = landing_files(profile, table, NEXT)
         before, after = pq.read_table(known), pq.read_table(coming)
-        old, now = (set(rows[0].to_pylist()) for rows in (before, after))
+        old, now = (set(rows[f"{table.removesuffix('s')}_id"].to_pylist()) for rows in (before, after))
         assert now - old, f"no new {table}"
         assert now & old, f"no {table} of before"
         changed = after.set_column(after.column_names.index(column), column, pa.array([value] * len(after)))

@@ -26,13 +26,17 @@ KEYS = ["asset", "profile", "bizdate", "path", "rows", "metrics", "manifest", "o
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folders and settings of this test's own, whatever the shell has set."""
-    for name in [name for name in os.environ if name.startswith(("RECSYS_", "DAGSTER_", "MLFLOW_"))]:
-        monkeypatch.delenv(name)
+    forget_settings(monkeypatch)
     monkeypatch.setenv("RECSYS_PROFILE", "sample")  # set, so that monkeypatch undoes the change that --profile makes
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     shutil.copy(PROJECT / "dagster.yaml", tmp_path)
     return tmp_path
+
+
+def forget_settings(patch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("RECSYS_", "DAGSTER_", "MLFLOW_"))]:
+        patch.delenv(name)
 
 
 def recsys(*arguments: str) -> Result:
@@ -66,7 +70,7 @@ def test_help_takes_less_than_a_second_of_a_core() -> None:
         after = os.times()
         return after.children_user + after.children_system - before.children_user - before.children_system
 
-    assert min(seconds() for _ in range(3)) < 1
+    assert any(seconds() < 1 for _ in range(3))  # a busy machine may need another try
 
 
 def test_bizdate_is_the_last_landed_day_that_is_over() -> None:
@@ -210,9 +214,21 @@ def test_doctor_compares_with_the_pins_but_not_the_build_of_torch() -> None:
     assert differing_packages("click==0.1")[0].endswith("(not 0.1)")
 
 
+@pytest.fixture(scope="module")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder in which the command has landed a small world, for tests to copy."""
+    data = tmp_path_factory.mktemp("small") / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        forget_settings(patch)
+        patch.setenv("RECSYS_DATA", str(data))
+        landed = command("land", "sample", *SMALL)
+    assert landed.returncode == 0, landed.stderr
+    return data
+
+
 @pytest.fixture
-def landed(home: Path) -> Path:
-    assert command("land", "sample", *SMALL).returncode == 0
+def landed(home: Path, small_world: Path) -> Path:
+    shutil.copytree(small_world, home / "data")
     return home
 
 
@@ -285,15 +301,16 @@ def test_a_model_below_its_floor_is_named_with_its_figures_and_dagsters_own_comm
     assert "rank_widedeep failed auc_floor" in lake.manifest("onnx_widedeep", "2026-06-30").declined
 
     sample_with_floor(landed, 0.0)
-    for typed, asset, day in [
+    typed = [
         ("dagster asset materialize --select rank_widedeep", "rank_widedeep", "2026-06-30"),
         ("dagster asset materialize --select splits --partition 2026-06-28", "splits", "2026-06-28"),
         ("dg launch --assets splits --partition 2026-06-29", "splits", "2026-06-29"),
         ("dg launch --assets items", "items", "2026-06-30"),
-    ]:
-        shutil.rmtree(lake.location(asset, day), ignore_errors=True)
-        ran = activated(typed)
-        assert ran.returncode == 0, ran.stderr[-2000:]
-        assert day in lake.bizdates(asset), typed
+    ]
+    lines = [f"rm -rf '{lake.location(asset, day)}'; {line}; echo made" for line, asset, day in typed]
+    ran = activated("; ".join(lines))
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout.count("made\n") == len(typed)
+    assert [day in lake.bizdates(asset) for _, asset, day in typed] == [True] * len(typed)
     shown = json.loads(command("show", "rank_widedeep", "--json").stdout)
     assert shown["metrics"].keys() >= {"test_auc", "test_gauc", "test_logloss", "validation_auc"}

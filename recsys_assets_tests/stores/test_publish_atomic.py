@@ -22,7 +22,7 @@ from recsys_assets_tests.helpers.mongo_servers import Daemon, daemon
 from recsys_assets_tests.helpers.publishing import publish
 from recsys_assets_tests.helpers.store_contract import no_gate
 
-SWAPS, KILLS, KEEP = 20, 10, 3
+SWAPS, KILLS, KEEP = 10, 10, 3
 COLLECTIONS = ("user", "item", "itemcf")
 KEYS = [str(number) for number in range(0, 200, 20)]
 # A fork server that has already imported everything starts processes within milliseconds.
