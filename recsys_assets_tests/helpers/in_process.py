@@ -1,12 +1,15 @@
 """Runs assets in the test's own process, with the folders and servers that the environment names."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import dagster as dg
 from alembic import command
 from dagster._core.storage import sql
+from dagster._core.storage.event_log import InMemoryEventLogStorage
 
 from recsys_assets import step_imports  # noqa: F401 -- it keeps Dagster's migrations in memory
 from recsys_assets.assets import assets_of
@@ -19,6 +22,23 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 # A new instance reads the migrations through this name.
 command.ScriptDirectory = sql.ScriptDirectory  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _connection(log: InMemoryEventLogStorage, another: Any = InMemoryEventLogStorage._connect) -> Iterator[Any]:
+    """The connection that an event log in memory holds, in the thread that made it.
+
+    Dagster opens and prepares another one for each event and each query: a tenth of the time of a run.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        with another(log) as connection:
+            yield connection
+    else:
+        with log._db_lock, log._held_conn.begin():
+            yield log._held_conn
+
+
+InMemoryEventLogStorage._connect = _connection
 
 
 def materialize(
@@ -48,16 +68,22 @@ def materialize(
 def job_of_all_assets() -> dg.JobDefinition:
     """The job of all assets of the environment's profile and stores; tests of the same ones share it."""
     profile = load_profile().model_copy(update={"landing": None})  # it may land anywhere
-    return _job(f"{settings().profile} {profile!r} {sorted(settings().stores)}")
+    return _job(settings().profile, f"{profile!r} {sorted(settings().stores)}")
 
 
 @lru_cache(maxsize=2)
-def _job(_environment: str) -> dg.JobDefinition:
+def _job(_profile: str, content: str) -> dg.JobDefinition:
     provided = resources()
     definitions = dg.Definitions(
-        assets=assets_of(load_profile()), resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])}
+        assets=_assets(content), resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])}
     )
     return definitions.resolve_implicit_global_asset_job_def()
+
+
+@lru_cache(maxsize=2)
+def _assets(_content: str) -> list[dg.AssetsDefinition]:
+    """The assets depend on what the profile says; where its file is only matters to the job's resources."""
+    return assets_of(load_profile())
 
 
 def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
