@@ -17,7 +17,7 @@ from recsys_assets.datasets.moments import columns_of_log
 from recsys_assets.datasets.names import ITEM_EVENTS, SHOWN_POSITION, USER_EVENTS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Impressions
-from recsys_assets.datasets.splits import part_by_day
+from recsys_assets.datasets.splits import part_by_day, part_by_moment
 
 
 def label_impressions(
@@ -33,8 +33,9 @@ def label_impressions(
     Columns: user_id, item_id, timestamp, label (1 if a positive answered it), part, shown_position (null if unknown),
     user_events and item_events (offline events of the user, and of the item, before the moment), base_rate (the
     positive rate of all offline events before the moment, as in `features/sql/history.sql`), and the columns that are
-    features of the moment. An impression is in the part of the day on which its window ends under `by_day`, and
-    otherwise in that of the user's last event by then, so that no label is known in an earlier part than its event.
+    features of the moment. An impression is in the part of the day on which its window ends under `by_day`,
+    in that of the moment at which it ends under `successive`, and otherwise in that of the user's last event by then, so
+    that no label is known in an earlier part than its event.
     Rows are ordered by user_id, timestamp and item_id.
     """
     wait, end = f"INTERVAL {rule.seconds} SECOND", profile.files.utc_sql(f"(DATE '{bizdate}' + 1)::TIMESTAMP")
@@ -88,6 +89,8 @@ def _with_parts(profile: Profile, bizdate: str) -> str:
     """SQL for the rows of `due` with their parts."""
     if profile.split.strategy == "by_day":
         return f"SELECT *, {part_by_day(profile.split, profile.files.day_sql('until'), bizdate)} AS part FROM due"
+    if profile.split.strategy == "successive":
+        return f"SELECT *, {part_by_moment(profile.split, 'until')} AS part FROM due"
     return """
         SELECT due.*, coalesce(newest.part, oldest.part, 'train') AS part FROM due ASOF LEFT JOIN (
             SELECT user_id, timestamp, arg_max(part, position) AS part FROM splits GROUP BY ALL

@@ -220,6 +220,9 @@ class Split(Part):
     * `by_day`: the last `online_days` days are online, the `test_days` days before them test.
     * `given`: the column `column` of `interactions` names the part of each row, as a table of TorchEasyRec, EasyRec or
       FuxiCTR is handed over. `values` lists the column's values for each part, by default the part's own name.
+    * `successive`: three or four moments cut the rows of all users in the ratio of `shares` (train, validation, test
+      and, if it is to be, online). Recall methods are then asked about each test event, given all earlier events of its
+      user, instead of once per user.
     * `random`: a hash of the row's day and place draws its part, with chances in the ratio of `shares` (train,
       validation, test): for labelled rows without users and items, whose order means nothing.
 
@@ -227,7 +230,7 @@ class Split(Part):
     train rows, or with `by_day` the `validation_days` days before the test days.
     """
 
-    strategy: Literal["per_user_tail", "leave_last_n", "by_day", "given", "random"]
+    strategy: Literal["per_user_tail", "leave_last_n", "by_day", "given", "successive", "random"]
     online_last_n: int = Field(default=0, ge=0, le=1_000_000)
     test_ratio: float = Field(default=0.2, gt=0, lt=1)
     test_last_n: Count = 1
@@ -237,13 +240,15 @@ class Split(Part):
     online_days: int = Field(default=0, ge=0, le=1_000_000)
     column: str | None = None
     values: dict[PartName, list[str | int]] = {"train": ["train"], "validation": ["validation"], "test": ["test"]}
-    shares: tuple[Count, Count, Count] = (8, 1, 1)
+    shares: tuple[Count, Count, Count] | tuple[Count, Count, Count, Count] = (8, 1, 1)
 
     @property
     def has_online(self) -> bool:
         """Whether there is an online part."""
         if self.strategy == "given":
             return "online" in self.values
+        if self.strategy == "successive":
+            return len(self.shares) == 4
         return (self.online_days if self.strategy == "by_day" else self.online_last_n) > 0
 
 

@@ -144,10 +144,12 @@ def _split(profile: "Profile") -> Iterator[Fault]:
     """Check that the rows have what the strategy needs."""
     rule, columns = profile.split, profile.tables["interactions"]
     said = f"split.strategy {rule.strategy}"
-    if rule.strategy in ("per_user_tail", "leave_last_n") and not profile.has_entities:
+    if rule.strategy in ("per_user_tail", "leave_last_n", "successive") and not profile.has_entities:
         yield Fault(("split",), f"{said} needs {_IDS_AND_TIME}")
     if rule.strategy == "random" and profile.has_entities:
         yield Fault(("split",), f"{said} would mix the past and the future of users: it is for rows without users")
+    if rule.strategy == "random" and len(rule.shares) > 3:
+        yield Fault(("split", "shares"), f"{said} has no online part: give three numbers")
     if rule.strategy != "given":
         return
     if rule.column not in columns or columns[rule.column].type not in ("int64", "string"):

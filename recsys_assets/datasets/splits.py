@@ -39,12 +39,24 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
     Raises:
         SplitError: a part that the models need is empty.
     """
+    if profile.split.strategy == "successive":
+        _create_cuts(connection, profile.split, events)
     if profile.session:
         _create_splits(connection, _split_query(profile, events, bizdate, is_anonymous(profile)), "anonymous")
         _create_splits(connection, _split_query(profile, events, bizdate, f"NOT {is_anonymous(profile)}"))
     else:
         _create_splits(connection, _split_query(profile, events, bizdate))
     _refuse_empty_parts(connection, profile, bizdate)
+
+
+def _create_cuts(connection: duckdb.DuckDBPyConnection, rule: Split, events: Sequence[Path]) -> None:
+    """Create the table `cuts` with one row: `ends`, the last moments of all parts but the newest, ascending.
+
+    Rows of the same moment are never in two parts: they are all in that of the first of them.
+    """
+    shares = [sum(rule.shares[: place + 1]) / sum(rule.shares) for place in range(len(rule.shares) - 1)]
+    moments = f"quantile_disc(timestamp, {shares}) AS ends FROM {scan(list(events))}"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE cuts AS SELECT {moments}")
 
 
 def _split_query(profile: Profile, events: Sequence[Path], bizdate: str, chosen: str = "true") -> str:
@@ -152,6 +164,8 @@ def _part(profile: Profile, bizdate: str, given: str) -> str:
             return _drawn_part(rule)
         case "by_day":
             return part_by_day(rule, profile.files.day_sql(), bizdate)
+        case "successive":
+            return part_by_moment(rule, "timestamp")
         case _:
             by_place = _part_by_place(rule)
             return (
@@ -167,6 +181,16 @@ def part_by_day(rule: Split, day: str, bizdate: str) -> str:
         f"CASE WHEN {age} < {rule.online_days} THEN 'online' WHEN {age} < {test} THEN 'test' "
         f"WHEN {age} < {test + rule.validation_days} THEN 'validation' ELSE 'train' END"
     )
+
+
+def part_by_moment(rule: Split, moment: str) -> str:
+    """SQL for a part by a moment, given as SQL, and the table `cuts`."""
+    *earlier, newest = PARTS[: len(rule.shares)]
+    cases = " ".join(
+        f"WHEN {moment} <= (SELECT ends[{place}] FROM cuts) THEN '{part}'"
+        for place, part in enumerate(earlier, start=1)
+    )
+    return f"CASE {cases} ELSE '{newest}' END"
 
 
 def _part_by_place(rule: Split) -> str:
@@ -194,7 +218,7 @@ def _given_part(rule: Split, given: str) -> str:
 
 def _drawn_part(rule: Split) -> str:
     """SQL for a part drawn by the MD5 hash of the row's day and of its place in that day's files."""
-    train, validation, test = rule.shares
+    train, validation, test, *_ = rule.shares
     draw = f"md5_number_lower(timestamp::DATE || '/' || seq) % {train + validation + test}"
     return (
         f"CASE WHEN {draw} < {train} THEN 'train' WHEN {draw} < {train + validation} THEN 'validation' ELSE 'test' END"

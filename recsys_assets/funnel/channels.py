@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Scores, find
+from recsys_assets.arrays import Bools, Ids, Scores, Vectors, find
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.i2i import neighbours
@@ -137,17 +137,17 @@ def by_vector(log: Interactions, part: str, users: Partition, items: Partition) 
     """The items whose vectors have the highest inner product with the user's: exact, over all items."""
     user_ids, user_vectors = embeddings.read(users.path(VECTOR_FILES[part]))
     item_ids, item_vectors = embeddings.read(items.path(ROWS))
-    known, columns = (
-        user_ids.to_numpy(zero_copy_only=False),
-        find(item_ids.to_numpy(zero_copy_only=False), log.item_ids),
-    )
+    columns = find(item_ids.to_numpy(zero_copy_only=False), log.item_ids)
     wanted = item_vectors[columns].T
 
     def recall(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-        rows = find(known, interactions.user_ids[queries.users])
+        asked, vectors = interactions.user_ids[queries.users], user_vectors
+        rows = find(user_ids.to_numpy(zero_copy_only=False), asked)
+        if queries.successive:
+            rows, vectors = np.arange(len(asked)), _vectors_before_each(users, asked)
 
         def score(block: slice) -> Scores:
-            scores: Scores = user_vectors[rows[block]] @ wanted
+            scores: Scores = vectors[rows[block]] @ wanted
             scores[rows[block] < 0] = -np.inf
             scores[:, columns < 0] = -np.inf
             return scores
@@ -155,3 +155,15 @@ def by_vector(log: Interactions, part: str, users: Partition, items: Partition) 
         return lists.recommend(score, interactions, queries, k, filter_seen)
 
     return recall
+
+
+def _vectors_before_each(users: Partition, asked: Ids) -> Vectors:
+    """(N, D) the vectors of successive queries, whose users' ids are (N,).
+
+    Raises:
+        ValueError: the file's rows are not those of the queries.
+    """
+    user_ids, vectors = embeddings.read(users.path(BEFORE_EACH))
+    if not np.array_equal(user_ids.to_numpy(zero_copy_only=False), asked):
+        raise ValueError(f"{BEFORE_EACH} belongs to other queries: materialize it again")
+    return vectors

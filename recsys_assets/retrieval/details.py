@@ -1,7 +1,8 @@
 """The details of an evaluation: each query's list and hits as a row, in the columns of TorchEasyRec's tool.
 
 `id`: the user; `topk_ids`, `topk_dists`: the list, best first, and its scores; `hitrate`: hits over right
-answers; `hit_ids`: the right answers in the list, best first. Ids keep their own type.
+answers; `hit_ids`: the right answers in the list, best first. Ids keep their own type. With successive queries, which
+are several per user, `position` says how many events of the user were before.
 """
 
 from pathlib import Path
@@ -22,9 +23,11 @@ def details(interactions: Interactions, queries: Queries, lists: Lists) -> pa.Ta
     """A row for each query, in their order."""
     listed, hit = lists.items >= 0, hits(lists.items, queries)
     sizes = listed.sum(axis=1)
+    position = {"position": queries.ends - queries.starts} if queries.successive else {}
     return pa.table(
         {
             "id": interactions.user_ids[queries.users],
+            **position,
             "topk_ids": list_array(interactions.item_ids[lists.items[listed]], sizes),
             "topk_dists": list_array(lists.scores[listed], sizes),
             "hitrate": hit.sum(axis=1) / queries.truth_sizes,

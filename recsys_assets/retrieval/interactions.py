@@ -14,7 +14,11 @@ import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Bools, Doubles, Ids, Ints, number_values, offsets
 from recsys_assets.datasets.names import ANONYMOUS, RECALL_LABEL, WEIGHT
+from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS
+
+MOST_EVENTS = 50_000  # that successive queries are about: lists of more would not fit into memory
+_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ class Queries:
         starts, ends: (N,) the history is `interactions.items[start:end]`, oldest first; it may be empty.
         truth: (T,) numbers of the right items, distinct and ascending within a query.
         truth_starts: (N + 1,) the right items of query n are `truth[truth_starts[n] : truth_starts[n + 1]]`.
-        part: the part to predict: methods may use everything before it, and nothing in it.
+        part: the part to predict: methods may use everything before it, and of it nothing but the histories.
+        successive: whether each is about one event of the part, so that a user has many, whose histories reach into it.
     """
 
     users: Ints
@@ -98,6 +103,7 @@ class Queries:
     truth: Ints
     truth_starts: Ints
     part: str = "test"
+    successive: bool = False
 
     def __len__(self) -> int:
         return len(self.users)
@@ -152,6 +158,30 @@ def queries(interactions: Interactions, part: str, filter_seen: bool, liked: boo
         truth = np.setdiff1d(truth, seen)
     asked, sizes = np.unique(truth // width, return_counts=True)
     return Queries(asked, starts[asked], ends[asked], truth % width, offsets(sizes), part)
+
+
+def judged_queries(interactions: Interactions, profile: Profile) -> Queries:
+    """The queries that recall methods are judged by: one for each user, or with the split `successive` each event."""
+    ask = successive_queries if profile.split.strategy == "successive" else queries
+    return ask(interactions, "test", profile.recall.filter_seen)
+
+
+def successive_queries(interactions: Interactions, part: str, filter_seen: bool) -> Queries:
+    """One query for each positive of `part`, not of anonymous sessions: the history is all earlier events of its user.
+
+    With `filter_seen` there is none for an item of the history. If there are more than `MOST_EVENTS`, as many are
+    drawn, always the same ones. Queries are ordered by user and time.
+    """
+    right = (interactions.parts == PARTS.index(part)) & (interactions.labels > 0)
+    right &= ~interactions.anonymous[interactions.users]
+    if filter_seen:
+        width = len(interactions.item_ids)
+        _, first = np.unique(interactions.users * width + interactions.items, return_index=True)
+        right &= np.isin(np.arange(len(interactions)), first)
+    drawn = np.random.default_rng(_SEED).permutation(np.flatnonzero(right))[:MOST_EVENTS]
+    events, users = np.sort(drawn), interactions.users[np.sort(drawn)]
+    starts = np.searchsorted(interactions.users, users)
+    return Queries(users, starts, events, interactions.items[events], np.arange(len(events) + 1), part, successive=True)
 
 
 def user_queries(interactions: Interactions, part: str, users: Ints) -> Queries:

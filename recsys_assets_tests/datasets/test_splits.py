@@ -86,6 +86,15 @@ def test_by_day_keeps_the_very_newest_days_for_the_online_evaluation(events: Wri
     assert not Split(strategy="by_day").has_online
 
 
+def test_moments_cut_the_rows_of_all_users_and_rows_of_one_moment_stay_together(events: WriteEvents) -> None:
+    rule = Split(strategy="successive", shares=(6, 2, 1, 1))
+    path = events([(1, hour, 5) for hour in (0, 1, 2, 6, 7)] + [(2, hour, 5) for hour in (3, 4, 5, 5, 8)])
+    # 6 of 10 rows are train, but the sixth and the seventh have the same moment
+    assert parts_of(profile_with(rule), path, "2001-01-01") == {1: "rrrve", 2: "rrrro"}
+    assert rule.has_online
+    assert not Split(strategy="successive").has_online
+
+
 def test_a_column_names_the_part_of_each_row(events: WriteEvents) -> None:
     """Here the rating does: 5 and 4 train, 3 validates, 2 tests and 1 is online."""
     values = {"train": ["5.0", "4.0"], "validation": ["3.0"], "test": ["2.0"], "online": ["1.0"]}

@@ -7,12 +7,13 @@ import pyarrow.parquet as pq
 from recsys_assets.arrays import Vectors
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.funnel.channels import BEFORE_TEST
+from recsys_assets.funnel.channels import BEFORE_EACH, BEFORE_TEST
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
+from recsys_assets.resources import Dataset
 from recsys_assets.retrieval import embeddings
-from recsys_assets.retrieval.interactions import histories, read
+from recsys_assets.retrieval.interactions import histories, judged_queries, read
 
 CHECKS = [Check("vectors_are_finite", "every float of every vector is finite")]
 
@@ -24,7 +25,8 @@ def user_embeddings(model: str) -> LakeAsset:
         name=f"emb_{model}_user",
         description=(
             f"The vector of every user under `recall_{model}`: in `{ROWS}` after their last offline event, for "
-            f"serving; in `{BEFORE_TEST}` just before their test rows, for evaluation."
+            f"serving; in `{BEFORE_TEST}` just before their test rows, for evaluation. With the split `successive`, also "
+            f"in `{BEFORE_EACH}` just before each test event that is asked about."
         ),
         ins={"recaller": dg.AssetIn(f"recall_{model}")},
         kinds={"pytorch", "parquet"},
@@ -32,7 +34,12 @@ def user_embeddings(model: str) -> LakeAsset:
         code_version="2",
     )
     def emb_user(
-        output: Output, recaller: Partition, recall_samples: Partition, users: Partition, items: Partition
+        output: Output,
+        dataset: Dataset,
+        recaller: Partition,
+        recall_samples: Partition,
+        users: Partition,
+        items: Partition,
     ) -> None:
         from recsys_assets.training import checkpoint, recall, tower_data
 
@@ -45,6 +52,9 @@ def user_embeddings(model: str) -> LakeAsset:
         for file, part in ((ROWS, "online"), (BEFORE_TEST, "test")):
             found[file] = recall.user_vectors(towers, data, everyone, *histories(events, part))
             embeddings.write(output.path(file), "user_id", events.user_ids, found[file])
+        if (asked := judged_queries(events, dataset.load())).successive:
+            found[BEFORE_EACH] = recall.user_vectors(towers, data, asked.users, asked.starts, asked.ends)
+            embeddings.write(output.path(BEFORE_EACH), "user_id", events.user_ids[asked.users], found[BEFORE_EACH])
         _describe(output, *found.values())
 
     return emb_user

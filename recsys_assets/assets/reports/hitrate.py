@@ -16,7 +16,7 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval.details import DETAILS, details, faults
-from recsys_assets.retrieval.interactions import Interactions, Queries, queries, read
+from recsys_assets.retrieval.interactions import Interactions, Queries, judged_queries, read
 from recsys_assets.retrieval.lists import CUTOFFS, Lists, chance_recall, coverage, curves, evaluate
 from recsys_assets.retrieval.qualities import qualities
 
@@ -26,6 +26,7 @@ SOUND = Check(
     "lists_are_sound", "no list holds an item twice, or a seen one if seen items are filtered out; scores descend"
 )
 ONE_EACH = Check("unique_keys", "one row per user")
+ONE_PER_QUERY = Check("unique_keys", "one row per user, or per event with the split `successive`")
 BETTER = Check(
     "better_than_random",
     "the recall@50 is above what random lists would reach; the recall@20 if 50 items are all that a list can hold",
@@ -35,13 +36,14 @@ BETTER = Check(
 
 def hitrate(name: str, method: Method) -> LakeAsset:
     """The asset that judges one method."""
-    checks = [SOUND, ONE_EACH, *([BETTER] if name != "random" else [])]
+    checks = [SOUND, ONE_PER_QUERY, *([BETTER] if name != "random" else [])]
 
     @lake_asset(
         name=f"hitrate_{name}",
         description=(
             f"{method.description} Gives {LENGTH} items to each user with a new positive among the test rows, from "
-            "what was known before these; judged by the positives. `details.parquet` has each list and its hits."
+            "what was known before these; judged by the positives. With the split `successive`, gives as many for each "
+            "of these, from all that its user did before. `details.parquet` has each list and its hits."
         ),
         ins={asset: dg.AssetIn() for asset in ("recall_samples", *method.reads)},
         kinds={"numpy", "parquet"},
@@ -50,10 +52,11 @@ def hitrate(name: str, method: Method) -> LakeAsset:
     )
     def judge(output: Output, dataset: Dataset, **inputs: Partition) -> None:
         partitions, recall_samples = [inputs[asset] for asset in method.reads], inputs["recall_samples"]
-        filter_seen = dataset.load().recall.filter_seen
+        profile = dataset.load()
+        filter_seen = profile.recall.filter_seen
         output.manifest.config = {"filter_seen": filter_seen, "k": LENGTH}
         interactions = read(recall_samples.path(ROWS))
-        asked = queries(interactions, "test", filter_seen)
+        asked = judged_queries(interactions, profile)
         if not len(asked):
             raise CannotBeBuilt(NO_QUERIES)
         lists = method.lists(interactions, asked, LENGTH, filter_seen, *partitions)
@@ -89,7 +92,8 @@ def _check(output: Output, interactions: Interactions, asked: Queries, lists: Li
     found = faults(interactions, asked, lists, filter_seen)
     output.check(SOUND.name, not any(found.values()), **found)
     with connect() as connection:
-        check_unique(output, connection, scan([output.path(DETAILS)]), ["id"])
+        keys = ["id", *(["position"] if asked.successive else [])]
+        check_unique(output, connection, scan([output.path(DETAILS)]), keys)
 
 
 def _check_chance(output: Output, interactions: Interactions, asked: Queries, filter_seen: bool) -> None:

@@ -14,7 +14,7 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.details import DETAILS, read_items
-from recsys_assets.retrieval.interactions import Interactions, queries, read
+from recsys_assets.retrieval.interactions import Interactions, judged_queries, read
 from recsys_assets.retrieval.lists import additions
 from recsys_assets.retrieval.order import Order, order_of
 
@@ -47,7 +47,7 @@ def recall_report(
         return
     before = day_before(output, lake.lake, hitrates)
     interactions = read(recall_samples.path(ROWS))
-    asked = queries(interactions, "test", dataset.load().recall.filter_seen)
+    asked = judged_queries(interactions, dataset.load())
     items = {
         name.removeprefix("hitrate_"): read_items(partition.path(DETAILS), interactions, asked, 50)
         for name, partition in hitrates.items()
