@@ -20,6 +20,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.scheduler.instigation import InstigatorTick
 
 from recsys_assets.datasets.disk import DAGSTER_HISTORY, Place, private_folder, writing_to
+from recsys_assets.event_log import BATCH, batched_storage
 from recsys_assets.uris import reveals, without_secrets
 
 SPOKEN = ("message", "user_message", "stack")  # keys of Dagster's events and errors that hold free text or its lines
@@ -44,7 +45,12 @@ class ProjectInstance(dg.DagsterInstance):
         """
         home = Path(base_dir if os.environ.get("DAGSTER_HOME") else Path.cwd()).absolute()
         private_folder(home / DAGSTER_HISTORY)
-        return InstanceRef.config_defaults(str(home / DAGSTER_HISTORY))
+        history = str(home / DAGSTER_HISTORY)
+        return {**InstanceRef.config_defaults(history), "storage": batched_storage(history)}
+
+    def _get_event_batch_size(self) -> int:
+        """Events of partitions that are stored together, in place of the environment's setting."""
+        return BATCH
 
     def handle_new_event(self, event: dg.EventLogEntry, **kwargs: Any) -> None:
         """Store an event of a run as Dagster does, without secrets; an error of a full disk says what to do."""

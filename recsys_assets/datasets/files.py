@@ -135,15 +135,13 @@ class Files(TextFormat):
     def _tables_are_sound(self) -> "Files":
         for table in _TABLES:
             if getattr(self, table).model_fields_set:
-                self.of(table)
+                Files.model_validate(self.of(table).model_dump())
         return self
 
     def of(self, table: TableName) -> "Files":
         """The same for one table, with what differs there."""
         own: TextFormat = getattr(self, table)
-        return Files.model_validate(
-            self.model_dump(exclude={str(each) for each in _TABLES}) | own.model_dump(exclude_unset=True)
-        )
+        return self.model_copy(update={**dict.fromkeys(_TABLES, TextFormat()), **own.model_dump(exclude_unset=True)})
 
     def folder_of(self, day: dt.date) -> PurePosixPath:
         """The folder of a day, relative to its table's."""

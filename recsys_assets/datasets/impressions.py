@@ -33,10 +33,9 @@ def label_impressions(
     Columns: user_id, item_id, timestamp, label (1 if a positive answered it), part, shown_position (null if unknown),
     user_events and item_events (offline events of the user, and of the item, before the moment), base_rate (the
     positive rate of all offline events before the moment, as in `features/sql/history.sql`), and the columns that are
-    features of the moment. An impression is in the part of the day on which its window ends under `by_day`,
-    in that of the moment at which it ends under `successive`, and otherwise in that of the user's last event by then, so
-    that no label is known in an earlier part than its event.
-    Rows are ordered by user_id, timestamp and item_id.
+    features of the moment. An impression is in the part of the day on which its window ends under `by_day`, in
+    that of the moment at which it ends under `successive`, and otherwise in that of the user's last event by then, so
+    that no label is known in an earlier part than its event. Rows are ordered by user_id, timestamp and item_id.
     """
     wait, end = f"INTERVAL {rule.seconds} SECOND", profile.files.utc_sql(f"(DATE '{bizdate}' + 1)::TIMESTAMP")
     request = f", {REQUEST}" if rule.match == "request" else ""

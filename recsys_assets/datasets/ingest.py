@@ -14,7 +14,7 @@ import pyarrow as pa
 from recsys_assets.datasets import event_kinds, sessions
 from recsys_assets.datasets.duck import quote, quote_name, write_parquet
 from recsys_assets.datasets.label import SQL_TYPES, label_rule
-from recsys_assets.datasets.landing import contents, day_place, hashes, is_empty_day, landed_bizdates, landing_files
+from recsys_assets.datasets.landing import contents, day_place, hashes, landed_bizdates, landing_files
 from recsys_assets.datasets.log_entities import entity_query
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import TableName
@@ -41,6 +41,7 @@ def ingest_events(
     bizdate: str,
     folder: Path,
     table: TableName = "interactions",
+    empty_until: str = "",
 ) -> dict[str, int]:
     """Validate a day's events and write `data.parquet` and, if there are any, `rejected.parquet`.
 
@@ -49,7 +50,8 @@ def ingest_events(
     (unless the profile keeps unknown ids), if its kind is missing or unknown, if the label rule gives no answer, or if
     it repeats user, item, time and kind. In a dataset of labelled rows, equal rows are still different rows. Where the
     profile has sessions, a row without a user is kept under its session's id: see `sessions.py`. Impressions of a day
-    are validated in the same way, without kinds and labels; the names of their files begin with `shown_`.
+    are validated in the same way, without kinds and labels; the names of their files begin with `shown_`. A day without
+    files had no events if it is before `empty_until` (see `landing.py`).
 
     Returns:
         Rows kept, and rows rejected by reason.
@@ -59,7 +61,7 @@ def ingest_events(
         LandedFileError: a file cannot be used.
     """
     found = contents(profile, table, bizdate)
-    if not found.files and (found.left_out or not is_empty_day(profile, bizdate)):
+    if not found.files and (found.left_out or bizdate >= empty_until):
         where = day_place(profile, table, bizdate)
         others = "".join(f"; {path.name} {why}" for path, why in list(found.left_out.items())[:3])
         raise NotLanded(

@@ -141,12 +141,15 @@ def landed_bizdates(profile: Profile, table: TableName = "interactions") -> list
     return [day.isoformat() for day in days]
 
 
-def is_empty_day(profile: Profile, bizdate: str) -> bool:
-    """Whether a day without events' files had no events: the profile says so, and a later day has landed."""
+def empty_until(profile: Profile) -> str:
+    """The day before which a day without events' files had no events: the newest landed one, if the profile says so.
+
+    An empty text, which is before every day, if the profile does not say so.
+    """
     if profile.files.missing_days != "empty":
-        return False
-    later = (folder for folder in _day_folders(profile, "interactions") if _holds(profile, folder))
-    return any(_day_of(profile, "interactions", folder).isoformat() > bizdate for folder in later)
+        return ""
+    landed = (folder for folder in _day_folders(profile, "interactions") if _holds(profile, folder))
+    return next((_day_of(profile, "interactions", folder).isoformat() for folder in landed), "")
 
 
 def landing_files(profile: Profile, table: TableName, bizdate: str | None = None) -> list[Path]:

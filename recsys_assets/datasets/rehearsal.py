@@ -64,13 +64,13 @@ def _ingest(
         if counts["rows"] >= _ENOUGH:
             break
         (folder / day).mkdir()
-        of_day = Counter(ingest_events(connection, profile, day, folder / day))
+        of_day = Counter(ingest_events(connection, profile, day, folder / day, empty_until=days[-1]))
         rejected, landed = of_day.total() - of_day["rows"], of_day.total()
         if landed and rejected / landed > allowed_rejection_rate(profile.bounds.max_rejected_rate, landed):
             refused.append(day)
         counts += of_day
         if profile.impressions:
-            shown = ingest_events(connection, profile, day, folder / day, "impressions")
+            shown = ingest_events(connection, profile, day, folder / day, "impressions", days[-1])
             counts += Counter({f"{reason}, of impressions": each for reason, each in shown.items() if reason != "rows"})
         events.insert(0, folder / day / ROWS)
     yield Finding(f"{counts['rows']:,} events of the newest {len(events):,} of {len(days):,} days were read")

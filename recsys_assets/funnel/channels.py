@@ -2,8 +2,8 @@
 
 Every function opens a method once: it takes the log, the part that the queries are about (test or online), and then the
 partitions that the method reads. What it returns may be asked as often as wanted, about histories that the log does not
-hold too: those of a service's users. Histories run up to the part; models are trained on rows before the test part
-only. The catalogue holds the items that had an event before the queries' part.
+hold too: those of a service's users. Histories run up to the part, those of successive queries into it; models are
+trained on rows before the test part only. The catalogue holds the items that had an event before the queries' part.
 """
 
 from collections.abc import Callable
@@ -24,6 +24,7 @@ from recsys_assets.retrieval.lists import Lists
 from recsys_assets.retrieval.scored_lists import to_matrix
 
 BEFORE_TEST = "before_test.parquet"
+BEFORE_EACH = "before_each.parquet"  # with the split `successive`: as of just before each event that is asked about
 TERM_ITEMS, USER_TERMS = "term_items.parquet", "user_terms.parquet"
 # For each part, the file of the users' vectors before it.
 VECTOR_FILES = {"test": BEFORE_TEST, "online": ROWS}

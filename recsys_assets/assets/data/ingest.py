@@ -23,6 +23,7 @@ from recsys_assets.datasets.ingest import (
     load_known_ids,
     unread_files,
 )
+from recsys_assets.datasets.landing import empty_until
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.tables import LandedFileError
@@ -64,12 +65,12 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
     profile, days = dataset.load(), list(context.partition_keys)
     failed: dict[str, Exception] = {}
     done: dict[str, Output] = {}
-    before = lake.lake.fingerprints("interactions", days)
+    before, empty = lake.lake.fingerprints("interactions", days), empty_until(profile)
     with connect() as connection:
         load_known_ids(connection, profile, days[-1])
         for number, day in enumerate(days, start=1):
             try:
-                done[day] = _ingest_day(context, connection, lake, profile, day)
+                done[day] = _ingest_day(context, connection, lake, profile, day, empty)
             except (LandedFileError, NotLanded) as error:
                 failed[day] = error
             if number % 100 == 0:
@@ -108,11 +109,12 @@ def _ingest_day(
     lake: LakeStore,
     profile: Profile,
     day: str,
+    empty: str,
 ) -> Output:
     with write_partition(context, lake, bizdate=day) as output:
         output.manifest.config = _deciding_settings(profile, "interactions", day)
         tables: tuple[TableName, ...] = ("interactions", "impressions") if profile.impressions else ("interactions",)
-        counts = [ingest_events(connection, profile, day, output.draft.folder, table) for table in tables]
+        counts = [ingest_events(connection, profile, day, output.draft.folder, table, empty) for table in tables]
         _describe(output, connection, profile, "interactions", *counts)
     return output
 

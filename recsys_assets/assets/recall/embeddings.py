@@ -25,8 +25,8 @@ def user_embeddings(model: str) -> LakeAsset:
         name=f"emb_{model}_user",
         description=(
             f"The vector of every user under `recall_{model}`: in `{ROWS}` after their last offline event, for "
-            f"serving; in `{BEFORE_TEST}` just before their test rows, for evaluation. With the split `successive`, also "
-            f"in `{BEFORE_EACH}` just before each test event that is asked about."
+            f"serving; in `{BEFORE_TEST}` just before their test rows, for evaluation. With the split `successive`, "
+            f"also in `{BEFORE_EACH}` just before each test event that is asked about."
         ),
         ins={"recaller": dg.AssetIn(f"recall_{model}")},
         kinds={"pytorch", "parquet"},
