@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from recsys_assets.instance import ProjectInstance, end_dead_runs
 from recsys_assets_tests.conftest import PROJECT
@@ -67,6 +68,34 @@ def test_history_lies_in_the_current_folder_when_only_that_is_known(
     monkeypatch.chdir(tmp_path)
     places = ProjectInstance.config_defaults("/a/temporary/folder")
     assert places["storage"].config_dict == {"base_dir": str(tmp_path / ".dagster")}
+
+
+def test_events_of_a_run_s_partitions_are_stored_together_and_completely(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = dg.StaticPartitionsDefinition(["one", "two", "three"])
+    alone: list[dg.EventLogEntry] = []
+    store = SqliteEventLogStorage.store_event
+    monkeypatch.setattr(
+        SqliteEventLogStorage, "store_event", lambda self, each: [alone.append(each), store(self, each)]
+    )
+
+    @dg.asset(partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run())
+    def daily() -> None: ...
+
+    span = {"dagster/asset_partition_range_start": "one", "dagster/asset_partition_range_end": "three"}
+    assert dg.materialize([daily], instance=instance, tags=span).success
+    log, key = instance.event_log_storage, daily.key
+    of_assets = (dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_MATERIALIZATION)
+    assert not [each for each in alone if each.dagster_event_type in of_assets]
+    assert log.get_materialized_partitions(key) == {"one", "two", "three"}
+    (run,) = instance.get_runs()
+    for kind in of_assets:
+        assert len(instance.all_logs(run.run_id, of_type=kind)) == 3
+    newest, *_ = reversed(instance.all_logs(run.run_id, of_type=of_assets[1]))
+    assert instance.get_latest_materialization_event(key) == newest
+    versions = log.get_latest_tags_by_partition(key, of_assets[1], ["dagster/data_version"])
+    assert versions.keys() == {"one", "two", "three"}
 
 
 def test_a_killed_training_does_not_block_the_next_one(instance: dg.DagsterInstance, tmp_path: Path) -> None:

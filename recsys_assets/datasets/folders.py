@@ -68,10 +68,11 @@ def clear_leftovers(home: Path, prefix: str) -> None:
 
     A folder that one of them had moved away but not replaced is put back. Any other name is left alone.
     """
-    for left in list(home.iterdir()):
-        found = _HIDDEN.fullmatch(left.name.removeprefix(prefix)) if left.name.startswith(prefix) else None
+    for name in os.listdir(home):  # noqa: PTH208 -- paths of thousands of days take long to make
+        found = _HIDDEN.fullmatch(name.removeprefix(prefix)) if name.startswith(prefix) else None
         if found is None or found["machine"] != _MACHINE or psutil.pid_exists(int(found["pid"])):
             continue
+        left = home / name
         if found["old"] and not (home / found["place"]).exists():
             left.rename(home / found["place"])
         elif left.is_dir() and not left.is_symlink():

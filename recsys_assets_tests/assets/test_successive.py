@@ -1,4 +1,4 @@
-"""The split `successive`, as in the example of `docs/datasets.md`, on a generated shop: each test event is asked about."""
+"""The split `successive`, as in the example of `docs/datasets.md`: each test event of a small shop is asked about."""
 
 import re
 from collections.abc import Iterator

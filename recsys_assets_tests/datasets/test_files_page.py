@@ -90,3 +90,6 @@ def test_days_without_files_cost_no_run_of_their_own(shop: Profile, lake: Lake, 
     result = materialize(["interactions"], DAY, "2026-01-09")
     assert result.success
     assert [lake.manifest("interactions", day).rows for day in lake.bizdates("interactions")] == [12, 0, 0, 0, 12]
+    copied = lake.manifest("interactions", "2026-01-08").fingerprint
+    assert materialize(["interactions"], "2026-01-08").success
+    assert lake.manifest("interactions", "2026-01-08").fingerprint == copied  # made alone, it is the same

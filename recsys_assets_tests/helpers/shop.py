@@ -10,6 +10,7 @@ import pytest
 
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import ROWS, ingest_entities, ingest_events, load_known_ids
+from recsys_assets.datasets.landing import empty_until
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.lake import Lake
@@ -96,7 +97,7 @@ def ingest(lake: Lake, profile: Profile, table: TableName = "interactions", day:
         if table != "interactions":
             return ingest_entities(connection, profile, table, day, draft.folder)
         load_known_ids(connection, profile, day)
-        return ingest_events(connection, profile, day, draft.folder)
+        return ingest_events(connection, profile, day, draft.folder, empty_until=empty_until(profile))
 
 
 def rows(lake: Lake, table: TableName = "interactions", file: str = ROWS) -> pd.DataFrame:

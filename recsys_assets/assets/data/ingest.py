@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 import duckdb
 
+from recsys_assets.assets.data.empty_days import EmptyDays
 from recsys_assets.assets.lake_asset import Check, lake_asset, report_outdated
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_no_nulls, check_unique
@@ -23,7 +24,6 @@ from recsys_assets.datasets.ingest import (
     load_known_ids,
     unread_files,
 )
-from recsys_assets.datasets.landing import empty_until
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.tables import LandedFileError
@@ -65,7 +65,7 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
     profile, days = dataset.load(), list(context.partition_keys)
     failed: dict[str, Exception] = {}
     done: dict[str, Output] = {}
-    before, empty = lake.lake.fingerprints("interactions", days), empty_until(profile)
+    before, empty = lake.lake.fingerprints("interactions", days), EmptyDays.of(profile)
     with connect() as connection:
         load_known_ids(connection, profile, days[-1])
         for number, day in enumerate(days, start=1):
@@ -109,13 +109,17 @@ def _ingest_day(
     lake: LakeStore,
     profile: Profile,
     day: str,
-    empty: str,
+    empty: EmptyDays,
 ) -> Output:
     with write_partition(context, lake, bizdate=day) as output:
         output.manifest.config = _deciding_settings(profile, "interactions", day)
+        if empty.fill(output):
+            return output
         tables: tuple[TableName, ...] = ("interactions", "impressions") if profile.impressions else ("interactions",)
-        counts = [ingest_events(connection, profile, day, output.draft.folder, table, empty) for table in tables]
+        folder = output.draft.folder
+        counts = [ingest_events(connection, profile, day, folder, table, empty.until) for table in tables]
         _describe(output, connection, profile, "interactions", *counts)
+        empty.keep(output)
     return output
 
 
