@@ -58,11 +58,11 @@ def main(day: str) -> None:
         equal = Fusion(constant, dict.fromkeys(found.channels, 1.0))
         items[f"equal weights, {constant:.0f}"] = fused_lists(found.channels, equal, width, 50).items
     items |= {name: listed.items for name, listed in found.channels.items()}
-    for liked in (False, True):
-        right = queries(events, "online", profile.recall.filter_seen, liked)
+    for counted in profile.rights:
+        right = queries(events, "online", profile.recall.filter_seen, counted)
         judged = {name: evaluation.judge(listed[right.users], right) for name, listed in items.items()}
         compared = evaluation.compare(judged, "final")
-        print(f"\n{len(right):,} users, {'liked' if liked else 'touched'} next: NDCG@50, lead of the final list")
+        print(f"\n{len(right):,} users, {counted} next: NDCG@50, lead of the final list")
         for name, each in judged.items():
             lead = compared.differences[name][evaluation.MAIN] if name != "final" else None
             said = f"{lead.low:+.4f} to {lead.high:+.4f}" if lead else ""

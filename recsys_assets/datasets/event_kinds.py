@@ -49,6 +49,9 @@ def faults(profile: "Profile") -> Iterator[Fault]:
         if getattr(profile, key) and not profile.has_entities:
             yield Fault((key,), f"{key} needs tables.users and tables.items: add them or leave it out")
     if not events:
+        if profile.funnel.right == "weighted":
+            what = "weighted needs kinds of events with weights: add events, or write touched or liked"
+            yield Fault(("funnel", "right"), what)
         return
     column = profile.tables["interactions"].get(events.column)
     if column is None or column.type not in ("string", "int64") or events.column in ("user_id", "item_id"):

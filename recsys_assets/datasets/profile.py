@@ -27,6 +27,7 @@ from recsys_assets.datasets.profile_parts import (
     Part,
     Publishing,
     Recall,
+    Right,
     Session,
     Split,
     TableName,
@@ -169,6 +170,13 @@ class Profile(Part):
     def _has_positives_only(self) -> bool:
         """Whether no event is a negative for ranking."""
         return not self.has_label_rule and (not self.events or set(self.events.ranked) == set(self.events.weights))
+
+    @property
+    def rights(self) -> tuple[Right, ...]:
+        """What can count as right in this log: see `FunnelRule`; `liked` only if that is not all that is touched."""
+        some = set(self.events.recalled) < set(self.events.weights) if self.events else self.has_label_rule
+        found: dict[Right, bool] = {"touched": True, "liked": some, "weighted": bool(self.events)}
+        return tuple(right for right, there in found.items() if there or right == self.funnel.right)
 
     @property
     def negatives_text(self) -> str:

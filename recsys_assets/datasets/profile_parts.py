@@ -261,13 +261,17 @@ class Recall(Part):
     filter_seen: bool = True
 
 
+Right = Literal["touched", "liked", "weighted"]
+
+
 class FunnelRule(Part):
     """The rule by which the funnel is learned and judged.
 
     `right`: the right items are those that a user touched next, or those of them that they liked (positives).
+    `weighted` are all that they touched, and an item is worth the highest weight of the user's events with it.
     """
 
-    right: Literal["touched", "liked"] = "touched"
+    right: Right = "touched"
 
 
 class Publishing(Part):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_assets.arrays import Bools, Doubles, Ints, is_among, offsets
+from recsys_assets.arrays import Bools, Doubles, Ints, is_among
 from recsys_assets.metrics import UndefinedMetric
 from recsys_assets.ranking.bootstrap import DRAWS, SEED, Comparison, compare_draws, draws
 from recsys_assets.ranking.slices import count_slices
@@ -77,16 +77,8 @@ def slices(interactions: Interactions, queries: Queries, others: Mapping[str, Qu
         "item": known.item_counts[queries.truth],  # (T,)
     }
     chosen = {name: kept for what, each in counts.items() for name, kept in count_slices(what, each).items()}
-    parts = {**others, **{name: restrict(queries, kept) for name, kept in chosen.items()}}
+    parts = {**others, **{name: queries.restrict(kept) for name, kept in chosen.items()}}
     return {name: part for name, part in parts.items() if len(part)}
-
-
-def restrict(queries: Queries, kept: Bools) -> Queries:
-    """The queries with only the right answers that `kept` (T,) marks, without queries that have none left."""
-    sizes = np.add.reduceat(kept.astype(np.int64), queries.truth_starts[:-1])
-    left = sizes > 0
-    columns = (queries.users[left], queries.starts[left], queries.ends[left], queries.truth[kept])
-    return Queries(*columns, offsets(sizes[left]), queries.part)
 
 
 def losses(
@@ -103,7 +95,7 @@ def losses(
     """
     width = len(interactions.item_ids)
     row, item = history(interactions, queries, slice(0, len(queries)))
-    of = np.repeat(np.arange(len(queries)), queries.truth_sizes)  # (T,) the query of each right answer
+    of = queries.truth_queries
     seen = is_among(of * width + queries.truth, row * width + item) & filter_seen  # (T,)
     held = {name: truth_hits(listed, queries) for name, listed in items.items()}
     passed = {

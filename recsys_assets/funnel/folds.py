@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from recsys_assets.arrays import Ids, Ints, offsets, spread
+from recsys_assets.arrays import Ids, Ints
 from recsys_assets.retrieval.interactions import Queries
 
 FOLDS = 3
@@ -16,11 +16,8 @@ def folds_of(ids: Ids) -> Ints:
 
 def draw_queries(asked: Queries, ids: Ids, most: int) -> Queries:
     """The queries of the `most` users whose ids (N,) have the lowest hashes."""
-    chosen = np.sort(np.argsort(hashes(ids), kind="stable")[:most])
-    row, place = spread(asked.truth_starts[chosen], asked.truth_starts[chosen + 1])
-    sizes = np.bincount(row, minlength=len(chosen))
-    columns = asked.users[chosen], asked.starts[chosen], asked.ends[chosen], asked.truth[place]
-    return Queries(*columns, offsets(sizes), asked.part)
+    chosen = np.argsort(hashes(ids), kind="stable")[:most]
+    return asked.restrict(np.isin(asked.truth_queries, chosen))
 
 
 def hashes(ids: Ids) -> npt.NDArray[np.uint64]:

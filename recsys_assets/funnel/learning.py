@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_assets.arrays import Bools, Doubles, Floats, Ids, Ints, is_among, place_in_group
+from recsys_assets.arrays import Doubles, Floats, Ids, Ints, find, place_in_group
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.funnel.candidates import Candidates, gather
 from recsys_assets.funnel.folds import folds_of
@@ -93,16 +93,16 @@ def learn(
         seed: of the trees.
     """
     names, union = tuple(channels), gather(channels, width)
-    right = is_right(union, asked, width)
-    taught = len(np.unique(union.query[right]))
+    gains = gains_of(union, asked, width)
+    taught = len(np.unique(union.query[gains > 0]))
     if taught < FEWEST_USERS:
         return Learned(Fusion.equal(names), Evidence(taught))
     from recsys_assets.funnel import trees
 
-    fusion = Fusion.learn(union, right, names)
+    fusion = Fusion.learn(union, gains, names)
     candidates, fused = cut(union, fusion, sizes.candidates)
     folds = folds_of(users)
-    lesson = _Lesson(names, candidates, describe(candidates), is_right(candidates, asked, width), folds, asked)
+    lesson = _Lesson(names, candidates, describe(candidates), gains_of(candidates, asked, width), folds, asked)
     examples = lesson.examples(names, fusion)
     grown = trees.grow(examples, seed)
     judged = {
@@ -118,17 +118,18 @@ def learn(
     if chosen == EQUAL:
         return Learned(Fusion.equal(names), evidence)
     kept = np.isin(names, served)
-    final = Fusion.learn(union.of_channels(kept), right[union.listed_by(kept)], served)
+    final = Fusion.learn(union.of_channels(kept), gains[union.listed_by(kept)], served)
     if chosen == MERGED:
         return Learned(final, evidence)
     examples = lesson.examples(served, final)
     return Learned(final, evidence, trees.train(examples, grown.rounds, seed), examples)
 
 
-def is_right(candidates: Candidates, asked: Queries, width: int) -> Bools:
-    """(M,) whether each candidate is a right answer of its query."""
-    answers = np.repeat(np.arange(len(asked)), asked.truth_sizes) * width + asked.truth
-    return is_among(candidates.query * width + candidates.item, answers)
+def gains_of(candidates: Candidates, asked: Queries, width: int) -> Doubles:
+    """(M,) what each candidate is worth as an answer to its query, 0 if it is not right."""
+    place = find(asked.truth_queries * width + asked.truth, candidates.query * width + candidates.item)
+    gains: Doubles = np.append(asked.gains, 0.0)[place]
+    return gains
 
 
 def choose(judged: Mapping[str, Doubles]) -> str:
@@ -155,12 +156,12 @@ def useful(ndcg: Callable[[Sequence[str]], Doubles], names: Sequence[str]) -> tu
 
 @dataclass(frozen=True)
 class _Lesson:
-    """The merged candidates of all channels, what is known of them, and which are right."""
+    """The merged candidates of all channels, what is known of them, and what they are worth."""
 
     names: Sequence[str]
     candidates: Candidates
     known: Mapping[str, Floats]
-    right: Bools
+    gains: Doubles
     folds: Ints
     asked: Queries
 
@@ -174,7 +175,7 @@ class _Lesson:
         found = columns(served, candidates, fusion.scores(candidates), known)
         names = list(found) if wanted is None else wanted
         table = matrix(names, found, len(candidates))
-        return Examples(candidates, names, table, self.right[rows], self.folds, self.asked)
+        return Examples(candidates, names, table, self.gains[rows], self.folds, self.asked)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from recsys_assets.training import onnx_trees
 STEP, MOST_STEPS, PATIENCE = 10, 10, 2  # trees between two looks at the held-out users, and looks
 RIGHT_PER_LEAF, FEWEST_LEAVES, MOST_LEAVES = 300, 4, 31
 LENGTH = 50  # of the lists that are judged
+MOST_GRADE = 30  # of LightGBM
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ class Examples:
 
     Attributes:
         columns: (M, F) what the trees see; `names` (F) are their names.
-        right: (M,) whether the candidate is a right answer.
+        gains: (M,) what the candidate is worth as an answer, 0 if it is not right.
         folds: (N,) the fold of each query's user.
     """
 
     candidates: Candidates
     names: Sequence[str]
     columns: Floats
-    right: Bools
+    gains: Doubles
     folds: Ints
     asked: Queries
 
@@ -103,7 +104,7 @@ def grow(examples: Examples, seed: int) -> Grown:
 def train(examples: Examples, rounds: int, seed: int) -> lgb.Booster:
     """As many trees on the examples of all users, with thresholds that an ONNX file can hold."""
     parameters = _parameters(examples, seed)
-    trees = lgb.train(parameters, _dataset(examples, np.ones(len(examples.right), bool), parameters), rounds)
+    trees = lgb.train(parameters, _dataset(examples, np.ones(len(examples.gains), bool), parameters), rounds)
     return lgb.Booster(model_str=onnx_trees.with_float32_thresholds(trees.model_to_string()))
 
 
@@ -128,7 +129,7 @@ def gains(trees: lgb.Booster, examples: Examples, most: int = 20) -> list[tuple[
 
 
 def _parameters(examples: Examples, seed: int) -> dict[str, Any]:
-    leaves = int(examples.right.sum()) // RIGHT_PER_LEAF
+    leaves = int((examples.gains > 0).sum()) // RIGHT_PER_LEAF
     return {
         "objective": "rank_xendcg",
         "learning_rate": 0.1,
@@ -147,4 +148,14 @@ def _parameters(examples: Examples, seed: int) -> dict[str, Any]:
 def _dataset(examples: Examples, rows: Bools, parameters: dict[str, Any]) -> lgb.Dataset:
     """The chosen rows as a LightGBM data set, a group for each query."""
     sizes = np.bincount(examples.candidates.query[rows])
-    return lgb.Dataset(examples.columns[rows], examples.right[rows], group=sizes[sizes > 0], params=parameters)
+    return lgb.Dataset(examples.columns[rows], grades(examples.gains)[rows], group=sizes[sizes > 0], params=parameters)
+
+
+def grades(gains: Doubles) -> Ints:
+    """(M,) 0 for a wrong candidate; else the grade g, a whole number, for which 2^g - 1 comes nearest to the gain.
+
+    LightGBM takes a grade for that gain. The lowest gain is a one, so that only their ratios count.
+    """
+    lowest = gains[gains > 0].min(initial=np.inf)
+    found: Ints = np.rint(np.log2(1 + gains / lowest)).clip(0, MOST_GRADE).astype(np.int64)
+    return found

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recsys_assets.arrays import Bools, Doubles, Ints, offsets
+from recsys_assets.arrays import Doubles, Ints
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries
 from recsys_assets.retrieval.lists import by_query
 
@@ -72,7 +72,7 @@ def validation_queries(interactions: Interactions, filter_seen: bool) -> Queries
     asked = queries(interactions, "validation", filter_seen)
     known = asked.ends > asked.starts
     places = np.random.default_rng(_SEED).permutation(np.flatnonzero(known))[:MOST_QUERIES]
-    return _take(asked, np.isin(np.arange(len(asked)), places))
+    return asked.restrict(np.isin(asked.truth_queries, places))
 
 
 def recalls(items: Ints, asked: Queries) -> Doubles:
@@ -93,10 +93,3 @@ def sample_users(interactions: Interactions, most: int) -> Interactions:
 def _is_clear(lead: Doubles) -> bool:
     """Whether the mean of paired differences (N,) is above 0 by more than chance explains."""
     return bool(lead.mean() > _ERRORS * lead.std() / np.sqrt(len(lead)) and lead.mean() > 0)
-
-
-def _take(asked: Queries, kept: Bools) -> Queries:
-    """The queries that `kept` (N,) marks."""
-    truth = asked.truth[np.repeat(kept, asked.truth_sizes)]
-    columns = asked.users[kept], asked.starts[kept], asked.ends[kept]
-    return Queries(*columns, truth, offsets(asked.truth_sizes[kept]), asked.part)

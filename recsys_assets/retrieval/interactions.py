@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Doubles, Ids, Ints, number_values, offsets
+from recsys_assets.arrays import Bools, Doubles, Ids, Ints, is_among, number_values, offsets
 from recsys_assets.datasets.names import ANONYMOUS, RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.profile_parts import Right
 from recsys_assets.datasets.splits import PARTS
 
 MOST_EVENTS = 50_000  # that successive queries are about: lists of more would not fit into memory
@@ -94,6 +95,7 @@ class Queries:
         truth: (T,) numbers of the right items, distinct and ascending within a query.
         truth_starts: (N + 1,) the right items of query n are `truth[truth_starts[n] : truth_starts[n + 1]]`.
         part: the part to predict: methods may use everything before it, and of it nothing but the histories.
+        gains: (T,) what each right item is worth, above 0; 1 unless the weights of events count.
         successive: whether each is about one event of the part, so that a user has many, whose histories reach into it.
     """
 
@@ -103,7 +105,12 @@ class Queries:
     truth: Ints
     truth_starts: Ints
     part: str = "test"
+    gains: Doubles = field(default_factory=lambda: np.ones(0))
     successive: bool = False
+
+    def __post_init__(self) -> None:
+        if not len(self.gains):
+            object.__setattr__(self, "gains", np.ones(len(self.truth)))
 
     def __len__(self) -> int:
         return len(self.users)
@@ -112,6 +119,18 @@ class Queries:
     def truth_sizes(self) -> Ints:
         """(N,) number of right items of each query."""
         return np.diff(self.truth_starts)
+
+    @property
+    def truth_queries(self) -> Ints:
+        """(T,) the index of each right item's query."""
+        return np.repeat(np.arange(len(self)), self.truth_sizes)
+
+    def restrict(self, kept: Bools) -> "Queries":
+        """The queries with only the right items that `kept` (T,) marks, without queries that have none left."""
+        sizes = np.bincount(self.truth_queries[kept], minlength=len(self))
+        left = sizes > 0
+        columns = (self.users[left], self.starts[left], self.ends[left], self.truth[kept])
+        return Queries(*columns, offsets(sizes[left]), self.part, self.gains[kept])
 
 
 def read(path: Path) -> Interactions:
@@ -139,25 +158,30 @@ def from_table(table: pa.Table) -> Interactions:
     return Interactions(user_ids, item_ids, users, items, labels, parts, weights, anonymous)
 
 
-def queries(interactions: Interactions, part: str, filter_seen: bool, liked: bool = True) -> Queries:
-    """One query for each user with a positive in `part`, not for anonymous sessions: the history is all events before.
+def queries(interactions: Interactions, part: str, filter_seen: bool, right: Right = "liked") -> Queries:
+    """One query for each user with a right item in `part`, no anonymous session: the history is all events before.
 
-    With `filter_seen` an item of the history is not a right answer, because no list holds it then. With `liked` only
-    positive items are right; otherwise all touched items are.
+    With `filter_seen` an item of the history is not a right answer, because no list holds it then. Right are the items
+    that the user `liked` (the positives), or all that they `touched`; `weighted` are all as well, and each is worth the
+    highest weight of the user's events with it.
     """
     place = PARTS.index(part)
     starts, ends = histories(interactions, part)
-    right = (interactions.parts == place) & (interactions.labels >= int(liked))
+    kept = (interactions.parts == place) & (interactions.labels >= int(right == "liked"))
     if interactions.anonymous.any():
-        right &= ~interactions.anonymous[interactions.users]
+        kept &= ~interactions.anonymous[interactions.users]
     width = len(interactions.item_ids)
-    truth = np.unique(interactions.users[right] * width + interactions.items[right])
+    pairs = interactions.users * width + interactions.items
+    truth, of = np.unique(pairs[kept], return_inverse=True)
+    gains = np.ones(len(truth))
+    if right == "weighted":
+        gains[:] = 0
+        np.maximum.at(gains, of, interactions.weights[kept])
     if filter_seen:
-        known = interactions.parts < place
-        seen = interactions.users[known] * width + interactions.items[known]
-        truth = np.setdiff1d(truth, seen)
+        new = ~is_among(truth, pairs[interactions.parts < place])
+        truth, gains = truth[new], gains[new]
     asked, sizes = np.unique(truth // width, return_counts=True)
-    return Queries(asked, starts[asked], ends[asked], truth % width, offsets(sizes), part)
+    return Queries(asked, starts[asked], ends[asked], truth % width, offsets(sizes), part, gains)
 
 
 def judged_queries(interactions: Interactions, profile: Profile) -> Queries:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_assets.arrays import Bools, Doubles, Ints, Scores, is_among, place_in_group, spread
+from recsys_assets.arrays import Bools, Doubles, Ints, Scores, find, is_among, place_in_group, spread
 from recsys_assets.metrics import UndefinedMetric
 from recsys_assets.retrieval.interactions import Interactions, Queries
 
@@ -97,18 +97,41 @@ def by_query(items: Ints, queries: Queries, longest: int) -> dict[str, Doubles]:
 
     Instead of the hit rate, which is a ratio of sums, it has the hits.
     """
-    hit = np.zeros((len(items), longest), bool)
-    hit[:, : items.shape[1]] = hits(items[:, :longest], queries)
-    sizes, ranks = queries.truth_sizes[:, None], np.arange(1, longest + 1)
-    count, best = np.cumsum(hit, axis=1), np.minimum(sizes, ranks)
-    ideal = np.cumsum(1 / np.log2(ranks + 1))
+    gains = np.zeros((len(items), longest))
+    gains[:, : items.shape[1]] = gains_of(items[:, :longest], queries)
+    hit, sizes, ranks = gains > 0, queries.truth_sizes[:, None], np.arange(1, longest + 1)
+    count, best = np.cumsum(hit, axis=1, dtype=np.float64), np.minimum(sizes, ranks)
     return {
         "hits": count,
         "recall": count / sizes,
         "precision": count / ranks,
         "map": np.cumsum(hit * count / ranks, axis=1) / best,
-        "ndcg": np.cumsum(hit / np.log2(ranks + 1), axis=1) / ideal[best - 1],
+        "ndcg": _discounted(gains) / _discounted(_ideal(queries, longest)),
     }
+
+
+def gains_of(items: Ints, queries: Queries) -> Doubles:
+    """(N, K) what each item of the lists (N, K) is worth as an answer to its query, 0 if it is not right."""
+    listed, right = _pairs(items, queries)
+    place = find(right, listed.ravel())
+    gains = np.append(queries.gains, 0.0)[place].reshape(items.shape)
+    return np.where(items >= 0, gains, 0.0)
+
+
+def _discounted(gains: Doubles) -> Doubles:
+    """(N, K) the sums of the gains (N, K) down to each place, each divided by log2(place + 1)."""
+    sums: Doubles = np.cumsum(gains / np.log2(np.arange(2, gains.shape[1] + 2)), axis=1)
+    return sums
+
+
+def _ideal(queries: Queries, longest: int) -> Doubles:
+    """(N, longest) the gains of each query's right items, highest first, then 0."""
+    of = queries.truth_queries
+    order = np.lexsort((-queries.gains, of))
+    place, gains = place_in_group(of[order]), np.zeros((len(queries), longest))
+    kept = place < longest
+    gains[of[order][kept], place[kept]] = queries.gains[order][kept]
+    return gains
 
 
 def curves(items: Ints, queries: Queries, longest: int) -> dict[str, Doubles]:
@@ -117,7 +140,7 @@ def curves(items: Ints, queries: Queries, longest: int) -> dict[str, Doubles]:
     * hitrate: hits over right answers, summed over all queries first (micro average; TorchEasyRec).
     * recall, precision: hits of each query over its right answers, and over the cutoff; then the mean.
     * map: mean over queries of the average precision, divided by min(right answers, cutoff) (Spark mllib).
-    * ndcg: binary gains, log2 discount, ideal over min(right answers, cutoff).
+    * ndcg: the gains of the queries, log2 discount, ideal over min(right answers, cutoff).
 
     With one right answer per query, hitrate and recall are the same.
 
@@ -147,8 +170,7 @@ def coverage(items: Ints, catalogue: Bools) -> float:
 def _pairs(items: Ints, queries: Queries) -> tuple[Ints, Ints]:
     """(N, K) and (T,): a number for each pair of query and listed item, and for each pair of query and right answer."""
     width = 1 + max(int(items.max(initial=0)), int(queries.truth.max(initial=0)))
-    row = np.arange(len(queries))
-    return row[:, None] * width + items, np.repeat(row, queries.truth_sizes) * width + queries.truth
+    return np.arange(len(queries))[:, None] * width + items, queries.truth_queries * width + queries.truth
 
 
 def chance_recall(interactions: Interactions, queries: Queries, catalogue: Bools, k: int, filter_seen: bool) -> float:

@@ -43,6 +43,7 @@ def loaded(folder: Path, **changes: Any) -> Profile:
         ({"negatives": {"rate": -1}}, "negatives.rate"),
         ({"negatives": {"draw": "impressions"}}, "negatives.draw"),
         ({"label": False}, "label"),
+        ({"events": None, "funnel": {"right": "weighted"}}, "funnel.right: weighted needs kinds of events"),
     ],
 )
 def test_a_rule_that_cannot_be_used_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

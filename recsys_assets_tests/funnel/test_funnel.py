@@ -41,7 +41,7 @@ BOTH = user_queries(KNOWN, "online", np.array([0, 1]))
 def test_figures_are_those_of_the_evaluation_of_recall() -> None:
     rng = np.random.default_rng(0)
     items = np.array([rng.permutation(6) for _ in range(2)])
-    right = queries(KNOWN, "online", True, liked=False)
+    right = queries(KNOWN, "online", True, "touched")
     assert [right.truth[a:b].tolist() for a, b in zip(right.truth_starts, right.truth_starts[1:], strict=False)] == [
         [2, 3],
         [0, 1, 5],
@@ -63,7 +63,7 @@ def test_differences_are_of_the_same_draws() -> None:
 
 
 def test_every_right_answer_ends_at_one_step() -> None:
-    everything = queries(KNOWN, "online", False, liked=False)
+    everything = queries(KNOWN, "online", False, "touched")
     catalogue = KNOWN.before("online").item_counts > 0
     items = {
         "final": np.array([[2], [3]]),
@@ -86,14 +86,14 @@ def test_every_right_answer_ends_at_one_step() -> None:
 
 
 def test_slices_share_out_the_right_answers() -> None:
-    right = queries(KNOWN, "online", True, liked=False)
+    right = queries(KNOWN, "online", True, "touched")
     parts = evaluation.slices(KNOWN, right, {"liked": queries(KNOWN, "online", True)})
     assert {name: len(part.truth) for name, part in parts.items()} == {
         "liked": 3,
         "user with under 10 earlier rows": 5,
         "item with under 10 earlier rows": 5,
     }
-    some = evaluation.restrict(right, np.array([False, False, True, False, True]))
+    some = right.restrict(np.array([False, False, True, False, True]))
     assert (some.users.tolist(), some.truth.tolist(), some.truth_sizes.tolist()) == ([1], [0, 5], [2])
 
 

@@ -124,6 +124,12 @@ def test_a_gain_within_its_standard_error_is_none() -> None:
     assert choose({EQUAL: even, MERGED: even, TREES: noisy}) == EQUAL
 
 
+def test_trees_take_grades_whose_gains_are_nearest() -> None:
+    assert trees.grades(np.array([0, 1.0, 3.0, 10.0, 0])).tolist() == [0, 1, 2, 3, 0]
+    assert trees.grades(np.array([0, 0.1, 1.0])).tolist() == [0, 1, 3]
+    assert trees.grades(np.zeros(2)).tolist() == [0, 0]
+
+
 def test_learned_again_it_is_the_same(learned: Learned) -> None:
     again = taught(300)
     assert again.trees

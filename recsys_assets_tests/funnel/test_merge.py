@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys_assets.arrays import Ints
-from recsys_assets.funnel.candidates import GRID, best, gather
+from recsys_assets.funnel.candidates import GRID, Candidates, best, gather
 from recsys_assets.funnel.merge import QUERIES_AT_ONCE, Fusion, merge
 from recsys_assets.funnel.model import FunnelModel, Sizes, fused_lists, recommend
 from recsys_assets.retrieval.lists import Lists
@@ -69,16 +69,25 @@ def test_a_channel_that_tells_the_right_items_gets_the_weight() -> None:
     good, bad = (np.argsort(rng.random((200, 50)), axis=1)[:, :20] for _ in range(2))
     channels = {"bad": made(bad), "good": made(good)}
     candidates = gather(channels, 50)
-    right = candidates.places[:, 1] <= 5
+    right = np.where(candidates.places[:, 1] <= 5, 1.0, 0.0)
     learned = Fusion.learn(candidates, right, tuple(channels))
     assert learned.weights["good"] == 1
     assert learned.weights["bad"] < 0.2
     assert learned == Fusion.learn(candidates, right, tuple(channels))
 
 
+def test_a_channel_that_finds_what_is_worth_more_gets_more_weight() -> None:
+    candidates = Candidates(*np.divmod(np.arange(400), 20), *np.full((2, 400, 2), np.nan, np.float32))
+    candidates.places[:, 0], candidates.places[:, 1] = candidates.item + 1, 20 - candidates.item
+    gains = np.where(candidates.item < 5, 1.0, np.where(candidates.item >= 15, 10.0, 0))
+    weights = Fusion.learn(candidates, gains, ("light", "heavy")).weights
+    assert weights["heavy"] == 1 > weights["light"]
+    assert Fusion.learn(candidates, np.sign(gains), ("light", "heavy")).weights["light"] == pytest.approx(1, abs=1e-3)
+
+
 def test_without_right_answers_all_channels_weigh_the_same() -> None:
     candidates = gather(CHANNELS, WIDTH)
-    assert Fusion.learn(candidates, np.zeros(len(candidates), bool), tuple(CHANNELS)) == Fusion.equal(tuple(CHANNELS))
+    assert Fusion.learn(candidates, np.zeros(len(candidates)), tuple(CHANNELS)) == Fusion.equal(tuple(CHANNELS))
 
 
 def test_only_served_channels_propose_items() -> None:

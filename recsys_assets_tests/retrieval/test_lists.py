@@ -1,6 +1,7 @@
 """Interactions, queries, lists and their metrics: small cases worked out by hand, and loops that agree."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from recsys_assets.retrieval.interactions import Interactions, Queries, from_tab
 from recsys_assets.retrieval.lists import (
     Lists,
     additions,
+    by_query,
     chance_recall,
     coverage,
     curves,
@@ -244,6 +246,21 @@ def test_metrics_are_those_of_a_plain_loop_at_every_cutoff() -> None:
         at_k = {metric: float(curve[k - 1]) for metric, curve in course.items()}
         assert at_k == pytest.approx(naive(items.tolist(), truths(asked), k), abs=1e-12)
     assert evaluate(items, asked, (5,)) == {f"{metric}@5": float(curve[4]) for metric, curve in course.items()}
+
+
+def test_with_weights_an_item_is_worth_the_highest_of_its_events() -> None:
+    parts = ("train", *("test",) * 4)
+    rows = list(zip("uuuuv", "abcba", (1, 0, 1, 1, 0), parts, strict=True))
+    events = replace(from_table(table(rows)), weights=np.array([10.0, 1.0, 3.0, 10.0, 1.0]))
+    asked = queries(events, "test", True, "weighted")
+    assert truths(asked) == [[1, 2], [0]]
+    assert asked.gains.tolist() == [10, 3, 1]
+    log3 = np.log2(3)
+    found = by_query(np.array([[2, 1], [1, 0]]), asked, 2)
+    assert found["ndcg"] == pytest.approx(np.array([[3 / 10, (3 + 10 / log3) / (10 + 3 / log3)], [0, 1 / log3]]))
+    assert queries(events, "test", True, "touched").gains.tolist() == [1, 1, 1]
+    some = asked.restrict(np.array([False, True, True]))
+    assert (truths(some), some.gains.tolist()) == ([[2], [0]], [3, 1])
 
 
 def test_with_one_right_answer_a_query_hitrate_and_recall_are_the_same() -> None:

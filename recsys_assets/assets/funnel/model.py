@@ -90,7 +90,7 @@ def _learn(output: Output, profile: Profile, inputs: Inputs, config: FunnelConfi
     """Learn from the lists of the channels for users with a new item in the test part."""
     events = events_of(inputs["splits"], inputs["users"])
     events = next_rows(events, "test", profile.split.online_last_n or None)
-    asked = queries(events, "test", profile.recall.filter_seen, liked=profile.funnel.right == "liked")
+    asked = queries(events, "test", profile.recall.filter_seen, profile.funnel.right)
     asked = draw_queries(asked, events.user_ids[asked.users], config.users)
     opened, filter_seen = open_channels(inputs, events, asked.part), profile.recall.filter_seen
     channels = recall(opened, events, asked, config.channel_size, filter_seen, Stopwatch())

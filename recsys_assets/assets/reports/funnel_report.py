@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import get_args
 
 import dagster as dg
 import numpy as np
@@ -16,6 +17,7 @@ from recsys_assets.assets.reports.hitrate import ONE_EACH
 from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.profile_parts import Right
 from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.funnel import evaluation, recommendations
 from recsys_assets.funnel.channels import catalogue
@@ -83,14 +85,14 @@ def funnel_report(output: Output, lake: LakeStore, dataset: Dataset, **needed: P
 def _report(output: Output, profile: Profile, events: Interactions, found: FunnelLists, learned: Partition) -> None:
     """Report figures, intervals, losses and slices as metrics, as tables in a file and the metadata, and as plots."""
     filter_seen, items = profile.recall.filter_seen, _items(events, found)
-    kinds = {kind: queries(events, "online", filter_seen, liked=kind == "liked") for kind in ("touched", "liked")}
+    kinds: dict[str, Queries] = {right: queries(events, "online", filter_seen, right) for right in profile.rights}
     right = kinds.pop(profile.funnel.right)
     if not len(right):
         raise CannotBeBuilt("no user has a new item among the online rows: land more days, or widen that part")
     judgements = {name: evaluation.judge(listed[right.users], right) for name, listed in items.items()}
     figures = {name: each.figures() for name, each in judgements.items()}
     comparison = evaluation.compare(judgements, "final")
-    everything = queries(events, "online", False, liked=False)
+    everything = queries(events, "online", False, "touched")
     theirs = {name: listed[everything.users] for name, listed in items.items()}
     lost = evaluation.losses(events, everything, catalogue(events, "online"), theirs, filter_seen)
     parts = evaluation.slices(events, right, kinds)
@@ -143,7 +145,7 @@ def _measure(
     named, main = output.manifest.metrics, evaluation.MAIN
     for name, values in figures.items():
         named |= {f"{name}.{metric}": value for metric, value in values.items()}
-    for kind in ("touched", "liked"):
+    for kind in get_args(Right):
         named |= {f"{name}.{kind}.{main}": value for name, value in sliced.get(kind, {}).items()}
     ranges = {f"{name}.{main}": found[main] for name, found in comparison.intervals.items()}
     ranges |= {f"final_minus_{name}.{main}": found[main] for name, found in comparison.differences.items()}
