@@ -123,9 +123,7 @@ def _moments(connection: duckdb.DuckDBPyConnection, profile: Profile) -> Iterato
     for name in profile.features.moment:
         (different,) = only_row(connection, f"SELECT count(DISTINCT {quote_name(name)}) FROM {rows}")
         if different < 2:
-            what = (
-                "has one value only, or none, so no model learns from it: leave it out, or check the times and columns"
-            )
+            what = "has no two values, so no model learns from it: leave it out, or check the times and its column"
             yield Finding(f"features.moment: {name} {what}")
 
 

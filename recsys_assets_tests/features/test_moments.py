@@ -81,7 +81,9 @@ class Built:
         write_parquet(self.connection, "FROM splits", self.splits)
         shown = None
         if rule := self.profile.impressions:
-            label_impressions(self.connection, self.profile, rule, *files.values(), DAYS[-1])
+            label_impressions(
+                self.connection, self.profile, rule, files["interactions"], files["impressions"], DAYS[-1]
+            )
             write_parquet(self.connection, "FROM shown", shown := self.home / IMPRESSIONS)
         write_pair_features(
             self.connection, self.profile, self.splits, self.users, self.items, self.home, impressions=shown
@@ -100,7 +102,7 @@ class Built:
                     files[table].append(folder / f"{prefix}{ROWS}")
         for table, path in (("users", self.users), ("items", self.items)):
             path.parent.mkdir()
-            ingest_entities(self.connection, self.profile, table, DAYS[-1], path.parent, files["interactions"])  # type: ignore[arg-type]
+            ingest_entities(self.connection, self.profile, table, DAYS[-1], path.parent, files["interactions"])
         return files
 
     def rows(self, part: str) -> pa.Table:
