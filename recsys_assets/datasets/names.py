@@ -58,7 +58,7 @@ OF_DRAWS = (DRAWN, ITEM_EVENTS, DRAW_LOG_RATE)
 
 # Rows of impressions (`impressions.py`): where an item was shown, and the user's offline events before the moment.
 SHOWN_POSITION, USER_EVENTS = "shown_position", "user_events"
-# What else is next to the features of the moment (`moments.py`) in those rows and in the table `history`.
+# Other columns of those rows, and of the table `history`, next to the features of the moment (`moments.py`).
 OF_HISTORY = (
     *(SHOWN_POSITION, USER_EVENTS, "until", "touch"),
     *("base_rate", "user_n", "user_positives", "item_n", "item_positives"),
