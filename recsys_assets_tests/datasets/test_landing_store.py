@@ -1,15 +1,16 @@
 """A landing folder in an object store: days, files and changes are seen as in a folder, on a real server."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import dagster as dg
 import pytest
 from click.testing import CliRunner
 
+from recsys_assets import sensors
 from recsys_assets.cli import main
 from recsys_assets.cli.doctor import check_landing
 from recsys_assets.datasets import landing_store
@@ -20,7 +21,7 @@ from recsys_assets.datasets.landing import contents, fingerprint, land, landed_b
 from recsys_assets.datasets.landing_store import LandingStore
 from recsys_assets.datasets.profile import ProfileError, load_profile
 from recsys_assets.lake import Lake
-from recsys_assets.sensors import _times_of_news
+from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.settings import settings
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.object_store import BUCKET, KEY, SECRET, object_store
@@ -140,11 +141,21 @@ def test_a_list_of_objects_is_used_for_seconds_unless_another_process_knows_bett
     assert [path.read_text() for path in landing_files(profile, "interactions", NEXT)] == [WHOLE]
 
 
-def test_the_sensor_and_doctor_see_the_days(bucket: Bucket) -> None:
-    profile = load_profile()
-    times, _ = _times_of_news(profile)
-    assert list(times) == [DAY] and time.time() - times[DAY] < 60
-    assert check_landing(settings()).found == f"1 days, {DAY} to {DAY}, in s3://{BUCKET}/{bucket.folder}"
+def test_the_sensor_and_doctor_see_the_days(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "SETTLED_SECONDS", 0.0)
+    own = settings().profile
+    resources = {"dataset": Dataset(profile=own), "lake": LakeStore(profile=own)}
+    cursor, days = "", []
+    with dg.DagsterInstance.ephemeral() as instance:
+        for _ in range(3):
+            with dg.build_sensor_context(instance, cursor, resources=resources) as context:
+                result = sensors.new_data_sensor(context)
+            assert isinstance(result, dg.SensorResult)
+            cursor = result.cursor or ""
+            days.append([request.partition_key for request in result.run_requests or []])
+            bucket.put(f"interactions/bizdate={NEXT}/e.csv", WHOLE)  # from the second time on it has no new content
+    assert days == [[DAY], [NEXT], []]
+    assert check_landing(settings()).found == f"2 days, {DAY} to {NEXT}, in s3://{BUCKET}/{bucket.folder}"
 
 
 def test_the_data_set_is_known_by_the_address(bucket: Bucket, tmp_path: Path) -> None:
