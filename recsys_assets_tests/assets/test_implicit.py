@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.arrays import find
-from recsys_assets.assets.funnel.lists import events_of
 from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
 from recsys_assets.datasets.ingest import REJECTED, ROWS
 from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN, KIND, RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.profile import load_profile
+from recsys_assets.funnel.funnel import events_of
 from recsys_assets.lake import Lake
 from recsys_assets.retrieval.interactions import queries, read
 from recsys_assets.retrieval.lists import by_query
