@@ -5,7 +5,9 @@ pace, until the NDCG@50 of the held-out users, over all folds, no longer rises; 
 every user's order is once that of trees which have not seen them, and figures on it are honest but for the number of
 trees. A leaf needs enough right answers to say anything: the fewer there are, the fewer leaves. Among objectives,
 LambdaRank (Burges 2010), which compares pairs of candidates, had an NDCG@50 of 0.224 on the held-out users of
-MovieLens latest small, the log loss of single candidates 0.227, XE-NDCG 0.229.
+MovieLens latest small, the log loss of single candidates 0.227, XE-NDCG 0.229. Columns of how near a candidate is to
+each of the user's ten newest items, by ItemCF and Swing, are left out: with six channels and a ranker they changed the
+NDCG@50 of the held-out users by 0.0024, with a 95 % interval of -0.0022 to 0.0070.
 """
 
 import json

@@ -130,7 +130,7 @@ class Queries:
         sizes = np.bincount(self.truth_queries[kept], minlength=len(self))
         left = sizes > 0
         columns = (self.users[left], self.starts[left], self.ends[left], self.truth[kept])
-        return Queries(*columns, offsets(sizes[left]), self.part, self.gains[kept])
+        return Queries(*columns, offsets(sizes[left]), self.part, self.gains[kept], self.successive)
 
 
 def read(path: Path) -> Interactions:
