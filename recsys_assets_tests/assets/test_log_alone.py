@@ -1,8 +1,9 @@
 """A log without tables of users and items, and the profiles of `docs/columns.md`: built, in the form of the stores."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -71,18 +72,32 @@ def time_of(day: str, n: int) -> str:
     return f"{day} {n // 60:02}:{n % 60:02}:00"
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
+    """The world of an example, in which `BUILT` has been built once."""
+
+    @cache
+    def build(example: str) -> World:
+        with open_log(tmp_path_factory.mktemp("log"), example) as world:
+            world.result = world.run(BUILT, DAYS[-1])
+            return world
+
+    return build
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=["log alone", "unknown ids", "types"])
-def test_the_examples_of_the_docs_are_built_and_every_store_can_hold_them(tmp_path: Path, example: str) -> None:
-    with open_log(tmp_path, example) as world:
-        result = world.run(BUILT, DAYS[-1])
-        without_terms = {"recall_term:can_be_built", "hitrate_term:can_be_built"}  # which are declined
-        expected = set() if world.profile.features.terms else without_terms
-        assert {name for name in failed_checks(result) if "better" not in name} == expected
-        read = {name: world.read(name, DAYS[-1]) for name in BUILT}
-        inputs = {name: partition for name, partition in read.items() if not partition.manifest.declined}
-        for name, collection in families(world.profile)["mongo"].items():
-            if set(collection.reads) <= inputs.keys():
-                check_for_stores(name, collection.table(world.profile, inputs))
+def test_the_examples_of_the_docs_are_built_and_every_store_can_hold_them(
+    built: Callable[[str], World], example: str
+) -> None:
+    world = built(example)
+    without_terms = {"recall_term:can_be_built", "hitrate_term:can_be_built"}  # which are declined
+    expected = set() if world.profile.features.terms else without_terms
+    assert {name for name in failed_checks(world.result) if "better" not in name} == expected
+    read = {name: world.read(name, DAYS[-1]) for name in BUILT}
+    inputs = {name: partition for name, partition in read.items() if not partition.manifest.declined}
+    for name, collection in families(world.profile)["mongo"].items():
+        if set(collection.reads) <= inputs.keys():
+            check_for_stores(name, collection.table(world.profile, inputs))
 
 
 def check_for_stores(name: str, table: pa.Table) -> None:
@@ -94,12 +109,11 @@ def check_for_stores(name: str, table: pa.Table) -> None:
             encode_texts(column, table[column].combine_chunks(), table[0].combine_chunks())
 
 
-def test_items_of_the_log_are_rows_with_gaps_in_every_snapshot(tmp_path: Path) -> None:
-    with open_log(tmp_path, EXAMPLES[1]) as world:
-        world.run(BUILT, DAYS[-1])
-        assert table(world, "items")["title"].null_count == ITEMS - LANDED_ITEMS
-        assert table(world, "item_features").num_rows == ITEMS
-        assert table(world, "splits").num_rows == 600
+def test_items_of_the_log_are_rows_with_gaps_in_every_snapshot(built: Callable[[str], World]) -> None:
+    world = built(EXAMPLES[1])
+    assert table(world, "items")["title"].null_count == ITEMS - LANDED_ITEMS
+    assert table(world, "item_features").num_rows == ITEMS
+    assert table(world, "splits").num_rows == 600
 
 
 def table(world: World, asset: str) -> pa.Table:

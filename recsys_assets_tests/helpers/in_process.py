@@ -38,7 +38,7 @@ def _connection(log: InMemoryEventLogStorage, another: Any = InMemoryEventLogSto
             yield log._held_conn
 
 
-InMemoryEventLogStorage._connect = _connection
+InMemoryEventLogStorage._connect = _connection  # type: ignore[method-assign, assignment]
 
 
 def materialize(
