@@ -23,6 +23,7 @@ from recsys_assets.datasets.duck import connect, write_parquet
 from recsys_assets.datasets.impressions import label_impressions
 from recsys_assets.datasets.ingest import ROWS, SHOWN, ingest_entities, ingest_events, load_known_ids
 from recsys_assets.datasets.profile import Profile, ProfileError, load_profile
+from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.splits import split
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, sample_query, user_query
@@ -98,9 +99,10 @@ class Built:
             (folder := self.home / day).mkdir()
             for table, prefix in (("interactions", ""), ("impressions", SHOWN)):
                 if table in self.profile.tables:
-                    ingest_events(self.connection, self.profile, day, folder, table)  # type: ignore[arg-type]
+                    ingest_events(self.connection, self.profile, day, folder, table)
                     files[table].append(folder / f"{prefix}{ROWS}")
-        for table, path in (("users", self.users), ("items", self.items)):
+        sides: dict[TableName, Path] = {"users": self.users, "items": self.items}
+        for table, path in sides.items():
             path.parent.mkdir()
             ingest_entities(self.connection, self.profile, table, DAYS[-1], path.parent, files["interactions"])
         return files
