@@ -1,12 +1,12 @@
 """A survey of one file of a new data set: the form of its text, and what each of its columns holds."""
 
 import codecs
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -184,10 +184,11 @@ def _utf8_copy(connection: duckdb.DuckDBPyConnection, path: Path, encoding: str)
     """A copy of a text file in UTF-8, which is removed with the connection's other temporary files."""
     (folder,) = only_row(connection, "SELECT current_setting('temp_directory')")
     copy = Path(tempfile.mkdtemp(dir=folder)) / "text"
-    with pa.input_stream(str(path), compression="detect") as stream:
-        text = codecs.getreader(encoding)(cast(BinaryIO, stream), errors="replace")
-        with copy.open("w", encoding="utf-8", newline="") as file:
-            shutil.copyfileobj(text, file, _HEAD)
+    with (
+        pa.input_stream(str(path), compression="detect") as stream,
+        copy.open("w", encoding="utf-8", newline="") as file,
+    ):
+        file.writelines(codecs.iterdecode(iter(partial(stream.read, _HEAD), b""), encoding, errors="replace"))
     return copy
 
 
