@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -217,6 +218,8 @@ def test_the_reason_is_named_where_the_data_tell_it(world: World) -> None:
     assert "only" not in small
     (three,) = recall_report.below_popularity(figures, interactions.where(interactions.users < 3), Order(0.1, False))
     assert "only 3 users" in three
+    sessions = replace(interactions, anonymous=np.arange(len(interactions.user_ids)) >= 3)
+    assert "only 3 users" in recall_report.below_popularity(figures, sessions, Order(0.1, False))[0]
     assert recall_report.below_popularity({"popularity": {"recall@20": 0.0}}, interactions, Order(0.1, False)) == []
 
 

@@ -85,6 +85,7 @@ def below_popularity(figures: Figures, interactions: Interactions, order: Order)
     }
     reasons = [f"{order.describe()}."] if not order.is_real else []
     rows = np.bincount(interactions.before("test").users, minlength=len(interactions.user_ids))
+    rows = rows[~interactions.anonymous]
     if (count := int((rows > 0).sum())) < FEW_USERS:
         reasons.append(f"There are only {count} users to learn from.")
     if np.median(rows) < FEW_ROWS:
