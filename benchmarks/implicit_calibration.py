@@ -30,7 +30,7 @@ def show(found: Calibration) -> None:
     columns = (found.expected, found.true, found.observed, found.errors, found.allowed)
     for expected, true, observed, error, allowed in zip(*columns, strict=True):
         print(f"{expected:10.1f} {true:10.1f} {observed:10.0f} {error:+8.3f} {allowed:8.3f}")
-    for name in ("test_auc", "correction_slope", "correction_share", "correction_shift"):
+    for name in ("test_auc", "correction_slope", "correction_shift"):
         print(f"{name} {found.metrics[name]:.4f}")
 
 

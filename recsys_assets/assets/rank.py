@@ -4,7 +4,6 @@ A new ranker is a file and a record in `models/` (see `models/catalogue.py`).
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -32,7 +31,7 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration, ranker_metrics
 from recsys_assets.models.catalogue import RANKERS, configure
-from recsys_assets.ranking.correction import fit_correction
+from recsys_assets.ranking.correction import fit_correction, undrawn
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.tracking import Tracking
 
@@ -52,7 +51,7 @@ def ranker(model: str, description: str) -> LakeAsset:
         name=f"rank_{model}",
         description=f"{description} Chosen on validation rows; test rows are scored once, at the end.",
         kinds={RANKERS[model].library, "mlflow"},
-        code_version="3",
+        code_version="4",
         pool="training",
         checks=[Check("auc_floor", "the validation AUC reaches bounds.min_auc", blocking=False)],
     )
@@ -131,9 +130,10 @@ def _evaluate(
 def _correct(output: Output, scored: pa.Table) -> None:
     """Fit the correction of probabilities for drawn negatives on the scored test rows, and write it."""
     labels, scores, rates = (scored[name].to_numpy() for name in ("label", "score", DRAW_LOG_RATE))
-    correction = fit_correction(labels, scores, rates)
+    users, items = (number_values(scored[name])[1] for name in ("user_id", "item_id"))
+    correction = fit_correction(labels, scores, rates, undrawn(users, items, labels, rates))
     correction.save(output.draft.folder)
-    output.manifest.metrics |= {f"correction_{name}": value for name, value in asdict(correction).items()}
+    output.manifest.metrics |= {"correction_shift": correction.shift, "correction_slope": correction.slope}
 
 
 rank_assets = [ranker(name, model.description) for name, model in RANKERS.items()]

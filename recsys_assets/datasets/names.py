@@ -51,10 +51,11 @@ RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS = "recent_items", "recent_values", "r
 USER_FACTORS, ITEM_FACTORS = "user_factors", "item_factors"
 OF_PAIRS = (AFFINITY, NEARBY, LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS, USER_FACTORS, ITEM_FACTORS)
 
-# Rows with drawn negatives (`features/draws.py`): whether a row is one, the item's events before the moment, and the
-# log of how many times a pair is drawn for each positive of its user.
-DRAWN, ITEM_EVENTS, DRAW_LOG_RATE = "drawn", "item_events", "draw_log_rate"
-OF_DRAWS = (DRAWN, ITEM_EVENTS, DRAW_LOG_RATE)
+# Rows with drawn negatives (`features/draws.py`): whether a row is one, the item's events before the moment, the log of
+# how many times a pair is drawn for each positive of its user, and the log of the share of draws that a user's seen
+# items leave.
+DRAWN, ITEM_EVENTS, DRAW_LOG_RATE, DRAW_LOG_LEFT = "drawn", "item_events", "draw_log_rate", "draw_log_left"
+OF_DRAWS = (DRAWN, ITEM_EVENTS, DRAW_LOG_RATE, DRAW_LOG_LEFT)
 
 # Rows of impressions (`impressions.py`): where an item was shown, and the user's offline events before the moment.
 SHOWN_POSITION, USER_EVENTS = "shown_position", "user_events"
@@ -65,7 +66,7 @@ OF_HISTORY = (
 )
 
 # The code version of the assets with these columns: raise it with every change of how one is computed.
-FEATURES_VERSION = "2"
+FEATURES_VERSION = "3"
 
 # Fields of published rows (`stores/collections.py`) and of documents (`stores/mongo/documents.py`).
 QUERY_ID, TERMS, VECTOR, SEEN_ITEMS = "queryid", "terms", "vector", "seen_items"

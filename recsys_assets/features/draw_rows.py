@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Ints
-from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN, ITEM_EVENTS, KIND
+from recsys_assets.datasets.names import DRAW_LOG_LEFT, DRAW_LOG_RATE, DRAWN, ITEM_EVENTS, KIND
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.features.draws import NONE_DRAWN, RANKED, Drawn, Mentions, Moments, draw
+from recsys_assets.features.draws import NONE_DRAWN, RANKED, Drawn, Mentions, Moments, draw, share_left, share_unseen
 
 _SEED, _DAY = "seed", "day"
 
@@ -26,12 +26,15 @@ class DrawRows:
         columns: of the M events and the K drawn rows: `drawn`; `item_events`, the item's offline events before the
             moment; `draw_log_rate`, the log of how many times a pair is drawn as a negative for each positive of its
             user at that moment, -inf for an item that was not known.
-        of_item: `draw_log_rate` of each item after the last event.
+        of_item: `draw_log_rate` of each item after the last event, for a user who has touched nothing.
+        of_user: `draw_log_left` of each user: the log of the share of draws that is left without seen items, if lists
+            leave these out. A pair's own rate is that of the item, divided by this share.
     """
 
     drawn: Drawn = NONE_DRAWN
     columns: dict[str, pa.Array] = field(default_factory=dict)
     of_item: dict[str, pa.Array] = field(default_factory=dict)
+    of_user: dict[str, pa.Array] = field(default_factory=dict)
 
 
 def draw_columns(profile: Profile) -> str:
@@ -57,19 +60,23 @@ def draw_rows(profile: Profile, rows: pa.Table, ids: Mapping[str, pa.Array], arr
         return DrawRows()
     moments = _moments(rows, ids, arrivals)
     mentions = Mentions(moments, rule.exponent)
-    drawn = draw(moments, mentions, rule.rate, profile.recall.filter_seen)
+    without_seen, users = profile.recall.filter_seen, len(ids["user"])
+    drawn = draw(moments, mentions, rule.rate, without_seen)
     events = np.concatenate([np.arange(rows.num_rows), drawn.events])
     items, places = np.concatenate([moments.items, drawn.items]), mentions.of_event[events]
     everything = np.arange(len(ids["item"]))
     at_the_end = mentions.log_share(everything, np.full(len(everything), len(mentions.items)))
+    left = share_left(moments, mentions, without_seen)[events]
+    unseen = share_unseen(moments, mentions, users) if without_seen else np.ones(users)
     return DrawRows(
         drawn,
         {
             DRAWN: pa.array(np.arange(len(events)) >= rows.num_rows),
             ITEM_EVENTS: pa.array(mentions.events(items, places)),
-            DRAW_LOG_RATE: pa.array(mentions.log_share(items, places) + np.log(rule.rate)),
+            DRAW_LOG_RATE: pa.array(mentions.log_share(items, places) + np.log(rule.rate) - np.log(left)),
         },
         {DRAW_LOG_RATE: pa.array(at_the_end + np.log(rule.rate))},
+        {DRAW_LOG_LEFT: pa.array(np.log(unseen))},
     )
 
 

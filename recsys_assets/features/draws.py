@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys_assets.arrays import Bools, Doubles, Ints, find, place_in_group
+from recsys_assets.arrays import Array, Bools, Doubles, Ints, find, place_in_group
 
 ATTEMPTS = 32
 RANKED = ("train", "validation", "test")  # the order of time in a user's history
@@ -124,6 +124,36 @@ def draw(moments: Moments, mentions: Mentions, rate: int, without_seen: bool) ->
         found[left[free]] = items[free]
         left = left[~free]
     return Drawn(events[found >= 0], found[found >= 0])
+
+
+def share_left(moments: Moments, mentions: Mentions, without_seen: bool) -> Doubles:
+    """(M,) the share of draws at each event that are not drawn again, as of the user's last event in the same part.
+
+    What is drawn again falls to the other items: each of them is drawn 1 / share times as often as by its own chance.
+    """
+    width, last = len(moments.arrivals), np.full((moments.users.max(initial=-1) + 1) * len(RANKED), -1)
+    own = moments.users * len(RANKED) + moments.parts
+    np.maximum.at(last, own, mentions.of_event)
+    later = range(len(RANKED)) if without_seen else range(1)
+    pairs = [((own + k) * width + moments.items)[moments.parts + k < len(RANKED)] for k in later]
+    part, item = np.divmod(np.unique(np.concatenate(pairs)), width)
+    part, item = part[last[part] >= 0], item[last[part] >= 0]
+    taken = np.bincount(part, np.exp(mentions.log_share(item, last[part])), len(last))
+    return _left(taken[own])
+
+
+def share_unseen(moments: Moments, mentions: Mentions, users: int) -> Doubles:
+    """(U,) the share of draws after the last event that are of items which each of U users has not touched."""
+    width = len(moments.arrivals)
+    user, item = np.divmod(np.unique(moments.users * width + moments.items), width)
+    end = np.full(len(item), len(mentions.items))
+    return _left(np.bincount(user, np.exp(mentions.log_share(item, end)), users))
+
+
+def _left(taken: Array) -> Doubles:
+    """What is left of shares; not less than draws that are tried so many times can find."""
+    left: Doubles = np.maximum(1 - np.asarray(taken, np.float64), 1 / ATTEMPTS)
+    return left
 
 
 class _Touched:

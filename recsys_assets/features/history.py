@@ -20,6 +20,7 @@ from recsys_assets.datasets.impression_rules import POSITION
 from recsys_assets.datasets.log_entities import known_value
 from recsys_assets.datasets.moments import columns_of_log, moment_columns
 from recsys_assets.datasets.names import (
+    DRAW_LOG_LEFT,
     DRAW_LOG_RATE,
     DRAWN,
     ITEM_EVENTS,
@@ -182,8 +183,9 @@ def _served_position(profile: Profile) -> str:
 
 def user_query(profile: Profile, users: Path, pairs: Path) -> str:
     """SQL for the snapshot of every user, ordered by user_id."""
+    pair_columns = (*USER_COLUMNS, DRAW_LOG_LEFT) if profile.draws_all else USER_COLUMNS
     return (
-        f"SELECT history.user_id, {_side_columns(profile, 'users')}, {_columns_of('pairs', USER_COLUMNS)} FROM history "
+        f"SELECT history.user_id, {_side_columns(profile, 'users')}, {_columns_of('pairs', pair_columns)} FROM history "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
         f"JOIN {scan([pairs])} AS pairs ON pairs.user_id = history.user_id "
         "WHERE history.item_id IS NULL ORDER BY history.user_id"

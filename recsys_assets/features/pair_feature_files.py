@@ -59,7 +59,7 @@ def write_pair_features(
     else:
         _write_rows(folder / ROWS, log, rows.select(profile.event_keys), draws.columns, fitted)
     tables = {
-        USER_FILE: _user_table(log, fitted),
+        USER_FILE: _user_table(log, fitted, draws),
         ITEM_FILE: pa.table(
             {"item_id": log.item_ids, **{column: of_item[column] for column in ITEM_COLUMNS}, **draws.of_item}
         ),
@@ -85,15 +85,16 @@ def users_before_test(
     """
     ids = {side: _ids(connection, side, path) for side, path in {"user": users, "item": items}.items()}
     rows, rule = _events(connection, profile, splits, "test"), profile.features.affinity
-    kinds, _ = _kinds(rows, ids, draw_rows(profile, rows, ids, arrivals).drawn)
+    draws = draw_rows(profile, rows, ids, arrivals)
+    kinds, _ = _kinds(rows, ids, draws.drawn)
     fitted = read_factors(pq.read_table(written, columns=[ITEM_FACTORS])[ITEM_FACTORS], rule)
     log = Log(kinds, rows["label"].to_numpy(), ids["user"], ids["item"], rule, fitted=fitted)
-    return _user_table(log, {feature.name: feature.fit(log) for feature in MODEL_INPUTS})
+    return _user_table(log, {feature.name: feature.fit(log) for feature in MODEL_INPUTS}, draws)
 
 
-def _user_table(log: Log, fitted: Mapping[str, Fitted]) -> pa.Table:
+def _user_table(log: Log, fitted: Mapping[str, Fitted], draws: DrawRows) -> pa.Table:
     of_user = {column: values for each in fitted.values() for column, values in each.of_user.items()}
-    return pa.table({"user_id": log.user_ids, **{column: of_user[column] for column in USER_COLUMNS}})
+    return pa.table({"user_id": log.user_ids, **{column: of_user[column] for column in USER_COLUMNS}, **draws.of_user})
 
 
 def _write_rows(

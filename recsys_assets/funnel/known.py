@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.arrays import Floats, Ints
-from recsys_assets.datasets.names import AFFINITY, DRAW_LOG_RATE, ITEM_STATISTICS, NEARBY, USER_STATISTICS
+from recsys_assets.datasets.names import AFFINITY, ITEM_STATISTICS, NEARBY, USER_STATISTICS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.feed import Feed
 from recsys_assets.features.pair_data import ItemSnapshot, Pairs
 from recsys_assets.features.pair_features import pair_numbers
 from recsys_assets.funnel.candidates import on_grid
-from recsys_assets.funnel.scoring import PAIRS_AT_ONCE, THREADS, Scorer, pair_blocks
+from recsys_assets.funnel.scoring import PAIRS_AT_ONCE, THREADS, Scorer, log_draw_rates, pair_blocks
 
 RECENT_SHARE = 0.1  # the newest events of all users that count as recent
 RECENT_COUNT, TREND = "item_recent_count", "item_trend"
@@ -42,7 +42,6 @@ class Known:
         self.items, self.ranker = ItemSnapshot(items, profile.features.affinity), ranker
         names = (*profile.features.numeric, *USER_STATISTICS, *ITEM_STATISTICS, RECENT_COUNT, TREND)
         self._numbers = {name: _floats(items[name]) if name in items.column_names else None for name in names}
-        self._log_rates = items[DRAW_LOG_RATE].to_numpy() if DRAW_LOG_RATE in items.column_names else None
         self._feed = Feed(ranker.schema, self.items) if ranker else None
 
     def describe(
@@ -88,8 +87,8 @@ class Known:
         if self.ranker is None or self._feed is None:
             return {}
         found = shown = self.ranker.run(self._feed(pairs, computed, moment))
-        if self._log_rates is not None:
-            shown = self.ranker.correction(found, self._log_rates[pairs.item])
+        if (rates := log_draw_rates(pairs)) is not None:
+            shown = self.ranker.correction(found, rates)
         return {RANKER: on_grid(found), PROBABILITY: shown.astype(np.float32)}
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Array, Ints, Scores, slices
-from recsys_assets.datasets.names import DRAW_LOG_RATE
+from recsys_assets.arrays import Array, Doubles, Ints, Scores, slices
+from recsys_assets.datasets.names import DRAW_LOG_LEFT, DRAW_LOG_RATE
 from recsys_assets.features.feed import Feed
 from recsys_assets.features.pair_data import ItemSnapshot, Pairs
 from recsys_assets.features.pair_features import pair_numbers
@@ -72,12 +72,11 @@ class Scorer:
             user: (N,) places among the rows of `users`, ascending.
             item: (N,) places among the rows of `items`.
         """
-        feed, columns = Feed(self.schema, items), items.table.column_names
-        log_rates = items.table[DRAW_LOG_RATE].to_numpy() if DRAW_LOG_RATE in columns else None
+        feed = Feed(self.schema, items)
 
         def score(block: Pairs) -> Scores:
-            found = self.run(feed(block, pair_numbers(block), {}))
-            return found if log_rates is None else self.correction(found, log_rates[block.item])
+            found, rates = self.run(feed(block, pair_numbers(block), {})), log_draw_rates(block)
+            return found if rates is None else self.correction(found, rates)
 
         with ThreadPoolExecutor(THREADS) as pool:
             return np.concatenate([np.empty(0, np.float32), *pool.map(score, pair_blocks(users, items, user, item))])
@@ -92,6 +91,15 @@ class Scorer:
         for rows in slices(len(next(iter(feed.values()))), ONNX_BATCH):
             parts.extend(self._runtime.run(["score"], {name: column[rows] for name, column in feed.items()}))
         return np.concatenate(parts)
+
+
+def log_draw_rates(pairs: Pairs) -> Doubles | None:
+    """(N,) the logarithm of how often the item was drawn as a negative for the user; None if none were drawn."""
+    if DRAW_LOG_RATE not in pairs.items.table.column_names:
+        return None
+    of_item, of_user = pairs.items.table[DRAW_LOG_RATE].to_numpy(), pairs.users[DRAW_LOG_LEFT].to_numpy()
+    rates: Doubles = of_item[pairs.item] - of_user[pairs.user]
+    return rates
 
 
 def pair_blocks(users: pa.Table, items: ItemSnapshot, user: Ints, item: Ints) -> Iterator[Pairs]:

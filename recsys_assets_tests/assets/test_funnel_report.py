@@ -25,7 +25,7 @@ from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
 from recsys_assets.cli import main
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
-from recsys_assets.features.pair_data import Pairs
+from recsys_assets.features.pair_data import ItemSnapshot, Pairs
 from recsys_assets.features.pair_features import candidate_rows
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel import learning, recommendations
@@ -235,7 +235,8 @@ def test_the_ranker_is_asked_about_the_moment_of_each_users_first_online_event(
     for user in list(final_lists)[:20]:
         expected = [entry["probability"] for entry in final_lists[user]]
         item = find(items["item_id"].to_numpy(), np.array([entry["item_id"] for entry in final_lists[user]]))
-        pairs = Pairs(users, items, np.full(len(item), users["user_id"].to_pylist().index(user)), item, rule)
+        row = users["user_id"].to_pylist().index(user)
+        pairs = Pairs(users, ItemSnapshot(items, rule), np.full(len(item), row), item)
         moments = {"hour": first[user].hour, "weekday": first[user].isoweekday()}
         known = ranker.at_once(candidate_rows(pairs, {n: pa.array([v] * len(item)) for n, v in moments.items()}))
         assert known == pytest.approx(expected, abs=1e-6)

@@ -83,7 +83,7 @@ def test_a_log_of_positives_trains_a_ranker_on_drawn_negatives(plays: Built) -> 
     assert 3.9 < drawn.sum() / (~drawn).sum() <= 4
     manifest = plays.lake.manifest("rank_lgbm", plays.days[-1])
     assert manifest.metrics["test_auc"] > 0.55
-    assert {"correction_slope", "correction_share", "correction_shift"} <= manifest.metrics.keys()
+    assert {"correction_slope", "correction_shift"} <= manifest.metrics.keys()
     (event,) = plays.result.asset_materializations_for_node("rank_lgbm")
     assert event.metadata["negatives"].value == (
         "4 items per positive, drawn by popularity^0.75 as of the moment of the event"

@@ -137,6 +137,22 @@ def drawn_log(folder: Path, kind: str) -> Log:
     return log
 
 
+def shares(before: list[Row]) -> Counter[int]:
+    """The chance of each item in a draw after these events."""
+    counts = Counter(each["item_id"] for each in before)
+    total = sum(count**0.75 for count in counts.values())
+    return Counter({item: count**0.75 / total for item, count in counts.items()})
+
+
+def left(log: Log, user: int, part: str) -> float:
+    """The share of draws that are not drawn again, as of the user's last event in the part."""
+    theirs = [(place, each) for place, each in enumerate(log.offline) if each["user_id"] == user]
+    counted = RANKED[: RANKED.index(part) + 1] if log.profile.recall.filter_seen else (part,)
+    taken = {each["item_id"] for _, each in theirs if each["part"] in counted}
+    chance = shares(log.offline[: max(place for place, each in theirs if each["part"] == part)])
+    return max(1 - sum(chance[item] for item in taken), 1 / ATTEMPTS)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_drawn_row_has_the_features_that_an_event_would_have_had(tmp_path: Path, kind: str) -> None:
     """User and item side, recounted row by row in plain Python; drawn rows are in no statistic."""
@@ -160,9 +176,8 @@ def test_a_drawn_row_has_the_features_that_an_event_would_have_had(tmp_path: Pat
                 assert row["item_id"] not in {each["item_id"] for each in theirs if each["part"] == part}
             else:
                 assert (row["item_id"], row["label"]) == (event["item_id"], event["label"])
-            counts = Counter(each["item_id"] for each in before)
-            share = counts[row["item_id"]] ** 0.75 / sum(count**0.75 for count in counts.values())
-            assert row[DRAW_LOG_RATE] == pytest.approx(np.log(3 * share))
+            share = shares(before)[row["item_id"]]
+            assert row[DRAW_LOG_RATE] == pytest.approx(np.log(3 * share / left(log, row["user_id"], part)))
             real, negatives = real + (not row["drawn"]), negatives + row["drawn"]
     first = {row["item_id"]: row for row in reversed(log.offline)}
     assert real == len(log.offline) - len(first), "the first event of an item is not ranked"
