@@ -129,7 +129,7 @@ def draw(moments: Moments, mentions: Mentions, rate: int, without_seen: bool) ->
 def share_left(moments: Moments, mentions: Mentions, without_seen: bool) -> Doubles:
     """(M,) the share of draws at each event that are not drawn again, as of the user's last event in the same part.
 
-    What is drawn again falls to the other items: each of them is drawn 1 / share times as often as by its own chance.
+    Draws of touched items fall to the others: each of these is drawn 1 / share times as often as by its own chance.
     """
     width, last = len(moments.arrivals), np.full((moments.users.max(initial=-1) + 1) * len(RANKED), -1)
     own = moments.users * len(RANKED) + moments.parts
@@ -151,7 +151,7 @@ def share_unseen(moments: Moments, mentions: Mentions, users: int) -> Doubles:
 
 
 def _left(taken: Array) -> Doubles:
-    """What is left of shares; not less than draws that are tried so many times can find."""
+    """The rest of shares that are taken; not less than draws that are tried so many times can find."""
     left: Doubles = np.maximum(1 - np.asarray(taken, np.float64), 1 / ATTEMPTS)
     return left
 
