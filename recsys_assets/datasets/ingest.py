@@ -14,6 +14,7 @@ import pyarrow as pa
 from recsys_assets.datasets import event_kinds, sessions
 from recsys_assets.datasets.duck import quote, quote_name, write_parquet
 from recsys_assets.datasets.label import SQL_TYPES, label_rule
+from recsys_assets.datasets.landed_parts import part_column
 from recsys_assets.datasets.landing import contents, day_place, hashes, landed_bizdates, landing_files
 from recsys_assets.datasets.log_entities import entity_query
 from recsys_assets.datasets.profile import KEYS, Profile
@@ -68,9 +69,10 @@ def ingest_events(
             f"{bizdate} has not landed: put its {EVENTS_OF_DAYS[table]} under {where} (a file with no rows, if it had "
             f"none){others}"
         )
+    part = part_column(profile, bizdate, found.files) if table == "interactions" else ""
     _load(connection, profile, table, [(bizdate, file) for file in found.files])
     _reject_events(connection, profile, bizdate, table)
-    return _write(connection, profile, table, folder)
+    return _write(connection, profile, table, folder, part=part)
 
 
 def _reject_events(connection: duckdb.DuckDBPyConnection, profile: Profile, bizdate: str, table: TableName) -> None:
@@ -263,15 +265,19 @@ def _write(
     table: TableName,
     folder: Path,
     events: Sequence[Path] = (),
+    part: str = "",
 ) -> dict[str, int]:
-    """Write good rows in order and rejected rows as they came; returns rows kept, and rows rejected by reason."""
+    """Write good rows in order and rejected rows as they came; returns rows kept, and rows rejected by reason.
+
+    `part` is the SQL of `part_column`.
+    """
     columns = profile.tables[table]
     written = written_columns(columns)
     good = f"SELECT {written} FROM landed WHERE reason IS NULL ORDER BY {KEYS[table][0]}"
     if table in EVENTS_OF_DAYS:  # good rows are in order in `landed`: a sort would hold a whole day in memory
         start = profile.files.utc_sql("CAST(day AS TIMESTAMP)")
         time = "" if "timestamp" in columns else f", {start} AS timestamp"
-        good = f"SELECT {written}{time}, seq FROM landed WHERE reason IS NULL"
+        good = f"SELECT {written}{time}{part}, seq FROM landed WHERE reason IS NULL"
     elif profile.needs_log(table):
         good = entity_query(profile, table, events)
     if any(spec.type == "text" for spec in columns.values()):

@@ -59,14 +59,12 @@ def land_log(profile: Profile, log: Log) -> LogReport:
     """Land a log, replacing what a source of this name landed before. The landing folder must be locked.
 
     A row is rejected if it is malformed, if its time is missing or cannot be read, or if its day is not among the
-    profile's bizdates, which end today if the profile has no last one.
+    profile's bizdates, which end today if the profile has no last one. Rows without times land on the first bizdate.
 
     Raises:
         LandingError: the source cannot be read, no row has a day, or the folder of events cannot be replaced.
         LandedFileError: a file lacks a column, or holds the times in another unit.
     """
-    if "timestamp" not in profile.tables[_EVENTS]:
-        raise LandingError(f"'{profile.name}' has no timestamp, so its rows have no days: land a folder for each day")
     source = find_source(log.source, log.query)
     name, home = _name(source.name), profile.landing / _EVENTS
     rejected = profile.landing / "rejected" / f"{name}.parquet"
@@ -119,8 +117,11 @@ def _read(connection: duckdb.DuckDBPyConnection, profile: Profile, source: Sourc
 
 def _judged(profile: Profile, files: Files, schema: pa.Schema) -> str:
     """SQL for a batch's rows with their days, and the reasons of those that cannot land."""
-    columns, kind = profile.tables[_EVENTS], schema.field("timestamp").type
-    first, last = profile.first_bizdate, profile.last_bizdate or files.now().date()
+    columns, first, last = profile.tables[_EVENTS], profile.first_bizdate, profile.last_bizdate or files.now().date()
+    if "timestamp" not in columns:
+        named = ", ".join(map(quote_name, columns))
+        return f"SELECT row, DATE '{first}' AS day, line, {named}, fault AS reason FROM coming"
+    kind = schema.field("timestamp").type
     value = typed_value("timestamp", columns["timestamp"], kind, files)
     return f"""
         SELECT row, day, line, {", ".join(map(quote_name, columns))}, CASE WHEN fault IS NOT NULL THEN fault
@@ -172,7 +173,10 @@ def _write_rejected(connection: duckdb.DuckDBPyConnection, profile: Profile, row
     ).fetchall()
     (total,) = only_row(connection, f"SELECT count(*) FROM {source}")
     if total == sum(count for _, count in counts):
-        first = connection.execute(f"SELECT row, reason, timestamp, line FROM {source} LIMIT 1").fetchall()
+        shown = quote_name(
+            "timestamp" if "timestamp" in profile.tables[_EVENTS] else next(iter(profile.tables[_EVENTS]))
+        )
+        first = connection.execute(f"SELECT row, reason, {shown}, line FROM {source} LIMIT 1").fetchall()
         said = "; ".join(f"row {row}: {reason} ({str(line or value)[:200]!r})" for row, reason, value, line in first)
         raise LandingError(f"no row of {total:,} can be landed: {said or 'there are none'}")
     private_folder(place.parent)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 # Ingest (`ingest.py`), splits (`splits.py`) and samples (`features/history.py`) put these next to a profile's columns.
 INGESTED = ("seq", "day", "file", "row", "reason")
 SPLIT = ("label", "position", "part", "oracle")
+LANDED_PART = "landed_part"  # of ingested events: the part whose file they landed in (`landed_parts.py`)
 # In a profile with kinds of events (`event_kinds.py`): a row's kind, what it is worth, and its label for recall.
 KIND, WEIGHT, RECALL_LABEL = "kind_name", "kind_weight", "recall_label"
 OF_KINDS = (KIND, WEIGHT, RECALL_LABEL)
@@ -76,7 +77,7 @@ ID, BIZDATE = "_id", "bizdate"
 TENSORS = ("indices", "numeric", "columns", "score", "history", VECTOR)
 
 # Names that no column may have: in `interactions`, among the inputs of models, in `users` and `items`.
-OF_EVENTS = frozenset({*INGESTED, *SPLIT, *OF_KINDS})
+OF_EVENTS = frozenset({*INGESTED, *SPLIT, *OF_KINDS, LANDED_PART})
 OF_MODELS = frozenset(TENSORS)
 OF_ENTITIES = frozenset(
     {

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from recsys_assets.datasets.names import LANDED_PART
+
 ColumnType = Literal[
     "int64",
     "float32",
@@ -219,7 +221,8 @@ class Split(Part):
     * `leave_last_n`: each user's last `online_last_n` rows are online, the `test_last_n` before them test.
     * `by_day`: the last `online_days` days are online, the `test_days` days before them test.
     * `given`: the column `column` of `interactions` names the part of each row, as a table of TorchEasyRec, EasyRec or
-      FuxiCTR is handed over. `values` lists the column's values for each part, by default the part's own name.
+      FuxiCTR is handed over. `values` lists the column's values for each part, by default the part's own name. Or each
+      part has files of its own: `parts` has the name of a file or folder for each part.
     * `successive`: three or four moments cut the rows of all users in the ratio of `shares` (train, validation, test
       and, if it is to be, online). Recall methods are then asked about each test event, given all earlier events of its
       user, instead of once per user.
@@ -240,13 +243,24 @@ class Split(Part):
     online_days: int = Field(default=0, ge=0, le=1_000_000)
     column: str | None = None
     values: dict[PartName, list[str | int]] = {"train": ["train"], "validation": ["validation"], "test": ["test"]}
+    parts: dict[PartName, str] = {}
     shares: tuple[Count, Count, Count] | tuple[Count, Count, Count, Count] = (8, 1, 1)
+
+    @property
+    def given_column(self) -> str | None:
+        """The column of ingested events that names the part of each row, if one does."""
+        return LANDED_PART if self.parts else self.column
+
+    @property
+    def listed(self) -> dict[PartName, list[str | int]]:
+        """The values of `given_column` for each part."""
+        return {part: [part] for part in self.parts} if self.parts else self.values
 
     @property
     def has_online(self) -> bool:
         """Whether there is an online part."""
         if self.strategy == "given":
-            return "online" in self.values
+            return "online" in self.listed
         if self.strategy == "successive":
             return len(self.shares) == 4
         return (self.online_days if self.strategy == "by_day" else self.online_last_n) > 0

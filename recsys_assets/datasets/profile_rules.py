@@ -142,21 +142,34 @@ def _roles(profile: "Profile") -> Iterator[Fault]:
 
 def _split(profile: "Profile") -> Iterator[Fault]:
     """Check that the rows have what the strategy needs."""
-    rule, columns = profile.split, profile.tables["interactions"]
-    said = f"split.strategy {rule.strategy}"
+    rule, said = profile.split, f"split.strategy {profile.split.strategy}"
     if rule.strategy in ("per_user_tail", "leave_last_n", "successive") and not profile.has_entities:
         yield Fault(("split",), f"{said} needs {_IDS_AND_TIME}")
     if rule.strategy == "random" and profile.has_entities:
         yield Fault(("split",), f"{said} would mix the past and the future of users: it is for rows without users")
     if rule.strategy == "random" and len(rule.shares) > 3:
         yield Fault(("split", "shares"), f"{said} has no online part: give three numbers")
-    if rule.strategy != "given":
-        return
-    if rule.column not in columns or columns[rule.column].type not in ("int64", "string"):
+    if rule.parts and rule.strategy != "given":
+        yield Fault(("split", "parts"), f"is for split.strategy given, not {rule.strategy}: remove one of both")
+    if rule.strategy == "given":
+        yield from _given_parts(profile)
+
+
+def _given_parts(profile: "Profile") -> Iterator[Fault]:
+    """Check that each part has a file, or values of a column, of its own."""
+    rule, columns, said = profile.split, profile.tables["interactions"], "split.strategy given"
+    if bool(rule.parts) == bool(rule.column):
+        yield Fault(
+            ("split",), f"{said} needs either column, which names each row's part, or parts: files of each part"
+        )
+    if rule.column and (rule.column not in columns or columns[rule.column].type not in ("int64", "string")):
         what = f"{said} needs split.column, an int64 or string column of tables.interactions that names each row's part"
         yield Fault(("split",), what)
-    if missing := [part for part in ("train", "validation", "test") if not rule.values.get(part)]:
-        yield Fault(("split", "values"), f"lacks values for {', '.join(missing)}")
+    if missing := [part for part in ("train", "validation", "test") if not rule.listed.get(part)]:
+        where = "parts" if rule.parts else "values"
+        yield Fault(("split", where), f"lacks {'' if rule.parts else 'values for '}{', '.join(missing)}")
+    if len(set(rule.parts.values())) < len(rule.parts):
+        yield Fault(("split", "parts"), "names a file or folder twice: each belongs to one part")
     for value, count in Counter(each for listed in rule.values.values() for each in listed).items():
         if count > 1:
             yield Fault(("split", "values"), f"{quote_text(str(value))} is listed {count} times: a row has one part")

@@ -64,7 +64,7 @@ def _split_query(profile: Profile, events: Sequence[Path], bizdate: str, chosen:
     wanted = (profile.rating, profile.oracle, *profile.carried_features, *columns_of_log(profile))
     extra = "".join(f", {quote_name(column)}" for column in dict.fromkeys(wanted) if column)
     kinds = kind_columns(profile.events)
-    given = f", {quote_name(profile.split.column)} AS {_GIVEN}" if profile.split.column else ""
+    given = f", {quote_name(profile.split.given_column)} AS {_GIVEN}" if profile.split.given_column else ""
     not_kept = f"{_USER_ROWS}, {_GIVEN}" if given else _USER_ROWS
     whole = profile.session if profile.session and profile.session.split else None
     session = f", {quote_name(whole.column)} AS {SESSION}" if whole else ""
@@ -151,7 +151,7 @@ def split_sizes(connection: duckdb.DuckDBPyConnection) -> dict[str, float]:
 
 def _part_of_row(profile: Profile, bizdate: str) -> str:
     """SQL for the part of a labelled row, in a query over the profile's own columns."""
-    return _part(profile, bizdate, quote_name(profile.split.column or ""))
+    return _part(profile, bizdate, quote_name(profile.split.given_column or ""))
 
 
 def _part(profile: Profile, bizdate: str, given: str) -> str:
@@ -210,7 +210,7 @@ def _given_part(rule: Split, given: str) -> str:
     """SQL for the part that a column of the row names; a value that the profile does not list is an error."""
     cases = " ".join(
         f"WHEN {given}::VARCHAR IN ({', '.join(quote(str(each)) for each in listed)}) THEN {quote(part)}"
-        for part, listed in rule.values.items()
+        for part, listed in rule.listed.items()
         if listed
     )
     return f"CASE {cases} ELSE error({quote(_UNLISTED)} || coalesce({given}::VARCHAR, 'missing')) END"

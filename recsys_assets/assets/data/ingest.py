@@ -192,6 +192,8 @@ def _deciding_settings(profile: Profile, table: TableName, day: str) -> dict[str
     rule: dict[str, object] = {"label": profile.label} if table == "interactions" else {}
     if table == "interactions" and profile.events:
         rule["events"] = profile.events.model_dump()
+    if table == "interactions" and profile.split.parts:
+        rule["parts"] = profile.split.parts
     if table == "interactions" and profile.impressions:
         columns_shown = profile.tables["impressions"]
         rule["impressions"] = {name: column.deciding_settings() for name, column in columns_shown.items()}
