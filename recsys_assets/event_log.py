@@ -32,7 +32,8 @@ class BatchedEventLog(SqliteEventLogStorage):
             for insert in inserts:
                 connection.execute(insert)
         with self.index_transaction() as connection:
-            ids = [connection.execute(insert).inserted_primary_key[0] for insert in inserts]
+            keys = [connection.execute(insert).inserted_primary_key for insert in inserts]
+            ids = [key[0] for key in keys if key]
             self._store_asset_event_tags(connection, of_assets, ids)
             newest = {
                 event.get_dagster_event().asset_key: (event, number)

@@ -76,9 +76,12 @@ def test_events_of_a_run_s_partitions_are_stored_together_and_completely(
     days = dg.StaticPartitionsDefinition(["one", "two", "three"])
     alone: list[dg.EventLogEntry] = []
     store = SqliteEventLogStorage.store_event
-    monkeypatch.setattr(
-        SqliteEventLogStorage, "store_event", lambda self, each: [alone.append(each), store(self, each)]
-    )
+
+    def store_alone(log: SqliteEventLogStorage, event: dg.EventLogEntry) -> None:
+        alone.append(event)
+        store(log, event)
+
+    monkeypatch.setattr(SqliteEventLogStorage, "store_event", store_alone)
 
     @dg.asset(partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run())
     def daily() -> None: ...

@@ -46,6 +46,7 @@ FLOORS = {
         "resources",
         "tracking",
         "io_managers",
+        "event_log",
         "instance",
         "executor",
     ],

@@ -135,7 +135,7 @@ class Files(TextFormat):
     def _tables_are_sound(self) -> "Files":
         for table in _TABLES:
             if getattr(self, table).model_fields_set:
-                Files.model_validate(self.of(table).model_dump(exclude=set(_TABLES)))
+                Files.model_validate(self.of(table).model_dump(exclude={str(each) for each in _TABLES}))
         return self
 
     def of(self, table: TableName) -> "Files":

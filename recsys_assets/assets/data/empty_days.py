@@ -16,7 +16,7 @@ from recsys_assets.io_managers import Output
 
 @dataclass(frozen=True)
 class _Pattern:
-    """What is the same in the partitions of all days without events."""
+    """Content that the partitions of all days without events share."""
 
     files: dict[str, bytes]
     metrics: dict[str, float]
