@@ -30,7 +30,9 @@ class Feed:
             numbers: their own features, from `pair_numbers`.
             moment: features of the moment of their requests, (N,) each.
         """
-        made = {each.name: _shape(each, numbers[each.name]) for each in self._features if each.name in numbers}
+        made: dict[str, Array] = {
+            each.name: _shape(each, numbers[each.name]) for each in self._features if each.name in numbers
+        }
         rest = [each for each in self._features if each.name not in self._items and each.name not in made]
         of_user = raw_columns([each for each in rest if each.side != "moment"], pairs.users)
         made |= {name: values[pairs.item] for name, values in self._items.items()}
