@@ -6,10 +6,11 @@ rows. Every choice is made by users who are held out in turn (see `trees.py`):
 * Trees order the candidates if their mean NDCG@50 is above both that of the learned merge and that of reciprocal rank
   fusion with equal weights, by more than the standard error of the difference. Else the learned merge does, if it is
   above equal weights by as much. Else nothing is learned. So a log of few users gets a funnel that needs none.
-* Channels are left out one after the other, the one that costs least first, each for good unless the mean NDCG@50 with
-  all channels is above the one without it and those that went before, by more than the standard error of the
-  difference. So two that can replace each other do not both go, and many small losses do not add up. Popularity
-  always stays: it alone has items for users of whom nothing is known.
+* Channels are left out one after the other, the one that costs least first, each for good if it is shown that without
+  it and those that went before less than `NOTHING` of the mean NDCG@50 with all channels is lost: the loss and its
+  standard error together. So two that can replace each other do not both go, many small losses do not add up, and on
+  a log of few users, where little can be shown, all channels stay. Popularity always stays: it alone has items for
+  users of whom nothing is known.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 FEWEST_USERS = 30  # with a right answer among their candidates, to learn anything
 FOR_EVERYONE = "popularity"
+NOTHING = 0.01  # the share of the NDCG@50 that may be lost with channels that are not served
 EQUAL, MERGED, TREES = "equal weights", "learned merge", "trees"
 
 
@@ -149,7 +151,7 @@ def useful(ndcg: Callable[[Sequence[str]], Doubles], names: Sequence[str]) -> tu
     costs = {name: float(lost.mean()) for name, lost in alone.items()}
     for name in sorted(costs.keys() - {FOR_EVERYONE}, key=lambda each: (costs[each], each)):
         without = tuple(each for each in served if each != name)
-        if without and not _is_above(everything, ndcg(without)):
+        if without and _largest_loss(everything, ndcg(without)) < NOTHING * everything.mean():
             served = without
     return costs, served
 
@@ -194,6 +196,12 @@ class _HeldOut:
         some = self.lesson.examples(served, fusion, self.examples.names)
         scores = self.grown.held_out(some.columns, some.row_folds) if self.grown else fusion.scores(some.candidates)
         return ndcg(some.candidates, scores, some.asked)
+
+
+def _largest_loss(whole: Doubles, part: Doubles) -> float:
+    """The mean loss of (N,) figures plus its standard error: what it may well be."""
+    lost = whole - part
+    return float(lost.mean() + lost.std() / np.sqrt(len(lost)))
 
 
 def _is_above(one: Doubles, other: Doubles) -> bool:

@@ -110,6 +110,17 @@ def test_channels_go_one_after_the_other_as_long_as_all_together_are_not_better(
     assert useful(lambda _: np.ones(50), ("fm", "popularity", "term"))[1] == ("popularity",)
 
 
+def test_a_channel_stays_where_it_is_not_shown_that_nothing_is_lost_without_it() -> None:
+    noise = np.where(np.arange(50) % 2, 0.1, -0.1)
+
+    def ndcg(served: Sequence[str]) -> Doubles:
+        return np.ones(50) + (0 if "itemcf" in served else noise)
+
+    costs, served = useful(ndcg, ("itemcf", "popularity", "swing"))
+    assert costs["itemcf"] == pytest.approx(0)
+    assert served == ("itemcf", "popularity")
+
+
 def test_a_few_users_teach_nothing() -> None:
     found = taught(FEWEST_USERS - 1)
     assert (found.evidence.chosen, found.trees) == (EQUAL, None)
