@@ -314,8 +314,9 @@ def test_nothing_of_the_test_rows_is_in_what_the_model_learns_from_but_the_right
         pq.write_table(table, draft.path(ROWS))
     for asset in ("factors", *(asset for asset in OPTIONAL if copy.lake.bizdates(asset)), *CHAMPION_FILES):
         with copy.lake.draft(asset, DAY) as draft:
-            shutil.copytree(world.read(asset).folder, draft.folder, dirs_exist_ok=True)
+            shutil.copytree((made := world.read(asset)).folder, draft.folder, dirs_exist_ok=True)
             draft.path("manifest.json").unlink()
+            draft.manifest.config = made.manifest.config
     copy.run(["funnel_model"])
     assert copy.read("funnel_model").manifest.files == before
 

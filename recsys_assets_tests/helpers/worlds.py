@@ -51,7 +51,7 @@ class World:
     ) -> dg.ExecuteInProcessResult:
         """Materialize assets, which must succeed, for a day or up to `last`; `config` has settings by asset."""
         result = materialize(assets, day, last, config=config)
-        assert failures(result) == {}
+        assert (found := failures(result)) == {}, found
         return result
 
     def read(self, asset: str, day: str = DAY) -> Partition:
