@@ -143,7 +143,7 @@ def test_users_with_one_event_each_are_split_by_day(place: Path) -> None:
 def test_bounds_are_those_of_the_logs_own_days(place: Path) -> None:
     """Events that repeat user, item and time, others without a user, and a day on which all clicked."""
     rows = [f"{n % 3},{n % 11},{START + 86400 * (n // 100)},{int(n // 100 == 2 or n % 3 == 0)}" for n in range(300)]
-    _, profile = draft(place, write(place, "log.csv", "user,item,ts,clicked", *rows, f",1,{START},0"))
+    _, profile = draft(place, write(place, "log.csv", "user,item,day,clicked", *rows, f",1,{START},0"))
     assert profile.bounds.max_rejected_rate == 0.73  # 33 of 101 events stay, and 0.05 are to spare
     assert profile.bounds.max_label_rate_change == 0.52
 

@@ -5,52 +5,50 @@ import math
 import duckdb
 
 from recsys_assets.datasets.drafting.columns import flow, note
-from recsys_assets.datasets.drafting.roles import Roles
-from recsys_assets.datasets.drafting.survey import Survey
+from recsys_assets.datasets.drafting.log import Log
 from recsys_assets.datasets.duck import only_row, quote_name
 from recsys_assets.datasets.profile_parts import Bounds
 
 _SPARE = 0.05  # above the highest share of the log's own days, for days to come
 
 
-def bounds_text(connection: duckdb.DuckDBPyConnection, events: Survey, roles: Roles, day: str, label: str) -> str:
-    """The line `bounds` for what exceeds the default bounds on some day, with the reason; empty if nothing does.
-
-    Args:
-        connection: it has the sample of the events.
-        events: the log.
-        roles: the meaning of its columns.
-        day: SQL of an event's day.
-        label: SQL of whether an event is a positive; empty if all are.
-    """
+def bounds_text(connection: duckdb.DuckDBPyConnection, log: Log) -> str:
+    """The line `bounds` for what exceeds the default bounds on some day, with the reason; empty if nothing does."""
     found, reasons = dict[str, float](), list[str]()
-    rejected = _rejected(connection, events, roles, day)
+    rejected = _rejected(connection, log)
     if rejected > Bounds().max_rejected_rate:
         found["max_rejected_rate"] = _rounded(rejected)
         reasons.append(f"up to {rejected:.0%} of a day's events lack an id, or repeat user, item and time")
-    change = _label_rate_change(connection, events, day, label) if label else 0.0
+    change = _label_rate_change(connection, log) if log.positive else 0.0
     if change > Bounds().max_label_rate_change:
         found["max_label_rate_change"] = _rounded(change)
         reasons.append(f"the share of positives changes by up to {change:.0%} from day to day")
     return f"bounds: {flow(found)}{note('; '.join(reasons))}" if found else ""
 
 
-def _rejected(connection: duckdb.DuckDBPyConnection, events: Survey, roles: Roles, day: str) -> float:
+def _rejected(connection: duckdb.DuckDBPyConnection, log: Log) -> float:
     """The highest share, on any day, of events that ingest would reject: without an id, or a repeat."""
+    roles = log.roles
     user, item = (f"nullif(CAST({quote_name(name)} AS VARCHAR), '')" for name in (roles.user, roles.item))
     if roles.session:
         user = f"coalesce({user}, 'session ' || CAST({quote_name(roles.session)} AS VARCHAR))"
-    key = ", ".join(["who", "what", *(quote_name(name) for name in (roles.time, roles.kind) if name)])
+    kind = quote_name(roles.kind) if roles.kind else "NULL"
     (share,) = only_row(
         connection,
-        f"SELECT max(share) FROM (SELECT 1 - count(DISTINCT ({key})) FILTER (who IS NOT NULL AND what IS NOT NULL) "
-        f"/ count(*) AS share FROM (SELECT *, {day} AS day, {user} AS who, {item} AS what FROM {events.sample}) "
-        "WHERE day IS NOT NULL GROUP BY day)",
+        f"""
+        SELECT max(share) FROM (
+            SELECT 1 - count(DISTINCT (who, what, moment, kind)) FILTER (who IS NOT NULL AND what IS NOT NULL)
+                / count(*) AS share
+            FROM (SELECT {log.day} AS day, {user} AS who, {item} AS what, {quote_name(roles.time)} AS moment,
+                {kind} AS kind FROM {log.events.sample})
+            WHERE day IS NOT NULL GROUP BY day
+        )
+        """,
     )
     return float(share)
 
 
-def _label_rate_change(connection: duckdb.DuckDBPyConnection, events: Survey, day: str, label: str) -> float:
+def _label_rate_change(connection: duckdb.DuckDBPyConnection, log: Log) -> float:
     """The largest change of the share of positives from one day with events to the next, less three errors of it."""
     (change,) = only_row(
         connection,
@@ -58,8 +56,9 @@ def _label_rate_change(connection: duckdb.DuckDBPyConnection, events: Survey, da
         SELECT max(abs(rate - lag_rate) - 3 * sqrt(pooled * (1 - pooled) * (1 / n + 1 / lag_n))) FROM (
             SELECT *, (rate * n + lag_rate * lag_n) / (n + lag_n) AS pooled FROM (
                 SELECT n, rate, lag(n) OVER days AS lag_n, lag(rate) OVER days AS lag_rate FROM (
-                    SELECT {day} AS day, count(*) AS n, avg(({label})::INT) AS rate FROM {events.sample}
-                    GROUP BY ALL HAVING day IS NOT NULL AND rate IS NOT NULL
+                    SELECT day, count(positive) AS n, avg(positive) AS rate
+                    FROM (SELECT {log.day} AS day, ({log.positive})::INT AS positive FROM {log.events.sample})
+                    WHERE day IS NOT NULL AND positive IS NOT NULL GROUP BY day
                 ) WINDOW days AS (ORDER BY day)
             )
         )

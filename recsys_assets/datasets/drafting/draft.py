@@ -2,14 +2,12 @@
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
 from recsys_assets.datasets.drafting.bounds import bounds_text
 from recsys_assets.datasets.drafting.columns import (
-    column_names,
     column_text,
     column_type,
     feature_kinds,
@@ -18,52 +16,13 @@ from recsys_assets.datasets.drafting.columns import (
     note,
     number,
 )
-from recsys_assets.datasets.drafting.roles import Roles, find_roles, words_of
-from recsys_assets.datasets.drafting.survey import PER_SECOND, SAMPLE, Facts, Survey, SurveyError, survey
-from recsys_assets.datasets.duck import only_row, quote, quote_name
+from recsys_assets.datasets.drafting.log import Log, look_at
+from recsys_assets.datasets.drafting.survey import Facts
 from recsys_assets.datasets.moments import TIME_PARTS
 
 _LIVE_DAYS = 14  # a log whose newest event is no older is still growing
 _FEWEST = 3  # events of a user that can be split by the order of the user's events: one each to learn, test and judge
 _REPEATED = 0.1  # share of events that repeat a pair of user and item from which on people come back to items
-
-
-@dataclass(frozen=True)
-class Log:
-    """A log and the tables that came with it, surveyed, and when its events happened."""
-
-    events: Survey
-    roles: Roles
-    names: Mapping[tuple[str, str], str]  # of columns in the profile, by table and by name in the file
-    tables: Mapping[str, tuple[Survey, str]]  # by name: the file, and the column that is its key
-    first: dt.date
-    last: dt.date
-    days: int  # with events
-    hours: int  # of the day in which events happened
-    events_per_user: float  # the median
-    repeated: float  # share of events that repeat a pair of user and item
-    liked: float | None  # the rating above which an event is a positive; None without ratings
-
-    def of_event(self, column: str) -> str:
-        """The name of a column of the log in the profile."""
-        return self.names["interactions", column]
-
-    @property
-    def positive(self) -> str:
-        """SQL of whether an event is a positive, by its columns in the file; empty if all are."""
-        roles = self.roles
-        if roles.kind:
-            best = [quote(kind) for kind, worth in roles.kinds.items() if worth == max(roles.kinds.values())]
-            return f"CAST({quote_name(roles.kind)} AS VARCHAR) IN ({', '.join(best)})"
-        if roles.label:
-            return f"CAST({quote_name(roles.label)} AS DOUBLE) = 1"
-        return f"CAST({quote_name(roles.rating)} AS DOUBLE) > {self.liked}" if roles.rating else ""
-
-    @property
-    def has_visitors(self) -> bool:
-        """Whether there are rows without a user that belong to a visit."""
-        filled = self.events.columns[self.roles.user].filled
-        return self.roles.session is not None and filled < min(self.events.rows, SAMPLE)
 
 
 def draft_profile(
@@ -74,80 +33,10 @@ def draft_profile(
     Raises:
         SurveyError: a file cannot be read, or its columns cannot be told apart.
     """
-    found = _look_at(connection, log, others)
+    found = look_at(connection, log, others)
     parts = [_head(name, found, today), _files(found), _tables(found), _label(found), _features(found)]
-    parts += [_session(found), _split(found, today), _recall(found)]
-    day = f"{_time(found.events, found.roles.time)}::DATE"
-    parts += [bounds_text(connection, found.events, found.roles, day, found.positive)]
-    parts += [_questions(found)]
+    parts += [_session(found), _split(found, today), _recall(found), bounds_text(connection, found), _questions(found)]
     return "\n".join(filter(None, parts)) + "\n"
-
-
-def _look_at(connection: duckdb.DuckDBPyConnection, log: Path, others: Mapping[str, Path]) -> Log:
-    """Survey all files."""
-    events = survey(connection, log, "surveyed_interactions")
-    roles = find_roles(connection, events)
-    tables = {}
-    for table, path in others.items():
-        side = survey(connection, path, f"surveyed_{table}")
-        tables[table] = (side, _key_of(connection, events, side, roles.user if table == "users" else roles.item))
-    first, last, days, hours = _span(connection, events, roles.time)
-    user, item = quote_name(roles.user), quote_name(roles.item)
-    of_users = (
-        f"SELECT count(*) AS n, count(DISTINCT CAST({item} AS VARCHAR)) AS pairs FROM {events.sample} "
-        f"WHERE {user} IS NOT NULL GROUP BY {user}"
-    )
-    median, pairs, rows = only_row(connection, f"SELECT median(n), sum(pairs), sum(n) FROM ({of_users})")
-    names = column_names(connection, _columns(events, roles, tables))
-    liked = _liked_level(connection, events, roles.rating) if roles.rating else None
-    repeated = 1 - float(pairs / rows)
-    return Log(events, roles, names, tables, first, last, days, hours, float(median), repeated, liked)
-
-
-def _columns(
-    events: Survey, roles: Roles, tables: Mapping[str, tuple[Survey, str]]
-) -> dict[tuple[str, str], str | None]:
-    """All columns by table and name in the file, with the names of keys and None for the others."""
-    own = {roles.user: "user_id", roles.item: "item_id", roles.time: "timestamp"}
-    found: dict[tuple[str, str], str | None] = {("interactions", name): own.get(name) for name in events.columns}
-    for table, (side, key) in tables.items():
-        found |= {(table, name): f"{table[:-1]}_id" if name == key else None for name in side.columns}
-    return found
-
-
-def _key_of(connection: duckdb.DuckDBPyConnection, events: Survey, side: Survey, id_column: str) -> str:
-    """The column of a table that holds the ids of the log's column."""
-    shares = {}
-    for name in side.columns:
-        ids = f"SELECT DISTINCT CAST({quote_name(id_column)} AS VARCHAR) AS id FROM {events.sample}"
-        known = f"SELECT CAST({quote_name(name)} AS VARCHAR) FROM {side.sample}"
-        (shares[name],) = only_row(connection, f"SELECT avg((id IN ({known}))::INT) FROM ({ids})")
-    best = max(shares, key=lambda name: (shares[name], words_of(name) == words_of(id_column)))
-    if shares[best] < 0.1:
-        raise SurveyError(f"{side.path}: no column holds the ids of {id_column}: give the table of these ids")
-    return best
-
-
-def _time(events: Survey, name: str) -> str:
-    """SQL of the time (UTC) of a column of times."""
-    facts, text = events.columns[name], f"CAST({quote_name(name)} AS VARCHAR)"
-    if unit := facts.time_unit:
-        time = f"to_timestamp(try_cast({text} AS DOUBLE) / {PER_SECOND[unit]})::TIMESTAMP"
-    elif pattern := events.form.get("date_format"):
-        time = f"try_strptime({text}, {quote(str(pattern))})"
-    else:
-        time = f"try_cast({text} AS TIMESTAMP)"
-    return f"({time})"
-
-
-def _span(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> tuple[dt.date, dt.date, int, int]:
-    """The first and the last day of the whole log (UTC), and the numbers of days, and hours of the day, with events."""
-    first, last, days, hours = only_row(
-        connection,
-        "SELECT min(time)::DATE, max(time)::DATE, count(DISTINCT time::DATE), count(DISTINCT hour(time)) "
-        f"FROM (SELECT {_time(events, name)} AS time FROM {events.relation})",
-    )
-    return first, last, int(days), int(hours)
 
 
 def _head(name: str, log: Log, today: dt.date) -> str:
@@ -207,9 +96,7 @@ def _event_column(log: Log, facts: Facts) -> str:
     if side := roles.owned.get(facts.name):
         return column_text(name, facts, column_type(facts), of=side) + note(f"one value for each {side}")
     if not log.events.has_names:
-        return column_text(name, facts, column_type(facts)) + note(
-            "nothing uses it, but columns without names are counted"
-        )
+        return column_text(name, facts, column_type(facts)) + note("nothing uses it, but it keeps the others in place")
     if _may_be_of_moment(log, facts):
         return note(f"{column_text(name, facts, column_type(facts))}  # it differs from event to event").lstrip()
     return note(f"{facts.name}: it differs from event to event, and nothing uses it").lstrip()
@@ -239,17 +126,6 @@ def _label(log: Log) -> str:
     return "label: true  # every event is a positive; ranking models get drawn negatives"
 
 
-def _liked_level(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> float:
-    """The rating above which the share of ratings is nearest to one half."""
-    value = f"CAST({quote_name(name)} AS DOUBLE)"
-    (level,) = only_row(
-        connection,
-        f"SELECT value FROM (SELECT DISTINCT value, cume_dist() OVER (ORDER BY value) AS up_to "
-        f"FROM (SELECT {value} AS value FROM {events.sample})) ORDER BY abs(up_to - 0.5), value LIMIT 1",
-    )
-    return float(level)
-
-
 def _features(log: Log) -> str:
     """The columns that feed models."""
     kinds: dict[str, list[str]] = {"categorical": ["user_id", "item_id"], "multi_valued": [], "numeric": [], "log": []}
@@ -264,7 +140,7 @@ def _features(log: Log) -> str:
 
 
 def _moment(log: Log) -> list[str]:
-    """A comment that proposes features of the moment; none if there are none to propose."""
+    """What may be known before anything is shown, as a comment."""
     columns = [log.of_event(facts.name) for facts in log.events.columns.values() if _may_be_of_moment(log, facts)]
     found = [*(TIME_PARTS if log.hours > 1 else ()), *columns]
     why = f"known when a request comes{'; then the columns are declared above, too' if columns else ''}"
