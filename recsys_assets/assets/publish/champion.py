@@ -50,7 +50,7 @@ def rank_champion(output: Output, config: ChampionConfig, lake: LakeStore, track
     day = output.manifest.bizdate
     candidates = [candidate(lake.lake, model, day, MODEL, day) for model in RANKERS]
     for each in candidates:
-        if each.declined:  # the choice is outdated once it is built anew
+        if each.declined:  # the choice is outdated once it is built again
             output.manifest.upstream |= each.upstream
     before = champion_before(lake.lake, "rank_champion", day)
     pinned = _pinned_candidate(lake.lake, config.pin, day)

@@ -140,7 +140,7 @@ def _features(log: Log) -> str:
 
 
 def _moment(log: Log) -> list[str]:
-    """What may be known before anything is shown, as a comment."""
+    """A comment that proposes features of the moment; none if there are none to propose."""
     columns = [log.of_event(facts.name) for facts in log.events.columns.values() if _may_be_of_moment(log, facts)]
     found = [*(TIME_PARTS if log.hours > 1 else ()), *columns]
     why = f"known when a request comes{'; then the columns are declared above, too' if columns else ''}"
