@@ -29,7 +29,7 @@ COMPUTED = (AFFINITY, NEARBY)  # lists of floats for each pair
 
 
 class Known:
-    """What is known of pairs at one moment; whatever is of the items alone is prepared once.
+    """Knowledge of pairs at one moment; whatever is of the items alone is prepared once.
 
     Args:
         profile: its rules say how features of pairs are computed, and which columns are numbers.

@@ -121,7 +121,7 @@ def item_scores(known: Interactions, carried: ItemTerms) -> csr_array:
 
 @dataclass(frozen=True)
 class Tastes:
-    """What the terms of any history are found with.
+    """Finds the terms of any history.
 
     Attributes:
         carried: the terms of the items.

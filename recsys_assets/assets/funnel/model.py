@@ -105,7 +105,7 @@ def _learn(output: Output, profile: Profile, inputs: Inputs, config: FunnelConfi
 
 
 def _known_before_test(output: Output, profile: Profile, inputs: Inputs) -> tuple[Known, pa.Table]:
-    """What is known just before the test rows, and `user_features` of that moment."""
+    """Knowledge of pairs just before the test rows, and `user_features` of that moment."""
     splits, users, items = (inputs[asset].path(ROWS) for asset in ("splits", "users", "items"))
     arrivals = inputs["items"].path(ARRIVALS) if ARRIVALS in inputs["items"].manifest.files else None
     with connect() as connection:
