@@ -173,7 +173,7 @@ class Profile(Part):
 
     @property
     def rights(self) -> tuple[Right, ...]:
-        """The kinds of items that can count as right in this log: see `FunnelRule`; `liked` only if that is not all that is touched."""
+        """The kinds of right items in this log: see `FunnelRule`; `liked` only if not all touched ones are liked."""
         some = set(self.events.recalled) < set(self.events.weights) if self.events else self.has_label_rule
         found: dict[Right, bool] = {"touched": True, "liked": some, "weighted": bool(self.events)}
         return tuple(right for right, there in found.items() if there or right == self.funnel.right)

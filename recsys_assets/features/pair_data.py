@@ -200,7 +200,7 @@ class ItemSnapshot:
         return read_factors(self.table[ITEM_FACTORS], self.rule)
 
     def of_fold(self, make: Callable[[Floats], Made], fold: int) -> Made:
-        """Returns what a function makes of the factors (I, D) of the first kind of values in a fold; it is called once."""
+        """The result of a function of the factors (I, D) of the first kind of values in a fold; it is called once."""
         if (make, fold) not in self._made:
             self._made[make, fold] = make(np.ascontiguousarray(self.factors[:, 0, fold]))
         made: Made = self._made[make, fold]
