@@ -21,7 +21,7 @@ from recsys_assets_tests.helpers.in_process import QUIET, failed_checks, failure
 __all__ = ["lake"]  # a fixture
 WHY = "every train row has the same label"
 SOUND = Check("sound", "a blocking check")
-FLOOR = Check("floor", "a figure reaches its floor", blocking=False)
+FLOOR = Check("auc_floor", "a figure reaches its floor", blocking=False)
 
 
 def decline(output: Output, a: Partition) -> None:
@@ -118,7 +118,7 @@ def test_a_method_that_comes_back_replaces_it_and_makes_what_did_without_it_outd
     assert json.loads(lake.read("report", NEXT).path("found.json").read_text())["without"] == {}
 
 
-@pytest.mark.fails_check("*:floor")
+@pytest.mark.fails_check("*:auc_floor")
 def test_what_is_below_its_floor_keeps_its_files_and_what_needs_it_is_declined(lake: Lake) -> None:
     def learn(output: Output, a: Partition) -> None:
         output.path("text").write_text(a.path("text").read_text())
@@ -127,8 +127,8 @@ def test_what_is_below_its_floor_keeps_its_files_and_what_needs_it_is_declined(l
 
     result = run(method=learn, use=use, report=report)
     assert result.success
-    assert failed_checks(result) == {"method:floor", "use:can_be_built"}
-    made, said = lake.read("method", NEXT), "method failed floor: 0.5000 is below 0.55, the bound in the profile"
+    assert failed_checks(result) == {"method:auc_floor", "use:can_be_built"}
+    made, said = lake.read("method", NEXT), "method failed auc_floor: 0.5000 is below 0.55, the bound in the profile"
     assert (made.path("text").read_text(), made.manifest.below_floor, made.manifest.is_usable) == ("first", said, False)
     assert lake.manifest("use", NEXT).declined == said
     assert json.loads(lake.read("report", NEXT).path("found.json").read_text())["without"] == {"method": said}
