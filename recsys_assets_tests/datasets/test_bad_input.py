@@ -243,7 +243,7 @@ PROFILES_REFUSED = [
     ("rating that is none", "rating: rating", "rating: stars", "line 14: rating: 'stars' is not a numeric column of tables.interactions"),
     ("last before first", "landing:", "last_bizdate: 2025-12-31\nlanding:", "line 4: last_bizdate: is before first_bizdate"),
     ("no date", "2026-01-01", "soon", "first_bizdate: Input should be a valid date"),
-    ("no such strategy", "by_day", "by_moon", "split.strategy: Input should be 'per_user_tail', 'leave_last_n', 'by_day', 'given' or 'random'"),
+    ("no such strategy", "by_day", "by_moon", "split.strategy: Input should be 'per_user_tail', 'leave_last_n', 'by_day', 'given', 'successive' or 'random'"),
     ("ratio above one", "{strategy: by_day}", "{strategy: by_day, test_ratio: 1.5}", "split.test_ratio: Input should be less than 1"),
 ]  # fmt: skip
 

@@ -242,7 +242,7 @@ REFUSED = [
     # fault, text, replacement, error message
     ("users without items", "tables:", "tables:\n  users: {user_id: string}", "tables.interactions: lacks user_id, item_id"),
     ("no columns", "  interactions:", "  users: {}\n  gone:", "tables.gone"),
-    ("given without a column", "strategy: by_day", "strategy: given", "split.strategy given needs split.column, an int64 or"),
+    ("given without a column", "strategy: by_day", "strategy: given", "split.strategy given needs either column, which"),
     ("given by a feature", "strategy: by_day", "strategy: given, column: C1", "'C1' is the split's column, so it cannot be a"),
     ("a value of two parts", "strategy: by_day", "strategy: given, column: clicked, values: {train: [0], validation: [1], test: [1]}", "'1' is listed 2 times"),
     ("no rows to test", "strategy: by_day", "strategy: given, column: clicked, values: {train: [0], validation: [1]}", "lacks values for test"),
