@@ -50,7 +50,7 @@ FLOORS = {
         "instance",
         "executor",
     ],
-    5: ["definitions", "step_imports", "cli", "demo", "tzrec", "ui"],
+    5: ["definitions", "step_imports", "cli", "demo", "tzrec", "ui", "serving"],
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -18,6 +18,7 @@ from recsys_assets.cli.materialize import materialize
 from recsys_assets.cli.names import NameOrPath
 from recsys_assets.cli.published import list_published, rollback
 from recsys_assets.cli.recommend import recommend
+from recsys_assets.cli.serve import serve
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.uris import guard_logs
 
@@ -58,6 +59,7 @@ for command in (
     list_published,
     rollback,
     recommend,
+    serve,
     refresh,
     adopt,
 ):

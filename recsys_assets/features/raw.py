@@ -1,5 +1,6 @@
 """Raw columns as the inputs of an ONNX file: missing values and padding filled in (`training/onnx_export.py`)."""
 
+import json
 from collections.abc import Iterable
 
 import numpy as np
@@ -8,6 +9,16 @@ import pyarrow.compute as pc
 
 from recsys_assets.arrays import Array
 from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, flat_values, floats
+
+INPUTS = "inputs"  # the key of a file's metadata
+_OF_INPUTS = ("name", "kind", "side", "type", "length")
+
+
+def rows_of(table: pa.Table, key: str, ids: pa.Array) -> pa.Table:
+    """The table's rows of the given ids, in their order; for a missing id, a row of nulls with the id as key."""
+    places = pc.index_in(ids.cast(table[key].type), value_set=table[key].combine_chunks())
+    found = table.take(places)
+    return found.set_column(found.schema.get_field_index(key), key, ids)
 
 
 def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, Array]:
@@ -18,6 +29,16 @@ def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, Array]:
 def raw_columns(features: Iterable[Feature], table: pa.Table) -> dict[str, Array]:
     """The same for some features."""
     return {feature.name: _raw_input(feature, _column(feature, table)) for feature in features}
+
+
+def inputs_text(schema: FeatureSchema) -> str:
+    """Metadata of a file on its inputs, so that a service can make them: no vocabularies, which are inside."""
+    return json.dumps([{name: getattr(each, name) for name in _OF_INPUTS} for each in schema.features])
+
+
+def read_inputs(text: str) -> list[Feature]:
+    """The features that `inputs_text` describes, without vocabularies."""
+    return [Feature(**content) for content in json.loads(text)]
 
 
 def widths(feature: Feature) -> list[int]:

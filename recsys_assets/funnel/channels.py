@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Ids, Scores, Vectors, find
+from recsys_assets.arrays import Bools, Ids, Ints, Scores, Vectors, find
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.i2i import neighbours
@@ -134,28 +134,47 @@ def by_term(log: Interactions, _: str, recalled: Partition, items: Partition) ->
     return recall
 
 
-def by_vector(log: Interactions, part: str, users: Partition, items: Partition) -> Recall:
-    """The items whose vectors have the highest inner product with the user's: exact, over all items."""
-    user_ids, user_vectors = embeddings.read(users.path(VECTOR_FILES[part]))
-    item_ids, item_vectors = embeddings.read(items.path(ROWS))
-    columns = find(item_ids.to_numpy(zero_copy_only=False), log.item_ids)
-    wanted = item_vectors[columns].T
+class ByVector:
+    """The items whose vectors have the highest inner product with the user's: exact, over all items.
 
-    def recall(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-        asked, vectors = interactions.user_ids[queries.users], user_vectors
-        rows = find(user_ids.to_numpy(zero_copy_only=False), asked)
-        if queries.successive:
-            rows, vectors = np.arange(len(asked)), _vectors_before_each(users, asked)
+    Attributes:
+        encode: gives the vectors (n, D) of the queries at some positions (n,). A service sets it, for histories that go
+            on after those of which vectors are kept.
+    """
+
+    encode: Callable[[Interactions, Queries, Ints], Vectors] | None = None
+
+    def __init__(self, log: Interactions, part: str, users: Partition, items: Partition) -> None:
+        self._users = users
+        user_ids, self._vectors = embeddings.read(users.path(VECTOR_FILES[part]))
+        item_ids, item_vectors = embeddings.read(items.path(ROWS))
+        self._user_ids = user_ids.to_numpy(zero_copy_only=False)
+        columns = find(item_ids.to_numpy(zero_copy_only=False), log.item_ids)
+        self._items, self._absent = item_vectors[columns].T, columns < 0
+
+    def __call__(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+        """The k best items of every query."""
+        vectors, known = self._vectors_of(interactions, queries)
 
         def score(block: slice) -> Scores:
-            scores: Scores = vectors[rows[block]] @ wanted
-            scores[rows[block] < 0] = -np.inf
-            scores[:, columns < 0] = -np.inf
+            scores: Scores = vectors[block] @ self._items
+            scores[~known[block]] = -np.inf
+            scores[:, self._absent] = -np.inf
             return scores
 
         return lists.recommend(score, interactions, queries, k, filter_seen)
 
-    return recall
+    def _vectors_of(self, interactions: Interactions, queries: Queries) -> tuple[Vectors, Bools]:
+        """(N, D) the vectors of the queries, and (N,) whether there is one."""
+        asked = interactions.user_ids[queries.users]
+        if queries.successive:
+            return _vectors_before_each(self._users, asked), np.ones(len(asked), bool)
+        rows = find(self._user_ids, asked)
+        vectors, known = self._vectors[rows], rows >= 0
+        if self.encode and queries.changed is not None and queries.changed.any():
+            changed = np.flatnonzero(queries.changed)
+            vectors[changed], known[changed] = self.encode(interactions, queries, changed), True
+        return vectors, known
 
 
 def _vectors_before_each(users: Partition, asked: Ids) -> Vectors:

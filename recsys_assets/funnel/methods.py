@@ -37,7 +37,7 @@ RECALL_METHODS = {
         "The best items of the terms that the user liked recently.", channels.by_term, ("recall_term", "items")
     ),
     **{
-        name: Method(model.description, channels.by_vector, (f"emb_{name}_user", f"emb_{name}_item"))
+        name: Method(model.description, channels.ByVector, (f"emb_{name}_user", f"emb_{name}_item"))
         for name, model in TOWERS.items()
     },
 }

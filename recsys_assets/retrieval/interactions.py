@@ -97,6 +97,8 @@ class Queries:
         part: the part to predict: methods may use everything before it, and of it nothing but the histories.
         gains: (T,) what each right item is worth, above 0; 1 unless the weights of events count.
         successive: whether each is about one event of the part, so that a user has many, whose histories reach into it.
+        hidden: (N, I) items that no list may hold, besides those that were seen; None: there are none.
+        changed: (N,) whether the history goes on after the events of which vectors of users are kept; None: no history.
     """
 
     users: Ints
@@ -107,6 +109,8 @@ class Queries:
     part: str = "test"
     gains: Doubles = field(default_factory=lambda: np.ones(0))
     successive: bool = False
+    hidden: Bools | None = None
+    changed: Bools | None = None
 
     def __post_init__(self) -> None:
         if not len(self.gains):

@@ -56,7 +56,7 @@ def top_k(scores: Scores, k: int) -> Lists:
 def recommend(
     score: Callable[[slice], Scores], interactions: Interactions, queries: Queries, k: int, filter_seen: bool
 ) -> Lists:
-    """The k best items of every query, block by block; with `filter_seen` without those of its history.
+    """The k best items of every query, block by block, without hidden ones; with `filter_seen` without seen ones.
 
     `score(block)` gives scores (n, I) of the queries in a slice, in a new array; an item with -inf is not a candidate.
     """
@@ -68,6 +68,8 @@ def recommend(
         if filter_seen:
             row, item = history(interactions, queries, block)
             scores[row, item] = -np.inf
+        if queries.hidden is not None:
+            scores[queries.hidden[block]] = -np.inf
         parts.append(top_k(scores, k))
     if not parts:
         return empty_lists(0, k)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from recsys_assets.features.raw import raw_inputs
+from recsys_assets.features.raw import INPUTS, inputs_text, raw_inputs
 from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.training.checkpoint import load
@@ -51,7 +51,8 @@ def export(checkpoint: Path, folder: Path, metadata: Mapping[str, str] | None = 
     for side in SIDES:
         tower = Tower(two_tower(fitted), side)
         model = export_network(tower, tower.schema, "vector")
-        write(model, tower.schema, folder / f"{side}.onnx", file_metadata(fitted, metadata or {}))
+        about = {**(metadata or {}), INPUTS: inputs_text(tower.schema)}
+        write(model, tower.schema, folder / f"{side}.onnx", file_metadata(fitted, about))
 
 
 def parity(checkpoint: Path, path: Path, side: Side, table: pa.Table, batch: int = 64) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor
 from recsys_assets.arrays import Array, Bools, Ints, blocks, list_array, place_in_group, spread
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.declined import NothingToLearn
+from recsys_assets.features.raw import rows_of
 from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.models.towers import HISTORY, Batch, TwoTower
 from recsys_assets.retrieval.interactions import Interactions
@@ -95,13 +96,6 @@ def raw_users(
 def item_vocabulary(model: TwoTower) -> list[int] | list[str]:
     """Ids of the items that a model knows, in the order of their tokens."""
     return next(feature for feature in model.item_schema.features if feature.name == "item_id").vocabulary
-
-
-def rows_of(table: pa.Table, key: str, ids: pa.Array) -> pa.Table:
-    """The table's rows of the given ids, in their order; for a missing id, a row of nulls with the id as key."""
-    places = pc.index_in(ids.cast(table[key].type), value_set=table[key].combine_chunks())
-    found = table.take(places)
-    return found.set_column(found.schema.get_field_index(key), key, ids)
 
 
 def targets_of(data: TowerData, part: str, labelled: bool) -> Bools:

@@ -18,7 +18,7 @@ from recsys_assets.assets.rank import IMPORTANCE, PREDICTIONS
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.definitions import build_defs
-from recsys_assets.features.raw import raw_inputs
+from recsys_assets.features.raw import raw_inputs, rows_of
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.models.catalogue import RANKERS, TOWERS, features_for
@@ -26,7 +26,7 @@ from recsys_assets.ranking.champion import read_champion
 from recsys_assets.retrieval import embeddings, index
 from recsys_assets.retrieval.interactions import histories, read
 from recsys_assets.training import checkpoint, recall
-from recsys_assets.training.tower_data import raw_users, rows_of
+from recsys_assets.training.tower_data import raw_users
 from recsys_assets_tests.helpers.code_versions import (
     COMMAND,
     LEFT_OUT,

@@ -5,7 +5,6 @@ import re
 import runpy
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.features.pair_data import ItemSnapshot, Pairs
 from recsys_assets.features.pair_features import candidate_rows
-from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel import learning, recommendations
 from recsys_assets.funnel.evaluation import NAMES
 from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of, open_channels
@@ -37,27 +35,18 @@ from recsys_assets.funnel.model import DESCRIPTION, FunnelLists, Sizes
 from recsys_assets.funnel.scoring import NotTheChampion, open_champion
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Lake
-from recsys_assets.manifest import json_text
-from recsys_assets.ranking.champion import CHAMPION_FILE, Candidate, read_champion, record
+from recsys_assets.ranking.champion import read_champion
 from recsys_assets.resources import LakeStore
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.interactions import from_table, user_queries
 from recsys_assets.settings import settings
-from recsys_assets.training import rankers
 from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.helpers.funnel_world import funnel_world
 from recsys_assets_tests.helpers.in_process import failed_checks, failures, materialize
-from recsys_assets_tests.helpers.ranking_rows import quick_settings
-from recsys_assets_tests.helpers.worlds import DAY, World, open_world
+from recsys_assets_tests.helpers.worlds import DAY, World
 
-RECALL = ["recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"]
-RANK = ["factors", "rank_samples", "feature_schema", "user_features", "item_features"]
 CHAMPION_FILES = ("onnx_lgbm", "rank_lgbm")
 Lists = dict[int, list[dict[str, Any]]]
-TAIL = {
-    "name": "tail",
-    "split": {"strategy": "per_user_tail", "online_last_n": 4},
-    "features": {"moment": ["hour", "weekday"]},
-}
 
 
 def rows(world: World, asset: str) -> list[dict[str, Any]]:
@@ -76,17 +65,8 @@ def touched(world: World, *parts: str) -> dict[int, set[int]]:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    home = tmp_path_factory.mktemp("world")
-    with (
-        open_world(home, TAIL, users=120, items=150, events=6000, days=8) as world,
-        pytest.MonkeyPatch.context() as patch,
-    ):
+    with funnel_world(tmp_path_factory.mktemp("world")) as world, pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "250")  # no line of a table wraps
-        world.run(["users", "items", "splits", *RECALL, *RANK])
-        world.write_vectors()
-        write_champion(world.lake)
-        world.run(["funnel_model"])
-        world.result = world.run(["funnel_report"])
         yield world
 
 
@@ -94,23 +74,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def final_lists(world: World) -> Lists:
     """The final lists by user, as they were before any test."""
     return {row["user_id"]: row["items"] for row in world.table("funnel_report", RECOMMENDATIONS).to_pylist()}
-
-
-def write_champion(lake: Lake) -> None:
-    """Write a small LightGBM model, its ONNX file, and the record that points to it."""
-    schema = FeatureSchema.read(lake.read("feature_schema", DAY).path("schema.json"))
-    train, validation = (lake.read("rank_samples", DAY).path(f"{part}.parquet") for part in ("train", "validation"))
-    ranker = rankers.fit("lgbm", schema, train, validation, *quick_settings("lgbm", 20), seed=1)
-    with lake.draft("rank_lgbm", DAY) as draft:
-        ranker.save(draft.folder)
-    with lake.draft("onnx_lgbm", DAY) as draft:
-        ranker.export(draft.path(MODEL), {"bizdate": DAY})
-    onnx = lake.read("onnx_lgbm", DAY).manifest
-    path, sha256 = f"onnx_lgbm/bizdate={DAY}/{MODEL}", onnx.files[MODEL]
-    chosen = Candidate("lgbm", DAY, 0.7, path=path, sha256=sha256, fingerprint=onnx.fingerprint)
-    with lake.draft("rank_champion", DAY) as draft:
-        champion = asdict(record(chosen, "the only one", [chosen]))
-        draft.path(CHAMPION_FILE).write_text(json_text(champion), encoding="utf-8")
 
 
 def everything(world: World) -> Inputs:

@@ -79,6 +79,7 @@ def tower_onnx(model: str) -> LakeAsset:
         ),
         ins={"recaller": dg.AssetIn(f"recall_{model}")},
         kinds={"onnx"},
+        code_version="2",
         checks=[
             Check(
                 "onnx_matches_model",

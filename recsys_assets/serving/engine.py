@@ -1,0 +1,251 @@
+"""The engine: answers of one release, by the funnel that `funnel_report` judges."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys_assets.arrays import Bools, Ids, Ints, Vectors, find, list_array, spread
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
+from recsys_assets.funnel.channels import ByVector
+from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of
+from recsys_assets.funnel.inputs import CHAMPION
+from recsys_assets.funnel.inputs import read_inputs as read_partitions
+from recsys_assets.funnel.merge import Fusion
+from recsys_assets.funnel.model import FunnelLists, fused_lists
+from recsys_assets.funnel.requests import moments_of
+from recsys_assets.funnel.scoring import open_session
+from recsys_assets.funnel.stopwatch import Stopwatch
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Partition, PartitionDamaged, PartitionMissing
+from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.serving.people import NOTHING, History, People, Person
+
+ITEM_TO_ITEM = ("itemcf", "swing")
+HISTORY = "history"  # the input of a user tower with the items that were touched
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A request, besides its user.
+
+    Attributes:
+        size: the most items.
+        hidden: ids that must not be listed.
+        only: ids of which alone the list may be; None: of all.
+        context: features of the moment, as the profile names them; what is not said is unknown.
+        judged: answer from the state before the online rows, for a user of the log, as `funnel_report` does.
+    """
+
+    size: int = 50
+    hidden: Sequence[object] = ()
+    only: Sequence[object] | None = None
+    context: Mapping[str, object] = field(default_factory=dict)
+    judged: bool = False
+
+
+class Engine:
+    """A release, opened: `recommend` and `similar` are pure functions of their arguments.
+
+    Args:
+        profile: of the data set.
+        lake: its lake.
+        bizdate: of the release.
+
+    Raises:
+        PartitionMissing, PartitionDamaged, PartitionOutdated, GateNotPassed: something that it needs is not there, or
+            may not be used.
+    """
+
+    def __init__(self, profile: Profile, lake: Lake, bizdate: str) -> None:
+        needed = {asset: lake.read_sound(asset, bizdate) for asset in NEEDED}
+        inputs = read_partitions(lake, bizdate, needed)
+        self.profile, self.bizdate, self.without = profile, bizdate, dict(inputs.without)
+        self._partitions = inputs.partitions
+        self.log = events_of(inputs["splits"], inputs["users"])
+        self.funnel = Funnel(profile, inputs, self.log, Stopwatch())
+        self.people = People(self.log, self.funnel.users, profile.features.affinity)
+        self.items = _by_id(pq.read_table(inputs["items"].path(ROWS)), "item_id", self.log.item_ids)
+        users = pq.read_table(inputs["users"].path(ROWS))
+        for name, channel in self.funnel.channels.items():
+            if isinstance(channel, ByVector) and (tower := _user_tower(lake, name, bizdate)):
+                channel.encode = UserTower(tower, users, self.log.item_ids)
+
+    @property
+    def model(self) -> str | None:
+        """The ranking model, as `<model>/<bizdate>`; None without one."""
+        ranker = next((name for name in self._partitions if name.startswith("rank_") and name != CHAMPION), None)
+        return f"{ranker.removeprefix('rank_')}/{self._partitions[ranker].manifest.bizdate}" if ranker else None
+
+    def now(self) -> dt.datetime:
+        """The present time in the profile's time zone."""
+        return dt.datetime.now(ZoneInfo(self.profile.files.timezone))
+
+    def warm_up(self) -> None:
+        """Answer for a few users, so that the first request finds everything loaded."""
+        for user_id in self.log.user_ids[:3].tolist():
+            self.recommend(user_id, NOTHING, Wish())
+
+    def recommend(self, user_id: object, told: History, wish: Wish) -> list[Row]:
+        """The best items for a user, with `item_id`, `score`, `probability` and `channels`."""
+        person = self.people(user_id, told, judged=wish.judged)
+        events, asked = self._ask(user_id, person, wish)
+        moments = {name: _moment(wish.context.get(name)) for name in self.profile.features.moment}
+        if wish.judged:
+            moments |= {name: column.slice(self.people.number(user_id), 1) for name, column in self._judged.items()}
+        found = self.funnel.lists(events, asked, _with_id(person.row, events.user_ids), moments)
+        return self._rows(found, wish.size)
+
+    @cached_property
+    def _judged(self) -> Mapping[str, pa.Array]:
+        """The moments of the requests that `funnel_report` judges, (U,) each."""
+        splits = self._partitions["splits"].path(ROWS)
+        return moments_of(self.profile, splits, "online", self.log.user_ids)
+
+    def popular(self, told: History, wish: Wish) -> list[Row]:
+        """The most popular items that were not seen: for users of whom nothing is known."""
+        events, asked = self._ask(None, Person(self.people.newcomer, told, changed=False), wish)
+        listed = self.funnel.channels["popularity"](events, asked, wish.size, self.funnel.filter_seen)
+        there = listed.items[0] >= 0
+        pairs = zip(self.log.item_ids[listed.items[0][there]].tolist(), listed.scores[0][there].tolist(), strict=True)
+        return [{"item_id": item, "score": score, "channels": ["popularity"]} for item, score in pairs]
+
+    def history(self, items: Sequence[object], labels: Sequence[int]) -> History:
+        """Events of known items, in their order; others are left out."""
+        numbers = self.numbers(items)
+        kept = numbers >= 0
+        return History(numbers[kept], np.asarray(labels, np.int8)[kept], np.ones(int(kept.sum())))
+
+    def numbers(self, items: Sequence[object]) -> Ints:
+        """(N,) the number of each item, -1 for an unknown one."""
+        ids = self.log.item_ids
+        return find(ids, np.array(list(items), ids.dtype)) if len(items) else np.zeros(0, np.int64)
+
+    def describe(self, rows: list[Row], fields: Sequence[str]) -> list[Row]:
+        """The rows with columns of the items' table."""
+        table = self.items.select(list(fields)).take(pa.array(self.numbers([row["item_id"] for row in rows])))
+        return [{**row, **more} for row, more in zip(rows, table.to_pylist(), strict=True)]
+
+    def similar(self, item_id: object, wish: Wish) -> list[Row]:
+        """The items that the item-to-item tables list for an item, by reciprocal ranks; empty for an unknown one."""
+        history = self.history([item_id], [1])
+        if not len(history):
+            return []
+        events, asked = self._ask(None, Person(self.people.newcomer, history, changed=False), wish)
+        names = [name for name in ITEM_TO_ITEM if name in self.funnel.channels]
+        found = {name: self.funnel.channels[name](events, asked, wish.size, True) for name in names}
+        fused = fused_lists(found, Fusion.equal(names), len(self.log.item_ids), wish.size)
+        items = fused.items[0][there := fused.items[0] >= 0]
+        listed = {name: set(each.items[0].tolist()) for name, each in found.items()}
+        return [
+            {"item_id": item_id, "score": score, "channels": [name for name in names if number in listed[name]]}
+            for item_id, score, number in zip(
+                self.log.item_ids[items].tolist(), fused.scores[0][there].tolist(), items.tolist(), strict=True
+            )
+        ]
+
+    def _ask(self, user_id: object, person: Person, wish: Wish) -> tuple[Interactions, Queries]:
+        """The user's history as interactions, and one query about it."""
+        history, ids = person.history, self.log.user_ids
+        their_id = ids[:1] if user_id is None else np.array([user_id], ids.dtype)
+        none, before = np.zeros(len(history), np.int64), np.zeros(len(history), np.int8)
+        columns = (history.items, history.labels, before, history.weights)
+        events = Interactions(their_id, self.log.item_ids, none, *columns, np.zeros(1, bool))
+        first, end, unasked = np.zeros(1, np.int64), np.array([len(history)]), np.zeros(2, np.int64)
+        hidden, changed = self._hidden(wish), np.array([person.changed])
+        return events, Queries(first, first, end, first[:0], unasked, "online", hidden=hidden, changed=changed)
+
+    def _hidden(self, wish: Wish) -> Bools | None:
+        """(1, I) the items that a request leaves out."""
+        if not wish.hidden and wish.only is None:
+            return None
+        hidden = np.full(len(self.log.item_ids), wish.only is not None)
+        for ids, value in ((wish.only or (), False), (wish.hidden, True)):
+            numbers = self.numbers(ids)
+            hidden[numbers[numbers >= 0]] = value
+        return hidden[None]
+
+    def _rows(self, found: FunnelLists, size: int) -> list[Row]:
+        """The final list as rows, and which channels list each item."""
+        items = found.final.lists.items[0]
+        items = items[items >= 0][:size]
+        listed = {name: set(each.items[0].tolist()) for name, each in found.channels.items()}
+        ids = self.log.item_ids[items].tolist()
+        likely = [None if np.isnan(each) else float(each) for each in found.final.probabilities[0][: len(items)]]
+        return [
+            {
+                "item_id": ids[place],
+                "score": float(found.final.lists.scores[0][place]),
+                "probability": likely[place],
+                "channels": [name for name, theirs in listed.items() if int(item) in theirs],
+            }
+            for place, item in enumerate(items)
+        ]
+
+
+class TowerTooOld(RuntimeError):
+    """The ONNX file of a user tower does not say what its inputs are; the message names the command that renews it."""
+
+
+class UserTower:
+    """Encodes users whose histories go on after those of which vectors are kept, by the tower's ONNX file.
+
+    Raises:
+        TowerTooOld: the file was made by an older version.
+    """
+
+    def __init__(self, tower: Partition, users: pa.Table, item_ids: Ids) -> None:
+        self._session = open_session(tower.path("user.onnx"))
+        about = self._session.get_modelmeta().custom_metadata_map
+        if INPUTS not in about:
+            made = tower.manifest
+            raise TowerTooOld(
+                f"{made.asset} is of an older version: `recsys materialize {made.asset} --bizdate {made.bizdate}`"
+            )
+        self._inputs = read_inputs(about[INPUTS])
+        self._users, self._item_ids = users, item_ids
+        self._length = next(each.length for each in self._inputs if each.name == HISTORY)
+
+    def __call__(self, interactions: Interactions, queries: Queries, places: Ints) -> Vectors:
+        """(n, D) the vectors of the queries at n positions."""
+        starts, ends = queries.starts[places], queries.ends[places]
+        starts = np.maximum(starts, ends - self._length)
+        _, events = spread(starts, ends)
+        past = list_array(pa.array(self._item_ids[interactions.items[events]]), ends - starts)
+        users = rows_of(self._users, "user_id", pa.array(interactions.user_ids[queries.users[places]]))
+        feed = raw_columns(self._inputs, users.append_column(HISTORY, past))
+        vectors: Vectors = self._session.run(["vector"], feed)[0]
+        return vectors
+
+
+def _user_tower(lake: Lake, name: str, bizdate: str) -> Partition | None:
+    """The ONNX files of a two-tower model; without them its channel keeps the vectors of the release's state."""
+    try:
+        return lake.read_sound(f"onnx_{name}", bizdate)
+    except (PartitionMissing, PartitionDamaged):
+        return None
+
+
+def _by_id(table: pa.Table, key: str, ids: Ids) -> pa.Table:
+    """The rows of these ids, in their order; a row of nulls for one that the table lacks."""
+    return table.take(pc.index_in(pa.array(ids).cast(table[key].type), value_set=table[key].combine_chunks()))
+
+
+def _with_id(row: pa.Table, ids: Ids) -> pa.Table:
+    """The row with a user's id, which that of a newcomer lacks."""
+    return row.set_column(row.column_names.index("user_id"), "user_id", pa.array(ids, row.schema.field("user_id").type))
+
+
+def _moment(value: object) -> pa.Array:
+    """A feature of the moment of one request."""
+    return pa.array([value])

@@ -1,0 +1,52 @@
+"""A small generated world with an online part and everything that the funnel reads, its report included."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from recsys_assets.assets.publish.onnx import MODEL
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import json_text
+from recsys_assets.ranking.champion import CHAMPION_FILE, Candidate, record
+from recsys_assets.training import rankers
+from recsys_assets_tests.helpers.ranking_rows import quick_settings
+from recsys_assets_tests.helpers.worlds import DAY, World, open_world
+
+RECALL = ["recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"]
+RANK = ["factors", "rank_samples", "feature_schema", "user_features", "item_features"]
+TAIL = {
+    "name": "tail",
+    "split": {"strategy": "per_user_tail", "online_last_n": 4},
+    "features": {"moment": ["hour", "weekday"]},
+}
+
+
+@contextmanager
+def funnel_world(home: Path) -> Iterator[World]:
+    """The world in an empty folder; its towers' vectors are random, and its ranker is a small LightGBM model."""
+    with open_world(home, TAIL, users=120, items=150, events=6000, days=8) as world:
+        world.run(["users", "items", "splits", *RECALL, *RANK])
+        world.write_vectors()
+        write_champion(world.lake)
+        world.run(["funnel_model"])
+        world.result = world.run(["funnel_report"])
+        yield world
+
+
+def write_champion(lake: Lake) -> None:
+    """Write a small LightGBM model, its ONNX file, and the record that points to it."""
+    schema = FeatureSchema.read(lake.read("feature_schema", DAY).path("schema.json"))
+    train, validation = (lake.read("rank_samples", DAY).path(f"{part}.parquet") for part in ("train", "validation"))
+    ranker = rankers.fit("lgbm", schema, train, validation, *quick_settings("lgbm", 20), seed=1)
+    with lake.draft("rank_lgbm", DAY) as draft:
+        ranker.save(draft.folder)
+    with lake.draft("onnx_lgbm", DAY) as draft:
+        ranker.export(draft.path(MODEL), {"bizdate": DAY})
+    onnx = lake.read("onnx_lgbm", DAY).manifest
+    path, sha256 = f"onnx_lgbm/bizdate={DAY}/{MODEL}", onnx.files[MODEL]
+    chosen = Candidate("lgbm", DAY, 0.7, path=path, sha256=sha256, fingerprint=onnx.fingerprint)
+    with lake.draft("rank_champion", DAY) as draft:
+        champion = asdict(record(chosen, "the only one", [chosen]))
+        draft.path(CHAMPION_FILE).write_text(json_text(champion), encoding="utf-8")
