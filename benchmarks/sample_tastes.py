@@ -97,7 +97,7 @@ def recalls(events: Interactions, ratings: Ratings, asked: Queries, *, following
 
     carried = term.item_terms(ratings.items, "genres", events.item_ids)
     return {
-        "popularity": judge(popularity(events, asked, TOP, unseen)),
+        "popularity": judge(popularity(events, asked.part)(events, asked, TOP, unseen)),
         "itemcf": alike(itemcf(known, NEXT_ITEM if following else ItemCF())),
         "swing": alike(swing(known, Swing())),
         "term": judge(term.recommend(events, asked, "test", carried, term.Taste(), TOP, unseen)),
