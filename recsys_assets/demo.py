@@ -38,6 +38,7 @@ next:
   . ./activate                                                then, from any folder:
   recsys show rank_widedeep                                   the contents of a partition
   recsys published                                            what services see
+  recsys serve                                                recommendations over HTTP, on 127.0.0.1:8000
   dagster asset materialize --select rank_widedeep            train again, on the latest bizdate
   recsys materialize '+rank_report' --bizdate {before}      it and all it needs, for another day
   recsys land movielens-1m                                    real data, then
