@@ -106,7 +106,7 @@ class Service:
         else:
             rows, served_by = engine.popular(told, wish), "popular"
         answer = {"release": number, "bizdate": engine.bizdate, "model": engine.model, "served_by": served_by}
-        return {**answer, "user_id": body.user_id, "items": _with_fields(engine, rows, body.fields)}
+        return {**answer, "user_id": user, "items": _with_fields(engine, rows, body.fields)}
 
     def similar(self, item_id: Id, size: int, fields: Sequence[str]) -> dict[str, Any]:
         """Items that are alike.

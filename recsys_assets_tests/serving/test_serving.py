@@ -114,7 +114,7 @@ def test_every_way_of_asking_gives_the_same_list(engine: Engine, client: TestCli
     assert all(each["items"] == asked["items"] for each in lists)
     assert len({each["request_id"] for each in lists}) == 4
     assert (asked["release"], asked["bizdate"], asked["model"]) == (7, DAY, f"lgbm/{DAY}")
-    assert asked["served_by"] == "full"
+    assert (asked["served_by"], asked["user_id"]) == ("full", user)
     assert all({"item_id", "score", "probability", "channels", "title"} == each.keys() for each in asked["items"])
     left = client.get(f"/recommend/{user}?size=5&exclude={asked['items'][0]['item_id']}").json()
     assert asked["items"][0]["item_id"] not in ids(left["items"])
