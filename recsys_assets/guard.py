@@ -9,6 +9,8 @@ there is a token, every request needs it.
 import base64
 import binascii
 import hmac
+import os
+import socket
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +33,17 @@ def hosts_of(port: int, further: Iterable[str] = ()) -> frozenset[str]:
     """
     own = [f"{name}:{port}" for name in LOCAL] + (list(LOCAL) if port == 80 else [])
     return frozenset(name.lower() for name in (*own, *further))
+
+
+def hosts_in(variable: str) -> list[str]:
+    """The hosts that an environment variable names, separated by commas."""
+    return [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+
+
+def is_taken(port: int) -> bool:
+    """Whether something listens on the port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex((LOCAL[0], port)) == 0
 
 
 @dataclass(frozen=True)

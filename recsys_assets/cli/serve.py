@@ -19,23 +19,23 @@ def serve(port: int) -> None:
     `http://127.0.0.1:8000/docs` describes the interface. RECSYS_SERVE_TOKEN is a token that every request must carry;
     RECSYS_SERVE_HOSTS names further hosts, for a proxy in front of the service.
     """
-    import socket
-
     import uvicorn
 
     from recsys_assets.datasets.profile import load_profile
-    from recsys_assets.guard import Guard, hosts_of
+    from recsys_assets.guard import Guard, hosts_in, hosts_of, is_taken
     from recsys_assets.lake import Lake
     from recsys_assets.serving.app import create_app
     from recsys_assets.serving.releases import following
     from recsys_assets.settings import settings
 
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise PortInUse(f"port {port} is in use: stop what listens there, or choose another with --port")
+    if is_taken(port):
+        raise PortInUse(f"port {port} is in use: stop what listens there, or choose another with --port")
     profile = load_profile()
-    hosts = [each.strip() for each in os.environ.get("RECSYS_SERVE_HOSTS", "").split(",") if each.strip()]
     with following(profile, Lake.of(settings().lake, profile)) as service:
-        guarded = Guard(create_app(service), hosts_of(port, hosts), os.environ.get("RECSYS_SERVE_TOKEN", ""))
+        guarded = Guard(
+            create_app(service),
+            hosts_of(port, hosts_in("RECSYS_SERVE_HOSTS")),
+            os.environ.get("RECSYS_SERVE_TOKEN", ""),
+        )
         click.echo(f"http://127.0.0.1:{port}/docs describes the interface; Ctrl-C stops the service")
         uvicorn.run(guarded, host="127.0.0.1", port=port, log_level="warning", access_log=False)

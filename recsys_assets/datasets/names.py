@@ -74,7 +74,8 @@ QUERY_ID, TERMS, VECTOR, SEEN_ITEMS = "queryid", "terms", "vector", "seen_items"
 ID, BIZDATE = "_id", "bizdate"
 
 # Tensors of the ONNX files next to the features, which are their inputs (`training/onnx_export.py` and its like).
-TENSORS = ("indices", "numeric", "columns", "score", "history", VECTOR)
+HISTORY = "history"  # the input of a user tower with the items that were touched
+TENSORS = ("indices", "numeric", "columns", "score", HISTORY, VECTOR)
 
 # Names that no column may have: in `interactions`, among the inputs of models, in `users` and `items`.
 OF_EVENTS = frozenset({*INGESTED, *SPLIT, *OF_KINDS, LANDED_PART})

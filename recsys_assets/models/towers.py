@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from recsys_assets.datasets.names import HISTORY
 from recsys_assets.features.schema import Feature, FeatureSchema
-
-HISTORY = "history"
 
 
 @dataclass(frozen=True)

@@ -9,29 +9,32 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Ids, Ints, Vectors, find, list_array, spread
+from recsys_assets.arrays import Bools, Ids, Ints, Vectors, find
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.names import HISTORY
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
+from recsys_assets.funnel import recommendations
 from recsys_assets.funnel.channels import ByVector
 from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of
 from recsys_assets.funnel.inputs import CHAMPION
 from recsys_assets.funnel.inputs import read_inputs as read_partitions
 from recsys_assets.funnel.merge import Fusion
-from recsys_assets.funnel.model import FunnelLists, fused_lists
+from recsys_assets.funnel.model import fused_lists
 from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.scoring import open_session
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.retrieval.lists import Lists
+from recsys_assets.retrieval.raw_users import raw_users
 from recsys_assets.serving.people import NOTHING, History, People, Person
 
 ITEM_TO_ITEM = ("itemcf", "swing")
-HISTORY = "history"  # the input of a user tower with the items that were touched
+SHOWN = ("item_id", "score", "probability", "channels")  # of an item of a personal list
 Row = dict[str, Any]
 
 
@@ -75,11 +78,11 @@ class Engine:
         self.log = events_of(inputs["splits"], inputs["users"])
         self.funnel = Funnel(profile, inputs, self.log, Stopwatch())
         self.people = People(self.log, self.funnel.users, profile.features.affinity)
-        self.items = _by_id(pq.read_table(inputs["items"].path(ROWS)), "item_id", self.log.item_ids)
+        self.items = rows_of(pq.read_table(inputs["items"].path(ROWS)), "item_id", pa.array(self.log.item_ids))
         users = pq.read_table(inputs["users"].path(ROWS))
         for name, channel in self.funnel.channels.items():
             if isinstance(channel, ByVector) and (tower := _user_tower(lake, name, bizdate)):
-                channel.encode = UserTower(tower, users, self.log.item_ids)
+                channel.encode = UserTower(tower, users)
 
     @property
     def model(self) -> str | None:
@@ -104,7 +107,8 @@ class Engine:
         if wish.judged:
             moments |= {name: column.slice(self.people.number(user_id), 1) for name, column in self._judged.items()}
         found = self.funnel.lists(events, asked, _with_id(person.row, events.user_ids), moments)
-        return self._rows(found, wish.size)
+        (listed,) = recommendations.table(events, asked, found.channels, found.final)["items"].to_pylist()
+        return [{name: row[name] for name in SHOWN} for row in listed[: wish.size]]
 
     @cached_property
     def _judged(self) -> Mapping[str, pa.Array]:
@@ -116,9 +120,7 @@ class Engine:
         """The most popular items that were not seen: for users of whom nothing is known."""
         events, asked = self._ask(None, Person(self.people.newcomer, told, changed=False), wish)
         listed = self.funnel.channels["popularity"](events, asked, wish.size, self.funnel.filter_seen)
-        there = listed.items[0] >= 0
-        pairs = zip(self.log.item_ids[listed.items[0][there]].tolist(), listed.scores[0][there].tolist(), strict=True)
-        return [{"item_id": item, "score": score, "channels": ["popularity"]} for item, score in pairs]
+        return self._rows(listed, {"popularity": listed})
 
     def history(self, items: Sequence[object], labels: Sequence[int]) -> History:
         """Events of known items, in their order; others are left out."""
@@ -145,14 +147,7 @@ class Engine:
         names = [name for name in ITEM_TO_ITEM if name in self.funnel.channels]
         found = {name: self.funnel.channels[name](events, asked, wish.size, True) for name in names}
         fused = fused_lists(found, Fusion.equal(names), len(self.log.item_ids), wish.size)
-        items = fused.items[0][there := fused.items[0] >= 0]
-        listed = {name: set(each.items[0].tolist()) for name, each in found.items()}
-        return [
-            {"item_id": item_id, "score": score, "channels": [name for name in names if number in listed[name]]}
-            for item_id, score, number in zip(
-                self.log.item_ids[items].tolist(), fused.scores[0][there].tolist(), items.tolist(), strict=True
-            )
-        ]
+        return self._rows(fused, found)
 
     def _ask(self, user_id: object, person: Person, wish: Wish) -> tuple[Interactions, Queries]:
         """The user's history as interactions, and one query about it."""
@@ -175,21 +170,14 @@ class Engine:
             hidden[numbers[numbers >= 0]] = value
         return hidden[None]
 
-    def _rows(self, found: FunnelLists, size: int) -> list[Row]:
-        """The final list as rows, and which channels list each item."""
-        items = found.final.lists.items[0]
-        items = items[items >= 0][:size]
-        listed = {name: set(each.items[0].tolist()) for name, each in found.channels.items()}
-        ids = self.log.item_ids[items].tolist()
-        likely = [None if np.isnan(each) else float(each) for each in found.final.probabilities[0][: len(items)]]
+    def _rows(self, listed: Lists, channels: Mapping[str, Lists]) -> list[Row]:
+        """The one list of `listed` as rows, with the channels that list each item."""
+        items = listed.items[0][there := listed.items[0] >= 0]
+        theirs = {name: set(each.items[0].tolist()) for name, each in channels.items()}
+        columns = (self.log.item_ids[items].tolist(), listed.scores[0][there].tolist(), items.tolist())
         return [
-            {
-                "item_id": ids[place],
-                "score": float(found.final.lists.scores[0][place]),
-                "probability": likely[place],
-                "channels": [name for name, theirs in listed.items() if int(item) in theirs],
-            }
-            for place, item in enumerate(items)
+            {"item_id": item_id, "score": score, "channels": [name for name, held in theirs.items() if number in held]}
+            for item_id, score, number in zip(*columns, strict=True)
         ]
 
 
@@ -204,7 +192,7 @@ class UserTower:
         TowerTooOld: the file was made by an older version.
     """
 
-    def __init__(self, tower: Partition, users: pa.Table, item_ids: Ids) -> None:
+    def __init__(self, tower: Partition, users: pa.Table) -> None:
         self._session = open_session(tower.path("user.onnx"))
         about = self._session.get_modelmeta().custom_metadata_map
         if INPUTS not in about:
@@ -213,17 +201,13 @@ class UserTower:
                 f"{made.asset} is of an older version: `recsys materialize {made.asset} --bizdate {made.bizdate}`"
             )
         self._inputs = read_inputs(about[INPUTS])
-        self._users, self._item_ids = users, item_ids
+        self._users = users
         self._length = next(each.length for each in self._inputs if each.name == HISTORY)
 
     def __call__(self, interactions: Interactions, queries: Queries, places: Ints) -> Vectors:
         """(n, D) the vectors of the queries at n positions."""
-        starts, ends = queries.starts[places], queries.ends[places]
-        starts = np.maximum(starts, ends - self._length)
-        _, events = spread(starts, ends)
-        past = list_array(pa.array(self._item_ids[interactions.items[events]]), ends - starts)
-        users = rows_of(self._users, "user_id", pa.array(interactions.user_ids[queries.users[places]]))
-        feed = raw_columns(self._inputs, users.append_column(HISTORY, past))
+        asked = queries.users[places], queries.starts[places], queries.ends[places]
+        feed = raw_columns(self._inputs, raw_users(self._length, interactions, self._users, *asked))
         vectors: Vectors = self._session.run(["vector"], feed)[0]
         return vectors
 
@@ -234,11 +218,6 @@ def _user_tower(lake: Lake, name: str, bizdate: str) -> Partition | None:
         return lake.read_sound(f"onnx_{name}", bizdate)
     except (PartitionMissing, PartitionDamaged):
         return None
-
-
-def _by_id(table: pa.Table, key: str, ids: Ids) -> pa.Table:
-    """The rows of these ids, in their order; a row of nulls for one that the table lacks."""
-    return table.take(pc.index_in(pa.array(ids).cast(table[key].type), value_set=table[key].combine_chunks()))
 
 
 def _with_id(row: pa.Table, ids: Ids) -> pa.Table:

@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from recsys_assets.arrays import Array, Bools, Ints, blocks, list_array, place_in_group, spread
+from recsys_assets.arrays import Array, Bools, Ints, blocks, place_in_group
+from recsys_assets.datasets.names import HISTORY
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.declined import NothingToLearn
 from recsys_assets.features.raw import rows_of
 from recsys_assets.features.schema import FeatureSchema, encode
-from recsys_assets.models.towers import HISTORY, Batch, TwoTower
+from recsys_assets.models.towers import Batch, TwoTower
 from recsys_assets.retrieval.interactions import Interactions
 
 
@@ -78,19 +79,6 @@ def encode_items(model: TwoTower, items: pa.Table, ids: Array) -> Tensor:
     """Indices (N, item columns) of the items of these ids, from the items table, on the device of the model."""
     found = encode(model.item_schema, rows_of(items, "item_id", pa.array(ids))).indices
     return torch.from_numpy(found).to(next(model.parameters()).device)
-
-
-def raw_users(
-    model: TwoTower, events: Interactions, table: pa.Table, users: Ints, starts: Ints, ends: Ints
-) -> pa.Table:
-    """The raw columns of the user tower, from the users' table: features, and `history` as a list of item ids.
-
-    `users` are numbers, and their histories the events `[start, end)`.
-    """
-    starts = np.maximum(starts, ends - model.history)
-    _, places = spread(starts, ends)  # (events of all histories,)
-    past = list_array(pa.array(events.item_ids[events.items[places]]), ends - starts)
-    return rows_of(table, "user_id", pa.array(events.user_ids[users])).append_column(HISTORY, past)
 
 
 def item_vocabulary(model: TwoTower) -> list[int] | list[str]:

@@ -5,17 +5,16 @@ terminal shows only starts and failures.
 """
 
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from recsys_assets.datasets.disk import DAGSTER_HISTORY, keep_private, private_folder
+from recsys_assets.guard import is_taken
 from recsys_assets.settings import PORTS, NoPort, Settings, port, settings, sqlite_file
 from recsys_assets.ui.servers import environment, is_local, servers
 from recsys_assets.ui.supervisor import ServerEnded, Supervisor, say
-from recsys_assets.ui.webserver import HOST
 
 
 def main() -> None:
@@ -29,12 +28,6 @@ def main() -> None:
         return
     except (NoPort, ServerEnded) as error:
         sys.exit(str(error))
-
-
-def is_taken(port: int) -> bool:
-    """Whether something listens on the port."""
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
 
 
 def _run(place: Settings) -> None:

@@ -25,7 +25,7 @@ from dagster_webserver.cli import (
 from dagster_webserver.version import __version__
 from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
 
-from recsys_assets.guard import App, Guard, Receive, Refusal, Scope, Send, hosts_of, refuse
+from recsys_assets.guard import App, Guard, Receive, Refusal, Scope, Send, hosts_in, hosts_of, refuse
 
 HOST = "127.0.0.1"
 ASK_EVERY = 2000  # milliseconds between two requests of a page for the state of runs; Dagster's default
@@ -63,7 +63,7 @@ def _only_reads(query: str) -> bool:
 
 def serve(workspace: str, port: int) -> None:
     """Serve until the process receives a signal to end."""
-    further = [name.strip() for name in os.environ.get("RECSYS_UI_HOSTS", "").split(",") if name.strip()]
+    further = hosts_in("RECSYS_UI_HOSTS")
     with DagsterInstance.get() as instance:
         instance.optimize_for_webserver(DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_RECYCLE, DEFAULT_POOL_MAX_OVERFLOW)
         target = WorkspaceFileTarget(paths=[workspace])

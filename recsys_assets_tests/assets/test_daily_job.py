@@ -25,8 +25,8 @@ from recsys_assets.models.catalogue import RANKERS, TOWERS, features_for
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.retrieval import embeddings, index
 from recsys_assets.retrieval.interactions import histories, read
+from recsys_assets.retrieval.raw_users import raw_users
 from recsys_assets.training import checkpoint, recall
-from recsys_assets.training.tower_data import raw_users
 from recsys_assets_tests.helpers.code_versions import (
     COMMAND,
     LEFT_OUT,
@@ -113,7 +113,7 @@ def test_the_vectors_of_serving_and_of_evaluation_are_those_of_the_onnx_files(wo
         ids, vectors = embeddings.read(world.read(f"emb_{model}_user").path(file))
         assert ids.to_pylist() == sorted(tables["user"]["user_id"].to_pylist())
         everyone = np.arange(len(events.user_ids))
-        raw = raw_users(towers, events, tables["user"], everyone, *histories(events, part))
+        raw = raw_users(towers.history, events, tables["user"], everyone, *histories(events, part))
         expected = vectors[np.searchsorted(ids.to_numpy(), events.user_ids)]
         assert np.abs(scored(world, model, "user", raw_inputs(towers.user_schema, raw)) - expected).max() < TOLERANCE
     ids, vectors = embeddings.read(world.read(f"emb_{model}_item").path(ROWS))

@@ -14,6 +14,7 @@ from recsys_assets.models.catalogue import TOWERS, build_towers, configure
 from recsys_assets.models.config import ConfigError, NegativesKind
 from recsys_assets.retrieval.interactions import Interactions, queries
 from recsys_assets.retrieval.lists import evaluate
+from recsys_assets.retrieval.raw_users import raw_users
 from recsys_assets.retrieval.weighted_items import WeightedItems
 from recsys_assets.training import checkpoint, onnx_export, onnx_towers, recall, tower_data
 from recsys_assets.training.loop import Fitted
@@ -164,7 +165,7 @@ def test_a_checkpoint_and_its_onnx_files_give_the_vectors_of_training(name: str,
     everyone = np.arange(len(starts))
     before = recall.user_vectors(recall.two_tower(fitted), data, everyone, starts, ends)
     assert np.array_equal(before, recall.user_vectors(model, data, everyone, starts, ends))
-    users = tower_data.raw_users(model, given.interactions, given.users, everyone, starts, ends)
+    users = raw_users(model.history, given.interactions, given.users, everyone, starts, ends)
     raw = {"user": users, "item": given.items}
     for side in onnx_towers.SIDES:
         assert onnx_towers.parity(tmp_path / "one", tmp_path / "one" / f"{side}.onnx", side, raw[side], 32) < 1e-5

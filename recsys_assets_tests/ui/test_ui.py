@@ -18,7 +18,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from recsys_assets.ui.__main__ import is_taken
+from recsys_assets.guard import is_taken
 from recsys_assets.ui.webserver import HOST
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.dagster_dev import REPOSITORY, free_port, heed_interrupts

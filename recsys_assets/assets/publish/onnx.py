@@ -17,6 +17,7 @@ from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import RANKERS, TOWERS
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval.interactions import histories, read
+from recsys_assets.retrieval.raw_users import raw_users
 
 MODEL = "model.onnx"
 PARITY_ROWS = 10_000
@@ -90,7 +91,7 @@ def tower_onnx(model: str) -> LakeAsset:
     def onnx(
         output: Output, recaller: Partition, recall_samples: Partition, users: Partition, items: Partition
     ) -> None:
-        from recsys_assets.training import checkpoint, onnx_export, onnx_towers, recall, tower_data
+        from recsys_assets.training import checkpoint, onnx_export, onnx_towers, recall
 
         onnx_towers.export(recaller.folder, output.draft.folder, {"bizdate": output.manifest.bizdate})
         events, everyone = read(recall_samples.path(ROWS)), pq.read_table(users.path(ROWS))
@@ -98,7 +99,7 @@ def tower_onnx(model: str) -> LakeAsset:
         starts, ends = histories(events, "online")
         drawn = _draw(len(starts))
         rows = {
-            "user": tower_data.raw_users(model, events, everyone, drawn, starts[drawn], ends[drawn]),
+            "user": raw_users(model.history, events, everyone, drawn, starts[drawn], ends[drawn]),
             "item": pq.read_table(items.path(ROWS)),
         }
         files = {side: output.path(f"{side}.onnx") for side in onnx_towers.SIDES}
