@@ -1,0 +1,50 @@
+"""The routes that answer with items: a user's list, several at once, and what is like an item."""
+
+import time
+import uuid
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from recsys_assets.serving.answers import REFUSED, Many, Size, answer, split
+from recsys_assets.serving.metrics import Metrics
+from recsys_assets.serving.requests import BatchBody, RecommendBody
+from recsys_assets.serving.service import Service
+
+
+def items_routes(service: Service, metrics: Metrics) -> APIRouter:
+    """The routes over a service."""
+    routes = APIRouter()
+
+    @routes.get("/recommend/{user_id}", responses=REFUSED)
+    async def recommend_user(
+        user_id: str, size: Size = 50, exclude: Many = "", fields: Many = "", judged: bool = False
+    ) -> Response:
+        """The list of a user; `exclude` and `fields` are separated by commas."""
+        body = RecommendBody(user_id=user_id, size=size, exclude=split(exclude), fields=split(fields), judged=judged)
+        return answer(_measured(service, metrics, body))
+
+    @routes.post("/recommend", responses=REFUSED)
+    async def recommend(body: RecommendBody) -> Response:
+        """The list of a user, or of somebody of whom only a history is known."""
+        return answer(_measured(service, metrics, body))
+
+    @routes.post("/recommend/batch", responses=REFUSED)
+    async def recommend_batch(body: BatchBody) -> Response:
+        """The answers to several requests, in their order."""
+        return answer({"answers": [_measured(service, metrics, each) for each in body.requests]})
+
+    @routes.get("/similar/{item_id}", responses=REFUSED)
+    async def similar(item_id: str, size: Size = 20, fields: Many = "") -> Response:
+        """Items that are alike, by the item-to-item tables."""
+        return answer(service.similar(item_id, size, split(fields)))
+
+    return routes
+
+
+def _measured(service: Service, metrics: Metrics, body: RecommendBody) -> dict[str, Any]:
+    """An answer with its id, which is counted."""
+    start = time.perf_counter()
+    found = service.recommend(body)
+    metrics.answered(found["served_by"], len(found["items"]), body.size, time.perf_counter() - start)
+    return {"request_id": uuid.uuid4().hex, **found}
