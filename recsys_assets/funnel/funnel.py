@@ -32,7 +32,7 @@ class Funnel:
         profile: of the data set.
         inputs: the partitions of `NEEDED`, and those of the channels that are there.
         log: all events of `splits`.
-        watch: measures the steps.
+        watch: measures the steps of `lists_of`.
     """
 
     def __init__(self, profile: Profile, inputs: Inputs, log: Interactions, watch: Stopwatch) -> None:
@@ -46,7 +46,7 @@ class Funnel:
         self.known = Known(profile, item_trends(rows, "online", items), inputs.ranker)
 
     def lists(
-        self, events: Interactions, asked: Queries, users: pa.Table, moments: Mapping[str, pa.Array]
+        self, events: Interactions, asked: Queries, users: pa.Table, moments: Mapping[str, pa.Array], watch: Stopwatch
     ) -> FunnelLists:
         """The lists of N queries at each step.
 
@@ -55,22 +55,23 @@ class Funnel:
             asked: the queries, their users ascending.
             users: rows of `user_features` for these users.
             moments: features of the moment of each query's request, (N,) each.
+            watch: measures the steps.
         """
-        channels = recall(self.channels, events, asked, self.model.sizes.channel, self.filter_seen, self.watch)
+        channels = recall(self.channels, events, asked, self.model.sizes.channel, self.filter_seen, watch)
         describe = describer(self.known, users, events, asked, moments)
 
         def timed(candidates: Candidates) -> Mapping[str, Floats]:
-            with self.watch("features and scores"):
+            with watch("features and scores"):
                 return describe(candidates)
 
-        with self.watch("merge and order"):
+        with watch("merge and order"):
             return recommend_by(self.model, channels, len(events.item_ids), timed)
 
     def lists_of(self, users: Ints) -> tuple[Queries, FunnelLists]:
         """The queries and lists of users of the log (N,), ascending, as of just before their online events."""
         asked, splits = user_queries(self.log, "online", users), self.inputs["splits"].path(ROWS)
         moments = moments_of(self.profile, splits, asked.part, self.log.user_ids[users])
-        return asked, self.lists(self.log, asked, self.users, moments)
+        return asked, self.lists(self.log, asked, self.users, moments, self.watch)
 
 
 def events_of(splits: Partition, users: Partition) -> Interactions:

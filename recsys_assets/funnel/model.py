@@ -81,12 +81,30 @@ class Ranked:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """M merged candidates of N queries, ascending by query and item, with all that they were given.
+
+    Attributes:
+        candidates: with their places and scores in the served channels.
+        fused: (M,) scores of the merge.
+        probabilities: (M,) of the ranker, NaN without one.
+        scores: (M,) that order them.
+    """
+
+    candidates: Candidates
+    fused: Floats
+    probabilities: Floats
+    scores: Floats
+
+
+@dataclass(frozen=True)
 class FunnelLists:
-    """The lists of N queries at each step: per channel, merged, and ranked."""
+    """The lists of N queries at each step: per channel, merged, and ranked; and the scores of every candidate."""
 
     channels: Mapping[str, Lists]
     candidates: Lists
     final: Ranked
+    scored: Scored
 
 
 def recommend(model: FunnelModel, channels: Mapping[str, Lists], width: int, describe: Describe) -> FunnelLists:
@@ -115,4 +133,4 @@ def recommend(model: FunnelModel, channels: Mapping[str, Lists], width: int, des
     final, of_merge, of_ranker = (lists(scores, each, model.sizes.final) for each in (scores, fused, likely))
     there = final.items >= 0
     ranked = Ranked(final, *(np.where(there, each.scores, 0).astype(np.float32) for each in (of_merge, of_ranker)))
-    return FunnelLists(channels, merged, ranked)
+    return FunnelLists(channels, merged, ranked, Scored(candidates, fused, likely, scores))

@@ -22,7 +22,7 @@ from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of
 from recsys_assets.funnel.inputs import CHAMPION
 from recsys_assets.funnel.inputs import read_inputs as read_partitions
 from recsys_assets.funnel.merge import Fusion
-from recsys_assets.funnel.model import fused_lists
+from recsys_assets.funnel.model import FunnelLists, fused_lists
 from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.scoring import open_session
 from recsys_assets.funnel.stopwatch import Stopwatch
@@ -55,6 +55,21 @@ class Wish:
     only: Sequence[object] | None = None
     context: Mapping[str, object] = field(default_factory=dict)
     judged: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """A personal list as the funnel made it: one query about a user's history, and the lists and seconds of each step.
+
+    `users` is the user's row of `user_features`, `moments` are the features of the moment, (1,) each.
+    """
+
+    events: Interactions
+    asked: Queries
+    users: pa.Table
+    moments: Mapping[str, pa.Array]
+    lists: FunnelLists
+    seconds: Mapping[str, float]
 
 
 class Engine:
@@ -101,14 +116,24 @@ class Engine:
 
     def recommend(self, user_id: object, told: History, wish: Wish) -> list[Row]:
         """The best items for a user, with `item_id`, `score`, `probability` and `channels`."""
+        return self.rows(self.find(user_id, told, wish))[: wish.size]
+
+    def find(self, user_id: object, told: History, wish: Wish) -> Found:
+        """The lists of a user at each step of the funnel."""
         person = self.people(user_id, told, judged=wish.judged)
         events, asked = self._ask(user_id, person, wish)
         moments = {name: _moment(wish.context.get(name)) for name in self.profile.features.moment}
         if wish.judged:
             moments |= {name: column.slice(self.people.number(user_id), 1) for name, column in self._judged.items()}
-        found = self.funnel.lists(events, asked, _with_id(person.row, events.user_ids), moments)
-        (listed,) = recommendations.table(events, asked, found.channels, found.final)["items"].to_pylist()
-        return [{name: row[name] for name in SHOWN} for row in listed[: wish.size]]
+        users, watch = _with_id(person.row, events.user_ids), Stopwatch()
+        lists = self.funnel.lists(events, asked, users, moments, watch)
+        return Found(events, asked, users, moments, lists, watch.seconds)
+
+    def rows(self, found: Found) -> list[Row]:
+        """The final list, with `item_id`, `score`, `probability` and `channels`."""
+        lists = found.lists
+        (listed,) = recommendations.table(found.events, found.asked, lists.channels, lists.final)["items"].to_pylist()
+        return [{name: row[name] for name in SHOWN} for row in listed]
 
     @cached_property
     def _judged(self) -> Mapping[str, pa.Array]:

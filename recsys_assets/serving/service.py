@@ -1,16 +1,13 @@
 """The service without HTTP: it holds one release at a time, and turns requests into answers."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from recsys_assets.datasets.moments import TIME_PARTS
-from recsys_assets.serving.engine import Engine, Row, Wish
+from recsys_assets.serving.engine import Engine, Wish
 from recsys_assets.serving.people import History
 from recsys_assets.serving.requests import Id, Problem, RecommendBody
+from recsys_assets.serving.respond import Answer, asked_of, respond, typed, with_fields
 
 POLL = 1.0  # seconds between two looks for a new release
 
@@ -91,22 +88,14 @@ class Service:
         """Stop looking for releases."""
         self._stop.set()
 
-    def recommend(self, body: RecommendBody) -> dict[str, Any]:
+    def answer(self, body: RecommendBody) -> Answer:
         """The answer to a request for a list.
 
         Raises:
             Problem: a field or a feature of the moment does not exist, or an id is not of the profile's type.
         """
         number, engine = self.opened
-        told, wish = self._told(engine, body), self._wish(engine, body)
-        user = None if body.user_id is None else _typed(engine.log.user_ids, [body.user_id], "user_id")[0]
-        known = user is not None and engine.people.number(user) >= 0
-        if known or len(told):
-            rows, served_by = engine.recommend(user, told, wish), "full" if known else "history"
-        else:
-            rows, served_by = engine.popular(told, wish), "popular"
-        answer = {"release": number, "bizdate": engine.bizdate, "model": engine.model, "served_by": served_by}
-        return {**answer, "user_id": user, "items": _with_fields(engine, rows, body.fields)}
+        return respond(number, engine, asked_of(engine, body, self._told(engine, body)))
 
     def similar(self, item_id: Id, size: int, fields: Sequence[str]) -> dict[str, Any]:
         """Items that are alike.
@@ -115,64 +104,12 @@ class Service:
             Problem: there is no such item.
         """
         number, engine = self.opened
-        (item,) = _typed(engine.log.item_ids, [item_id], "item_id")
+        (item,) = typed(engine.log.item_ids, [item_id], "item_id")
         if engine.numbers([item])[0] < 0:
             raise Problem(404, f"release {number} has no item {item_id!r}")
         rows = engine.similar(item, Wish(size=size))
-        return {"release": number, "bizdate": engine.bizdate, "items": _with_fields(engine, rows, fields)}
+        return {"release": number, "bizdate": engine.bizdate, "items": with_fields(engine, rows, fields)}
 
     def _told(self, engine: Engine, body: RecommendBody) -> History:
-        items = _typed(engine.log.item_ids, [event.item_id for event in body.history], "history.item_id")
+        items = typed(engine.log.item_ids, [event.item_id for event in body.history], "history.item_id")
         return engine.history(items, [event.label for event in body.history])
-
-    def _wish(self, engine: Engine, body: RecommendBody) -> Wish:
-        ids = engine.log.item_ids
-        hidden = _typed(ids, body.exclude, "exclude")
-        only = None if body.restrict is None else _typed(ids, body.restrict, "restrict")
-        return Wish(body.size, hidden, only, _context(engine, body.context), judged=body.judged)
-
-
-def _typed(ids: NDArray[Any], given: Sequence[Id], name: str) -> list[Any]:
-    """Ids as the release has them.
-
-    Raises:
-        Problem: one is not of the type.
-    """
-    if not np.issubdtype(ids.dtype, np.integer):
-        return [str(each) for each in given]
-    try:
-        found = [int(each) for each in given]
-    except ValueError:
-        raise Problem(422, f"{name}: ids are whole numbers in this data set") from None
-    bounds = np.iinfo(ids.dtype)
-    if any(not bounds.min <= each <= bounds.max for each in found):
-        raise Problem(422, f"{name}: an id is beyond {bounds.max}")
-    return found
-
-
-def _context(engine: Engine, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The features of the moment; parts of the time are those of now, unless the request says otherwise.
-
-    Raises:
-        Problem: the profile has no such feature, or a value is not a number or a text.
-    """
-    known = engine.profile.features.moment
-    if unknown := sorted(given.keys() - set(known)):
-        has = f"has {', '.join(known)}" if known else "has none"
-        raise Problem(422, f"context: '{unknown[0]}' is no feature of the moment; this data set {has}")
-    if wrong := [name for name, value in given.items() if not isinstance(value, str | int | None)]:
-        raise Problem(422, f"context: '{wrong[0]}' must be a text or a whole number")
-    now = engine.now()
-    parts = {"hour": now.hour, "weekday": now.isoweekday()}
-    return {name: parts[name] for name in known if name in TIME_PARTS} | dict(given)
-
-
-def _with_fields(engine: Engine, rows: list[Row], fields: Sequence[str]) -> list[Row]:
-    """The rows with columns of the items' table.
-
-    Raises:
-        Problem: there is no such column.
-    """
-    if unknown := [name for name in fields if name not in engine.items.column_names]:
-        raise Problem(422, f"fields: items have no column '{unknown[0]}': {', '.join(engine.items.column_names)}")
-    return engine.describe(rows, fields) if fields and rows else rows

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,37 +10,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
-from recsys_assets.datasets.profile import load_profile
-from recsys_assets.lake import Lake
 from recsys_assets.manifest import PartitionMissing
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.engine import Engine, Wish
 from recsys_assets.serving.people import NOTHING
 from recsys_assets.serving.service import Service
-from recsys_assets.settings import settings
-from recsys_assets_tests.helpers.funnel_world import funnel_world
 from recsys_assets_tests.helpers.worlds import DAY, World
 
 Answer = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with funnel_world(tmp_path_factory.mktemp("served")) as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def engine(world: World) -> Engine:  # noqa: ARG001 (it names the lake)
-    profile = load_profile()
-    return Engine(profile, Lake.of(settings().lake, profile), DAY)
-
-
-@pytest.fixture(scope="module")
-def client(engine: Engine) -> TestClient:
-    service = Service(lambda: (7, DAY), lambda _: engine, print)
-    service.look()
-    return TestClient(create_app(service))
 
 
 def ids(rows: list[Answer]) -> list[int]:
