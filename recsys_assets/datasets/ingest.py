@@ -11,18 +11,17 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from recsys_assets.datasets import event_kinds, sessions
+from recsys_assets.datasets import sessions
 from recsys_assets.datasets.duck import quote, quote_name, write_parquet
-from recsys_assets.datasets.label import SQL_TYPES, label_rule
+from recsys_assets.datasets.label import SQL_TYPES
 from recsys_assets.datasets.landed_parts import part_column
 from recsys_assets.datasets.landing import contents, day_place, hashes, landed_bizdates, landing_files
 from recsys_assets.datasets.log_entities import entity_query
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.datasets.profile_parts import TableName
-from recsys_assets.datasets.row_faults import raw, refuse_wrong_type, row_reasons
+from recsys_assets.datasets.row_faults import event_reasons, raw, refuse_wrong_type, repeat_reason, typed_rows
 from recsys_assets.datasets.tables import Landed, read_landed, refuse_units
 from recsys_assets.datasets.text_vectors import register_text_vector, written_columns
-from recsys_assets.datasets.values import is_missing, typed_value
 
 ROWS, REJECTED = "data.parquet", "rejected.parquet"
 SHOWN = "shown_"  # begins the names of the files of impressions, which are among those of the day's events
@@ -81,10 +80,10 @@ def _reject_events(connection: duckdb.DuckDBPyConnection, profile: Profile, bizd
     if "timestamp" in profile.tables[table]:
         outside = f"timestamp is outside {bizdate} ({profile.files.timezone})"
         reasons[outside] = f"{profile.files.day_sql()} <> DATE {quote(bizdate)}"
-    reasons |= {f"{side[:-1]}_id is unknown": _is_unknown(profile, side[:-1], bizdate) for side in _checked(profile)}
-    if table == "interactions":
-        reasons |= event_kinds.rejections(profile.events)
-        reasons["the label rule gives no answer"] = f"({label_rule(profile).sql}) IS NULL"
+    reasons |= {
+        f"{side[:-1]}_id is unknown": _is_unknown(profile, side[:-1], bizdate) for side in checked_tables(profile)
+    }
+    reasons |= event_reasons(profile, table)
     cases = " ".join(f"WHEN {condition} THEN {quote(reason)}" for reason, condition in reasons.items())
     connection.execute(  # updates only rejected rows: an update of all rows would hold them all in memory
         f"UPDATE landed SET reason = found.why FROM (SELECT seq AS place, CASE {cases} END AS why FROM landed "
@@ -92,10 +91,8 @@ def _reject_events(connection: duckdb.DuckDBPyConnection, profile: Profile, bizd
     )
     if profile.has_entities:
         keys = ", ".join(map(quote_name, profile.keys(table)))
-        has_kinds = profile.events and table == "interactions"
-        reason = "repeats user, item, time and kind" if has_kinds else "repeats user, item and time"
         connection.execute(
-            f"UPDATE landed SET reason = {quote(reason)} WHERE reason IS NULL AND seq NOT IN "
+            f"UPDATE landed SET reason = {quote(repeat_reason(profile, table))} WHERE reason IS NULL AND seq NOT IN "
             f"(SELECT min(seq) FROM landed WHERE reason IS NULL GROUP BY {keys})"
         )
 
@@ -156,7 +153,7 @@ def load_known_ids(connection: duckdb.DuckDBPyConnection, profile: Profile, last
     Raises:
         LandedFileError: a file cannot be used.
     """
-    for table in _checked(profile):
+    for table in checked_tables(profile):
         _load(connection, profile, table, _entity_files(profile, table, last))
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE known_{table[:-1]} AS "
@@ -164,7 +161,7 @@ def load_known_ids(connection: duckdb.DuckDBPyConnection, profile: Profile, last
         )
 
 
-def _checked(profile: Profile) -> list[TableName]:
+def checked_tables(profile: Profile) -> list[TableName]:
     """The tables that must have the ids of events."""
     tables: tuple[TableName, ...] = ("users", "items")
     return [table for table in tables if table in profile.tables and profile.unknown_ids == "reject"]
@@ -244,18 +241,8 @@ def _insert_rows(
     connection: duckdb.DuckDBPyConnection, profile: Profile, table: TableName, landed: Landed, place: str
 ) -> None:
     """Append a file's rows to `landed`."""
-    values, form = "", profile.files.of(table)
-    for column, spec in profile.tables[table].items():
-        kind, name = landed.table[column].type, quote_name(column)
-        value = typed_value(column, spec, kind, form)
-        unfit = f"NOT ({is_missing(column, kind)}) AND ({value}) IS NULL"
-        values += f", {value} AS {name}, CASE WHEN {unfit} THEN CAST({name} AS VARCHAR) END AS {raw(column)}"
     connection.register("coming", landed.table)
-    connection.execute(f"""
-        INSERT INTO landed BY NAME
-        SELECT * {sessions.own_or_session(profile, table)}, CASE {" ".join(row_reasons(profile, table))} END AS reason
-        FROM (SELECT {place}, row{values} FROM coming) AS read
-    """)
+    connection.execute(f"INSERT INTO landed BY NAME {typed_rows(profile, table, landed.table.schema, place)}")
     connection.unregister("coming")
 
 

@@ -93,10 +93,22 @@ def _parse(connection: duckdb.DuckDBPyConnection, lines: pa.Array, columns: dict
     return Landed(table, [Malformed(row, "the line is not a JSON object", text) for row, text in bad])
 
 
+def object_texts(columns: dict[str, Column], rows: str) -> str:
+    """SQL for the columns of JSON objects as texts, a list as JSON writes it; `rows` has the columns row and line."""
+    named = zip(columns, landed_names(columns), strict=True)
+    values = "".join(f", json_extract_string(line, {_path(said)}) AS {quote_name(name)}" for name, said in named)
+    return f"SELECT row{values} FROM {rows}"
+
+
+def _path(name: str, end: str = "") -> str:
+    """SQL for the JSON path of a key."""
+    plain = name.replace("\\", "\\\\").replace('"', '\\"')
+    return quote(f'$."{plain}"{end}')
+
+
 def _value(spec: Column, name: str) -> str:
     """SQL for the text of a key, or for its list."""
-    plain = name.replace("\\", "\\\\").replace('"', '\\"')
-    path, every = quote(f'$."{plain}"'), quote(f'$."{plain}"[*]')
+    path, every = _path(name), _path(name, "[*]")
     text = f"json_extract_string(line, {path})"
     if spec.type != "strings":
         return text

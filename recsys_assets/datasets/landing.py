@@ -85,7 +85,7 @@ def land(
     entities: dict[TableName, Path] = {table: path for table, path in (files or {}).items() if path}
     if profile.source:
         _refuse(profile, {"query": query} | {f"{table}-file": path for table, path in entities.items()})
-    with _lock(profile.landing):
+    with lock(profile.landing):
         match profile.source:
             case "movielens":
                 _refuse(profile, options)
@@ -272,12 +272,16 @@ def _refuse(profile: Profile, options: Mapping[str, object]) -> None:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Lock the landing folder: two writers would remove each other's parts of a day."""
+def lock(folder: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+    """Lock the landing folder: two writers would remove each other's parts of a day.
+
+    Raises:
+        LandingError: another process held it for `timeout` seconds.
+    """
     try:
         with writing_to(place_of(folder)):
             sync_all(private_folder(folder))
-            with FileLock(folder / ".lock", timeout=LOCK_TIMEOUT):
+            with FileLock(folder / ".lock", timeout=timeout):
                 yield
     except Timeout:
         raise LandingError(f"another process is landing files into {folder}: try again when it has ended") from None

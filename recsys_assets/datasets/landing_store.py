@@ -84,6 +84,16 @@ class LandingStore:
         with self._named_errors(), ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(self._download, due))
 
+    def put(self, name: str, content: bytes) -> None:
+        """Write an object, which is there as a whole or not at all.
+
+        Raises:
+            LandingError: the store cannot be reached or refuses.
+        """
+        what = f"{self.address}/{name} cannot be written ({_ADVICE})"
+        with name_errors(LandingError, what, os.environ.get("AWS_ENDPOINT_URL", "")):
+            _file_system().pipe_file(f"{self._path}/{name}", content)
+
     def _follow_names(self, tables: tuple[str, ...]) -> None:
         """Make the files that are missing in the copy, and remove those that are no objects any more."""
         held = {
