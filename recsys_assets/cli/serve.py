@@ -1,10 +1,14 @@
 """`recsys serve`: the online service, which answers from the current release."""
 
 import os
+import signal
+import time
 
 import click
 
 PORT = 8000
+MOST_PROCESSES = 4  # unless more are asked for
+FIRST_LOOK = 3.0  # seconds that the store has at the start, before the release is served that was served last
 
 
 class PortInUse(RuntimeError):
@@ -13,29 +17,38 @@ class PortInUse(RuntimeError):
 
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True, help="On 127.0.0.1.")
-def serve(port: int) -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=min(len(os.sched_getaffinity(0)), MOST_PROCESSES),
+    show_default="the cores, at most 4",
+    help="That answer requests.",
+)
+def serve(port: int, processes: int) -> None:
     """Answer requests for recommendations from the current release, and follow newer ones, until Ctrl-C.
 
     `http://127.0.0.1:8000/docs` describes the interface. RECSYS_SERVE_TOKEN is a token that every request must carry;
     RECSYS_SERVE_HOSTS names further hosts, for a proxy in front of the service.
     """
-    import uvicorn
-
     from recsys_assets.datasets.profile import load_profile
-    from recsys_assets.guard import Guard, hosts_in, hosts_of, is_taken
+    from recsys_assets.guard import is_taken
     from recsys_assets.lake import Lake
-    from recsys_assets.serving.app import create_app
-    from recsys_assets.serving.releases import following
+    from recsys_assets.serving.log import say
+    from recsys_assets.serving.order import LOOK, served_last
+    from recsys_assets.serving.releases import Lookout, release_store
+    from recsys_assets.serving.supervisor import Supervisor, listen
     from recsys_assets.settings import settings
 
     if is_taken(port):
         raise PortInUse(f"port {port} is in use: stop what listens there, or choose another with --port")
-    profile = load_profile()
-    with following(profile, Lake.of(settings().lake, profile)) as service:
-        guarded = Guard(
-            create_app(service),
-            hosts_of(port, hosts_in("RECSYS_SERVE_HOSTS")),
-            os.environ.get("RECSYS_SERVE_TOKEN", ""),
-        )
+    profile, place = load_profile(), settings()
+    lake, copies = Lake.of(place.lake, profile), place.data / "serving" / profile.name
+    lookout = Lookout(lambda: release_store(profile, lake), say)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
+    with listen(port) as listener, Supervisor(lookout, listener, processes, str(copies)) as supervisor:
+        lookout.newest = next(iter(served_last(copies)), None)
+        lookout.start(FIRST_LOOK)
         click.echo(f"http://127.0.0.1:{port}/docs describes the interface; Ctrl-C stops the service")
-        uvicorn.run(guarded, host="127.0.0.1", port=port, log_level="warning", access_log=False)
+        while True:
+            supervisor.look()
+            time.sleep(LOOK)

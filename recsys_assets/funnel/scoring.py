@@ -129,9 +129,10 @@ def open_champion(lake: Lake, champion: Champion) -> tuple[Scorer, list[Partitio
 
 
 def open_session(path: Path) -> "onnxruntime.InferenceSession":
-    """An onnxruntime session of the file, on one thread of the CPU."""
+    """An onnxruntime session of the file, on one thread of the CPU, which does not spin while it waits."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,6 +1,5 @@
 """The service without HTTP: it holds one release at a time, and turns requests into answers."""
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,8 +7,6 @@ from recsys_assets.serving.engine import Engine, Wish
 from recsys_assets.serving.people import History
 from recsys_assets.serving.requests import Id, Problem, RecommendBody
 from recsys_assets.serving.respond import Answer, asked_of, respond, typed, with_fields
-
-POLL = 1.0  # seconds between two looks for a new release
 
 Opened = tuple[int, Engine]  # the number of a release, and its engine
 
@@ -32,7 +29,6 @@ class Service:
         self._newest, self._open, self._say = newest, open_release, say
         self._opened: Opened | None = None
         self._refused: tuple[int, str] | None = None
-        self._stop = threading.Event()
 
     @property
     def opened(self) -> Opened:
@@ -69,24 +65,6 @@ class Service:
             f"release {number} of {bizdate} answers: {len(engine.log.user_ids):,} users, "
             f"{len(engine.log.item_ids):,} items{left_out}"
         )
-
-    def follow(self) -> threading.Thread:
-        """Look for new releases until `close`."""
-
-        def run() -> None:
-            while not self._stop.wait(POLL):
-                try:
-                    self.look()
-                except Exception as error:  # a store that does not answer: the open release goes on
-                    self._say(f"no release can be looked up: {error}")
-
-        thread = threading.Thread(target=run, name="releases", daemon=True)
-        thread.start()
-        return thread
-
-    def close(self) -> None:
-        """Stop looking for releases."""
-        self._stop.set()
 
     def answer(self, body: RecommendBody) -> Answer:
         """The answer to a request for a list.

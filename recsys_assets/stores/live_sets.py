@@ -11,16 +11,21 @@ from typing import Any
 from recsys_assets.stores.store import ReleaseStore, Store, bizdate_of
 
 
-def release_of(collections: Mapping[str, Mapping[str, Any]], champion: Mapping[str, Any] | None) -> dict[str, Any]:
+def release_of(
+    collections: Mapping[str, Mapping[str, Any]],
+    champion: Mapping[str, Any] | None,
+    served: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The content of a release of these versions: its bizdate is their newest one, and a mixture lists all of them.
 
     Args:
         collections: version and rows of each collection, by name.
         champion: the ranking model that belongs to them.
+        served: the partitions of the lake that an online service reads, from `funnel.served.describe_served`.
     """
     days = sorted({bizdate_of(each["version"]) for each in collections.values()})
     content = {"bizdate": days[-1] if days else None, "collections": dict(collections), "champion": champion}
-    return content | ({"mixture": days} if len(days) > 1 else {})
+    return content | ({"mixture": days} if len(days) > 1 else {}) | ({"served": dict(served)} if served else {})
 
 
 def content_of(release: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from recsys_assets.assets.publish.collections import families, publication
 from recsys_assets.assets.reports import show
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.funnel.scoring import open_champion
+from recsys_assets.funnel.served import SERVED, describe_served, served_partitions
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore, Stores
@@ -32,7 +33,7 @@ RELEASE_TEXT = """The day's versions of all {title} collections and the champion
 
 It is first compared with the lake: features, vectors, lists, and the champion's scores of pairs. Then the record
 `current` in the collection `_releases` names it, in one step, and the plain names follow; no collection goes live
-in any other way. While a set of a later bizdate is live, this one is only kept, for `recsys rollback`."""
+in any other way. It also names every file of the lake that the online service reads, with its hash. While a set of a later bizdate is live, this one is only kept, for `recsys rollback`."""
 
 
 def release_asset(store: str, family: Mapping[str, Collection]) -> LakeAsset:
@@ -43,7 +44,8 @@ def release_asset(store: str, family: Mapping[str, Collection]) -> LakeAsset:
         name=f"{store}_release",
         description=RELEASE_TEXT.format(title=STORES[store].title),
         ins={asset: dg.AssetIn() for asset in (*(f"{store}_{name}" for name in family), *reads)},
-        deps=[CHAMPION_ASSET],
+        # The service's own partitions are only named, whichever are there.
+        deps=[CHAMPION_ASSET, *(asset for asset in SERVED if asset not in {*reads, CHAMPION_ASSET})],
         kinds={STORES[store].kind, "onnx"},
         checks=[MATCHES],
         tolerates_declined=True,
@@ -55,13 +57,15 @@ def release_asset(store: str, family: Mapping[str, Collection]) -> LakeAsset:
         sources = [partition.manifest for partition in read.values()]
         champion = pass_gate(lake.lake, day, sources)
         scorer, models = open_champion(lake.lake, champion) if champion else (None, [])
-        output.add_inputs(models)
+        served = served_partitions(lake.lake, day)
+        output.add_inputs([*models, *served])
         with stores.open(store) as opened:
             pinned = Pinned(opened, {name: each["version"] for name, each in published.items()})
             tables = {name: collection.table(profile, read) for name, collection in made.items()}
             _record_comparison(output, *compare_with_lake(pinned, tables, scorer, profile.features.affinity))
             named = ("model", "bizdate", "path", "sha256")
-            content = release_of(published, {name: getattr(champion, name) for name in named} if champion else None)
+            chosen = {name: getattr(champion, name) for name in named} if champion else None
+            content = release_of(published, chosen, describe_served(served))
             output.write_json(RELEASE, content)
             output.publish()
             pass_gate(lake.lake, day, sources)

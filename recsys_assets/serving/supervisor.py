@@ -1,0 +1,173 @@
+"""The supervisor: starts a generation of processes for each release, and ends the one before when the new one answers.
+
+It opens nothing itself, and asks the store in a thread of its own, so that it always finds a process that ended.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from recsys_assets.guard import LOCAL
+from recsys_assets.serving.log import say
+from recsys_assets.serving.order import FINISH, LEAVE, LOOK, Order, Release
+from recsys_assets.serving.releases import Lookout
+
+WAITING = 2048  # connections that wait to be taken
+RETRY = 15.0  # seconds before a release that was refused is opened again: its files may have come back
+ENDS = LEAVE + FINISH + 4.0  # seconds that a generation has to end
+# One thread for each process: there are as many processes as cores.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+
+
+class Started:
+    """A generation's first process, and what it reports."""
+
+    def __init__(self, order: Order, listener: socket.socket) -> None:
+        self.release, self.began = order.release, time.monotonic()
+        self._report, report = os.pipe()
+        os.set_blocking(self._report, False)
+        numbers = (listener.fileno(), report)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "recsys_assets.serving.generation", *map(str, numbers)],
+            stdin=subprocess.PIPE,
+            pass_fds=numbers,
+            env={**ENVIRONMENT, **os.environ},
+            start_new_session=True,  # Ctrl-C reaches the supervisor alone
+        )
+        os.close(report)
+        if self._process.stdin:
+            with contextlib.suppress(BrokenPipeError), self._process.stdin as said:
+                said.write(order.line().encode())
+
+    def reported(self) -> str | None:
+        """Why the release is refused, or nothing if its processes answer; None: neither is known yet."""
+        with contextlib.suppress(BlockingIOError):
+            if said := os.read(self._report, 1 << 16):
+                return str(json.loads(said)["refusal"])
+        return None if self.is_alive else f"its process ended with status {self._process.returncode}"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its first process runs."""
+        return self._process.poll() is None
+
+    def leave(self) -> None:
+        """Ask it to end when its requests are answered."""
+        self._left = time.monotonic()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+
+    def is_gone(self) -> bool:
+        """Whether it ended; one that takes too long is killed."""
+        if self.is_alive and time.monotonic() - self._left > ENDS:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        return not self.is_alive
+
+    def close(self) -> None:
+        """Kill what is left of it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        os.close(self._report)
+
+
+@dataclass
+class Supervisor:
+    """Keeps the newest release answering on a socket; leaving the context ends all processes.
+
+    Attributes:
+        lookout: knows the newest release.
+        listener: the socket, which listens.
+        processes: how many processes answer.
+        copies: folder of the copies of releases.
+    """
+
+    lookout: Lookout
+    listener: socket.socket
+    processes: int
+    copies: str
+    _serving: Started | None = None
+    _coming: Started | None = None
+    _leaving: list[Started] = field(default_factory=list)
+    _refused: tuple[Release, float] | None = None
+    _said: str = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """Let all processes finish their requests, then kill what is left."""
+        left = [each for each in (self._coming, self._serving) if each]
+        for each in left:
+            each.leave()
+        left += self._leaving
+        while not all([each.is_gone() for each in left]):
+            time.sleep(LOOK)
+        for each in left:
+            each.close()
+
+    def look(self) -> None:
+        """Do what is to be done now: start, switch over, replace, or end a generation."""
+        for each in [each for each in self._leaving if each.is_gone()]:
+            each.close()
+            self._leaving.remove(each)
+        if self._serving and not self._serving.is_alive:
+            say("the processes of the service ended; others are started")
+            self._serving.close()
+            self._serving = None
+        if self._coming and (refusal := self._coming.reported()) is not None:
+            self._take_over(self._coming, refusal)
+        elif not self._coming and not self._leaving and (order := self._due()):
+            self._coming = Started(order, self.listener)
+
+    def _due(self) -> Order | None:
+        """The generation that is to be started now, if any: of the newest release, or of none if nobody answers."""
+        newest, serving = self.lookout.newest, self._serving
+        if self._refused and self._refused[0] == newest and time.monotonic() - self._refused[1] < RETRY:
+            newest = None
+        if serving and (newest is None or newest == serving.release):
+            return None
+        return Order(newest, self.processes, serving is None, self.copies)
+
+    def _take_over(self, coming: Started, refusal: str) -> None:
+        """Go over to the generation that was started, or stay with the one before."""
+        self._coming = None
+        if refusal and coming.release:
+            self._refuse(coming.release, refusal)
+            coming.release = None
+            if self._serving or not coming.is_alive:
+                return coming.close()
+        if self._serving:
+            self._serving.leave()
+            self._leaving.append(self._serving)
+        self._serving = coming
+        return None
+
+    def _refuse(self, release: Release, refusal: str) -> None:
+        stays = ", the one before stays" if self._serving and self._serving.release else ""
+        sentence = f"release {release.number} of {release.bizdate} cannot be served{stays}: {refusal}"
+        if sentence != self._said:
+            say(sentence)
+        self._said, self._refused = sentence, (release, time.monotonic())
+
+
+def listen(port: int) -> socket.socket:
+    """A socket that listens on the port of this machine, for all processes.
+
+    They share it, because a connection that waits on a socket of its own is lost with the process that owns it.
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((LOCAL[0], port))
+    listener.listen(WAITING)
+    listener.setblocking(False)
+    return listener

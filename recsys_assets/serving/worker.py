@@ -1,0 +1,91 @@
+"""One process that answers: the application on a socket that all processes share, from a release that is open."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import uvicorn
+from uvicorn.config import Config
+
+from recsys_assets.guard import App, Guard, hosts_in, hosts_of
+from recsys_assets.processes import end_with_parent
+from recsys_assets.serving.app import create_app
+from recsys_assets.serving.engine import Engine
+from recsys_assets.serving.order import FINISH, LEAVE
+from recsys_assets.serving.service import Service
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A release that is open: its number, and the engine that answers from it."""
+
+    number: int
+    engine: Engine
+
+
+class Worker(uvicorn.Server):
+    """A server that tells when it listens, shows that it lives, and leaves without a request that fails.
+
+    It leaves on SIGTERM: it takes no more connections, answers on those that are open with `Connection: close`, and
+    closes idle ones a second later. A client whose request crosses such an end would see it fail.
+
+    Args:
+        config: of uvicorn.
+        listens: is called once connections are taken.
+        beat: is called ten times a second.
+    """
+
+    def __init__(self, config: Config, listens: Callable[[], None], beat: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listens, self._beat = listens, beat
+        self._leaves: float | None = None
+
+    def handle_exit(self, sig: int, frame: object) -> None:  # noqa: ARG002 (it is uvicorn's)
+        """Begin to leave."""
+        self._leaves = self._leaves or time.monotonic() + LEAVE
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and tell so."""
+        await super().startup(sockets)
+        self._listens()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether it is time to end; asked ten times a second."""
+        self._beat()
+        ends = await super().on_tick(counter)
+        if self._leaves is None:
+            return ends
+        for server in self.servers:
+            server.close()
+        self.server_state.default_headers = [*self.config.encoded_headers, (b"connection", b"close")]
+        return ends or time.monotonic() > self._leaves
+
+
+def application(opened: Opened | None, port: int) -> App:
+    """The guarded application over a release; without one, it says that none is open yet."""
+    found = (opened.number, opened.engine.bizdate) if opened else None
+    service = Service(lambda: found, lambda _: _engine(opened), lambda _: None)
+    service.look()  # which asks for a few users: the process touches what it shares with the others
+    if opened and not service.is_ready:
+        raise RuntimeError("the release was opened, but does not answer in a second process")
+    hosts = hosts_of(port, hosts_in("RECSYS_SERVE_HOSTS"))
+    return Guard(create_app(service), hosts, os.environ.get("RECSYS_SERVE_TOKEN", ""))
+
+
+def work(opened: Opened | None, listener: socket.socket, listens: Callable[[], None], beat: Callable[[], None]) -> None:
+    """Answer until SIGTERM, or until the parent process ends."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()
+    app = application(opened, listener.getsockname()[1])
+    headers = [] if opened else [("connection", "close")]  # the next answer may be of a process that has a release
+    config = Config(app, log_level="warning", access_log=False, headers=headers, timeout_graceful_shutdown=FINISH)
+    Worker(config, listens, beat).run([listener])
+
+
+def _engine(opened: Opened | None) -> Engine:
+    if opened is None:
+        raise LookupError("no release is open")
+    return opened.engine
