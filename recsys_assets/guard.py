@@ -9,10 +9,12 @@ there is a token, every request needs it.
 import base64
 import binascii
 import hmac
+import json
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -64,11 +66,13 @@ class Guard:
         hosts: allowed values of the Host header, and of the Origin header after its scheme.
         token: if not empty, clients must send it as `Authorization: Bearer TOKEN`, or as the password of `Basic`,
             which browsers ask for.
+        open_paths: paths that need no token, such as those of a page that asks for it.
     """
 
     app: App
     hosts: frozenset[str]
     token: str = ""
+    open_paths: frozenset[str] = frozenset()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on to the app."""
@@ -87,13 +91,16 @@ class Guard:
             )
         if any(not self._is_ours(origin) for origin in origins):
             return Refusal(403, f"a page of {_join(origins)} may not talk to this server")
-        if self.token and not any(self._is_token(given) for given in _headers(scope, b"authorization")):
+        if self.token and scope["path"] not in self.open_paths and not self._has_token(scope):
             return Refusal(401, "this server asks for a token", (CHALLENGE,))
         return None
 
     def _is_ours(self, origin: str) -> bool:
         scheme, separator, host = origin.partition("://")
         return bool(separator) and scheme in ("http", "https") and host.lower() in self.hosts
+
+    def _has_token(self, scope: Scope) -> bool:
+        return any(self._is_token(given) for given in _headers(scope, b"authorization"))
 
     def _is_token(self, given: str) -> bool:
         scheme, _, credentials = given.encode("latin-1").partition(b" ")
@@ -102,12 +109,17 @@ class Guard:
 
 
 async def refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
-    """Answer a request, or close a websocket before it is accepted, which the client sees as status 403."""
+    """Answer a request with a problem document (RFC 9457).
+
+    A websocket is closed before it is accepted, which the client sees as status 403.
+    """
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": refusal.reason[:100]})
         return
-    body = f"{refusal.reason}\n".encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    title = HTTPStatus(refusal.status).phrase
+    document = {"type": "about:blank", "title": title, "status": refusal.status, "detail": refusal.reason}
+    body = json.dumps(document).encode()
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
     headers += [(b"connection", b"close"), *refusal.headers]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -129,6 +130,21 @@ def test_a_token_is_asked_of_everybody_once_there_is_one() -> None:
         assert sent(locked, {**OWN, "authorization": wrong}, type="websocket")[0]["type"] == "websocket.close"
     assert status(locked, OWN) == 401
     assert status(locked, {"host": "evil.example", "authorization": basic("sesame:ü")}) == 403
+
+
+def test_open_paths_need_no_token_but_the_right_host() -> None:
+    path = "/page/app.js"
+    locked = Guard(app, hosts_of(3000), token="sesame", open_paths=frozenset({path}))  # noqa: S106 -- an invented token
+    assert status(locked, OWN, path=path) == 200
+    assert status(locked, OWN, path=f"{path}/") == status(locked, OWN, path="/recommend/1") == 401
+    assert status(locked, {"host": "evil.example"}, path=path) == 403
+
+
+def test_a_refusal_is_a_problem_document() -> None:
+    head, body = sent(GUARD, {"host": 'evil".example'})
+    assert dict(head["headers"])[b"content-type"] == b"application/problem+json"
+    assert json.loads(body["body"])["status"] == 403
+    assert json.loads(body["body"])["detail"].startswith('this server is not known as evil".example; its names are: ')
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def serve(port: int, processes: int) -> None:
     with listen(port) as listener, Supervisor(lookout, listener, processes, str(copies)) as supervisor:
         lookout.newest = next(iter(served_last(copies)), None)
         lookout.start(FIRST_LOOK)
-        click.echo(f"http://127.0.0.1:{port}/docs describes the interface; Ctrl-C stops the service")
+        click.echo(f"http://127.0.0.1:{port} is the service's page, and /docs its interface; Ctrl-C stops it")
         while True:
             supervisor.look()
             time.sleep(LOOK)

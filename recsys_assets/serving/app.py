@@ -7,8 +7,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from recsys_assets.serving.answers import problem
+from recsys_assets.serving.directory_routes import directory_routes
 from recsys_assets.serving.health import health_routes
 from recsys_assets.serving.metrics import Metrics
+from recsys_assets.serving.page import page_routes
 from recsys_assets.serving.requests import Problem
 from recsys_assets.serving.routes import items_routes
 from recsys_assets.serving.service import Service
@@ -23,6 +25,8 @@ def create_app(service: Service) -> FastAPI:
     _count(app, metrics)
     app.include_router(items_routes(service, metrics))
     app.include_router(health_routes(service, metrics))
+    app.include_router(directory_routes(service))
+    app.include_router(page_routes())
     return app
 
 

@@ -15,6 +15,7 @@ from recsys_assets.processes import end_with_parent
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.order import FINISH, LEAVE
+from recsys_assets.serving.page import PATHS
 from recsys_assets.serving.service import Service
 
 
@@ -72,7 +73,7 @@ def application(opened: Opened | None, port: int) -> App:
     if opened and not service.is_ready:
         raise RuntimeError("the release was opened, but does not answer in a second process")
     hosts = hosts_of(port, hosts_in("RECSYS_SERVE_HOSTS"))
-    return Guard(create_app(service), hosts, os.environ.get("RECSYS_SERVE_TOKEN", ""))
+    return Guard(create_app(service), hosts, os.environ.get("RECSYS_SERVE_TOKEN", ""), open_paths=PATHS)
 
 
 def work(opened: Opened | None, listener: socket.socket, listens: Callable[[], None], beat: Callable[[], None]) -> None:
