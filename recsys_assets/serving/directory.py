@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from recsys_assets.arrays import Ints
 from recsys_assets.serving.engine import Engine, Row
 from recsys_assets.serving.requests import Id, Problem
-from recsys_assets.serving.service import Service, _typed, _with_fields
+from recsys_assets.serving.respond import typed, with_fields
+from recsys_assets.serving.service import Service
 
 TITLE = "title"  # the column of the items' table that is searched if there is one
 
@@ -53,14 +54,14 @@ class Directory:
             Problem: the id is not of the profile's type, or items have no such column.
         """
         head, engine = self._opened()
-        (user,) = _typed(engine.log.user_ids, [user_id], "user_id")
+        (user,) = typed(engine.log.user_ids, [user_id], "user_id")
         known = engine.people.number(user) >= 0
         history = engine.people(user).history
         items, labels = history.items[::-1][:size], history.labels[::-1][:size]
         columns = zip(engine.log.item_ids[items].tolist(), labels.tolist(), strict=True)
         rows: list[Row] = [{"item_id": item_id, "label": label} for item_id, label in columns]
         about = {"user_id": user, "known": known, "events": len(history)}
-        return {**head, **about, "history": _with_fields(engine, rows, fields)}
+        return {**head, **about, "history": with_fields(engine, rows, fields)}
 
     def items(self, query: str, size: int, fields: Sequence[str]) -> dict[str, Any]:
         """The items whose id is the query, then those whose text holds it.
@@ -73,7 +74,7 @@ class Directory:
         _, first = np.unique(found, return_index=True)
         numbers = found[np.sort(first)[:size]]
         rows: list[Row] = [{"item_id": item_id} for item_id in engine.log.item_ids[numbers].tolist()]
-        return {**head, "items": _with_fields(engine, rows, fields)}
+        return {**head, "items": with_fields(engine, rows, fields)}
 
     def _opened(self) -> tuple[dict[str, Any], Engine]:
         number, engine = self._service.opened
@@ -83,7 +84,7 @@ class Directory:
 def _by_id(engine: Engine, query: str) -> Ints:
     """(0 or 1,) the number of the item with this id."""
     try:
-        numbers = engine.numbers(_typed(engine.log.item_ids, [query], "query"))
+        numbers = engine.numbers(typed(engine.log.item_ids, [query], "query"))
     except Problem:
         return np.zeros(0, np.int64)
     return numbers[numbers >= 0]

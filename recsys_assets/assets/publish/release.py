@@ -33,7 +33,8 @@ RELEASE_TEXT = """The day's versions of all {title} collections and the champion
 
 It is first compared with the lake: features, vectors, lists, and the champion's scores of pairs. Then the record
 `current` in the collection `_releases` names it, in one step, and the plain names follow; no collection goes live
-in any other way. It also names every file of the lake that the online service reads, with its hash. While a set of a later bizdate is live, this one is only kept, for `recsys rollback`."""
+in any other way. It also names every file of the lake that the online service reads, with its hash. While a set of a
+later bizdate is live, this one is only kept, for `recsys rollback`."""
 
 
 def release_asset(store: str, family: Mapping[str, Collection]) -> LakeAsset:
