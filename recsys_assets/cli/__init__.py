@@ -18,6 +18,7 @@ from recsys_assets.cli.materialize import materialize
 from recsys_assets.cli.names import NameOrPath
 from recsys_assets.cli.published import list_published, rollback
 from recsys_assets.cli.recommend import recommend
+from recsys_assets.cli.replay import replay
 from recsys_assets.cli.serve import serve
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.uris import guard_logs
@@ -60,6 +61,7 @@ for command in (
     rollback,
     recommend,
     serve,
+    replay,
     refresh,
     adopt,
 ):

@@ -42,7 +42,7 @@ def serve(port: int, processes: int) -> None:
     if is_taken(port):
         raise PortInUse(f"port {port} is in use: stop what listens there, or choose another with --port")
     profile, place = load_profile(), settings()
-    lake, copies = Lake.of(place.lake, profile), place.data / "serving" / profile.name
+    lake, copies = Lake.of(place.lake, profile), place.data / "serving" / profile.name / "releases"
     lookout = Lookout(lambda: release_store(profile, lake), say)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
     with listen(port) as listener, Supervisor(lookout, listener, processes, str(copies)) as supervisor:

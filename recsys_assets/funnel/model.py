@@ -85,12 +85,14 @@ class Scored:
     """M merged candidates of N queries, ascending by query and item, with all that they were given.
 
     Attributes:
-        candidates: with their places and scores in the served channels.
+        channels: names of the served channels, which are the columns of the candidates.
+        candidates: with their places and scores in these channels.
         fused: (M,) scores of the merge.
         probabilities: (M,) of the ranker, NaN without one.
         scores: (M,) that order them.
     """
 
+    channels: tuple[str, ...]
     candidates: Candidates
     fused: Floats
     probabilities: Floats
@@ -133,4 +135,4 @@ def recommend(model: FunnelModel, channels: Mapping[str, Lists], width: int, des
     final, of_merge, of_ranker = (lists(scores, each, model.sizes.final) for each in (scores, fused, likely))
     there = final.items >= 0
     ranked = Ranked(final, *(np.where(there, each.scores, 0).astype(np.float32) for each in (of_merge, of_ranker)))
-    return FunnelLists(channels, merged, ranked, Scored(candidates, fused, likely, scores))
+    return FunnelLists(channels, merged, ranked, Scored(model.channels, candidates, fused, likely, scores))

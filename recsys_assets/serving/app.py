@@ -11,6 +11,7 @@ from recsys_assets.serving.directory_routes import directory_routes
 from recsys_assets.serving.health import health_routes
 from recsys_assets.serving.metrics import Metrics
 from recsys_assets.serving.page import page_routes
+from recsys_assets.serving.request_log import RequestLog
 from recsys_assets.serving.requests import Problem
 from recsys_assets.serving.routes import items_routes
 from recsys_assets.serving.service import Service
@@ -18,12 +19,12 @@ from recsys_assets.serving.service import Service
 MOST_BYTES = 1 << 20  # of a body
 
 
-def create_app(service: Service) -> FastAPI:
-    """The application over a service; `/docs` describes its interface."""
+def create_app(service: Service, log: RequestLog | None = None) -> FastAPI:
+    """The application over a service, which keeps its answers in a log; `/docs` describes its interface."""
     app, metrics = FastAPI(title="recsys_assets", version="1", redoc_url=None), Metrics()
     _add_errors(app)
     _count(app, metrics)
-    app.include_router(items_routes(service, metrics))
+    app.include_router(items_routes(service, metrics, log))
     app.include_router(health_routes(service, metrics))
     app.include_router(directory_routes(service))
     app.include_router(page_routes())

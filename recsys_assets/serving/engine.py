@@ -1,6 +1,8 @@
 """The engine: answers of one release, by the funnel that `funnel_report` judges."""
 
 import datetime as dt
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -105,6 +107,12 @@ class Engine:
         ranker = next((name for name in self._partitions if name.startswith("rank_") and name != CHAMPION), None)
         return f"{ranker.removeprefix('rank_')}/{self._partitions[ranker].manifest.bizdate}" if ranker else None
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all partitions that it was opened from: another one means that something was made again."""
+        named = sorted((name, each.manifest.fingerprint) for name, each in self._partitions.items())
+        return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
+
     def now(self) -> dt.datetime:
         """The present time in the profile's time zone."""
         return dt.datetime.now(ZoneInfo(self.profile.files.timezone))
@@ -123,8 +131,8 @@ class Engine:
         person = self.people(user_id, told, judged=wish.judged)
         events, asked = self._ask(user_id, person, wish)
         moments = {name: _moment(wish.context.get(name)) for name in self.profile.features.moment}
-        if wish.judged:
-            moments |= {name: column.slice(self.people.number(user_id), 1) for name, column in self._judged.items()}
+        if wish.judged and (number := self.people.number(user_id)) >= 0:
+            moments |= {name: column.slice(number, 1) for name, column in self._judged.items()}
         users, watch = _with_id(person.row, events.user_ids), Stopwatch()
         lists = self.funnel.lists(events, asked, users, moments, watch)
         return Found(events, asked, users, moments, lists, watch.seconds)

@@ -84,8 +84,10 @@ class People:
         self.newcomer = _newcomer(users, rule)
 
     def number(self, user_id: object) -> int:
-        """The number of a user in the log; -1 for a user whom the release does not know."""
+        """The number of a user in the log; -1 for None, and for a user whom the release does not know."""
         ids = self.log.user_ids
+        if user_id is None:
+            return -1
         return int(find(ids, np.array([user_id], ids.dtype))[0])
 
     def __call__(self, user_id: object, told: History = NOTHING, *, judged: bool = False) -> Person:

@@ -8,12 +8,13 @@ from fastapi import APIRouter, Response
 
 from recsys_assets.serving.answers import REFUSED, Many, Size, answer, split
 from recsys_assets.serving.metrics import Metrics
+from recsys_assets.serving.request_log import RequestLog
 from recsys_assets.serving.requests import BatchBody, RecommendBody
 from recsys_assets.serving.service import Service
 
 
-def items_routes(service: Service, metrics: Metrics) -> APIRouter:
-    """The routes over a service."""
+def items_routes(service: Service, metrics: Metrics, log: RequestLog | None) -> APIRouter:
+    """The routes over a service, whose answers a log keeps."""
     routes = APIRouter()
 
     @routes.get("/recommend/{user_id}", responses=REFUSED)
@@ -22,17 +23,17 @@ def items_routes(service: Service, metrics: Metrics) -> APIRouter:
     ) -> Response:
         """The list of a user; `exclude` and `fields` are separated by commas."""
         body = RecommendBody(user_id=user_id, size=size, exclude=split(exclude), fields=split(fields), judged=judged)
-        return answer(_measured(service, metrics, body))
+        return answer(_measured(service, metrics, log, body))
 
     @routes.post("/recommend", responses=REFUSED)
     async def recommend(body: RecommendBody) -> Response:
         """The list of a user, or of somebody of whom only a history is known."""
-        return answer(_measured(service, metrics, body))
+        return answer(_measured(service, metrics, log, body))
 
     @routes.post("/recommend/batch", responses=REFUSED)
     async def recommend_batch(body: BatchBody) -> Response:
         """The answers to several requests, in their order."""
-        return answer({"answers": [_measured(service, metrics, each) for each in body.requests]})
+        return answer({"answers": [_measured(service, metrics, log, each) for each in body.requests]})
 
     @routes.get("/similar/{item_id}", responses=REFUSED)
     async def similar(item_id: str, size: Size = 20, fields: Many = "") -> Response:
@@ -42,9 +43,12 @@ def items_routes(service: Service, metrics: Metrics) -> APIRouter:
     return routes
 
 
-def _measured(service: Service, metrics: Metrics, body: RecommendBody) -> dict[str, Any]:
-    """An answer with its id, which is counted."""
-    start = time.perf_counter()
-    found = service.answer(body).content
-    metrics.answered(found["served_by"], len(found["items"]), body.size, time.perf_counter() - start)
-    return {"request_id": uuid.uuid4().hex, **found}
+def _measured(service: Service, metrics: Metrics, log: RequestLog | None, body: RecommendBody) -> dict[str, Any]:
+    """An answer with its id, which is counted and logged."""
+    start, request_id = time.perf_counter(), uuid.uuid4().hex
+    found = service.answer(body)
+    content = found.content
+    metrics.answered(content["served_by"], len(content["items"]), body.size, time.perf_counter() - start)
+    if log:
+        log.put(request_id, found)
+    return {"request_id": request_id, **content}

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import uvicorn
@@ -14,8 +15,10 @@ from recsys_assets.guard import App, Guard, hosts_in, hosts_of
 from recsys_assets.processes import end_with_parent
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.engine import Engine
+from recsys_assets.serving.log import say
 from recsys_assets.serving.order import FINISH, LEAVE
 from recsys_assets.serving.page import PATHS
+from recsys_assets.serving.request_log import RequestLog, logging
 from recsys_assets.serving.service import Service
 
 
@@ -65,7 +68,7 @@ class Worker(uvicorn.Server):
         return ends or time.monotonic() > self._leaves
 
 
-def application(opened: Opened | None, port: int) -> App:
+def application(opened: Opened | None, port: int, log: RequestLog | None = None) -> App:
     """The guarded application over a release; without one, it says that none is open yet."""
     found = (opened.number, opened.engine.bizdate) if opened else None
     service = Service(lambda: found, lambda _: _engine(opened), lambda _: None)
@@ -73,17 +76,18 @@ def application(opened: Opened | None, port: int) -> App:
     if opened and not service.is_ready:
         raise RuntimeError("the release was opened, but does not answer in a second process")
     hosts = hosts_of(port, hosts_in("RECSYS_SERVE_HOSTS"))
-    return Guard(create_app(service), hosts, os.environ.get("RECSYS_SERVE_TOKEN", ""), open_paths=PATHS)
+    return Guard(create_app(service, log), hosts, os.environ.get("RECSYS_SERVE_TOKEN", ""), open_paths=PATHS)
 
 
 def work(opened: Opened | None, listener: socket.socket, listens: Callable[[], None], beat: Callable[[], None]) -> None:
     """Answer until SIGTERM, or until the parent process ends."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent()
-    app = application(opened, listener.getsockname()[1])
     headers = [] if opened else [("connection", "close")]  # the next answer may be of a process that has a release
-    config = Config(app, log_level="warning", access_log=False, headers=headers, timeout_graceful_shutdown=FINISH)
-    Worker(config, listens, beat).run([listener])
+    with logging(opened.engine.profile.name, say) if opened else nullcontext() as log:
+        app = application(opened, listener.getsockname()[1], log)
+        config = Config(app, log_level="warning", access_log=False, headers=headers, timeout_graceful_shutdown=FINISH)
+        Worker(config, listens, beat).run([listener])
 
 
 def _engine(opened: Opened | None) -> Engine:

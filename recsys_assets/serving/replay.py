@@ -1,0 +1,150 @@
+"""Replay of a request log: answers it again, and says whether they are the same, or how another release answers."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from recsys_assets.manifest import GateNotPassed, PartitionDamaged, PartitionMissing, PartitionOutdated
+from recsys_assets.serving.engine import Engine, Row
+from recsys_assets.serving.people import History
+from recsys_assets.serving.request_rows import digest
+from recsys_assets.serving.requests import RecommendBody
+from recsys_assets.serving.respond import Answer, asked_of, respond
+
+SHOWN = 5  # differences that are described
+CUTOFFS = (10, 50)
+READ = ("request_id", "release", "bizdate", "fingerprint", "scene", "request", "context", "told", "items", "answer")
+GONE = (PartitionMissing, PartitionDamaged, PartitionOutdated, GateNotPassed)  # why a release can no longer be opened
+Open = Callable[[str], Engine]
+
+
+class NoLog(ValueError):
+    """There is no request log in the place."""
+
+
+@dataclass
+class Outcome:
+    """The outcome of a replay.
+
+    Attributes:
+        same, different: how many answers.
+        differences: what differs in the first of them.
+        gone: how many requests of which release cannot be answered again, by the reason.
+    """
+
+    same: int = 0
+    different: int = 0
+    differences: list[str] = field(default_factory=list)
+    gone: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Changes:
+    """How lists change under another release: the sums of the shares of items that stay, by cutoff."""
+
+    requests: int = 0
+    stay: dict[int, float] = field(default_factory=lambda: dict.fromkeys(CUTOFFS, 0.0))
+
+    def add(self, before: list[Row], after: list[Row]) -> None:
+        """Count the lists of one request."""
+        self.requests += 1
+        for k in CUTOFFS:
+            old, new = ({row["item_id"] for row in rows[:k]} for rows in (before, after))
+            self.stay[k] += len(old & new) / max(len(old), len(new), 1)
+
+
+def read_log(place: Path) -> Iterator[Row]:
+    """The rows of a file, or of all files below a folder, those of the same release together.
+
+    Raises:
+        NoLog: there is none.
+    """
+    files = [place] if place.is_file() else sorted(place.glob("**/*.parquet"))
+    if not files:
+        raise NoLog(f"{place} holds no request log: name a file, or a folder with Parquet files of `recsys serve`")
+    for file in files:
+        with pq.ParquetFile(file) as opened:
+            if missing := sorted(set(READ) - set(opened.schema_arrow.names)):
+                raise NoLog(f"{file} is not a request log: it has no column {missing[0]}")
+            for batch in opened.iter_batches(256, columns=list(READ)):
+                yield from batch.to_pylist()
+
+
+def replay(rows: Iterator[Row], open_release: Open) -> Outcome:
+    """Answer every request again with its own release, which `open_release` opens by its bizdate."""
+    outcome = Outcome()
+    for release, group in itertools.groupby(rows, lambda row: (row["release"], row["bizdate"], row["fingerprint"])):
+        number, bizdate, fingerprint = release
+        engine = _open(open_release, bizdate, fingerprint)
+        if isinstance(engine, str):
+            why = f"release {number} of {bizdate} is no longer kept: {engine}"
+            outcome.gone[why] = outcome.gone.get(why, 0) + sum(1 for _ in group)
+            continue
+        for row in group:
+            content = answer_again(engine, number, row).content
+            if digest(content) == row["answer"]:
+                outcome.same += 1
+            else:
+                outcome.different += 1
+                outcome.differences += _difference(row, content) if len(outcome.differences) < SHOWN else []
+    return outcome
+
+
+def compare(rows: Iterator[Row], engine: Engine, number: int) -> dict[str, Changes]:
+    """How the lists of a log change under another release, by scene."""
+    found: dict[str, Changes] = {}
+    for row in rows:
+        after = answer_again(engine, number, row).content["items"]
+        found.setdefault(row["scene"] or "", Changes()).add(row["items"], after)
+    return found
+
+
+def answer_again(engine: Engine, number: int, row: Row) -> Answer:
+    """The answer of a release to a logged request, with its told events and at its moment."""
+    body = RecommendBody.model_validate_json(row["request"])
+    body = body.model_copy(update={"context": json.loads(row["context"])})
+    return respond(number, engine, asked_of(engine, body, _told(engine, row["told"])))
+
+
+def _told(engine: Engine, events: list[Row]) -> History:
+    """The logged events whose items the release knows."""
+    numbers = engine.numbers([event["item_id"] for event in events])
+    labels, weights = (np.array([event[name] for event in events]) for name in ("label", "weight"))
+    known = numbers >= 0
+    return History(numbers[known], labels.astype(np.int8)[known], weights.astype(np.float64)[known])
+
+
+def _open(open_release: Open, bizdate: str, fingerprint: str) -> Engine | str:
+    """The engine of a bizdate, or why it is not the one that answered."""
+    try:
+        engine = open_release(bizdate)
+    except GONE as error:
+        return str(error)
+    return engine if engine.fingerprint == fingerprint else "something of it has been materialized again since"
+
+
+def _difference(row: Row, content: Mapping[str, Any]) -> list[str]:
+    """A sentence on the first difference between a logged list and the one of now."""
+    names = ("item_id", "score", "probability")
+    before, after = (
+        [tuple(each.get(name) for name in names) for each in part] for part in (row["items"], _single(content))
+    )
+    for place, (old, new) in enumerate(itertools.zip_longest(before, after), 1):
+        if old != new:
+            said = (dict(zip(names, each, strict=True)) if each else "nothing" for each in (old, new))
+            return ["request {}, position {}: it was {}, and is {}".format(row["request_id"], place, *said)]
+    return [f"request {row['request_id']}: the same list, but other fields or another head"]
+
+
+def _single(content: Mapping[str, Any]) -> list[Row]:
+    """The items with numbers as the log keeps them: float32."""
+    return [
+        {name: float(np.float32(value)) if isinstance(value, float) else value for name, value in row.items()}
+        for row in content["items"]
+    ]
