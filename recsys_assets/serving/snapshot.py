@@ -1,9 +1,9 @@
 """Copies of releases on this machine: the files of the lake that a release names, checked, and kept while it is served.
 
-`<data>/serving/<profile>/releases/<digest>` has the layout of a lake. Files are linked where the lake is on the same disk, so
-that a copy takes no room until the lake has other files. A release is served from its copy alone: what happens to the
-lake or to the store afterwards does not matter to it. `served.json` names the releases that were served last, the
-newest first: a service that starts without its store goes on with that one.
+`<data>/serving/<profile>/releases/<digest>` has the layout of a lake. Files are linked where the lake is on the same
+disk, so that a copy takes no room until the lake has other files. A release is served from its copy alone: what happens
+to the lake or to the store afterwards does not matter to it. `served.json` names the releases that were served last,
+the newest first: a service that starts without its store goes on with that one.
 """
 
 import contextlib
