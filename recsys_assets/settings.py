@@ -39,6 +39,7 @@ class Settings:
         profile: name or path of the dataset profile (`RECSYS_PROFILE`, default `sample`).
         stores: URIs of the stores that services read, by variable. A store without a URI is not used, except
             MongoDB: for it, the project then runs its own server. URIs may hold passwords, so they are not shown.
+        scenes: path of the service's scenes and experiments (`RECSYS_SCENES`, default: next to the profile).
     """
 
     home: Path
@@ -51,6 +52,7 @@ class Settings:
     memory: str
     profile: str
     stores: dict[str, str] = field(repr=False)
+    scenes: str = ""
 
 
 def project_home() -> Path:
@@ -82,6 +84,7 @@ def settings() -> Settings:
         memory=os.environ.get("RECSYS_MEMORY", "4GB"),
         profile=os.environ.get("RECSYS_PROFILE", "sample"),
         stores=_stores(home),
+        scenes=os.environ.get("RECSYS_SCENES", ""),
     )
 
 

@@ -44,9 +44,13 @@ def check(profile: str) -> None:
     """Say within seconds what would fail if the graph were built with PROFILE (a name or a YAML file)."""
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.datasets.rehearsal import rehearse
+    from recsys_assets.serving.scenes.file import read_scenes, scenes_path
+    from recsys_assets.settings import settings
 
-    faults = 0
-    for finding in rehearse(load_profile(profile)):
+    loaded, scenes, faults = load_profile(profile), scenes_path(settings(), profile), 0
+    if scenes.exists():
+        click.echo(f"· {scenes} describes {len(read_scenes(scenes, loaded).scenes)} scenes")
+    for finding in rehearse(loaded):
         click.echo(f"{'✗' if finding.is_fault else '·'} {finding.text}")
         faults += finding.is_fault
     if faults:

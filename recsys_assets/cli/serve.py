@@ -36,12 +36,15 @@ def serve(port: int, processes: int) -> None:
     from recsys_assets.serving.log import say
     from recsys_assets.serving.order import LOOK, served_last
     from recsys_assets.serving.releases import Lookout, release_store
+    from recsys_assets.serving.scenes.file import read_scenes, scenes_path
     from recsys_assets.serving.supervisor import Supervisor, listen
     from recsys_assets.settings import settings
 
     if is_taken(port):
         raise PortInUse(f"port {port} is in use: stop what listens there, or choose another with --port")
     profile, place = load_profile(), settings()
+    if (scenes := scenes_path(place)).exists():
+        read_scenes(scenes, profile)  # faults stop it now, and not only when a release is opened
     lake, copies = Lake.of(place.lake, profile), place.data / "serving" / profile.name / "releases"
     lookout = Lookout(lambda: release_store(profile, lake), say)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C

@@ -1,7 +1,7 @@
 """The label rule of a profile as SQL: true for a positive, false for a negative, NULL where a row gives no answer."""
 
 import re
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from recsys_assets.datasets.event_kinds import of_kinds
@@ -44,7 +44,7 @@ def label_rule(profile: "Profile") -> Expression:
     return condition(profile.label, tuple((name, spec.type) for name, spec in columns if spec.type != "text"))
 
 
-@cache
+@lru_cache(256)  # requests to the service bring conditions too
 def condition(text: str, columns: tuple[tuple[str, ColumnType], ...]) -> Expression:
     """A condition over columns of these types; a row on which its evaluation fails gets no answer.
 

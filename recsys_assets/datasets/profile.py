@@ -33,7 +33,7 @@ from recsys_assets.datasets.profile_parts import (
     TableName,
 )
 from recsys_assets.datasets.profile_rules import KEYS, LabelFault, faults
-from recsys_assets.datasets.profile_yaml import Content, Fault, Place, environment, quote_text, read
+from recsys_assets.datasets.profile_yaml import Content, Fault, environment, fault_text, form_faults, quote_text, read
 from recsys_assets.settings import Settings, settings
 from recsys_assets.uris import is_folder
 
@@ -201,8 +201,10 @@ class Profile(Part):
 
 
 def bundled_profiles() -> dict[str, Path]:
-    """The profiles that come with the package, by name."""
-    return {path.stem: path for path in sorted((Path(__file__).parent / "profiles").glob("*.yaml"))}
+    """The profiles that come with the package, by name; `<profile>.scenes.yaml` is not one."""
+    return {
+        path.stem: path for path in sorted((Path(__file__).parent / "profiles").glob("*.yaml")) if "." not in path.stem
+    }
 
 
 def load_profile(name_or_path: str | None = None, place: Settings | None = None) -> Profile:
@@ -212,16 +214,16 @@ def load_profile(name_or_path: str | None = None, place: Settings | None = None)
         ProfileError: there is no such profile, or it has faults, each named by its line and key.
     """
     place = place or settings()
-    path = _path(name_or_path or place.profile, place.home)
+    path = profile_path(name_or_path or place.profile, place.home)
     try:
         content = read(path, environment(place.landing))
     except Fault as fault:
-        raise ProfileError(f"{path}{_fault_text(fault.place, str(fault), fault.line)}") from None
+        raise ProfileError(f"{path}{fault_text(fault.place, str(fault), fault.line)}") from None
     store = _landing_store(path, content, place)
     try:
         profile = Profile.model_validate(content.values | ({"landing": str(store.copy)} if store else {}))
     except ValidationError as error:
-        raise _error(path, content, _form_faults(content, error)) from None
+        raise _error(path, content, form_faults(content, error, "profiles")) from None
     if found := list(faults(profile)):
         raise _error(path, content, found)
     if not is_folder(str(profile.landing)):
@@ -233,8 +235,12 @@ def load_profile(name_or_path: str | None = None, place: Settings | None = None)
     return placed
 
 
-def _path(wanted: str, home: Path) -> Path:
-    """The file of a profile."""
+def profile_path(wanted: str, home: Path) -> Path:
+    """The file of a profile, given a bundled one's name or a path that may be relative to `home`.
+
+    Raises:
+        ProfileError: there is no such profile.
+    """
     try:
         path = bundled_profiles().get(wanted) or home / Path(wanted).expanduser()
         if path.is_file():
@@ -255,27 +261,13 @@ def _landing_store(path: Path, content: Content, place: Settings) -> LandingStor
         raise _error(path, content, [Fault(("landing",), str(error))]) from None
 
 
-def _form_faults(content: Content, error: ValidationError) -> list[Fault]:
-    """The faults that pydantic found: at most one per place, without the value, which may be a secret."""
-    found: dict[Place, Fault] = {}
-    for each in error.errors(include_input=False, include_url=False):
-        place, _ = content.line(each["loc"])
-        what = each["msg"].removeprefix("Value error, ")
-        if each["type"] == "missing":
-            place = each["loc"]
-        if each["type"] == "extra_forbidden":
-            what = "is not a key that profiles have here"
-        found.setdefault(place, Fault(place, what))
-    return list(found.values())
-
-
 def _error(path: Path, content: Content, found: Sequence[Fault]) -> ProfileError:
     """One error for all faults, in one line; if they are many, it names the first ones."""
     lines = []
     for fault in found[:_SHOWN]:
         _, line = content.line(fault.place)
         what = _label_text(content, fault) if isinstance(fault, LabelFault) else content.mask(str(fault))
-        lines.append(_fault_text(fault.place, what, line).removeprefix(", "))
+        lines.append(fault_text(fault.place, what, line).removeprefix(", "))
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return ProfileError(f"{path}, {'; '.join(lines)}{more}")
 
@@ -284,10 +276,3 @@ def _label_text(content: Content, fault: LabelFault) -> str:
     """The fault of a label rule; if the rule has variables, without any text that they may have filled in."""
     written = content.written.get(fault.place)
     return f"{quote_text(written or content.values['label'])}: {fault.general if written else fault}"
-
-
-def _fault_text(place: Place, what: str, line: int | None) -> str:
-    """A fault with its line and key, to be put after the file's name."""
-    where = f", line {line}:" if line else ""
-    key = f" {'.'.join(quote_text(part)[1:-1] for part in place)}:" if place else ""
-    return f"{where}{key} {what}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from pydantic import ValidationError
 
 from recsys_assets.settings import STORE_VARIABLE
 
@@ -207,6 +208,30 @@ class _Values:
             raise Fault(place, f"{used} a URI and may hold a password: nothing in a profile needs one", line)
         self.content.filled[found[0]] = value
         return value
+
+
+def form_faults(content: Content, error: ValidationError, owners: str) -> list[Fault]:
+    """The faults that pydantic found in the content of such files (`owners`).
+
+    There is at most one per place, without the value, which may be a secret.
+    """
+    found: dict[Place, Fault] = {}
+    for each in error.errors(include_input=False, include_url=False):
+        place, _ = content.line(each["loc"])
+        what = each["msg"].removeprefix("Value error, ")
+        if each["type"] == "missing":
+            place = each["loc"]
+        if each["type"] == "extra_forbidden":
+            what = f"is not a key that {owners} have here"
+        found.setdefault(place, Fault(place, what))
+    return list(found.values())
+
+
+def fault_text(place: Place, what: str, line: int | None) -> str:
+    """A fault with its line and key, to be put after the file's name."""
+    where = f", line {line}:" if line else ""
+    key = f" {'.'.join(quote_text(part)[1:-1] for part in place)}:" if place else ""
+    return f"{where}{key} {what}"
 
 
 def quote_text(name: object) -> str:

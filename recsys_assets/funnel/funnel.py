@@ -1,6 +1,8 @@
 """The funnel of a bizdate, opened once: `funnel_report` judges its lists, and a service answers with them."""
 
 from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +68,24 @@ class Funnel:
 
         with watch("merge and order"):
             return recommend_by(self.model, channels, len(events.item_ids), timed)
+
+    def changed(self, factors: Mapping[str, float], *, learned: bool = True, ranked: bool = True) -> "Funnel":
+        """The same funnel with other rules, whose final lists hold all candidates.
+
+        Args:
+            factors: on the learned weights of some channels; 0 leaves a channel out.
+            learned: whether the learned order applies; otherwise candidates keep the order of the merge.
+            ranked: whether the order reads the ranker's probabilities.
+        """
+        weights = {name: each * factors.get(name, 1.0) for name, each in self.model.fusion.weights.items()}
+        fusion = replace(
+            self.model.fusion, weights={name: each for name, each in weights.items() if factors.get(name, 1)}
+        )
+        sizes, twin = replace(self.model.sizes, final=self.model.sizes.candidates), copy(self)
+        twin.model = replace(self.model, fusion=fusion, sizes=sizes, order=self.model.order if learned else None)
+        twin.channels = {name: each for name, each in self.channels.items() if name in fusion.weights}
+        twin.known = self.known if ranked else self.known.without_ranker()
+        return twin
 
     def lists_of(self, users: Ints) -> tuple[Queries, FunnelLists]:
         """The queries and lists of users of the log (N,), ascending, as of just before their online events."""

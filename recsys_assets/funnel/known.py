@@ -7,6 +7,7 @@ offline row when they are served. Both are made by the same statements. What is 
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +44,12 @@ class Known:
         names = (*profile.features.numeric, *USER_STATISTICS, *ITEM_STATISTICS, RECENT_COUNT, TREND)
         self._numbers = {name: _floats(items[name]) if name in items.column_names else None for name in names}
         self._feed = Feed(ranker.schema, self.items) if ranker else None
+
+    def without_ranker(self) -> "Known":
+        """The same without the ranker's columns."""
+        twin = copy(self)
+        twin.ranker = twin._feed = None
+        return twin
 
     def describe(
         self, users: pa.Table, user: Ints, item: Ints, moment: Mapping[str, pa.Array] | None = None

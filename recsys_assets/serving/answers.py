@@ -9,6 +9,7 @@ from recsys_assets.serving.requests import MOST_ITEMS
 
 Many = Annotated[str, Query(max_length=100_000)]  # ids or names, separated by commas
 Size = Annotated[int, Query(ge=1, le=MOST_ITEMS)]
+Scene = Annotated[str | None, Query(max_length=48)]
 REFUSED: dict[int | str, dict[str, Any]] = {
     status: {"description": what, "content": {"application/problem+json": {}}}
     for status, what in {

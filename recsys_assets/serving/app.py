@@ -14,6 +14,7 @@ from recsys_assets.serving.page import page_routes
 from recsys_assets.serving.request_log import RequestLog
 from recsys_assets.serving.requests import Problem
 from recsys_assets.serving.routes import items_routes
+from recsys_assets.serving.scenes.routes import scenes_routes
 from recsys_assets.serving.service import Service
 
 MOST_BYTES = 1 << 20  # of a body
@@ -25,6 +26,7 @@ def create_app(service: Service, log: RequestLog | None = None) -> FastAPI:
     _add_errors(app)
     _count(app, metrics)
     app.include_router(items_routes(service, metrics, log))
+    app.include_router(scenes_routes(service))
     app.include_router(health_routes(service, metrics))
     app.include_router(directory_routes(service))
     app.include_router(page_routes())

@@ -48,6 +48,8 @@ class Wish:
         size: the most items.
         hidden: ids that must not be listed.
         only: ids of which alone the list may be; None: of all.
+        allowed: (I,) items by number of which alone the list may be, besides `only`; None: of all.
+        funnel: makes the lists in place of the release's own, as `Funnel.changed` gives it.
         context: features of the moment, as the profile names them; what is not said is unknown.
         judged: answer from the state before the online rows, for a user of the log, as `funnel_report` does.
     """
@@ -55,6 +57,8 @@ class Wish:
     size: int = 50
     hidden: Sequence[object] = ()
     only: Sequence[object] | None = None
+    allowed: Bools | None = None
+    funnel: Funnel | None = None
     context: Mapping[str, object] = field(default_factory=dict)
     judged: bool = False
 
@@ -134,7 +138,7 @@ class Engine:
         if wish.judged and (number := self.people.number(user_id)) >= 0:
             moments |= {name: column.slice(number, 1) for name, column in self._judged.items()}
         users, watch = _with_id(person.row, events.user_ids), Stopwatch()
-        lists = self.funnel.lists(events, asked, users, moments, watch)
+        lists = (wish.funnel or self.funnel).lists(events, asked, users, moments, watch)
         return Found(events, asked, users, moments, lists, watch.seconds)
 
     def rows(self, found: Found) -> list[Row]:
@@ -190,17 +194,19 @@ class Engine:
         columns = (history.items, history.labels, before, history.weights)
         events = Interactions(their_id, self.log.item_ids, none, *columns, np.zeros(1, bool))
         first, end, unasked = np.zeros(1, np.int64), np.array([len(history)]), np.zeros(2, np.int64)
-        hidden, changed = self._hidden(wish), np.array([person.changed])
+        hidden, changed = self.hidden(wish), np.array([person.changed])
         return events, Queries(first, first, end, first[:0], unasked, "online", hidden=hidden, changed=changed)
 
-    def _hidden(self, wish: Wish) -> Bools | None:
-        """(1, I) the items that a request leaves out."""
-        if not wish.hidden and wish.only is None:
+    def hidden(self, wish: Wish) -> Bools | None:
+        """(1, I) the items that a request leaves out; None: none."""
+        if not wish.hidden and wish.only is None and wish.allowed is None:
             return None
         hidden = np.full(len(self.log.item_ids), wish.only is not None)
         for ids, value in ((wish.only or (), False), (wish.hidden, True)):
             numbers = self.numbers(ids)
             hidden[numbers[numbers >= 0]] = value
+        if wish.allowed is not None:
+            hidden |= ~wish.allowed
         return hidden[None]
 
     def _rows(self, listed: Lists, channels: Mapping[str, Lists]) -> list[Row]:

@@ -26,6 +26,8 @@ from recsys_assets.processes import end_with
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.log import say
 from recsys_assets.serving.order import LOOK, Order, Release
+from recsys_assets.serving.scenes.book import Book
+from recsys_assets.serving.scenes.file import scenes_path
 from recsys_assets.serving.snapshot import Snapshots, named
 from recsys_assets.serving.worker import Opened, work
 from recsys_assets.settings import settings
@@ -94,6 +96,8 @@ class Generation:
         """Replace processes that ended, until SIGTERM; then let all of them leave."""
         while not self._leaves:
             time.sleep(LOOK)
+            if self._opened:
+                self._opened.book.look(self._opened.engine)
             for place, each in enumerate(self._members):
                 if not each.is_well and not self._leaves:
                     say(f"process {each.process.pid} ended with status {each.process.exitcode}; another takes over")
@@ -109,11 +113,12 @@ def open_release(order: Order, release: Release) -> Opened:
     profile = load_profile()
     lake = Lake.of(settings().lake, profile)
     copies = Snapshots(Path(order.copies), profile.name)
-    release = named(release, lake)
+    release, book = named(release, lake), Book(scenes_path(settings()), profile, say)
     engine = Engine(profile, copies.open(release, lake), release.bizdate)
     engine.warm_up()
+    book.prepare(engine)
     copies.remember(release)
-    return Opened(release.number, engine)
+    return Opened(release.number, engine, book)
 
 
 def in_thread(function: Callable[[], Opened], niceness: int) -> Opened:

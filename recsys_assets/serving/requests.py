@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 MOST_ITEMS, MOST_IDS, MOST_EVENTS, MOST_REQUESTS = 200, 10_000, 1_000, 100
+MOST_CHARACTERS = 500  # of a condition
 
 
 def _whole(value: object) -> object:
@@ -16,6 +17,11 @@ def _whole(value: object) -> object:
 
 Size = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MOST_ITEMS)]
 Id = int | str
+Restriction = Annotated[
+    Annotated[list[Id], Field(max_length=MOST_IDS), Tag("ids")]
+    | Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), Tag("condition")],
+    Discriminator(lambda given: "condition" if isinstance(given, str) else "ids"),
+]
 
 
 class Body(BaseModel):
@@ -36,23 +42,30 @@ class RecommendBody(Body):
 
     Attributes:
         user_id: the user; None for somebody of whom only `history` is known.
-        size: the most items.
+        size: the most items; by default what the scene says, or 50.
         exclude: ids of items that must not be listed.
-        restrict: ids of the items of which alone the list may be.
+        restrict: ids of the items of which alone the list may be, or a condition over the columns that the profile's
+            file of scenes names as filters.
         fields: columns of the items' table that each item is returned with.
         history: what the user did since the release, oldest first.
         context: features of the moment, as the profile names them.
         judged: answer from the state before the online rows, as `funnel_report` does.
+        scene: where the list is shown, by its name in the file of scenes.
+        visitor: puts somebody without a `user_id` into the variants of experiments.
+        variants: the variant of some layers of experiments, for previews.
     """
 
     user_id: Id | None = None
-    size: Size = 50
+    size: Size | None = None
     exclude: list[Id] = Field(default=[], max_length=MOST_IDS)
-    restrict: list[Id] | None = Field(default=None, max_length=MOST_IDS)
+    restrict: Restriction | None = None
     fields: list[str] = Field(default=[], max_length=50)
     history: list[Event] = Field(default=[], max_length=MOST_EVENTS)
     context: dict[str, Any] = Field(default={}, max_length=50)
     judged: bool = False
+    scene: str | None = Field(default=None, max_length=48)
+    visitor: str | None = Field(default=None, min_length=1, max_length=200)
+    variants: dict[str, str] = Field(default={}, max_length=20)
 
 
 class BatchBody(Body):

@@ -7,10 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_assets.arrays import Ints
 from recsys_assets.datasets.moments import TIME_PARTS
 from recsys_assets.serving.engine import Engine, Found, Row, Wish
 from recsys_assets.serving.people import History
 from recsys_assets.serving.requests import Id, Problem, RecommendBody
+from recsys_assets.serving.scenes.book import Book
+from recsys_assets.serving.scenes.listing import Stage, listing
+
+SIZE = 50  # of a list, if neither the request nor a scene says so
 
 
 @dataclass(frozen=True)
@@ -22,12 +27,14 @@ class Asked:
         user: the user; None for somebody of whom only `told` is known.
         told: the events that follow those of the release, the request's own included.
         wish: the rest of the request.
+        stage: the scene that arranges the list; None: no scene.
     """
 
     body: RecommendBody
     user: object | None
     told: History
     wish: Wish
+    stage: Stage | None
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Answer:
         number: of the release.
         engine: the release.
         asked: the request.
-        found: the lists of each step; None if the answer is not personal.
+        found: the lists of each step, before a scene arranges them; None if the answer is not personal.
         content: all that the caller gets, besides the id of the request.
     """
 
@@ -49,18 +56,23 @@ class Answer:
     content: dict[str, Any]
 
 
-def asked_of(engine: Engine, body: RecommendBody, told: History) -> Asked:
+def asked_of(engine: Engine, book: Book, body: RecommendBody, told: History) -> Asked:
     """Read a request.
 
     Raises:
-        Problem: a feature of the moment does not exist, or an id is not of the profile's type.
+        Problem: a scene, a variant or a feature of the moment does not exist, a condition is not one, or an id is not
+            of the profile's type.
     """
     ids = engine.log.item_ids
     user = None if body.user_id is None else typed(engine.log.user_ids, [body.user_id], "user_id")[0]
     hidden = typed(ids, body.exclude, "exclude")
-    only = None if body.restrict is None else typed(ids, body.restrict, "restrict")
+    only = typed(ids, body.restrict, "restrict") if isinstance(body.restrict, list) else None
+    allowed = book.passing(engine, body.restrict) if isinstance(body.restrict, str) else None
+    stage = book.stage(engine, body.scene, body.visitor if user is None else user, body.variants)
+    size = body.size or (stage.scene.size if stage else SIZE)
     context = _context(engine, body.context)
-    return Asked(body, user, told, Wish(body.size, hidden, only, context, judged=body.judged))
+    wish = Wish(size, hidden, only, allowed, context=context, judged=body.judged)
+    return Asked(body, user, told, wish, stage)
 
 
 def respond(number: int, engine: Engine, asked: Asked) -> Answer:
@@ -69,16 +81,32 @@ def respond(number: int, engine: Engine, asked: Asked) -> Answer:
     Raises:
         Problem: a field does not exist.
     """
-    user, told, wish = asked.user, asked.told, asked.wish
-    known, found = user is not None and engine.people.number(user) >= 0, None
-    if known or len(told):
-        found, served_by = engine.find(user, told, wish), "full" if known else "history"
-        rows = engine.rows(found)[: wish.size]
-    else:
-        rows, served_by = engine.popular(told, wish), "popular"
-    head = {"release": number, "bizdate": engine.bizdate, "model": engine.model, "served_by": served_by}
-    content = {**head, "user_id": user, "items": with_fields(engine, rows, asked.body.fields)}
-    return Answer(number, engine, asked, found, content)
+    user, told, stage, steps = asked.user, asked.told, asked.stage, list[Found]()
+    known = user is not None and engine.people.number(user) >= 0
+    served_by = "full" if known else "history" if len(told) else "popular"
+
+    def ask(wish: Wish) -> list[Row]:
+        if served_by == "popular":
+            return engine.popular(told, wish)
+        steps.append(engine.find(user, told, wish))
+        return engine.rows(steps[-1])[: wish.size]
+
+    rows = listing(engine, stage, asked.wish, lambda: _seen(engine, asked), ask) if stage else ask(asked.wish)
+    model = engine.model if stage is None or stage.scene.ranker is None else None
+    head = {"release": number, "bizdate": engine.bizdate, "model": model, "served_by": served_by}
+    of_scene = {"scene": stage and stage.name, "variants": dict(stage.variants) if stage else {}}
+    content = {**head, **of_scene, "user_id": user, "items": with_fields(engine, rows, asked.body.fields)}
+    return Answer(number, engine, asked, steps[0] if steps else None, content)
+
+
+def _seen(engine: Engine, asked: Asked) -> Ints:
+    """The numbers of the items that the user must not be shown because they were seen."""
+    if not engine.funnel.filter_seen:
+        return asked.told.items[:0]
+    user = asked.user
+    if user is None or engine.people.number(user) < 0:
+        return asked.told.items
+    return engine.people(user, asked.told, judged=asked.wish.judged).history.items
 
 
 def typed(ids: NDArray[Any], given: Sequence[Id], name: str) -> list[Any]:

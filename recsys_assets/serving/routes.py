@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from recsys_assets.serving.answers import REFUSED, Many, Size, answer, split
+from recsys_assets.serving.answers import REFUSED, Many, Scene, Size, answer, split
 from recsys_assets.serving.metrics import Metrics
 from recsys_assets.serving.request_log import RequestLog
 from recsys_assets.serving.requests import BatchBody, RecommendBody
@@ -19,10 +19,16 @@ def items_routes(service: Service, metrics: Metrics, log: RequestLog | None) -> 
 
     @routes.get("/recommend/{user_id}", responses=REFUSED)
     async def recommend_user(
-        user_id: str, size: Size = 50, exclude: Many = "", fields: Many = "", judged: bool = False
+        user_id: str,
+        size: Size | None = None,
+        exclude: Many = "",
+        fields: Many = "",
+        judged: bool = False,
+        scene: Scene = None,
     ) -> Response:
         """The list of a user; `exclude` and `fields` are separated by commas."""
-        body = RecommendBody(user_id=user_id, size=size, exclude=split(exclude), fields=split(fields), judged=judged)
+        lists = {"exclude": split(exclude), "fields": split(fields)}
+        body = RecommendBody(user_id=user_id, size=size, judged=judged, scene=scene, **lists)
         return answer(_measured(service, metrics, log, body))
 
     @routes.post("/recommend", responses=REFUSED)
@@ -46,9 +52,9 @@ def items_routes(service: Service, metrics: Metrics, log: RequestLog | None) -> 
 def _measured(service: Service, metrics: Metrics, log: RequestLog | None, body: RecommendBody) -> dict[str, Any]:
     """An answer with its id, which is counted and logged."""
     start, request_id = time.perf_counter(), uuid.uuid4().hex
-    found = service.answer(body)
-    content = found.content
-    metrics.answered(content["served_by"], len(content["items"]), body.size, time.perf_counter() - start)
+    answered = service.answer(body)
+    found, wanted = answered.content, answered.asked.wish.size
+    metrics.answered(found["served_by"], len(found["items"]), wanted, time.perf_counter() - start)
     if log:
-        log.put(request_id, found)
-    return {"request_id": request_id, **content}
+        log.put(request_id, answered)
+    return {"request_id": request_id, **found}

@@ -7,6 +7,7 @@ from recsys_assets.serving.engine import Engine, Wish
 from recsys_assets.serving.people import History
 from recsys_assets.serving.requests import Id, Problem, RecommendBody
 from recsys_assets.serving.respond import Answer, asked_of, respond, typed, with_fields
+from recsys_assets.serving.scenes.book import Book
 
 Opened = tuple[int, Engine]  # the number of a release, and its engine
 
@@ -18,6 +19,7 @@ class Service:
         newest: gives the number and the bizdate of the release to serve; None if there is none.
         open_release: opens the engine of a bizdate.
         say: takes sentences for the log.
+        book: the rules of scenes and experiments; None: there are none.
     """
 
     def __init__(
@@ -25,7 +27,9 @@ class Service:
         newest: Callable[[], tuple[int, str] | None],
         open_release: Callable[[str], Engine],
         say: Callable[[str], None],
+        book: Book | None = None,
     ) -> None:
+        self.book = book or Book()
         self._newest, self._open, self._say = newest, open_release, say
         self._opened: Opened | None = None
         self._refused: tuple[int, str] | None = None
@@ -70,10 +74,11 @@ class Service:
         """The answer to a request for a list.
 
         Raises:
-            Problem: a field or a feature of the moment does not exist, or an id is not of the profile's type.
+            Problem: a scene, a variant, a field or a feature of the moment does not exist, a condition is not one, or
+                an id is not of the profile's type.
         """
         number, engine = self.opened
-        return respond(number, engine, asked_of(engine, body, self._told(engine, body)))
+        return respond(number, engine, asked_of(engine, self.book, body, self._told(engine, body)))
 
     def similar(self, item_id: Id, size: int, fields: Sequence[str]) -> dict[str, Any]:
         """Items that are alike.

@@ -19,15 +19,17 @@ from recsys_assets.serving.log import say
 from recsys_assets.serving.order import FINISH, LEAVE
 from recsys_assets.serving.page import PATHS
 from recsys_assets.serving.request_log import RequestLog, logging
+from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.service import Service
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A release that is open: its number, and the engine that answers from it."""
+    """A release that is open: its number, the engine that answers from it, and the rules of scenes."""
 
     number: int
     engine: Engine
+    book: Book
 
 
 class Worker(uvicorn.Server):
@@ -71,10 +73,12 @@ class Worker(uvicorn.Server):
 def application(opened: Opened | None, port: int, log: RequestLog | None = None) -> App:
     """The guarded application over a release; without one, it says that none is open yet."""
     found = (opened.number, opened.engine.bizdate) if opened else None
-    service = Service(lambda: found, lambda _: _engine(opened), lambda _: None)
+    service = Service(lambda: found, lambda _: _engine(opened), lambda _: None, opened.book if opened else None)
     service.look()  # which asks for a few users: the process touches what it shares with the others
     if opened and not service.is_ready:
         raise RuntimeError("the release was opened, but does not answer in a second process")
+    if opened:
+        opened.book.follow(opened.engine)
     hosts = hosts_of(port, hosts_in("RECSYS_SERVE_HOSTS"))
     return Guard(create_app(service, log), hosts, os.environ.get("RECSYS_SERVE_TOKEN", ""), open_paths=PATHS)
 

@@ -1,0 +1,1 @@
+"""Scenes and experiments: rules by which a list is arranged for a place where it is shown."""
