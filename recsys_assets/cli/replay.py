@@ -31,16 +31,20 @@ def replay(log: Path, release: int | None) -> None:
     from recsys_assets.lake import Lake
     from recsys_assets.serving import replay as replays
     from recsys_assets.serving.engine import Engine
+    from recsys_assets.serving.scenes.book import Book
+    from recsys_assets.serving.scenes.file import scenes_path
     from recsys_assets.settings import settings
 
-    profile = load_profile()
-    lake = Lake.of(settings().lake, profile)
+    profile, place = load_profile(), settings()
+    book = Book(scenes_path(place), profile, click.echo)
+    lake = Lake.of(place.lake, profile)
     open_release = lru_cache(maxsize=1)(lambda bizdate: Engine(profile, lake, bizdate))
     if release is None:
-        _report(replays.replay(replays.read_log(log), open_release))
+        _report(replays.replay(replays.read_log(log), open_release, book))
         return
     bizdate = _bizdate_of(lake, release)
-    for scene, each in replays.compare(replays.read_log(log), open_release(bizdate), release).items():
+    changes = replays.compare(replays.read_log(log), open_release(bizdate), release, book)
+    for scene, each in changes.items():
         stay = ", ".join(f"{total / each.requests:.1%} of the first {k}" for k, total in each.stay.items())
         what = f"scene {scene}, " if scene else ""
         click.echo(f"{what}{each.requests:,} requests under release {release} of {bizdate}: {stay} items stay")

@@ -9,14 +9,16 @@ trained on rows before the test part only. The catalogue holds the items that ha
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.sparse import diags_array
 
 from recsys_assets.arrays import Bools, Ids, Ints, Scores, Vectors, find
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.i2i import neighbours
-from recsys_assets.i2i.triggers import Triggers, asked_neighbours, neighbour_scores
+from recsys_assets.i2i.triggers import Triggers, asked_neighbours, neighbour_scores, triggers_of
 from recsys_assets.manifest import Partition
 from recsys_assets.retrieval import embeddings, lists, term
 from recsys_assets.retrieval.interactions import Interactions, Queries
@@ -30,6 +32,7 @@ TERM_ITEMS, USER_TERMS = "term_items.parquet", "user_terms.parquet"
 VECTOR_FILES = {"test": BEFORE_TEST, "online": ROWS}
 WEEK = 7  # days
 _RANDOM_SEED = 1
+REASONS = 3  # touched items, or terms, that explain why an item is listed
 
 # Interactions, queries about their users, the length of the lists, and whether seen items are left out.
 Recall = Callable[[Interactions, Queries, int, bool], Lists]
@@ -104,34 +107,59 @@ def random(log: Interactions, part: str) -> Recall:
     return recall
 
 
-def by_item(log: Interactions, _: str, alike: Partition) -> Recall:
+class ByItem:
     """The neighbours of the items that the user touched last, from a partition of `i2i_<method>`."""
-    settings = alike.manifest.config
-    asking = {name: settings[name] for name in Triggers.model_fields if name in settings}
-    listed = neighbours.read(alike.path(ROWS), log.item_ids)
-    found = asked_neighbours(listed, len(log.item_ids), asking.pop("own", 0.0))
 
-    def recall(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-        score = neighbour_scores(found, interactions, queries, **asking)
+    reasons = "items"
+
+    def __init__(self, log: Interactions, _: str, alike: Partition) -> None:
+        settings = alike.manifest.config
+        self._asking = {name: settings[name] for name in Triggers.model_fields if name in settings}
+        listed = neighbours.read(alike.path(ROWS), log.item_ids)
+        self._neighbours = asked_neighbours(listed, len(log.item_ids), self._asking.pop("own", 0.0))
+
+    def __call__(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+        """The k best items of every query."""
+        score = neighbour_scores(self._neighbours, interactions, queries, **self._asking)
         return lists.recommend(score, interactions, queries, k, filter_seen)
 
-    return recall
+    def because(self, interactions: Interactions, queries: Queries, items: Ints) -> list[list[object]]:
+        """For each of some items (n,), ids of the touched items that gave it most, for the one query."""
+        asking = triggers_of(interactions, queries, slice(0, 1), **self._asking)  # (1, I)
+        given = diags_array(asking.data) @ self._neighbours[asking.indices][:, items]
+        return _strongest(given.toarray(), interactions.item_ids[asking.indices])
 
 
-def by_term(log: Interactions, _: str, recalled: Partition, items: Partition) -> Recall:
+class ByTerm:
     """The items of the terms that the user liked recently, from a partition of `recall_term` and the items' table."""
-    inverted, rule = pq.read_table(recalled.path(TERM_ITEMS)), dict(recalled.manifest.config)
-    carried = term.item_terms(pq.read_table(items.path(ROWS)), rule.pop("column"), log.item_ids)
-    tastes = term.Tastes.learn(log.before("test"), carried, term.Taste(**rule))
-    scores = to_matrix(inverted["items"], "item_id", log.item_ids)
-    scores.resize(len(inverted) + 1, scores.shape[1])  # an empty last row, for the -1 of a term without positives
-    of_terms = scores[find(inverted["term"].to_numpy(), carried.terms)]
 
-    def recall(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-        users, _ = tastes.scores(interactions, queries.starts, queries.ends)
-        return term.match(users, of_terms, interactions, queries, k, filter_seen)
+    reasons = "terms"
 
-    return recall
+    def __init__(self, log: Interactions, _: str, recalled: Partition, items: Partition) -> None:
+        inverted, rule = pq.read_table(recalled.path(TERM_ITEMS)), dict(recalled.manifest.config)
+        carried = term.item_terms(pq.read_table(items.path(ROWS)), rule.pop("column"), log.item_ids)
+        self._tastes = term.Tastes.learn(log.before("test"), carried, term.Taste(**rule))
+        scores = to_matrix(inverted["items"], "item_id", log.item_ids)
+        scores.resize(len(inverted) + 1, scores.shape[1])  # an empty last row, for the -1 of a term without positives
+        self._of_terms = scores[find(inverted["term"].to_numpy(), carried.terms)]
+
+    def __call__(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
+        """The k best items of every query."""
+        users, _ = self._tastes.scores(interactions, queries.starts, queries.ends)
+        return term.match(users, self._of_terms, interactions, queries, k, filter_seen)
+
+    def because(self, interactions: Interactions, queries: Queries, items: Ints) -> list[list[object]]:
+        """For each of some items (n,), the user's terms that gave it most, for the one query."""
+        liked, _ = self._tastes.scores(interactions, queries.starts, queries.ends)  # (1, T)
+        given = diags_array(liked.data) @ self._of_terms[liked.indices][:, items]
+        return _strongest(given.toarray(), self._tastes.carried.terms[liked.indices])
+
+
+def _strongest(given: npt.NDArray[np.floating], names: Ids) -> list[list[object]]:
+    """The names (T,) that gave most to each of n items, given (T, n), up to `REASONS`; ties in the order of names."""
+    order = np.argsort(-given, axis=0, kind="stable")[:REASONS]
+    chosen, there = names[order], np.take_along_axis(given, order, axis=0) > 0
+    return [column[kept].tolist() for column, kept in zip(chosen.T, there.T, strict=True)]
 
 
 class ByVector:

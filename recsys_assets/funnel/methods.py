@@ -31,10 +31,10 @@ RECALL_METHODS = {
         ("recall_samples",),
     ),
     "random": Method("Items drawn at random.", channels.random),
-    "itemcf": Method("Items that the users of the newest items touched too.", channels.by_item, ("i2i_itemcf",)),
-    "swing": Method("Items that pairs of unlike users share with the newest items.", channels.by_item, ("i2i_swing",)),
+    "itemcf": Method("Items that the users of the newest items touched too.", channels.ByItem, ("i2i_itemcf",)),
+    "swing": Method("Items that pairs of unlike users share with the newest items.", channels.ByItem, ("i2i_swing",)),
     "term": Method(
-        "The best items of the terms that the user liked recently.", channels.by_term, ("recall_term", "items")
+        "The best items of the terms that the user liked recently.", channels.ByTerm, ("recall_term", "items")
     ),
     **{
         name: Method(model.description, channels.ByVector, (f"emb_{name}_user", f"emb_{name}_item"))

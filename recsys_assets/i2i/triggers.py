@@ -77,18 +77,24 @@ def neighbour_scores(
     neighbours: csr_array, interactions: Interactions, queries: Queries, triggers: int = 50, recency: float = 1.0
 ) -> Callable[[slice], Scores]:
     """The same as `trigger_scores` with the matrix of `asked_neighbours`, which a service makes once."""
-    width = len(interactions.item_ids)
 
     def score(block: slice) -> Scores:
-        ends = queries.ends[block]
-        row, event = spread(np.maximum(queries.starts[block], ends - triggers), ends)
-        weight = (ends[row] - event).astype(np.float32) ** -recency
-        asked = csr_array((weight, (row, interactions.items[event])), (len(ends), width))
+        asked = triggers_of(interactions, queries, block, triggers, recency)
         scores: Scores = (asked @ neighbours).toarray()
         scores[scores == 0] = -np.inf
         return scores
 
     return score
+
+
+def triggers_of(
+    interactions: Interactions, queries: Queries, block: slice, triggers: int = 50, recency: float = 1.0
+) -> csr_array:
+    """(n, I) the weights of the triggers of the queries in a slice; those of an item that comes again are added."""
+    ends = queries.ends[block]
+    row, event = spread(np.maximum(queries.starts[block], ends - triggers), ends)
+    weight = (ends[row] - event).astype(np.float32) ** -recency
+    return csr_array((weight, (row, interactions.items[event])), (len(ends), len(interactions.item_ids)))
 
 
 def _best_scores(lists: Lists) -> Scores:

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from recsys_assets.serving.answers import problem
 from recsys_assets.serving.directory_routes import directory_routes
 from recsys_assets.serving.health import health_routes
+from recsys_assets.serving.inspect_routes import inspect_routes
 from recsys_assets.serving.metrics import Metrics
 from recsys_assets.serving.page import page_routes
 from recsys_assets.serving.request_log import RequestLog
@@ -29,6 +30,7 @@ def create_app(service: Service, log: RequestLog | None = None) -> FastAPI:
     app.include_router(scenes_routes(service))
     app.include_router(health_routes(service, metrics))
     app.include_router(directory_routes(service))
+    app.include_router(inspect_routes(service))
     app.include_router(page_routes())
     return app
 

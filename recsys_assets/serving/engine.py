@@ -20,7 +20,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
 from recsys_assets.funnel import recommendations
 from recsys_assets.funnel.channels import ByVector
-from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of
+from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of, recall
 from recsys_assets.funnel.inputs import CHAMPION
 from recsys_assets.funnel.inputs import read_inputs as read_partitions
 from recsys_assets.funnel.merge import Fusion
@@ -133,13 +133,19 @@ class Engine:
     def find(self, user_id: object, told: History, wish: Wish) -> Found:
         """The lists of a user at each step of the funnel."""
         person = self.people(user_id, told, judged=wish.judged)
-        events, asked = self._ask(user_id, person, wish)
+        events, asked = self.ask(user_id, person, wish)
         moments = {name: _moment(wish.context.get(name)) for name in self.profile.features.moment}
         if wish.judged and (number := self.people.number(user_id)) >= 0:
             moments |= {name: column.slice(number, 1) for name, column in self._judged.items()}
         users, watch = _with_id(person.row, events.user_ids), Stopwatch()
         lists = (wish.funnel or self.funnel).lists(events, asked, users, moments, watch)
         return Found(events, asked, users, moments, lists, watch.seconds)
+
+    def recall(self, user_id: object, told: History, wish: Wish, channels: Sequence[str]) -> dict[str, Lists]:
+        """The candidates of some channels for a user, up to the wished size of each."""
+        events, asked = self.ask(user_id, self.people(user_id, told, judged=wish.judged), wish)
+        opened = {name: self.funnel.channels[name] for name in channels}
+        return recall(opened, events, asked, wish.size, self.funnel.filter_seen, Stopwatch())
 
     def rows(self, found: Found) -> list[Row]:
         """The final list, with `item_id`, `score`, `probability` and `channels`."""
@@ -155,7 +161,7 @@ class Engine:
 
     def popular(self, told: History, wish: Wish) -> list[Row]:
         """The most popular items that were not seen: for users of whom nothing is known."""
-        events, asked = self._ask(None, Person(self.people.newcomer, told, changed=False), wish)
+        events, asked = self.ask(None, Person(self.people.newcomer, told, changed=False), wish)
         listed = self.funnel.channels["popularity"](events, asked, wish.size, self.funnel.filter_seen)
         return self._rows(listed, {"popularity": listed})
 
@@ -180,13 +186,13 @@ class Engine:
         history = self.history([item_id], [1])
         if not len(history):
             return []
-        events, asked = self._ask(None, Person(self.people.newcomer, history, changed=False), wish)
+        events, asked = self.ask(None, Person(self.people.newcomer, history, changed=False), wish)
         names = [name for name in ITEM_TO_ITEM if name in self.funnel.channels]
         found = {name: self.funnel.channels[name](events, asked, wish.size, True) for name in names}
         fused = fused_lists(found, Fusion.equal(names), len(self.log.item_ids), wish.size)
         return self._rows(fused, found)
 
-    def _ask(self, user_id: object, person: Person, wish: Wish) -> tuple[Interactions, Queries]:
+    def ask(self, user_id: object, person: Person, wish: Wish) -> tuple[Interactions, Queries]:
         """The user's history as interactions, and one query about it."""
         history, ids = person.history, self.log.user_ids
         their_id = ids[:1] if user_id is None else np.array([user_id], ids.dtype)

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from recsys_assets.serving.people import History
 from recsys_assets.serving.request_rows import digest
 from recsys_assets.serving.requests import RecommendBody
 from recsys_assets.serving.respond import Answer, asked_of, respond
+from recsys_assets.serving.scenes.book import Book
 
 SHOWN = 5  # differences that are described
 CUTOFFS = (10, 50)
-READ = ("request_id", "release", "bizdate", "fingerprint", "scene", "request", "context", "told", "items", "answer")
+MADE_BY = ("release", "bizdate", "fingerprint", "rules")  # besides the request, the answer depends on these alone
+READ = (*MADE_BY, "request_id", "scene", "request", "context", "told", "items", "answer")
 GONE = (PartitionMissing, PartitionDamaged, PartitionOutdated, GateNotPassed)  # why a release can no longer be opened
 Open = Callable[[str], Engine]
 
@@ -76,18 +79,23 @@ def read_log(place: Path) -> Iterator[Row]:
                 yield from batch.to_pylist()
 
 
-def replay(rows: Iterator[Row], open_release: Open) -> Outcome:
-    """Answer every request again with its own release, which `open_release` opens by its bizdate."""
+def replay(rows: Iterator[Row], open_release: Open, book: Book) -> Outcome:
+    """Answer every request again by its own release, which `open_release` opens by its bizdate, and the present rules.
+
+    One that the rules of scenes arranged cannot be answered again after these have changed.
+    """
     outcome = Outcome()
-    for release, group in itertools.groupby(rows, lambda row: (row["release"], row["bizdate"], row["fingerprint"])):
-        number, bizdate, fingerprint = release
+    for made_by, group in itertools.groupby(rows, itemgetter(*MADE_BY)):
+        number, bizdate, fingerprint, rules = made_by
         engine = _open(open_release, bizdate, fingerprint)
-        if isinstance(engine, str):
-            why = f"release {number} of {bizdate} is no longer kept: {engine}"
+        why = f"release {number} of {bizdate} is no longer kept: {engine}" if isinstance(engine, str) else ""
+        if rules not in ("", book.experiments.fingerprint):
+            why = "the rules of scenes have changed since"
+        if why or isinstance(engine, str):
             outcome.gone[why] = outcome.gone.get(why, 0) + sum(1 for _ in group)
             continue
         for row in group:
-            content = answer_again(engine, number, row).content
+            content = answer_again(engine, number, book, row).content
             if digest(content) == row["answer"]:
                 outcome.same += 1
             else:
@@ -96,20 +104,20 @@ def replay(rows: Iterator[Row], open_release: Open) -> Outcome:
     return outcome
 
 
-def compare(rows: Iterator[Row], engine: Engine, number: int) -> dict[str, Changes]:
-    """How the lists of a log change under another release, by scene."""
+def compare(rows: Iterator[Row], engine: Engine, number: int, book: Book) -> dict[str, Changes]:
+    """How the lists of a log change under another release and the present rules, by scene."""
     found: dict[str, Changes] = {}
     for row in rows:
-        after = answer_again(engine, number, row).content["items"]
+        after = answer_again(engine, number, book, row).content["items"]
         found.setdefault(row["scene"] or "", Changes()).add(row["items"], after)
     return found
 
 
-def answer_again(engine: Engine, number: int, row: Row) -> Answer:
+def answer_again(engine: Engine, number: int, book: Book, row: Row) -> Answer:
     """The answer of a release to a logged request, with its told events and at its moment."""
     body = RecommendBody.model_validate_json(row["request"])
     body = body.model_copy(update={"context": json.loads(row["context"])})
-    return respond(number, engine, asked_of(engine, body, _told(engine, row["told"])))
+    return respond(number, engine, asked_of(engine, book, body, _told(engine, row["told"])))
 
 
 def _told(engine: Engine, events: list[Row]) -> History:

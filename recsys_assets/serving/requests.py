@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 MOST_ITEMS, MOST_IDS, MOST_EVENTS, MOST_REQUESTS = 200, 10_000, 1_000, 100
+MOST_RECALLED, MOST_SCORED = 1_000, 1_000
 MOST_CHARACTERS = 500  # of a condition
 
 
@@ -37,35 +38,69 @@ class Event(Body):
     label: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1)] = 1
 
 
-class RecommendBody(Body):
-    """A request for a user's list.
+class UserBody(Body):
+    """A request about a user.
 
     Attributes:
         user_id: the user; None for somebody of whom only `history` is known.
-        size: the most items; by default what the scene says, or 50.
         exclude: ids of items that must not be listed.
         restrict: ids of the items of which alone the list may be, or a condition over the columns that the profile's
             file of scenes names as filters.
-        fields: columns of the items' table that each item is returned with.
         history: what the user did since the release, oldest first.
         context: features of the moment, as the profile names them.
         judged: answer from the state before the online rows, as `funnel_report` does.
-        scene: where the list is shown, by its name in the file of scenes.
-        visitor: puts somebody without a `user_id` into the variants of experiments.
-        variants: the variant of some layers of experiments, for previews.
     """
 
     user_id: Id | None = None
-    size: Size | None = None
     exclude: list[Id] = Field(default=[], max_length=MOST_IDS)
     restrict: Restriction | None = None
-    fields: list[str] = Field(default=[], max_length=50)
     history: list[Event] = Field(default=[], max_length=MOST_EVENTS)
     context: dict[str, Any] = Field(default={}, max_length=50)
     judged: bool = False
+
+
+class RecommendBody(UserBody):
+    """A request for a user's list.
+
+    Attributes:
+        size: the most items; by default what the scene says, or 50.
+        fields: columns of the items' table that each item is returned with.
+        scene: where the list is shown, by its name in the file of scenes.
+        visitor: puts somebody without a `user_id` into the variants of experiments.
+        variants: the variant of some layers of experiments, for previews.
+        explain: say for each item where it comes from, and how long each step took.
+    """
+
+    size: Size | None = None
+    fields: list[str] = Field(default=[], max_length=50)
     scene: str | None = Field(default=None, max_length=48)
     visitor: str | None = Field(default=None, min_length=1, max_length=200)
     variants: dict[str, str] = Field(default={}, max_length=20)
+    explain: bool = False
+
+
+class RecallBody(UserBody):
+    """A request for the candidates of each channel.
+
+    Attributes:
+        channels: their names; None for all that there are.
+        k: the most items of each.
+    """
+
+    channels: list[str] | None = Field(default=None, max_length=50)
+    k: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MOST_RECALLED)] = 200
+
+
+class ScoreBody(UserBody):
+    """A request for scores of the caller's candidates: of items for a user, or of rows of raw features.
+
+    Attributes:
+        item_ids: the candidates.
+        features: rows as in `rank_samples`; the user and everything else in the body does not matter to them.
+    """
+
+    item_ids: list[Id] | None = Field(default=None, min_length=1, max_length=MOST_SCORED)
+    features: list[dict[str, Any]] | None = Field(default=None, min_length=1, max_length=MOST_SCORED)
 
 
 class BatchBody(Body):

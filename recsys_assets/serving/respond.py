@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from recsys_assets.arrays import Ints
 from recsys_assets.datasets.moments import TIME_PARTS
 from recsys_assets.serving.engine import Engine, Found, Row, Wish
+from recsys_assets.serving.explain import explained
 from recsys_assets.serving.people import History
-from recsys_assets.serving.requests import Id, Problem, RecommendBody
+from recsys_assets.serving.requests import Id, Problem, RecommendBody, UserBody
 from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.scenes.listing import Stage, listing
 
@@ -28,6 +29,7 @@ class Asked:
         told: the events that follow those of the release, the request's own included.
         wish: the rest of the request.
         stage: the scene that arranges the list; None: no scene.
+        rules: the fingerprint of the rules of scenes, if the answer depends on them.
     """
 
     body: RecommendBody
@@ -35,6 +37,7 @@ class Asked:
     told: History
     wish: Wish
     stage: Stage | None
+    rules: str
 
 
 @dataclass(frozen=True)
@@ -57,22 +60,37 @@ class Answer:
 
 
 def asked_of(engine: Engine, book: Book, body: RecommendBody, told: History) -> Asked:
-    """Read a request.
+    """Read a request for a list.
 
     Raises:
-        Problem: a scene, a variant or a feature of the moment does not exist, a condition is not one, or an id is not
-            of the profile's type.
+        Problem: a scene or a variant does not exist, or as in `wish_of`.
     """
-    ids = engine.log.item_ids
-    user = None if body.user_id is None else typed(engine.log.user_ids, [body.user_id], "user_id")[0]
-    hidden = typed(ids, body.exclude, "exclude")
-    only = typed(ids, body.restrict, "restrict") if isinstance(body.restrict, list) else None
-    allowed = book.passing(engine, body.restrict) if isinstance(body.restrict, str) else None
+    user = user_of(engine, body)
     stage = book.stage(engine, body.scene, body.visitor if user is None else user, body.variants)
-    size = body.size or (stage.scene.size if stage else SIZE)
-    context = _context(engine, body.context)
-    wish = Wish(size, hidden, only, allowed, context=context, judged=body.judged)
-    return Asked(body, user, told, wish, stage)
+    wish = wish_of(engine, book, body, body.size or (stage.scene.size if stage else SIZE))
+    has_rules = stage is not None or wish.allowed is not None
+    return Asked(body, user, told, wish, stage, book.experiments.fingerprint if has_rules else "")
+
+
+def user_of(engine: Engine, body: UserBody) -> object | None:
+    """The user whom a request is about, if it names one.
+
+    Raises:
+        Problem: the id is not of the profile's type.
+    """
+    return None if body.user_id is None else typed(engine.log.user_ids, [body.user_id], "user_id")[0]
+
+
+def wish_of(engine: Engine, book: Book, body: UserBody, size: int) -> Wish:
+    """The rest of a request for lists of up to `size` items.
+
+    Raises:
+        Problem: a feature of the moment does not exist, a condition is not one, or an id is not of the profile's type.
+    """
+    hidden = typed(engine.log.item_ids, body.exclude, "exclude")
+    only = typed(engine.log.item_ids, body.restrict, "restrict") if isinstance(body.restrict, list) else None
+    allowed = book.passing(engine, body.restrict) if isinstance(body.restrict, str) else None
+    return Wish(size, hidden, only, allowed, context=_context(engine, body.context), judged=body.judged)
 
 
 def respond(number: int, engine: Engine, asked: Asked) -> Answer:
@@ -92,10 +110,13 @@ def respond(number: int, engine: Engine, asked: Asked) -> Answer:
         return engine.rows(steps[-1])[: wish.size]
 
     rows = listing(engine, stage, asked.wish, lambda: _seen(engine, asked), ask) if stage else ask(asked.wish)
-    model = engine.model if stage is None or stage.scene.ranker is None else None
-    head = {"release": number, "bizdate": engine.bizdate, "model": model, "served_by": served_by}
+    rows = explained(engine, steps, rows) if steps and asked.body.explain else rows
+    without_ranker = {"model": None} if stage and stage.scene.ranker else {}
     of_scene = {"scene": stage and stage.name, "variants": dict(stage.variants) if stage else {}}
-    content = {**head, **of_scene, "user_id": user, "items": with_fields(engine, rows, asked.body.fields)}
+    content = {**head(number, engine), **without_ranker, "served_by": served_by, **of_scene, "user_id": user}
+    content["items"] = with_fields(engine, rows, asked.body.fields)
+    if steps and asked.body.explain:
+        content["steps"] = {step: round(1000 * seconds, 3) for step, seconds in steps[0].seconds.items()}
     return Answer(number, engine, asked, steps[0] if steps else None, content)
 
 
@@ -107,6 +128,11 @@ def _seen(engine: Engine, asked: Asked) -> Ints:
     if user is None or engine.people.number(user) < 0:
         return asked.told.items
     return engine.people(user, asked.told, judged=asked.wish.judged).history.items
+
+
+def head(number: int, engine: Engine) -> dict[str, Any]:
+    """The keys with which the answers of a release begin."""
+    return {"release": number, "bizdate": engine.bizdate, "model": engine.model}
 
 
 def typed(ids: NDArray[Any], given: Sequence[Id], name: str) -> list[Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from recsys_assets.serving.engine import Engine, Wish
 from recsys_assets.serving.people import History
-from recsys_assets.serving.requests import Id, Problem, RecommendBody
+from recsys_assets.serving.requests import Id, Problem, RecommendBody, UserBody
 from recsys_assets.serving.respond import Answer, asked_of, respond, typed, with_fields
 from recsys_assets.serving.scenes.book import Book
 
@@ -78,7 +78,7 @@ class Service:
                 an id is not of the profile's type.
         """
         number, engine = self.opened
-        return respond(number, engine, asked_of(engine, self.book, body, self._told(engine, body)))
+        return respond(number, engine, asked_of(engine, self.book, body, self.told(engine, body)))
 
     def similar(self, item_id: Id, size: int, fields: Sequence[str]) -> dict[str, Any]:
         """Items that are alike.
@@ -93,6 +93,11 @@ class Service:
         rows = engine.similar(item, Wish(size=size))
         return {"release": number, "bizdate": engine.bizdate, "items": with_fields(engine, rows, fields)}
 
-    def _told(self, engine: Engine, body: RecommendBody) -> History:
+    def told(self, engine: Engine, body: UserBody) -> History:
+        """The events of a request that follow those of the release.
+
+        Raises:
+            Problem: an id is not of the profile's type.
+        """
         items = typed(engine.log.item_ids, [event.item_id for event in body.history], "history.item_id")
         return engine.history(items, [event.label for event in body.history])

@@ -19,6 +19,7 @@ from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.replay import compare, read_log
 from recsys_assets.serving.request_log import MOST_WAITING, BadSetting, RequestLog, logging
 from recsys_assets.serving.requests import RecommendBody
+from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.service import Service
 from recsys_assets_tests.helpers.worlds import DAY, World
 
@@ -113,11 +114,11 @@ def test_a_replay_gives_the_same_bytes_and_says_what_differs(world: World, log: 
 
 
 def test_another_release_is_compared_by_the_items_that_stay(log: Path, engine: Engine, tmp_path: Path) -> None:
-    (same,) = compare(read_log(log), engine, 8).values()
+    (same,) = compare(read_log(log), engine, 8, Book()).values()
     assert same.stay == {10: 5, 50: 5}
     told = [[{"item_id": int(item), "label": 1, "weight": 1.0} for item in engine.log.item_ids[20:40]]] * 5
     scenes = ["home", "home", "cart", "cart", None]
-    found = compare(read_log(changed(log, tmp_path, told=told, scene=scenes)), engine, 8)
+    found = compare(read_log(changed(log, tmp_path, told=told, scene=scenes)), engine, 8, Book())
     assert {scene: each.requests for scene, each in found.items()} == {"home": 2, "cart": 2, "": 1}
     assert found["home"].stay[10] < 2
 

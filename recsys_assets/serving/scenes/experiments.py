@@ -28,6 +28,7 @@ class Experiments:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
+        self.fingerprint = hashlib.sha256(rules.model_dump_json().encode()).hexdigest()[:16]
         self.settled = lru_cache(MOST_SETTLED)(self._settle)
 
     def choose(self, scene: str | None, unit: object, forced: Mapping[str, str]) -> Settled | None:

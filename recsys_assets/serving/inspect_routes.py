@@ -1,0 +1,27 @@
+"""The routes that show the steps of the funnel: candidates by channel, and scores of the caller's candidates."""
+
+from fastapi import APIRouter, Response
+
+from recsys_assets.serving.answers import REFUSED, answer
+from recsys_assets.serving.inspect import recalled, scored
+from recsys_assets.serving.requests import RecallBody, ScoreBody
+from recsys_assets.serving.service import Service
+
+
+def inspect_routes(service: Service) -> APIRouter:
+    """The routes over a service."""
+    routes = APIRouter()
+
+    @routes.post("/recall", responses=REFUSED)
+    async def recall(body: RecallBody) -> Response:
+        """The candidates of each channel for a user, best first."""
+        number, engine = service.opened
+        return answer(recalled(number, engine, service.book, body, service.told(engine, body)))
+
+    @routes.post("/score", responses=REFUSED)
+    async def score(body: ScoreBody) -> Response:
+        """The caller's candidates in the order of a user's list, or the ranker's probabilities for rows of features."""
+        number, engine = service.opened
+        return answer(scored(number, engine, service.book, body, service.told(engine, body)))
+
+    return routes
