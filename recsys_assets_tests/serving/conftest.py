@@ -28,7 +28,12 @@ def engine(world: World) -> Engine:  # noqa: ARG001 (it names the lake)
 
 
 @pytest.fixture(scope="package")
-def client(engine: Engine) -> TestClient:
+def service(engine: Engine) -> Service:
     service = Service(lambda: (7, DAY), lambda _: engine, print)
     service.look()
+    return service
+
+
+@pytest.fixture(scope="package")
+def client(service: Service) -> TestClient:
     return TestClient(create_app(service))

@@ -141,12 +141,14 @@ function offerOthers() {
   at("other").value = options.some((option) => option.value === chosen) ? chosen : "";
 }
 
+const SIMILAR = { label: "Similar", act: (item) => attempt(() => alike(item)) };
+const TELL = [
+  { label: "Like", act: (item) => tell(item, 1) },
+  { label: "Dislike", act: (item) => tell(item, 0) },
+];
+
 function showItems(side, answer, changes, news) {
-  const actions = [
-    { label: "Like", act: (item) => tell(item, 1) },
-    { label: "Dislike", act: (item) => tell(item, 0) },
-    { label: "Similar", act: (item) => attempt(() => alike(item)) },
-  ];
+  const actions = side === "this" ? [...TELL, SIMILAR] : [SIMILAR];
   const row = (item) => itemRow(item, state.shown, { change: changes.get(item.item_id), actions, news });
   at(`${side}-items`).replaceChildren(...answer.items.map(row));
   at(`${side}-about`).textContent = `${answer.items.length} items, served by: ${answer.served_by}`;
@@ -194,12 +196,11 @@ onSubmit("by-user", () => showUser(at("user").value.trim()));
 onSubmit("by-history", () => showPasted(at("history").value));
 onSubmit("options", () => ask());
 at("others").addEventListener("click", () => attempt(offerUsers));
-for (const id of ["size", "other"]) {
-  at(id).addEventListener("change", () => {
-    state.before = null;
-    return attempt(ask);
-  });
-}
+at("size").addEventListener("change", () => {
+  state.before = null; // a longer list is no news
+  return attempt(ask);
+});
+at("other").addEventListener("change", () => attempt(ask));
 at("forget").addEventListener("click", () => {
   state.before = state.items;
   state.told = [];

@@ -1,0 +1,31 @@
+"""The service on a real port, as `recsys serve` starts it, in a thread of the tests."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from recsys_assets.guard import LOCAL, Guard, hosts_of
+from recsys_assets.serving.app import create_app
+from recsys_assets.serving.page import PATHS
+from recsys_assets.serving.service import Service
+from recsys_assets_tests.helpers.dagster_dev import free_port
+
+
+@contextmanager
+def serving(service: Service, token: str = "") -> Iterator[str]:
+    """The address of a server over a service, as long as the block runs."""
+    port = free_port()
+    app = Guard(create_app(service), hosts_of(port), token, open_paths=PATHS)
+    server = uvicorn.Server(uvicorn.Config(app, host=LOCAL[0], port=port, log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        yield f"http://{LOCAL[0]}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,178 @@
+"""The page in Chromium: what a person sees, does by keyboard, and is told; without an error, at two widths.
+
+Screenshots are kept in `test_artefacts/`, which git ignores.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+from recsys_assets.serving.engine import Engine
+from recsys_assets.serving.page import FILES, KINDS
+from recsys_assets.serving.service import Service
+from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.helpers.chromium import chromium
+from recsys_assets_tests.helpers.served import serving
+from recsys_assets_tests.helpers.worlds import World
+
+SHOTS = PROJECT / "test_artefacts"
+WIDE, NARROW = ViewportSize(width=1280, height=900), ViewportSize(width=360, height=740)
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
+TOKEN = "open-sesame"  # noqa: S105 -- an invented token
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address(service: Service) -> Iterator[str]:
+    with serving(service) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A new tab; what its console says against the page, and its errors, fail the test."""
+    tab, wrong = browser.new_page(viewport=WIDE), list[str]()
+    tab.set_default_timeout(30_000)
+    tab.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    yield tab
+    tab.close()
+    assert wrong == []
+
+
+def listed(page: Page, side: str = "this") -> list[int]:
+    expect(page.locator(f"#{side}-items li").first).to_be_visible()
+    ids = page.locator(f"#{side}-items li").evaluate_all("rows => rows.map(row => row.dataset.item)")
+    return [int(each) for each in ids]
+
+
+def ask(page: Page, address: str, user: int) -> list[int]:
+    page.goto(f"{address}/?user={user}")
+    return listed(page)
+
+
+def of(world: World, table: str, column: str) -> dict[int, Any]:
+    return {row["item_id"]: row[column] for row in world.table(table).to_pylist()}
+
+
+def test_a_user_is_chosen_and_sees_what_the_service_answers(
+    world: World, page: Page, address: str, client: Any
+) -> None:
+    page.goto(address)
+    expect(page.locator("#release")).to_contain_text("Release 7 of")
+    page.locator("#offered button").first.click()
+    found = listed(page)
+    user = page.locator("#user").input_value()
+    answer = client.get(f"/recommend/{user}?size=20").json()["items"]
+    assert found == [each["item_id"] for each in answer]
+    first, titles = page.locator("#this-items li").first, of(world, "items", "title")
+    expect(first.locator(".title")).to_have_text(titles[found[0]])
+    assert first.locator(".mark").all_text_contents() == answer[0]["channels"]
+    assert float(first.locator(".score").text_content() or "") == pytest.approx(answer[0]["score"], rel=1e-3)
+    rows = sorted(
+        (row for row in world.table("splits").to_pylist() if row["user_id"] == int(user)),
+        key=lambda row: -row["position"],
+    )
+    expect(page.locator("#touched-items .title")).to_have_text([titles[row["item_id"]] for row in rows[:30]])
+    assert page.url.endswith(f"?user={user}")
+
+
+def test_a_like_changes_the_list_before_one_s_eyes_by_keyboard_alone(page: Page, address: str, engine: Engine) -> None:
+    before = ask(page, address, engine.log.user_ids[[3]].tolist()[0])
+    button = page.locator("#this-items li").nth(1).get_by_role("button", name="Like: ", exact=False).first
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("The list has changed")
+    after = listed(page)
+    assert before[1] not in after
+    assert after != [each for each in before if each != before[1]]
+    expect(page.locator("#touched-items li").first).to_contain_text("liked, told now")
+    assert page.locator("#this-items li.changed .change").count() > 0
+    assert page.evaluate("document.activeElement.closest('li').dataset.item") == str(after[1])  # the next one's button
+    page.get_by_role("button", name="Forget what was told").press("Enter")
+    expect(page.locator("#forget")).to_be_hidden()
+    assert listed(page) == before
+
+
+def test_two_requests_are_compared_and_similar_items_are_shown(page: Page, address: str, engine: Engine) -> None:
+    user = engine.log.user_ids[[3]].tolist()[0]
+    this = ask(page, address, user)
+    page.get_by_label("Compare with").select_option("Before the online rows")
+    other = listed(page, "other")
+    new = page.locator("#other-items li", has_text="only here")
+    assert new.count() == len(set(other) - set(this)) > 0
+    page.locator("#this-items li").first.get_by_role("button", name="Similar: ", exact=False).click()
+    expect(page.get_by_role("dialog")).to_contain_text("Similar to")
+    expect(page.locator("#alike-items li").first).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_a_history_is_pasted_as_ids_and_titles(world: World, page: Page, address: str) -> None:
+    titles = of(world, "items", "title")
+    one, two = list(titles)[:2]
+    page.goto(address)
+    page.get_by_text("Paste a history instead").click()
+    page.locator("#history").fill("\n".join([str(one), f"- {titles[two].upper()}", "no such item"]))
+    page.locator("#by-history button").click()
+    found = listed(page)
+    assert not {one, two} & set(found)
+    expect(page.locator("#touched-about")).to_have_text("Not found: no such item")
+    expect(page.locator("#touched-items li")).to_contain_text(["not liked", "liked"])
+    expect(page.locator("#this-about")).to_contain_text("served by: history")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["1280", "360"])
+def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
+    page: Page, address: str, engine: Engine, size: Any, scheme: Any
+) -> None:
+    page.set_viewport_size(size)
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    ask(page, address, engine.log.user_ids[[3]].tolist()[0])
+    page.locator("#this-items li button").first.click()
+    expect(page.get_by_role("status")).to_contain_text("The list has changed")
+    page.get_by_label("Compare with").select_option("Before the online rows")
+    listed(page, "other")
+    SHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SHOTS / f"page-{size['width']}-{scheme}.png", full_page=True)
+    found = Axe().run(page, options=RULES).response
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+
+
+def test_the_page_asks_for_the_token_once(browser: Browser, service: Service) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    with serving(service, TOKEN) as locked:
+        page.goto(locked)
+        for given in ("wrong", TOKEN):
+            expect(page.get_by_role("dialog")).to_be_visible()
+            page.locator("#token").fill(given)
+            page.keyboard.press("Enter")
+        expect(page.locator("#offered button")).to_have_count(5)
+        page.reload()
+        expect(page.locator("#offered button")).to_have_count(5)
+        expect(page.get_by_role("dialog")).to_be_hidden()
+    context.close()
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_runs_no_text(client: Any) -> None:
+    index = client.get("/")
+    policy = index.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "script-src 'self';" in policy and "unsafe" not in policy
+    for name, content in FILES.items():
+        got = client.get(f"/page/{name}")
+        assert (got.content, got.headers["content-type"].split(";")[0]) == (content, KINDS[f".{name.split('.')[1]}"])
+        outside = re.findall(rb"(?:https?:)?//[a-z][\w.]+", content.replace(b"http://www.w3.org/2000/svg", b""))
+        assert outside == [], name
+    assert client.get("/page/nothing.js").status_code == client.get("/page/..%2f__init__.py").status_code == 404
