@@ -24,7 +24,7 @@ from recsys_assets.datasets.profile_parts import Split
 from recsys_assets.datasets.splits import split
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import build_history, item_query, sample_query, user_query
-from recsys_assets.features.pair_data import ItemSnapshot, Pairs
+from recsys_assets.features.pair_data import ItemSnapshot
 from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
 from recsys_assets.features.pair_features import candidate_rows
 from recsys_assets.features.schema import FeatureSchema
@@ -142,7 +142,7 @@ def _as_served(connection: duckdb.DuckDBPyConnection, profile: Profile, folder: 
     item_rows = item_query(profile, folder / "items.parquet", folder / "factors" / ITEM_FILE)
     users, items = (connection.sql(query).to_arrow_table() for query in (user_rows, item_rows))
     user, item = _places(rows["user_id"], users["user_id"]), _places(rows["item_id"], items["item_id"])
-    features = candidate_rows(Pairs(users, ItemSnapshot(items, profile.features.affinity), user, item))
+    features = candidate_rows(users, ItemSnapshot(items, profile.features.affinity), user, item)
     return features.append_column("timestamp", rows["timestamp"]).append_column("label", rows["label"])
 
 

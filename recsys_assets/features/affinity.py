@@ -35,9 +35,9 @@ def fit(log: Log) -> Fitted:
 
 def serve(pairs: Pairs) -> Floats:
     """(N, V) the inner products of the factors of users and items, one for each kind of values."""
-    affinity = np.zeros((len(pairs.user), pairs.user_factors.shape[1]), np.float32)
+    affinity = np.zeros((len(pairs.user), pairs.users.factors.shape[1]), np.float32)
     for fold, rows in pairs.blocks_by_fold():
-        users, items = pairs.user_factors[pairs.user[rows], :, fold], pairs.items.factors[pairs.item[rows], :, fold]
+        users, items = pairs.users.factors[pairs.user[rows], :, fold], pairs.items.factors[pairs.item[rows], :, fold]
         affinity[rows] = (users * items).sum(axis=2)
     return affinity
 

@@ -1,46 +1,108 @@
-"""The raw features of pairs as the inputs of an ONNX file, without a table of pairs."""
+"""The encoded features of pairs, as a ranking model computes with them, without a table of pairs.
 
-from collections.abc import Mapping
+A feature of an item, of a user or of a moment is encoded once for each of these, and each pair then takes its rows.
+"""
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Array, Floats
-from recsys_assets.features.pair_data import ItemSnapshot, Pairs
-from recsys_assets.features.raw import raw_columns, widths
-from recsys_assets.features.schema import Feature, FeatureSchema
+from recsys_assets.arrays import Floats, Ids, Ints, list_array
+from recsys_assets.features.schema import Encoded, Feature, FeatureSchema, encode_feature
+
+Inputs = dict[str, Ints | Floats]  # of a network: `indices` (N, K) and `numeric` (N, F), if any
 
 
 class Feed:
-    """Gives what `raw_inputs` gives for the rows of `candidate_rows`.
+    """Gives what `encode` gives for the rows of `candidate_rows`.
 
-    The items are prepared once for all pairs, and the users of a call once for all of theirs.
+    Args:
+        schema: of the model.
+        items: `item_features` of all items.
     """
 
-    def __init__(self, schema: FeatureSchema, items: ItemSnapshot) -> None:
-        self._features = schema.features
-        self._items = raw_columns(
-            [each for each in schema.features if each.name in items.table.column_names], items.table
-        )
+    def __init__(self, schema: FeatureSchema, items: pa.Table) -> None:
+        self._schema = schema
+        of_item = [each for each in schema.features if each.name in items.column_names]
+        rest = [each for each in schema.features if each.name not in items.column_names]
+        self._pairs = [each for each in rest if each.side == "pair"]
+        self._user = _Part(schema, [each for each in rest if each.side not in ("pair", "moment")])
+        self._moment = _Part(schema, [each for each in rest if each.side == "moment"])
+        self._item = _Part(schema, of_item)
+        self._items = self._item.encode(items)
 
-    def __call__(self, pairs: Pairs, numbers: Mapping[str, Floats], moment: Mapping[str, pa.Array]) -> dict[str, Array]:
-        """The inputs of N pairs.
+    def users(self, table: pa.Table) -> Encoded:
+        """The features of U users, from `user_features`."""
+        return self._user.encode(table)
+
+    def sequence(self, name: str, values: Ids) -> tuple[Ints, Ints]:
+        """The columns of `users` that hold a sequence, and (N,) what they hold for each of N values.
+
+        A model that does not read the sequence has no such columns.
+        """
+        wanted = [each for each in self._user.sparse if each.name == name]
+        if not wanted:
+            return np.zeros(0, np.int64), np.zeros(len(values), np.int64)
+        alone = pa.table({name: list_array(pa.array(values), np.ones(len(values), np.int64))})
+        places = np.flatnonzero(np.isin(self._user.indices, self._user.columns(wanted)))
+        return places, encode_feature(self._schema, wanted[0], alone)[:, 0].astype(np.int64)
+
+    def moments(self, moments: Mapping[str, pa.Array], rows: int) -> Encoded:
+        """The features of the moments of some requests, (N,) each; one that is not named is unknown."""
+        return self._moment.encode(pa.table({**moments, "": pa.nulls(rows)}))
+
+    def __call__(self, users: Encoded, item: Ints, numbers: Mapping[str, Floats], moments: Encoded) -> Inputs:
+        """The inputs of the network for N pairs.
 
         Args:
-            pairs: the pairs.
-            numbers: their own features, from `pair_numbers`.
-            moment: features of the moment of their requests, (N,) each.
+            users: (N,) rows of `users`, or one for all pairs.
+            item: (N,) places among the rows of `items`.
+            numbers: the features that need both sides, from `pair_numbers`.
+            moments: (N,) rows of `moments`, or one for all pairs.
         """
-        made: dict[str, Array] = {
-            each.name: _shape(each, numbers[each.name]) for each in self._features if each.name in numbers
-        }
-        rest = [each for each in self._features if each.name not in self._items and each.name not in made]
-        of_user = raw_columns([each for each in rest if each.side != "moment"], pairs.users)
-        made |= {name: values[pairs.item] for name, values in self._items.items()}
-        made |= {name: values[pairs.user] for name, values in of_user.items()}
-        if of_moment := [each for each in rest if each.side == "moment"]:
-            made |= raw_columns(of_moment, pa.table({**moment, "": pa.nulls(len(pairs.user))}))
-        return made
+        indices = np.empty((len(item), self._schema.index_columns), np.int64)
+        numeric = np.empty((len(item), self._schema.floats), np.float32)
+        parts = ((self._user, users), (self._item, self._items[item]), (self._moment, moments))
+        for part, rows in parts:
+            indices[:, part.indices], numeric[:, part.numeric] = rows.indices, rows.numeric
+        for feature in self._pairs:
+            numeric[:, self._schema.columns[feature.name]] = numbers[feature.name]
+        return network_inputs(Encoded(indices, numeric))
 
 
-def _shape(feature: Feature, numbers: Floats) -> Floats:
-    return numbers.reshape(len(numbers), *widths(feature))
+def network_inputs(rows: Encoded) -> Inputs:
+    """Encoded rows as the inputs of a network, which lacks `numeric` if its model reads no numbers."""
+    indices = rows.indices.astype(np.int64, copy=False)
+    return {"indices": indices, "numeric": rows.numeric} if rows.numeric.shape[1] else {"indices": indices}
+
+
+def nothing_encoded(rows: int) -> Encoded:
+    """Rows for a funnel without a ranker: no columns."""
+    return Encoded(np.empty((rows, 0), np.int32), np.empty((rows, 0), np.float32))
+
+
+class _Part:
+    """Some features of a schema: their columns in `Encoded`, and these columns for the rows of a table."""
+
+    def __init__(self, schema: FeatureSchema, features: Sequence[Feature]) -> None:
+        self.schema = schema
+        self.sparse = [each for each in features if each.kind != "numeric"]
+        self.floats = [each for each in features if each.kind == "numeric"]
+        self.indices, self.numeric = self.columns(self.sparse), self.columns(self.floats)
+
+    def columns(self, features: Sequence[Feature]) -> Ints:
+        """The columns of some features in `Encoded`."""
+        width = max(self.schema.index_columns, self.schema.floats)
+        places = [np.arange(width)[self.schema.columns[each.name]] for each in features]
+        return np.concatenate([np.zeros(0, np.int64), *places])
+
+    def encode(self, table: pa.Table) -> Encoded:
+        """The columns of the part for every row of a table."""
+        indices = [encode_feature(self.schema, each, table) for each in self.sparse]
+        numeric = [encode_feature(self.schema, each, table) for each in self.floats]
+        rows = table.num_rows
+        return Encoded(
+            np.concatenate([np.empty((rows, 0), np.int32), *indices], 1, dtype=np.int32),
+            np.concatenate([np.empty((rows, 0), np.float32), *numeric], 1, dtype=np.float32),
+        )

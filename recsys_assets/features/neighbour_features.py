@@ -40,7 +40,7 @@ class Nearby:
 
         Args:
             candidates: (N,) numbers of items.
-            recent: the users' newest events.
+            recent: the newest events of the N users, or those of the one user of all candidates.
         """
         cosine = np.matmul(self.vectors[recent.items], self.vectors[candidates][:, :, None])[:, :, 0]  # (N, L)
         close = np.where(recent.items >= 0, cosine, 0).clip(0)
@@ -74,7 +74,9 @@ def serve(pairs: Pairs) -> Floats:
     """(N, 6) see `Nearby`."""
     numbers = np.zeros((len(pairs.user), NUMBERS), np.float32)
     for fold, rows in pairs.blocks_by_fold():
-        numbers[rows] = pairs.items.of_fold(Nearby, fold)(pairs.item[rows], pairs.recent.take(pairs.user[rows]))
+        user = pairs.user[rows]
+        theirs = user[:1] if user[0] == user[-1] else user  # ascending: of one user, then
+        numbers[rows] = pairs.items.of_fold(Nearby, fold)(pairs.item[rows], pairs.users.recent.take(theirs))
     return numbers
 
 

@@ -14,8 +14,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.arrays import Bools, Floats, Ints, blocks, offsets
-from recsys_assets.datasets.names import ITEM_FACTORS, RECENT_ITEMS, RECENT_LABELS, RECENT_VALUES, USER_FACTORS
+from recsys_assets.arrays import Bools, Doubles, Floats, Ints, blocks, offsets
+from recsys_assets.datasets.names import (
+    DRAW_LOG_RATE,
+    ITEM_FACTORS,
+    RECENT_ITEMS,
+    RECENT_LABELS,
+    RECENT_VALUES,
+    USER_FACTORS,
+)
 from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.features.draws import NONE_DRAWN, Drawn
 from recsys_assets.features.factor_model import FOLD_ROUNDS, START_ROUNDS, Events, fit_items
@@ -60,7 +67,7 @@ class Recent:
     values: Floats
     labels: Floats
 
-    def take(self, rows: Ints | Bools) -> "Recent":
+    def take(self, rows: Ints | Bools | slice) -> "Recent":
         """The rows at the given positions, or where the mask is set."""
         return Recent(self.items[rows], self.values[rows], self.labels[rows])
 
@@ -199,6 +206,12 @@ class ItemSnapshot:
         """(I, V, folds, D) the factors of the items."""
         return read_factors(self.table[ITEM_FACTORS], self.rule)
 
+    @cached_property
+    def draw_rates(self) -> Doubles:
+        """(I,) the logarithm of how many times an item is drawn as a negative for each positive of a user."""
+        rates: Doubles = self.table[DRAW_LOG_RATE].to_numpy()
+        return rates
+
     def of_fold(self, make: Callable[[Floats], Made], fold: int) -> Made:
         """The result of a function of the factors (I, D) of the first kind of values in a fold; it is called once."""
         if (make, fold) not in self._made:
@@ -208,42 +221,61 @@ class ItemSnapshot:
 
 
 @dataclass(frozen=True)
+class UserSnapshot:
+    """What features of pairs are computed from, of U users.
+
+    Attributes:
+        factors: (U, V, folds, D) the factors of the users; all are zero in the folds that are not the user's.
+        recent: their newest events.
+        folds: (U,) the fold that each user belongs to.
+    """
+
+    factors: Floats
+    recent: Recent
+    folds: Ints
+
+    @classmethod
+    def of(cls, users: pa.Table, items: ItemSnapshot) -> "UserSnapshot":
+        """The snapshot of the rows of `user_features`."""
+        factors = read_factors(users[USER_FACTORS], items.rule)
+        folds = (factors[:, 0, :, 0] != 0).argmax(axis=1)  # a user's numbers begin with a 1 in their own fold
+        return cls(factors, _recent_of(users, items.ids), folds)
+
+    def take(self, rows: Ints | slice) -> "UserSnapshot":
+        """The users at the given positions."""
+        return UserSnapshot(self.factors[rows], self.recent.take(rows), self.folds[rows])
+
+
+def _recent_of(users: pa.Table, item_ids: pa.Array) -> Recent:
+    """The newest events of users, from the columns of their table."""
+    counts = pc.list_value_length(users[RECENT_ITEMS]).to_numpy()
+    there = np.arange(counts.max(initial=1))[None] < counts[:, None]
+    recent = Recent(np.full(there.shape, -1), np.zeros(there.shape, np.float32), np.zeros(there.shape, np.float32))
+    recent.items[there] = pc.index_in(pc.list_flatten(users[RECENT_ITEMS]), value_set=item_ids).to_numpy()
+    for column, numbers in {RECENT_VALUES: recent.values, RECENT_LABELS: recent.labels}.items():
+        numbers[there] = pc.list_flatten(users[column]).to_numpy()
+    return recent
+
+
+@dataclass(frozen=True)
 class Pairs:
     """N pairs of a user and an item, and the two snapshots that serving reads.
 
     Attributes:
-        users: `user_features`.
-        items: `item_features`.
+        users: of `user_features`.
+        items: of `item_features`.
         user: (N,) row numbers in `users`.
         item: (N,) row numbers in `items`.
     """
 
-    users: pa.Table
+    users: UserSnapshot
     items: ItemSnapshot
     user: Ints
     item: Ints
 
-    @cached_property
-    def user_factors(self) -> Floats:
-        """(U, V, folds, D) the factors of the users; all are zero in the folds that are not the user's."""
-        return read_factors(self.users[USER_FACTORS], self.items.rule)
-
-    @cached_property
-    def recent(self) -> Recent:
-        """The newest events of all users of the snapshot."""
-        counts = pc.list_value_length(self.users[RECENT_ITEMS]).to_numpy()
-        there = np.arange(counts.max(initial=1))[None] < counts[:, None]
-        recent = Recent(np.full(there.shape, -1), np.zeros(there.shape, np.float32), np.zeros(there.shape, np.float32))
-        listed = pc.list_flatten(self.users[RECENT_ITEMS])
-        recent.items[there] = pc.index_in(listed, value_set=self.items.ids).to_numpy()
-        for column, numbers in {RECENT_VALUES: recent.values, RECENT_LABELS: recent.labels}.items():
-            numbers[there] = pc.list_flatten(self.users[column]).to_numpy()
-        return recent
-
     def blocks_by_fold(self) -> Iterator[tuple[int, Ints]]:
         """Each fold with the positions of a block of pairs whose users belong to it."""
-        fold = (self.user_factors[:, 0, :, 0] != 0).argmax(axis=1)  # a user's numbers begin with a 1 in their own fold
-        return blocks_by_fold(fold[self.user], self.items.rule.folds)
+        return blocks_by_fold(self.users.folds[self.user], self.items.rule.folds)
 
 
 @dataclass(frozen=True)
@@ -300,4 +332,5 @@ def vectors(numbers: Floats) -> pa.Array:
 
 def blocks_by_fold(fold_of: Ints, folds: int) -> Iterator[tuple[int, Ints]]:
     """Each fold with the positions of a block of rows that `fold_of` (N,) assigns to it."""
-    return ((fold, rows) for fold in range(folds) for rows in blocks(np.flatnonzero(fold_of == fold), PAIR_BLOCK))
+    there = np.flatnonzero(np.bincount(fold_of, minlength=folds))
+    return ((fold, rows) for fold in there.tolist() for rows in blocks(np.flatnonzero(fold_of == fold), PAIR_BLOCK))

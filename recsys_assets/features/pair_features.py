@@ -9,7 +9,16 @@ import pyarrow as pa
 from recsys_assets.arrays import Floats, Ints, list_array
 from recsys_assets.datasets.names import DISLIKED, LIKED
 from recsys_assets.features import affinity, neighbour_features
-from recsys_assets.features.pair_data import Fitted, Log, PairFeature, Pairs, Past, vectors
+from recsys_assets.features.pair_data import (
+    Fitted,
+    ItemSnapshot,
+    Log,
+    PairFeature,
+    Pairs,
+    Past,
+    UserSnapshot,
+    vectors,
+)
 
 
 def _fit_recent_items(name: str, label: int, log: Log) -> Fitted:
@@ -38,17 +47,23 @@ ITEM_COLUMNS = tuple(dict.fromkeys(column for feature in PAIR_FEATURES for colum
 SERVING_COLUMNS = frozenset({*USER_COLUMNS, *ITEM_COLUMNS} - {feature.name for feature in PAIR_FEATURES})
 
 
-def candidate_rows(pairs: Pairs, moment: Mapping[str, pa.Array] | None = None) -> pa.Table:
+def candidate_rows(
+    users: pa.Table, items: ItemSnapshot, user: Ints, item: Ints, moment: Mapping[str, pa.Array] | None = None
+) -> pa.Table:
     """The raw features of N pairs, as `rank_samples` would have them for the users' next events.
 
     Args:
-        pairs: the pairs.
+        users: `user_features`.
+        items: `item_features`.
+        user: (N,) rows of the users, ascending.
+        item: (N,) rows of the items.
         moment: features of the moment of their requests, (N,) each; what a request does not say is null, or absent.
     """
     columns: dict[str, pa.ChunkedArray] = {}
-    for table, rows in ((pairs.users, pairs.user), (pairs.items.table, pairs.item)):
+    for table, rows in ((users, user), (items.table, item)):
         chosen = table.drop([name for name in table.column_names if name in SERVING_COLUMNS]).take(pa.array(rows))
         columns |= {name: chosen[name] for name in chosen.column_names}
+    pairs = Pairs(UserSnapshot.of(users, items), items, user, item)
     computed = {name: vectors(numbers) for name, numbers in pair_numbers(pairs).items()}
     return pa.table({**columns, **computed, **(moment or {})})
 

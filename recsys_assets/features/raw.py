@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.arrays import Array
-from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, flat_values, floats
+from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, column_of, flat_values, floats
 
 INPUTS = "inputs"  # the key of a file's metadata
 _OF_INPUTS = ("name", "kind", "side", "type", "length")
@@ -28,7 +28,7 @@ def raw_inputs(schema: FeatureSchema, table: pa.Table) -> dict[str, Array]:
 
 def raw_columns(features: Iterable[Feature], table: pa.Table) -> dict[str, Array]:
     """The same for some features."""
-    return {feature.name: _raw_input(feature, _column(feature, table)) for feature in features}
+    return {feature.name: _raw_input(feature, column_of(feature, table)) for feature in features}
 
 
 def inputs_text(schema: FeatureSchema) -> str:
@@ -45,13 +45,6 @@ def widths(feature: Feature) -> list[int]:
     """Shape of a raw feature, without the batch dimension."""
     flat = feature.kind == "categorical" or (feature.kind == "numeric" and feature.length == 1)
     return [] if flat else [feature.length]
-
-
-def _column(feature: Feature, table: pa.Table) -> pa.Array:
-    """The values of a feature; a request need not say everything about its moment."""
-    if feature.side == "moment" and feature.name not in table.column_names:
-        return pa.nulls(table.num_rows)
-    return table[feature.name].combine_chunks()
 
 
 def _raw_input(feature: Feature, values: pa.Array) -> Array:

@@ -196,13 +196,20 @@ class Encoded:
     """Model inputs of N rows.
 
     Attributes:
-        indices: (N, index_columns) int32 rows of the schema's shared index space: one column per categorical, `length`
+        indices: (N, index_columns) rows of the schema's shared index space: one column per categorical, `length`
             columns per multi-valued feature or sequence; see `FeatureSchema.columns`.
         numeric: (N, floats of all numeric features) float32, raw, and NaN where missing; the model normalises.
     """
 
-    indices: npt.NDArray[np.int32]
+    indices: npt.NDArray[np.int32] | Ints
     numeric: Floats
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, rows: Ints | slice) -> "Encoded":
+        """The chosen rows."""
+        return Encoded(self.indices[rows], self.numeric[rows])
 
 
 def encode(schema: FeatureSchema, table: pa.Table) -> Encoded:
@@ -216,16 +223,33 @@ def encode(schema: FeatureSchema, table: pa.Table) -> Encoded:
         np.empty((table.num_rows, schema.floats), np.float32),
     )
     for feature in schema.features:
-        place = schema.columns[feature.name]
-        try:
-            values = table[feature.name].combine_chunks()
-            if feature.kind == "numeric":
-                encoded.numeric[:, place] = floats(feature, values)
-            else:
-                encoded.indices[:, place] = _rows(schema, feature, values)
-        except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
-            raise SchemaError(f"column '{feature.name}' does not fit the feature schema: {error}") from error
+        values = encode_feature(schema, feature, table)
+        (encoded.numeric if feature.kind == "numeric" else encoded.indices)[:, schema.columns[feature.name]] = values
     return encoded
+
+
+def encode_feature(schema: FeatureSchema, feature: Feature, table: pa.Table) -> npt.NDArray[np.int32] | Floats:
+    """(N, length) the columns that `Encoded` has for one feature.
+
+    Raises:
+        SchemaError: its column is absent or does not have its type or length.
+    """
+    try:
+        values = column_of(feature, table)
+        return floats(feature, values) if feature.kind == "numeric" else _rows(schema, feature, values)
+    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise SchemaError(f"column '{feature.name}' does not fit the feature schema: {error}") from error
+
+
+def column_of(feature: Feature, table: pa.Table) -> pa.Array:
+    """The values of a feature; a request need not say everything about its moment.
+
+    Raises:
+        KeyError: the column is absent, and not a feature of the moment.
+    """
+    if feature.side == "moment" and feature.name not in table.column_names:
+        return pa.nulls(table.num_rows)
+    return table[feature.name].combine_chunks()
 
 
 def _rows(schema: FeatureSchema, feature: Feature, values: pa.Array) -> npt.NDArray[np.int32]:

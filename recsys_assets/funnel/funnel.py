@@ -20,6 +20,7 @@ from recsys_assets.funnel.model import Describe, FunnelLists, FunnelModel
 from recsys_assets.funnel.model import recommend as recommend_by
 from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.stopwatch import Stopwatch
+from recsys_assets.funnel.users import Users
 from recsys_assets.manifest import Partition
 from recsys_assets.retrieval.interactions import Interactions, Queries, read, user_queries
 from recsys_assets.retrieval.lists import Lists
@@ -42,20 +43,20 @@ class Funnel:
         self.filter_seen = profile.recall.filter_seen
         self.model = FunnelModel.read(inputs["funnel_model"].folder)
         self.channels = open_channels(inputs, log, "online")
-        self.users = pq.read_table(inputs["user_features"].path(ROWS))
         rows = pq.read_table(inputs["splits"].path(ROWS), columns=["item_id", "timestamp", "part"])
         items = pq.read_table(inputs["item_features"].path(ROWS))
         self.known = Known(profile, item_trends(rows, "online", items), inputs.ranker)
+        self.users = self.known.users(pq.read_table(inputs["user_features"].path(ROWS)))
 
     def lists(
-        self, events: Interactions, asked: Queries, users: pa.Table, moments: Mapping[str, pa.Array], watch: Stopwatch
+        self, events: Interactions, asked: Queries, users: Users, moments: Mapping[str, pa.Array], watch: Stopwatch
     ) -> FunnelLists:
         """The lists of N queries at each step.
 
         Args:
             events: the histories, whose items are numbered as those of the log.
             asked: the queries, their users ascending.
-            users: rows of `user_features` for these users.
+            users: these users, and maybe others.
             moments: features of the moment of each query's request, (N,) each.
             watch: measures the steps.
         """
@@ -120,17 +121,19 @@ def recall(
 
 
 def describer(
-    known: Known, users: pa.Table, events: Interactions, asked: Queries, moments: Mapping[str, pa.Array]
+    known: Known, users: Users, events: Interactions, asked: Queries, moments: Mapping[str, pa.Array]
 ) -> Describe:
     """A function that describes candidates for these queries, whose users are in ascending order.
 
-    `users` are rows of `user_features`; `moments` has the features of the moment of each query's request, (N,) each.
+    `users` are these users, and maybe others; `moments` has the features of the moment of each query's request, (N,)
+    each.
     """
-    user = find(users["user_id"].to_numpy(), events.user_ids[asked.users])  # (N,)
-    item = find(known.items.ids.to_numpy(zero_copy_only=False), events.item_ids)  # (I,)
+    user = find(users.ids, events.user_ids[asked.users])  # (N,)
+    now = known.moments(moments, len(asked))
 
     def describe(candidates: Candidates) -> Mapping[str, Floats]:
-        now = {name: column.take(pa.array(candidates.query)) for name, column in moments.items()}
-        return known.describe(users, user[candidates.query], item[candidates.item], now)
+        item = find(known.item_ids, events.item_ids[candidates.item])
+        moment = now[candidates.query] if len(asked) > 1 else now
+        return known.describe(users, user[candidates.query], item, moment)
 
     return describe

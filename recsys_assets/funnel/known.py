@@ -13,15 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.arrays import Floats, Ints
+from recsys_assets.arrays import Floats, Ids, Ints, slices
 from recsys_assets.datasets.names import AFFINITY, ITEM_STATISTICS, NEARBY, USER_STATISTICS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS
-from recsys_assets.features.feed import Feed
-from recsys_assets.features.pair_data import ItemSnapshot, Pairs
+from recsys_assets.features.feed import Feed, nothing_encoded
+from recsys_assets.features.pair_data import ItemSnapshot, Pairs, UserSnapshot
 from recsys_assets.features.pair_features import pair_numbers
+from recsys_assets.features.schema import Encoded
 from recsys_assets.funnel.candidates import on_grid
-from recsys_assets.funnel.scoring import PAIRS_AT_ONCE, THREADS, Scorer, log_draw_rates, pair_blocks
+from recsys_assets.funnel.scoring import PAIRS_AT_ONCE, THREADS, Scorer, log_draw_left, log_draw_rates
+from recsys_assets.funnel.users import Numbers, Users
 
 RECENT_SHARE = 0.1  # the newest events of all users that count as recent
 RECENT_COUNT, TREND = "item_recent_count", "item_trend"
@@ -41,51 +43,62 @@ class Known:
 
     def __init__(self, profile: Profile, items: pa.Table, ranker: Scorer | None) -> None:
         self.items, self.ranker = ItemSnapshot(items, profile.features.affinity), ranker
-        names = (*profile.features.numeric, *USER_STATISTICS, *ITEM_STATISTICS, RECENT_COUNT, TREND)
-        self._numbers = {name: _floats(items[name]) if name in items.column_names else None for name in names}
-        self._feed = Feed(ranker.schema, self.items) if ranker else None
+        self.item_ids = self.items.ids.to_numpy(zero_copy_only=False)
+        self._names = (*profile.features.numeric, *USER_STATISTICS, *ITEM_STATISTICS, RECENT_COUNT, TREND)
+        self._numbers = Numbers.of(items, self._names)
+        self._feed = Feed(ranker.schema, items) if ranker else None
 
     def without_ranker(self) -> "Known":
         """The same without the ranker's columns."""
         twin = copy(self)
-        twin.ranker = twin._feed = None
+        twin.ranker = None
         return twin
 
-    def describe(
-        self, users: pa.Table, user: Ints, item: Ints, moment: Mapping[str, pa.Array] | None = None
-    ) -> dict[str, Floats]:
+    def users(self, table: pa.Table) -> Users:
+        """The users of `user_features`, ready to be described."""
+        encoded = self._feed.users(table) if self._feed else nothing_encoded(table.num_rows)
+        snapshot, numbers = UserSnapshot.of(table, self.items), Numbers.of(table, self._names)
+        return Users(table["user_id"].to_numpy(), snapshot, numbers, encoded, log_draw_left(table))
+
+    def sequence(self, name: str, item_ids: Ids) -> tuple[Ints, Ints]:
+        """The columns of `Users.encoded` that hold a list of items, and (I,) what they hold for each item."""
+        none = np.zeros(0, np.int64), np.zeros(len(item_ids), np.int64)
+        return self._feed.sequence(name, item_ids) if self._feed else none
+
+    def moments(self, moments: Mapping[str, pa.Array], requests: int) -> Encoded:
+        """Features of the moments of some requests, (N,) each; what a request does not say is null, or absent."""
+        return self._feed.moments(moments, requests) if self._feed else nothing_encoded(requests)
+
+    def describe(self, users: Users, user: Ints, item: Ints, moments: Encoded) -> dict[str, Floats]:
         """Columns (M,) of M pairs; NaN where nothing is known.
 
         Args:
-            users: `user_features` of the users.
+            users: the users.
             user: (M,) rows of `users`, ascending.
             item: (M,) rows of the items.
-            moment: features of the moment of their requests, (M,) each; what a request does not say is null, or absent.
+            moments: (M,) rows of `moments`, or one for all pairs.
         """
-        starts = range(0, len(user), PAIRS_AT_ONCE)
-        moments = (
-            {name: each.slice(start, PAIRS_AT_ONCE) for name, each in (moment or {}).items()} for start in starts
-        )
-        blocks = pair_blocks(users, self.items, user, item)
-        if len(starts) == 1:
-            return self._describe(next(blocks), next(moments))
-        with ThreadPoolExecutor(THREADS) as pool:
-            parts = list(pool.map(self._describe, blocks, moments))
-        return {name: np.concatenate([each[name] for each in parts]) for name in (parts[0] if parts else ())}
+        if len(user) <= PAIRS_AT_ONCE:
+            return self._describe(users, user, item, moments)
 
-    def _describe(self, pairs: Pairs, moment: Mapping[str, pa.Array]) -> dict[str, Floats]:
-        found, computed = {}, pair_numbers(pairs)
-        for name, of_items in self._numbers.items():
-            if of_items is not None:
-                found[name] = of_items[pairs.item]
-            elif name in pairs.users.column_names:
-                found[name] = _floats(pairs.users[name])[pairs.user]
+        def describe(rows: slice) -> dict[str, Floats]:
+            now = moments[rows] if len(moments) > 1 else moments
+            return self._describe(users, user[rows], item[rows], now)
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            parts = list(pool.map(describe, slices(len(user), PAIRS_AT_ONCE)))
+        return {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
+
+    def _describe(self, users: Users, user: Ints, item: Ints, moments: Encoded) -> dict[str, Floats]:
+        computed = pair_numbers(Pairs(users.snapshot, self.items, user, item))
+        known = users.numbers.take(user).columns | self._numbers.take(item).columns
+        found = {name: known[name] for name in self._names if name in known}
         for name in COMPUTED:
             found |= {f"{name}:{place}": column for place, column in enumerate(on_grid(computed[name]).T)}
-        return found | self._probabilities(pairs, computed, moment)
+        return found | self._probabilities(users, user, item, computed, moments)
 
     def _probabilities(
-        self, pairs: Pairs, computed: Mapping[str, Floats], moment: Mapping[str, pa.Array]
+        self, users: Users, user: Ints, item: Ints, computed: Mapping[str, Floats], moments: Encoded
     ) -> dict[str, Floats]:
         """The ranker's own output, and the probability that is shown: corrected where negatives are drawn.
 
@@ -93,8 +106,9 @@ class Known:
         """
         if self.ranker is None or self._feed is None:
             return {}
-        found = shown = self.ranker.run(self._feed(pairs, computed, moment))
-        if (rates := log_draw_rates(pairs)) is not None:
+        encoded = users.encoded if len(users.ids) == 1 else users.encoded[user]
+        found = shown = self.ranker.run(self._feed(encoded, item, computed, moments))
+        if (rates := log_draw_rates(users.draw_left, self.items, user, item)) is not None:
             shown = self.ranker.correction(found, rates)
         return {RANKER: on_grid(found), PROBABILITY: shown.astype(np.float32)}
 
@@ -121,8 +135,3 @@ def item_trends(events: pa.Table, part: str, items: pa.Table) -> pa.Table:
         items = items.append_column(name, pa.array(column.astype(np.float32)))
     return items
 
-
-def _floats(column: pa.ChunkedArray) -> Floats:
-    """(N,) the numbers as float32, NaN where there is none."""
-    found: Floats = column.cast(pa.float32()).to_numpy(zero_copy_only=False)
-    return found

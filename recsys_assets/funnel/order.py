@@ -13,7 +13,7 @@ import numpy as np
 from recsys_assets.arrays import Floats, place_in_group
 from recsys_assets.funnel.candidates import Candidates
 from recsys_assets.funnel.known import PROBABILITY
-from recsys_assets.funnel.scoring import open_session
+from recsys_assets.funnel.network import open_session
 
 ORDER = "model.onnx"
 CHANNELS, FUSED, FUSED_PLACE = "channels", "fused", "fused_place"

@@ -1,33 +1,28 @@
-"""Probabilities of the served model: its ONNX file on raw rows, or on pairs from the two feature snapshots.
+"""Probabilities of the served model: its network on encoded rows, or on pairs from the two feature snapshots.
 
 Two batches are scored at a time, with one thread each: on 2 busy cores, 1.8 * 10^6 rows of DeepFM took 3.5 s this way,
 and 7.2 s in a session of two threads. Making the rows took about 9 s.
 """
 
 import json
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Array, Doubles, Ints, Scores, slices
+from recsys_assets.arrays import Doubles, Ints, Scores, slices
 from recsys_assets.datasets.names import DRAW_LOG_LEFT, DRAW_LOG_RATE
-from recsys_assets.features.feed import Feed
-from recsys_assets.features.pair_data import ItemSnapshot, Pairs
+from recsys_assets.features.feed import Feed, Inputs, network_inputs
+from recsys_assets.features.pair_data import ItemSnapshot, Pairs, UserSnapshot
 from recsys_assets.features.pair_features import pair_numbers
-from recsys_assets.features.raw import raw_inputs
-from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.features.schema import FeatureSchema, encode
+from recsys_assets.funnel.network import Network
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import DESCRIPTION
 from recsys_assets.ranking.champion import Champion
 from recsys_assets.ranking.correction import CORRECTION, Correction
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 PLAIN = Correction()
 THREADS = 2
@@ -47,8 +42,8 @@ class Scorer:
     """
 
     def __init__(self, path: Path, schema: FeatureSchema, correction: Correction = PLAIN) -> None:
-        self.schema, self.correction, self._runtime = schema, correction, open_session(path)
-        exported = self._runtime.get_modelmeta().custom_metadata_map["schema_fingerprint"]
+        self.schema, self.correction, self._network = schema, correction, Network(path)
+        exported = self._network.about["schema_fingerprint"]
         if exported != schema.fingerprint:
             raise NotTheChampion(
                 f"{path} was exported under feature schema {exported[:12]}, not {schema.fingerprint[:12]}: "
@@ -72,41 +67,49 @@ class Scorer:
             user: (N,) places among the rows of `users`, ascending.
             item: (N,) places among the rows of `items`.
         """
-        feed = Feed(self.schema, items)
+        feed, snapshot = Feed(self.schema, items.table), UserSnapshot.of(users, items)
+        encoded, unknown = feed.users(users), feed.moments({}, 1)
 
-        def score(block: Pairs) -> Scores:
-            found, rates = self.run(feed(block, pair_numbers(block), {})), log_draw_rates(block)
-            return found if rates is None else self.correction(found, rates)
+        def score(rows: slice) -> Scores:
+            block = Pairs(snapshot, items, user[rows], item[rows])
+            return self.run(feed(encoded[block.user], block.item, pair_numbers(block), unknown))
 
         with ThreadPoolExecutor(THREADS) as pool:
-            return np.concatenate([np.empty(0, np.float32), *pool.map(score, pair_blocks(users, items, user, item))])
+            found = np.concatenate([np.empty(0, np.float32), *pool.map(score, slices(len(user), PAIRS_AT_ONCE))])
+        rates = log_draw_rates(log_draw_left(users), items, user, item)
+        return found if rates is None else self.correction(found, rates)
 
     def at_once(self, rows: pa.Table) -> Scores:
         """(N,) the same as a call, on the calling thread."""
-        return self.run(raw_inputs(self.schema, rows))
+        return self.run(network_inputs(encode(self.schema, rows)))
 
-    def run(self, feed: Mapping[str, Array]) -> Scores:
-        """(N,) probability of a positive for inputs of the ONNX file, on the calling thread."""
+    def run(self, inputs: Inputs) -> Scores:
+        """(N,) probability of a positive for inputs of the network, on the calling thread."""
         parts = [np.empty(0, np.float32)]
-        for rows in slices(len(next(iter(feed.values()))), ONNX_BATCH):
-            parts.extend(self._runtime.run(["score"], {name: column[rows] for name, column in feed.items()}))
+        for rows in slices(len(inputs["indices"]), ONNX_BATCH):
+            parts.append(self._network({name: column[rows] for name, column in inputs.items()}))
         return np.concatenate(parts)
 
 
-def log_draw_rates(pairs: Pairs) -> Doubles | None:
-    """(N,) the logarithm of how often the item was drawn as a negative for the user; None if none were drawn."""
-    if DRAW_LOG_RATE not in pairs.items.table.column_names:
+def log_draw_left(users: pa.Table) -> Doubles | None:
+    """(U,) the logarithm of the share of draws that a user's seen items leave; None if no negatives were drawn."""
+    left: Doubles | None = users[DRAW_LOG_LEFT].to_numpy() if DRAW_LOG_LEFT in users.column_names else None
+    return left
+
+
+def log_draw_rates(left: Doubles | None, items: ItemSnapshot, user: Ints, item: Ints) -> Doubles | None:
+    """(N,) the logarithm of how often the item was drawn as a negative for the user; None if none were drawn.
+
+    Args:
+        left: (U,) see `log_draw_left`.
+        items: `item_features`.
+        user: (N,) rows of the users.
+        item: (N,) rows of the items.
+    """
+    if left is None or DRAW_LOG_RATE not in items.table.column_names:
         return None
-    of_item, of_user = pairs.items.table[DRAW_LOG_RATE].to_numpy(), pairs.users[DRAW_LOG_LEFT].to_numpy()
-    rates: Doubles = of_item[pairs.item] - of_user[pairs.user]
+    rates: Doubles = items.draw_rates[item] - left[user]
     return rates
-
-
-def pair_blocks(users: pa.Table, items: ItemSnapshot, user: Ints, item: Ints) -> Iterator[Pairs]:
-    """The pairs of places among the rows of users (N,), ascending, and of items (N,), `PAIRS_AT_ONCE` at a time."""
-    for rows in slices(len(user), PAIRS_AT_ONCE):
-        first, last = user[rows][0], user[rows][-1]
-        yield Pairs(users.slice(first, last - first + 1), items, user[rows] - first, item[rows])
 
 
 def open_champion(lake: Lake, champion: Champion) -> tuple[Scorer, list[Partition]]:
@@ -127,12 +130,3 @@ def open_champion(lake: Lake, champion: Champion) -> tuple[Scorer, list[Partitio
     correction = Correction.read(ranker.path(CORRECTION)) if CORRECTION in ranker.manifest.files else PLAIN
     return Scorer(onnx.path(file), schema, correction), [onnx, ranker]
 
-
-def open_session(path: Path) -> "onnxruntime.InferenceSession":
-    """An onnxruntime session of the file, on one thread of the CPU, which does not spin while it waits."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -4,7 +4,7 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,12 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Ids, Ints, Vectors, find
+from recsys_assets.arrays import Bools, Ints, Vectors, find
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import HISTORY
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
-from recsys_assets.funnel import recommendations
 from recsys_assets.funnel.channels import ByVector
 from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of, recall
 from recsys_assets.funnel.inputs import CHAMPION
@@ -26,17 +25,17 @@ from recsys_assets.funnel.inputs import read_inputs as read_partitions
 from recsys_assets.funnel.merge import Fusion
 from recsys_assets.funnel.model import FunnelLists, fused_lists
 from recsys_assets.funnel.requests import moments_of
-from recsys_assets.funnel.scoring import open_session
+from recsys_assets.funnel.network import open_session
 from recsys_assets.funnel.stopwatch import Stopwatch
+from recsys_assets.funnel.users import Users
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.retrieval.raw_users import raw_users
-from recsys_assets.serving.people import NOTHING, History, People, Person
+from recsys_assets.serving.people import NOTHING, History, People, Person, newcomer
 
 ITEM_TO_ITEM = ("itemcf", "swing")
-SHOWN = ("item_id", "score", "probability", "channels")  # of an item of a personal list
 Row = dict[str, Any]
 
 
@@ -67,12 +66,12 @@ class Wish:
 class Found:
     """A personal list as the funnel made it: one query about a user's history, and the lists and seconds of each step.
 
-    `users` is the user's row of `user_features`, `moments` are the features of the moment, (1,) each.
+    `users` is what the funnel knows of the user, `moments` are the features of the moment, (1,) each.
     """
 
     events: Interactions
     asked: Queries
-    users: pa.Table
+    users: Users
     moments: Mapping[str, pa.Array]
     lists: FunnelLists
     seconds: Mapping[str, float]
@@ -98,7 +97,10 @@ class Engine:
         self._partitions = inputs.partitions
         self.log = events_of(inputs["splits"], inputs["users"])
         self.funnel = Funnel(profile, inputs, self.log, Stopwatch())
-        self.people = People(self.log, self.funnel.users, profile.features.affinity)
+        table = pq.read_table(inputs["user_features"].path(ROWS))
+        self.people = People(
+            self.log, self.funnel.users, self.funnel.known, newcomer(table, profile.features.affinity)
+        )
         self.items = rows_of(pq.read_table(inputs["items"].path(ROWS)), "item_id", pa.array(self.log.item_ids))
         users = pq.read_table(inputs["users"].path(ROWS))
         for name, channel in self.funnel.channels.items():
@@ -137,7 +139,7 @@ class Engine:
         moments = {name: _moment(wish.context.get(name)) for name in self.profile.features.moment}
         if wish.judged and (number := self.people.number(user_id)) >= 0:
             moments |= {name: column.slice(number, 1) for name, column in self._judged.items()}
-        users, watch = _with_id(person.row, events.user_ids), Stopwatch()
+        users, watch = replace(person.row, ids=events.user_ids), Stopwatch()
         lists = (wish.funnel or self.funnel).lists(events, asked, users, moments, watch)
         return Found(events, asked, users, moments, lists, watch.seconds)
 
@@ -149,9 +151,9 @@ class Engine:
 
     def rows(self, found: Found) -> list[Row]:
         """The final list, with `item_id`, `score`, `probability` and `channels`."""
-        lists = found.lists
-        (listed,) = recommendations.table(found.events, found.asked, lists.channels, lists.final)["items"].to_pylist()
-        return [{name: row[name] for name in SHOWN} for row in listed]
+        likely = found.lists.final.probabilities[0].tolist()
+        rows = self._rows(found.lists.final.lists, found.lists.channels)
+        return [{**row, "probability": None if p != p else p} for row, p in zip(rows, likely, strict=False)]
 
     @cached_property
     def _judged(self) -> Mapping[str, pa.Array]:
@@ -263,11 +265,6 @@ def _user_tower(lake: Lake, name: str, bizdate: str) -> Partition | None:
         return lake.read_sound(f"onnx_{name}", bizdate)
     except (PartitionMissing, PartitionDamaged):
         return None
-
-
-def _with_id(row: pa.Table, ids: Ids) -> pa.Table:
-    """The row with a user's id, which that of a newcomer lacks."""
-    return row.set_column(row.column_names.index("user_id"), "user_id", pa.array(ids, row.schema.field("user_id").type))
 
 
 def _moment(value: object) -> pa.Array:

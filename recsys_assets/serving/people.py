@@ -4,17 +4,23 @@ A told event moves the history, which channels and the encoders of users read, a
 the user's row. The other statistics of the row stay those of the release's snapshot.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recsys_assets.arrays import Doubles, Ids, Ints, find
+from recsys_assets.arrays import Doubles, Ints, find
 from recsys_assets.datasets.names import DISLIKED, LIKED, RECENT_ITEMS, RECENT_LABELS, RECENT_VALUES, USER_FACTORS
 from recsys_assets.datasets.profile_parts import Affinity
+from recsys_assets.features.pair_data import Recent
+from recsys_assets.features.schema import Encoded
+from recsys_assets.funnel.known import Known
+from recsys_assets.funnel.users import Users
 from recsys_assets.retrieval.interactions import Interactions, histories
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,12 @@ class Person:
     """A user as one answer sees them.
 
     Attributes:
-        row: `user_features` of the user, one row.
+        row: what the funnel knows of the user, one row.
         history: all that they did.
         changed: whether the history goes on after the release's state.
     """
 
-    row: pa.Table
+    row: Users
     history: History
     changed: bool
 
@@ -69,19 +75,20 @@ class People:
 
     Args:
         log: all events.
-        users: `user_features`, ordered by user_id.
-        rule: the profile's `features.affinity`.
+        users: of the release.
+        known: prepares the rows of users.
+        newcomer: the row of `user_features` of somebody of whom nothing is known.
 
     Attributes:
-        newcomer: the row of `user_features` of somebody of whom nothing is known.
+        newcomer: the same, prepared.
     """
 
-    def __init__(self, log: Interactions, users: pa.Table, rule: Affinity) -> None:
-        self.log, self._users, self._rule = log, users, rule
+    def __init__(self, log: Interactions, users: Users, known: Known, newcomer: pa.Table) -> None:
+        self.log, self._users, self.newcomer = log, users, known.users(newcomer)
+        self._renew = Renewal(known, log)
         self._starts, self._ends = histories(log, "online")
         self._all = self._starts + np.bincount(log.users, minlength=len(log.user_ids))
-        self._rows = find(users["user_id"].to_numpy(), log.user_ids)
-        self.newcomer = _newcomer(users, rule)
+        self._rows = find(users.ids, log.user_ids)
 
     def number(self, user_id: object) -> int:
         """The number of a user in the log; -1 for None, and for a user whom the release does not know."""
@@ -100,41 +107,52 @@ class People:
         """
         number = self.number(user_id)
         if number < 0 or self._rows[number] < 0:
-            return Person(_renewed(self.newcomer, told, self.log.item_ids, self._rule), told, bool(len(told)))
+            return Person(self._renew(self.newcomer, told), told, bool(len(told)))
         before = self._events(slice(self._starts[number], self._ends[number]))
         since = (NOTHING if judged else self._events(slice(self._ends[number], self._all[number]))) + told
-        row = self._users.slice(self._rows[number], 1)
-        row = _renewed(row, since, self.log.item_ids, self._rule) if len(since) else row
-        return Person(row, before + since, bool(len(since)))
+        row = self._users.take(slice(self._rows[number], self._rows[number] + 1))
+        return Person(self._renew(row, since), before + since, bool(len(since)))
 
     def _events(self, places: slice) -> History:
         return History(self.log.items[places], self.log.labels[places], self.log.weights[places])
 
 
-def _newcomer(users: pa.Table, rule: Affinity) -> pa.Table:
-    """A row of `user_features` of somebody of whom nothing is known, with the factors that everyone begins with."""
+class Renewal:
+    """Puts the newest items into the row of a user: those of more events, which have no rating."""
+
+    def __init__(self, known: Known, log: Interactions) -> None:
+        self._recent = known.items.rule.recent
+        self._rows = find(known.item_ids, log.item_ids)  # (I,) of the items' table
+        self._sequences = [known.sequence(name, log.item_ids) for name in (LIKED, DISLIKED)]
+
+    def __call__(self, row: Users, since: History) -> Users:
+        """The row as it is after these events."""
+        if not len(since):
+            return row
+        items, labels = since.items[::-1], since.labels[::-1]
+        old = row.snapshot.recent
+        new = (self._rows[items], np.full(len(items), np.nan, np.float32), labels.astype(np.float32))
+        recent = Recent(*map(self._put_first, new, (old.items, old.values, old.labels)))
+        encoded = row.encoded.indices.copy()
+        for (places, encode), wanted in zip(self._sequences, (1, 0), strict=True):
+            encoded[0, places] = np.append(encode[items[labels == wanted]], encoded[0, places])[: len(places)]
+        snapshot = replace(row.snapshot, recent=recent)
+        return replace(row, snapshot=snapshot, encoded=Encoded(encoded, row.encoded.numeric))
+
+    def _put_first(self, new: npt.NDArray[Number], old: npt.NDArray[Number]) -> npt.NDArray[Number]:
+        """(1, L) the values with new ones in front."""
+        return np.append(new, old[0])[None, : 2 * self._recent]
+
+
+def newcomer(users: pa.Table, rule: Affinity) -> pa.Table:
+    """A row of `user_features` of somebody of whom nothing is known, with the factors that everyone begins with.
+
+    Args:
+        users: `user_features`, for its columns.
+        rule: the profile's `features.affinity`.
+    """
     columns = {field.name: pa.array([[] if field.name in _LISTS else None], field.type) for field in users.schema}
     size = len(users[USER_FACTORS][0])
     factors = np.zeros((size // (rule.folds * (rule.width + 2)), rule.folds, rule.width + 2), np.float32)
     factors[:, 0, 0] = 1  # see `factor_model.follow`: in the first fold, to which a newcomer belongs
     return pa.table(columns | {USER_FACTORS: pa.array([factors.ravel()], users.schema.field(USER_FACTORS).type)})
-
-
-def _renewed(row: pa.Table, since: History, item_ids: Ids, rule: Affinity) -> pa.Table:
-    """The user's row with the newest items as they are after more events; told events have no rating."""
-    ids, labels = item_ids[since.items[::-1]], since.labels[::-1]
-    unrated = np.full(len(ids), np.nan, np.float32)
-    row = _put_first(row, RECENT_ITEMS, ids, 2 * rule.recent)
-    row = _put_first(row, RECENT_LABELS, labels.astype(np.float32), 2 * rule.recent)
-    row = _put_first(row, RECENT_VALUES, unrated, 2 * rule.recent)
-    row = _put_first(row, LIKED, ids[labels > 0], rule.recent)
-    return _put_first(row, DISLIKED, ids[labels == 0], rule.recent)
-
-
-def _put_first(row: pa.Table, name: str, values: Ids, most: int) -> pa.Table:
-    """The row with values in front of those of a list column, which keeps `most`."""
-    if name not in row.column_names:
-        return row
-    kind = row.schema.field(name).type
-    listed: Sequence[object] = [*values.tolist(), *(row[name][0].as_py() or [])][:most]
-    return row.set_column(row.column_names.index(name), row.schema.field(name), pa.array([listed], kind))

@@ -24,7 +24,7 @@ from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
 from recsys_assets.cli import main
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import bundled_profiles, load_profile
-from recsys_assets.features.pair_data import ItemSnapshot, Pairs
+from recsys_assets.features.pair_data import ItemSnapshot
 from recsys_assets.features.pair_features import candidate_rows
 from recsys_assets.funnel import learning, recommendations
 from recsys_assets.funnel.evaluation import NAMES
@@ -199,11 +199,11 @@ def test_the_ranker_is_asked_about_the_moment_of_each_users_first_online_event(
         expected = [entry["probability"] for entry in final_lists[user]]
         item = find(items["item_id"].to_numpy(), np.array([entry["item_id"] for entry in final_lists[user]]))
         row = users["user_id"].to_pylist().index(user)
-        pairs = Pairs(users, ItemSnapshot(items, rule), np.full(len(item), row), item)
+        pairs = (users, ItemSnapshot(items, rule), np.full(len(item), row), item)
         moments = {"hour": first[user].hour, "weekday": first[user].isoweekday()}
-        known = ranker.at_once(candidate_rows(pairs, {n: pa.array([v] * len(item)) for n, v in moments.items()}))
+        known = ranker.at_once(candidate_rows(*pairs, {n: pa.array([v] * len(item)) for n, v in moments.items()}))
         assert known == pytest.approx(expected, abs=1e-6)
-        differing += ranker.at_once(candidate_rows(pairs)) != pytest.approx(expected, abs=1e-6)
+        differing += ranker.at_once(candidate_rows(*pairs)) != pytest.approx(expected, abs=1e-6)
     assert differing
 
 

@@ -19,7 +19,7 @@ from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import KEYS, load_profile
 from recsys_assets.features.leakage import count_leaking_rows
-from recsys_assets.features.pair_data import ItemSnapshot, Pairs
+from recsys_assets.features.pair_data import ItemSnapshot
 from recsys_assets.features.pair_features import candidate_rows
 from recsys_assets.lake import Lake
 from recsys_assets_tests.conftest import PROJECT
@@ -159,7 +159,7 @@ def test_the_snapshots_give_what_a_row_after_all_events_has(shelf: Shelf) -> Non
         pc.index_in(rows[key], value_set=table[key].combine_chunks()).to_numpy().astype(np.int64)
         for key, table in (("user_id", users), ("item_id", items))
     )
-    served = candidate_rows(Pairs(users, ItemSnapshot(items, shelf.profile.features.affinity), user, item))
+    served = candidate_rows(users, ItemSnapshot(items, shelf.profile.features.affinity), user, item)
     for name in ("user_count", "user_item_rate", "recent_liked", "recent_disliked"):
         assert rows[name].to_pylist() == served[name].to_pylist()
     for name in ("user_item_affinity", "user_item_nearby"):

@@ -29,7 +29,7 @@ from recsys_assets.features.history import (
     user_query,
 )
 from recsys_assets.features.leakage import count_leaking_rows
-from recsys_assets.features.pair_data import ItemSnapshot, Pairs
+from recsys_assets.features.pair_data import ItemSnapshot
 from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
 from recsys_assets.features.pair_features import MODEL_INPUTS, candidate_rows
 
@@ -378,7 +378,7 @@ def test_serving_makes_of_the_snapshots_what_the_next_row_would_have(tmp_path: P
     )
     users, items = (pa.Table.from_pylist(queried(before, query)) for query in snapshots)
     user, item = (np.array([newest[key] - 1]) for key in ("user_id", "item_id"))
-    (served,) = candidate_rows(Pairs(users, ItemSnapshot(items, log.profile.features.affinity), user, item)).to_pylist()
+    (served,) = candidate_rows(users, ItemSnapshot(items, log.profile.features.affinity), user, item).to_pylist()
     assert {*served} == {*row} - {"timestamp", "label"}
     for name, value in served.items():
         assert row[name] == (value if value is None or isinstance(value, str) else pytest.approx(value, abs=1e-4)), name

@@ -32,6 +32,7 @@ from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.funnel.known import RANKER, Known, item_trends
 from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.scoring import Scorer
+from recsys_assets.funnel.users import Users
 from recsys_assets.metrics import auc
 from recsys_assets.models.layers import DropIds
 from recsys_assets.training import rankers
@@ -114,10 +115,11 @@ class Built:
         pq.write_table(self.rows("train"), self.home / "train.parquet")
         return fit_schema(self.connection, self.profile, self.home / "train.parquet", [])
 
-    def known(self, ranker: Scorer) -> tuple[Known, pa.Table]:
+    def known(self, ranker: Scorer) -> tuple[Known, Users]:
         users = self._table(user_query(self.profile, self.users, self.home / USER_FILE))
         items = self._table(item_query(self.profile, self.items, self.home / ITEM_FILE))
-        return Known(self.profile, item_trends(pq.read_table(self.splits), "online", items), ranker), users
+        known = Known(self.profile, item_trends(pq.read_table(self.splits), "online", items), ranker)
+        return known, known.users(users)
 
     def _table(self, query: str) -> pa.Table:
         return self.connection.sql(query).to_arrow_table()
@@ -243,8 +245,8 @@ def test_networks_hide_ids_and_moments_in_training_and_nothing_else(built: Built
 def test_candidates_have_the_moment_of_their_request(built: Built, fitted: rankers.Ranker) -> None:
     known, users = built.known(Scorer(built.home / MODEL, fitted.fitted.schema))
     user, item = np.repeat([3, 4], ITEMS), np.tile(np.arange(ITEMS), 2)
-    at = {hour: pa.array(np.full(2 * ITEMS, hour)) for hour in (8, 20)}
-    morning, evening = (known.describe(users, user, item, {"hour": hour})[RANKER] for hour in at.values())
+    at = {hour: known.moments({"hour": pa.array([hour])}, 1) for hour in (8, 20)}
+    morning, evening = (known.describe(users, user, item, moment)[RANKER] for moment in at.values())
     even = known.items.ids.to_numpy()[item] % 2 == 0
     assert (morning > evening)[even].all()
     assert (morning < evening)[~even].all()

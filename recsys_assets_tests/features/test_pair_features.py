@@ -25,7 +25,7 @@ from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.features import affinity, neighbour_features
 from recsys_assets.features.factor_model import DRIFT, LEVEL_DRIFT, NOISE, Events, fit_items, follow
 from recsys_assets.features.neighbour_features import Nearby
-from recsys_assets.features.pair_data import ItemSnapshot, PairFeature, Pairs, Past, Recent
+from recsys_assets.features.pair_data import ItemSnapshot, PairFeature, Past, Recent
 from recsys_assets.features.pair_data import Log as PairLog
 from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
 from recsys_assets.features.pair_features import MODEL_INPUTS, candidate_rows
@@ -68,7 +68,7 @@ def served(log: PairLog, item: np.ndarray) -> pa.Table:
     for feature in MODEL_INPUTS:
         fitted = feature.fit(log)
         users, items = users | fitted.of_user, items | fitted.of_item
-    return candidate_rows(Pairs(pa.table(users), ItemSnapshot(pa.table(items), RULE), np.arange(USER_COUNT), item))
+    return candidate_rows(pa.table(users), ItemSnapshot(pa.table(items), RULE), np.arange(USER_COUNT), item)
 
 
 def same_as_served(before: PairLog, after: PairLog, last: np.ndarray) -> None:

@@ -6,7 +6,6 @@ from functools import cache
 
 import dagster as dg
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
@@ -29,6 +28,7 @@ from recsys_assets.funnel.model import DESCRIPTION, Sizes, description
 from recsys_assets.funnel.order import ORDER, Order
 from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.stopwatch import Stopwatch
+from recsys_assets.funnel.users import Users
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
@@ -104,15 +104,16 @@ def _learn(output: Output, profile: Profile, inputs: Inputs, config: FunnelConfi
     return learn(channels, asked, ids, width, describe, config.sizes, config.seed)
 
 
-def _known_before_test(output: Output, profile: Profile, inputs: Inputs) -> tuple[Known, pa.Table]:
-    """Knowledge of pairs just before the test rows, and `user_features` of that moment."""
+def _known_before_test(output: Output, profile: Profile, inputs: Inputs) -> tuple[Known, Users]:
+    """Knowledge of pairs just before the test rows, and the users of that moment."""
     splits, users, items = (inputs[asset].path(ROWS) for asset in ("splits", "users", "items"))
     arrivals = inputs["items"].path(ARRIVALS) if ARRIVALS in inputs["items"].manifest.files else None
     with connect() as connection:
         written = inputs["factors"].path(ITEM_FILE)
         found = snapshots_before_test(connection, profile, splits, users, items, written, output.draft.folder, arrivals)
     rows = pq.read_table(splits, columns=["item_id", "timestamp", "part"])
-    return Known(profile, item_trends(rows, "test", found.items), inputs.ranker), found.users
+    known = Known(profile, item_trends(rows, "test", found.items), inputs.ranker)
+    return known, known.users(found.users)
 
 
 def _export(output: Output, learned: Learned) -> tuple[bool]:
