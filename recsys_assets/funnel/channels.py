@@ -125,9 +125,9 @@ class ByItem:
 
     def because(self, interactions: Interactions, queries: Queries, items: Ints) -> list[list[object]]:
         """For each of some items (n,), ids of the touched items that gave it most, for the one query."""
-        asking = triggers_of(interactions, queries, slice(0, 1), **self._asking)  # (1, I)
-        given = diags_array(asking.data) @ self._neighbours[asking.indices][:, items]
-        return _strongest(given.toarray(), interactions.item_ids[asking.indices])
+        _, asking, weights = triggers_of(interactions, queries, slice(0, 1), **self._asking)
+        given = diags_array(weights) @ self._neighbours[asking][:, items]
+        return _strongest(given.toarray(), interactions.item_ids[asking])
 
 
 class ByTerm:

@@ -134,4 +134,3 @@ def item_trends(events: pa.Table, part: str, items: pa.Table) -> pa.Table:
     for name, column in {RECENT_COUNT: np.log1p(recent), TREND: trend}.items():
         items = items.append_column(name, pa.array(column.astype(np.float32)))
     return items
-

@@ -129,4 +129,3 @@ def open_champion(lake: Lake, champion: Champion) -> tuple[Scorer, list[Partitio
     schema = FeatureSchema.from_json(json.dumps(content["schema"]))
     correction = Correction.read(ranker.path(CORRECTION)) if CORRECTION in ranker.manifest.files else PLAIN
     return Scorer(onnx.path(file), schema, correction), [onnx, ranker]
-

@@ -15,10 +15,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_array, diags_array
 
-from recsys_assets.arrays import Scores, spread
+from recsys_assets.arrays import Floats, Ints, Scores, spread
 from recsys_assets.i2i.neighbours import to_sparse
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
+from recsys_assets.retrieval.row_sums import sum_rows
 
 WHOLE_HISTORY = 1000  # triggers that are as good as all of a history
 OWN_STEPS = (1.0, 5.0)  # values of `own` that are tried where people come back to items
@@ -80,7 +81,7 @@ def neighbour_scores(
 
     def score(block: slice) -> Scores:
         asked = triggers_of(interactions, queries, block, triggers, recency)
-        scores: Scores = (asked @ neighbours).toarray()
+        scores: Scores = sum_rows(neighbours, *asked, len(queries.ends[block]))
         scores[scores == 0] = -np.inf
         return scores
 
@@ -89,12 +90,18 @@ def neighbour_scores(
 
 def triggers_of(
     interactions: Interactions, queries: Queries, block: slice, triggers: int = 50, recency: float = 1.0
-) -> csr_array:
-    """(n, I) the weights of the triggers of the queries in a slice; those of an item that comes again are added."""
-    ends = queries.ends[block]
+) -> tuple[Ints, Ints, Floats]:
+    """The row (T,), the item (T,) and the weight (T,) of every trigger of the queries in a slice, ascending.
+
+    The weights of an item that comes again are added.
+    """
+    ends, width = queries.ends[block], len(interactions.item_ids)
     row, event = spread(np.maximum(queries.starts[block], ends - triggers), ends)
-    weight = (ends[row] - event).astype(np.float32) ** -recency
-    return csr_array((weight, (row, interactions.items[event])), (len(ends), len(interactions.item_ids)))
+    weight = (ends[row] - event).astype(np.float32) ** np.float32(-recency)
+    key, of = np.unique(row * width + interactions.items[event], return_inverse=True)
+    weights = np.zeros(len(key), np.float32)
+    np.add.at(weights, of, weight)
+    return *np.divmod(key, width), weights
 
 
 def _best_scores(lists: Lists) -> Scores:

@@ -4,22 +4,28 @@ A row of the matrix becomes a list of {id, score} in descending order of the sco
 """
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
-from recsys_assets.arrays import Ids, find, offsets, place_in_group
+from recsys_assets.arrays import Ids, Ints, find, offsets, place_in_group
 
 
 def keep_strongest(matrix: csr_array, most: int) -> csr_array:
     """The `most` highest scores of each row as float32, highest first; the tie-break is the lower column."""
     found = matrix.tocoo()
-    row, column, score = found.row, found.col, found.data.astype(np.float32)
+    return strongest(found.row, found.col, found.data, matrix.shape, most)
+
+
+def strongest(row: Ints, column: Ints, score: npt.NDArray[np.floating], shape: tuple[int, int], most: int) -> csr_array:
+    """The same for a matrix of this shape, whose entries are given."""
+    score = score.astype(np.float32)
     order = np.lexsort((column, -score, row))
     row, column, score = row[order], column[order], score[order]
     kept = place_in_group(row) < most
-    sizes = np.bincount(row[kept], minlength=matrix.shape[0])
-    return csr_array((score[kept], column[kept], offsets(sizes)), shape=matrix.shape)
+    sizes = np.bincount(row[kept], minlength=shape[0])
+    return csr_array((score[kept], column[kept], offsets(sizes)), shape=shape)
 
 
 def to_lists(matrix: csr_array, key: str, ids: Ids) -> pa.ListArray:

@@ -32,7 +32,8 @@ from recsys_assets.retrieval.choice import FEWEST_QUERIES, Chosen, K, Settings, 
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.retrieval.order import Order
-from recsys_assets.retrieval.scored_lists import keep_strongest
+from recsys_assets.retrieval.row_sums import sum_rows
+from recsys_assets.retrieval.scored_lists import strongest
 
 WHOLE_HISTORY = 10_000  # rows: a window that holds any history
 LEVELS = ("recent", "history", "everyone")
@@ -120,6 +121,21 @@ def item_scores(known: Interactions, carried: ItemTerms) -> csr_array:
 
 
 @dataclass(frozen=True)
+class Liked:
+    """How much terms were liked in histories: (M,) the number of the history, the term, and the score."""
+
+    row: Ints
+    column: Ints
+    score: Doubles
+
+    @classmethod
+    def together(cls, *parts: "Liked") -> "Liked":
+        """The entries of all parts."""
+        columns = zip(*((part.row, part.column, part.score) for part in parts), strict=True)
+        return cls(*map(np.concatenate, columns))
+
+
+@dataclass(frozen=True)
 class Tastes:
     """Finds the terms of any history.
 
@@ -127,13 +143,13 @@ class Tastes:
         carried: the terms of the items.
         rule: how a history is read.
         share: (T,) the share of events whose item carries the term.
-        everyone: (1, T) the liked terms of all users together.
+        everyone: the liked terms of all users together.
     """
 
     carried: ItemTerms
     rule: Taste
     share: Doubles
-    everyone: csr_array
+    everyone: Liked
 
     @classmethod
     def learn(cls, known: Interactions, carried: ItemTerms, rule: Taste) -> "Tastes":
@@ -148,14 +164,18 @@ class Tastes:
             (N, T) scores, each row's highest first, and (N,) indices in `LEVELS`: a history without a liked term in its
             window gets the terms of all its rows, with equal weights; one without any liked term, those of everyone.
         """
-        rule = self.rule
-        recent = _liked_terms(interactions, self.carried, np.maximum(starts, ends - rule.window), ends, rule.decay)
-        none_recent = np.diff(recent.indptr) == 0
-        older = _liked_terms(interactions, self.carried, starts, np.where(none_recent, ends, starts), 1.0)
-        none_ever = none_recent & (np.diff(older.indptr) == 0)
-        scores = recent + older + csr_array(none_ever[:, None].astype(np.float64)) @ self.everyone
-        levels = none_recent.astype(np.int8) + none_ever
-        return keep_strongest(scores @ diags_array(1 / np.sqrt(self.share)), rule.max_terms), levels
+        rule, histories = self.rule, np.arange(len(starts))
+        found = _liked_terms(interactions, self.carried, np.maximum(starts, ends - rule.window), ends, rule.decay)
+        levels = np.zeros(len(starts), np.int8)
+        levels[missing := np.setdiff1d(histories, found.row)] = 1
+        if len(missing):
+            older = _liked_terms(interactions, self.carried, starts[missing], ends[missing], 1.0)
+            levels[rest := np.setdiff1d(missing, missing[older.row])] = 2
+            places = np.tile(self.everyone.column, len(rest)), np.tile(self.everyone.score, len(rest))
+            everyone = Liked(np.repeat(rest, len(self.everyone.row)), *places)
+            found = Liked.together(found, Liked(missing[older.row], older.column, older.score), everyone)
+        scores, shape = found.score * (1 / np.sqrt(self.share))[found.column], (len(starts), len(self.share))
+        return strongest(found.row, found.column, scores, shape, rule.max_terms), levels
 
 
 def match(
@@ -164,7 +184,9 @@ def match(
     """The best items that share a term with each query: the terms of queries (N, T), the items of terms (T, I)."""
 
     def score(block: slice) -> Scores:
-        scores: Scores = (users[block] @ inverted).toarray()
+        row, place = spread(users.indptr[:-1][block], users.indptr[1:][block])
+        count = len(queries.ends[block])
+        scores: Scores = sum_rows(inverted, row, users.indices[place], users.data[place], count)
         scores[scores == 0] = -np.inf
         return scores
 
@@ -180,10 +202,20 @@ def recommend(
     return match(users, item_scores(known, carried).T.tocsr(), interactions, queries, k, filter_seen)
 
 
-def _liked_terms(interactions: Interactions, carried: ItemTerms, starts: Ints, ends: Ints, decay: float) -> csr_array:
-    """(N, T) how much each term was liked in N slices of the events; older events weigh less."""
+def _liked_terms(interactions: Interactions, carried: ItemTerms, starts: Ints, ends: Ints, decay: float) -> Liked:
+    """How much each term was liked in N slices of the events; older events weigh less."""
     row, event = spread(starts, ends)
-    weight = interactions.gains[event] * decay ** (ends[row] - 1 - event)
-    liked = csr_array((weight, (row, interactions.items[event])), shape=(len(starts), len(interactions.item_ids)))
-    liked.eliminate_zeros()
-    return liked @ carried.weights
+    gains = interactions.labels[event] * interactions.weights[event]
+    liked = gains != 0
+    row, event, gains = row[liked], event[liked], gains[liked]
+    weight = gains * decay ** (ends[row] - 1 - event)
+    items, of = np.unique(row * len(interactions.item_ids) + interactions.items[event], return_inverse=True)
+    weights = np.zeros(len(items))
+    np.add.at(weights, of, weight)
+    row, item = np.divmod(items, len(interactions.item_ids))
+    begin, end = carried.weights.indptr[item], carried.weights.indptr[item + 1]
+    which, place = spread(begin, end)
+    terms, of = np.unique(row[which] * carried.weights.shape[1] + carried.weights.indices[place], return_inverse=True)
+    scores = np.zeros(len(terms))
+    np.add.at(scores, of, weights[which] * carried.weights.data[place])
+    return Liked(*np.divmod(terms, carried.weights.shape[1]), scores)

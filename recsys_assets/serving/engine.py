@@ -24,8 +24,8 @@ from recsys_assets.funnel.inputs import CHAMPION
 from recsys_assets.funnel.inputs import read_inputs as read_partitions
 from recsys_assets.funnel.merge import Fusion
 from recsys_assets.funnel.model import FunnelLists, fused_lists
-from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.network import open_session
+from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.funnel.users import Users
 from recsys_assets.lake import Lake
@@ -98,9 +98,7 @@ class Engine:
         self.log = events_of(inputs["splits"], inputs["users"])
         self.funnel = Funnel(profile, inputs, self.log, Stopwatch())
         table = pq.read_table(inputs["user_features"].path(ROWS))
-        self.people = People(
-            self.log, self.funnel.users, self.funnel.known, newcomer(table, profile.features.affinity)
-        )
+        self.people = People(self.log, self.funnel.users, self.funnel.known, newcomer(table, profile.features.affinity))
         self.items = rows_of(pq.read_table(inputs["items"].path(ROWS)), "item_id", pa.array(self.log.item_ids))
         users = pq.read_table(inputs["users"].path(ROWS))
         for name, channel in self.funnel.channels.items():
