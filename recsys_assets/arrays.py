@@ -42,6 +42,8 @@ def number_values(column: pa.ChunkedArray) -> tuple[Ids, Ints]:
 
 def place_in_group(groups: Ints) -> Ints:
     """(N,) the position of each element among those of its group, from 0, for ascending numbers of groups (N,)."""
+    if not len(groups) or groups[0] == groups[-1]:
+        return np.arange(len(groups))
     counts = np.bincount(groups)
     return np.arange(len(groups)) - (np.cumsum(counts) - counts)[groups]
 
@@ -53,8 +55,10 @@ def offsets(sizes: Ints | Bools) -> Ints:
 
 def spread(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
     """(number of the slice, position) of every element in the slices `starts[n]:ends[n]`, slice by slice."""
-    row = np.repeat(np.arange(len(starts)), ends - starts)
-    return row, starts[row] + place_in_group(row)
+    sizes = ends - starts
+    first = np.cumsum(sizes) - sizes  # the number of elements before each slice
+    row = np.repeat(np.arange(len(starts)), sizes)
+    return row, np.arange(len(row)) + (starts - first)[row]
 
 
 def slices(length: int, size: int) -> Iterator[slice]:

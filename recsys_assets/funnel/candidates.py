@@ -99,7 +99,7 @@ def on_grid(numbers: npt.NDArray[np.floating]) -> Floats:
 
 def best(candidates: Candidates, scores: npt.NDArray[np.floating], k: int) -> Ints:
     """Positions of each query's k candidates of the highest scores (M,), best first; ties by the item's number."""
-    order = np.lexsort((candidates.item, -scores, candidates.query))
+    order = np.lexsort((-scores, candidates.query))  # it is stable, and items are ascending within a query
     kept: Ints = order[place_in_group(candidates.query[order]) < k]
     return kept
 

@@ -127,12 +127,13 @@ def recommend(model: FunnelModel, channels: Mapping[str, Lists], width: int, des
         scores = model.order(columns(model.channels, candidates, fused, known), len(candidates))
     likely = known.get(PROBABILITY, np.full(len(candidates), np.nan, np.float32))
 
-    def lists(by: Floats, shown: Floats, k: int) -> Lists:
-        kept = best(candidates, by, k)
-        return as_lists(candidates.query[kept], candidates.item[kept], shown[kept], queries, k)
-
-    merged = lists(fused, fused, model.sizes.candidates)
-    final, of_merge, of_ranker = (lists(scores, each, model.sizes.final) for each in (scores, fused, likely))
+    kept = best(candidates, fused, model.sizes.candidates)
+    merged = as_lists(candidates.query[kept], candidates.item[kept], fused[kept], queries, model.sizes.candidates)
+    kept = best(candidates, scores, model.sizes.final)
+    query, k = candidates.query[kept], model.sizes.final
+    final = as_lists(query, candidates.item[kept], scores[kept], queries, k)
     there = final.items >= 0
-    ranked = Ranked(final, *(np.where(there, each.scores, 0).astype(np.float32) for each in (of_merge, of_ranker)))
-    return FunnelLists(channels, merged, ranked, Scored(model.channels, candidates, fused, likely, scores))
+    shown = [np.zeros((queries, k), np.float32) for _ in range(2)]
+    for made, column in zip(shown, (fused, likely), strict=True):
+        made[there] = column[kept]
+    return FunnelLists(channels, merged, Ranked(final, *shown), Scored(model.channels, candidates, fused, likely, scores))

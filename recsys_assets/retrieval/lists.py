@@ -41,9 +41,10 @@ def top_k(scores: Scores, k: int) -> Lists:
     if np.isnan(scores.max(initial=-np.inf)):
         raise ValueError(f"{np.isnan(scores).sum()} scores are not numbers (NaN): look at the vectors they come from")
     kth = np.partition(scores, max(width - k, 0), axis=1)[:, max(width - k, 0)]
-    row, item = np.nonzero((scores >= kth[:, None]) & (scores > -np.inf))
+    lowest = np.maximum(kth, np.nextafter(np.float32(-np.inf), np.float32(0)))
+    row, item = np.divmod(np.flatnonzero(scores >= lowest[:, None]), width)
     found = scores[row, item]
-    order = np.lexsort((item, -found, row))
+    order = np.lexsort((-found, row))  # it is stable, and items are ascending
     row, item, found = row[order], item[order], found[order]
     place = place_in_group(row)
     kept = place < k

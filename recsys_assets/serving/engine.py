@@ -218,11 +218,12 @@ class Engine:
     def _rows(self, listed: Lists, channels: Mapping[str, Lists]) -> list[Row]:
         """The one list of `listed` as rows, with the channels that list each item."""
         items = listed.items[0][there := listed.items[0] >= 0]
-        theirs = {name: set(each.items[0].tolist()) for name, each in channels.items()}
-        columns = (self.log.item_ids[items].tolist(), listed.scores[0][there].tolist(), items.tolist())
+        held = (np.stack([each.items[0] for each in channels.values()])[:, None] == items[:, None]).any(axis=2)
+        names = [[name for name, is_held in zip(channels, each, strict=True) if is_held] for each in held.T.tolist()]
+        columns = self.log.item_ids[items].tolist(), listed.scores[0][there].tolist(), names
         return [
-            {"item_id": item_id, "score": score, "channels": [name for name, held in theirs.items() if number in held]}
-            for item_id, score, number in zip(*columns, strict=True)
+            {"item_id": item_id, "score": score, "channels": of_channels}
+            for item_id, score, of_channels in zip(*columns, strict=True)
         ]
 
 
