@@ -68,14 +68,13 @@ class Candidates:
 
 def gather(channels: Mapping[str, Lists], width: int) -> Candidates:
     """The candidates of the channels' lists (N, K) for the same queries; `width` is the number of all items."""
-    listed = {name: np.nonzero(each.items >= 0) for name, each in channels.items()}
-    keys = {name: row * width + channels[name].items[row, place] for name, (row, place) in listed.items()}
-    union = np.unique(np.concatenate([np.empty(0, np.int64), *keys.values()]))
+    listed = Lists(*(np.concatenate(each) for each in zip(*((l.items, l.scores) for l in channels.values()), strict=True)))
+    queries = len(listed.items) // len(channels)
+    row, place = np.nonzero(listed.items >= 0)  # channel after channel
+    channel, query = np.divmod(row, max(queries, 1))
+    union, of = np.unique(query * width + listed.items[row, place], return_inverse=True)
     places, scores = (np.full((len(union), len(channels)), np.nan, np.float32) for _ in range(2))
-    for column, (name, (row, place)) in enumerate(listed.items()):
-        found = np.searchsorted(union, keys[name])
-        places[found, column] = place + 1
-        scores[found, column] = _scale(channels[name])[row, place]
+    places[of, channel], scores[of, channel] = place + 1, _scale(listed)[row, place]
     return Candidates(union // width, union % width, places, scores)
 
 

@@ -178,7 +178,7 @@ class ByVector:
         item_ids, item_vectors = embeddings.read(items.path(ROWS))
         self._user_ids = user_ids.to_numpy(zero_copy_only=False)
         columns = find(item_ids.to_numpy(zero_copy_only=False), log.item_ids)
-        self._items, self._absent = item_vectors[columns].T, columns < 0
+        self._items, self._absent = item_vectors[columns].T, np.flatnonzero(columns < 0)
 
     def __call__(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
         """The k best items of every query."""
