@@ -136,4 +136,6 @@ def recommend(model: FunnelModel, channels: Mapping[str, Lists], width: int, des
     shown = [np.zeros((queries, k), np.float32) for _ in range(2)]
     for made, column in zip(shown, (fused, likely), strict=True):
         made[there] = column[kept]
-    return FunnelLists(channels, merged, Ranked(final, *shown), Scored(model.channels, candidates, fused, likely, scores))
+    return FunnelLists(
+        channels, merged, Ranked(final, *shown), Scored(model.channels, candidates, fused, likely, scores)
+    )

@@ -1,6 +1,7 @@
 """The engine: answers of one release, by the funnel that `funnel_report` judges."""
 
 import datetime as dt
+import math
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -151,7 +152,7 @@ class Engine:
         """The final list, with `item_id`, `score`, `probability` and `channels`."""
         likely = found.lists.final.probabilities[0].tolist()
         rows = self._rows(found.lists.final.lists, found.lists.channels)
-        return [{**row, "probability": None if p != p else p} for row, p in zip(rows, likely, strict=False)]
+        return [{**row, "probability": None if math.isnan(p) else p} for row, p in zip(rows, likely, strict=False)]
 
     @cached_property
     def _judged(self) -> Mapping[str, pa.Array]:
