@@ -1,9 +1,9 @@
 """The engine: answers of one release, by the funnel that `funnel_report` judges."""
 
 import datetime as dt
-import math
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
