@@ -49,7 +49,7 @@ def check(profile: str) -> None:
 
     loaded, scenes, faults = load_profile(profile), scenes_path(settings(), profile), 0
     if scenes.exists():
-        click.echo(f"· {scenes} describes {len(read_scenes(scenes, loaded).scenes)} scenes")
+        click.echo(f"· scenes of {scenes}: {', '.join(read_scenes(scenes, loaded).scenes) or 'none'}")
     for finding in rehearse(loaded):
         click.echo(f"{'✗' if finding.is_fault else '·'} {finding.text}")
         faults += finding.is_fault

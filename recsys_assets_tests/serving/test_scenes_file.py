@@ -92,7 +92,7 @@ def test_a_changed_file_is_taken_whole_or_not_at_all(tmp_path: Path) -> None:
     file.unlink()
     book.look(None)
     assert set(book.rules.scenes) == {"b"}
-    assert said[0] == f"the rules of {file} hold: 1 scenes"
+    assert said[0] == f"the rules of {file} hold now"
     assert "the rules before stay" in said[1]
     assert "scenes.c.size" in said[1]
     assert len(said) == 4

@@ -64,7 +64,7 @@ class Book:
             self._say(f"the rules before stay: {error}")
             return
         self.experiments = experiments
-        self._say(f"the rules of {self._path} hold: {len(experiments.rules.scenes)} scenes")
+        self._say(f"the rules of {self._path} hold now")
 
     def follow(self, engine: Engine) -> None:
         """Look at the file again and again, in a thread, until the process ends.
