@@ -32,3 +32,9 @@ def test_a_log_becomes_a_profile_that_lands_and_is_checked(tmp_path: Path, monke
     assert checked.exit_code == 0, checked.output
     assert "600 events of the newest 51 of 51 days were read" in checked.output
     assert "nothing is in the way of" in checked.output
+
+    scenes = tmp_path / "my-log.scenes.yaml"
+    scenes.write_text("scenes: {home: {filter: price < 3}}")
+    faulty = runner.invoke(main, ["check", "my-log.yaml"])
+    assert faulty.exit_code == 1
+    assert "scenes.home.filter: it names a column that does not exist: price" in faulty.output

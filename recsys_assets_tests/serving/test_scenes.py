@@ -3,7 +3,7 @@
 import datetime as dt
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -269,3 +269,20 @@ def repeats(answer: Answer) -> int:
 
 def test_scenes_are_listed_as_the_file_has_them(served: TestClient, rules: Answer) -> None:
     assert served.get("/scenes").json() == rules
+
+
+def test_new_items_that_are_no_candidates_are_looked_for(
+    truth: Truth, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = replace(engine.funnel.model.sizes, channel=12, candidates=12)
+    monkeypatch.setattr(engine.funnel, "model", replace(engine.funnel.model, sizes=few))
+    file = tmp_path / "own.scenes.yaml"
+    file.write_text("scenes: {old: {size: 10}, new: {size: 10, new_items: {share: 0.3, days: 6}}}", encoding="utf-8")
+    service = Service(lambda: (7, DAY), lambda _: engine, print, Book(file, engine.profile))
+    service.look()
+    client, counts = TestClient(create_app(service)), {"old": 0, "new": 0}
+    for user in list(truth.seen)[:5]:
+        for scene in counts:
+            listed = client.get(f"/recommend/{user}?scene={scene}").json()["items"]
+            counts[scene] += sum(truth.ages[row["item_id"]] <= 6 for row in listed)
+    assert counts["old"] < counts["new"] >= 15, counts

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recsys_assets.arrays import Bools, Doubles, Ints
+from recsys_assets.arrays import Bools, Doubles, Floats
 
 _ROUND = 1e-9  # a share of 0.29 of 100 places is 29 of them
 
@@ -58,7 +58,9 @@ def arrange(pool: Pool, size: int) -> list[int]:
     for place in range(size):
         chosen = pool.pinned.get(place)
         if chosen is None:
-            fitting = np.logical_and.reduce([left, *(~each.breaks(place) for each in windows)])
+            fitting = left.copy()
+            for each in windows:
+                fitting &= ~each.breaks(place)
             fitting = _due(pool, listed, fitting, place)
             if not fitting.any():
                 break
@@ -92,21 +94,27 @@ class _Filled:
     """A window over the places that are taken so far, those of pinned candidates included."""
 
     def __init__(self, rule: Window, pinned: Mapping[int, int], size: int) -> None:
-        self.rule, self._taken = rule, np.zeros((size, rule.has.shape[1]), np.int64)
+        self._rule, self._taken = rule, np.zeros((size, rule.has.shape[1]), np.float32)
+        self._has = rule.has.astype(np.float32)  # the product of floats is one fast call
         for place, candidate in pinned.items():
             if place < size:
                 self.take(place, candidate)
 
     def take(self, place: int, candidate: int) -> None:
-        self._taken[place] = self.rule.has[candidate]
+        self._taken[place] = self._has[candidate]
 
     def breaks(self, place: int) -> Bools:
         """(C,) whether a candidate at this place would be one too many in a window that holds the place."""
-        first = max(0, place - self.rule.places + 1)
-        sums = np.cumsum(self._taken[first : place + self.rule.places], axis=0)
-        sums = np.concatenate([np.zeros((1, sums.shape[1]), np.int64), sums])
+        full = self._most(place) >= self._rule.count
+        return np.asarray(self._has @ full.astype(np.float32) > 0)
+
+    def _most(self, place: int) -> Floats:
+        """(V,) how many items have a value, in that window with the place where these are most."""
+        first, end = max(0, place - self._rule.places + 1), place + self._rule.places
+        before: Floats = self._taken[first:place].sum(axis=0)
+        if not self._taken[place:end].any():  # nothing is pinned ahead: the window that ends here holds the most
+            return before
+        sums = np.cumsum(np.concatenate([np.zeros_like(before)[None], self._taken[first:end]]), axis=0)
         starts = np.arange(place - first + 1)
-        ends: Ints = np.minimum(starts + self.rule.places, len(sums) - 1)
-        full: Ints = np.flatnonzero((sums[ends] - sums[starts]).max(axis=0) >= self.rule.count)
-        found: Bools = np.asarray(self.rule.has[:, full].any(axis=1))
-        return found
+        ends = np.minimum(starts + self._rule.places, len(sums) - 1)
+        return np.asarray((sums[ends] - sums[starts]).max(axis=0))
