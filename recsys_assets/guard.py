@@ -67,12 +67,14 @@ class Guard:
         token: if not empty, clients must send it as `Authorization: Bearer TOKEN`, or as the password of `Basic`,
             which browsers ask for.
         open_paths: paths that need no token, such as those of a page that asks for it.
+        origins: further allowed values of the Origin header, as `https://host[:port]`.
     """
 
     app: App
     hosts: frozenset[str]
     token: str = ""
     open_paths: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on to the app."""
@@ -97,7 +99,8 @@ class Guard:
 
     def _is_ours(self, origin: str) -> bool:
         scheme, separator, host = origin.partition("://")
-        return bool(separator) and scheme in ("http", "https") and host.lower() in self.hosts
+        is_own = bool(separator) and scheme in ("http", "https") and host.lower() in self.hosts
+        return is_own or origin.lower() in self.origins
 
     def _has_token(self, scope: Scope) -> bool:
         return any(self._is_token(given) for given in _headers(scope, b"authorization"))

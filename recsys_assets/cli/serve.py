@@ -33,23 +33,29 @@ def serve(port: int, processes: int) -> None:
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.guard import is_taken
     from recsys_assets.lake import Lake
+    from recsys_assets.serving.limits import Limits
     from recsys_assets.serving.log import say
     from recsys_assets.serving.order import LOOK, served_last
     from recsys_assets.serving.releases import Lookout, release_store
     from recsys_assets.serving.scenes.file import read_scenes, scenes_path
-    from recsys_assets.serving.supervisor import Supervisor, listen
+    from recsys_assets.serving.supervisor import Supervisor, listen, shared_folder
     from recsys_assets.settings import settings
 
     if is_taken(port):
         raise PortInUse(f"port {port} is in use: stop what listens there, or choose another with --port")
+    Limits.read(os.environ)  # a wrong one is reported here
     profile, place = load_profile(), settings()
     if (scenes := scenes_path(place)).exists():
         read_scenes(scenes, profile)  # faults stop it now, and not only when a release is opened
     lake, copies = Lake.of(place.lake, profile), place.data / "serving" / profile.name / "releases"
     lookout = Lookout(lambda: release_store(profile, lake), say)
+    lookout.newest = next(iter(served_last(copies)), None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
-    with listen(port) as listener, Supervisor(lookout, listener, processes, str(copies)) as supervisor:
-        lookout.newest = next(iter(served_last(copies)), None)
+    with (
+        listen(port) as listener,
+        shared_folder(copies) as folder,
+        Supervisor(lookout, listener, processes, copies, folder) as supervisor,
+    ):
         lookout.start(FIRST_LOOK)
         click.echo(f"http://127.0.0.1:{port} is the service's page, and /docs its interface; Ctrl-C stops it")
         while True:

@@ -1,6 +1,4 @@
-"""The HTTP interface of the service: its routes, problem documents for errors, and limits on bodies."""
-
-from collections.abc import Awaitable, Callable
+"""The HTTP interface of the service: its front, its routes, and problem documents for errors."""
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -8,27 +6,33 @@ from starlette.exceptions import HTTPException
 
 from recsys_assets.serving.answers import problem
 from recsys_assets.serving.directory_routes import directory_routes
+from recsys_assets.serving.front import Front
 from recsys_assets.serving.health import health_routes
 from recsys_assets.serving.inspect_routes import inspect_routes
 from recsys_assets.serving.metrics import Metrics
 from recsys_assets.serving.page import page_routes
+from recsys_assets.serving.place import ALONE, Place
 from recsys_assets.serving.request_log import RequestLog
 from recsys_assets.serving.requests import Problem
 from recsys_assets.serving.routes import items_routes
 from recsys_assets.serving.scenes.routes import scenes_routes
 from recsys_assets.serving.service import Service
 
-MOST_BYTES = 1 << 20  # of a body
 
+def create_app(service: Service, log: RequestLog | None = None, place: Place = ALONE) -> FastAPI:
+    """The application over a service, which keeps its answers in a log; `/docs` describes its interface.
 
-def create_app(service: Service, log: RequestLog | None = None) -> FastAPI:
-    """The application over a service, which keeps its answers in a log; `/docs` describes its interface."""
+    Args:
+        service: gives the answers.
+        log: keeps them.
+        place: of the application among the processes of the service.
+    """
     app, metrics = FastAPI(title="recsys_assets", version="1", redoc_url=None), Metrics()
     _add_errors(app)
-    _count(app, metrics)
+    app.add_middleware(Front, metrics=metrics, limits=place.limits, rates=place.rates)
     app.include_router(items_routes(service, metrics, log))
     app.include_router(scenes_routes(service))
-    app.include_router(health_routes(service, metrics))
+    app.include_router(health_routes(service, metrics, place))
     app.include_router(directory_routes(service))
     app.include_router(inspect_routes(service))
     app.include_router(page_routes())
@@ -50,17 +54,8 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def pass_on(_: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, str(error.detail))
+        return problem(error.status_code, str(error.detail), error.headers)
 
-
-def _count(app: FastAPI, metrics: Metrics) -> None:
-    """Count every request, and refuse large bodies before they are read."""
-
-    @app.middleware("http")
-    async def count(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        length = request.headers.get("content-length", "0")
-        small = length.isdecimal() and int(length) <= MOST_BYTES and "transfer-encoding" not in request.headers
-        refused = problem(413, f"send a body of at most {MOST_BYTES:,} bytes, with its Content-Length")
-        response = await proceed(request) if small else refused
-        metrics.request(request.method, response.status_code)
-        return response
+    @app.exception_handler(Exception)
+    async def fail(_: Request, error: Exception) -> Response:
+        return problem(500, f"this is a fault of the service ({type(error).__name__}): see its log")

@@ -24,8 +24,10 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.processes import end_with
 from recsys_assets.serving.engine import Engine
+from recsys_assets.serving.limits import Limits, Rates
 from recsys_assets.serving.log import say
 from recsys_assets.serving.order import LOOK, Order, Release
+from recsys_assets.serving.place import Place
 from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.scenes.file import scenes_path
 from recsys_assets.serving.snapshot import Snapshots, named
@@ -41,10 +43,10 @@ _context = multiprocessing.get_context("fork")
 class Member:
     """One process that answers, and when it last showed that it lives."""
 
-    def __init__(self, opened: Opened | None, listener: socket.socket) -> None:
+    def __init__(self, opened: Opened | None, listener: socket.socket, place: Place) -> None:
         self._listens = _context.Event()
         self._beat = _context.Value("d", time.monotonic() + STARTS, lock=False)
-        arguments = (opened, listener, self._listens.set, self._show_life)
+        arguments = (opened, listener, place, self._listens.set, self._show_life)
         self.process: ForkProcess = _context.Process(target=work, args=arguments)
         self.process.start()
 
@@ -70,7 +72,9 @@ class Generation:
     """The processes that answer from one release, and the care for them."""
 
     def __init__(self, order: Order, listener: socket.socket) -> None:
-        self._order, self._listener = order, listener
+        limits = Limits.read(os.environ)
+        rates = Rates(limits.rate) if limits.rate else None
+        self._listener, self._place = listener, Place(limits, rates, Path(order.status))
         self._members: list[Member] = []
         self._leaves = self._is_open = False
         signal.signal(signal.SIGTERM, self._leave)
@@ -89,7 +93,7 @@ class Generation:
         before, self._opened, self._is_open = self._members, opened, opened is not None
         for each in before:  # they say that nothing is open yet, and this must be over first
             each.process.terminate()
-        self._members = [Member(opened, self._listener) for _ in range(processes)]
+        self._members = [Member(opened, self._listener, self._place) for _ in range(processes)]
         return all([each.wait() for each in self._members])
 
     def look_after(self) -> None:
@@ -101,7 +105,7 @@ class Generation:
             for place, each in enumerate(self._members):
                 if not each.is_well and not self._leaves:
                     say(f"process {each.process.pid} ended with status {each.process.exitcode}; another takes over")
-                    self._members[place] = Member(self._opened, self._listener)
+                    self._members[place] = Member(self._opened, self._listener, self._place)
         for each in self._members:
             each.process.terminate()
         for each in self._members:
@@ -162,10 +166,6 @@ def _serve(generation: Generation, order: Order) -> str:
         return str(error)
     if not generation.start(order.processes, opened):
         return "its processes do not start: see the log"
-    log, without = opened.engine.log, opened.engine.without
-    left_out = f"; without {', '.join(without)}" if without else ""
-    counts = f"{len(log.user_ids):,} users, {len(log.item_ids):,} items{left_out}"
-    say(f"release {release.number} of {release.bizdate} answers: {counts}")
     return ""
 
 

@@ -1,13 +1,18 @@
 """The routes by which a service is watched: whether it lives, whether it can answer, and its counters."""
 
+import datetime as dt
+from typing import Any
+
 from fastapi import APIRouter, Response
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from recsys_assets.serving.answers import REFUSED, answer
 from recsys_assets.serving.metrics import Metrics
+from recsys_assets.serving.place import Place
 from recsys_assets.serving.service import Service
 
 
-def health_routes(service: Service, metrics: Metrics) -> APIRouter:
+def health_routes(service: Service, metrics: Metrics, place: Place) -> APIRouter:
     """The routes over a service."""
     routes = APIRouter()
 
@@ -20,12 +25,33 @@ def health_routes(service: Service, metrics: Metrics) -> APIRouter:
     async def ready() -> Response:
         """Whether a release is open; false until then."""
         number, engine = service.opened
-        return answer({"status": "ready", "release": number, "bizdate": engine.bizdate})
+        content: dict[str, Any] = {"status": "ready", "release": number, "bizdate": engine.bizdate}
+        if place.status:
+            said = place.said()
+            content |= {"store": "answers" if said.store_answers else "away", "refused": said.refused}
+        return answer(content)
 
     @routes.get("/metrics")
     async def prometheus() -> Response:
         """Counters and latencies in Prometheus' text form."""
-        number = service.opened[0] if service.is_ready else 0
-        return Response(metrics.text(number), media_type="text/plain; version=0.0.4")
+        return Response(metrics.text(_moment(service, place)), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return routes
+
+
+def _moment(service: Service, place: Place) -> dict[tuple[str, str], float]:
+    """Numbers of the moment, by name and meaning."""
+    said, memory = place.said(), list(place.memory())
+    found: dict[tuple[str, str], float] = {
+        ("recsys_release", "The release that answers; 0: none."): 0,
+        ("recsys_store_answers", "Whether the store of releases answers."): said.store_answers,
+        ("recsys_release_refused", "The newest release, if it cannot be served; otherwise 0."): said.refused or 0,
+        ("recsys_processes", "Processes of the release, with the one that they share memory with."): len(memory),
+        ("recsys_memory_bytes", "Memory of these processes; what they share counts once."): sum(memory),
+    }
+    if service.is_ready:
+        number, engine = service.opened
+        age = engine.now().date() - dt.date.fromisoformat(engine.bizdate)
+        found["recsys_release", "The release that answers; 0: none."] = number
+        found["recsys_release_age_days", "Days since the bizdate of the release."] = age.days
+    return found

@@ -1,44 +1,104 @@
-"""Counters of a process, in Prometheus' text form."""
+"""Counters of the service for Prometheus: of this process, or of all of them together.
 
-from bisect import bisect_left
-from collections import Counter
+`PROMETHEUS_MULTIPROC_DIR` names a folder in which prometheus_client keeps the counters of every process; whichever
+process is asked adds them up. Labels have few values: a name that a client chose is never one.
+"""
 
-BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)  # seconds
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from recsys_assets.arrays import Ints
+from recsys_assets.serving.engine import Found
+from recsys_assets.serving.respond import Answer
+
+SECONDS = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+SIZES = (0, 1, 10, 50, 100, 200, 500)  # items of a channel
+METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+AGES = (1, 7, 30, 90, 365)  # days since the first event of an item: at most
 
 
 class Metrics:
-    """Requests by status, answers by how they were made, lists that are too short, and the latency of answers."""
+    """What is counted of requests and answers."""
 
     def __init__(self) -> None:
-        self._requests: Counter[tuple[str, int]] = Counter()
-        self._answers: Counter[str] = Counter()
-        self._short, self._seconds, self._count = 0, 0.0, 0
-        self._buckets = [0] * (len(BUCKETS) + 1)
+        self._own = own = CollectorRegistry()
+        self._requests = Counter("recsys_requests", "Requests.", ["method", "status"], registry=own)
+        self._answers = Counter("recsys_answers", "Lists, by how they were made.", ["served_by"], registry=own)
+        self._short = Counter("recsys_short_answers", "Lists with fewer items than asked for.", registry=own)
+        self._empty = Counter("recsys_empty_answers", "Lists without an item.", registry=own)
+        self._without = Counter("recsys_degraded_answers", "Lists, by what they lack.", ["without"], registry=own)
+        self._sizes = Histogram("recsys_channel_items", "Items of a channel.", ["channel"], buckets=SIZES, registry=own)
+        self._exposed = Counter("recsys_exposed_items", "Items of lists, by age in days.", ["at_most"], registry=own)
+        self._told = Counter("recsys_told_events", "Events that were told.", registry=own)
+        self._seconds = Histogram("recsys_answer_seconds", "Time of a list.", buckets=SECONDS, registry=own)
+        self._steps = Histogram("recsys_step_seconds", "Time of a step.", ["step"], buckets=SECONDS, registry=own)
 
     def request(self, method: str, status: int) -> None:
         """Count a request."""
-        self._requests[method, status] += 1
+        self._requests.labels(method if method in METHODS else "other", status).inc()
 
-    def answered(self, served_by: str, items: int, wanted: int, seconds: float) -> None:
-        """Count an answer with so many items of those wanted."""
-        self._answers[served_by] += 1
-        self._short += items < wanted
-        self._seconds, self._count = self._seconds + seconds, self._count + 1
-        self._buckets[bisect_left(BUCKETS, seconds)] += 1
+    def answered(self, answer: Answer, ages: Ints, seconds: float) -> None:
+        """Count an answer.
 
-    def text(self, release: int) -> str:
-        """All counters; `release` is 0 if none is open."""
-        lines = ["# TYPE recsys_release gauge", f"recsys_release {release}", "# TYPE recsys_requests_total counter"]
-        for (method, status), count in sorted(self._requests.items()):
-            lines.append(f'recsys_requests_total{{method="{method}",status="{status}"}} {count}')
-        lines.append("# TYPE recsys_answers_total counter")
-        lines += [f'recsys_answers_total{{served_by="{by}"}} {count}' for by, count in sorted(self._answers.items())]
-        lines += ["# TYPE recsys_short_answers_total counter", f"recsys_short_answers_total {self._short}"]
-        return "\n".join([*lines, *self._latency()]) + "\n"
+        Args:
+            answer: its `served_by` may go on with `:` and what it lacks.
+            ages: (I,) days since the first event of each item of the release.
+            seconds: that it took.
+        """
+        how, _, without = answer.content["served_by"].partition(":")
+        self._answers.labels(how).inc()
+        for each in without.split(",") if without else ():
+            self._without.labels(each.strip()).inc()
+        self._seconds.observe(seconds)
+        rows = answer.content["items"]
+        if len(rows) < answer.asked.wish.size:
+            self._short.inc()
+        if not rows:
+            self._empty.inc()
+        if answer.found:
+            self._steps_of(answer.found)
+        self._exposures(ages[answer.engine.numbers([row["item_id"] for row in rows])])
 
-    def _latency(self) -> list[str]:
-        lines, total = ["# TYPE recsys_answer_seconds histogram"], 0
-        for bound, count in zip((*BUCKETS, "+Inf"), self._buckets, strict=True):
-            total += count
-            lines.append(f'recsys_answer_seconds_bucket{{le="{bound}"}} {total}')
-        return [*lines, f"recsys_answer_seconds_sum {self._seconds:.6f}", f"recsys_answer_seconds_count {self._count}"]
+    def _steps_of(self, found: Found) -> None:
+        for step, each in found.seconds.items():
+            self._steps.labels(step).observe(each)
+        for name, lists in found.lists.channels.items():
+            self._sizes.labels(name).observe(int((lists.items >= 0).sum()))
+
+    def _exposures(self, ages: Ints) -> None:
+        counts = np.bincount(np.searchsorted(AGES, ages), minlength=len(AGES) + 1)
+        for label, count in zip((*map(str, AGES), "more"), counts.tolist(), strict=True):
+            if count:
+                self._exposed.labels(label).inc(count)
+
+    def told(self, events: int) -> None:
+        """Count events that were told."""
+        self._told.inc(events)
+
+    def text(self, numbers: Mapping[tuple[str, str], float]) -> bytes:
+        """All counters in Prometheus' text form, and numbers of the moment by name and meaning."""
+        counters, moment = self._own, CollectorRegistry()
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            counters = CollectorRegistry()
+            MultiProcessCollector(counters)  # type: ignore[no-untyped-call]
+        moment.register(_Gauges(numbers))
+        return generate_latest(counters) + generate_latest(moment)
+
+
+@dataclass(frozen=True, eq=False)
+class _Gauges(Collector):
+    """Numbers of the moment, which no process keeps: an ordinary gauge would be written to a file."""
+
+    numbers: Mapping[tuple[str, str], float]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """A gauge for each number."""
+        for (name, meaning), number in self.numbers.items():
+            yield GaugeMetricFamily(name, meaning, value=number)

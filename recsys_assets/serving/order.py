@@ -49,12 +49,14 @@ class Order:
         processes: how many shall answer.
         alone: whether nobody answers yet. Then one process says so until the release is open.
         copies: folder of the copies of releases.
+        status: file of the `Status`.
     """
 
     release: Release | None
     processes: int
     alone: bool
     copies: str
+    status: str
 
     @classmethod
     def read(cls, line: str) -> "Order":
@@ -73,3 +75,16 @@ def served_last(copies: Path) -> list[Release]:
     with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
         return [Release(**each) for each in json.loads((copies / SERVED_LAST).read_text(encoding="utf-8"))]
     return []
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the supervisor says to the processes that answer.
+
+    Attributes:
+        store_answers: whether the store of releases does.
+        refused: the number of the newest release, if it cannot be served.
+    """
+
+    store_answers: bool = True
+    refused: int | None = None

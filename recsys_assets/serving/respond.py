@@ -11,6 +11,7 @@ from recsys_assets.arrays import Ints
 from recsys_assets.datasets.moments import TIME_PARTS
 from recsys_assets.serving.engine import Engine, Found, Row, Wish
 from recsys_assets.serving.explain import explained
+from recsys_assets.serving.log import say
 from recsys_assets.serving.people import History
 from recsys_assets.serving.requests import Id, Problem, RecommendBody, UserBody
 from recsys_assets.serving.scenes.book import Book
@@ -104,10 +105,16 @@ def respond(number: int, engine: Engine, asked: Asked) -> Answer:
     served_by = "full" if known else "history" if len(told) else "popular"
 
     def ask(wish: Wish) -> list[Row]:
-        if served_by == "popular":
-            return engine.popular(told, wish)
-        steps.append(engine.find(user, told, wish))
-        return engine.rows(steps[-1])[: wish.size]
+        nonlocal served_by
+        if served_by in ("full", "history"):
+            try:
+                steps.append(engine.find(user, told, wish))
+                return engine.rows(steps[-1])[: wish.size]
+            except Exception as error:  # the most popular items are better than an error
+                say(f"no personal list can be made: {type(error).__name__}: {error}")
+                served_by = "degraded:personal"
+                steps.clear()
+        return engine.popular(told, wish)
 
     rows = listing(engine, stage, asked.wish, lambda: _seen(engine, asked), ask) if stage else ask(asked.wish)
     rows = explained(engine, steps, rows) if steps and asked.body.explain else rows

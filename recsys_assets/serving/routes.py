@@ -1,12 +1,11 @@
 """The routes that answer with items: a user's list, several at once, and what is like an item."""
 
 import time
-import uuid
 from typing import Any
 
 from fastapi import APIRouter, Response
 
-from recsys_assets.serving.answers import REFUSED, Many, Scene, Size, answer, split
+from recsys_assets.serving.answers import REFUSED, REQUEST_ID, Many, Scene, Size, answer, split
 from recsys_assets.serving.metrics import Metrics
 from recsys_assets.serving.request_log import RequestLog
 from recsys_assets.serving.requests import BatchBody, RecommendBody
@@ -39,7 +38,8 @@ def items_routes(service: Service, metrics: Metrics, log: RequestLog | None) -> 
     @routes.post("/recommend/batch", responses=REFUSED)
     async def recommend_batch(body: BatchBody) -> Response:
         """The answers to several requests, in their order."""
-        return answer({"answers": [_measured(service, metrics, log, each) for each in body.requests]})
+        each_of = enumerate(body.requests)
+        return answer({"answers": [_measured(service, metrics, log, each, f"-{place}") for place, each in each_of]})
 
     @routes.get("/similar/{item_id}", responses=REFUSED)
     async def similar(item_id: str, size: Size = 20, fields: Many = "") -> Response:
@@ -49,12 +49,13 @@ def items_routes(service: Service, metrics: Metrics, log: RequestLog | None) -> 
     return routes
 
 
-def _measured(service: Service, metrics: Metrics, log: RequestLog | None, body: RecommendBody) -> dict[str, Any]:
-    """An answer with its id, which is counted and logged."""
-    start, request_id = time.perf_counter(), uuid.uuid4().hex
+def _measured(
+    service: Service, metrics: Metrics, log: RequestLog | None, body: RecommendBody, place: str = ""
+) -> dict[str, Any]:
+    """An answer with its id, which is counted and logged; `place` tells it from others to the same request."""
+    start, request_id = time.perf_counter(), REQUEST_ID.get() + place
     answered = service.answer(body)
-    found, wanted = answered.content, answered.asked.wish.size
-    metrics.answered(found["served_by"], len(found["items"]), wanted, time.perf_counter() - start)
+    metrics.answered(answered, service.book.ages(answered.engine), time.perf_counter() - start)
     if log:
         log.put(request_id, answered)
-    return {"request_id": request_id, **found}
+    return {"request_id": request_id, **answered.content}

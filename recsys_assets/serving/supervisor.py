@@ -6,20 +6,26 @@ It opens nothing itself, and asks the store in a thread of its own, so that it a
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from recsys_assets.datasets.disk import private_folder
+from recsys_assets.datasets.folders import clear_leftovers, new_folder
 from recsys_assets.guard import LOCAL
 from recsys_assets.serving.log import say
-from recsys_assets.serving.order import FINISH, LEAVE, LOOK, Order, Release
-from recsys_assets.serving.releases import Lookout
+from recsys_assets.serving.order import FINISH, LEAVE, LOOK, Order, Release, Status
+from recsys_assets.serving.releases import ANSWERS, Lookout
 
+STATUS = "status.json"
 WAITING = 2048  # connections that wait to be taken
 RETRY = 15.0  # seconds before a release that was refused is opened again: its files may have come back
 ENDS = LEAVE + FINISH + 4.0  # seconds that a generation has to end
@@ -30,7 +36,7 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_AREN
 class Started:
     """A generation's first process, and what it reports."""
 
-    def __init__(self, order: Order, listener: socket.socket) -> None:
+    def __init__(self, order: Order, listener: socket.socket, counters: Path) -> None:
         self.release, self.began = order.release, time.monotonic()
         self._report, report = os.pipe()
         os.set_blocking(self._report, False)
@@ -39,7 +45,7 @@ class Started:
             [sys.executable, "-m", "recsys_assets.serving.generation", *map(str, numbers)],
             stdin=subprocess.PIPE,
             pass_fds=numbers,
-            env={**ENVIRONMENT, **os.environ},
+            env={**ENVIRONMENT, **os.environ, "PROMETHEUS_MULTIPROC_DIR": str(counters)},
             start_new_session=True,  # Ctrl-C reaches the supervisor alone
         )
         os.close(report)
@@ -89,17 +95,20 @@ class Supervisor:
         listener: the socket, which listens.
         processes: how many processes answer.
         copies: folder of the copies of releases.
+        folder: for the files that the processes share as long as they run.
     """
 
     lookout: Lookout
     listener: socket.socket
     processes: int
-    copies: str
+    copies: Path
+    folder: Path
     _serving: Started | None = None
     _coming: Started | None = None
     _leaving: list[Started] = field(default_factory=list)
     _refused: tuple[Release, float] | None = None
     _said: str = ""
+    _status: Status | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -117,6 +126,7 @@ class Supervisor:
 
     def look(self) -> None:
         """Do what is to be done now: start, switch over, replace, or end a generation."""
+        self._tell()
         for each in [each for each in self._leaving if each.is_gone()]:
             each.close()
             self._leaving.remove(each)
@@ -127,7 +137,16 @@ class Supervisor:
         if self._coming and (refusal := self._coming.reported()) is not None:
             self._take_over(self._coming, refusal)
         elif not self._coming and not self._leaving and (order := self._due()):
-            self._coming = Started(order, self.listener)
+            self._coming = Started(order, self.listener, self.folder)
+
+    def _tell(self) -> None:
+        """Say to the processes how the store is, and whether the newest release was refused."""
+        refused = self._refused[0].number if self._refused and self._refused[0] == self.lookout.newest else None
+        if (status := Status(self.lookout.store == ANSWERS, refused)) != self._status:
+            coming = self.folder / f".{STATUS}"
+            coming.write_text(json.dumps(asdict(status)), encoding="utf-8")
+            coming.replace(self.folder / STATUS)
+            self._status = status
 
     def _due(self) -> Order | None:
         """The generation that is to be started now, if any: of the newest release, or of none if nobody answers."""
@@ -136,7 +155,7 @@ class Supervisor:
             newest = None
         if serving and (newest is None or newest == serving.release):
             return None
-        return Order(newest, self.processes, serving is None, self.copies)
+        return Order(newest, self.processes, serving is None, str(self.copies), str(self.folder / STATUS))
 
     def _take_over(self, coming: Started, refusal: str) -> None:
         """Go over to the generation that was started, or stay with the one before."""
@@ -150,6 +169,8 @@ class Supervisor:
             self._serving.leave()
             self._leaving.append(self._serving)
         self._serving = coming
+        if not refusal:
+            self._refused, self._said = None, ""
         return None
 
     def _refuse(self, release: Release, refusal: str) -> None:
@@ -171,3 +192,15 @@ def listen(port: int) -> socket.socket:
     listener.listen(WAITING)
     listener.setblocking(False)
     return listener
+
+
+@contextlib.contextmanager
+def shared_folder(home: Path) -> Iterator[Path]:
+    """A folder for the files that processes share, which is removed after the block, or by the next service."""
+    private_folder(home)
+    clear_leftovers(home, "")
+    folder = new_folder(home, "", "shared")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
 from uvicorn.config import Config
 
 from recsys_assets.guard import App, Guard, hosts_in, hosts_of
@@ -18,6 +19,7 @@ from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.log import say
 from recsys_assets.serving.order import FINISH, LEAVE
 from recsys_assets.serving.page import PATHS
+from recsys_assets.serving.place import Place
 from recsys_assets.serving.request_log import RequestLog, logging
 from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.service import Service
@@ -70,26 +72,37 @@ class Worker(uvicorn.Server):
         return ends or time.monotonic() > self._leaves
 
 
-def application(opened: Opened | None, port: int, log: RequestLog | None = None) -> App:
+def application(opened: Opened | None, port: int, place: Place, log: RequestLog | None = None) -> App:
     """The guarded application over a release; without one, it says that none is open yet."""
     found = (opened.number, opened.engine.bizdate) if opened else None
-    service = Service(lambda: found, lambda _: _engine(opened), lambda _: None, opened.book if opened else None)
+    service = Service(lambda: found, lambda _: _engine(opened), say, opened.book if opened else None)
     service.look()  # which asks for a few users: the process touches what it shares with the others
     if opened and not service.is_ready:
         raise RuntimeError("the release was opened, but does not answer in a second process")
     if opened:
         opened.book.follow(opened.engine)
-    hosts = hosts_of(port, hosts_in("RECSYS_SERVE_HOSTS"))
-    return Guard(create_app(service, log), hosts, os.environ.get("RECSYS_SERVE_TOKEN", ""), open_paths=PATHS)
+    hosts, origins = hosts_of(port, hosts_in("RECSYS_SERVE_HOSTS")), frozenset(place.limits.origins)
+    token = os.environ.get("RECSYS_SERVE_TOKEN", "")
+    app: App = Guard(create_app(service, log, place), hosts, token, PATHS, origins)
+    if origins:
+        headers = ("authorization", "content-type", "x-request-id")
+        app = CORSMiddleware(app, list(origins), ("GET", "POST"), headers, expose_headers=("x-request-id",))
+    return app
 
 
-def work(opened: Opened | None, listener: socket.socket, listens: Callable[[], None], beat: Callable[[], None]) -> None:
+def work(
+    opened: Opened | None,
+    listener: socket.socket,
+    place: Place,
+    listens: Callable[[], None],
+    beat: Callable[[], None],
+) -> None:
     """Answer until SIGTERM, or until the parent process ends."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent()
     headers = [] if opened else [("connection", "close")]  # the next answer may be of a process that has a release
     with logging(opened.engine.profile.name, say) if opened else nullcontext() as log:
-        app = application(opened, listener.getsockname()[1], log)
+        app = application(opened, listener.getsockname()[1], place, log)
         config = Config(app, log_level="warning", access_log=False, headers=headers, timeout_graceful_shutdown=FINISH)
         Worker(config, listens, beat).run([listener])
 

@@ -158,10 +158,14 @@ def test_health_and_metrics_say_what_happens(client: TestClient, engine: Engine)
     assert client.get("/health/live").json() == {"status": "live"}
     assert client.get("/health/ready").json() == {"status": "ready", "release": 7, "bizdate": DAY}
     text = client.get("/metrics").text
-    assert "recsys_release 7\n" in text
+    assert "recsys_release 7.0\n" in text
     assert 'recsys_answers_total{served_by="full"}' in text
     assert 'recsys_requests_total{method="GET",status="200"}' in text
     assert 'recsys_answer_seconds_bucket{le="+Inf"}' in text
+    assert 'recsys_step_seconds_count{step="recall itemcf"}' in text
+    assert 'recsys_channel_items_count{channel="popularity"}' in text
+    assert 'recsys_exposed_items_total{at_most="30"}' in text
+    assert "recsys_memory_bytes " in text
 
 
 def test_a_newer_release_takes_over_once_it_is_open_and_one_that_cannot_be_opened_never_does(engine: Engine) -> None:

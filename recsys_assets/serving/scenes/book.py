@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from recsys_assets.arrays import Bools
+from recsys_assets.arrays import Bools, Ints
 from recsys_assets.datasets.expressions import ExpressionError
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.serving.engine import Engine
@@ -92,6 +92,10 @@ class Book:
         """
         settled = self.experiments.choose(scene, unit, forced)
         return self._of(engine)[1](settled) if settled else None
+
+    def ages(self, engine: Engine) -> Ints:
+        """(I,) days since the first event of each item of a release."""
+        return self._of(engine)[0].ages
 
     def passing(self, engine: Engine, text: str) -> Bools:
         """(I,) the items that meet the condition of a request.

@@ -1,0 +1,143 @@
+"""Measures the online service under load: an open loop at several rates, memory, and changes of the release.
+
+    python benchmarks/serving_load.py [--rates 1 50 100 250 500] [--seconds 20] [--processes 2] [--releases 20]
+
+It starts `recsys serve` on the current release of this installation, asks for the lists of its users, and prints for
+each rate the percentiles of the time from when a request was due to the end of its answer. At the highest rate that
+was still kept up with, it makes the current release again and again, and then rolls back: no request may fail, and no
+answer may be of an old release two seconds after the first one of the new release.
+"""
+
+import argparse
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import httpx
+import psutil
+import pyarrow.parquet as pq
+from open_loop import Answer, Load, answers, begin, milliseconds
+
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import load_profile
+from recsys_assets.lake import Lake
+from recsys_assets.serving.releases import release_store
+from recsys_assets.settings import settings
+from recsys_assets.stores.live_sets import content_of
+
+GONE = 30.0  # seconds that a service has to be ready
+USERS = 2000  # that requests are about
+KEPT_UP = 0.1  # seconds of the 99th percentile at a rate that the service keeps up with
+
+
+@contextlib.contextmanager
+def service(processes: int, port: int = 0) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """The URL and the process of a service that is ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "recsys_assets.cli", "serve", f"--port={port}", f"--processes={processes}"]
+    began, url = time.monotonic(), f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        while not is_ready(url):
+            time.sleep(0.05)
+        print(f"ready after {time.monotonic() - began:.1f} s")
+        yield url, process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def is_ready(url: str) -> bool:
+    """Whether a release answers."""
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{url}/health/ready", timeout=5).status_code == 200
+    return False
+
+
+def users_of_current_release() -> list[str]:
+    """Paths of requests for the lists of some users."""
+    profile = load_profile()
+    lake = Lake.of(settings().lake, profile)
+    with release_store(profile, lake) as store:
+        record = store.release() or {}
+    ids = pq.read_table(lake.read("users", record["bizdate"]).path(ROWS), columns=["user_id"])["user_id"]
+    step = max(1, len(ids) // USERS)
+    return [f"/recommend/{each}" for each in ids.to_pylist()[::step]]
+
+
+def row(name: str, found: Sequence[Answer], seconds: float) -> str:
+    """A line of the table."""
+    failed = [each.error or str(each.status) for each in found if each.status != 200]
+    done = sum(each.status == 200 for each in found) / max(seconds, *(each.due + each.seconds for each in found))
+    late = max(each.late for each in found) * 1000
+    times = " | ".join(f"{each:g}" for each in milliseconds(found).values())
+    return f"| {name} | {done:.0f} | {times} | {len(failed)} {' '.join(sorted(set(failed)))} | {late:.0f} |"
+
+
+def memory(process: "subprocess.Popen[bytes]") -> str:
+    """The memory of every process of the service: its equal share of what several hold, and what it holds alone."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    infos = [each.memory_full_info() for each in family if "embedded" not in " ".join(each.cmdline())]
+    return ", ".join(f"{each.pss / 2**20:.0f} ({each.uss / 2**20:.0f}) of {each.rss / 2**20:.0f}" for each in infos)
+
+
+def change_releases(releases: int, rollbacks: int, pause: float) -> None:
+    """Make the current release again, so many times, as a new release and as a rollback does."""
+    profile = load_profile()
+    with release_store(profile, Lake.of(settings().lake, profile)) as store:
+        for _ in range(releases + rollbacks):
+            current = store.release() or {}
+            store.put_release(content_of(current), current)
+            time.sleep(pause)
+
+
+def oldest(found: Sequence[Answer]) -> float:
+    """Seconds after the first answer of a newer release at which a request was still answered from an older one."""
+    first: dict[int, float] = {}
+    for each in found:
+        if each.release:
+            first[each.release] = min(first.get(each.release, float("inf")), each.due + each.seconds)
+    newer = {number: min(when for other, when in first.items() if other > number) for number in sorted(first)[:-1]}
+    return max((each.due - newer[each.release] for each in found if each.release in newer), default=0.0)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rates", type=float, nargs="+", default=[1, 50, 100, 250, 500])
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--releases", type=int, default=20)
+    parser.add_argument("--rollbacks", type=int, default=5)
+    parser.add_argument("--pause", type=float, default=6, help="seconds between two releases")
+    given = parser.parse_args()
+    paths, kept_up = users_of_current_release(), given.rates[0]
+    with service(given.processes) as (url, process):
+        answers(begin(Load(url, paths, 20, 3)))
+        print("| a second | answered | p50 | p90 | p99 | p99.9 | max, ms | failed | sent late, ms |")
+        for rate in given.rates:
+            found = answers(begin(Load(url, paths, rate, given.seconds)))
+            print(row(f"{rate:g}", found, given.seconds), flush=True)
+            kept_up = rate if milliseconds(found)["p99"] < KEPT_UP * 1000 else kept_up
+        print(f"memory, MB: {memory(process)}")
+        changes = given.releases + given.rollbacks
+        if not changes:
+            return
+        seconds = changes * given.pause + 10
+        load = begin(Load(url, paths, kept_up, seconds))
+        change_releases(given.releases, given.rollbacks, given.pause)
+        found = answers(load)
+        print(row(f"{kept_up:g}, {changes} changes", found, seconds))
+        seen = len({each.release for each in found if each.release})
+        print(f"{seen} releases answered; the oldest answer was {oldest(found):.2f} s behind")
+        print(f"memory, MB: {memory(process)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""What one client may send: settings of the service (RECSYS_SERVE_*), the size and the time of a body, and a rate."""
+
+import asyncio
+import mmap
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from starlette.exceptions import HTTPException
+
+from recsys_assets.guard import Message, Receive
+
+BODY_SECONDS = 10.0  # within which a body must arrive
+BURST = 2.0  # seconds of its rate that a client may send at once
+_SLOTS = 1 << 16  # clients that share one are limited together
+
+
+class InvalidLimit(ValueError):
+    """A variable holds something other than what it may; the message names it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The settings of a service that limit or log requests.
+
+    Attributes:
+        body: the most bytes of a body (`RECSYS_SERVE_BODY`).
+        rate: requests a second of one client (`RECSYS_SERVE_RATE`); 0: as many as it likes.
+        logged: the share of requests that are logged (`RECSYS_SERVE_ACCESS_LOG`); refused and failed ones always are.
+        origins: whose pages may send requests (`RECSYS_SERVE_ORIGINS`, as `https://shop.example`).
+    """
+
+    body: int = 1 << 20
+    rate: float = 0.0
+    logged: float = 0.0
+    origins: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> "Limits":
+        """The settings that the environment gives.
+
+        Raises:
+            InvalidLimit: one is not a number in its bounds, or an origin is not one.
+        """
+        named = [each.strip().rstrip("/").lower() for each in environment.get("RECSYS_SERVE_ORIGINS", "").split(",")]
+        origins = tuple(each for each in named if each)
+        if odd := [each for each in origins if not each.startswith(("http://", "https://"))]:
+            raise InvalidLimit(f"RECSYS_SERVE_ORIGINS: {odd[0]!r} is not an origin such as https://shop.example")
+        return cls(
+            int(_number(environment, "RECSYS_SERVE_BODY", cls.body, 1 << 30)),
+            _number(environment, "RECSYS_SERVE_RATE", cls.rate, 1e6),
+            _number(environment, "RECSYS_SERVE_ACCESS_LOG", cls.logged, 1.0),
+            origins,
+        )
+
+
+def _number(environment: Mapping[str, str], name: str, default: float, most: float) -> float:
+    given = environment.get(name) or str(default)
+    try:
+        found = float(given)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= most:
+        raise InvalidLimit(f"{name}={given} is not a number from 0 to {most:,.0f}")
+    return found
+
+
+class Rates:
+    """The rates of all clients, in memory that a process shares with those that it forks.
+
+    It is the generic cell rate algorithm: all that is kept of a client is the time at which its next request would be
+    due if it sent them evenly. Two requests at the same instant may be counted as one.
+
+    Args:
+        rate: requests a second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._each, self._due = 1 / rate, np.frombuffer(mmap.mmap(-1, 8 * _SLOTS), np.float64)
+
+    def wait(self, client: str) -> float:
+        """Seconds until the client may send again; 0 if it may now, and this is then counted."""
+        place, now = hash(client) % _SLOTS, time.monotonic()
+        due = max(float(self._due[place]), now)
+        if due + self._each - now > max(BURST, self._each):
+            return due + self._each - now - max(BURST, self._each)
+        self._due[place] = due + self._each
+        return 0.0
+
+
+def limited(receive: Receive, most: int) -> Receive:
+    """Receive a body of at most so many bytes, chunked or not, within `BODY_SECONDS`.
+
+    Raises:
+        HTTPException: it is larger (413), or slower (408).
+    """
+    read, end = 0, time.monotonic() + BODY_SECONDS
+
+    async def take() -> Message:
+        nonlocal read
+        try:
+            async with asyncio.timeout(max(end - time.monotonic(), 0)):
+                message = await receive()
+        except TimeoutError:
+            raise _refusal(408, f"send the body within {BODY_SECONDS:.0f} seconds") from None
+        read += len(message.get("body", b""))
+        if read > most:
+            raise _refusal(413, f"send a body of at most {most:,} bytes")
+        return message
+
+    return take
+
+
+def _refusal(status: int, detail: str) -> HTTPException:
+    return HTTPException(status, detail, {"connection": "close"})  # the rest of the body is not read

@@ -1,0 +1,48 @@
+"""The place of an application among the processes of a service: shared limits, and what is said of the store."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from recsys_assets.serving.limits import Limits, Rates
+from recsys_assets.serving.order import Status
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an application runs.
+
+    Attributes:
+        limits: of requests.
+        rates: of clients, shared by all processes; None: they are not limited.
+        status: the file in which the supervisor says how the store is; None: there is no supervisor.
+    """
+
+    limits: Limits = Limits()
+    rates: Rates | None = None
+    status: Path | None = None
+
+    def said(self) -> Status:
+        """What the supervisor says."""
+        if self.status:
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                return Status(**json.loads(self.status.read_text(encoding="utf-8")))
+        return Status()
+
+    def memory(self) -> Iterator[int]:
+        """Bytes of each process of the service; memory that several share counts for each in equal parts."""
+        family = [psutil.Process()]
+        if self.status:
+            parent = psutil.Process(os.getppid())
+            family = [parent, *parent.children()]
+        for each in family:
+            with contextlib.suppress(psutil.Error):
+                yield each.memory_full_info().pss
+
+
+ALONE = Place()

@@ -1,0 +1,140 @@
+"""The front of the service: ids of requests, limits on bodies and rates, HEAD, and what the log says."""
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+from starlette.testclient import TestClient
+
+from recsys_assets.serving import limits, log
+from recsys_assets.serving.app import create_app
+from recsys_assets.serving.engine import Engine
+from recsys_assets.serving.limits import InvalidLimit, Limits, Rates
+from recsys_assets.serving.place import Place
+from recsys_assets.serving.service import Service
+
+
+def application(service: Service, place: Place) -> TestClient:
+    return TestClient(create_app(service, place=place), raise_server_exceptions=False)
+
+
+def test_a_sane_id_of_a_request_is_kept_and_any_other_is_replaced(client: TestClient) -> None:
+    kept = client.get("/recommend/1", headers={"X-Request-ID": "trace-1.a"})
+    assert (kept.headers["x-request-id"], kept.json()["request_id"]) == ("trace-1.a", "trace-1.a")
+    for odd in ("a b", "x" * 65, "<script>", ""):
+        made = client.get("/recommend/1", headers={"X-Request-ID": odd})
+        assert made.headers["x-request-id"] == made.json()["request_id"] != odd
+    batch = client.post(
+        "/recommend/batch", json={"requests": [{"user_id": 1}] * 2}, headers={"X-Request-ID": "trace-2"}
+    )
+    assert [each["request_id"] for each in batch.json()["answers"]] == ["trace-2-0", "trace-2-1"]
+
+
+def test_head_is_answered_like_get_and_unknown_paths_and_methods_with_problems(client: TestClient) -> None:
+    assert client.head("/recommend/1").headers["content-length"] == client.get("/recommend/1").headers["content-length"]
+    for status, found in ((404, client.get("/nothing")), (405, client.put("/recommend/1"))):
+        assert (found.status_code, found.json()["status"]) == (status, status)
+        assert found.headers["content-type"] == "application/problem+json"
+
+
+def test_a_chunked_body_is_read_up_to_the_limit_and_not_beyond(client: TestClient) -> None:
+    def chunks(size: int) -> Iterator[bytes]:
+        yield b'{"user_id": 1, "context": {}'
+        for _ in range(size // 1000):
+            yield b" " * 1000
+        yield b"}"
+
+    json_body = {"Content-Type": "application/json"}
+    assert client.post("/recommend", content=chunks(1000), headers=json_body).status_code == 200
+    refused = client.post("/recommend", content=chunks(limits.Limits.body + 1000), headers=json_body)
+    assert (refused.status_code, refused.headers["connection"]) == (413, "close")
+
+
+def test_a_client_that_sends_too_much_is_told_when_to_come_back(service: Service) -> None:
+    client = application(service, Place(Limits(rate=5), Rates(5)))
+    statuses = [client.get("/health/live").status_code for _ in range(30)]
+    assert statuses[:10] == [200] * 10
+    assert statuses[-1] == 429
+    refused = client.get("/health/live")
+    assert refused.headers["retry-after"] == "1"
+    assert "at most 5 requests a second" in refused.json()["detail"]
+
+
+def test_rates_are_kept_apart_and_come_back_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(limits.time, "monotonic", lambda: now)
+    rates = Rates(2)
+    assert [rates.wait("a") for _ in range(5)] == [0, 0, 0, 0, 0.5]
+    assert rates.wait("b") == 0
+    now = 100.5
+    assert [rates.wait("a") for _ in range(2)] == [0, 0.5]
+
+
+def test_a_body_that_comes_too_slowly_is_given_up(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.3)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="warning"))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        with socket.create_connection(listener.getsockname()) as slow:
+            slow.sendall(b"POST /recommend HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+            answer = slow.makefile("rb").read()
+        server.should_exit = True
+        thread.join(5)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"send the body within" in answer
+
+
+def test_the_log_has_every_failure_and_a_share_of_the_rest_without_secrets(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[bytes] = []
+    monkeypatch.setattr(log._lines, "add", lines.append)
+    for share in (0.0, 1.0):
+        client = application(service, Place(Limits(logged=share)))
+        client.get("/recommend/1?exclude=5", headers={"Authorization": "Bearer SECRET"})
+        client.post("/recommend", json={"user_id": "SECRET"}, headers={"X-Request-ID": "trace-3"})
+    told = [json.loads(line) for line in lines]
+    assert [(each["path"], each["status"]) for each in told] == [
+        ("/recommend", 422),
+        ("/recommend/1", 200),
+        ("/recommend", 422),
+    ]
+    assert told[0]["request_id"] == "trace-3"
+    assert b"SECRET" not in b"".join(lines)
+
+
+def test_a_fault_of_the_model_gives_popular_items_and_is_counted(
+    service: Service, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the model is broken")
+
+    client = application(service, Place())
+    monkeypatch.setattr(engine, "find", fail)
+    with caplog.at_level(logging.ERROR):
+        found = client.get(f"/recommend/{engine.log.user_ids[0]}?size=5").json()
+    assert (found["served_by"], len(found["items"])) == ("degraded:personal", 5)
+    assert 'recsys_degraded_answers_total{without="personal"} 1.0' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RECSYS_SERVE_RATE", "fast"),
+        ("RECSYS_SERVE_ACCESS_LOG", "2"),
+        ("RECSYS_SERVE_BODY", "-1"),
+        ("RECSYS_SERVE_ORIGINS", "shop"),
+    ],
+)
+def test_a_wrong_setting_is_named(name: str, value: str) -> None:
+    with pytest.raises(InvalidLimit, match=name):
+        Limits.read({name: value})
