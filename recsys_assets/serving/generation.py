@@ -100,6 +100,7 @@ class Generation:
         """Replace processes that ended, until SIGTERM; then let all of them leave."""
         while not self._leaves:
             time.sleep(LOOK)
+            multiprocessing.active_children()  # takes note of those that ended
             if self._opened:
                 self._opened.book.look(self._opened.engine)
             for place, each in enumerate(self._members):
