@@ -63,6 +63,7 @@ def test_a_process_that_is_killed_is_replaced_and_the_others_go_on(service: Runn
     killed, other = until("there are two", lambda: len(found := service.workers()) == 2 and found)
     killed.kill()
     with Load(service.url) as load:
+        until("requests are answered", lambda: len(load.answers) > 5)
         until("there are two again", lambda: len([each for each in service.workers() if is_alive(each)]) == 2)
     assert other in service.workers()
     assert {status for status, _ in load.answers} == {200}
