@@ -122,6 +122,7 @@ def open_release(order: Order, release: Release) -> Opened:
     engine = Engine(profile, copies.open(release, lake), release.bizdate)
     engine.warm_up()
     book.prepare(engine)
+    book.ages(engine)  # whatever is made once is made before the processes are copied
     copies.remember(release)
     return Opened(release.number, engine, book)
 
@@ -133,7 +134,8 @@ def in_thread(function: Callable[[], Opened], niceness: int) -> Opened:
     """
 
     def run() -> Opened:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        this = os.PRIO_PROCESS, threading.get_native_id()
+        os.setpriority(*this, os.getpriority(*this) + niceness)
         return function()
 
     with ThreadPoolExecutor(1) as pool:
