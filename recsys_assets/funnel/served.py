@@ -28,7 +28,7 @@ def served_partitions(lake: Lake, bizdate: str) -> list[Manifest]:
 
 
 def describe_served(manifests: Iterable[Manifest]) -> dict[str, Any]:
-    """What a release says of these partitions: a form, and for each partition its fingerprint and its files."""
+    """The words of a release on these partitions: a form, and for each partition its fingerprint and its files."""
     return {"form": FORM, "partitions": list(_descriptions(manifests))}
 
 

@@ -1,4 +1,4 @@
-"""What one client may send: settings of the service (RECSYS_SERVE_*), the size and the time of a body, and a rate."""
+"""Limits of what one client may send: the settings (RECSYS_SERVE_*), the size and the time of a body, and a rate."""
 
 import asyncio
 import mmap

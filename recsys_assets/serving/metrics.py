@@ -25,7 +25,7 @@ AGES = (1, 7, 30, 90, 365)  # days since the first event of an item: at most
 
 
 class Metrics:
-    """What is counted of requests and answers."""
+    """The counters of requests and answers."""
 
     def __init__(self) -> None:
         self._own = own = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""What the supervisor tells a generation of processes: the release to open, and how; nothing heavy is imported here."""
+"""The supervisor's orders to a generation of processes: the release to open, and how. Nothing heavy is imported here."""
 
 import contextlib
 import json
@@ -79,7 +79,7 @@ def served_last(copies: Path) -> list[Release]:
 
 @dataclass(frozen=True)
 class Status:
-    """What the supervisor says to the processes that answer.
+    """The state of the store and of releases, as the supervisor tells it to the processes that answer.
 
     Attributes:
         store_answers: whether the store of releases does.

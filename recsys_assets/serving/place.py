@@ -28,7 +28,7 @@ class Place:
     status: Path | None = None
 
     def said(self) -> Status:
-        """What the supervisor says."""
+        """The supervisor's latest words."""
         if self.status:
             with contextlib.suppress(OSError, ValueError, TypeError):
                 return Status(**json.loads(self.status.read_text(encoding="utf-8")))

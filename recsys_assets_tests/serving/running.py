@@ -59,7 +59,7 @@ class Running:
         return httpx.get(self.url + path, timeout=30)
 
     def status(self) -> dict[str, Any]:
-        """What it says of itself; nothing while it is not ready."""
+        """Its own words on its state; nothing while it is not ready."""
         with contextlib.suppress(httpx.TransportError):
             if (found := self.get("/health/ready")).status_code == 200:
                 return dict(found.json())
