@@ -1,4 +1,4 @@
-"""The supervisor's orders to a generation of processes: the release to open, and how. Nothing heavy is imported here."""
+"""The supervisor's orders to a generation of processes: which release to open, and how. It imports nothing heavy."""
 
 import contextlib
 import json
