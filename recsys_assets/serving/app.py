@@ -6,6 +6,7 @@ from starlette.exceptions import HTTPException
 
 from recsys_assets.serving.answers import problem
 from recsys_assets.serving.directory_routes import directory_routes
+from recsys_assets.serving.events import events_routes
 from recsys_assets.serving.front import Front
 from recsys_assets.serving.health import health_routes
 from recsys_assets.serving.inspect_routes import inspect_routes
@@ -36,6 +37,7 @@ def create_app(service: Service, log: RequestLog | None = None, place: Place = A
     app.include_router(directory_routes(service))
     app.include_router(inspect_routes(service))
     app.include_router(page_routes())
+    app.include_router(events_routes(service))
     return app
 
 

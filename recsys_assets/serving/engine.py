@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Ints, Vectors, find
-from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.arrays import Bools, Ids, Ints, Vectors, find
+from recsys_assets.datasets.ingest import ROWS, checked_tables
 from recsys_assets.datasets.names import HISTORY
-from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
 from recsys_assets.funnel.channels import ByVector
 from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of, recall
@@ -81,6 +81,9 @@ class Found:
 class Engine:
     """A release, opened: `recommend` and `similar` are pure functions of their arguments.
 
+    Attributes:
+        known_ids: the ids, ascending, of `user` and of `item`, where the profile rejects events with others.
+
     Args:
         profile: of the data set.
         lake: its lake.
@@ -101,6 +104,7 @@ class Engine:
         table = pq.read_table(inputs["user_features"].path(ROWS))
         self.people = People(self.log, self.funnel.users, self.funnel.known, newcomer(table, profile.features.affinity))
         self.items = rows_of(pq.read_table(inputs["items"].path(ROWS)), "item_id", pa.array(self.log.item_ids))
+        self.known_ids = {table[:-1]: _ids(inputs[table], KEYS[table][0]) for table in checked_tables(profile)}
         users = pq.read_table(inputs["users"].path(ROWS))
         for name, channel in self.funnel.channels.items():
             if isinstance(channel, ByVector) and (tower := _user_tower(lake, name, bizdate)):
@@ -166,11 +170,11 @@ class Engine:
         listed = self.funnel.channels["popularity"](events, asked, wish.size, self.funnel.filter_seen)
         return self._rows(listed, {"popularity": listed})
 
-    def history(self, items: Sequence[object], labels: Sequence[int]) -> History:
-        """Events of known items, in their order; others are left out."""
+    def history(self, items: Sequence[object], labels: Sequence[int], weights: Sequence[float] = ()) -> History:
+        """Events of known items, in their order; others are left out. Each is worth 1 if no weights are given."""
         numbers = self.numbers(items)
-        kept = numbers >= 0
-        return History(numbers[kept], np.asarray(labels, np.int8)[kept], np.ones(int(kept.sum())))
+        kept, worth = numbers >= 0, np.asarray(weights or np.ones(len(items)), float)
+        return History(numbers[kept], np.asarray(labels, np.int8)[kept], worth[kept])
 
     def numbers(self, items: Sequence[object]) -> Ints:
         """(N,) the number of each item, -1 for an unknown one."""
@@ -265,6 +269,11 @@ def _user_tower(lake: Lake, name: str, bizdate: str) -> Partition | None:
         return lake.read_sound(f"onnx_{name}", bizdate)
     except (PartitionMissing, PartitionDamaged):
         return None
+
+
+def _ids(table: Partition, key: str) -> Ids:
+    """The ids of a table, ascending."""
+    return np.sort(pq.read_table(table.path(ROWS), columns=[key])[key].to_numpy())
 
 
 def _moment(value: object) -> pa.Array:

@@ -8,6 +8,7 @@ from recsys_assets.serving.people import History
 from recsys_assets.serving.requests import Id, Problem, RecommendBody, UserBody
 from recsys_assets.serving.respond import Answer, asked_of, respond, typed, with_fields
 from recsys_assets.serving.scenes.book import Book
+from recsys_assets.serving.told import Told
 
 Opened = tuple[int, Engine]  # the number of a release, and its engine
 
@@ -20,6 +21,7 @@ class Service:
         open_release: opens the engine of a bizdate.
         say: takes sentences for the log.
         book: the rules of scenes and experiments; None: there are none.
+        told: what the service was told since the release; None: it cannot be told anything.
     """
 
     def __init__(
@@ -28,9 +30,10 @@ class Service:
         open_release: Callable[[str], Engine],
         say: Callable[[str], None],
         book: Book | None = None,
+        told: Told | None = None,
     ) -> None:
         self.book = book or Book()
-        self._newest, self._open, self._say = newest, open_release, say
+        self._newest, self._open, self._say, self._told = newest, open_release, say, told
         self._opened: Opened | None = None
         self._refused: tuple[int, str] | None = None
 
@@ -44,6 +47,17 @@ class Service:
         if self._opened is None:
             raise Problem(503, "no release is open yet: publish one with `recsys materialize '*'`, and see the log")
         return self._opened
+
+    @property
+    def told(self) -> Told:
+        """What the service was told.
+
+        Raises:
+            Problem: it cannot be told anything.
+        """
+        if self._told is None:
+            raise Problem(503, "this service keeps no events")
+        return self._told
 
     @property
     def is_ready(self) -> bool:
@@ -78,7 +92,7 @@ class Service:
                 an id is not of the profile's type.
         """
         number, engine = self.opened
-        return respond(number, engine, asked_of(engine, self.book, body, self.told(engine, body)))
+        return respond(number, engine, asked_of(engine, self.book, body, self.since(engine, body)))
 
     def similar(self, item_id: Id, size: int, fields: Sequence[str]) -> dict[str, Any]:
         """Items that are alike.
@@ -93,11 +107,16 @@ class Service:
         rows = engine.similar(item, Wish(size=size))
         return {"release": number, "bizdate": engine.bizdate, "items": with_fields(engine, rows, fields)}
 
-    def told(self, engine: Engine, body: UserBody) -> History:
-        """The events of a request that follow those of the release.
+    def since(self, engine: Engine, body: UserBody) -> History:
+        """The events that follow those of the release: those that were told, and then those that the request brings.
 
         Raises:
             Problem: an id is not of the profile's type.
         """
         items = typed(engine.log.item_ids, [event.item_id for event in body.history], "history.item_id")
-        return engine.history(items, [event.label for event in body.history])
+        brought = engine.history(items, [event.label for event in body.history])
+        if self._told is None or body.user_id is None or body.judged:
+            return brought
+        (user,) = typed(engine.log.user_ids, [body.user_id], "user_id")
+        told = self._told.of(user, engine.bizdate)
+        return engine.history(told.items, told.labels, told.weights) + brought if told.items else brought

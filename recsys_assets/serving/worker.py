@@ -1,11 +1,11 @@
 """One process that answers: the application on a socket that all processes share, from a release that is open."""
 
+import contextlib
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import uvicorn
@@ -23,6 +23,7 @@ from recsys_assets.serving.place import Place
 from recsys_assets.serving.request_log import RequestLog, logging
 from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.service import Service
+from recsys_assets.serving.told import Told, open_told
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,12 @@ class Worker(uvicorn.Server):
         return ends or time.monotonic() > self._leaves
 
 
-def application(opened: Opened | None, port: int, place: Place, log: RequestLog | None = None) -> App:
-    """The guarded application over a release; without one, it says that none is open yet."""
-    found = (opened.number, opened.engine.bizdate) if opened else None
-    service = Service(lambda: found, lambda _: _engine(opened), say, opened.book if opened else None)
+def application(
+    opened: Opened | None, port: int, place: Place, log: RequestLog | None = None, told: Told | None = None
+) -> App:
+    """The guarded application over a release and what was told since; without one, it says that none is open yet."""
+    found, book = ((opened.number, opened.engine.bizdate), opened.book) if opened else (None, None)
+    service = Service(lambda: found, lambda _: _engine(opened), say, book, told)
     service.look()  # which asks for a few users: the process touches what it shares with the others
     if opened and not service.is_ready:
         raise RuntimeError("the release was opened, but does not answer in a second process")
@@ -101,8 +104,10 @@ def work(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent()
     headers = [] if opened else [("connection", "close")]  # the next answer may be of a process that has a release
-    with logging(opened.engine.profile.name, say) if opened else nullcontext() as log:
-        app = application(opened, listener.getsockname()[1], place, log)
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(logging(opened.engine.profile.name, say)) if opened else None
+        told = stack.enter_context(open_told(opened.engine.profile)) if opened else None
+        app = application(opened, listener.getsockname()[1], place, log, told)
         config = Config(app, log_level="warning", access_log=False, headers=headers, timeout_graceful_shutdown=FINISH)
         Worker(config, listens, beat).run([listener])
 

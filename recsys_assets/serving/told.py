@@ -1,0 +1,70 @@
+"""Told events as the service sees them: the events of a user after a release, and the way in for new ones."""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.serving.told_database import Database, told_folder
+from recsys_assets.serving.told_landing import Landing
+from recsys_assets.serving.told_writer import Answer, Call, Writer
+
+_OF_USER = """
+SELECT item_id, label, weight FROM events
+WHERE source = 'interactions' AND user_id = ? AND day > ? ORDER BY day, moment, seq
+"""
+
+
+@dataclass(frozen=True)
+class ToldEvents:
+    """M events of one user, oldest first: ids of the items, labels, and weights by kind."""
+
+    items: list[int | str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+
+
+class Told:
+    """What the service was told. Any thread may use it.
+
+    Args:
+        database: shared by all processes of the service.
+        writer: takes new events.
+    """
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._database, self._writer, self._local = database, writer, threading.local()
+
+    def of(self, user_id: int | str, after: str) -> ToldEvents:
+        """The events of a user whose day is after a bizdate, oldest first; of the same moment, in the order of arrival.
+
+        They are found in the database with every call, so that a process sees at once what another one was told.
+        """
+        found = self._connection.execute(_OF_USER, (user_id, after)).fetchall()
+        return ToldEvents(*map(list, zip(*found, strict=True))) if found else ToldEvents()
+
+    def tell(self, call: Call) -> "Future[Answer]":
+        """Keep events; see `Writer.tell`."""
+        return self._writer.tell(call)
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if not hasattr(self._local, "connection"):
+            self._local.connection = self._database.connect()
+        connection: sqlite3.Connection = self._local.connection
+        return connection
+
+
+@contextlib.contextmanager
+def open_told(profile: Profile) -> Iterator[Told]:
+    """The told events of a profile; new ones are taken, and written as landing files, until the block ends.
+
+    Raises:
+        PlaceUnwritable: the data folder cannot be written.
+    """
+    database = Database(told_folder(profile.name))
+    with Writer(profile, database) as writer, Landing(profile, database):
+        yield Told(database, writer)
