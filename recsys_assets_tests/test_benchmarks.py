@@ -179,6 +179,12 @@ def test_implicit_calibration(run: Runner) -> None:
     assert "correction_slope" in said
 
 
+def test_told_events(run: Runner) -> None:
+    printed = run("told_events.py", "--kills", 3, "--seconds", 0.1)
+    assert re.search(r"3 kills: [1-9]\d* events acknowledged, .* 0 lost, 0 doubled", printed)
+    assert "reading a user's events" in printed
+
+
 def test_every_script_is_run_here() -> None:
     tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8")))
     tested |= {"final_fuxictr.py", "funnel_merges.py"}  # `test_funnel_report.py` runs the second one
