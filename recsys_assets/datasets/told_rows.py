@@ -28,7 +28,7 @@ _OBJECTS = pa.schema({"row": pa.int64(), "line": pa.string()})
 
 
 class Judged(NamedTuple):
-    """What is known of a told row.
+    """A told row, judged.
 
     Attributes:
         user_id: of the profile's type; of a row without a user the id of its session.

@@ -24,7 +24,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 
 
 class EventsBody(Body):
-    """What happened. All of it is kept, or nothing.
+    """Rows of events and impressions, of which all are kept, or none.
 
     Attributes:
         events: rows of the table `interactions`, with the names that columns have in landing files. `event_id` makes

@@ -50,7 +50,7 @@ class Service:
 
     @property
     def told(self) -> Told:
-        """What the service was told.
+        """Events that the service was told.
 
         Raises:
             Problem: it cannot be told anything.

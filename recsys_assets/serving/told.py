@@ -28,7 +28,7 @@ class ToldEvents:
 
 
 class Told:
-    """What the service was told. Any thread may use it.
+    """Events that the service was told. Any thread may use it.
 
     Args:
         database: shared by all processes of the service.

@@ -231,7 +231,7 @@ class Writer:
 
 
 def _judged(judges: Mapping[TableName, Judge], rows: Sequence[Row]) -> list[Judged]:
-    """What is known of each row; all rows of a table are judged at once."""
+    """Each row, judged; all rows of a table are judged at once."""
     now, found = dt.datetime.now(dt.UTC), dict[int, Judged]()
     order = sorted(range(len(rows)), key=lambda place: rows[place].source)
     for source, group in groupby(order, key=lambda place: rows[place].source):
