@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from recsys_assets.assets import assets_of
+from recsys_assets.assets import assets_of, checks_of
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.executor import step_executor
@@ -24,8 +24,10 @@ from recsys_assets.uris import guard_logs
 def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """The definitions; tests can replace some resources."""
     provided = {**resources(), **(overrides or {})}
+    assets = assets_of(load_profile())
     return dg.Definitions(
-        assets=assets_of(load_profile()),
+        assets=assets,
+        asset_checks=checks_of(assets),
         jobs=[everything, ingest, champion],
         schedules=[daily_schedule],
         sensors=[new_data_sensor, champion_sensor],

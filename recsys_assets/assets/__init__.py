@@ -11,10 +11,12 @@ from recsys_assets.assets.data import features, ingest, labelled_rows, log_entit
 from recsys_assets.assets.funnel import model as funnel
 from recsys_assets.assets.lake_asset import LakeAsset
 from recsys_assets.assets.publish import champion, collections, onnx, release
+from recsys_assets.assets.publish.serving_parity import REPORT, serving_parity
 from recsys_assets.assets.recall import embeddings, i2i, index, term, towers
 from recsys_assets.assets.reports import funnel_report, hitrate, rank_report, recall_report
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.partitions import daily_partitions
+from recsys_assets.stores.registry import stores_in_use
 
 
 def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
@@ -79,6 +81,15 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
         for name in orphans:
             del assets[name]
     return list(assets.values())
+
+
+def checks_of(assets: list[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
+    """The checks that are steps of their own, and can be run again alone: see `serving_parity.py`."""
+    keys = {key.to_user_string() for asset in assets for key in asset.keys}
+    reads = [REPORT] if REPORT in keys else []
+    bizdate = assets[0].partitions_def
+    stores = [store for store in stores_in_use() if f"{store}_release" in keys]
+    return [serving_parity(store, bizdate, reads) for store in stores] if bizdate else []
 
 
 def _inputs(asset: dg.AssetsDefinition) -> set[str]:
