@@ -188,6 +188,7 @@ def test_told_events(run: Runner) -> None:
 def test_every_script_is_run_here() -> None:
     tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8")))
     tested |= {"final_fuxictr.py", "funnel_merges.py"}  # `test_funnel_report.py` runs the second one
+    tested |= {"serving_properties.py"}  # `serving/test_properties.py` runs it
     assert {*SCRIPTS} - {"fuxictr_side.py"} == tested  # that script runs in a different environment
 
 

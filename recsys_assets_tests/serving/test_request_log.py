@@ -76,7 +76,7 @@ def changed(log: Path, folder: Path, **columns: list[Any]) -> Path:
 def test_a_row_holds_the_answer_and_all_that_it_was_made_from(
     log: Path, engine: Engine, answers: list[dict[str, Any]]
 ) -> None:
-    rows = duckdb.connect().execute(f"FROM read_parquet('{log}/**/*.parquet')").to_arrow_table().to_pylist()
+    rows = duckdb.connect().sql(f"FROM read_parquet('{log}/**/*.parquet')").to_arrow_table().to_pylist()
     assert [row["request_id"] for row in rows] == [each["request_id"] for each in answers]
     served = set(engine.funnel.model.channels)
     assert [row["served_by"] for row in rows] == ["full", "full", "full", "history", "popular"]

@@ -1,0 +1,42 @@
+"""No list holds what it must not, whatever is asked."""
+
+import re
+import runpy
+import sys
+
+import numpy as np
+import pytest
+
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.serving.engine import Engine
+from recsys_assets.serving.service import Service
+from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.helpers.random_requests import Trial, read_seen
+from recsys_assets_tests.helpers.worlds import DAY, World
+
+SCRIPT = PROJECT / "benchmarks" / "serving_properties.py"
+
+
+@pytest.mark.usefixtures("world")
+def test_no_list_holds_seen_told_excluded_or_blocked_items(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--requests", "300"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    said = capsys.readouterr().out
+    assert ended.value.code == 0, said
+    assert "0 lists hold something that they must not" in said
+    counts = {name: int(count) for name, count in re.findall(r"^ +(\w+) +(\d+)$", said, re.MULTILINE)}
+    assert min(counts[each] for each in ("full", "history", "popular")) > 20
+    assert counts["empty"] < 100
+
+
+def test_a_list_that_breaks_the_rules_is_found(world: World, engine: Engine) -> None:
+    service = Service(lambda: (7, DAY), lambda _: engine, print)
+    seen = read_seen(world.read("splits").path(ROWS))
+    trial = Trial(service, seen, {"home": {1}}, np.random.default_rng(3))
+    asked = {"user_id": next(iter(seen)), "judged": False, "scene": "home", "size": 1, "exclude": [1], "restrict": [2]}
+    everything = engine.log.item_ids.tolist()
+    wrong = trial.faults(asked, [*everything, everything[0], 1])
+    assert wrong == ["twice", "more than asked", "seen", "excluded", "outside of restrict", "blocked"]
