@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.funnel.users import Users
 from recsys_assets.manifest import Partition
 from recsys_assets.retrieval.interactions import Interactions, Queries, read, user_queries
-from recsys_assets.retrieval.lists import Lists
+from recsys_assets.retrieval.lists import Lists, empty_lists
 
 NEEDED = ("splits", "users", "items", "user_features", "item_features", "funnel_model")
 
@@ -58,17 +59,11 @@ class Funnel:
             asked: the queries, their users ascending.
             users: these users, and maybe others.
             moments: features of the moment of each query's request, (N,) each.
-            watch: measures the steps.
+            watch: makes the steps, or leaves them out: a channel then lists nothing.
         """
         channels = recall(self.channels, events, asked, self.model.sizes.channel, self.filter_seen, watch)
         describe = describer(self.known, users, events, asked, moments)
-
-        def timed(candidates: Candidates) -> Mapping[str, Floats]:
-            with watch("features and scores"):
-                return describe(candidates)
-
-        with watch("merge and order"):
-            return recommend_by(self.model, channels, len(events.item_ids), timed)
+        return recommend_by(self.model, channels, len(events.item_ids), describe, watch)
 
     def changed(self, factors: Mapping[str, float], *, learned: bool = True, ranked: bool = True) -> "Funnel":
         """The same funnel with other rules, whose final lists hold all candidates.
@@ -115,9 +110,14 @@ def recall(
     """The k items of each channel."""
     found = {}
     for name, channel in channels.items():
-        with watch(f"recall {name}"):
-            found[name] = channel(events, asked, k, filter_seen)
+        made = watch.make(step_of(name), partial(channel, events, asked, k, filter_seen))
+        found[name] = empty_lists(len(asked), k) if made is None else made
     return found
+
+
+def step_of(channel: str) -> str:
+    """The name of the step in which a channel makes its list."""
+    return f"recall {channel}"
 
 
 def describer(

@@ -6,6 +6,7 @@ It is two files: `funnel.json`, and `model.onnx` if trees order the candidates. 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from recsys_assets.funnel.candidates import Candidates, as_lists, best
 from recsys_assets.funnel.known import PROBABILITY
 from recsys_assets.funnel.merge import Fusion, merge
 from recsys_assets.funnel.order import ORDER, Order, columns
+from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.retrieval.lists import Lists
 
 DESCRIPTION = "funnel.json"
+MERGE, FEATURES, ORDERING = "merge", "features and scores", "order"  # steps
 Describe = Callable[[Candidates], Mapping[str, Floats]]  # the columns of `Known.describe` for some candidates
 
 
@@ -109,23 +112,28 @@ class FunnelLists:
     scored: Scored
 
 
-def recommend(model: FunnelModel, channels: Mapping[str, Lists], width: int, describe: Describe) -> FunnelLists:
-    """The lists of N queries at each step.
+def recommend(
+    model: FunnelModel, channels: Mapping[str, Lists], width: int, describe: Describe, watch: Stopwatch
+) -> FunnelLists:
+    """The lists of N queries at each step; without features or order, in the order of the merge.
 
     Args:
         model: the funnel.
         channels: lists (N, K) of at least the served channels; others are only passed on.
         width: the number of all items.
         describe: gives what is known of candidates.
+        watch: makes the steps, or leaves them out.
     """
     served = {name: channels[name] for name in model.channels}
     queries = len(next(iter(served.values())).items)
-    candidates, fused = merge(served, model.fusion, width, model.sizes.candidates)
-    known = describe(candidates)
-    scores = fused
-    if model.order:
-        scores = model.order(columns(model.channels, candidates, fused, known), len(candidates))
-    likely = known.get(PROBABILITY, np.full(len(candidates), np.nan, np.float32))
+    with watch(MERGE):
+        candidates, fused = merge(served, model.fusion, width, model.sizes.candidates)
+    known, scores = watch.make(FEATURES, partial(describe, candidates)), fused
+    if known is not None and (order := model.order):
+        found = columns(model.channels, candidates, fused, known)
+        ordered = watch.make(ORDERING, partial(order, found, len(candidates)))
+        scores = fused if ordered is None else ordered
+    likely = (known or {}).get(PROBABILITY, np.full(len(candidates), np.nan, np.float32))
 
     kept = best(candidates, fused, model.sizes.candidates)
     merged = as_lists(candidates.query[kept], candidates.item[kept], fused[kept], queries, model.sizes.candidates)

@@ -20,11 +20,11 @@ from recsys_assets.datasets.names import HISTORY
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
 from recsys_assets.funnel.channels import ByVector
-from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of, recall
+from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of, recall, step_of
 from recsys_assets.funnel.inputs import CHAMPION
 from recsys_assets.funnel.inputs import read_inputs as read_partitions
 from recsys_assets.funnel.merge import Fusion
-from recsys_assets.funnel.model import FunnelLists, fused_lists
+from recsys_assets.funnel.model import FEATURES, ORDERING, FunnelLists, fused_lists
 from recsys_assets.funnel.network import open_session
 from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.stopwatch import Stopwatch
@@ -34,6 +34,7 @@ from recsys_assets.manifest import Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.retrieval.raw_users import raw_users
+from recsys_assets.serving.budget import ALWAYS, PERSONAL, Budget, Usual
 from recsys_assets.serving.people import NOTHING, History, People, Person, newcomer
 
 ITEM_TO_ITEM = ("itemcf", "swing")
@@ -52,6 +53,7 @@ class Wish:
         funnel: makes the lists in place of the release's own, as `Funnel.changed` gives it.
         context: features of the moment, as the profile names them; what is not said is unknown.
         judged: answer from the state before the online rows, for a user of the log, as `funnel_report` does.
+        budget: makes the steps, or leaves them out; None: all are made.
     """
 
     size: int = 50
@@ -61,15 +63,17 @@ class Wish:
     funnel: Funnel | None = None
     context: Mapping[str, object] = field(default_factory=dict)
     judged: bool = False
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True)
 class Found:
     """A personal list as the funnel made it: one query about a user's history, and the lists and seconds of each step.
 
-    `users` is what the funnel knows of the user, `moments` are the features of the moment, (1,) each.
+    `history` is all that the user did, `users` is what the funnel knows of the user, `moments` are the features of the moment, (1,) each.
     """
 
+    history: History
     events: Interactions
     asked: Queries
     users: Users
@@ -99,7 +103,7 @@ class Engine:
         inputs = read_partitions(lake, bizdate, needed)
         self.profile, self.bizdate, self.without = profile, bizdate, dict(inputs.without)
         self._partitions = inputs.partitions
-        self.log = events_of(inputs["splits"], inputs["users"])
+        self.log, self.usual = events_of(inputs["splits"], inputs["users"]), Usual()
         self.funnel = Funnel(profile, inputs, self.log, Stopwatch())
         table = pq.read_table(inputs["user_features"].path(ROWS))
         self.people = People(self.log, self.funnel.users, self.funnel.known, newcomer(table, profile.features.affinity))
@@ -116,6 +120,11 @@ class Engine:
         ranker = next((name for name in self._partitions if name.startswith("rank_") and name != CHAMPION), None)
         return f"{ranker.removeprefix('rank_')}/{self._partitions[ranker].manifest.bizdate}" if ranker else None
 
+    @property
+    def steps(self) -> set[str]:
+        """The steps of a list that may be left out."""
+        return {PERSONAL, FEATURES, ORDERING, *map(step_of, self.funnel.channels)} - {ALWAYS}
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all partitions that it was opened from: another one means that something was made again."""
@@ -129,7 +138,7 @@ class Engine:
     def warm_up(self) -> None:
         """Answer for a few users, so that the first request finds everything loaded."""
         for user_id in self.log.user_ids[:3].tolist():
-            self.recommend(user_id, NOTHING, Wish())
+            self.recommend(user_id, NOTHING, Wish(budget=Budget(self.usual)))
 
     def recommend(self, user_id: object, told: History, wish: Wish) -> list[Row]:
         """The best items for a user, with `item_id`, `score`, `probability` and `channels`."""
@@ -142,9 +151,9 @@ class Engine:
         moments = {name: _moment(wish.context.get(name)) for name in self.profile.features.moment}
         if wish.judged and (number := self.people.number(user_id)) >= 0:
             moments |= {name: column.slice(number, 1) for name, column in self._judged.items()}
-        users, watch = replace(person.row, ids=events.user_ids), Stopwatch()
+        users, watch = replace(person.row, ids=events.user_ids), wish.budget or Stopwatch()
         lists = (wish.funnel or self.funnel).lists(events, asked, users, moments, watch)
-        return Found(events, asked, users, moments, lists, watch.seconds)
+        return Found(person.history, events, asked, users, moments, lists, watch.seconds)
 
     def recall(self, user_id: object, told: History, wish: Wish, channels: Sequence[str]) -> dict[str, Lists]:
         """The candidates of some channels for a user, up to the wished size of each."""

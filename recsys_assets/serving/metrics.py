@@ -48,14 +48,13 @@ class Metrics:
         """Count an answer.
 
         Args:
-            answer: its `served_by` may go on with `:` and what it lacks.
+            answer: its content may say what was left out, as `step: why`.
             ages: (I,) days since the first event of each item of the release.
             seconds: that it took.
         """
-        how, _, without = answer.content["served_by"].partition(":")
-        self._answers.labels(how).inc()
-        for each in without.split(",") if without else ():
-            self._without.labels(each.strip()).inc()
+        self._answers.labels(answer.content["served_by"]).inc()
+        for each in answer.content.get("left_out", ()):
+            self._without.labels(each.partition(":")[0]).inc()
         self._seconds.observe(seconds)
         rows = answer.content["items"]
         if len(rows) < answer.asked.wish.size:

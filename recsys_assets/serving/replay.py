@@ -22,7 +22,7 @@ from recsys_assets.serving.scenes.book import Book
 SHOWN = 5  # differences that are described
 CUTOFFS = (10, 50)
 MADE_BY = ("release", "bizdate", "fingerprint", "rules")  # besides the request, the answer depends on these alone
-READ = (*MADE_BY, "request_id", "scene", "request", "context", "told", "items", "answer")
+READ = (*MADE_BY, "request_id", "scene", "request", "context", "left_out", "told", "items", "answer")
 GONE = (PartitionMissing, PartitionDamaged, PartitionOutdated, GateNotPassed)  # why a release can no longer be opened
 Open = Callable[[str], Engine]
 
@@ -116,7 +116,7 @@ def compare(rows: Iterator[Row], engine: Engine, number: int, book: Book) -> dic
 def answer_again(engine: Engine, number: int, book: Book, row: Row) -> Answer:
     """The answer of a release to a logged request, with its told events and at its moment."""
     body = RecommendBody.model_validate_json(row["request"])
-    body = body.model_copy(update={"context": json.loads(row["context"])})
+    body = body.model_copy(update={"context": json.loads(row["context"]), "left_out": row["left_out"]})
     return respond(number, engine, asked_of(engine, book, body, _told(engine, row["told"])))
 
 

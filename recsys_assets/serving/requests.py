@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 MOST_ITEMS, MOST_IDS, MOST_EVENTS, MOST_REQUESTS = 200, 10_000, 1_000, 100
 MOST_RECALLED, MOST_SCORED = 1_000, 1_000
 MOST_CHARACTERS = 500  # of a condition
+MOST_MILLISECONDS = 60_000  # of a deadline
 
 
 def _whole(value: object) -> object:
@@ -69,6 +70,8 @@ class RecommendBody(UserBody):
         visitor: puts somebody without a `user_id` into the variants of experiments.
         variants: the variant of some layers of experiments, for previews.
         explain: say for each item where it comes from, and how long each step took.
+        deadline_ms: how long the answer may take; what does not fit is left out.
+        left_out: the steps to leave out, as an answer names them, and no others, however long they take.
     """
 
     size: Size | None = None
@@ -77,6 +80,8 @@ class RecommendBody(UserBody):
     visitor: str | None = Field(default=None, min_length=1, max_length=200)
     variants: dict[str, str] = Field(default={}, max_length=20)
     explain: bool = False
+    deadline_ms: Annotated[float, BeforeValidator(_whole), Field(gt=0, le=MOST_MILLISECONDS)] | None = None
+    left_out: list[str] | None = Field(default=None, max_length=50)
 
 
 class RecallBody(UserBody):

@@ -1,7 +1,7 @@
 """A request as its answer depends on it, and the answer: a pure function of it and of the release."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from recsys_assets.arrays import Ints
 from recsys_assets.datasets.moments import TIME_PARTS
+from recsys_assets.serving.budget import ASKED, PERSONAL, Budget
 from recsys_assets.serving.engine import Engine, Found, Row, Wish
 from recsys_assets.serving.explain import explained
-from recsys_assets.serving.log import say
 from recsys_assets.serving.people import History
 from recsys_assets.serving.requests import Id, Problem, RecommendBody, UserBody
 from recsys_assets.serving.scenes.book import Book
@@ -94,37 +94,60 @@ def wish_of(engine: Engine, book: Book, body: UserBody, size: int) -> Wish:
     return Wish(size, hidden, only, allowed, context=_context(engine, body.context), judged=body.judged)
 
 
-def respond(number: int, engine: Engine, asked: Asked) -> Answer:
+def respond(number: int, engine: Engine, asked: Asked, deadline_ms: float | None = None) -> Answer:
     """The answer of a release to a request for a list.
 
+    Args:
+        number: of the release.
+        engine: the release.
+        asked: the request.
+        deadline_ms: of requests that name none; None: there is none.
+
     Raises:
-        Problem: a field does not exist.
+        Problem: a field does not exist, or a step that is to be left out.
     """
     user, told, stage, steps = asked.user, asked.told, asked.stage, list[Found]()
+    budget = _budget(engine, asked.body, deadline_ms)
     known = user is not None and engine.people.number(user) >= 0
     served_by = "full" if known else "history" if len(told) else "popular"
 
     def ask(wish: Wish) -> list[Row]:
-        nonlocal served_by
-        if served_by in ("full", "history"):
-            try:
-                steps.append(engine.find(user, told, wish))
-                return engine.rows(steps[-1])[: wish.size]
-            except Exception as error:  # the most popular items are better than an error
-                say(f"no personal list can be made: {type(error).__name__}: {error}")
-                served_by = "degraded:personal"
-                steps.clear()
-        return engine.popular(told, wish)
+        if served_by == "popular":
+            return engine.popular(told, wish)
+        found = budget.attempt(PERSONAL, lambda: engine.find(user, told, wish))
+        if found is None:
+            return engine.popular(told, wish)
+        steps.append(found)
+        rows = engine.rows(found)[: wish.size]
+        return rows or engine.popular(found.history, wish) if budget.left_out else rows
 
-    rows = listing(engine, stage, asked.wish, lambda: _seen(engine, asked), ask) if stage else ask(asked.wish)
+    wish = replace(asked.wish, budget=budget)
+    rows = listing(engine, stage, wish, lambda: _seen(engine, asked), ask) if stage else ask(wish)
     rows = explained(engine, steps, rows) if steps and asked.body.explain else rows
     without_ranker = {"model": None} if stage and stage.scene.ranker else {}
+    left_out = [f"{step}: {why}" for step, why in budget.left_out.items()]
+    served_by, degraded = ("degraded", {"left_out": left_out}) if left_out else (served_by, {})
     of_scene = {"scene": stage and stage.name, "variants": dict(stage.variants) if stage else {}}
-    content = {**head(number, engine), **without_ranker, "served_by": served_by, **of_scene, "user_id": user}
-    content["items"] = with_fields(engine, rows, asked.body.fields)
+    content = {**head(number, engine), **without_ranker, "served_by": served_by, **degraded, **of_scene}
+    content |= {"user_id": user, "items": with_fields(engine, rows, asked.body.fields)}
     if steps and asked.body.explain:
         content["steps"] = {step: round(1000 * seconds, 3) for step, seconds in steps[0].seconds.items()}
     return Answer(number, engine, asked, steps[0] if steps else None, content)
+
+
+def _budget(engine: Engine, body: RecommendBody, deadline_ms: float | None) -> Budget:
+    """What makes the steps of an answer.
+
+    Raises:
+        Problem: a step that is to be left out does not exist.
+    """
+    if body.left_out is None:
+        milliseconds = body.deadline_ms or deadline_ms
+        return Budget(engine.usual, milliseconds and milliseconds / 1000)
+    given = dict(each.partition(": ")[::2] for each in body.left_out)
+    if unknown := sorted(given.keys() - engine.steps):
+        raise Problem(422, f"left_out: there is no step '{unknown[0]}': {', '.join(sorted(engine.steps))}")
+    return Budget(engine.usual, given={step: why or ASKED for step, why in given.items()})
 
 
 def _seen(engine: Engine, asked: Asked) -> Ints:

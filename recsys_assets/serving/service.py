@@ -22,6 +22,7 @@ class Service:
         say: takes sentences for the log.
         book: the rules of scenes and experiments; None: there are none.
         told: what the service was told since the release; None: it cannot be told anything.
+        deadline_ms: of requests that name none; None: there is none.
     """
 
     def __init__(
@@ -31,8 +32,9 @@ class Service:
         say: Callable[[str], None],
         book: Book | None = None,
         told: Told | None = None,
+        deadline_ms: float | None = None,
     ) -> None:
-        self.book = book or Book()
+        self.book, self.deadline_ms = book or Book(), deadline_ms
         self._newest, self._open, self._say, self._told = newest, open_release, say, told
         self._opened: Opened | None = None
         self._refused: tuple[int, str] | None = None
@@ -92,7 +94,8 @@ class Service:
                 an id is not of the profile's type.
         """
         number, engine = self.opened
-        return respond(number, engine, asked_of(engine, self.book, body, self.since(engine, body)))
+        asked = asked_of(engine, self.book, body, self.since(engine, body))
+        return respond(number, engine, asked, self.deadline_ms)
 
     def similar(self, item_id: Id, size: int, fields: Sequence[str]) -> dict[str, Any]:
         """Items that are alike.

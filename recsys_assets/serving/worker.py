@@ -15,6 +15,7 @@ from uvicorn.config import Config
 from recsys_assets.guard import App, Guard, hosts_in, hosts_of
 from recsys_assets.processes import end_with_parent
 from recsys_assets.serving.app import create_app
+from recsys_assets.serving.budget import default_deadline
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.log import say
 from recsys_assets.serving.order import FINISH, LEAVE
@@ -78,7 +79,7 @@ def application(
 ) -> App:
     """The guarded application over a release and what was told since; without one, it says that none is open yet."""
     found, book = ((opened.number, opened.engine.bizdate), opened.book) if opened else (None, None)
-    service = Service(lambda: found, lambda _: _engine(opened), say, book, told)
+    service = Service(lambda: found, lambda _: _engine(opened), say, book, told, default_deadline())
     service.look()  # which asks for a few users: the process touches what it shares with the others
     if opened and not service.is_ready:
         raise RuntimeError("the release was opened, but does not answer in a second process")

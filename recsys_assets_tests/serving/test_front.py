@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from recsys_assets.serving import limits, log
 from recsys_assets.serving.app import create_app
+from recsys_assets.serving.budget import Usual
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.limits import InvalidLimit, Limits, Rates
 from recsys_assets.serving.place import Place
@@ -119,10 +120,13 @@ def test_a_fault_of_the_model_gives_popular_items_and_is_counted(
 
     client = application(service, Place())
     monkeypatch.setattr(engine, "find", fail)
-    with caplog.at_level(logging.ERROR):
+    monkeypatch.setattr(engine, "usual", Usual())
+    with caplog.at_level(logging.WARNING):
         found = client.get(f"/recommend/{engine.log.user_ids[0]}?size=5").json()
-    assert (found["served_by"], len(found["items"])) == ("degraded:personal", 5)
-    assert 'recsys_degraded_answers_total{without="personal"} 1.0' in client.get("/metrics").text
+    assert (found["served_by"], len(found["items"])) == ("degraded", 5)
+    assert found["left_out"] == ["personal lists: failed"]
+    assert "the model is broken" in caplog.text
+    assert 'recsys_degraded_answers_total{without="personal lists"} 1.0' in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(
