@@ -68,9 +68,8 @@ class Candidates:
 
 def gather(channels: Mapping[str, Lists], width: int) -> Candidates:
     """The candidates of the channels' lists (N, K) for the same queries; `width` is the number of all items."""
-    listed = Lists(
-        *(np.concatenate(each) for each in zip(*((l.items, l.scores) for l in channels.values()), strict=True))
-    )
+    parts = zip(*((each.items, each.scores) for each in channels.values()), strict=True)
+    listed = Lists(*map(np.concatenate, parts))
     queries = len(listed.items) // len(channels)
     row, place = np.nonzero(listed.items >= 0)  # channel after channel
     channel, query = np.divmod(row, max(queries, 1))

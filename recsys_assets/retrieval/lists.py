@@ -42,7 +42,7 @@ def top_k(scores: Scores, k: int) -> Lists:
     if np.isnan(scores.max(initial=-np.inf)):
         raise ValueError(f"{np.isnan(scores).sum()} scores are not numbers (NaN): look at the vectors they come from")
     lists, kth = empty_lists(rows, k), max(width - k, 0)
-    # One row at a time stays in the processor's cache: 0.25 s for 4,500 rows of 3,706 items, and 0.54 s for all at once.
+    # One row at a time stays in the processor's cache: 4,500 rows of 3,706 items take 0.25 s, and 0.54 s all at once.
     for row, found in enumerate(scores):
         least = max(np.partition(found, kth)[kth], _LOWEST)
         item = np.flatnonzero(found >= least)

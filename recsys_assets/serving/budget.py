@@ -22,7 +22,7 @@ ALWAYS = "recall popularity"
 PERSONAL = "personal lists"  # all steps together, and what is between them
 LATE, FAILED, RESTS, ASKED = "late", "failed", "failed before", "as asked"
 KEPT = 31  # measurements of a step, whose median is its usual time
-# What is left out is measured no more. Each time its usual time counts for less, so that it is tried again at some time.
+# What is left out is measured no more. Its usual time then counts for less each time, so that it is tried again.
 FORGET = 0.98
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds for which a step rests that failed; doubled each time
 DEADLINE = "RECSYS_SERVE_DEADLINE_MS"

@@ -70,7 +70,8 @@ class Wish:
 class Found:
     """A personal list as the funnel made it: one query about a user's history, and the lists and seconds of each step.
 
-    `history` is all that the user did, `users` is what the funnel knows of the user, `moments` are the features of the moment, (1,) each.
+    `history` is all that the user did, `users` is what the funnel knows of the user, `moments` are the features of the
+    moment, (1,) each.
     """
 
     history: History
