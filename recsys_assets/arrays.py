@@ -55,6 +55,9 @@ def offsets(sizes: Ints | Bools) -> Ints:
 
 def spread(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
     """(number of the slice, position) of every element in the slices `starts[n]:ends[n]`, slice by slice."""
+    if len(starts) == 1:
+        events = np.arange(starts[0], ends[0])
+        return np.zeros(len(events), np.int64), events
     sizes = ends - starts
     first = np.cumsum(sizes) - sizes  # the number of elements before each slice
     row = np.repeat(np.arange(len(starts)), sizes)

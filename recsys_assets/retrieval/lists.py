@@ -70,8 +70,8 @@ def recommend(
         if queries.hidden is not None:
             scores[queries.hidden[block]] = -np.inf
         parts.append(top_k(scores, k))
-    if not parts:
-        return empty_lists(0, k)
+    if len(parts) <= 1:
+        return parts[0] if parts else empty_lists(0, k)
     return Lists(np.concatenate([p.items for p in parts]), np.concatenate([p.scores for p in parts]))
 
 
