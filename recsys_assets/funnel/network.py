@@ -1,10 +1,10 @@
-"""An exported file without its look-ups: the network alone, on features that were encoded before.
+"""An exported file in two parts: the look-ups of raw features, and the network on what they give.
 
 `training/onnx_export.py` puts the look-up of every raw feature in front of a network's inputs, `indices` and `numeric`.
 A file of 300 pairs with texts among their features took 4 times as long with its look-ups as without.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,9 @@ class Network:
 
         model = onnx.load(path)
         self.about = {each.key: each.value for each in model.metadata_props}
-        _remove_lookups(model.graph)
+        made = _looked_up(model.graph)
+        everything = {name for node in model.graph.node for name in node.output}
+        _keep(model.graph, everything - made, taken=[name for name in INPUTS if name in made])
         (self._output,) = (each.name for each in model.graph.output)
         self._session = open_session(model.SerializeToString())
 
@@ -39,26 +41,48 @@ class Network:
         return found
 
 
-def _remove_lookups(graph: "onnx.GraphProto") -> None:
-    """Take away everything in front of the inputs of the network."""
+class Lookups:
+    """The other part: what the network reads, from raw features."""
+
+    def __init__(self, path: Path) -> None:
+        import onnx
+
+        model = onnx.load(path)
+        _keep(model.graph, _looked_up(model.graph), given=INPUTS[:1])
+        self._session = open_session(model.SerializeToString())
+
+    def __call__(self, raw: Mapping[str, Array]) -> Array:
+        """(N, K) the `indices` of N rows of raw features (`features/raw.py`)."""
+        found: Array = self._session.run([INPUTS[0]], raw)[0]
+        return found
+
+
+def _looked_up(graph: "onnx.GraphProto") -> set[str]:
+    """The tensors up to the inputs of the network, these included."""
+    made = {name: node for node in graph.node for name in node.output}
+    found: set[str] = set()
+    waiting = [name for name in INPUTS if name in made]
+    while waiting:
+        found.add(name := waiting.pop())
+        waiting.extend(each for each in made[name].input if each in made and each not in found)
+    return found
+
+
+def _keep(graph: "onnx.GraphProto", made: set[str], *, given: Sequence[str] = (), taken: Sequence[str] = ()) -> None:
+    """Keep the nodes that make some tensors; the graph gives, or takes, those tensors of `INPUTS` that are named."""
     from onnx import TensorProto, helper
 
-    made = {name: node for node in graph.node for name in node.output}
-    inputs, waiting = [name for name in INPUTS if name in made], list(INPUTS)
-    lookups: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name in made and name not in lookups:
-            lookups.add(name)
-            waiting.extend(made[name].input)
-    kept = [node for node in graph.node if not lookups & set(node.output)]
+    kept = [node for node in graph.node if made & set(node.output)]
     read = {name for node in kept for name in node.input}
     weights = [each for each in graph.initializer if each.name in read]
-    del graph.node[:], graph.input[:], graph.initializer[:]
+    del graph.node[:], graph.initializer[:]
     graph.node.extend(kept)
     graph.initializer.extend(weights)
     kinds = dict(zip(INPUTS, (TensorProto.INT64, TensorProto.FLOAT), strict=True))
-    graph.input.extend(helper.make_tensor_value_info(name, kinds[name], ["batch", None]) for name in inputs)
+    for values, names in ((graph.input, taken), (graph.output, given)):
+        if names:
+            del values[:]
+            values.extend(helper.make_tensor_value_info(name, kinds[name], ["batch", None]) for name in names)
 
 
 def open_session(file: Path | bytes) -> "onnxruntime.InferenceSession":

@@ -14,18 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Ids, Ints, Vectors, find
+from recsys_assets.arrays import Bools, Ids, Ints, find
 from recsys_assets.datasets.ingest import ROWS, checked_tables
-from recsys_assets.datasets.names import HISTORY
 from recsys_assets.datasets.profile import KEYS, Profile
-from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
+from recsys_assets.features.raw import rows_of
 from recsys_assets.funnel.channels import ByVector
 from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of, recall, step_of
 from recsys_assets.funnel.inputs import CHAMPION
 from recsys_assets.funnel.inputs import read_inputs as read_partitions
 from recsys_assets.funnel.merge import Fusion
 from recsys_assets.funnel.model import FEATURES, ORDERING, FunnelLists, fused_lists
-from recsys_assets.funnel.network import open_session
 from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.funnel.users import Users
@@ -33,9 +31,9 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
-from recsys_assets.retrieval.raw_users import raw_users
 from recsys_assets.serving.budget import ALWAYS, PERSONAL, Budget, Usual
 from recsys_assets.serving.people import NOTHING, History, People, Person, newcomer
+from recsys_assets.serving.user_tower import UserTower
 
 ITEM_TO_ITEM = ("itemcf", "swing")
 Row = dict[str, Any]
@@ -113,7 +111,7 @@ class Engine:
         users = pq.read_table(inputs["users"].path(ROWS))
         for name, channel in self.funnel.channels.items():
             if isinstance(channel, ByVector) and (tower := _user_tower(lake, name, bizdate)):
-                channel.encode = UserTower(tower, users)
+                channel.encode = UserTower(tower, users, self.log.item_ids)
 
     @property
     def model(self) -> str | None:
@@ -240,37 +238,6 @@ class Engine:
             {"item_id": item_id, "score": score, "channels": of_channels}
             for item_id, score, of_channels in zip(*columns, strict=True)
         ]
-
-
-class TowerTooOld(RuntimeError):
-    """The ONNX file of a user tower does not say what its inputs are; the message names the command that renews it."""
-
-
-class UserTower:
-    """Encodes users whose histories go on after those of which vectors are kept, by the tower's ONNX file.
-
-    Raises:
-        TowerTooOld: the file was made by an older version.
-    """
-
-    def __init__(self, tower: Partition, users: pa.Table) -> None:
-        self._session = open_session(tower.path("user.onnx"))
-        about = self._session.get_modelmeta().custom_metadata_map
-        if INPUTS not in about:
-            made = tower.manifest
-            raise TowerTooOld(
-                f"{made.asset} is of an older version: `recsys materialize {made.asset} --bizdate {made.bizdate}`"
-            )
-        self._inputs = read_inputs(about[INPUTS])
-        self._users = users
-        self._length = next(each.length for each in self._inputs if each.name == HISTORY)
-
-    def __call__(self, interactions: Interactions, queries: Queries, places: Ints) -> Vectors:
-        """(n, D) the vectors of the queries at n positions."""
-        asked = queries.users[places], queries.starts[places], queries.ends[places]
-        feed = raw_columns(self._inputs, raw_users(self._length, interactions, self._users, *asked))
-        vectors: Vectors = self._session.run(["vector"], feed)[0]
-        return vectors
 
 
 def _user_tower(lake: Lake, name: str, bizdate: str) -> Partition | None:

@@ -1,0 +1,73 @@
+"""The user tower of a two-tower model, for histories that go on after those of which vectors are kept."""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from recsys_assets.arrays import Array, Ids, Ints, Vectors, find, list_array, slices, spread
+from recsys_assets.datasets.names import HISTORY
+from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
+from recsys_assets.funnel.network import Lookups, Network
+from recsys_assets.manifest import Partition
+from recsys_assets.retrieval.interactions import Interactions, Queries
+
+ROWS_AT_ONCE = 4096  # bounds the memory of histories that are looked up
+Rows = TypeVar("Rows", Ids, pa.Array)
+
+
+class TowerTooOld(RuntimeError):
+    """The ONNX file of a user tower does not say what its inputs are; the message names the command that renews it."""
+
+
+class UserTower:
+    """Encodes users by the network of the tower's file; users and items are looked up once, when it is opened.
+
+    Args:
+        tower: the ONNX files of the model.
+        users: the users' table.
+        item_ids: (I,) the items of the log.
+
+    Raises:
+        TowerTooOld: the file was made by an older version.
+    """
+
+    def __init__(self, tower: Partition, users: pa.Table, item_ids: Ids) -> None:
+        self._network = Network(tower.path("user.onnx"))
+        if INPUTS not in self._network.about:
+            made = tower.manifest
+            raise TowerTooOld(
+                f"{made.asset} is of an older version: `recsys materialize {made.asset} --bizdate {made.bizdate}`"
+            )
+        self._inputs, self._users = read_inputs(self._network.about[INPUTS]), users
+        self._length = next(each.length for each in self._inputs if each.name == HISTORY)
+        self._ids = np.sort(users["user_id"].to_numpy())
+        lookups = Lookups(tower.path("user.onnx"))
+        # The last row is that of somebody who is not in the table.
+        known = pa.array([*self._ids.tolist(), None], users["user_id"].type)
+        rows = [lookups(self._raw(block, item_ids[:0])) for block in _blocks(known)]
+        self._rows = np.concatenate(rows)[:, : -self._length]
+        past = [lookups(self._raw(pa.nulls(len(block)), block)) for block in _blocks(item_ids)]
+        self._past = np.concatenate(past)[:, -self._length]  # (I,) what stands for an item in a history
+
+    def __call__(self, interactions: Interactions, queries: Queries, places: Ints) -> Vectors:
+        """(n, D) the vectors of the queries at n positions."""
+        ends = queries.ends[places]
+        starts = np.maximum(queries.starts[places], ends - self._length)
+        user = find(self._ids, interactions.user_ids[queries.users[places]])  # -1 is the last row
+        indices = np.zeros((len(places), self._rows.shape[1] + self._length), np.int64)
+        indices[:, : self._rows.shape[1]] = self._rows[user]
+        row, event = spread(starts, ends)
+        indices[row, self._rows.shape[1] + event - starts[row]] = self._past[interactions.items[event]]
+        return self._network({"indices": indices})
+
+    def _raw(self, ids: pa.Array, items: Ids) -> dict[str, Array]:
+        """The raw inputs of users (N,), each with one item (N,) as history, or without any (0,)."""
+        sizes = np.ones(len(ids), np.int64) if len(items) else np.zeros(len(ids), np.int64)
+        table = rows_of(self._users, "user_id", ids).append_column(HISTORY, list_array(pa.array(items), sizes))
+        return raw_columns(self._inputs, table)
+
+
+def _blocks(rows: Rows) -> Iterator[Rows]:
+    return (rows[block.start : block.stop] for block in slices(len(rows), ROWS_AT_ONCE))
