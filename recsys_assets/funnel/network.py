@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_assets.arrays import Array
+from recsys_assets.arrays import Array, Floats, Ints
 
 if TYPE_CHECKING:
     import onnx
@@ -35,9 +35,9 @@ class Network:
         (self._output,) = (each.name for each in model.graph.output)
         self._session = open_session(model.SerializeToString())
 
-    def __call__(self, inputs: Mapping[str, Array]) -> Array:
+    def __call__(self, inputs: Mapping[str, Array]) -> Floats:
         """The output for N rows of `indices` (N, K) and, if the model has numbers, `numeric` (N, F)."""
-        found: Array = self._session.run([self._output], inputs)[0]
+        found: Floats = self._session.run([self._output], inputs)[0]
         return found
 
 
@@ -51,9 +51,9 @@ class Lookups:
         _keep(model.graph, _looked_up(model.graph), given=INPUTS[:1])
         self._session = open_session(model.SerializeToString())
 
-    def __call__(self, raw: Mapping[str, Array]) -> Array:
+    def __call__(self, raw: Mapping[str, Array]) -> Ints:
         """(N, K) the `indices` of N rows of raw features (`features/raw.py`)."""
-        found: Array = self._session.run([INPUTS[0]], raw)[0]
+        found: Ints = self._session.run([INPUTS[0]], raw)[0]
         return found
 
 

@@ -131,8 +131,12 @@ class Renewal:
             return row
         items, labels = since.items[::-1], since.labels[::-1]
         old = row.snapshot.recent
-        new = (self._rows[items], np.full(len(items), np.nan, np.float32), labels.astype(np.float32))
-        recent = Recent(*map(self._put_first, new, (old.items, old.values, old.labels)))
+        unrated = np.full(len(items), np.nan, np.float32)
+        recent = Recent(
+            self._put_first(self._rows[items], old.items),
+            self._put_first(unrated, old.values),
+            self._put_first(labels.astype(np.float32), old.labels),
+        )
         encoded = row.encoded.indices.copy()
         for (places, encode), wanted in zip(self._sequences, (1, 0), strict=True):
             encoded[0, places] = np.append(encode[items[labels == wanted]], encoded[0, places])[: len(places)]

@@ -1,18 +1,20 @@
 """The user tower of a two-tower model, for histories that go on after those of which vectors are kept."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Array, Ids, Ints, Vectors, find, list_array, slices, spread
+from recsys_assets.arrays import Array, Ids, Ints, Vectors, find, list_array, slices
 from recsys_assets.datasets.names import HISTORY
 from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
 from recsys_assets.funnel.network import Lookups, Network
 from recsys_assets.manifest import Partition
 from recsys_assets.retrieval.interactions import Interactions, Queries
 
+KEPT = 1 << 13  # vectors of the latest histories: at most 10 MB; most requests of a user come without a new event
 ROWS_AT_ONCE = 4096  # bounds the memory of histories that are looked up
 Rows = TypeVar("Rows", Ids, pa.Array)
 
@@ -49,17 +51,22 @@ class UserTower:
         rows = [lookups(self._raw(block, item_ids[:0])) for block in _blocks(known)]
         self._rows = np.concatenate(rows)[:, : -self._length]
         past = [lookups(self._raw(pa.nulls(len(block)), block)) for block in _blocks(item_ids)]
-        self._past = np.concatenate(past)[:, -self._length]  # (I,) what stands for an item in a history
+        self._past = np.concatenate(past)[:, -self._length].astype(np.int32)  # (I,) stands for an item in a history
+        self._encode = lru_cache(KEPT)(self._vector)
 
     def __call__(self, interactions: Interactions, queries: Queries, places: Ints) -> Vectors:
         """(n, D) the vectors of the queries at n positions."""
         ends = queries.ends[places]
         starts = np.maximum(queries.starts[places], ends - self._length)
         user = find(self._ids, interactions.user_ids[queries.users[places]])  # -1 is the last row
-        indices = np.zeros((len(places), self._rows.shape[1] + self._length), np.int64)
-        indices[:, : self._rows.shape[1]] = self._rows[user]
-        row, event = spread(starts, ends)
-        indices[row, self._rows.shape[1] + event - starts[row]] = self._past[interactions.items[event]]
+        pasts = (self._past[interactions.items[first:end]].tobytes() for first, end in zip(starts, ends, strict=True))
+        return np.concatenate([self._encode(*each) for each in zip(user.tolist(), pasts, strict=True)])
+
+    def _vector(self, user: int, past: bytes) -> Vectors:
+        """(1, D) the vector of a row of the users with a history."""
+        indices, own = np.zeros((1, self._rows.shape[1] + self._length), np.int64), self._rows.shape[1]
+        indices[0, :own], items = self._rows[user], np.frombuffer(past, np.int32)
+        indices[0, own : own + len(items)] = items
         return self._network({"indices": indices})
 
     def _raw(self, ids: pa.Array, items: Ids) -> dict[str, Array]:
