@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +11,14 @@ import torch
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.declined import NothingToLearn
 from recsys_assets.features.raw import raw_inputs
+from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS, build_towers, configure
 from recsys_assets.models.config import ConfigError, NegativesKind
-from recsys_assets.retrieval.interactions import Interactions, queries
+from recsys_assets.retrieval.interactions import Interactions, Queries, queries
 from recsys_assets.retrieval.lists import evaluate
 from recsys_assets.retrieval.raw_users import raw_users
 from recsys_assets.retrieval.weighted_items import WeightedItems
+from recsys_assets.serving.user_tower import UserTower
 from recsys_assets.training import checkpoint, onnx_export, onnx_towers, recall, tower_data
 from recsys_assets.training.loop import Fitted
 from recsys_assets_tests.helpers.recall_world import ITEMS, schema, source
@@ -172,3 +175,7 @@ def test_a_checkpoint_and_its_onnx_files_give_the_vectors_of_training(name: str,
     runtime = onnx_export.open_session(tmp_path / "one" / "user.onnx")
     (vectors,) = runtime.run(["vector"], raw_inputs(model.user_schema, raw["user"]))
     assert np.abs(vectors - before).max() < 1e-5, "raw columns and encoded slices are the same histories"
+    files = cast(Partition, SimpleNamespace(path=lambda name: tmp_path / "one" / name))
+    tower = UserTower(files, given.users, given.interactions.item_ids)
+    asked = Queries(everyone, starts, ends, everyone[:0], np.zeros(len(everyone) + 1, np.int64))
+    assert np.abs(tower(given.interactions, asked, everyone) - before).max() < 1e-5, "a service encodes them too"
