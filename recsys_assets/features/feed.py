@@ -50,6 +50,8 @@ class Feed:
 
     def moments(self, moments: Mapping[str, pa.Array], rows: int) -> Encoded:
         """The features of the moments of some requests, (N,) each; one that is not named is unknown."""
+        if not self._moment.sparse and not self._moment.floats:
+            return nothing_encoded(rows)
         return self._moment.encode(pa.table({**moments, "": pa.nulls(rows)}))
 
     def __call__(self, users: Encoded, item: Ints, numbers: Mapping[str, Floats], moments: Encoded) -> Inputs:

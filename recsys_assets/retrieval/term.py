@@ -164,11 +164,10 @@ class Tastes:
             (N, T) scores, each row's highest first, and (N,) indices in `LEVELS`: a history without a liked term in its
             window gets the terms of all its rows, with equal weights; one without any liked term, those of everyone.
         """
-        rule, histories = self.rule, np.arange(len(starts))
+        rule = self.rule
         found = _liked_terms(interactions, self.carried, np.maximum(starts, ends - rule.window), ends, rule.decay)
-        levels = np.zeros(len(starts), np.int8)
-        levels[missing := np.setdiff1d(histories, found.row)] = 1
-        if len(missing):
+        levels = (np.bincount(found.row, minlength=len(starts)) == 0).astype(np.int8)
+        if len(missing := np.flatnonzero(levels)):
             older = _liked_terms(interactions, self.carried, starts[missing], ends[missing], 1.0)
             levels[rest := np.setdiff1d(missing, missing[older.row])] = 2
             places = np.tile(self.everyone.column, len(rest)), np.tile(self.everyone.score, len(rest))
