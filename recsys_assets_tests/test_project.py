@@ -32,6 +32,7 @@ FLOORS = {
         "parallel",
         "bfloat16",
         "declined",
+        "client",
     ],
     # In this order: a package of floor 2 imports only those before it.
     2: ["features", "ranking", "retrieval", "i2i", "models", "training", "funnel", "tuning"],

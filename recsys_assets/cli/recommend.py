@@ -1,6 +1,7 @@
-"""`recsys recommend`: a user's newest interactions, and the items that the funnel recommends to them."""
+"""`recsys recommend`: a user's newest interactions, and the items that the funnel or a service recommends to them."""
 
 import datetime as dt
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,11 +26,48 @@ class UnknownUser(LookupError):
 @click.command()
 @click.argument("user")
 @click.option("--bizdate", "day", type=Day(), help="Which day (default: the latest with a `funnel_model`).")
-def recommend(user: str, day: dt.date | None) -> None:
+@click.option("--url", help="Ask the service there, such as http://127.0.0.1:8000, which answers from its release.")
+def recommend(user: str, day: dt.date | None, url: str | None) -> None:
     """Print the history of USER and their list: titles, scores, and the channels that proposed each item.
 
-    The list is computed now, from the day's partitions, as `funnel_model` of that day says.
+    The list is computed now, from the day's partitions, as `funnel_model` of that day says. With --url it is that of a
+    service, whose RECSYS_SERVE_TOKEN is taken from the environment.
     """
+    if day and url:
+        raise click.UsageError("a service answers from its own release: leave out --bizdate or --url")
+    if url:
+        print_answer(user, url)
+    else:
+        _print_computed(user, day)
+
+
+def print_answer(user: str, url: str) -> None:
+    """Print the history of a user and their list, as a service answers.
+
+    Raises:
+        UnknownUser: the service's release does not know the user.
+        ServiceError: the service refuses the request, or does not answer.
+    """
+    from recsys_assets.client import Client
+
+    with Client(url, os.environ.get("RECSYS_SERVE_TOKEN")) as service:
+        kinds = service.release()["fields"]
+        shown = [name for name, kind in kinds.items() if name == "title" or ("list" in kind and "string" in kind)]
+        known = service.user(user, size=NEWEST_ROWS, columns=shown)
+        if not known["known"]:
+            raise UnknownUser(f"no user '{user}' in release {known['release']} of {known['bizdate']} of {url}")
+        answer = service.recommend(user, fields=shown)
+    listed = [
+        {"item_id": each.item_id, **each.more}
+        | {"score": each.score, "probability": each.probability, "channels": list(each.channels)}
+        for each in answer.items
+    ]
+    print_rows(f"{user}: newest rows", known["history"])
+    print_rows(f"recommended to {user}, {answer.bizdate}, release {answer.release}: {answer.served_by}", listed)
+
+
+def _print_computed(user: str, day: dt.date | None) -> None:
+    """Print the history of a user and their list, computed from the lake."""
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.funnel.funnel import NEEDED, events_of
     from recsys_assets.funnel.inputs import read_inputs
@@ -45,8 +83,8 @@ def recommend(user: str, day: dt.date | None) -> None:
     history = _newest_rows(profile, inputs["splits"], events, number)
     listed = _recommended_items(profile, inputs, events, number)
     lake.check_unchanged(inputs.partitions.values())
-    _print(profile, inputs["items"], f"{user}: newest rows", history)
-    _print(profile, inputs["items"], f"recommended to {user}, {when}", listed)
+    print_rows(f"{user}: newest rows", _described(profile, inputs["items"], history))
+    print_rows(f"recommended to {user}, {when}", _described(profile, inputs["items"], listed))
 
 
 def _user_number(events: "Interactions", user: str, day: str) -> int:
@@ -91,12 +129,9 @@ def _recommended_items(profile: "Profile", inputs: "Inputs", events: "Interactio
     return items
 
 
-def _print(profile: "Profile", items: "Partition", title: str, rows: Rows) -> None:
-    """Print rows of items as a table, with the titles and terms that the profile has."""
+def _described(profile: "Profile", items: "Partition", rows: Rows) -> Rows:
+    """Rows of items with the titles and terms that the profile has."""
     import pyarrow.parquet as pq
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
 
     from recsys_assets.datasets.ingest import ROWS
 
@@ -104,13 +139,21 @@ def _print(profile: "Profile", items: "Partition", title: str, rows: Rows) -> No
     shown = [name for name in ("title", term.column if term else "") if name in profile.columns_of("items")]
     of_items = pq.read_table(items.path(ROWS), columns=["item_id", *shown]).to_pylist()
     known = {of_item["item_id"]: of_item for of_item in of_items}
+    return [{**known[row["item_id"]], **row} for row in rows]
+
+
+def print_rows(title: str, rows: Rows) -> None:
+    """Print rows as a table."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(
         title=f"[bold]{title}", title_style="", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
-    described = [{**known[row["item_id"]], **row} for row in rows]
-    for name in ("", *(described[0] if described else ())):
+    for name in ("", *(rows[0] if rows else ())):
         table.add_column(name, overflow="fold")
-    for place, row in enumerate(described, start=1):
+    for place, row in enumerate(rows, start=1):
         table.add_row(str(place), *map(_cell_text, row.values()))
     Console().print(table)
 

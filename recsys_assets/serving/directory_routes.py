@@ -27,7 +27,7 @@ def directory_routes(service: Service) -> APIRouter:
         """Users drawn at random; the same seed draws the same ones from the same release."""
         return answer(directory.sample(sample, seed))
 
-    @routes.get("/users/{user_id}", responses=REFUSED)
+    @routes.get("/users/{user_id:path}", responses=REFUSED)
     def user(user_id: str, size: Size = 20, fields: Many = "") -> Response:
         """Whether a user is known, and their newest events, newest first."""
         return answer(directory.user(user_id, size, split(fields)))

@@ -16,7 +16,7 @@ def items_routes(service: Service, metrics: Metrics, log: RequestLog | None) -> 
     """The routes over a service, whose answers a log keeps."""
     routes = APIRouter()
 
-    @routes.get("/recommend/{user_id}", responses=REFUSED)
+    @routes.get("/recommend/{user_id:path}", responses=REFUSED)
     async def recommend_user(
         user_id: str,
         size: Size | None = None,
@@ -41,7 +41,7 @@ def items_routes(service: Service, metrics: Metrics, log: RequestLog | None) -> 
         each_of = enumerate(body.requests)
         return answer({"answers": [_measured(service, metrics, log, each, f"-{place}") for place, each in each_of]})
 
-    @routes.get("/similar/{item_id}", responses=REFUSED)
+    @routes.get("/similar/{item_id:path}", responses=REFUSED)
     async def similar(item_id: str, size: Size = 20, fields: Many = "") -> Response:
         """Items that are alike, by the item-to-item tables."""
         return answer(service.similar(item_id, size, split(fields)))

@@ -76,7 +76,7 @@ def test_a_user_is_chosen_and_sees_what_the_service_answers(
     assert found == [each["item_id"] for each in answer]
     first, titles = page.locator("#this-items li").first, of(world, "items", "title")
     expect(first.locator(".title")).to_have_text(titles[found[0]])
-    assert first.locator(".mark").all_text_contents() == answer[0]["channels"]
+    assert first.locator(".mark > span").all_text_contents() == answer[0]["channels"]
     assert float(first.locator(".score").text_content() or "") == pytest.approx(answer[0]["score"], rel=1e-3)
     rows = sorted(
         (row for row in world.table("splits").to_pylist() if row["user_id"] == int(user)),

@@ -8,7 +8,7 @@ const TOUCHED = 30; // newest events that are shown
 const OFFERED = 5; // users
 
 // user: an id, or null for a pasted history; pasted and told: events {item_id, label} with the columns of their items.
-const state = { user: null, pasted: [], told: [], shown: {}, has: {}, before: null };
+const state = { user: null, pasted: [], told: [], shown: {}, rules: {}, has: {}, before: null };
 
 async function start() {
   onMissingToken(askForToken);
@@ -16,6 +16,7 @@ async function start() {
     const release = await get("/release");
     const described = await get("/openapi.json");
     state.shown = shownColumns(release.fields);
+    state.rules = await get("/scenes");
     state.has = { explain: "explain" in described.components.schemas.RecommendBody.properties };
     showRelease(release);
     await offerUsers();
@@ -90,7 +91,7 @@ async function ask() {
   const other = others()[at("other").value];
   const begin = performance.now();
   const answer = await post("/recommend", body());
-  showTimes(stepsOf(answer), (performance.now() - begin) / 1000);
+  showTimes(answer.steps ?? {}, performance.now() - begin);
   const { changes, gone } = state.before ? differences(state.before, answer.items) : { changes: new Map(), gone: [] };
   showItems("this", answer, changes, "new");
   at("other-side").hidden = !other;
@@ -115,21 +116,20 @@ function fields() {
   return Object.values(state.shown).filter(Boolean);
 }
 
-/** The seconds of each step, as far as the service tells them. */
-function stepsOf(answer) {
-  return answer.explain?.seconds ?? {};
-}
-
 /** Other requests that can be compared with this one: for each its label, and how it changes the body. */
 function others() {
   const found = {};
-  if (state.told.length) {
-    const told = state.told.length;
-    const change = (asked) => ({ ...asked, history: asked.history.slice(0, asked.history.length - told) });
-    found.untold = { label: "Without what was told", change };
+  const offer = (key, label, change) => (found[key] = { label, change });
+  const own = ({ history }) => history.slice(0, state.pasted.length);
+  if (state.told.length) offer("untold", "Without what was told", (asked) => ({ ...asked, history: own(asked) }));
+  if (state.user !== null) offer("judged", "Before the online rows", (asked) => ({ ...asked, judged: true }));
+  for (const scene of Object.keys(state.rules.scenes ?? {})) {
+    offer(`scene ${scene}`, `Scene ${scene}`, (asked) => ({ ...asked, scene }));
   }
-  if (state.user !== null) {
-    found.judged = { label: "Before the online rows", change: (asked) => ({ ...asked, judged: true }) };
+  for (const [layer, { variants }] of Object.entries(state.rules.layers ?? {})) {
+    for (const name of Object.keys(variants)) {
+      offer(`variant ${layer} ${name}`, `${layer}: ${name}`, (asked) => ({ ...asked, variants: { [layer]: name } }));
+    }
   }
   return found;
 }

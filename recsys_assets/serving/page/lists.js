@@ -51,7 +51,7 @@ export function itemRow(item, shown, { change, actions = [], news = "new" } = {}
   );
   row.append(
     make("div", { className: "about" }, titleOf(item, name, shown), changeMark(change, news), termsOf(item, shown)),
-    make("div", { className: "marks" }, scoreOf(item), ...channelMarks(item.channels ?? [])),
+    make("div", { className: "marks" }, scoreOf(item), ...channelMarks(item)),
     make("div", { className: "actions" }, ...buttons),
   );
   return row;
@@ -94,8 +94,12 @@ function scoreOf(item) {
   return make("span", { className: "score", title: `score ${item.score}${likely}` }, number(item.score));
 }
 
-function channelMarks(channels) {
-  return channels.map((name) => make("span", { className: "mark" }, name));
+/** The channels that listed an item, each with its place there if the service says it. */
+function channelMarks({ channels = [], explain }) {
+  return channels.map((name) => {
+    const place = explain?.channels[name]?.place;
+    return make("span", { className: "mark" }, make("span", {}, name), place ? ` ${place}` : null);
+  });
 }
 
 function changeMark(change, news) {

@@ -45,20 +45,18 @@ export function showAlike(item, items, shown) {
   at("alike").showModal();
 }
 
-/** The seconds of each step, `{step: seconds}`, the longest first, and of the whole request. */
+/** The milliseconds of each step, `{step: milliseconds}`, the longest first, and of the whole request. */
 export function showTimes(steps, whole) {
   const rows = Object.entries(steps).sort(([, one], [, other]) => other - one);
   at("times-about").textContent = rows.length
-    ? `The answer was here after ${milliseconds(whole)} ms, with the way through the browser.`
-    : `The answer was here after ${milliseconds(whole)} ms. The service does not tell the time of its steps.`;
+    ? `The answer was here after ${rounded(whole)} ms, with the way through the browser.`
+    : `The answer was here after ${rounded(whole)} ms. The service does not tell the time of its steps.`;
   at("steps").replaceChildren(
-    ...rows.map(([name, seconds]) =>
-      make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, milliseconds(seconds))),
-    ),
+    ...rows.map(([name, time]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, rounded(time)))),
   );
   at("steps").parentElement.tHead.hidden = !rows.length;
 }
 
-function milliseconds(seconds) {
-  return number(Math.round(seconds * 1e5) / 100);
+function rounded(milliseconds) {
+  return number(Math.round(milliseconds * 100) / 100);
 }
