@@ -9,6 +9,7 @@ export RECSYS_HOME ?= $(CURDIR)
 export DAGSTER_HOME ?= $(CURDIR)
 export DAGSTER_DISABLE_TELEMETRY := yes
 export MLFLOW_DISABLE_TELEMETRY := true
+export SERVE_PORT ?= 8000
 export DAGSTER_PORT ?= 3000
 export MLFLOW_PORT ?= 5000
 
@@ -17,7 +18,7 @@ export MLFLOW_PORT ?= 5000
 help:
 	@echo "make demo    install, generate data, build every asset of the latest bizdate, show the results"
 	@echo "make test    linter, types and tests, as in CI (PYTEST_ARGS='-k splits' for some of the tests)"
-	@echo "make ui      Dagster on 127.0.0.1:$(DAGSTER_PORT) and MLflow on 127.0.0.1:$(MLFLOW_PORT), until Ctrl-C"
+	@echo "make ui      lists on 127.0.0.1:$(SERVE_PORT), Dagster on :$(DAGSTER_PORT) and MLflow on :$(MLFLOW_PORT), until Ctrl-C"
 	@echo "make setup   only install the environment, in $(VENV)"
 	@echo "make lint    linter and types"
 	@echo "make format  format the code"

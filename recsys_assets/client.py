@@ -24,12 +24,7 @@ PAUSE = 0.1  # seconds before the second try; doubled for the third
 
 
 class ServiceError(Exception):
-    """The service refused a request.
-
-    Attributes:
-        status: of HTTP; 0 if there was no answer.
-        detail: the sentence of the problem document (RFC 9457).
-    """
+    """The service refused: `status` is that of HTTP, `detail` the sentence of the problem document (RFC 9457)."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"{status}: {detail}" if status else detail)
@@ -48,7 +43,6 @@ class Item:
     """An item of a list.
 
     Attributes:
-        item_id: its id.
         score: orders the list.
         probability: of the ranking model; None in lists that were not ranked.
         channels: the channels that listed it.
@@ -68,12 +62,10 @@ class Items:
 
     Attributes:
         items: best first.
-        release: the number of the release.
-        bizdate: of the release.
-        request_id: of the answer.
+        release, bizdate: the release's number and day.
+        request_id, user_id: those of the answer.
         served_by: `full`, `history`, `popular`, or why the answer is less than it could be.
         model: the ranking model, as `<model>/<bizdate>`.
-        user_id: the user.
     """
 
     items: tuple[Item, ...]
@@ -159,6 +151,11 @@ def _user(user_id: Id, size: int | None = None, columns: Sequence[str] = ()) -> 
     return Call("GET", f"/users/{quote(str(user_id), safe='')}", _same, query)
 
 
+def _users(sample: int = 5, seed: int = 0) -> Call[dict[str, Any]]:
+    """Users drawn at random; the same seed draws the same ones."""
+    return Call("GET", "/users", _same, _given(sample=sample, seed=seed))
+
+
 def _release() -> Call[dict[str, Any]]:
     """What the release holds."""
     return Call("GET", "/release", _same)
@@ -198,6 +195,7 @@ class _Methods:
     recall = Method(_recall)
     score = Method(_score)
     user = Method(_user)
+    users = Method(_users)
     release = Method(_release)
     ready = Method(_ready)
 
@@ -218,9 +216,9 @@ def _answer(call: Call[T], response: httpx.Response) -> T:
 
 
 def _may_repeat(call: Call[Any], error: httpx.TransportError, tries: int) -> bool:
-    """Whether a request is sent again: one that never left, or one that changes nothing, if no time ran out."""
-    left = isinstance(error, httpx.ConnectError)
-    return tries < TRIES and (left or call.repeatable) and not isinstance(error, httpx.TimeoutException)
+    """Whether a request is sent again: one that never left or changes nothing, unless its time ran out."""
+    allowed = call.repeatable or isinstance(error, httpx.ConnectError)
+    return tries < TRIES and allowed and not isinstance(error, httpx.TimeoutException)
 
 
 def _options(url: str, token: str | None, timeout: float) -> dict[str, Any]:

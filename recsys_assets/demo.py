@@ -14,6 +14,9 @@ from rich.table import Table
 from recsys_assets.cli.days import complete_bizdates
 from recsys_assets.cli.errors import plain_errors
 from recsys_assets.cli.materialize import run as materialize
+from recsys_assets.cli.recommend import print_answer
+from recsys_assets.cli.served import service_running
+from recsys_assets.client import Client
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.landing import land
 from recsys_assets.datasets.profile import Profile, load_profile
@@ -38,7 +41,7 @@ next:
   . ./activate                                                then, from any folder:
   recsys show rank_widedeep                                   the contents of a partition
   recsys published                                            what services see
-  recsys serve                                                recommendations over HTTP, on 127.0.0.1:8000
+  recsys serve                                                recommendations over HTTP, and a page, on 127.0.0.1:8000
   dagster asset materialize --select rank_widedeep            train again, on the latest bizdate
   recsys materialize '+rank_report' --bizdate {before}      it and all it needs, for another day
   recsys land movielens-1m                                    real data, then
@@ -70,8 +73,17 @@ def _demonstrate(console: Console) -> None:
     for report, (title, shown, key) in REPORTS.items():
         console.print(comparison(lake.manifest(report, day).metrics, f"{title} of {day}", shown, key))
     console.print(f"artefacts: {lake.location('<asset>', day)}", highlight=False, markup=False, soft_wrap=True)
+    _ask_service(console)
     before = (dt.date.fromisoformat(day) - dt.timedelta(days=1)).isoformat()
     console.print(NEXT_COMMANDS.format(before=before), highlight=False, markup=False, soft_wrap=True)
+
+
+def _ask_service(console: Console) -> None:
+    """Start the service on the release, print its answer for one user, and stop it."""
+    with service_running() as address, Client(address, os.environ.get("RECSYS_SERVE_TOKEN")) as service:
+        (user,) = service.users(sample=1)["users"]
+        seconds = print_answer(str(user), address)
+    console.print(f"a service answered this in {1000 * seconds:.1f} ms; to start one: recsys serve", highlight=False)
 
 
 def _land_days(profile: Profile) -> str:

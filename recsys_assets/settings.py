@@ -16,7 +16,7 @@ _SQLITE = "sqlite:///"
 # Variables of stores (`stores/registry.py`). MILVUS_URI and the like cannot be used: the stores' own libraries read
 # them with a different meaning.
 STORE_VARIABLE = re.compile(r"MONGO_URI|RECSYS_\w+_URI")
-PORTS = {"DAGSTER_PORT": 3000, "MLFLOW_PORT": 5000}  # ports of the UIs of `make ui` on this machine
+PORTS = {"SERVE_PORT": 8000, "DAGSTER_PORT": 3000, "MLFLOW_PORT": 5000}  # of the servers of `make ui` on this machine
 
 
 class NoPort(ValueError):
@@ -89,7 +89,7 @@ def settings() -> Settings:
 
 
 def port(variable: str) -> int:
-    """The port of a UI of `make ui` that the variable gives, or the default one.
+    """The port of a server of `make ui` that the variable gives, or the default one.
 
     Raises:
         NoPort: it is not a port.

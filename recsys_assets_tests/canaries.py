@@ -215,7 +215,7 @@ def _cell(base: Path, what: str, uris: Mapping[str, str], command: list[str], se
         shutil.copytree(base, home, symlinks=True)
         places = {"RECSYS_DATA": home / "data", "DAGSTER_HOME": home / "home", "RECSYS_PROFILE": home / "own.yaml"}
         environment = {**os.environ, **IMPATIENT, **{key: str(path) for key, path in places.items()}, **uris}
-        environment |= {"DAGSTER_PORT": "3199", "MLFLOW_PORT": "5199"}
+        environment |= {"SERVE_PORT": "8199", "DAGSTER_PORT": "3199", "MLFLOW_PORT": "5199"}
         start = time.perf_counter()
         heard = heard_from(command, home, environment, seconds)
         found = "; ".join(heard)[:600] or "nothing"

@@ -50,7 +50,7 @@ class Killing:
         """Land some days."""
         shutil.copy(PROJECT / "dagster.yaml", folder)
         places = {"DAGSTER_HOME": str(folder), "RECSYS_DATA": str(folder / "data"), "RECSYS_PROFILE": "sample"}
-        ports = {"DAGSTER_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
+        ports = {each: str(free_port()) for each in ("SERVE_PORT", "DAGSTER_PORT", "MLFLOW_PORT")}
         pointer = {"DAGSTER_CLI_SENSOR_START_WORKSPACE": str(PROJECT / "workspace.yaml")}
         self.folder, self.family = folder, Family(**places, **ports, **pointer)
         self.chance, self.counts, self.roots = random.Random(20261128), Counter[str](), set[int]()

@@ -146,7 +146,7 @@ def _clean(folder: Path) -> dict[str, str]:
     ours = ("RECSYS_", "DAGSTER_", "MLFLOW_", "MONGO_URI", "VIRTUAL_ENV", "PYTEST_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     paths = [place for place in kept["PATH"].split(os.pathsep) if ".venv" not in place]
-    ports = {"DAGSTER_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
+    ports = {each: str(free_port()) for each in ("SERVE_PORT", "DAGSTER_PORT", "MLFLOW_PORT")}
     return {**kept, **ports, "PATH": os.pathsep.join(paths), "PYTHONPATH": str(folder)}
 
 

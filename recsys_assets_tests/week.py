@@ -42,7 +42,7 @@ class Week:
         self.home, self.data = folder / "home", folder / "data"
         self.home.mkdir(parents=True)
         shutil.copy(PROJECT / "dagster.yaml", self.home)
-        ports = {"DAGSTER_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
+        ports = {each: str(free_port()) for each in ("SERVE_PORT", "DAGSTER_PORT", "MLFLOW_PORT")}
         # as in the activated shell: the UI's own code location
         place = {"DAGSTER_CLI_SENSOR_START_WORKSPACE": str(PROJECT / "workspace.yaml"), "RECSYS_HOME": str(PROJECT)}
         self.family = Family(DAGSTER_HOME=str(self.home), RECSYS_DATA=str(self.data), **ports, **place)

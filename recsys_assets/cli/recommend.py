@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,8 +42,8 @@ def recommend(user: str, day: dt.date | None, url: str | None) -> None:
         _print_computed(user, day)
 
 
-def print_answer(user: str, url: str) -> None:
-    """Print the history of a user and their list, as a service answers.
+def print_answer(user: str, url: str) -> float:
+    """Print the history of a user and their list, as a service answers; returns the seconds that the list took.
 
     Raises:
         UnknownUser: the service's release does not know the user.
@@ -56,7 +57,9 @@ def print_answer(user: str, url: str) -> None:
         known = service.user(user, size=NEWEST_ROWS, columns=shown)
         if not known["known"]:
             raise UnknownUser(f"no user '{user}' in release {known['release']} of {known['bizdate']} of {url}")
+        began = time.perf_counter()
         answer = service.recommend(user, fields=shown)
+        seconds = time.perf_counter() - began
     listed = [
         {"item_id": each.item_id, **each.more}
         | {"score": each.score, "probability": each.probability, "channels": list(each.channels)}
@@ -64,6 +67,7 @@ def print_answer(user: str, url: str) -> None:
     ]
     print_rows(f"{user}: newest rows", known["history"])
     print_rows(f"recommended to {user}, {answer.bizdate}, release {answer.release}: {answer.served_by}", listed)
+    return seconds
 
 
 def _print_computed(user: str, day: dt.date | None) -> None:

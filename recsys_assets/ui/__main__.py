@@ -1,7 +1,7 @@
 """`make ui`: start all servers, keep them running, stop them together.
 
-They listen on 127.0.0.1 only; `DAGSTER_PORT` and `MLFLOW_PORT` choose other ports. Each server writes its own log; the
-terminal shows only starts and failures.
+They listen on 127.0.0.1 only; `SERVE_PORT`, `DAGSTER_PORT` and `MLFLOW_PORT` choose other ports. Each server writes its
+own log; the terminal shows only starts and failures.
 """
 
 import signal
@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from recsys_assets.datasets.disk import DAGSTER_HISTORY, keep_private, private_folder
-from recsys_assets.guard import is_taken
+from recsys_assets.guard import LOCAL, is_taken
 from recsys_assets.settings import PORTS, NoPort, Settings, port, settings, sqlite_file
 from recsys_assets.ui.servers import environment, is_local, servers
 from recsys_assets.ui.supervisor import ServerEnded, Supervisor, say
@@ -43,7 +43,9 @@ def _run(place: Settings) -> None:
         for server in servers(place, Path(folder)):
             supervisor.start(server)
         mlflow = place.tracking_ui if is_local(place) else "the server that MLFLOW_TRACKING_URI names"
-        say(f"\nDagster   {place.dagster_ui}\nMLflow    {mlflow}\nlogs      {logs}\n\nCtrl-C stops them.\n")
+        lists = f"http://{LOCAL[0]}:{ports['SERVE_PORT']} (once there is a release)"
+        say(f"\nLists     {lists}\nDagster   {place.dagster_ui}\nMLflow    {mlflow}")
+        say(f"logs      {logs}\n\nCtrl-C stops them.\n")
         supervisor.keep_running()
 
 

@@ -1,8 +1,8 @@
 """The servers of `make ui`: their commands and their environment.
 
 They are the parts that `dagster dev` starts (a code server for each location of `workspace.yaml`, the daemon and the
-web server, here ours with a guard before Dagster's app), and MLflow's server. Values that may hold a password are
-passed in the environment, because everybody on the machine can read a process's arguments.
+web server, here ours with a guard before Dagster's app), MLflow's server, and the online service. Values that may hold
+a password are passed in the environment, because everybody on the machine can read a process's arguments.
 """
 
 import os
@@ -67,7 +67,8 @@ def servers(place: Settings, folder: Path) -> list[Server]:
     codes = [_code_server(origin, sockets[origin.location_name]) for origin in managed]
     daemon = Server("daemon", "dagster._daemon", ["run", "-w", str(workspace)])
     webserver = Server("webserver", "recsys_assets.ui.webserver", [str(workspace), str(port("DAGSTER_PORT"))])
-    return [*([mlflow_server()] if is_local(place) else []), *codes, daemon, webserver]
+    service = Server("service", "recsys_assets.cli", ["serve", "--port", str(port("SERVE_PORT")), "--processes", "1"])
+    return [*([mlflow_server()] if is_local(place) else []), *codes, daemon, webserver, service]
 
 
 def is_local(place: Settings) -> bool:

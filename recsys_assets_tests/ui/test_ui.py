@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -65,6 +66,7 @@ def start(home: Path, dagster: int, mlflow: int) -> Started:
     for name in ("RECSYS_HOME", "RECSYS_PROFILE", "RECSYS_DAGSTER_UI", "RECSYS_MLFLOW_UI"):
         family.environment.pop(name, None)
     family.environment |= {
+        "SERVE_PORT": str(free_port()),
         "DAGSTER_PORT": str(dagster),
         "MLFLOW_PORT": str(mlflow),
         "DAGSTER_MODULE_NAME": "another.project",
@@ -107,12 +109,22 @@ def is_up(started: Started) -> bool:
 
 def test_the_page_and_a_question_are_answered_at_the_address_on_the_terminal(ui: Started) -> None:
     assert f"Dagster   {ui.dagster}\nMLflow    {ui.mlflow}\n" in ui.said()
+    (lists,) = re.findall(r"^Lists     (\S+)", ui.said(), re.MULTILINE)
+    until(lambda: not_ready(lists))  # it answers before there is a release
+    assert "<title>Recommendations" in requests.get(lists, timeout=30).text
     page = requests.get(ui.dagster, headers=BEARER, timeout=30)
     assert page.ok and "<html" in page.text and page.headers["x-frame-options"] == "SAMEORIGIN"
     assert ui.ask("{ version }")
     assert requests.get(f"{ui.dagster}/graphql?query={{version}}", headers=BEARER, timeout=30).json()["data"]
     local = requests.get(f"{ui.dagster.replace(HOST, 'localhost')}/server_info", headers=BEARER, timeout=30)
     assert local.ok
+
+
+def not_ready(address: str) -> bool:
+    try:
+        return requests.get(f"{address}/health/ready", timeout=5).status_code == 503
+    except requests.RequestException:
+        return False
 
 
 @pytest.mark.parametrize(
@@ -153,7 +165,7 @@ def test_nobody_gets_in_without_the_token(ui: Started) -> None:
 def test_no_argument_and_no_log_holds_a_password(ui: Started) -> None:
     arguments = [command(process) for process in ui.family.alive()]
     logs = [log.read_text(encoding="utf-8") for log in (ui.home / ".dagster" / "ui").glob("*.log")]
-    assert len(arguments) >= 7 and len(logs) == 4
+    assert len(arguments) >= 7 and len(logs) == 5
     assert not [text for text in [*arguments, *logs, ui.said()] if TOKEN in text or PASSWORD in text]
     assert (ui.home / "mlflow.db").is_file()
 
