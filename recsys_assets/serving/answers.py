@@ -35,8 +35,9 @@ def answer(content: dict[str, Any]) -> Response:
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """A problem document (RFC 9457)."""
+    said = detail.encode(errors="replace").decode()  # it may repeat a text of the request that UTF-8 cannot hold
     title = REFUSED.get(status, {}).get("description", HTTPStatus(status).phrase)
-    content = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
+    content = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": said})
     return Response(content, status, headers, "application/problem+json")
 
 

@@ -17,6 +17,7 @@ from recsys_assets.serving.limits import Limits, Rates, limited
 from recsys_assets.serving.log import write
 from recsys_assets.serving.metrics import Metrics
 
+MOST_HEADERS = 1 << 15  # bytes of all headers
 _SANE = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 
@@ -73,6 +74,8 @@ class Front:
         length = _header(scope, b"content-length")
         if length.isdecimal() and int(length) > self.limits.body:
             return 413, f"send a body of at most {self.limits.body:,} bytes", {"connection": "close"}
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADERS:
+            return 431, f"send headers of at most {MOST_HEADERS:,} bytes", {"connection": "close"}
         return None
 
     def _log(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:

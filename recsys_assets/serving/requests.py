@@ -2,7 +2,17 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictInt,
+    StrictStr,
+    Tag,
+)
 
 MOST_ITEMS, MOST_IDS, MOST_EVENTS, MOST_REQUESTS = 200, 10_000, 1_000, 100
 MOST_RECALLED, MOST_SCORED = 1_000, 1_000
@@ -17,8 +27,21 @@ def _whole(value: object) -> object:
     return value
 
 
+def whole_text(value: str) -> str:
+    """A text: JSON also allows half of a surrogate pair, which no UTF-8 can hold.
+
+    Raises:
+        ValueError: it is half of a pair.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text holds half of a surrogate pair") from None
+    return value
+
+
 Size = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MOST_ITEMS)]
-Id = int | str
+Id = StrictInt | StrictStr  # `true` is no id, as it would be where pydantic converts
 Restriction = Annotated[
     Annotated[list[Id], Field(max_length=MOST_IDS), Tag("ids")]
     | Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), Tag("condition")],
@@ -77,7 +100,7 @@ class RecommendBody(UserBody):
     size: Size | None = None
     fields: list[str] = Field(default=[], max_length=50)
     scene: str | None = Field(default=None, max_length=48)
-    visitor: str | None = Field(default=None, min_length=1, max_length=200)
+    visitor: Annotated[str, AfterValidator(whole_text)] | None = Field(default=None, min_length=1, max_length=200)
     variants: dict[str, str] = Field(default={}, max_length=20)
     explain: bool = False
     deadline_ms: Annotated[float, BeforeValidator(_whole), Field(gt=0, le=MOST_MILLISECONDS)] | None = None

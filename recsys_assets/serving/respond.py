@@ -13,7 +13,7 @@ from recsys_assets.serving.budget import ASKED, PERSONAL, Budget
 from recsys_assets.serving.engine import Engine, Found, Row, Wish
 from recsys_assets.serving.explain import explained
 from recsys_assets.serving.people import History
-from recsys_assets.serving.requests import Id, Problem, RecommendBody, UserBody
+from recsys_assets.serving.requests import Id, Problem, RecommendBody, UserBody, whole_text
 from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.scenes.listing import Stage, listing
 
@@ -172,7 +172,7 @@ def typed(ids: NDArray[Any], given: Sequence[Id], name: str) -> list[Any]:
         Problem: one is not of the type.
     """
     if not np.issubdtype(ids.dtype, np.integer):
-        return [str(each) for each in given]
+        return _texts(given, name)
     try:
         found = [int(each) for each in given]
     except ValueError:
@@ -181,6 +181,24 @@ def typed(ids: NDArray[Any], given: Sequence[Id], name: str) -> list[Any]:
     if any(not bounds.min <= each <= bounds.max for each in found):
         raise Problem(422, f"{name}: an id is beyond {bounds.max}")
     return found
+
+
+def _texts(given: Sequence[Id], name: str) -> list[str]:
+    try:
+        return [whole_text(str(each)) for each in given]
+    except ValueError as error:
+        raise Problem(422, f"{name}: {error}") from None
+
+
+def _is_value(given: object) -> bool:
+    """Whether it can be a feature of the moment: a text, a whole number of 64 bits, or nothing.
+
+    Raises:
+        Problem: a text is half of a surrogate pair.
+    """
+    if isinstance(given, int):
+        return -(2**63) <= given < 2**63
+    return given is None or (isinstance(given, str) and bool(_texts([given], "context")))
 
 
 def _context(engine: Engine, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +211,7 @@ def _context(engine: Engine, given: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := sorted(given.keys() - set(known)):
         has = f"has {', '.join(known)}" if known else "has none"
         raise Problem(422, f"context: '{unknown[0]}' is no feature of the moment; this data set {has}")
-    if wrong := [name for name, value in given.items() if not isinstance(value, str | int | None)]:
+    if wrong := [name for name, value in given.items() if not _is_value(value)]:
         raise Problem(422, f"context: '{wrong[0]}' must be a text or a whole number")
     now = engine.now()
     parts = {"hour": now.hour, "weekday": now.isoweekday()}

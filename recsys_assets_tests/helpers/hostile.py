@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-HOST = "HOST"  # stands for the server's own name
+HOST, USER = "HOST", "301"  # HOST stands for the server's own name, USER for a user whom the service knows
 SURROGATE = '"\\ud800"'  # half of a pair: valid in JSON, and no text
 
 
@@ -52,7 +52,7 @@ VALUES = {
     "judged": ['"maybe"', "2", "[]", "{}", "null"],
     "scene": ["1", "[]", '"nowhere"', SURROGATE, f'"{"x" * 49}"', '"../scenes"'],
     "variants": ["1", "[]", '{"a": 1}', '{"nowhere": "x"}', f"{{{SURROGATE}: {SURROGATE}}}"],
-    "visitor": ["1", '""', "[]", f'"{"x" * 201}"'],
+    "visitor": ["1", SURROGATE, '""', "[]", f'"{"x" * 201}"'],
     "__proto__": ["{}"],
 }  # fmt: skip
 TARGETS = [
@@ -75,7 +75,8 @@ def bodies() -> Iterator[Hostile]:
         yield Hostile(f"body {number} {body[:20]!r}", request("POST", "/recommend", body), (400, 422))
     for key, values in VALUES.items():
         for value in values:
-            body = b'{"%b": %b}' % (json.dumps(key).strip('"').encode(), value.encode())
+            of_user = "" if key == "user_id" else f'"user_id": {USER}, '  # of whom something is known
+            body = f'{{{of_user}"{key}": {value}}}'.encode()
             yield Hostile(f"{key} {value[:30]}", request("POST", "/recommend", body), (400, 422))
 
 
