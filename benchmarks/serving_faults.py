@@ -151,14 +151,15 @@ def main() -> None:
             "MongoDB does not answer": store(proxy, "hang"),
             "the lake is away": moved(Path(place.lake)),
             "a process that answers is killed": killed(lambda: first().children()[0]),
-            "the process that looks after them is killed": killed(first),
+            "the process that looks after these is killed": killed(first),
         }
         print("| fault | answers | longest, ms | well again after, s |")
         for name, fault in faults.items():
             print(row(name, url, fault, load), flush=True)
         proxy.set("refuse")
         with service(given.processes) as (url, _):
-            print(row("MongoDB is away at the start", url, contextlib.nullcontext(), Load(url, paths, given.rate, 4)))
+            load = Load(url, paths, given.rate, 2 * given.seconds)
+            print(row("MongoDB is away at the start", url, store(proxy, "refuse"), load))
 
 
 if __name__ == "__main__":

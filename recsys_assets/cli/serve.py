@@ -1,5 +1,6 @@
 """`recsys serve`: the online service, which answers from the current release."""
 
+import contextlib
 import os
 import signal
 import time
@@ -52,6 +53,7 @@ def serve(port: int, processes: int) -> None:
     lookout.newest = next(iter(served_last(copies)), None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
     with (
+        contextlib.suppress(KeyboardInterrupt),
         listen(port) as listener,
         shared_folder(copies) as folder,
         Supervisor(lookout, listener, processes, copies, folder) as supervisor,

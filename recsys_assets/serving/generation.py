@@ -74,7 +74,7 @@ class Generation:
     def __init__(self, order: Order, listener: socket.socket) -> None:
         limits = Limits.read(os.environ)
         rates = Rates(limits.rate) if limits.rate else None
-        self._listener, self._place = listener, Place(limits, rates, Path(order.status))
+        self._listener, self._place = listener, Place(limits, rates, Path(order.status), os.getppid(), os.getpid())
         self._members: list[Member] = []
         self._leaves = self._is_open = False
         signal.signal(signal.SIGTERM, self._leave)

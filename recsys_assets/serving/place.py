@@ -21,11 +21,15 @@ class Place:
         limits: of requests.
         rates: of clients, shared by all processes; None: they are not limited.
         status: the file in which the supervisor says how the store is; None: there is no supervisor.
+        supervisor: its process; 0: there is none.
+        keeper: the process that looks after those that answer.
     """
 
     limits: Limits = Limits()
     rates: Rates | None = None
     status: Path | None = None
+    supervisor: int = 0
+    keeper: int = 0
 
     def said(self) -> Status:
         """The supervisor's latest words."""
@@ -37,9 +41,9 @@ class Place:
     def memory(self) -> Iterator[int]:
         """Bytes of each process of the service; memory that several share counts for each in equal parts."""
         family = [psutil.Process()]
-        if self.status:
-            parent = psutil.Process(os.getppid())
-            family = [parent, *parent.children()]
+        if self.keeper and os.getppid() == self.keeper:
+            keeper = psutil.Process(self.keeper)
+            family = [keeper, *keeper.children()]
         for each in family:
             with contextlib.suppress(psutil.Error):
                 yield each.memory_full_info().pss

@@ -66,22 +66,27 @@ class Started:
         return self._process.poll() is None
 
     def leave(self) -> None:
-        """Ask it to end when its requests are answered."""
+        """Ask its processes to end when their requests are answered, also those that outlived the first one."""
         self._left = time.monotonic()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
 
     def is_gone(self) -> bool:
-        """Whether it ended; one that takes too long is killed."""
-        if self.is_alive and time.monotonic() - self._left > ENDS:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        return not self.is_alive
+        """Whether all of them ended; those that take too long are killed."""
+        if time.monotonic() - self._left > ENDS:
+            self._signal(signal.SIGKILL)
+            return not self.is_alive
+        return not self.is_alive and not self._signal(0)
+
+    def _signal(self, sign: int) -> bool:
+        """Send a signal to all of them; whether there are any."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, sign)
+            return True
+        return False
 
     def close(self) -> None:
         """Kill what is left of it."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait()
         os.close(self._report)
 
@@ -130,13 +135,11 @@ class Supervisor:
         for each in [each for each in self._leaving if each.is_gone()]:
             each.close()
             self._leaving.remove(each)
-        if self._serving and not self._serving.is_alive:
-            say("the processes of the service ended; others are started")
-            self._serving.close()
-            self._serving = None
         if self._coming and (refusal := self._coming.reported()) is not None:
             self._take_over(self._coming, refusal)
         elif not self._coming and not self._leaving and (order := self._due()):
+            if self._serving and not self._serving.is_alive:
+                say("the process that looks after the others ended; a new one is started")
             self._coming = Started(order, self.listener, self.folder)
 
     def _tell(self) -> None:
@@ -150,12 +153,16 @@ class Supervisor:
 
     def _due(self) -> Order | None:
         """The generation that is to be started now, if any: of the newest release, or of none if nobody answers."""
-        newest, serving = self.lookout.newest, self._serving
-        if self._refused and self._refused[0] == newest and time.monotonic() - self._refused[1] < RETRY:
-            newest = None
-        if serving and (newest is None or newest == serving.release):
-            return None
-        return Order(newest, self.processes, serving is None, str(self.copies), str(self.folder / STATUS))
+        serving = self._serving
+        wanted = self.lookout.newest or (serving.release if serving else None)
+        if self._refused and self._refused[0] == wanted and time.monotonic() - self._refused[1] < RETRY:
+            if serving:
+                return None
+            wanted = None
+        if serving and serving.is_alive and wanted == serving.release:
+            return None  # when its first process ended, the others go on, but nobody replaces them
+        nobody = serving is None or wanted is None
+        return Order(wanted, self.processes, nobody, str(self.copies), str(self.folder / STATUS))
 
     def _take_over(self, coming: Started, refusal: str) -> None:
         """Go over to the generation that was started, or stay with the one before."""

@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from uvicorn.config import Config
 
 from recsys_assets.guard import App, Guard, hosts_in, hosts_of
-from recsys_assets.processes import end_with_parent
+from recsys_assets.processes import end_with
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.budget import default_deadline
 from recsys_assets.serving.engine import Engine
@@ -101,9 +101,9 @@ def work(
     listens: Callable[[], None],
     beat: Callable[[], None],
 ) -> None:
-    """Answer until SIGTERM, or until the parent process ends."""
+    """Answer until SIGTERM, or until the supervisor ends."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    end_with_parent()
+    end_with(place.supervisor)
     headers = [] if opened else [("connection", "close")]  # the next answer may be of a process that has a release
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(logging(opened.engine.profile.name, say)) if opened else None

@@ -69,6 +69,16 @@ def test_a_process_that_is_killed_is_replaced_and_the_others_go_on(service: Runn
     assert {status for status, _ in load.answers} == {200}
 
 
+def test_the_process_that_looks_after_the_others_is_replaced_while_they_answer(service: Running) -> None:
+    first = service.workers()[0].parent()
+    assert first
+    with Load(service.url) as load:
+        first.kill()
+        until("there are two others", lambda: len(service.workers()) == 2)
+        until("requests are answered", lambda: len(load.answers) > 5)
+    assert {status for status, _ in load.answers} == {200}
+
+
 def test_a_new_release_takes_over_under_load_without_a_failed_or_an_older_answer(service: Running) -> None:
     old = service.status()["release"]
     with Load(service.url) as load:

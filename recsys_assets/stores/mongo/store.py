@@ -35,6 +35,7 @@ from recsys_assets.stores.mongo.releases import (
 )
 from recsys_assets.stores.store import ReleaseStore, StoreError, bizdate_of
 
+RELEASE_SECONDS = 10.0  # for one look at a release
 _WHOLE = {"dropped": {"$exists": False}}  # filters `_versions`: nobody has begun to drop the version
 
 
@@ -164,8 +165,10 @@ class MongoStore(StoreBase, ReleaseStore):
                     return
 
     def release(self, number: int | None = None) -> dict[str, Any] | None:
-        """See `ReleaseStore.release`."""
-        with self._translate_errors():
+        """See `ReleaseStore.release`. It gives up after `RELEASE_SECONDS`: services ask again and again."""
+        from pymongo import timeout
+
+        with self._translate_errors(), timeout(RELEASE_SECONDS):
             return self._releases.find_one({"_id": CURRENT if number is None else number}, {"_id": 0})
 
     def releases(self) -> list[dict[str, Any]]:
