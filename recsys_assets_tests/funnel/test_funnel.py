@@ -11,6 +11,7 @@ from recsys_assets.funnel import evaluation, recommendations
 from recsys_assets.funnel.merge import Fusion
 from recsys_assets.funnel.model import FunnelModel, Sizes, recommend
 from recsys_assets.funnel.scoring import ONNX_BATCH, NotTheChampion, Scorer
+from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.retrieval.interactions import Interactions, Queries, from_table, queries, user_queries
 from recsys_assets.retrieval.lists import Lists, evaluate
 from recsys_assets.training import rankers
@@ -100,7 +101,7 @@ def test_slices_share_out_the_right_answers() -> None:
 def test_an_item_is_listed_with_its_scores_and_the_channels_that_hold_it() -> None:
     channels = {"itemcf": lists([2, 3], []), "sasrec": lists([3], [1])}
     model = FunnelModel(Fusion(1.0, {"itemcf": 1.0, "sasrec": 1.0}), Sizes(), None)
-    found = recommend(model, channels, 6, lambda candidates: {"probability": np.full(len(candidates), 0.25)})
+    found = recommend(model, channels, 6, lambda those: {"probability": np.full(len(those), 0.25)}, Stopwatch())
     final = found.final
     first, second = recommendations.table(KNOWN, BOTH, channels, final).to_pylist()
     assert [(item["item_id"], item["channels"]) for item in first["items"]] == [

@@ -15,6 +15,7 @@ from recsys_assets.funnel.folds import FOLDS, draw_queries, folds_of, hashes
 from recsys_assets.funnel.learning import EQUAL, FEWEST_USERS, MERGED, TREES, Learned, choose, learn, next_rows, useful
 from recsys_assets.funnel.model import DESCRIPTION, FunnelModel, Sizes, description, recommend
 from recsys_assets.funnel.order import ORDER, Order
+from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.retrieval.interactions import Queries
 from recsys_assets.retrieval.lists import Lists, evaluate
 from recsys_assets_tests.funnel.test_funnel import KNOWN
@@ -68,7 +69,8 @@ def test_trees_learn_what_the_channels_do_not_know(learned: Learned, tmp_path: P
     content = description(learned.fusion, SIZES, trees=True)
     (tmp_path / DESCRIPTION).write_text(json.dumps(content), encoding="utf-8")
     channels, asked, quality = world(200, seed=9)
-    found = recommend(FunnelModel.read(tmp_path), channels, ITEMS, lambda each: known(each, quality))
+    model = FunnelModel.read(tmp_path)
+    found = recommend(model, channels, ITEMS, lambda each: known(each, quality), Stopwatch())
     final, merged = (evaluate(each.items, asked, [50])["ndcg@50"] for each in (found.final.lists, found.candidates))
     assert final > merged + 0.1
 

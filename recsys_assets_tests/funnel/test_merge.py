@@ -7,6 +7,7 @@ from recsys_assets.arrays import Ints
 from recsys_assets.funnel.candidates import GRID, Candidates, best, gather
 from recsys_assets.funnel.merge import QUERIES_AT_ONCE, Fusion, merge
 from recsys_assets.funnel.model import FunnelModel, Sizes, fused_lists, recommend
+from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets_tests.funnel.test_funnel import lists
 
@@ -92,7 +93,7 @@ def test_without_right_answers_all_channels_weigh_the_same() -> None:
 
 def test_only_served_channels_propose_items() -> None:
     model = FunnelModel(Fusion(1.0, {"sasrec": 1.0}), Sizes(candidates=3, final=2), None)
-    found = recommend(model, CHANNELS, WIDTH, lambda _: {})
+    found = recommend(model, CHANNELS, WIDTH, lambda _: {}, Stopwatch())
     assert found.final.lists.items.tolist() == [[3, 2], [1, -1]]
     assert found.channels == CHANNELS
     assert np.isnan(found.final.probabilities[0]).all()

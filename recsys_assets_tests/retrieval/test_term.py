@@ -173,6 +173,6 @@ def test_a_partition_s_terms_are_those_of_the_histories_and_a_term_without_posit
     pq.write_table(ITEMS, tmp_path / ROWS)
     config = {"column": "genres", **asdict(Taste())}
     manifest = Manifest("recall_term", "sample", "2026-01-01", files={channels.TERM_ITEMS: "", ROWS: ""}, config=config)
-    recall = channels.by_term(events, "test", *[Partition(tmp_path, manifest)] * 2)
+    recall = channels.ByTerm(events, "test", *[Partition(tmp_path, manifest)] * 2)
     found = recall(events, queries(events, "test", True), 2, True)
     assert [events.item_ids[row[row >= 0]].tolist() for row in found.items] == [[2], [6], []]

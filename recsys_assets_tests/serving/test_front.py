@@ -67,7 +67,7 @@ def test_a_client_that_sends_too_much_is_told_when_to_come_back(service: Service
 
 def test_rates_are_kept_apart_and_come_back_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(limits.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     rates = Rates(2)
     assert [rates.wait("a") for _ in range(5)] == [0, 0, 0, 0, 0.5]
     assert rates.wait("b") == 0
