@@ -37,7 +37,7 @@ def create_app(service: Service, log: RequestLog | None = None, place: Place = A
     app.include_router(directory_routes(service))
     app.include_router(inspect_routes(service))
     app.include_router(page_routes())
-    app.include_router(events_routes(service))
+    app.include_router(events_routes(service, metrics))
     return app
 
 

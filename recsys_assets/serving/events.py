@@ -14,6 +14,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.text_files import landed_names
 from recsys_assets.serving.answers import REFUSED, answer
+from recsys_assets.serving.metrics import Metrics
 from recsys_assets.serving.requests import MOST_EVENTS, Body, Problem
 from recsys_assets.serving.service import Service
 from recsys_assets.serving.told_writer import Call, Refused, Row, TooMany
@@ -42,8 +43,8 @@ class EventsBody(Body):
         return self
 
 
-def events_routes(service: Service) -> APIRouter:
-    """The route over a service."""
+def events_routes(service: Service, metrics: Metrics) -> APIRouter:
+    """The route over a service, whose new events are counted."""
     routes = APIRouter()
 
     @routes.post("/events", responses=REFUSED)
@@ -59,6 +60,7 @@ def events_routes(service: Service) -> APIRouter:
             raise Problem(503, str(error)) from None
         ids = [{"event_id": each.event_id, "user_id": each.user_id} for each in found.events]
         events = len(body.events)
+        metrics.told(found.new)
         return answer({"new": found.new, "events": ids[:events], "impressions": ids[events:]})
 
     return routes

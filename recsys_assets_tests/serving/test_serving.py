@@ -164,7 +164,7 @@ def test_health_and_metrics_say_what_happens(client: TestClient, engine: Engine)
     assert 'recsys_answer_seconds_bucket{le="+Inf"}' in text
     assert 'recsys_step_seconds_count{step="recall itemcf"}' in text
     assert 'recsys_channel_items_count{channel="popularity"}' in text
-    assert 'recsys_exposed_items_total{at_most="30"}' in text
+    assert 'recsys_exposed_items_total{at_most="7"}' in text
     assert "recsys_memory_bytes " in text
 
 

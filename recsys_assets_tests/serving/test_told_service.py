@@ -43,6 +43,7 @@ def test_a_told_event_changes_the_next_answer_as_the_same_history_would(
         assert listed(told_client, user, judged=True) == listed(told_client, user, judged=True, history=[])
         changed += after[:8] != before[2:]
     assert changed > 10
+    assert "recsys_told_events_total 40.0\n" in told_client.get("/metrics").text
 
 
 def test_events_of_days_that_the_release_knows_are_not_applied_again(told_client: TestClient, engine: Engine) -> None:
