@@ -24,7 +24,7 @@ def explained(engine: Engine, steps: Sequence[Found], rows: list[Row]) -> list[R
 
 
 def _explanations(engine: Engine, found: Found, numbers: Ints) -> list[dict[str, Any]]:
-    """What one step says of items (n,)."""
+    """The explanations of items (n,) by one step."""
     scored = found.lists.scored
     place = find(scored.candidates.item, numbers)
     fused = [None if np.isnan(each) else each for each in np.append(scored.fused, np.nan)[place].tolist()]

@@ -59,7 +59,7 @@ def scored(number: int, engine: Engine, book: Book, body: ScoreBody, told: Histo
 
 
 def _ordered(engine: Engine, found: Found, items: Ints) -> tuple[str, list[Row]]:
-    """What orders the items (n,), and the items in this order.
+    """The name of the order, and the items (n,) in it.
 
     The learned order knows an item by its places in the channels: it is asked if every item is a candidate.
     """
@@ -92,7 +92,7 @@ def _rows(engine: Engine, listed: Lists) -> list[Row]:
 
 
 def _probabilities(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """What the champion's ONNX file gives for rows of raw features, uncorrected."""
+    """Probabilities by the champion's ONNX file for rows of raw features, uncorrected."""
     ranker = engine.funnel.known.ranker
     if ranker is None:
         raise Problem(422, "features: this release has no ranker")

@@ -19,12 +19,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.datasets.disk import private_folder, sync
-from recsys_assets.serving.request_rows import Logged, log_table
+from recsys_assets.serving.request_rows import REPEATED, Logged, log_table
 from recsys_assets.serving.respond import Answer
 from recsys_assets.settings import settings
 
@@ -163,7 +164,8 @@ class _File:
     def _write(self) -> None:
         table, self._tables = pa.concat_tables(self._tables), []
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._hidden, table.schema, compression="zstd", store_schema=False)
+            how: dict[str, Any] = {"compression": "zstd", "use_dictionary": REPEATED, "store_schema": False}
+            self._writer = pq.ParquetWriter(self._hidden, table.schema, **how)
         self._writer.write_table(table)
 
     def finish(self) -> None:

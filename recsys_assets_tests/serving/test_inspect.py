@@ -1,4 +1,4 @@
-"""What shows the steps of the funnel agrees with the funnel: /recall, /score, and the explanations of a list."""
+"""Routes that show the steps of the funnel agree with it: /recall, /score, and the explanations of a list."""
 
 import math
 from typing import Any

@@ -50,7 +50,7 @@ class ServiceFailed(RuntimeError):
 
 @dataclass
 class Findings:
-    """What the service answered: how many users were asked, the differences, and the seconds of each answer."""
+    """Findings about a service: how many users were asked, the differences, and the seconds of each answer."""
 
     users: int = 0
     different: int = 0
