@@ -101,7 +101,7 @@ def kill_and_count(profile: Profile, kills: int) -> str:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             said = cast(IO[str], process.stdout)
             acknowledged |= items_in(said.readline())
-            time.sleep(chance.uniform(0, 0.5))
+            time.sleep(chance.uniform(0, 1))
             process.kill()
             acknowledged = acknowledged.union(*map(items_in, said))
     with open_told(profile):

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.serving.told_database import Database, told_folder
 from recsys_assets.serving.told_landing import Landing
+from recsys_assets.serving.told_sharing import Sharing
 from recsys_assets.serving.told_writer import Answer, Call, Writer
+from recsys_assets.settings import settings
+from recsys_assets.stores.registry import STORES
 
 _OF_USER = """
 SELECT item_id, label, weight FROM events
@@ -62,9 +65,13 @@ class Told:
 def open_told(profile: Profile) -> Iterator[Told]:
     """The told events of a profile; new ones are taken, and written as landing files, until the block ends.
 
+    They are shared with other machines if the store Redis is in use.
+
     Raises:
         PlaceUnwritable: the data folder cannot be written.
     """
     database = Database(told_folder(profile.name))
-    with Writer(profile, database) as writer, Landing(profile, database):
+    uri = settings().stores.get(STORES["redis"].variable)
+    sharing = Sharing(profile.name, database, uri) if uri else contextlib.nullcontext()
+    with Writer(profile, database) as writer, Landing(profile, database), sharing:
         yield Told(database, writer)

@@ -14,7 +14,9 @@ from pathlib import Path
 from recsys_assets.datasets.disk import Place, private_folder, sync_all, writing_to
 from recsys_assets.settings import settings
 
-FILE, LOCK, LANDING_LOCK = "told.db", "told.lock", "landing.lock"
+FILE, LOCK = "told.db", "told.lock"
+ELSEWHERE = -1  # the number of the landing file, for an event that another machine was told and lands
+INSERT = f"INSERT INTO events VALUES (NULL{', ?' * 13}) ON CONFLICT DO NOTHING"
 _WAIT = 30.0  # seconds
 # `line` is the row as it was told, `digest` its hash, `told` the seconds since 1970 at which it was, and `file` the
 # number of the landing file that holds it. A file is `written` once it is whole in its place.
@@ -67,7 +69,12 @@ class Database:
     @property
     def landing_lock(self) -> Path:
         """The lock of the process that writes landing files."""
-        return self._folder / LANDING_LOCK
+        return self._folder / "landing.lock"
+
+    @property
+    def sharing_lock(self) -> Path:
+        """The lock of the process that shares events with other machines."""
+        return self._folder / "sharing.lock"
 
     def connect(self) -> sqlite3.Connection:
         """A connection for one thread."""

@@ -25,7 +25,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.told_rows import landing_table
 from recsys_assets.serving.log import say
-from recsys_assets.serving.told_database import Database
+from recsys_assets.serving.told_database import ELSEWHERE, Database
 
 TICK = 1.0  # seconds between two looks for events that are due
 MOST_ROWS = 100_000  # of a file: at the end of a day, at most as many wait
@@ -39,7 +39,10 @@ UPDATE events SET file = ? WHERE seq IN (
     SELECT seq FROM events WHERE file IS NULL AND source = ? AND day = ? ORDER BY seq LIMIT ?
 )
 """
-_FORGET_EVENTS = "DELETE FROM events WHERE day < ?1 AND file IN (SELECT number FROM files WHERE written AND day < ?1)"
+_OLDEST = "SELECT told FROM events ORDER BY seq LIMIT 1"
+_FORGET = f"""
+DELETE FROM events WHERE told < ? AND (file = {ELSEWHERE} OR file IN (SELECT number FROM files WHERE written))
+"""
 
 
 class Landing:
@@ -141,12 +144,11 @@ class Landing:
                 hidden.write_bytes(_parquet(table))
 
     def _forget(self, connection: sqlite3.Connection, now: dt.datetime) -> None:
-        """Remove landed events of days long ago, and the record of their files."""
-        oldest = str(now.astimezone(self._profile.files.zone).date() - dt.timedelta(days=KEPT_DAYS))
-        if connection.execute("SELECT 1 FROM files WHERE written AND day < ? LIMIT 1", (oldest,)).fetchall():
+        """Remove landed events that were told long ago."""
+        until = now.timestamp() - KEPT_DAYS * 86_400
+        if any(told < until for (told,) in connection.execute(_OLDEST).fetchall()):
             with self._database.writing(connection):
-                connection.execute(_FORGET_EVENTS, (oldest,))
-                connection.execute("DELETE FROM files WHERE written AND day < ?", (oldest,))
+                connection.execute(_FORGET, (until,))
 
 
 @contextlib.contextmanager

@@ -22,11 +22,10 @@ from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.row_faults import repeat_reason
 from recsys_assets.datasets.sessions import LOWEST_USER, TEXT_PREFIX
 from recsys_assets.datasets.told_rows import Judge, Judged
-from recsys_assets.serving.told_database import Database
+from recsys_assets.serving.told_database import INSERT, Database
 
 MOST_WAITING = 20_000  # events of calls that were not answered yet
 _AT_ONCE = 5_000  # events in one commit, unless a single call has more
-_INSERT = f"INSERT INTO events VALUES (NULL{', ?' * 12}, NULL) ON CONFLICT DO NOTHING"
 # The first of some events that is not in the database, or of whose id the database has another event.
 _OTHERS = """
 SELECT wanted.key, events.digest IS NOT NULL FROM json_each(?) AS wanted LEFT JOIN events
@@ -188,9 +187,9 @@ class Writer:
         before = connection.total_changes
         connection.execute("SAVEPOINT call")
         connection.executemany(
-            _INSERT,
+            INSERT,
             [
-                (row.source, event_id, row.digest, *each[:-1], row.line, told)
+                (row.source, event_id, row.digest, *each[:-1], row.line, told, None)
                 for row, event_id, each in zip(call.rows, ids, judged, strict=True)
             ],
         )

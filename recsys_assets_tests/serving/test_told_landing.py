@@ -2,6 +2,7 @@
 
 import datetime as dt
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -158,11 +159,13 @@ def test_told_events_and_other_landings_leave_each_other_alone(tmp_path: Path) -
     assert counts["interactions"] == {"rows": 2}
 
 
-def test_events_of_long_ago_are_forgotten_once_they_have_landed(tmp_path: Path) -> None:
+def test_events_that_were_told_long_ago_are_forgotten_once_they_have_landed(tmp_path: Path) -> None:
     profile = profile_of(tmp_path, tables={"interactions": LOG}, label=True)
     with telling(profile) as tell:
-        tell(AT)
-        files = tell.land()
+        with mock.patch("time.time", return_value=time.time() - 31 * 86_400):
+            tell(AT)
         tell({**AT, "item_id": 8})
+        files = tell.land()
+        assert len(files) == 1
         assert tell.land(dt.datetime.now(dt.UTC)) == files
         assert tell.told.of("ann", "2026-01-04").items == [8]
