@@ -222,7 +222,7 @@ class ItemSnapshot:
 
 @dataclass(frozen=True)
 class UserSnapshot:
-    """What features of pairs are computed from, of U users.
+    """The side of U users of which features of pairs are computed.
 
     Attributes:
         factors: (U, V, folds, D) the factors of the users; all are zero in the folds that are not the user's.

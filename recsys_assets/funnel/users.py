@@ -1,4 +1,4 @@
-"""What the funnel knows of users, as arrays: made once for all users of a table, and taken by row for each request."""
+"""Knowledge of users as arrays: made once for all users of a table, and taken by row for each request."""
 
 from dataclasses import dataclass
 

@@ -48,7 +48,7 @@ def default_deadline() -> float | None:
 
 @dataclass
 class _Step:
-    """What is known of a step: its latest times, how much they count, and until when it rests."""
+    """Knowledge of a step: its latest times, how much they count, and until when it rests."""
 
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
     weight: float = 1.0
@@ -57,7 +57,7 @@ class _Step:
 
 
 class Usual:
-    """What is known of the steps of a release in this process: usual times, and which of them rest because they failed.
+    """Knowledge of the steps of a release in this process: usual times, and which of them rest because they failed.
 
     Args:
         clock: gives the time in seconds.

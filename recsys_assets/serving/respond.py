@@ -136,7 +136,7 @@ def respond(number: int, engine: Engine, asked: Asked, deadline_ms: float | None
 
 
 def _budget(engine: Engine, body: RecommendBody, deadline_ms: float | None) -> Budget:
-    """What makes the steps of an answer.
+    """The budget that makes the steps of an answer.
 
     Raises:
         Problem: a step that is to be left out does not exist.
