@@ -68,9 +68,11 @@ class Candidates:
 
 def gather(channels: Mapping[str, Lists], width: int) -> Candidates:
     """The candidates of the channels' lists (N, K) for the same queries; `width` is the number of all items."""
-    parts = zip(*((each.items, each.scores) for each in channels.values()), strict=True)
-    listed = Lists(*map(np.concatenate, parts))
-    queries = len(listed.items) // len(channels)
+    queries = len(next(iter(channels.values())).items)
+    listed = empty_lists(len(channels) * queries, max(each.items.shape[1] for each in channels.values()))
+    for number, each in enumerate(channels.values()):
+        rows, k = slice(number * queries, (number + 1) * queries), each.items.shape[1]
+        listed.items[rows, :k], listed.scores[rows, :k] = each.items, each.scores
     row, place = np.nonzero(listed.items >= 0)  # channel after channel
     channel, query = np.divmod(row, max(queries, 1))
     union, of = np.unique(query * width + listed.items[row, place], return_inverse=True)
