@@ -1,8 +1,8 @@
 """An open loop of requests: each is sent when it is due, whether earlier ones were answered or not.
 
 Its time counts from when it was due, so that waiting counts: a server that stalls does not slow its own measurement.
-`serving_load.py` and `serving_faults.py` use it in a process of its own: `python benchmarks/open_loop.py LOAD` is told
-as JSON what to send, and prints one line of JSON for each answer.
+`serving_load.py` and `serving_faults.py` run this file in a process of its own. Its argument says as JSON what to send,
+and it prints one line of JSON for each answer.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """How long an answer takes in process, step by step: the median and the 99th percentile over drawn users.
 
-    RECSYS_PROFILE=movielens-1m RECSYS_DATA=… python -m benchmarks.serving_latency 2003-02-28 --users 500
+    RECSYS_PROFILE=movielens-1m RECSYS_DATA=… python benchmarks/serving_latency.py 2003-02-28 --users 500
 
-`RECSYS_PROFILE` and `RECSYS_DATA` name the data set and its lake. Times are of the processor, so that other processes
-change them less. `--told 5` gives every request five told events, so that all user towers encode a new history.
+`RECSYS_PROFILE` and `RECSYS_DATA` name the data set and its lake. Measure on a machine that does nothing else. `--told 5`
+gives every request five told events, so that all user towers encode a new history.
 """
 
 import argparse
@@ -23,7 +23,6 @@ ALL = "an answer"
 def measure(engine: Engine, users: list[object], told: int, *, judged: bool) -> dict[str, list[float]]:
     """Milliseconds of each step, and of the whole answer, for every user."""
     rng, seconds = np.random.default_rng(1), dict[str, list[float]]()
-    time.perf_counter = time.thread_time  # of the stopwatch, too
     for user in users:
         events = rng.choice(len(engine.log.item_ids), told, replace=False)
         history = History(events, np.ones(told, np.int8), np.ones(told)) if told else NOTHING

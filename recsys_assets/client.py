@@ -157,7 +157,7 @@ def _users(sample: int = 5, seed: int = 0) -> Call[dict[str, Any]]:
 
 
 def _release() -> Call[dict[str, Any]]:
-    """What the release holds."""
+    """The contents of the release."""
     return Call("GET", "/release", _same)
 
 

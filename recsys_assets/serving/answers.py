@@ -1,4 +1,4 @@
-"""What every route of the service shares: bytes that orjson made, problem documents, and the limits on parameters."""
+"""The shared parts of the routes: bytes that orjson made, problem documents, and the limits on parameters."""
 
 from collections.abc import Mapping
 from contextvars import ContextVar

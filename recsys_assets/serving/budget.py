@@ -1,6 +1,6 @@
 """The time of an answer: steps whose usual time no longer fits before its deadline, or that failed, are left out.
 
-What is left out follows from this order: first channels, the last ones of the funnel first; then, if ranking does not
+The order in which steps are left out: first channels, the last ones of the funnel first; then, if ranking does not
 fit with the most popular items alone, ranking, so that the merge orders the list, and channels have its time. The most
 popular items are always there. A step that has begun is not stopped: an answer may be late by the length of one step.
 """
@@ -22,7 +22,7 @@ ALWAYS = "recall popularity"
 PERSONAL = "personal lists"  # all steps together, and what is between them
 LATE, FAILED, RESTS, ASKED = "late", "failed", "failed before", "as asked"
 KEPT = 31  # measurements of a step, whose median is its usual time
-# What is left out is measured no more. Its usual time then counts for less each time, so that it is tried again.
+# A step that is left out is measured no more. Its usual time then counts for less each time, so that it is tried again.
 FORGET = 0.98
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds for which a step rests that failed; doubled each time
 DEADLINE = "RECSYS_SERVE_DEADLINE_MS"

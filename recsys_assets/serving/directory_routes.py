@@ -19,7 +19,7 @@ def directory_routes(service: Service) -> APIRouter:
 
     @routes.get("/release", responses=REFUSED)
     def release() -> Response:
-        """What the release holds: how many users and items, the columns of items, the channels."""
+        """The contents of the release: how many users and items, the columns of items, the channels."""
         return answer(directory.release())
 
     @routes.get("/users", responses=REFUSED)

@@ -15,6 +15,7 @@ from recsys_assets_tests.helpers.random_requests import Trial, read_seen
 from recsys_assets_tests.helpers.worlds import DAY, World
 
 SCRIPT = PROJECT / "benchmarks" / "serving_properties.py"
+LATENCY = PROJECT / "benchmarks" / "serving_latency.py"
 
 
 @pytest.mark.usefixtures("world")
@@ -40,3 +41,14 @@ def test_a_list_that_breaks_the_rules_is_found(world: World, engine: Engine) -> 
     everything = engine.log.item_ids.tolist()
     wrong = trial.faults(asked, [*everything, everything[0], 1])
     assert wrong == ["twice", "more than asked", "seen", "excluded", "outside of restrict", "blocked"]
+
+
+@pytest.mark.usefixtures("world")
+def test_the_time_of_an_answer_is_measured_step_by_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(LATENCY), DAY, "--users", "3", "--told", "2"])
+    runpy.run_path(str(LATENCY), run_name="__main__")
+    said = capsys.readouterr().out
+    assert re.search(r"recall itemcf +\d", said)
+    assert re.search(r"an answer +\d", said)
