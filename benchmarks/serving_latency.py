@@ -2,8 +2,8 @@
 
     RECSYS_PROFILE=movielens-1m RECSYS_DATA=… python benchmarks/serving_latency.py 2003-02-28 --users 500
 
-`RECSYS_PROFILE` and `RECSYS_DATA` name the data set and its lake. Measure on a machine that does nothing else. `--told 5`
-gives every request five told events, so that all user towers encode a new history.
+`RECSYS_PROFILE` and `RECSYS_DATA` name the data set and its lake. Measure on a machine that does nothing else.
+`--told 5` gives every request five told events, so that all user towers encode a new history.
 """
 
 import argparse
