@@ -82,7 +82,7 @@ def _ask_service(console: Console) -> None:
     """Start the service on the release, print its answer for one user, and stop it."""
     with service_running() as address, Client(address, os.environ.get("RECSYS_SERVE_TOKEN")) as service:
         (user,) = service.users(sample=1)["users"]
-        seconds = print_answer(str(user), address)
+        seconds = print_answer(str(user), address, size=10)
     console.print(f"a service answered this in {1000 * seconds:.1f} ms; to start one: recsys serve", highlight=False)
 
 

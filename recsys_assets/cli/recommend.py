@@ -42,8 +42,10 @@ def recommend(user: str, day: dt.date | None, url: str | None) -> None:
         _print_computed(user, day)
 
 
-def print_answer(user: str, url: str) -> float:
+def print_answer(user: str, url: str, size: int | None = None) -> float:
     """Print the history of a user and their list, as a service answers; returns the seconds that the list took.
+
+    `size` is the most items; None: as many as the service gives.
 
     Raises:
         UnknownUser: the service's release does not know the user.
@@ -58,7 +60,7 @@ def print_answer(user: str, url: str) -> float:
         if not known["known"]:
             raise UnknownUser(f"no user '{user}' in release {known['release']} of {known['bizdate']} of {url}")
         began = time.perf_counter()
-        answer = service.recommend(user, fields=shown)
+        answer = service.recommend(user, size=size, fields=shown)
         seconds = time.perf_counter() - began
     listed = [
         {"item_id": each.item_id, **each.more}
