@@ -7,6 +7,7 @@ trained on rows before the test part only. The catalogue holds the items that ha
 """
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ TERM_ITEMS, USER_TERMS = "term_items.parquet", "user_terms.parquet"
 VECTOR_FILES = {"test": BEFORE_TEST, "online": ROWS}
 WEEK = 7  # days
 _RANDOM_SEED = 1
+_SHORTEST = 1e-12  # length of a vector that has a direction
 REASONS = 3  # touched items, or terms, that explain why an item is listed
 
 # Interactions, queries about their users, the length of the lists, and whether seen items are left out.
@@ -191,6 +193,21 @@ class ByVector:
             return scores
 
         return lists.recommend(score, interactions, queries, k, filter_seen)
+
+    def alike(self, item: int, k: int) -> Lists:
+        """The k other items whose vectors have the highest cosine with that of an item; empty if it has none."""
+        if item in self._absent:
+            return lists.empty_lists(1, k)
+        cosines: Scores = self._directions[:, item] @ self._directions
+        cosines[self._absent] = -np.inf
+        cosines[item] = -np.inf
+        return lists.top_k(cosines[None], k)
+
+    @cached_property
+    def _directions(self) -> Vectors:
+        """(D, I) the vectors of the items, at length 1."""
+        directions: Vectors = self._items / np.maximum(np.linalg.norm(self._items, axis=0), _SHORTEST)
+        return directions
 
     def _vectors_of(self, interactions: Interactions, queries: Queries) -> tuple[Vectors, Bools]:
         """(N, D) the vectors of the queries, and (N,) whether there is one."""

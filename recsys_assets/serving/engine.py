@@ -195,14 +195,20 @@ class Engine:
         return [{**row, **more} for row, more in zip(rows, table.to_pylist(), strict=True)]
 
     def similar(self, item_id: object, wish: Wish) -> list[Row]:
-        """The items that the item-to-item tables list for an item, by reciprocal ranks; empty for an unknown one."""
+        """The items that are like an item, by reciprocal ranks; empty for an unknown one.
+
+        They are those of the item-to-item tables, and those whose vectors of two-tower models have nearly the same
+        direction.
+        """
         history = self.history([item_id], [1])
         if not len(history):
             return []
         events, asked = self.ask(None, Person(self.people.newcomer, history, changed=False), wish)
         names = [name for name in ITEM_TO_ITEM if name in self.funnel.channels]
         found = {name: self.funnel.channels[name](events, asked, wish.size, True) for name in names}
-        fused = fused_lists(found, Fusion.equal(names), len(self.log.item_ids), wish.size)
+        (item,), channels = history.items.tolist(), self.funnel.channels.items()
+        found |= {name: each.alike(item, wish.size) for name, each in channels if isinstance(each, ByVector)}
+        fused = fused_lists(found, Fusion.equal(list(found)), len(self.log.item_ids), wish.size)
         return self._rows(fused, found)
 
     def ask(self, user_id: object, person: Person, wish: Wish) -> tuple[Interactions, Queries]:

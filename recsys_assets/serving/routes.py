@@ -43,7 +43,7 @@ def items_routes(service: Service, metrics: Metrics, log: RequestLog | None) -> 
 
     @routes.get("/similar/{item_id:path}", responses=REFUSED)
     async def similar(item_id: str, size: Size = 20, fields: Many = "") -> Response:
-        """Items that are alike, by the item-to-item tables."""
+        """Items that are alike, by the item-to-item tables and the vectors of two-tower models."""
         return answer(service.similar(item_id, size, split(fields)))
 
     return routes

@@ -96,7 +96,7 @@ def test_every_way_of_asking_gives_the_same_list(engine: Engine, client: TestCli
     assert asked["items"][0]["item_id"] not in ids(left["items"])
 
 
-def test_similar_items_are_those_of_the_tables(world: World, client: TestClient) -> None:
+def test_similar_items_are_those_of_the_tables_and_of_the_vectors(world: World, client: TestClient) -> None:
     table = {row["item_id"]: ids(row["neighbours"]) for row in world.table("i2i_itemcf").to_pylist()}
     item = max(table, key=lambda each: len(table[each]))
     found = client.get(f"/similar/{item}?size=10&fields=title").json()["items"]
@@ -104,6 +104,11 @@ def test_similar_items_are_those_of_the_tables(world: World, client: TestClient)
     assert item not in ids(found)
     assert {each["item_id"] for each in found if "itemcf" in each["channels"]} <= set(table[item])
     assert found[0]["title"]
+    vectors = {row["item_id"]: np.array(row["vector"]) for row in world.table("emb_sasrec_item").to_pylist()}
+    mine = vectors.pop(item)
+    cosine = {each: mine @ other / np.linalg.norm(mine) / np.linalg.norm(other) for each, other in vectors.items()}
+    near = sorted(cosine, key=lambda each: -cosine[each])[:10]
+    assert {each["item_id"] for each in found if "sasrec" in each["channels"]} == set(near) & set(ids(found))
 
 
 @pytest.mark.parametrize(
