@@ -48,6 +48,14 @@ def place_in_group(groups: Ints) -> Ints:
     return np.arange(len(groups)) - (np.cumsum(counts) - counts)[groups]
 
 
+def runs(groups: Ints) -> Iterator[slice]:
+    """The slice of each group's elements, for ascending numbers of groups (N,)."""
+    if not len(groups):
+        return iter(())
+    ends = [*(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(groups)] if groups[0] != groups[-1] else [len(groups)]
+    return map(slice, [0, *ends[:-1]], ends)
+
+
 def offsets(sizes: Ints | Bools) -> Ints:
     """(N + 1,) where each of N consecutive groups of these sizes begins, and where the last one ends."""
     return np.append(0, np.cumsum(sizes))

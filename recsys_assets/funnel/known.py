@@ -107,7 +107,7 @@ class Known:
         if self.ranker is None or self._feed is None:
             return {}
         encoded = users.encoded if len(users.ids) == 1 else users.encoded[user]
-        found = shown = self.ranker.run(self._feed(encoded, item, computed, moments))
+        found = shown = self.ranker.by_user(self._feed(encoded, item, computed, moments), user)
         if (rates := log_draw_rates(users.draw_left, self.items, user, item)) is not None:
             shown = self.ranker.correction(found, rates)
         return {RANKER: on_grid(found), PROBABILITY: shown.astype(np.float32)}

@@ -18,20 +18,17 @@ INPUTS = ("indices", "numeric")
 
 
 class Network:
-    """The network of a file, on one thread of the CPU.
+    """A network, on one thread of the CPU.
 
     Attributes:
-        about: the file's metadata.
+        about: the metadata of its file.
+
+    Args:
+        model: as `read_network` gives it.
     """
 
-    def __init__(self, path: Path) -> None:
-        import onnx
-
-        model = onnx.load(path)
+    def __init__(self, model: "onnx.ModelProto") -> None:
         self.about = {each.key: each.value for each in model.metadata_props}
-        made = _looked_up(model.graph)
-        everything = {name for node in model.graph.node for name in node.output}
-        _keep(model.graph, everything - made, taken=[name for name in INPUTS if name in made])
         (self._output,) = (each.name for each in model.graph.output)
         self._session = open_session(model.SerializeToString())
 
@@ -39,6 +36,17 @@ class Network:
         """The output for N rows of `indices` (N, K) and, if the model has numbers, `numeric` (N, F)."""
         found: Floats = self._session.run([self._output], inputs)[0]
         return found
+
+
+def read_network(path: Path) -> "onnx.ModelProto":
+    """The network of a file, without the look-ups."""
+    import onnx
+
+    model = onnx.load(path)
+    made = _looked_up(model.graph)
+    everything = {name for node in model.graph.node for name in node.output}
+    _keep(model.graph, everything - made, taken=[name for name in INPUTS if name in made])
+    return model
 
 
 class Lookups:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from recsys_assets.arrays import Array, Ids, Ints, Vectors, find, list_array, slices
 from recsys_assets.datasets.names import HISTORY
 from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
-from recsys_assets.funnel.network import Lookups, Network
+from recsys_assets.funnel.network import Lookups, Network, read_network
 from recsys_assets.manifest import Partition
 from recsys_assets.retrieval.interactions import Interactions, Queries
 
@@ -36,7 +36,7 @@ class UserTower:
     """
 
     def __init__(self, tower: Partition, users: pa.Table, item_ids: Ids) -> None:
-        self._network = Network(tower.path("user.onnx"))
+        self._network = Network(read_network(tower.path("user.onnx")))
         if INPUTS not in self._network.about:
             made = tower.manifest
             raise TowerTooOld(
