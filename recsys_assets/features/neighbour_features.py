@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Floats, Ints, list_array
+from recsys_assets.arrays import Floats, Ints, list_array, runs
 from recsys_assets.datasets.names import (
     ITEM_FACTORS,
     NEARBY,
@@ -40,7 +40,7 @@ class Nearby:
 
         Args:
             candidates: (N,) numbers of items.
-            recent: the newest events of the N users, or those of the one user of all candidates.
+            recent: the newest events of the N users.
         """
         cosine = np.matmul(self.vectors[recent.items], self.vectors[candidates][:, :, None])[:, :, 0]  # (N, L)
         close = np.where(recent.items >= 0, cosine, 0).clip(0)
@@ -50,6 +50,26 @@ class Nearby:
         liked = [((weight * recent.labels).sum(axis=1) + EVEN / 2) / (weight.sum(axis=1) + EVEN) for weight in weights]
         valued = [(weight * above).sum(axis=1) / ((weight * known).sum(axis=1) + EVEN) for weight in weights]
         return np.stack([*liked, *valued], 1)
+
+    def of_one(self, candidates: Ints, recent: Recent) -> Floats:
+        """(N, 6) the same for the newest events of one user, as a few products of matrices.
+
+        They are in float64, so that sums in another order round to the same numbers.
+        """
+        there = recent.items[0] >= 0
+        items, values, labels = recent.items[0, there], recent.values[0, there], recent.labels[0, there]
+        known = ~np.isnan(values)
+        above = np.where(known, values - self.bias[items], 0)
+        sums = np.stack([labels, np.ones(len(items)), above, known], 1, dtype=np.float64)  # (L, 4)
+        close = self.vectors[candidates].astype(np.float64) @ self.vectors[items].T.astype(np.float64)  # (N, L)
+        np.maximum(close, 0, out=close)
+        found = np.empty((len(candidates), NUMBERS), np.float32)
+        for place in range(SHARPER):
+            np.square(close, out=close)
+            liked, weight, valued, rated = (close @ sums).T
+            found[:, place] = (liked + EVEN / 2) / (weight + EVEN)
+            found[:, SHARPER + place] = valued / (rated + EVEN)
+        return found
 
 
 def fit(log: Log) -> Fitted:
@@ -73,10 +93,10 @@ def fit(log: Log) -> Fitted:
 def serve(pairs: Pairs) -> Floats:
     """(N, 6) see `Nearby`."""
     numbers = np.zeros((len(pairs.user), NUMBERS), np.float32)
-    for fold, rows in pairs.blocks_by_fold():
-        user = pairs.user[rows]
-        theirs = user[:1] if user[0] == user[-1] else user  # ascending: of one user, then
-        numbers[rows] = pairs.items.of_fold(Nearby, fold)(pairs.item[rows], pairs.users.recent.take(theirs))
+    for rows in runs(pairs.user):
+        user = pairs.user[rows.start]
+        near = pairs.items.of_fold(Nearby, int(pairs.users.folds[user]))
+        numbers[rows] = near.of_one(pairs.item[rows], pairs.users.recent.take(slice(user, user + 1)))
     return numbers
 
 

@@ -209,6 +209,7 @@ def test_what_is_nearby_is_valued_by_the_rated_items_alone() -> None:
     found, expected = Nearby(items)(candidate, recent), Nearby(items)(candidate, rated)
     assert found[0, 3:] == pytest.approx(expected[0, 3:], abs=1e-6)
     assert found[0, :3] != pytest.approx(expected[0, :3], abs=1e-6), "a view without a rating has a label all the same"
+    assert Nearby(items).of_one(candidate, recent) == pytest.approx(found, abs=1e-6)
 
 
 def test_gaps_in_the_ratings_are_served_as_they_were_learned() -> None:
