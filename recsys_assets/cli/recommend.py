@@ -130,7 +130,7 @@ def _recommended_items(profile: "Profile", inputs: "Inputs", events: "Interactio
     from recsys_assets.funnel.stopwatch import Stopwatch
 
     asked, found = Funnel(profile, inputs, events, Stopwatch()).lists_of(np.array([number]))
-    (row,) = recommendations.table(events, asked, found.channels, found.final).to_pylist()
+    (row,) = recommendations.table(events, asked, found.served, found.final).to_pylist()
     items: Rows = row["items"]
     return items
 

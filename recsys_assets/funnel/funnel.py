@@ -49,8 +49,19 @@ class Funnel:
         self.known = Known(profile, item_trends(rows, "online", items), inputs.ranker)
         self.users = self.known.users(pq.read_table(inputs["user_features"].path(ROWS)))
 
+    @property
+    def served(self) -> dict[str, Recall]:
+        """The channels that the model serves, in its order."""
+        return {name: self.channels[name] for name in self.model.channels}
+
     def lists(
-        self, events: Interactions, asked: Queries, users: Users, moments: Mapping[str, pa.Array], watch: Stopwatch
+        self,
+        events: Interactions,
+        asked: Queries,
+        users: Users,
+        moments: Mapping[str, pa.Array],
+        watch: Stopwatch,
+        channels: Mapping[str, Recall],
     ) -> FunnelLists:
         """The lists of N queries at each step.
 
@@ -60,10 +71,11 @@ class Funnel:
             users: these users, and maybe others.
             moments: features of the moment of each query's request, (N,) each.
             watch: makes the steps, or leaves them out: a channel then lists nothing.
+            channels: at least the served ones; the lists of others change nothing.
         """
-        channels = recall(self.channels, events, asked, self.model.sizes.channel, self.filter_seen, watch)
+        found = recall(channels, events, asked, self.model.sizes.channel, self.filter_seen, watch)
         describe = describer(self.known, users, events, asked, moments)
-        return recommend_by(self.model, channels, len(events.item_ids), describe, watch)
+        return recommend_by(self.model, found, len(events.item_ids), describe, watch)
 
     def changed(self, factors: Mapping[str, float], *, learned: bool = True, ranked: bool = True) -> "Funnel":
         """The same funnel with other rules, whose final lists hold all candidates.
@@ -84,10 +96,13 @@ class Funnel:
         return twin
 
     def lists_of(self, users: Ints) -> tuple[Queries, FunnelLists]:
-        """The queries and lists of users of the log (N,), ascending, as of just before their online events."""
+        """The queries and lists of users of the log (N,), ascending, as of just before their online events.
+
+        The lists are those of all channels, served or not.
+        """
         asked, splits = user_queries(self.log, "online", users), self.inputs["splits"].path(ROWS)
         moments = moments_of(self.profile, splits, asked.part, self.log.user_ids[users])
-        return asked, self.lists(self.log, asked, self.users, moments, self.watch)
+        return asked, self.lists(self.log, asked, self.users, moments, self.watch, self.channels)
 
 
 def events_of(splits: Partition, users: Partition) -> Interactions:

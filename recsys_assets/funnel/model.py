@@ -111,6 +111,11 @@ class FunnelLists:
     final: Ranked
     scored: Scored
 
+    @property
+    def served(self) -> Mapping[str, Lists]:
+        """The lists of the served channels, which say where an item of the final lists is from."""
+        return {name: self.channels[name] for name in self.scored.channels}
+
 
 def recommend(
     model: FunnelModel, channels: Mapping[str, Lists], width: int, describe: Describe, watch: Stopwatch

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
@@ -65,36 +65,33 @@ class Usual:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
-        self._steps: dict[str, _Step] = {}
+        self._steps: defaultdict[str, _Step] = defaultdict(_Step)
 
     def seconds(self, step: str) -> float:
         """The usual time of a step; 0 if it was never measured."""
-        known = self._of(step)
+        known = self._steps[step]
         return median(known.seconds) * known.weight if known.seconds else 0.0
 
     def rests(self, step: str) -> bool:
         """Whether the step failed, and is not to be tried yet."""
-        return self.clock() < self._of(step).rests_until
+        return self.clock() < self._steps[step].rests_until
 
     def took(self, step: str, seconds: float) -> None:
         """The step was made."""
-        known = self._of(step)
+        known = self._steps[step]
         known.seconds.append(seconds)
         known.weight, known.pause = 1.0, 0.0
 
     def was_left_out(self, step: str) -> None:
         """The step did not fit."""
-        self._of(step).weight *= FORGET
+        self._steps[step].weight *= FORGET
 
     def failed(self, step: str, error: Exception) -> None:
         """The step rests, for twice as long as the time before."""
-        known = self._of(step)
+        known = self._steps[step]
         known.pause = min(max(2 * known.pause, FIRST_PAUSE), LONGEST_PAUSE)
         known.rests_until = self.clock() + known.pause
         _LOG.warning("'%s' failed and is left out for %g s: %r", step, known.pause, error)
-
-    def _of(self, step: str) -> _Step:
-        return self._steps.setdefault(step, _Step())
 
 
 class Budget(Stopwatch):

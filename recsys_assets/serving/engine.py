@@ -151,7 +151,8 @@ class Engine:
         if wish.judged and (number := self.people.number(user_id)) >= 0:
             moments |= {name: column.slice(number, 1) for name, column in self._judged.items()}
         users, watch = replace(person.row, ids=events.user_ids), wish.budget or Stopwatch()
-        lists = (wish.funnel or self.funnel).lists(events, asked, users, moments, watch)
+        funnel = wish.funnel or self.funnel
+        lists = funnel.lists(events, asked, users, moments, watch, funnel.served)
         return Found(person.history, events, asked, users, moments, lists, watch.seconds)
 
     def recall(self, user_id: object, told: History, wish: Wish, channels: Sequence[str]) -> dict[str, Lists]:
@@ -163,7 +164,7 @@ class Engine:
     def rows(self, found: Found) -> list[Row]:
         """The final list, with `item_id`, `score`, `probability` and `channels`."""
         likely = found.lists.final.probabilities[0].tolist()
-        rows = self._rows(found.lists.final.lists, found.lists.channels)
+        rows = self._rows(found.lists.final.lists, found.lists.served)
         return [{**row, "probability": None if math.isnan(p) else p} for row, p in zip(rows, likely, strict=False)]
 
     @cached_property

@@ -183,7 +183,7 @@ def test_nothing_of_the_online_rows_is_in_the_lists(world: World) -> None:
     users = np.sort([row["user_id"] for row in rows(world, "users")])
     events = from_table(offline).with_users(users)
     asked, found = Funnel(profile, inputs, events, Stopwatch()).lists_of(np.arange(len(users)))
-    table = recommendations.table(events, asked, found.channels, found.final)
+    table = recommendations.table(events, asked, found.served, found.final)
     assert table.equals(world.table("funnel_report", RECOMMENDATIONS))
 
 

@@ -73,7 +73,7 @@ def funnel_report(output: Output, lake: LakeStore, dataset: Dataset, **needed: P
         funnel = Funnel(profile, inputs, events, watch)
     asked, found = funnel.lists_of(np.arange(len(events.user_ids)))
     with watch("write"):
-        table = recommendations.table(events, asked, found.channels, found.final)
+        table = recommendations.table(events, asked, found.served, found.final)
         pq.write_table(table, output.path(RECOMMENDATIONS), compression="zstd")
     output.manifest.rows = len(asked)
     with watch("judge"):
