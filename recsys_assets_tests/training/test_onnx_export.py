@@ -1,12 +1,18 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import onnx
+import pyarrow as pa
 import pytest
 
 from recsys_assets.datasets import names
+from recsys_assets.features.feed import network_inputs
 from recsys_assets.features.raw import raw_inputs
-from recsys_assets.features.schema import MISSING, FeatureSchema
+from recsys_assets.features.schema import MISSING, FeatureSchema, encode
+from recsys_assets.funnel.network import read_network
+from recsys_assets.funnel.one_user import of_one_user
+from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.models.catalogue import RANKERS, features_for
 from recsys_assets.training import checkpoint, rankers
 from recsys_assets_tests.helpers.ranking_rows import messy_rows, quick_settings, ranking_rows, sequence_schema
@@ -30,6 +36,21 @@ def test_onnxruntime_and_the_model_agree_on_ten_thousand_rows_and_on_single_ones
     differences = rankers.parity(exported, exported / "model.onnx", ranking_rows(10_000, 2)[0])
     assert set(differences) == {"max_difference", "max_difference_batch_4096", "max_difference_batch_1"}
     assert max(differences.values()) <= TOLERANCE
+
+
+def test_rows_of_one_user_are_scored_alike_when_what_they_share_is_computed_once(exported: Path) -> None:
+    schema = rankers.load(exported).fitted.schema
+    scorer, table = Scorer(exported / "model.onnx", schema), ranking_rows(300, 3)[0]
+    shared = [feature.name for feature in schema.features if feature.side == "user"]
+    users = np.repeat([4, 9, 17], [120, 179, 1])
+    for name in shared:
+        table = table.set_column(table.column_names.index(name), name, table[name].take(pa.array(users)))
+    inputs = network_inputs(encode(schema, table))
+    assert scorer.by_user(inputs, users) == pytest.approx(scorer.run(inputs), abs=1e-6)
+    model = read_network(exported / "model.onnx")
+    is_rewritten = b"one_user/" in of_one_user(model, schema).SerializeToString()
+    assert is_rewritten == (checkpoint.read_description(exported)["model"] != "lgbm")
+    assert len(scorer.by_user({name: column[:0] for name, column in inputs.items()}, users[:0])) == 0
 
 
 def test_unknown_and_missing_values_are_treated_alike(exported: Path) -> None:
