@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from recsys_assets.funnel.funnel import step_of
 from recsys_assets.funnel.model import FEATURES, MERGE, ORDERING
 from recsys_assets.serving.budget import ALWAYS, DEADLINE, KEPT, Budget, Usual, default_deadline
 from recsys_assets.serving.engine import Engine
@@ -116,11 +117,15 @@ def served(engine: Engine) -> Callable[..., dict[str, Any]]:
     return lambda **more: service.answer(RecommendBody(user_id=user, **more)).content
 
 
+def _steps_of(engine: Engine) -> set[str]:
+    return {FEATURES, ORDERING, *map(step_of, engine.funnel.served)}
+
+
 def test_a_degraded_answer_says_so_and_can_be_made_again(served: Callable[..., dict[str, Any]], engine: Engine) -> None:
     whole, quick = served(), served(deadline_ms=0.001)
     assert "left_out" not in whole
     assert (quick["served_by"], len(quick["items"])) == ("degraded", len(whole["items"]))
-    assert {each.partition(": ")[0] for each in quick["left_out"]} >= engine.steps - {ORDERING}
+    assert {each.partition(": ")[0] for each in quick["left_out"]} >= _steps_of(engine) - {ALWAYS, ORDERING}
     assert {name for row in quick["items"] for name in row["channels"]} == {"popularity"}
     assert served(left_out=quick["left_out"], deadline_ms=5) == quick
     assert served(left_out=[], deadline_ms=0.001) == whole
@@ -146,13 +151,13 @@ def test_a_lost_channel_or_model_does_not_fail_the_request(
 
     whole = served()
     monkeypatch.setattr(engine, "usual", Usual())
-    monkeypatch.setitem(engine.funnel.channels, "itemcf", fail)
+    monkeypatch.setitem(engine.funnel.channels, "swing", fail)
     monkeypatch.setattr(engine.funnel.known, "describe", fail)
     first, then = served(), served()
-    assert first["left_out"] == ["recall itemcf: failed", f"{FEATURES}: failed"]
-    assert then["left_out"] == ["recall itemcf: failed before", f"{FEATURES}: failed before"]
+    assert first["left_out"] == ["recall swing: failed", f"{FEATURES}: failed"]
+    assert then["left_out"] == ["recall swing: failed before", f"{FEATURES}: failed before"]
     assert [row["item_id"] for row in first["items"]] == [row["item_id"] for row in then["items"]]
-    assert "'recall itemcf' failed and is left out for 1 s: RuntimeError('no memory')" in caplog.text
+    assert "'recall swing' failed and is left out for 1 s: RuntimeError('no memory')" in caplog.text
     monkeypatch.undo()
     assert served() == whole
 

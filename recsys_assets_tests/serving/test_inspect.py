@@ -101,7 +101,7 @@ def test_an_explanation_names_what_the_user_touched_and_the_terms(
     assert [{name: value for name, value in row.items() if name != "explain"} for row in found["items"]] == lean[
         "items"
     ]
-    assert {"recall itemcf", "features and scores"} <= found["steps"].keys()
+    assert {"recall popularity", "features and scores"} <= found["steps"].keys()
     recalled = post(client, "/recall", user_id=user)["channels"]
     for row in found["items"]:
         channels = row["explain"]["channels"]
@@ -122,8 +122,8 @@ def test_an_explanation_names_what_the_user_touched_and_the_terms(
 def test_the_touched_item_that_gave_most_comes_first(engine: Engine) -> None:
     item = int(engine.log.item_ids[7])
     found = engine.find(None, engine.history([item], [1]), Wish())
-    rows = [row for row in explained(engine, [found], engine.rows(found)) if "itemcf" in row["explain"]["channels"]]
-    assert {tuple(row["explain"]["channels"]["itemcf"]["items"]) for row in rows} == {(item,)}
+    rows = [row for row in explained(engine, [found], engine.rows(found)) if "swing" in row["explain"]["channels"]]
+    assert {tuple(row["explain"]["channels"]["swing"]["items"]) for row in rows} == {(item,)}
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_health_and_metrics_say_what_happens(client: TestClient, engine: Engine)
     assert 'recsys_answers_total{served_by="full"}' in text
     assert 'recsys_requests_total{method="GET",status="200"}' in text
     assert 'recsys_answer_seconds_bucket{le="+Inf"}' in text
-    assert 'recsys_step_seconds_count{step="recall itemcf"}' in text
+    assert 'recsys_step_seconds_count{step="recall popularity"}' in text
     assert 'recsys_channel_items_count{channel="popularity"}' in text
     assert 'recsys_exposed_items_total{at_most="7"}' in text
     assert "recsys_memory_bytes " in text
