@@ -10,6 +10,7 @@ from recsys_assets.serving.events import events_routes
 from recsys_assets.serving.front import Front
 from recsys_assets.serving.health import health_routes
 from recsys_assets.serving.inspect_routes import inspect_routes
+from recsys_assets.serving.interface import Interface
 from recsys_assets.serving.metrics import Metrics
 from recsys_assets.serving.page import page_routes
 from recsys_assets.serving.place import ALONE, Place
@@ -28,7 +29,7 @@ def create_app(service: Service, log: RequestLog | None = None, place: Place = A
         log: keeps them.
         place: of the application among the processes of the service.
     """
-    app, metrics = FastAPI(title="recsys_assets", version="1", redoc_url=None), Metrics()
+    app, metrics = Interface(), Metrics()
     _add_errors(app)
     app.add_middleware(Front, metrics=metrics, limits=place.limits, rates=place.rates)
     app.include_router(items_routes(service, metrics, log))

@@ -1,6 +1,7 @@
 """The users and items of a release as somebody looks for them: what the release holds, whom it knows, what is where."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 
 from recsys_assets.arrays import Ints
 from recsys_assets.serving.engine import Engine, Row
+from recsys_assets.serving.event_looks import event_looks
 from recsys_assets.serving.requests import Id, Problem
 from recsys_assets.serving.respond import typed, with_fields
 from recsys_assets.serving.service import Service
@@ -27,7 +29,7 @@ class Directory:
         self._service = service
 
     def release(self) -> dict[str, Any]:
-        """Describes the release: its size, the columns of its items, its channels, and what it does without."""
+        """Describes the release: size, columns of the items, channels, what it does without, and how events look."""
         head, engine = self._opened()
         return {
             **head,
@@ -38,7 +40,12 @@ class Directory:
             "channels": list(engine.funnel.channels),
             "without": list(engine.without),
             "moment": list(engine.profile.features.moment),
+            "events": self._looks if self._service.keeps_events else None,
         }
+
+    @cached_property
+    def _looks(self) -> dict[str, Any]:
+        return event_looks(self._service.opened[1].profile)
 
     def sample(self, size: int, seed: int) -> dict[str, Any]:
         """Users drawn at random without replacement; the same seed draws the same ones."""

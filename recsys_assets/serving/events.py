@@ -13,7 +13,9 @@ from recsys_assets.datasets.disk import PlaceUnwritable
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.text_files import landed_names
-from recsys_assets.serving.answers import REFUSED, answer
+from recsys_assets.serving.answer_forms import ToldAnswer
+from recsys_assets.serving.answers import answer
+from recsys_assets.serving.interface import EVENTS, answers_of
 from recsys_assets.serving.metrics import Metrics
 from recsys_assets.serving.requests import MOST_EVENTS, Body, Problem
 from recsys_assets.serving.service import Service
@@ -45,9 +47,9 @@ class EventsBody(Body):
 
 def events_routes(service: Service, metrics: Metrics) -> APIRouter:
     """The route over a service, whose new events are counted."""
-    routes = APIRouter()
+    routes = APIRouter(tags=[EVENTS])
 
-    @routes.post("/events", responses=REFUSED)
+    @routes.post("/events", responses=answers_of(ToldAnswer))
     async def tell(body: EventsBody) -> Response:
         """Keep events: they count from the next request on, and land in the files of their day."""
         _, engine = service.opened

@@ -4,9 +4,12 @@ import datetime as dt
 from typing import Any
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from recsys_assets.serving.answers import REFUSED, answer
+from recsys_assets.serving.answer_forms import LiveAnswer, ReadyAnswer
+from recsys_assets.serving.answers import answer
+from recsys_assets.serving.interface import HEALTH, REFUSALS, answers_of
 from recsys_assets.serving.metrics import Metrics
 from recsys_assets.serving.place import Place
 from recsys_assets.serving.service import Service
@@ -14,14 +17,14 @@ from recsys_assets.serving.service import Service
 
 def health_routes(service: Service, metrics: Metrics, place: Place) -> APIRouter:
     """The routes over a service."""
-    routes = APIRouter()
+    routes = APIRouter(tags=[HEALTH])
 
-    @routes.get("/health/live")
+    @routes.get("/health/live", responses=answers_of(LiveAnswer))
     async def live() -> Response:
         """Whether the process answers."""
         return answer({"status": "live"})
 
-    @routes.get("/health/ready", responses=REFUSED)
+    @routes.get("/health/ready", responses=answers_of(ReadyAnswer))
     async def ready() -> Response:
         """Whether a release is open; false until then."""
         number, engine = service.opened
@@ -31,7 +34,7 @@ def health_routes(service: Service, metrics: Metrics, place: Place) -> APIRouter
             content |= {"store": "answers" if said.store_answers else "away", "refused": said.refused}
         return answer(content)
 
-    @routes.get("/metrics")
+    @routes.get("/metrics", response_class=PlainTextResponse, responses=REFUSALS)
     async def prometheus() -> Response:
         """Counters and latencies in Prometheus' text form."""
         return Response(metrics.text(_moment(service, place)), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -2,23 +2,25 @@
 
 from fastapi import APIRouter, Response
 
-from recsys_assets.serving.answers import REFUSED, answer
+from recsys_assets.serving.answer_forms import OrderedAnswer, ProbabilitiesAnswer, RecallAnswer
+from recsys_assets.serving.answers import answer
 from recsys_assets.serving.inspect import recalled, scored
+from recsys_assets.serving.interface import STEPS, answers_of
 from recsys_assets.serving.requests import RecallBody, ScoreBody
 from recsys_assets.serving.service import Service
 
 
 def inspect_routes(service: Service) -> APIRouter:
     """The routes over a service."""
-    routes = APIRouter()
+    routes = APIRouter(tags=[STEPS])
 
-    @routes.post("/recall", responses=REFUSED)
+    @routes.post("/recall", responses=answers_of(RecallAnswer))
     async def recall(body: RecallBody) -> Response:
         """The candidates of each channel for a user, best first."""
         number, engine = service.opened
         return answer(recalled(number, engine, service.book, body, service.since(engine, body)))
 
-    @routes.post("/score", responses=REFUSED)
+    @routes.post("/score", responses=answers_of(OrderedAnswer | ProbabilitiesAnswer))
     async def score(body: ScoreBody) -> Response:
         """The caller's candidates in the order of a user's list, or the ranker's probabilities for rows of features."""
         number, engine = service.opened

@@ -1,5 +1,6 @@
 """The bodies of the service's endpoints, and the refusal of a request."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import (
@@ -17,6 +18,7 @@ from pydantic import (
 MOST_ITEMS, MOST_IDS, MOST_EVENTS, MOST_REQUESTS = 200, 10_000, 1_000, 100
 MOST_RECALLED, MOST_SCORED = 1_000, 1_000
 MOST_CHARACTERS = 500  # of a condition
+_ATTRIBUTE = re.compile(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", re.MULTILINE)  # of a docstring
 MOST_MILLISECONDS = 60_000  # of a deadline
 
 
@@ -49,10 +51,20 @@ Restriction = Annotated[
 ]
 
 
+def _describe(schema: dict[str, Any], form: type[Any]) -> None:
+    """Give the keys of a schema the meanings that docstrings say, and leave these out of its own description."""
+    keys = schema.get("properties", {})
+    schema["description"] = (form.__doc__ or "").partition("\n\n")[0]
+    for each in form.__mro__:
+        for name, meaning in _ATTRIBUTE.findall(each.__doc__ or ""):
+            if name in keys:
+                keys[name].setdefault("description", " ".join(meaning.split()))
+
+
 class Body(BaseModel):
     """A body, in which a misspelled key is refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=False)
+    model_config = ConfigDict(extra="forbid", strict=False, json_schema_extra=_describe)
 
 
 class Event(Body):

@@ -62,6 +62,11 @@ class Service:
         return self._told
 
     @property
+    def keeps_events(self) -> bool:
+        """Whether it can be told events."""
+        return self._told is not None
+
+    @property
     def is_ready(self) -> bool:
         """Whether a release is open."""
         return self._opened is not None

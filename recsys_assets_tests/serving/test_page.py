@@ -17,7 +17,8 @@ from recsys_assets.serving.service import Service
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.chromium import chromium
 from recsys_assets_tests.helpers.served import serving
-from recsys_assets_tests.helpers.worlds import World
+from recsys_assets_tests.helpers.told_events import telling
+from recsys_assets_tests.helpers.worlds import DAY, World
 
 SHOTS = PROJECT / "test_artefacts"
 WIDE, NARROW = ViewportSize(width=1280, height=900), ViewportSize(width=360, height=740)
@@ -145,6 +146,52 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
     listed(page, "other")
     SHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SHOTS / f"page-{size['width']}-{scheme}.png", full_page=True)
+    found = Axe().run(page, options=RULES).response
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+
+
+def test_clicks_are_kept_only_if_a_person_wants_that(world: World, engine: Engine, page: Page, address: str) -> None:
+    user = engine.log.user_ids[[3]].tolist()[0]
+    ask(page, address, user)
+    expect(page.locator("#keeps")).to_be_hidden()  # this service keeps no events
+    with telling(world.profile) as tell:
+        service = Service(lambda: (7, DAY), lambda _: engine, print, told=tell.told)
+        service.look()
+        with serving(service) as keeping:
+            before = ask(page, keeping, user)
+            expect(page.get_by_label("Keep what I click")).not_to_be_checked()
+            page.get_by_role("button", name="Like: ").first.click()
+            expect(page.locator("#touched-items li").first).to_contain_text("liked, told now")
+            assert tell.told.of(user, DAY).items == []
+            page.get_by_role("button", name="Forget what was told").click()
+            expect(page.locator("#forget")).to_be_hidden()
+            page.get_by_label("Keep what I click").check()
+            for button, row in (("Like", 0), ("Dislike", 1)):
+                page.locator(f"#this-items li[data-item='{before[row]}']").get_by_text(button, exact=True).click()
+                expect(page.locator("#touched-items li").first).to_contain_text("iked, kept")
+            kept = tell.told.of(user, DAY)
+            assert (kept.items, kept.labels) == (before[:2], [1, 0])
+            expect(page.locator("#forget")).to_be_hidden()
+            page.reload()  # the service itself knows them now
+            assert not set(before[:2]) & set(listed(page))
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["1280", "360"])
+def test_the_interface_is_described_without_the_internet(page: Page, address: str, client: Any, size: Any) -> None:
+    page.set_viewport_size(size)
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{address}/docs")
+    paths = client.get("/openapi.json").json()["paths"]
+    expect(page.locator("details.who")).to_have_count(sum(map(len, paths.values())))
+    assert all(url.startswith(address) for url in asked)
+    one = page.locator("#recommend")
+    one.locator("summary").first.press("Enter")
+    expect(one.locator("pre").first).to_contain_text('"served_by": "full"')
+    one.get_by_text("Keys", exact=True).first.click()
+    expect(one).to_contain_text("how long the answer may take")
+    page.screenshot(path=SHOTS / f"docs-{size['width']}.png", full_page=True)
     found = Axe().run(page, options=RULES).response
     assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]

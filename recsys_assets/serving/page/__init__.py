@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 FOLDER = Path(__file__).parent
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FILES = {file.name: file.read_bytes() for file in sorted(FOLDER.iterdir()) if file.suffix in KINDS}
-PATHS = frozenset({"/", *(f"/page/{name}" for name in FILES)})  # they hold no data, so they need no token
+PATHS = frozenset({"/", "/docs", *(f"/page/{name}" for name in FILES)})  # they hold no data, so they need no token
 
 # Scripts, styles and requests of the page's own origin only; no text becomes markup or a script.
 POLICY = (
@@ -25,12 +25,16 @@ HEADERS = {
 
 
 def page_routes() -> APIRouter:
-    """The page at `/`, and its files."""
+    """The page at `/`, that of the interface at `/docs`, and their files."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/")
     async def index() -> Response:
         return _file("index.html")
+
+    @routes.get("/docs")
+    async def docs() -> Response:
+        return _file("docs.html")
 
     @routes.get("/page/{name}")
     async def file(name: str) -> Response:

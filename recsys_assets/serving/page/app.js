@@ -8,7 +8,8 @@ const TOUCHED = 30; // newest events that are shown
 const OFFERED = 5; // users
 
 // user: an id, or null for a pasted history; pasted and told: events {item_id, label} with the columns of their items.
-const state = { user: null, pasted: [], told: [], shown: {}, rules: {}, has: {}, before: null };
+// Of the told ones, those with `kept` were sent with POST /events; the others go with each request as its history.
+const state = { user: null, pasted: [], told: [], shown: {}, rules: {}, has: {}, before: null, looks: null };
 
 async function start() {
   onMissingToken(askForToken);
@@ -18,6 +19,7 @@ async function start() {
     state.shown = shownColumns(release.fields);
     state.rules = await get("/scenes");
     state.has = { explain: "explain" in described.components.schemas.RecommendBody.properties };
+    state.looks = release.events;
     showRelease(release);
     await offerUsers();
     const asked = new URLSearchParams(location.search).get("user");
@@ -78,11 +80,12 @@ async function findItem(line) {
 /** Show what was touched, and ask for the list; `known` are the user's events in the release, newest first. */
 async function show(known = state.known) {
   state.known = known;
-  const told = state.told.map((event) => ({ ...event, told: true }));
+  const told = state.told.map((event) => ({ ...event, told: event.kept ? "kept" : "told now" }));
   const events = [...told.reverse(), ...[...state.pasted].reverse(), ...known];
   at("touched-items").replaceChildren(...events.map((event) => touchedRow(event, state.shown)));
   at("touched").hidden = at("lists").hidden = false;
-  at("forget").hidden = !state.told.length;
+  at("forget").hidden = !unkept().length;
+  at("keeps").hidden = state.user === null || !state.looks?.positive;
   offerOthers();
   await ask();
 }
@@ -105,7 +108,7 @@ async function ask() {
 
 /** The request for the list. */
 function body() {
-  const events = [...state.pasted, ...state.told].map(({ item_id, label }) => ({ item_id, label }));
+  const events = [...state.pasted, ...unkept()].map(({ item_id, label }) => ({ item_id, label }));
   const asked = { size: Number(at("size").value) || 20, fields: fields(), history: events };
   if (state.user !== null) asked.user_id = state.user;
   if (state.has.explain) asked.explain = true;
@@ -121,7 +124,7 @@ function others() {
   const found = {};
   const offer = (key, label, change) => (found[key] = { label, change });
   const own = ({ history }) => history.slice(0, state.pasted.length);
-  if (state.told.length) offer("untold", "Without what was told", (asked) => ({ ...asked, history: own(asked) }));
+  if (unkept().length) offer("untold", "Without what was told", (asked) => ({ ...asked, history: own(asked) }));
   if (state.user !== null) offer("judged", "Before the online rows", (asked) => ({ ...asked, judged: true }));
   for (const scene of Object.keys(state.rules.scenes ?? {})) {
     offer(`scene ${scene}`, `Scene ${scene}`, (asked) => ({ ...asked, scene }));
@@ -167,10 +170,24 @@ function tell(item, label) {
   const place = state.items.findIndex((each) => each.item_id === item.item_id);
   return attempt(async () => {
     state.before = state.items;
-    state.told.push({ ...item, label });
+    state.told.push({ ...item, label, kept: await keep(item, label) });
     await show();
     focusRow(place);
   });
+}
+
+/** Told events that go with each request. */
+function unkept() {
+  return state.told.filter((event) => !event.kept);
+}
+
+/** Send an event to be kept, if a person wants that and the service says how such an event looks; whether it was sent. */
+async function keep(item, label) {
+  const values = state.looks?.[label ? "positive" : "negative"];
+  if (!at("keep").checked || at("keeps").hidden || !values) return false;
+  const ids = { [state.looks.user]: state.user, [state.looks.item]: item.item_id };
+  await post("/events", { events: [{ ...ids, ...values }] });
+  return true;
 }
 
 /** The row that a button was in is gone: the focus goes to the one that took its place. */
@@ -203,7 +220,7 @@ at("size").addEventListener("change", () => {
 at("other").addEventListener("change", () => attempt(ask));
 at("forget").addEventListener("click", () => {
   state.before = state.items;
-  state.told = [];
+  state.told = state.told.filter((event) => event.kept);
   return attempt(() => show());
 });
 await start();

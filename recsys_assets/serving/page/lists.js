@@ -64,7 +64,7 @@ export function touchedRow(event, shown) {
     "li",
     { className: event.told ? "changed" : "" },
     titleOf(event, nameOf(event, shown), shown),
-    make("span", { className: `kind ${event.label ? "good" : "bad"}` }, event.told ? `${kind}, told now` : kind),
+    make("span", { className: `kind ${event.label ? "good" : "bad"}` }, event.told ? `${kind}, ${event.told}` : kind),
   );
 }
 

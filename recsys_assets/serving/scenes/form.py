@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from recsys_assets.datasets.profile_parts import Part
 from recsys_assets.serving.requests import MOST_IDS, MOST_ITEMS, Id
@@ -97,6 +97,8 @@ class Layer(Part):
 
 class Rules(Part):
     """The content of a file of scenes: with the defaults, no filters and no scenes."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"filters": ["year"], "scenes": {}, "layers": {}}]})
 
     filters: tuple[str, ...] = Field(default=(), description="columns of `items` by which requests may filter")
     scenes: dict[Name, Scene] = Field(default={}, max_length=200)

@@ -5,15 +5,16 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from recsys_assets.serving.answers import answer
+from recsys_assets.serving.interface import DIRECTORY, answers_of
 from recsys_assets.serving.scenes.form import Rules
 from recsys_assets.serving.service import Service
 
 
 def scenes_routes(service: Service) -> APIRouter:
     """The route over a service."""
-    routes = APIRouter()
+    routes = APIRouter(tags=[DIRECTORY])
 
-    @routes.get("/scenes")
+    @routes.get("/scenes", responses=answers_of(Rules))
     async def scenes() -> Response:
         """The scenes, the columns that `restrict` may filter by, and the layers of experiments with their variants."""
         return answer(_described(service.book.rules))
