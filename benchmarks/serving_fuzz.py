@@ -6,7 +6,7 @@
 It ends with the first answer that no request may get: a status from 500 on, or a refusal without a reason.
 """
 
-import sys
+import argparse
 from collections import Counter
 
 import requests
@@ -31,4 +31,8 @@ def main(address: str, wanted: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("address", help="of the service")
+    flags.add_argument("requests", type=int, help="how many at least")
+    given = flags.parse_args()
+    main(given.address, given.requests)

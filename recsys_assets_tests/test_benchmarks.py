@@ -230,6 +230,8 @@ _SOURCE = ["--source", "FOLDER"]
 NEEDY = {
     "publish_speed.py": ["--bizdate", "2003-02-28"],
     "funnel_merges.py": ["2003-02-28"],
+    "serving_fuzz.py": ["http://127.0.0.1:8001", "20000"],
+    "serving_latency.py": ["2003-02-28"],
     **dict.fromkeys(
         ("i2i_speed.py", "rank_ml1m.py", "final_fuxictr.py", "recall_ml1m.py", "sample_tastes.py"), _SOURCE
     ),

@@ -89,7 +89,7 @@ def start(home: Path, dagster: int, mlflow: int) -> Started:
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     started = start(tmp_path_factory.mktemp("ui"), free_port(), free_port())
     try:
-        until(lambda: started.process.poll() is not None or is_up(started), 180)
+        until(lambda: started.process.poll() is not None or is_up(started), 300)
         assert started.process.poll() is None, started.said()
         yield started
     finally:
