@@ -29,7 +29,7 @@ def event_looks(profile: Profile) -> dict[str, Any]:
     """
     log = profile.tables["interactions"]
     names = dict(zip(log, landed_names(log), strict=True))
-    looks = {"columns": {names[name]: spec.type for name, spec in log.items()}}
+    looks: dict[str, Any] = {"columns": {names[name]: spec.type for name, spec in log.items()}}
     looks |= {"user": names.get("user_id"), "item": names.get("item_id"), "positive": None, "negative": None}
     return looks | (_opinions(profile, names) if profile.has_entities else {})
 
