@@ -97,7 +97,7 @@ function table(rows) {
       {},
       make("th", { scope: "row" }, make("code", {}, name), required ? " required" : ""),
       make("td", {}, kindOf(schema)),
-      make("td", {}, about),
+      make("td", {}, plain(about)),
     ),
   );
   return make("table", { className: "keys" }, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...lines));
@@ -126,8 +126,13 @@ function refusals(responses) {
   return make("ul", {}, ...said.map(([status, { description }]) => make("li", {}, `${status}: ${description}`)));
 }
 
+/** A text without the marks of code. */
+function plain(text) {
+  return text.replaceAll("`", "");
+}
+
 function firstSentence(text) {
-  return ` ${text.split("\n")[0].replaceAll("`", "")}`;
+  return ` ${plain(text.split("\n")[0])}`;
 }
 
 await start();
