@@ -23,7 +23,7 @@ class Feed:
     """
 
     def __init__(self, schema: FeatureSchema, items: pa.Table) -> None:
-        self._schema = schema
+        self._schema, self._widths = schema, (schema.index_columns, schema.floats)
         of_item = [each for each in schema.features if each.name in items.column_names]
         rest = [each for each in schema.features if each.name not in items.column_names]
         self._pairs = [each for each in rest if each.side == "pair"]
@@ -63,14 +63,21 @@ class Feed:
             numbers: the features that need both sides, from `pair_numbers`.
             moments: (N,) rows of `moments`, or one for all pairs.
         """
-        indices = np.empty((len(item), self._schema.index_columns), np.int64)
-        numeric = np.empty((len(item), self._schema.floats), np.float32)
-        parts = ((self._user, users), (self._item, self._items[item]), (self._moment, moments))
-        for part, rows in parts:
-            indices[:, part.indices], numeric[:, part.numeric] = rows.indices, rows.numeric
+        shares_all = len(users) == len(moments) == 1
+        made = self._nothing(1 if shares_all else len(item))
+        self._user.put(users, made)
+        self._moment.put(moments, made)
+        if shares_all:
+            made = made[np.zeros(len(item), np.int64)]
+        self._item.put(self._items[item], made)
         for feature in self._pairs:
-            numeric[:, self._schema.columns[feature.name]] = numbers[feature.name]
-        return network_inputs(Encoded(indices, numeric))
+            made.numeric[:, self._schema.columns[feature.name]] = numbers[feature.name]
+        return network_inputs(made)
+
+    def _nothing(self, rows: int) -> Encoded:
+        """Rows that are yet to be filled."""
+        indices, floats = self._widths
+        return Encoded(np.empty((rows, indices), np.int64), np.empty((rows, floats), np.float32))
 
 
 def network_inputs(rows: Encoded) -> Inputs:
@@ -98,6 +105,10 @@ class _Part:
         width = max(self.schema.index_columns, self.schema.floats)
         places = [np.arange(width)[self.schema.columns[each.name]] for each in features]
         return np.concatenate([np.zeros(0, np.int64), *places])
+
+    def put(self, rows: Encoded, made: Encoded) -> None:
+        """Write the part's columns, for each row or one for all, into rows of the schema."""
+        made.indices[:, self.indices], made.numeric[:, self.numeric] = rows.indices, rows.numeric
 
     def encode(self, table: pa.Table) -> Encoded:
         """The columns of the part for every row of a table."""

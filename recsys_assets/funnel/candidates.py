@@ -60,6 +60,11 @@ class Candidates:
         return Candidates(self.query[rows], self.item[rows], self.places[rows][:, kept], self.scores[rows][:, kept])
 
     @property
+    def of_one(self) -> bool:
+        """Whether all are candidates of one query."""
+        return len(self.query) == 0 or self.query[0] == self.query[-1]
+
+    @property
     def channels(self) -> Ints:
         """(M,) how many channels list the candidate."""
         counts: Ints = (~np.isnan(self.places)).sum(axis=1)
@@ -86,7 +91,7 @@ def _scale(listed: Lists) -> Floats:
     there = listed.items >= 0
     scores = np.where(there, listed.scores, np.nan).astype(np.float64)
     sizes = there.sum(axis=1)
-    last = np.take_along_axis(scores, np.maximum(sizes - 1, 0)[:, None], axis=1)
+    last = scores[np.arange(len(sizes)), np.maximum(sizes - 1, 0)][:, None]
     span = scores[:, :1] - last
     with np.errstate(invalid="ignore", divide="ignore"):
         scaled = np.where(span > 0, (scores - last) / span, 1.0)
@@ -101,9 +106,16 @@ def on_grid(numbers: npt.NDArray[np.floating]) -> Floats:
 
 def best(candidates: Candidates, scores: npt.NDArray[np.floating], k: int) -> Ints:
     """Positions of each query's k candidates of the highest scores (M,), best first; ties by the item's number."""
-    order = np.lexsort((-scores, candidates.query))  # it is stable, and items are ascending within a query
-    kept: Ints = order[place_in_group(candidates.query[order]) < k]
-    return kept
+    kept = ordered(candidates, scores)
+    return kept[:k] if candidates.of_one else kept[place_in_group(candidates.query[kept]) < k]
+
+
+def ordered(candidates: Candidates, scores: npt.NDArray[np.floating]) -> Ints:
+    """(M,) positions of each query's candidates, the highest score first; ties by the item's number."""
+    falling = -scores
+    # Sorts are stable, and items are ascending within a query.
+    order: Ints = np.argsort(falling, kind="stable") if candidates.of_one else np.lexsort((falling, candidates.query))
+    return order
 
 
 def as_lists(query: Ints, items: Ints, scores: npt.NDArray[np.floating], queries: int, k: int) -> Lists:

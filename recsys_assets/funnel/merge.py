@@ -74,8 +74,8 @@ def merge(channels: Mapping[str, Lists], fusion: Fusion, width: int, most: int) 
     for block in slices(len(next(iter(channels.values())).items), QUERIES_AT_ONCE):
         part = {name: Lists(listed.items[block], listed.scores[block]) for name, listed in channels.items()}
         parts.append(cut(gather(part, width).shift(block.start), fusion, most))
-    if not parts:
-        return cut(gather(channels, width), fusion, most)
+    if len(parts) <= 1:
+        return parts[0] if parts else cut(gather(channels, width), fusion, most)
     return Candidates.concatenate([part for part, _ in parts]), np.concatenate([fused for _, fused in parts])
 
 
@@ -88,8 +88,9 @@ def cut(candidates: Candidates, fusion: Fusion, most: int) -> tuple[Candidates, 
 
 def _fractions(candidates: Candidates, constant: float) -> Doubles:
     """(M, C) constant / (constant + place), 0 where the channel does not list the item."""
-    places = candidates.places.astype(np.float64)
-    return np.nan_to_num(constant / (constant + places))
+    fractions: Doubles = constant / (constant + candidates.places.astype(np.float64))
+    fractions[np.isnan(fractions)] = 0
+    return fractions
 
 
 def _regress(columns: Doubles, gains: Doubles) -> tuple[Doubles, float]:

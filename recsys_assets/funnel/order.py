@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys_assets.arrays import Floats, place_in_group
-from recsys_assets.funnel.candidates import Candidates
+from recsys_assets.funnel.candidates import Candidates, ordered
 from recsys_assets.funnel.known import PROBABILITY
 from recsys_assets.funnel.network import open_session
 
@@ -47,7 +47,7 @@ def matrix(wanted: Sequence[str], found: Mapping[str, Floats], rows: int) -> Flo
 
 def _places(candidates: Candidates, fused: Floats) -> Floats:
     """(M,) the candidate's place in its query's order by the fused score, from 1; ties by the item's number."""
-    order = np.lexsort((-fused, candidates.query))  # it is stable, and items are ascending within a query
+    order = ordered(candidates, fused)
     places = np.empty(len(order), np.float32)
     places[order] = place_in_group(candidates.query[order]) + 1
     return places

@@ -239,7 +239,9 @@ class Engine:
         """The one list of `listed` as rows, with the channels that list each item."""
         items = listed.items[0][there := listed.items[0] >= 0]
         held = (np.stack([each.items[0] for each in channels.values()])[:, None] == items[:, None]).any(axis=2)
-        names = [[name for name, is_held in zip(channels, each, strict=True) if is_held] for each in held.T.tolist()]
+        patterns = (held.T @ (1 << np.arange(len(channels)))).tolist()
+        known = {each: [name for place, name in enumerate(channels) if each >> place & 1] for each in set(patterns)}
+        names = [known[each].copy() for each in patterns]
         columns = self.log.item_ids[items].tolist(), listed.scores[0][there].tolist(), names
         return [
             {"item_id": item_id, "score": score, "channels": of_channels}
