@@ -187,7 +187,9 @@ class ByVector:
         vectors, known = self._vectors_of(interactions, queries)
 
         def score(block: slice) -> Scores:
-            scores: Scores = vectors[block] @ self._items
+            # Row by row, the sums are the same to the last bit for one user and for all of them. As one product of
+            # matrices they were not: 2 of the 6,040 final lists of MovieLens 1M differed between service and report.
+            scores: Scores = np.stack([vector @ self._items for vector in vectors[block]])
             scores[~known[block]] = -np.inf
             scores[:, self._absent] = -np.inf
             return scores
