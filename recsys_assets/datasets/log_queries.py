@@ -74,6 +74,6 @@ def parquet_query_batches(
                 table = pa.Table.from_batches([batch]).select(list(dict.fromkeys(names)))
                 yield number_rows(plain_table(shown, table, columns, files), [], done)
                 done += table.num_rows
-        except (duckdb.Error, pa.ArrowException) as error:
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             said = " ".join(str(error).split())[:300]
             raise LandingError(f"--query cannot be answered by {shown}: {said}") from None

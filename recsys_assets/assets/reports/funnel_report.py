@@ -46,6 +46,7 @@ FINAL_BEATS_ALL = Check(
 
 
 @lake_asset(
+    code_version="2",
     ins={asset: dg.AssetIn() for asset in NEEDED},
     deps=list(OPTIONAL),  # see `funnel/inputs.py`
     kinds={"onnx", "numpy", "parquet", "markdown"},

@@ -48,7 +48,7 @@ def hitrate(name: str, method: Method) -> LakeAsset:
         ins={asset: dg.AssetIn() for asset in ("recall_samples", *method.reads)},
         kinds={"numpy", "parquet"},
         checks=checks,
-        code_version="2",
+        code_version="3",
     )
     def judge(output: Output, dataset: Dataset, **inputs: Partition) -> None:
         partitions, recall_samples = [inputs[asset] for asset in method.reads], inputs["recall_samples"]
