@@ -50,5 +50,5 @@ def test_the_time_of_an_answer_is_measured_step_by_step(
     monkeypatch.setattr(sys, "argv", [str(LATENCY), DAY, "--users", "3", "--told", "2"])
     runpy.run_path(str(LATENCY), run_name="__main__")
     said = capsys.readouterr().out
-    assert re.search(r"recall itemcf +\d", said)
+    assert re.search(r"recall popularity +\d", said)
     assert re.search(r"an answer +\d", said)
