@@ -122,10 +122,7 @@ def answer_again(engine: Engine, number: int, book: Book, row: Row) -> Answer:
 
 def _told(engine: Engine, events: list[Row]) -> History:
     """The logged events whose items the release knows."""
-    numbers = engine.numbers([event["item_id"] for event in events])
-    labels, weights = (np.array([event[name] for event in events]) for name in ("label", "weight"))
-    known = numbers >= 0
-    return History(numbers[known], labels.astype(np.int8)[known], weights.astype(np.float64)[known])
+    return engine.history(*([event[name] for event in events] for name in ("item_id", "label", "weight")))
 
 
 def _open(open_release: Open, bizdate: str, fingerprint: str) -> Engine | str:

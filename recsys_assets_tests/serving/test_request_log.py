@@ -25,13 +25,6 @@ from recsys_assets_tests.helpers.worlds import DAY, World
 
 
 @pytest.fixture(scope="module")
-def service(engine: Engine) -> Service:
-    service = Service(lambda: (7, DAY), lambda _: engine, print)
-    service.look()
-    return service
-
-
-@pytest.fixture(scope="module")
 def answers() -> list[dict[str, Any]]:
     return []
 
