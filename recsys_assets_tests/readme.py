@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import requests
+import yaml
 
 from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.helpers import taobao
 from recsys_assets_tests.helpers.dagster_dev import free_port
 
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("daily", "models", "stores", "datasets", "torcheasyrec"))]
@@ -103,11 +103,8 @@ def copy_checkout(folder: Path) -> None:
             numbers = [str(chance.randrange(20)) for _ in range(13)]
             values = [f"{chance.randrange(9):08x}" for _ in range(26)]
             criteo.write("\t".join([str(chance.randrange(2)), *numbers, *values]) + "\n")
-    vectors = [[chance.random() for _ in range(8)] for _ in range(300)]
-    items = {"item_id": list(range(300)), "item_tower_emb": vectors}
-    users = {"request_id": list(range(50)), "gt_items": [[n] for n in range(50)], "user_tower_emb": vectors[:50]}
-    pq.write_table(pa.table(items), folder / "items.parquet")
-    pq.write_table(pa.table(users), folder / "users.parquet")
+    taobao.write_tables(folder / "data")
+    (folder / "dssm_taobao_local.config").write_text(yaml.safe_dump(taobao.pipeline()))
 
 
 def _write_movielens(folder: Path, chance: random.Random) -> None:

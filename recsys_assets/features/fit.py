@@ -83,6 +83,18 @@ def fit_schema(connection: duckdb.DuckDBPyConnection, profile: Profile, train: P
     return FeatureSchema(features, profile.features.crosses)
 
 
+def fit_tower_schema(connection: duckdb.DuckDBPyConnection, profile: Profile, train: Path) -> FeatureSchema:
+    """Schema of the features that two-tower models read: the ids, and the sets of values of users and items.
+
+    It is what these models take of `fit_schema`, from rows that lack the other columns of `rank_samples`.
+    """
+    rows = Train(connection, train)
+    wanted = {"user_id", "item_id", *profile.features.categorical, *profile.features.multi_valued}
+    return FeatureSchema(
+        [_feature(profile, name, side, rows, []) for name, side in _columns(profile) if name in wanted]
+    )
+
+
 def _columns(profile: Profile) -> list[tuple[str, Side]]:
     """The columns of `rank_samples` that feed models, and the side that serves each."""
     if not profile.has_entities:

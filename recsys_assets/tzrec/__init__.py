@@ -1,5 +1,5 @@
-"""Two tools with the flags and defaults of TorchEasyRec (tzrec): hit rate of embedding tables, and a faiss index.
+"""Commands with the flags of TorchEasyRec (tzrec), on the user's own tables and without a lake.
 
-`python -m recsys_assets.tzrec.hitrate` and `python -m recsys_assets.tzrec.create_faiss_index` replace
-`python -m tzrec.tools.hitrate` and `python -m tzrec.tools.create_faiss_index`.
+`python -m recsys_assets.tzrec.train_eval`, `export`, `predict`, `hitrate` and `create_faiss_index` replace
+`tzrec.train_eval`, `tzrec.export`, `tzrec.predict`, `tzrec.tools.hitrate` and `tzrec.tools.create_faiss_index`.
 """

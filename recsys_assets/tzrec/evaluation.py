@@ -49,6 +49,10 @@ class Requests:
     vectors: Vectors
     used: Bools
 
+    def rows(self, block: slice) -> "Requests":
+        """Some consecutive requests."""
+        return Requests(self.ids[block], self.truth[block], self.vectors[block], self.used[block])
+
 
 @dataclass(frozen=True)
 class Found:
@@ -120,13 +124,8 @@ class Evaluation:
             k: items that each vector finds.
             size: requests per block.
             across: keep the k best of all interests of a request together, not the k best of each.
-
-        Raises:
-            NoTruth: no request has a right item, so there is no rate.
         """
         row, codes = self.pairs[0], self._item_codes.indices.to_numpy()
-        if not len(row):
-            raise NoTruth("no request has a right item: there is nothing to hit")
         for first in range(0, len(self.requests.ids), size):
             items, scores = self._best(slice(first, first + size), searcher, k)
             if across:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from recsys_assets.retrieval.index import Kind
     from recsys_assets.tzrec.evaluation import Evaluation, Searcher
     from recsys_assets.tzrec.exact_search import Metric
+    from recsys_assets.tzrec.shares import Share
     from recsys_assets.tzrec.vector_tables import Format
 
 EXACT_ROWS = 1 << 14  # requests that the exact search takes at once
@@ -93,48 +94,60 @@ class Flags:
 def hitrate(**given: Any) -> None:
     """Print the share of right items that are among the top k found, over all requests (micro average)."""
     from recsys_assets.cli.errors import plain_errors
+    from recsys_assets.tzrec.shares import sharing
 
     flags = Flags(**given)
     if flags.total_hitrate_output and flags.total_hitrate_output == flags.hitrate_details_output:
         raise click.UsageError("--total_hitrate_output and --hitrate_details_output are the same place")
-    with plain_errors(lambda: "hitrate"):
-        click.echo(f"Total hitrate: {run(flags):.8f}")
+    with plain_errors(lambda: "hitrate"), sharing() as share:
+        rate = run(flags, share)
+        if share.is_first:
+            click.echo(f"Total hitrate: {rate:.8f}")
 
 
-def run(flags: Flags) -> float:
-    """Compute the hit rate and write the tables that the flags name; remarks on the data go to stderr."""
+def run(flags: Flags, share: "Share") -> float:
+    """Compute the hit rate and write the tables that the flags name; remarks on the data go to stderr.
+
+    Each process searches for its share of the requests, in an index of its own.
+
+    Raises:
+        NoTruth: no request has a right item, so there is no rate.
+    """
     import pyarrow as pa
 
     from recsys_assets.tzrec import exact_search, vector_tables
     from recsys_assets.tzrec.outputs import table_writer
 
-    evaluation, vectors = _read(flags)
+    evaluation, vectors, truths = _read(flags, share)
     file_type = flags.writer_type or vector_tables.files(flags.user_gt_input, flags.reader_type)[1]
-    searcher, size, hits = _searcher(flags, evaluation.item_ids, vectors), flags.batch_size, 0
+    searcher, size, hits = _searcher(flags, share, evaluation.item_ids, vectors), flags.batch_size, 0
     if isinstance(searcher, exact_search.Flat):
         size = EXACT_ROWS
         if not flags.hitrate_details_output:
             evaluation = evaluation.within_reach(searcher, flags.top_k)
     with contextlib.ExitStack() as stack:
         place = flags.hitrate_details_output
-        details = stack.enter_context(table_writer(place, file_type)) if place else None
+        details = stack.enter_context(table_writer(place, file_type, share)) if place else None
         advance = stack.enter_context(options.progress("requests", len(evaluation.sizes)))
         for found in evaluation.search(searcher, flags.top_k, size, flags.topk_across_interests):
             hits += int(found.hits.sum())
             if details:
                 details.write(evaluation.details(found, flags.metric))
             advance(len(found.items))
-        rate = hits / len(evaluation.truth_codes)
-        if flags.total_hitrate_output:
+        rate = sum(share.gather(hits)) / truths
+        if flags.total_hitrate_output and share.is_first:
             total = stack.enter_context(table_writer(flags.total_hitrate_output, file_type))
             total.write(pa.table({"hitrate": [rate]}))
     return rate
 
 
-def _read(flags: Flags) -> "tuple[Evaluation, Vectors]":
-    """Read the requests, the items and the items' vectors; print what is odd about them."""
+def _read(flags: Flags, share: "Share") -> "tuple[Evaluation, Vectors, int]":
+    """Read this process's requests, the items, the items' vectors and the number of right items of all requests.
+
+    The first process prints what is odd about them.
+    """
     from recsys_assets.tzrec import input_tables
-    from recsys_assets.tzrec.evaluation import UNKNOWN, Evaluation
+    from recsys_assets.tzrec.evaluation import UNKNOWN, Evaluation, NoTruth
 
     columns = flags.request_id_field, flags.gt_items_field, flags.user_embedding_field
     requests = input_tables.requests(
@@ -146,27 +159,31 @@ def _read(flags: Flags) -> "tuple[Evaluation, Vectors]":
     if requests.vectors.shape[2] != vectors.shape[1]:
         sizes = f"vectors of {requests.vectors.shape[2]} numbers, the items' have {vectors.shape[1]}"
         raise click.ClickException(f"{flags.user_gt_input}: {sizes}")
-    evaluation = Evaluation(requests, item_ids)
-    without, absent = int((evaluation.sizes == 0).sum()), int((evaluation.truth_codes == UNKNOWN).sum())
-    if without:
-        click.echo(f"{without:,} of {len(requests.ids):,} requests have no right item: they do not count", err=True)
-    if absent:
-        click.echo(f"{absent:,} of {len(evaluation.truth_codes):,} right items are not among the items", err=True)
-    if len(item_ids) < flags.top_k:
-        click.echo(f"there are only {len(item_ids):,} items: no list has {flags.top_k}", err=True)
-    return evaluation, vectors
+    whole = Evaluation(requests, item_ids)
+    truths = len(whole.truth_codes)
+    if not truths:
+        raise NoTruth("no request has a right item: there is nothing to hit")
+    without, absent = int((whole.sizes == 0).sum()), int((whole.truth_codes == UNKNOWN).sum())
+    remarks = {
+        f"{without:,} of {len(requests.ids):,} requests have no right item: they do not count": without,
+        f"{absent:,} of {truths:,} right items are not among the items": absent,
+        f"there are only {len(item_ids):,} items: no list has {flags.top_k}": len(item_ids) < flags.top_k,
+    }
+    for remark in (text for text, applies in remarks.items() if applies):
+        share.say(remark)
+    return Evaluation(requests.rows(share.of(len(requests.ids))), item_ids), vectors, truths
 
 
-def _searcher(flags: Flags, item_ids: "pa.Array", vectors: "Vectors") -> "Searcher":
+def _searcher(flags: Flags, share: "Share", item_ids: "pa.Array", vectors: "Vectors") -> "Searcher":
     """Exact search, or the index that was chosen; with too few items for its clusters, it gets fewer clusters."""
     from recsys_assets.retrieval import index
     from recsys_assets.tzrec import exact_search
 
     if flags.is_exact:
         return exact_search.Flat(vectors, flags.metric)
-    click.echo(f"{flags.index_type} is approximate: --index_type Flat{flags.metric} is exact and faster", err=True)
+    share.say(f"{flags.index_type} is approximate: --index_type Flat{flags.metric} is exact and faster")
     settings = index.IndexSettings(flags.index_type, flags.ivf_nlist, flags.ivf_nprobe)
-    settings = options.trainable_settings(settings, len(vectors))
+    settings = options.trainable_settings(settings, len(vectors), share)
     with options.progress("building the index"):
         return index.build(vectors, item_ids, settings)
 

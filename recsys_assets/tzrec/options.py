@@ -1,21 +1,25 @@
-"""Command-line options that the two tools share."""
+"""Command-line options that the commands share."""
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from recsys_assets.tzrec.shares import ALONE, Share
 
 if TYPE_CHECKING:
     from recsys_assets.retrieval.index import IndexSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ODPS = "MaxCompute (ODPS) tables are not read or written here: export the table to Parquet and give its files"
 
 
 def place(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001 (click's)
-    """The path, unless it names a MaxCompute table, which is refused."""
-    if value and value.startswith("odps://"):
+    """The path, or paths joined by commas, unless one names a MaxCompute table, which is refused."""
+    if value and any(path.startswith("odps://") for path in value.split(",")):
         raise click.BadParameter(ODPS)
     return value
 
@@ -47,12 +51,12 @@ def table_options(command: Command) -> Command:
     return command
 
 
-def trainable_settings(settings: "IndexSettings", count: int) -> "IndexSettings":
+def trainable_settings(settings: "IndexSettings", count: int, share: Share = ALONE) -> "IndexSettings":
     """The settings, with fewer clusters if there are fewer vectors than clusters, which no index allows."""
     if not settings.kind.startswith("IVF") or settings.nlist <= count:
         return settings
     fewer = settings.trainable_by(count)
-    click.echo(f"{count:,} items are too few for {settings.nlist:,} clusters: {fewer.nlist:,} are used", err=True)
+    share.say(f"{count:,} items are too few for {settings.nlist:,} clusters: {fewer.nlist:,} are used")
     return fewer
 
 
@@ -69,3 +73,25 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.advance(task, done)
+
+
+def pipeline_options(*, required: bool) -> Callable[[Command], Command]:
+    """Add the options that name a pipeline file and edit it."""
+
+    def add(command: Command) -> Command:
+        for option in (
+            click.option(
+                "--edit_config_json", help='Values that replace those of the file: {"train_config.epochs": 3}'
+            ),
+            click.option("--pipeline_config_path", required=required, type=FILE, help="The pipeline file, in YAML."),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+def checkpoint(command: Command) -> Command:
+    """Add the option that names a trained model."""
+    kind = click.Path(exists=True, file_okay=False, path_type=Path)
+    return click.option("--checkpoint_path", type=kind, help="Default: `checkpoint` in the file's model_dir.")(command)

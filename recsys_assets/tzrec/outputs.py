@@ -1,6 +1,8 @@
-"""Writing the tools' output tables: a table is written whole or not at all."""
+"""Writing the commands' outputs: a table, or the folder of a model, is written whole or not at all."""
 
 import contextlib
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,63 +11,116 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from recsys_assets.datasets.folders import replacing
+from recsys_assets.datasets.folders import new_folder, replacing
+from recsys_assets.tzrec.shares import ALONE, Share
 from recsys_assets.tzrec.vector_tables import Format
 
 
-class UnwritableTable(ValueError):
-    """A table that its format cannot hold; the message says why."""
+class Unwritable(ValueError):
+    """A table or folder that cannot be written as asked; the message says why."""
 
 
 class TableWriter:
-    """Writes tables of one schema, one after the other, to a Parquet or CSV file."""
+    """Writes tables of one schema, one after the other, to a Parquet or CSV file.
 
-    def __init__(self, file: Path, kind: Format) -> None:
-        self._file, self._kind = file, kind
+    Args:
+        place: the file.
+        kind: its format.
+        stack: when it ends without an error, the file appears, if anything was written.
+    """
+
+    def __init__(self, place: Path, kind: Format, stack: contextlib.ExitStack) -> None:
+        self._place, self._kind, self._stack = place, kind, stack
         self._writer: pq.ParquetWriter | csv.CSVWriter | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was written."""
+        return self._writer is None
 
     def write(self, table: pa.Table) -> None:
         """Append the rows of a table."""
         if self._kind == "csv":
             table = pa.table({name: to_text(name, table[name].combine_chunks()) for name in table.column_names})
         if self._writer is None:
+            file = self._stack.enter_context(replacing(self._place))
+            file.chmod(0o644)  # the hidden temporary file is private
             make = pq.ParquetWriter if self._kind == "parquet" else csv.CSVWriter
-            self._writer = make(self._file, table.schema)
+            self._writer = self._stack.enter_context(make(file, table.schema))
         self._writer.write_table(table)
-
-    def close(self) -> None:
-        """Write what remains and close the file."""
-        if self._writer is not None:
-            self._writer.close()
 
 
 @contextlib.contextmanager
-def table_writer(place: str, kind: Format) -> Iterator[TableWriter]:
-    """A writer whose file appears when the block succeeds: `place`, or the file `part-0` in the folder `place`.
+def table_writer(place: str, kind: Format, share: Share = ALONE) -> Iterator[TableWriter]:
+    """A writer whose file appears when the block succeeds: `place`, or the file `part-<rank>` in the folder `place`.
 
-    `place` is a file if it ends like the format and is not a folder.
+    `place` is a file if it ends like the format and is not a folder. The files of several processes appear when all of
+    them have succeeded; files of more processes, which an earlier command left in the folder, are removed then.
+
+    Raises:
+        Unwritable: it cannot be created, or several processes are to write one file.
     """
     path = Path(place)
-    if path.suffix != f".{kind}" or path.is_dir():
-        path = path / f"part-0.{kind}"
+    is_folder = path.suffix != f".{kind}" or path.is_dir()
+    if not is_folder and share.processes > 1:
+        raise Unwritable(f"{place} is one file, and {share.processes} processes write one each: name a folder")
+    file = path / f"part-{share.rank}.{kind}" if is_folder else path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UnwritableTable(f"{path} cannot be written: {error}") from error
-    with replacing(path) as file:
-        writer = TableWriter(file, kind)
-        try:
-            yield writer
-        finally:
-            writer.close()
-        file.chmod(0o644)  # the hidden temporary file was private
+        raise Unwritable(f"{file} cannot be written: {error}") from error
+    with contextlib.ExitStack() as stack:
+        writer = TableWriter(file, kind, stack)
+        yield writer
+        written = [not each for each in share.gather(writer.is_empty)]
+    if is_folder and share.is_first:
+        _remove_others(path, kind, written)
+
+
+def _remove_others(folder: Path, kind: Format, written: list[bool]) -> None:
+    """Remove the parts of a folder that no process has written now."""
+    kept = {f"part-{rank}.{kind}" for rank, done in enumerate(written) if done}
+    for file in folder.iterdir():
+        if re.fullmatch(rf"part-\d+\.{kind}", file.name) and file.name not in kept:
+            file.unlink()
+
+
+def refuse_existing(place: Path) -> None:
+    """Check that a place is free.
+
+    Raises:
+        Unwritable: it is not.
+    """
+    if place.exists():
+        raise Unwritable(f"{place} is there already: name another folder, or remove it")
+
+
+@contextlib.contextmanager
+def new_folder_at(place: Path) -> Iterator[Path]:
+    """A hidden folder that becomes `place` when the block succeeds.
+
+    Raises:
+        Unwritable: `place` is there already, or cannot be created.
+    """
+    refuse_existing(place)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        hidden = new_folder(place.parent, "", place.name)
+    except OSError as error:
+        raise Unwritable(f"{place} cannot be created: {error}") from error
+    try:
+        yield hidden
+        hidden.chmod(0o755)  # the hidden folder is private
+        hidden.rename(place)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def to_text(name: str, column: pa.Array) -> pa.Array:
     """Lists as text: commas between their elements, semicolons between lists of lists; other columns as they are.
 
     Raises:
-        UnwritableTable: an element contains a comma or a semicolon.
+        Unwritable: an element contains a comma or a semicolon.
     """
     if not pa.types.is_list(column.type):
         return column
@@ -76,7 +131,5 @@ def to_text(name: str, column: pa.Array) -> pa.Array:
         values = values.cast(pa.string())
         broken = pc.index(pc.match_substring_regex(values, "[,;]"), True).as_py()
         if broken >= 0:
-            raise UnwritableTable(
-                f"{name}: in CSV the id {values[broken].as_py()!r} would read as two ids: use Parquet"
-            )
+            raise Unwritable(f"{name}: in CSV the id {values[broken].as_py()!r} would read as two ids: use Parquet")
     return pc.binary_join(pa.ListArray.from_arrays(column.offsets, values), mark)

@@ -4,7 +4,8 @@ In text, commas separate the numbers of a vector, and semicolons the vectors of 
 are in the file, so that the 7 of one table is the "7" of another.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from recsys_assets.arrays import Ints, Uncastable, Vectors, cast, is_list, list_array
+from recsys_assets.arrays import Ints, Uncastable, Vectors, cast, is_list, list_array, slices
 
 Format = Literal["csv", "parquet"]
+BLOCK = 1 << 18  # rows that are read at once
 
 
 class UnreadableTable(ValueError):
@@ -24,10 +26,26 @@ class UnreadableTable(ValueError):
 
 
 def files(place: str, kind: Format | None = None) -> tuple[list[Path], Format]:
-    """The files of a path (a file, a folder or a glob pattern) and their format, by default that of their names.
+    """The files of a path (a file, a folder or a glob pattern), and their format, by default that of their names.
+
+    Several paths are joined by commas; a file that two of them name is there once.
 
     Raises:
         UnreadableTable: there are no files, or their names do not show their format.
+    """
+    paths = [place] if Path(place).is_file() else place.split(",")
+    found = list(dict.fromkeys(file for path in paths for file in _files_of(path)))
+    endings = {file.suffix for file in found}
+    if kind is None and endings not in ({".csv"}, {".parquet"}):
+        raise UnreadableTable(f"{place}: neither all .csv nor all .parquet: say which with the reader type")
+    return found, kind or ("csv" if endings == {".csv"} else "parquet")
+
+
+def _files_of(place: str) -> list[Path]:
+    """The files of one path, in the order of their names.
+
+    Raises:
+        UnreadableTable: there are no files.
     """
     path = Path(place)
     if path.is_file():
@@ -38,11 +56,8 @@ def files(place: str, kind: Format | None = None) -> tuple[list[Path], Format]:
         base = Path(path.anchor or ".")
         found = sorted(file for file in base.glob(str(path.relative_to(base))) if file.is_file())
     if not found:
-        raise UnreadableTable(f"there is no file at {place}")
-    endings = {file.suffix for file in found}
-    if kind is None and endings not in ({".csv"}, {".parquet"}):
-        raise UnreadableTable(f"{place}: neither all .csv nor all .parquet: say which with the reader type")
-    return found, kind or ("csv" if endings == {".csv"} else "parquet")
+        raise UnreadableTable(f"there is no file at {place or 'an empty path'}")
+    return found
 
 
 def read(file: Path, kind: Format, columns: Sequence[str]) -> pa.Table:
@@ -51,16 +66,50 @@ def read(file: Path, kind: Format, columns: Sequence[str]) -> pa.Table:
     Raises:
         UnreadableTable: the file does not have the format, or lacks a column.
     """
-    try:
+    _check_columns(file, columns, column_names(file, kind))
+    with _reading(file, kind):
         if kind == "parquet":
             with pq.ParquetFile(file) as source:
-                there = source.schema_arrow.names
-                return source.read(columns=_check_columns(file, columns, there)).combine_chunks()
-        with file.open(encoding="utf-8", newline="") as lines:
-            there = csv.read_csv(pa.BufferReader(lines.readline().encode())).column_names
-        types = dict.fromkeys(_check_columns(file, columns, there), pa.string())
+                return source.read(columns=list(columns)).combine_chunks()
+        types = dict.fromkeys(columns, pa.string())
         options = csv.ConvertOptions(column_types=types, include_columns=list(columns), strings_can_be_null=False)
         return csv.read_csv(file, convert_options=options).combine_chunks()
+
+
+def blocks(file: Path, kind: Format, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The same rows, at most `BLOCK` at a time: a large Parquet file need not fit into memory.
+
+    Raises:
+        UnreadableTable: the file does not have the format, or lacks a column.
+    """
+    if kind == "csv":
+        table = read(file, kind, columns)
+        yield from (table.slice(part.start, BLOCK) for part in slices(len(table), BLOCK))
+        return
+    _check_columns(file, columns, column_names(file, kind))
+    with _reading(file, kind), pq.ParquetFile(file) as source:
+        for batch in source.iter_batches(BLOCK, columns=list(columns)):
+            yield pa.Table.from_batches([batch])
+
+
+def column_names(file: Path, kind: Format) -> list[str]:
+    """The names of a file's columns.
+
+    Raises:
+        UnreadableTable: the file does not have the format.
+    """
+    with _reading(file, kind):
+        if kind == "parquet":
+            return list(pq.read_schema(file).names)
+        with file.open(encoding="utf-8", newline="") as lines:
+            return list(csv.read_csv(pa.BufferReader(lines.readline().encode())).column_names)
+
+
+@contextlib.contextmanager
+def _reading(file: Path, kind: Format) -> Iterator[None]:
+    """Name the file in errors of Arrow."""
+    try:
+        yield
     except pa.ArrowException as error:
         raise UnreadableTable(f"{file} cannot be read as {kind}: {error}") from error
 
@@ -165,10 +214,9 @@ def text(file: Path, column: str, values: pa.Array) -> pa.Array:
     return values.cast(pa.string())
 
 
-def _check_columns(file: Path, columns: Sequence[str], there: Sequence[str]) -> list[str]:
+def _check_columns(file: Path, columns: Sequence[str], there: Sequence[str]) -> None:
     if missing := [column for column in columns if column not in there]:
         raise UnreadableTable(f"{file} has no column {missing[0]}: it has {', '.join(there)}")
-    return list(columns)
 
 
 def _first(wrong: pa.Array) -> int:
