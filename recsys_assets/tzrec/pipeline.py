@@ -93,7 +93,7 @@ def read_pipeline(path: Path, edits: str | None = None, **flags: str | None) -> 
     except Fault as fault:
         raise PipelineError(f"{path}{fault_text(fault.place, str(fault), fault.line)}") from None
     for key, value in {**_edits(edits), **{name: value for name, value in flags.items() if value}}.items():
-        _set(content.values, key, value)
+        _set(content, key, value)
     try:
         form = Form.model_validate(content.values)
     except ValidationError as error:
@@ -118,18 +118,19 @@ def _edits(text: str | None) -> Mapping[str, Any]:
     return found
 
 
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set the value at a dotted key.
+def _set(content: Content, key: str, value: Any) -> None:
+    """Set the value at a dotted key, which then has no line in the file.
 
     Raises:
         PipelineError: the key leads through something that is not a section.
     """
-    *sections, last = key.split(".")
+    *sections, last = place = key.split(".")
+    values = content.values
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise PipelineError(f"--edit_config_json: {key} cannot be set: {section} is not a section of the file")
-    values[last] = value
+    values[last], content.lines[tuple(place)] = value, 0
 
 
 def _profile(path: Path, content: Content, form: Form) -> Profile:
@@ -153,7 +154,7 @@ def _profile(path: Path, content: Content, form: Form) -> Profile:
         profile = Profile.model_validate(values)
         found = list(faults(profile))
     except ValidationError as error:
-        found = [Fault(each["loc"], each["msg"]) for each in error.errors()]
+        found = [Fault(each["loc"], each["msg"].removeprefix("Value error, ")) for each in error.errors()]
     if found:
         raise _error(path, content, [Fault(_in_file(fault.place), str(fault)) for fault in found])
     return profile
@@ -181,5 +182,5 @@ def _error(path: Path, content: Content, found: Sequence[Fault]) -> PipelineErro
     lines = []
     for fault in found:
         _, line = content.line(fault.place)
-        lines.append(fault_text(fault.place, content.mask(str(fault)), line).removeprefix(", "))
+        lines.append(fault_text(fault.place, content.mask(str(fault)), line).removeprefix(",").strip())
     return PipelineError(f"{path}, {'; '.join(lines)}")

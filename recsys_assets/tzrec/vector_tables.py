@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from recsys_assets.arrays import Ints, Uncastable, Vectors, cast, is_list, list_array, slices
+from recsys_assets.datasets.tables import RAW
 
 Format = Literal["csv", "parquet"]
 BLOCK = 1 << 18  # rows that are read at once
@@ -79,11 +80,13 @@ def read(file: Path, kind: Format, columns: Sequence[str]) -> pa.Table:
 def blocks(file: Path, kind: Format, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The same rows, at most `BLOCK` at a time: a large Parquet file need not fit into memory.
 
+    Those of CSV say in their metadata that they are text of any type.
+
     Raises:
         UnreadableTable: the file does not have the format, or lacks a column.
     """
     if kind == "csv":
-        table = read(file, kind, columns)
+        table = read(file, kind, columns).replace_schema_metadata(RAW)
         yield from (table.slice(part.start, BLOCK) for part in slices(len(table), BLOCK))
         return
     _check_columns(file, columns, column_names(file, kind))

@@ -15,15 +15,18 @@ from click.testing import CliRunner, Result
 from pyarrow import csv
 
 from recsys_assets.assets.rank import PREDICTIONS
+from recsys_assets.datasets.duck import connect_without_lake
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.metrics import auc
 from recsys_assets.tzrec.export import export
+from recsys_assets.tzrec.pipeline import read_pipeline
 from recsys_assets.tzrec.predict import predict
+from recsys_assets.tzrec.samples import rank_samples
 from recsys_assets.tzrec.train_eval import train_eval
 from recsys_assets_tests.helpers.ranking_rows import ranking_rows
 from recsys_assets_tests.helpers.worlds import World, own_environment
 
-DAY = "2026-01-01"
+DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]  # one for each part
 COLUMNS = {
     "user_id": "int64",
     "item_id": {"type": "int64", "column": "ad"},
@@ -49,7 +52,7 @@ PIPELINE = {
 }
 PROFILE = {
     "name": "ads",
-    "first_bizdate": DAY,
+    "first_bizdate": DAYS[0],
     "landing": "${RECSYS_LANDING}/ads",
     "tables": {"interactions": COLUMNS},
     "label": "clicked = 1",
@@ -94,14 +97,18 @@ def ads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ads]:
         (home / "profile.yaml").write_text(yaml.safe_dump(PROFILE))
         (home / "ads.config").write_text(yaml.safe_dump(PIPELINE))
         world = World(home, load_profile())
-        folder = world.profile.landing / "interactions" / f"bizdate={DAY}"
-        folder.mkdir(parents=True)
-        for part, table in PARTS.items():
+        for day, (part, table) in zip(DAYS, PARTS.items(), strict=True):
+            folder = world.profile.landing / "interactions" / f"bizdate={day}"
+            folder.mkdir(parents=True)
             pq.write_table(table, folder / f"{part}.parquet")
             pq.write_table(table, home / f"{part}.parquet")
             csv.write_csv(table, home / f"{part}.csv")
-        world.run(["interactions", "splits", "rank_samples", "feature_schema"], DAY)
-        world.run(["rank_lgbm"], DAY, config={"rank_lgbm": {"model": SETTINGS}})
+        world.run(["interactions"], DAYS[0], DAYS[-1])
+        world.run(
+            ["splits", "rank_samples", "feature_schema", "rank_lgbm"],
+            DAYS[-1],
+            config={"rank_lgbm": {"model": SETTINGS}},
+        )
         found = Ads(home, world)
         found.output(train_eval, "--pipeline_config_path", "ads.config")
         found.output(export, "--pipeline_config_path", "lgbm/pipeline.config", "--export_dir", "lgbm/export")
@@ -109,7 +116,7 @@ def ads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ads]:
 
 
 def test_probabilities_are_those_of_the_asset_and_the_auc_is_printed(ads: Ads) -> None:
-    expected = pq.read_table(ads.world.read("rank_lgbm", DAY).path(PREDICTIONS))["score"].to_numpy()
+    expected = pq.read_table(ads.world.read("rank_lgbm", DAYS[-1]).path(PREDICTIONS))["score"].to_numpy()
     exact = auc(PARTS["test"]["clicked"].to_numpy(), expected)
     assert exact > 0.6
     for place, source in (("lgbm/export", "--scripted_model_path"), ("lgbm/pipeline.config", "--pipeline_config_path")):
@@ -125,36 +132,44 @@ def test_probabilities_are_those_of_the_asset_and_the_auc_is_printed(ads: Ads) -
 
 
 def test_every_row_has_a_score_and_its_own_columns(ads: Ads) -> None:
-    """A value that cannot be read counts as missing; a file without labels needs none."""
-    broken = PARTS["test"].slice(0, 5).drop(["clicked"])
-    broken = broken.set_column(0, "user_id", pa.array(["1", "x", "", "4", "5"])).append_column(
-        "note", pa.array(list("abcde"))
-    )
-    for file, write in (("some.csv", csv.write_csv), ("some.parquet", pq.write_table)):
-        write(broken, ads.home / file)
+    """A value that cannot be read, or is not there, counts as missing; a file without labels needs none."""
+    some = PARTS["test"].slice(0, 5).drop(["clicked"]).append_column("note", pa.array(list("abcde")))
+    for file, users, said in (
+        ("some.csv", pa.array(["1", "x", "3", "4", "5"]), "1 rows: user_id is not of type int64 (some.csv, row 2)"),
+        ("some.parquet", pa.array([1, None, 3, 4, 5]), "1 rows: user_id is missing (some.parquet, row 2)"),
+    ):
+        kind = file.partition(".")[2]
+        (csv.write_csv if kind == "csv" else pq.write_table)(some.set_column(0, "user_id", users), ads.home / file)
         flags = ["--scripted_model_path", "lgbm/export", "--predict_input_path", file, "--reserved_columns", "note,ad"]
         told = ads.output(predict, *flags, "--predict_output_path", "scored", "--output_columns", "probs")
-        kind = file.partition(".")[2]
         found = (csv.read_csv if kind == "csv" else pq.read_table)(ads.home / "scored" / f"part-0.{kind}")
         assert found.column_names == ["probs", "note", "ad"]
-        assert found["note"].to_pylist() == list("abcde")
-        assert found["ad"].to_pylist() == broken["ad"].to_pylist()
-        assert f"1 rows: user_id is not of type int64 ({file}, row 2)" in told
+        assert found.drop(["probs"]).to_pydict() == some.select(["note", "ad"]).to_pydict()
+        assert said in told
         assert "auc" not in told
 
 
-def test_a_network_is_trained_on_the_first_rows_and_validated_on_the_last(ads: Ads) -> None:
-    """Without validation rows of their own; rows without a label that can be read are left out."""
-    lines = (ads.home / "train.csv").read_text().splitlines()
-    (ads.home / "gaps.csv").write_text("\n".join([*lines, lines[1].replace("0,", "7,").replace("1,", "7,")]) + "\n")
-    edits = {"model_config": {"name": "widedeep"}, "train_config": {"epochs": 1, "batch": 512}}
-    edits |= {"validation_input_path": None, "data_config.validation_ratio": 0.2}
+def test_a_network_learns_from_the_good_rows_of_several_files(ads: Ads) -> None:
+    bad = PARTS["train"].slice(0, 2).drop(["clicked"]).append_column("clicked", pa.array([7, None], pa.int64()))
+    pq.write_table(bad.select(PARTS["train"].column_names), ads.home / "bad.parquet")
+    edits = {"model_config": {"name": "widedeep"}, "train_config": {"epochs": 8, "batch": 256}}
     flags = ["--pipeline_config_path", "ads.config", "--edit_config_json", json.dumps(edits), "--model_dir", "deep"]
-    told = ads.output(train_eval, *flags, "--train_input_path", "train.parquet,validation.parquet")
-    assert json.loads(told.splitlines()[-1])["eval"]["auc"] > 0.5
+    told = ads.output(train_eval, *flags, "--train_input_path", "bad.parquet,train.parquet")
+    assert "left out of bad.parquet,train.parquet: 1 rows: clicked is out of bounds (bad.parquet, row 1); " in told
+    assert "1 rows: the label rule gives no answer (bad.parquet, row 2)" in told
+    assert json.loads(told.splitlines()[-1])["eval"]["auc"] > 0.6
     kept = yaml.safe_load((ads.home / "deep" / "pipeline.config").read_text())
-    assert kept["train_config"] == {"epochs": 1, "batch": 512}
-    assert kept["train_input_path"] == "train.parquet,validation.parquet"
+    assert (kept["train_config"], kept["model_dir"]) == (edits["train_config"], "deep")
+
+
+def test_without_validation_rows_the_last_train_rows_are_taken(ads: Ads, tmp_path: Path) -> None:
+    edits = {"validation_input_path": None, "data_config.validation_ratio": 0.15}
+    pipeline = read_pipeline(ads.home / "ads.config", json.dumps(edits))
+    with connect_without_lake(tmp_path) as connection:
+        parts = rank_samples(connection, pipeline, tmp_path, print).parts
+    activity = PARTS["train"]["activity"].to_pylist()
+    for part, expected in (("train", activity[:2550]), ("validation", activity[2550:])):
+        assert pq.read_table(parts[part])["activity"].to_pylist() == expected
 
 
 @pytest.mark.parametrize(
@@ -162,7 +177,7 @@ def test_a_network_is_trained_on_the_first_rows_and_validated_on_the_last(ads: A
     [
         (
             {"data_config.features.numeric": ["height"]},
-            "line 9: data_config.features.numeric.0: 'height' is not a column",
+            "data_config.features.numeric.0: 'height' is not a column",
         ),
         ({"data_config.label": "clicked >"}, "data_config.label"),
         ({"model_config.name": "tree"}, "no model 'tree'"),
@@ -173,7 +188,7 @@ def test_a_network_is_trained_on_the_first_rows_and_validated_on_the_last(ads: A
         ({"data_config.columns.ad": "timestamp"}, "as several columns"),
         ({"data_config.columns.gender": "int64"}, "gender"),
         ({"weights": 3}, "weights: is not a key that pipeline files have here"),
-        ({"model_config.name": "dssm"}, "lacks"),
+        ({"model_config": {"name": "dssm"}}, "say whose it is"),
     ],
 )
 def test_faults_are_named_and_leave_nothing(ads: Ads, edits: dict[str, Any], said: str) -> None:
