@@ -53,11 +53,11 @@ class Flags:
 def create_faiss_index(**given: Any) -> None:
     """Write `faiss_index` and `id_mapping` into --index_output_dir."""
     from recsys_assets.cli.errors import plain_errors
-    from recsys_assets.tzrec.shares import sharing
+    from recsys_assets.tzrec.shares import is_first
 
     given.pop("batch_size")  # files are read whole
-    with plain_errors(lambda: "create_faiss_index"), sharing() as share:
-        if share.is_first:
+    if is_first():
+        with plain_errors(lambda: "create_faiss_index"):
             run(Flags(**given))
 
 

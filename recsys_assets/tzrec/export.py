@@ -22,11 +22,11 @@ def export(
     from recsys_assets.tzrec import model_folder
     from recsys_assets.tzrec.outputs import new_folder_at
     from recsys_assets.tzrec.pipeline import read_pipeline
-    from recsys_assets.tzrec.shares import sharing
+    from recsys_assets.tzrec.shares import is_first
 
-    with plain_errors(lambda: "export"), sharing() as share:
-        if not share.is_first:
-            return
+    if not is_first():
+        return
+    with plain_errors(lambda: "export"):
         pipeline = read_pipeline(pipeline_config_path, edit_config_json)
         checkpoint = model_folder.checkpoint_of(pipeline, checkpoint_path)
         with new_folder_at(export_dir) as folder:

@@ -11,7 +11,10 @@ from typing import TypeVar
 
 import click
 
+from recsys_assets.processes import end_with
+
 T = TypeVar("T")
+TORCHRUN = "TORCHELASTIC_RUN_ID"  # the variable that torchrun sets in its processes
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,17 @@ class Share:
 ALONE = Share()
 
 
+def is_first() -> bool:
+    """Whether this process is the only one, or the first of those that torchrun started; it ends with torchrun.
+
+    For work that one process does; the others may end at once.
+    """
+    if TORCHRUN not in os.environ:
+        return True
+    end_with(os.getppid())
+    return os.environ["RANK"] == "0"
+
+
 @contextlib.contextmanager
 def sharing() -> Iterator[Share]:
     """Join the processes that torchrun started, until the block ends.
@@ -56,7 +70,7 @@ def sharing() -> Iterator[Share]:
     Raises:
         ProcessLost: one of the others has ended.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if TORCHRUN not in os.environ:
         yield ALONE
         return
     from recsys_assets.training.distributed import process_group, processes, rank

@@ -33,9 +33,9 @@ def train_eval(
     """Train a model into the model_dir; the last line of output is JSON with the metrics of the eval rows."""
     from recsys_assets.cli.errors import plain_errors
     from recsys_assets.tzrec.pipeline import read_pipeline
-    from recsys_assets.tzrec.shares import sharing
+    from recsys_assets.tzrec.shares import ALONE, is_first, sharing
 
-    with plain_errors(lambda: "train_eval"), sharing() as share:
+    with plain_errors(lambda: "train_eval"):
         pipeline = read_pipeline(
             pipeline_config_path,
             edit_config_json,
@@ -43,8 +43,11 @@ def train_eval(
             eval_input_path=eval_input_path,
             model_dir=model_dir,
         )
-        if share.is_first or pipeline.is_shared:
-            run(pipeline, share)
+        if pipeline.is_shared:
+            with sharing() as share:
+                run(pipeline, share)
+        elif is_first():
+            run(pipeline, ALONE)
 
 
 def run(pipeline: "Pipeline", share: "Share") -> None:
