@@ -43,6 +43,18 @@ class _Probability(nn.Module):
         return torch.sigmoid(self.model(indices, numeric))
 
 
+class _WithoutNumbers(nn.Module):
+    """A module on indices and numbers, for a schema that has no numbers."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, indices: Tensor) -> Tensor:
+        found: Tensor = self.module(indices, indices[:, :0].float())  # (N, 0) for any N
+        return found
+
+
 def export(fitted: Fitted, path: Path, metadata: Mapping[str, str]) -> None:
     """Write the ONNX file of a ranking model that is a torch module; the same model gives the same bytes.
 
@@ -51,7 +63,7 @@ def export(fitted: Fitted, path: Path, metadata: Mapping[str, str]) -> None:
         path: the file to write.
         metadata: more entries for the file's `metadata_props`, such as the bizdate.
     """
-    model = export_network(_Probability(fitted.model), fitted.schema, "score")
+    model = export_network(on_inputs(_Probability(fitted.model), fitted.schema), fitted.schema, "score")
     write(model, fitted.schema, path, file_metadata(fitted, metadata))
 
 
@@ -78,6 +90,11 @@ def file_metadata(fitted: Fitted, more: Mapping[str, str]) -> dict[str, str]:
 def open_session(path: Path) -> onnxruntime.InferenceSession:
     """An onnxruntime session of the file, on the CPU."""
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def on_inputs(module: nn.Module, schema: FeatureSchema) -> nn.Module:
+    """A module on indices and numbers as one on what the schema has of these."""
+    return module if schema.floats else _WithoutNumbers(module)
 
 
 def export_network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx.ModelProto:

@@ -18,7 +18,7 @@ from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
 
 from recsys_assets.training.loop import Fitted
-from recsys_assets.training.onnx_export import export_network, file_metadata, write
+from recsys_assets.training.onnx_export import export_network, file_metadata, on_inputs, write
 
 ONNX_TREES = "trees.onnx"
 TREES_OPSET = 9
@@ -34,7 +34,7 @@ def export(fitted: Fitted, trees: lgb.Booster, path: Path, metadata: Mapping[str
         metadata: more entries for the files' `metadata_props`, such as the bizdate.
     """
     alone = convert(trees)
-    model = export_network(fitted.model, fitted.schema, "columns")
+    model = export_network(on_inputs(fitted.model, fitted.schema), fitted.schema, "columns")
     _put_behind(model.graph, alone.graph)
     write(model, fitted.schema, path, file_metadata(fitted, metadata))
     names = json.dumps(fitted.model.names, ensure_ascii=False)

@@ -81,7 +81,7 @@ def _remove_others(folder: Path, kind: Format, written: list[bool]) -> None:
     """Remove the parts of a folder that no process has written now."""
     kept = {f"part-{rank}.{kind}" for rank, done in enumerate(written) if done}
     for file in folder.iterdir():
-        if re.fullmatch(rf"part-\d+\.{kind}", file.name) and file.name not in kept:
+        if re.fullmatch(rf"part-(0|[1-9]\d*)\.{kind}", file.name) and file.name not in kept:
             file.unlink()
 
 

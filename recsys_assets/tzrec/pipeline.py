@@ -134,7 +134,7 @@ def _set(content: Content, key: str, value: Any) -> None:
 
 
 def _profile(path: Path, content: Content, form: Form) -> Profile:
-    """What the columns mean, as a profile.
+    """The meaning of the columns, as a profile.
 
     Raises:
         PipelineError: the columns, the label or the features have faults.

@@ -30,7 +30,7 @@ class UnknownColumn(ValueError):
 
 @dataclass
 class Predictions:
-    """What a model gives to this process's share of the rows.
+    """The outputs of a model for this process's share of the rows.
 
     Attributes:
         scorer: the model.

@@ -110,9 +110,14 @@ def test_the_same_checkpoint_gives_the_same_bytes_and_no_path_of_this_machine(ex
         assert trace not in content
 
 
-@pytest.mark.parametrize("model", ["widedeep", "lgbm"])
-def test_a_schema_without_lists_and_crosses_is_exported_too(model: str, tmp_path: Path) -> None:
-    features = [feature for feature in SCHEMA.features if feature.kind != "multi_valued" and not feature.terms_of]
+@pytest.mark.parametrize(
+    ("model", "absent"),
+    [("widedeep", "multi_valued"), ("lgbm", "multi_valued"), *((model, "numeric") for model in RANKERS)],
+)
+def test_a_schema_without_lists_and_crosses_or_without_numbers_is_exported_too(
+    model: str, absent: str, tmp_path: Path
+) -> None:
+    features = [feature for feature in SCHEMA.features if feature.kind != absent and not feature.terms_of]
     table, _ = ranking_rows(1000, 3)
     ranker = rankers.fit(model, FeatureSchema(features), table, table, *quick_settings(model, epochs=1))
     ranker.save(tmp_path)

@@ -23,6 +23,8 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.funnel.channels import BEFORE_TEST
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.index import read
+from recsys_assets.tzrec.outputs import Unwritable, table_writer
+from recsys_assets.tzrec.shares import Share
 from recsys_assets_tests.helpers import taobao
 from recsys_assets_tests.helpers.worlds import World, own_environment
 from recsys_assets_tests.readme import commands
@@ -136,6 +138,15 @@ def test_two_processes_give_the_rows_and_the_rate_of_one(tutorial: Tutorial) -> 
     listed = pq.read_table(tutorial.home / "details")
     assert sorted(listed["id"].to_pylist()) == one["user_id"].to_pylist()
     assert np.mean(listed["hitrate"].to_numpy()) == pytest.approx(tutorial.rate)
+    assert run(users).exit_code == 0
+    assert [file.name for file in Path("together").iterdir()] == ["part-0.parquet"]  # part-1 would be counted twice
+
+
+def test_several_processes_do_not_write_one_file(tmp_path: Path) -> None:
+    with pytest.raises(Unwritable, match="2 processes write one each: name a folder"):  # noqa: SIM117
+        with table_writer(str(tmp_path / "all.parquet"), "parquet", Share(0, 2)):
+            pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_trained_or_exported_model_is_not_overwritten(tutorial: Tutorial) -> None:
