@@ -14,7 +14,7 @@ from recsys_assets.tzrec import options
 
 if TYPE_CHECKING:
     from recsys_assets.retrieval.index import Kind
-    from recsys_assets.tzrec.vector_tables import Format
+    from recsys_assets.tzrec.table_files import Format
 
 KINDS = ["IVFFlatIP", "HNSWFlatIP", "IVFFlatL2", "HNSWFlatL2", "FlatIP", "FlatL2"]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from recsys_assets.tzrec.evaluation import Evaluation, Searcher
     from recsys_assets.tzrec.exact_search import Metric
     from recsys_assets.tzrec.shares import Share
-    from recsys_assets.tzrec.vector_tables import Format
+    from recsys_assets.tzrec.table_files import Format
 
 EXACT_ROWS = 1 << 14  # requests that the exact search takes at once
 
@@ -115,11 +115,11 @@ def run(flags: Flags, share: "Share") -> float:
     """
     import pyarrow as pa
 
-    from recsys_assets.tzrec import exact_search, vector_tables
+    from recsys_assets.tzrec import exact_search, table_files
     from recsys_assets.tzrec.outputs import table_writer
 
     evaluation, vectors, truths = _read(flags, share)
-    file_type = flags.writer_type or vector_tables.files(flags.user_gt_input, flags.reader_type)[1]
+    file_type = flags.writer_type or table_files.files(flags.user_gt_input, flags.reader_type)[1]
     searcher, size, hits = _searcher(flags, share, evaluation.item_ids, vectors), flags.batch_size, 0
     if isinstance(searcher, exact_search.Flat):
         size = EXACT_ROWS

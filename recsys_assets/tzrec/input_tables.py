@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_assets.arrays import Vectors
-from recsys_assets.tzrec import vector_tables
+from recsys_assets.tzrec import table_files, vector_tables
 from recsys_assets.tzrec.evaluation import Requests, searched_vectors
 from recsys_assets.tzrec.exact_search import Metric
-from recsys_assets.tzrec.vector_tables import Format, UnreadableTable
+from recsys_assets.tzrec.table_files import Format, UnreadableTable
 
 
 def items(place: str, kind: Format | None, id_column: str, vector_column: str) -> tuple[pa.Array, Vectors]:
@@ -18,10 +18,10 @@ def items(place: str, kind: Format | None, id_column: str, vector_column: str) -
     Raises:
         UnreadableTable: there are no files or no rows, or a value is wrong.
     """
-    found, kind = vector_tables.files(place, kind)
+    found, kind = table_files.files(place, kind)
     ids, vectors = [], []
     for file in found:
-        table = vector_tables.read(file, kind, [id_column, vector_column])
+        table = table_files.read(file, kind, [id_column, vector_column])
         ids.append(vector_tables.ids(file, table, id_column))
         vectors.append(vector_tables.vectors(file, table, vector_column))
     return pa.concat_arrays(ids), _stack(found, vectors)[:, 0]
@@ -43,11 +43,11 @@ def requests(
     Raises:
         UnreadableTable: there are no files or no rows, or a value is wrong.
     """
-    found, kind = vector_tables.files(place, kind)
+    found, kind = table_files.files(place, kind)
     id_column, truth_column, vector_column = columns
     ids, truth, vectors, counts = [], [], [], []
     for file in found:
-        table = vector_tables.read(file, kind, [*columns, *([count] if count else [])])
+        table = table_files.read(file, kind, [*columns, *([count] if count else [])])
         ids.append(table[id_column].combine_chunks())
         truth.append(vector_tables.id_lists(file, table, truth_column))
         vectors.append(vector_tables.vectors(file, table, vector_column, interests))

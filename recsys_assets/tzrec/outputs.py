@@ -13,7 +13,7 @@ from pyarrow import csv
 
 from recsys_assets.datasets.folders import new_folder, replacing
 from recsys_assets.tzrec.shares import ALONE, Share
-from recsys_assets.tzrec.vector_tables import Format
+from recsys_assets.tzrec.table_files import Format
 
 
 class Unwritable(ValueError):

@@ -14,7 +14,7 @@ from recsys_assets.tzrec import options
 if TYPE_CHECKING:
     from recsys_assets.tzrec.scorers import Scorer
     from recsys_assets.tzrec.shares import Share
-    from recsys_assets.tzrec.vector_tables import Format
+    from recsys_assets.tzrec.table_files import Format
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def run(flags: Flags, share: "Share") -> None:
     """
     from recsys_assets.tzrec.outputs import Unwritable, table_writer
     from recsys_assets.tzrec.predictions import Predictions, UnknownColumn
-    from recsys_assets.tzrec.vector_tables import files
+    from recsys_assets.tzrec.table_files import files
 
     scorer, (found, kind) = _open(flags), files(flags.predict_input_path)
     if unknown := set(_names(flags.output_columns)) - {scorer.output}:

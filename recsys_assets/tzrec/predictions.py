@@ -18,8 +18,8 @@ from recsys_assets.datasets.profile_parts import Column
 from recsys_assets.metrics import ranker_metrics
 from recsys_assets.tzrec.scorers import PROBABILITY, Scorer
 from recsys_assets.tzrec.shares import Share
+from recsys_assets.tzrec.table_files import Format, UnreadableTable, blocks, column_names
 from recsys_assets.tzrec.typed_rows import Faults, labels, raw_names, typed
-from recsys_assets.tzrec.vector_tables import Format, UnreadableTable, blocks, column_names
 
 ALL_COLUMNS = "ALL_COLUMNS"
 

@@ -22,8 +22,8 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.retrieval.interactions import Interactions, read
 from recsys_assets.tzrec.outputs import table_writer
 from recsys_assets.tzrec.pipeline import TIME, Pipeline
+from recsys_assets.tzrec.table_files import blocks, files
 from recsys_assets.tzrec.typed_rows import Faults, labels, raw_names, typed
-from recsys_assets.tzrec.vector_tables import blocks, files
 
 Say = Callable[[str], None]
 _TRAINED = PARTS[:3]
