@@ -9,9 +9,12 @@
 <export_dir>/model.onnx                  of a ranking model
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from recsys_assets.features.raw import INPUTS, inputs_text
+from recsys_assets.tzrec.outputs import new_folder_at, write_text
 from recsys_assets.tzrec.pipeline import FILE, Pipeline
 
 CHECKPOINT = "checkpoint"
@@ -22,6 +25,18 @@ RANKER = "model.onnx"
 
 class NoModel(FileNotFoundError):
     """A folder holds no model; the message says what to run."""
+
+
+@contextlib.contextmanager
+def new_checkpoint(pipeline: Pipeline) -> Iterator[Path]:
+    """A folder for the trained model; it becomes that of the pipeline when the block succeeds, after its file.
+
+    Raises:
+        Unwritable: there is a trained model already, or the folder cannot be created.
+    """
+    with new_folder_at(pipeline.form.model_dir / CHECKPOINT) as folder:
+        yield folder
+        write_text(pipeline.form.model_dir / FILE, pipeline.text)
 
 
 def checkpoint_of(pipeline: Pipeline, given: Path | None) -> Path:

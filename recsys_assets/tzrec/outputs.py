@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from recsys_assets.datasets.folders import new_folder, replacing
+from recsys_assets.datasets.folders import clear_leftovers, new_folder, replacing
 from recsys_assets.tzrec.shares import ALONE, Share
 from recsys_assets.tzrec.table_files import Format
 
@@ -105,6 +105,7 @@ def new_folder_at(place: Path) -> Iterator[Path]:
     refuse_existing(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(place.parent, "")
         hidden = new_folder(place.parent, "", place.name)
     except OSError as error:
         raise Unwritable(f"{place} cannot be created: {error}") from error
@@ -114,6 +115,13 @@ def new_folder_at(place: Path) -> Iterator[Path]:
         hidden.rename(place)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
+
+
+def write_text(place: Path, text: str) -> None:
+    """Replace a text file in one step; its folder must exist."""
+    with replacing(place) as file:
+        file.write_text(text, encoding="utf-8")
+        file.chmod(0o644)  # the hidden temporary file is private
 
 
 def to_text(name: str, column: pa.Array) -> pa.Array:

@@ -53,14 +53,11 @@ def train_eval(
 def run(pipeline: "Pipeline", share: "Share") -> None:
     """Train, evaluate, and write the folder of the model."""
     from recsys_assets.datasets.duck import connect_without_lake
-    from recsys_assets.datasets.folders import replacing
-    from recsys_assets.tzrec import model_folder
-    from recsys_assets.tzrec.outputs import refuse_existing
-    from recsys_assets.tzrec.pipeline import FILE
+    from recsys_assets.tzrec.model_folder import CHECKPOINT, RESULT
+    from recsys_assets.tzrec.outputs import refuse_existing, write_text
     from recsys_assets.tzrec.training_runs import train_ranker, train_towers
 
-    folder = pipeline.form.model_dir
-    refuse_existing(folder / model_folder.CHECKPOINT)
+    refuse_existing(pipeline.form.model_dir / CHECKPOINT)
     train = train_towers if pipeline.is_tower else train_ranker
     with (
         tempfile.TemporaryDirectory(prefix="recsys_assets-tables-") as place,
@@ -68,10 +65,7 @@ def run(pipeline: "Pipeline", share: "Share") -> None:
     ):
         found = json.dumps(train(connection, pipeline, Path(place), share))
     if share.is_first:
-        for name, text in ((FILE, pipeline.text), (model_folder.RESULT, f"{found}\n")):
-            with replacing(folder / name) as file:
-                file.write_text(text, encoding="utf-8")
-                file.chmod(0o644)  # the hidden file is private
+        write_text(pipeline.form.model_dir / RESULT, f"{found}\n")
         click.echo(found)
 
 

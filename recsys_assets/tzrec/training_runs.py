@@ -16,8 +16,7 @@ from recsys_assets.retrieval.lists import CUTOFFS, evaluate
 from recsys_assets.retrieval.negatives import popularity
 from recsys_assets.retrieval.raw_users import raw_users
 from recsys_assets.retrieval.weighted_items import WeightedItems, integer_ids
-from recsys_assets.tzrec.model_folder import CHECKPOINT, HISTORIES
-from recsys_assets.tzrec.outputs import new_folder_at
+from recsys_assets.tzrec.model_folder import HISTORIES, new_checkpoint
 from recsys_assets.tzrec.pipeline import Pipeline
 from recsys_assets.tzrec.samples import rank_samples, recall_samples
 from recsys_assets.tzrec.shares import Share
@@ -46,7 +45,7 @@ def train_ranker(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, plac
     ranker = rankers.fit(pipeline.model, samples.schema, train, validation, *pipeline.settings, seed, on_epoch)
     if not share.is_first:
         return {}
-    with new_folder_at(pipeline.form.model_dir / CHECKPOINT) as folder:
+    with new_checkpoint(pipeline) as folder:
         ranker.save(folder)
     rows, labels = data.encode_rows(ranker.fitted.schema, test)
     has_users = "user_id" in pq.read_schema(test).names
@@ -72,7 +71,7 @@ def train_towers(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, plac
     source = recall.Source(samples.interactions, samples.users, samples.items, filter_seen, weights)
     seed, on_epoch = pipeline.form.seed, _on_epoch(share)
     fitted = recall.fit(pipeline.model, samples.schema, source, *pipeline.settings, seed, on_epoch)
-    with new_folder_at(pipeline.form.model_dir / CHECKPOINT) as folder:
+    with new_checkpoint(pipeline) as folder:
         checkpoint.save(folder, fitted)
         pq.write_table(_histories(fitted, source), folder / HISTORIES, compression="zstd")
     return {"validation": fitted.best, "eval": _evaluate(fitted, source, share)}
