@@ -3,7 +3,7 @@
 `dagster.yaml` allows one run at a time for each value of the tag `recsys/turn`: `now` for the newest bizdate and for
 what somebody asked for, `later` for older bizdates that the sensor found. So neither the newest bizdate nor its retry
 waits for an older one. Among the waiting runs the one with the latest bizdate goes first, also where trainings of
-several runs wait for the pool.
+several runs wait for the pool; where trainings continue from earlier days, older bizdates go in their order.
 """
 
 import warnings
@@ -19,9 +19,9 @@ TURN, PRIORITY = "recsys/turn", "dagster/priority"
 Turn = Literal["now", "later"]
 
 
-def in_turn(turn: Turn, bizdate: str) -> dict[str, str]:
+def in_turn(turn: Turn, bizdate: str, *, oldest_first: bool = False) -> dict[str, str]:
     """The tags of a run: its turn, and its bizdate as the priority."""
-    return {TURN: turn, PRIORITY: bizdate.replace("-", "")}
+    return {TURN: turn, PRIORITY: ("-" if oldest_first else "") + bizdate.replace("-", "")}
 
 
 everything = dg.define_asset_job(

@@ -59,8 +59,9 @@ def new_data_sensor(context: dg.SensorEvaluationContext, dataset: Dataset, lake:
 
     Files count once they have stopped changing; a copy or a touch without new content is ignored. A day is built from
     the events of all days before it. So older days are ingested first, each unbroken stretch as one run; then the
-    newest day is built from them; when that has ended, the older days are built, the latest first. The first tick
-    examines the whole past and does not run again what the lake already has.
+    newest day is built from them; when that has ended, the older days are built, the latest first, or in their order if
+    trainings continue from earlier days. The first tick examines the whole past and does not run again what the lake
+    already has.
     """
     profile, seen = dataset.load(), Seen.read(context.cursor)
     changed, empty = _times_of_news(profile)
@@ -195,7 +196,8 @@ def _ingest_request(first: dt.date, last: dt.date, until: float) -> dg.RunReques
 def _build_request(profile: Profile, day: str, newest: str, until: float) -> dg.RunRequest:
     """Request a run of every asset of a day. The key contains the time, so that content that came back runs again."""
     key = f"{day}:{fingerprint(profile, day)}:{until!r}"
-    tags = in_turn("now" if day == newest else "later", day)
+    in_order = day != newest and bool(profile.warm_start.models)
+    tags = in_turn("now" if day == newest else "later", day, oldest_first=in_order)
     return dg.RunRequest(partition_key=day, job_name=everything.name, run_key=key, tags=tags)
 
 

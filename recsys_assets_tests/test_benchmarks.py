@@ -179,6 +179,15 @@ def test_implicit_calibration(run: Runner) -> None:
     assert "correction_slope" in said
 
 
+def test_warm_start(run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("RECSYS_DATA", "RECSYS_PROFILE"):  # the script sets them
+        monkeypatch.setenv(name, "sample")
+    few = ["--days", 1, "--seeds", 1, "--models", "widedeep", "--users", 150, "--items", 120, "--events", 7000]
+    figures = last_line(run("warm_start.py", *few, "--plot", tmp_path / "days.png", "--json"))
+    assert figures["widedeep"]["days"] == 1
+    assert (tmp_path / "days.png").stat().st_size > 0
+
+
 def test_told_events(run: Runner) -> None:
     printed = run("told_events.py", "--kills", 3, "--seconds", 0.1)
     assert re.search(r"3 kills: [1-9]\d* events acknowledged, .* 0 lost, 0 doubled", printed)

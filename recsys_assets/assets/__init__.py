@@ -6,7 +6,7 @@ An asset of a model needs no line here.
 
 import dagster as dg
 
-from recsys_assets.assets import rank, tuning
+from recsys_assets.assets import rank, tuning, warm_start
 from recsys_assets.assets.data import features, ingest, labelled_rows, log_entities, negatives, samples
 from recsys_assets.assets.funnel import model as funnel
 from recsys_assets.assets.lake_asset import LakeAsset
@@ -73,8 +73,13 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     not configured are left out too, and the funnel if no rows are kept for its evaluation.
     """
     tuning.refuse_untunable(profile)
+    warm_start.refuse_unknown(profile)
     bizdate = daily_partitions(profile)
-    assets = {each.key: each.define(bizdate, group) for group, made in groups(profile).items() for each in made}
+    assets = {
+        each.key: warm_start.add_own_days(each, profile).define(bizdate, group)
+        for group, made in groups(profile).items()
+        for each in made
+    }
     if not profile.split.has_online:
         del assets["funnel_report"]
     while orphans := [name for name, asset in assets.items() if _inputs(asset) - assets.keys()]:

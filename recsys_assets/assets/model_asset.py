@@ -34,6 +34,14 @@ class ModelConfig(Seeded):
         default={}, description="hyper-parameters of the network that differ from the defaults"
     )
     training: dict[str, Any] = Field(default={}, description="settings of the trainer that differ from the defaults")
+    warm_start: str | None = Field(
+        default=None,
+        description="what the training continues from: `newest` is the newest checkpoint before the bizdate, `nothing` "
+        "means initial weights, other text is the path or URL of a checkpoint's folder; by default the profile decides",
+    )
+    warm_names: dict[str, str] = Field(
+        default={}, description="features, weights and modules with another name in the checkpoint: new name, old name"
+    )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 A new ranker is a file and a record in `models/` (see `models/catalogue.py`).
 """
 
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -22,6 +22,7 @@ from recsys_assets.assets.model_asset import (
     with_tuned_settings,
 )
 from recsys_assets.assets.reports import show
+from recsys_assets.assets.warm_start import compare, find_start
 from recsys_assets.checks import check_floor
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN
@@ -38,6 +39,10 @@ from recsys_assets.tracking import Tracking
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from recsys_assets.training.loop import OnEpoch
+    from recsys_assets.training.rankers import Ranker
+    from recsys_assets.training.warm_start import Start
+
 PREDICTIONS = "test_predictions.parquet"
 IMPORTANCE = "importance.parquet"
 # Columns that the scored rows keep, if they exist.
@@ -51,7 +56,7 @@ def ranker(model: str, description: str) -> LakeAsset:
         name=f"rank_{model}",
         description=f"{description} Chosen on validation rows; test rows are scored once, at the end.",
         kinds={RANKERS[model].library, "mlflow"},
-        code_version="4",
+        code_version="5",
         pool="training",
         checks=[Check("auc_floor", "the validation AUC reaches bounds.min_auc", blocking=False)],
     )
@@ -69,33 +74,43 @@ def ranker(model: str, description: str) -> LakeAsset:
         config = with_tuned_settings(output, lake, profile, model, config)
         settings = configure(model, config.model, config.training)
         require_both_classes({part: rank_samples.path(part_file(part)) for part in RANKED_PARTS})
+        config, start = find_start(output, lake.lake, profile, model, config)
+        train = partial(_train, model, settings, config.seed, rank_samples, feature_schema)
         with log_training(context, output, tracking, model, config):
-            on_epoch = log_epochs(context, tracking)
-            scored = _train(on_epoch, model, settings, config.seed, output, rank_samples, feature_schema)
+            ranker = train(log_epochs(context, tracking), start)
+            scored = _write(output, ranker, rank_samples)
             plots = _evaluate(context, output, profile, scored)
             output.metadata["negatives"] = profile.negatives_text
             if profile.draws_all:
                 _correct(output, scored)
+            compare(output, profile, model, ranker.fitted, lambda: train(None, None).fitted)
             tracking.log(output.manifest.metrics, output.draft.folder, plots)
 
     return rank
 
 
 def _train(
-    on_epoch: Callable[[int, dict[str, float]], None],
     model: str,
     settings: tuple[Any, Any],
     seed: int,
-    output: Output,
     rank_samples: Partition,
     feature_schema: Partition,
-) -> pa.Table:
-    """Fit on train and validation rows, write the model, score the test rows; returns the scored rows."""
-    from recsys_assets.training import data, rankers
+    on_epoch: "OnEpoch | None",
+    start: "Start | None",
+) -> "Ranker":
+    """Fit on train and validation rows."""
+    from recsys_assets.training import rankers
 
     schema = FeatureSchema.read(feature_schema.path(SCHEMA))
-    train, validation, test = (rank_samples.path(part_file(part)) for part in RANKED_PARTS)
-    ranker = rankers.fit(model, schema, train, validation, *settings, seed, on_epoch)
+    train, validation = (rank_samples.path(part_file(part)) for part in RANKED_PARTS[:2])
+    return rankers.fit(model, schema, train, validation, *settings, seed, on_epoch, start)
+
+
+def _write(output: Output, ranker: "Ranker", rank_samples: Partition) -> pa.Table:
+    """Write the model, score the test rows; returns the scored rows."""
+    from recsys_assets.training import data
+
+    test = rank_samples.path(part_file(RANKED_PARTS[2]))
     ranker.save(output.draft.folder)
     if (importance := ranker.importance()) is not None:
         pq.write_table(importance, output.path(IMPORTANCE))

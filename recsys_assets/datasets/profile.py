@@ -31,6 +31,7 @@ from recsys_assets.datasets.profile_parts import (
     Session,
     Split,
     TableName,
+    WarmStart,
 )
 from recsys_assets.datasets.profile_rules import KEYS, LabelFault, faults
 from recsys_assets.datasets.profile_yaml import Content, Fault, environment, fault_text, form_faults, quote_text, read
@@ -84,6 +85,7 @@ class Profile(Part):
     publishing: Publishing = Publishing()
     bounds: Bounds = Bounds()
     tuned: list[str] = Field(default=[], description="models trained with the best settings of their `tune_<model>`")
+    warm_start: WarmStart = WarmStart()
 
     _store: LandingStore | None = PrivateAttr(default=None)  # set by `load_profile`
 

@@ -306,6 +306,19 @@ class Publishing(Part):
         return entries
 
 
+class WarmStart(Part):
+    """Trainings that continue from the model's newest checkpoint before the bizdate, instead of from nothing."""
+
+    models: list[str] = Field(default=[], description="torch models whose training continues")
+    days: Count = Field(default=7, description="by how many days the checkpoint may at most be older than the bizdate")
+    compare: int = Field(
+        default=0, ge=0, description="every so many days also train from nothing and compare; 0: never"
+    )
+    margin: float = Field(
+        default=0.01, ge=0, lt=1, description="share of the metric of a training from nothing that may be lacking"
+    )
+
+
 class Bounds(Part):
     """Limits that a day's artefacts must meet before anything is built on them."""
 

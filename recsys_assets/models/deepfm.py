@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.axes import Block, columns_of_floats, rows_of_values
 from recsys_assets.models.config import Count, Dropped
-from recsys_assets.models.layers import DropIds, Embed, Mlp, Normalise, OwnTerms, Table
+from recsys_assets.models.layers import DropIds, Embed, Mlp, NamedLinear, Normalise, OwnTerms, Table
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ class DeepFm(nn.Module):
         embeds = [Embed(schema, width, group) for group, width in widths.items()]
         self.embed = nn.ModuleList(embeds)
         embedded = sum(embed.width for embed in embeds)
-        numbers = schema.floats + self.own_terms.width
-        self.value_weights = Table(schema.index_rows)
-        self.number_weights = nn.Linear(numbers, 1)
-        self.deep = Mlp(numbers + config.deep_embeddings * embedded, config.hidden)
+        numbers = (*columns_of_floats(schema), Block(self.own_terms.width))
+        self.value_weights = Table(rows_of_values(schema.sparse))
+        self.number_weights = NamedLinear(numbers, 1)
+        self.deep = Mlp((Block(config.deep_embeddings * embedded), *numbers), config.hidden)
 
     def forward(self, indices: Tensor, numeric: Tensor) -> Tensor:
         """Logits (N,)."""

@@ -43,7 +43,7 @@ class Dssm(TwoTower):
         self.temperature = config.temperature
         self.user_features = Embed(self.user_schema, config.embedding)
         self.item_features = Embed(self.item_schema, config.embedding)
-        self.items = Table(self.item_count + 1, config.embedding, std=0.05)
+        self.items = Table(self.token_rows, config.embedding, std=0.05)
         self.user_mlp = Mlp(self.user_features.width + config.embedding, config.hidden, config.width)
         self.item_mlp = Mlp(self.item_features.width + config.embedding, config.hidden, config.width)
 

@@ -19,8 +19,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.axes import Axis, Block, columns_of_floats
 from recsys_assets.models.config import ConfigError, Count, Dropped
-from recsys_assets.models.layers import DropIds, Dropout, Embed, Normalise, OwnTerms, bfloat16_in_training
+from recsys_assets.models.layers import (
+    DropIds,
+    Dropout,
+    Embed,
+    NamedLinear,
+    Normalise,
+    OwnTerms,
+    bfloat16_in_training,
+)
 
 Definition = Literal["fuxictr", "paper", "mindspore"]
 Residual = Literal["concat", "sum"]
@@ -79,8 +88,8 @@ class Final(nn.Module):
         self.own_terms = OwnTerms(schema)
         self.embed = Embed(schema, config.embedding, std=1e-4)
         self.gate = Gate(len(schema.sparse)) if config.gating else None
-        taken = self.embed.width + schema.floats + self.own_terms.width
-        gated = taken + (self.embed.width if config.gating else 0)
+        taken = (Block(self.embed.width), *columns_of_floats(schema), Block(self.own_terms.width))
+        gated = (*taken, Block(self.embed.width)) if config.gating else taken
         self.branches = nn.ModuleList([Branch(gated, config.branch1, config.dropout1, config)])
         if config.branch2:
             self.branches.append(Branch(taken, config.branch2, config.dropout2, config))
@@ -130,7 +139,7 @@ class Branch(nn.Module):
     """
 
     def __init__(
-        self, taken: int, widths: tuple[int, ...], dropout: float | tuple[float, ...], config: FinalConfig
+        self, taken: Axis, widths: tuple[int, ...], dropout: float | tuple[float, ...], config: FinalConfig
     ) -> None:
         super().__init__()
         shares = dropout if isinstance(dropout, tuple) else (dropout,) * len(widths)
@@ -175,11 +184,11 @@ class _WithProduct(torch.autograd.Function):
 class Interaction(nn.Module):
     """(N, taken) floats to (N, given), which include products of linear maps."""
 
-    def __init__(self, taken: int, given: int, config: FinalConfig, dropout: float) -> None:
+    def __init__(self, taken: int | Axis, given: int, config: FinalConfig, dropout: float) -> None:
         super().__init__()
         self.kind = config.residual if config.definition == "fuxictr" else config.definition
         maps = {"concat": given, "sum": 2 * given, "paper": 2 * given, "mindspore": 3 * given}
-        self.linear = nn.Linear(taken, maps[self.kind])
+        self.linear = NamedLinear(taken, maps[self.kind])
         nn.init.xavier_normal_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         after = [nn.BatchNorm1d(given), *([nn.ReLU()] * config.relu)] if config.definition == "fuxictr" else []

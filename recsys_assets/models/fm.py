@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.axes import rows_of_values
 from recsys_assets.models.config import Count
 from recsys_assets.models.layers import Table
 from recsys_assets.models.towers import Batch, TwoTower
@@ -46,10 +47,10 @@ class Fm(TwoTower):
         super().__init__(schema, config.history)
         self.own = self.user_schema.index_columns - config.history
         factors = config.width - 2
-        self.user_factors = Table(self.user_schema.index_rows, factors, std=0.01)
-        self.item_factors = Table(self.item_schema.index_rows, factors, std=0.01)
-        self.user_weights = Table(self.user_schema.index_rows)
-        self.item_weights = Table(self.item_schema.index_rows)
+        self.user_factors = Table(rows_of_values(self.user_schema.sparse), factors, std=0.01)
+        self.item_factors = Table(rows_of_values(self.item_schema.sparse), factors, std=0.01)
+        self.user_weights = Table(rows_of_values(self.user_schema.sparse))
+        self.item_weights = Table(rows_of_values(self.item_schema.sparse))
         self.bias = nn.Parameter(torch.zeros(1))
 
     def user(self, indices: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class SasRec(TwoTower):
 
     def __init__(self, schema: FeatureSchema, config: SasRecConfig) -> None:
         super().__init__(schema, config.history)
-        self.items = Table(self.item_count + 1, config.width, std=0.02)
+        self.items = Table(self.token_rows, config.width, std=0.02)
         self.places = nn.Parameter(torch.randn(config.history, config.width) * 0.02)  # oldest item first
         self.drop = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.dropout) for _ in range(config.blocks))

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.axes import rows_of_values
 from recsys_assets.models.config import Count, NotNegative, Share
 from recsys_assets.models.layers import Table
 from recsys_assets.models.losses import margin_loss
@@ -44,8 +45,8 @@ class Simplex(TwoTower):
         super().__init__(schema, config.history)
         self.config = config
         self.place = self.user_schema.columns["user_id"].start
-        self.users = Table(self.user_schema.index_rows, config.width, std=0.1)
-        self.items = Table(self.item_count + 1, config.width, std=0.1)
+        self.users = Table(rows_of_values(self.user_schema.sparse), config.width, std=0.1)
+        self.items = Table(self.token_rows, config.width, std=0.1)
         self.mix = nn.Linear(config.width, config.width, bias=False)
 
     def user(self, indices: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from recsys_assets.datasets.names import HISTORY
 from recsys_assets.features.schema import Feature, FeatureSchema
+from recsys_assets.models.axes import Axis, Block
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class TwoTower(nn.Module, ABC):
     """A user tower and an item tower over the sparse features of a schema.
 
     Attributes:
+        token_rows: what the rows of a table of tokens stand for.
         sequential: whether a training row is a window of a history with a target at each place (True), or one
             event with the history before it.
         labelled: whether it learns labels, from positives and negatives, and not the next touched item.
@@ -68,6 +70,7 @@ class TwoTower(nn.Module, ABC):
         self.user_schema, self.item_schema = tower_schemas(schema, history)
         self.history = history
         self.item_count = len(_item_id(schema).vocabulary)
+        self.token_rows: Axis = (Block(1), Block(self.item_count, _item_id(schema).keys))
 
     @abstractmethod
     def user(self, indices: Tensor) -> Tensor:

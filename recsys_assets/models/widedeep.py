@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.models.axes import Block, columns_of_floats, rows_of_values
 from recsys_assets.models.config import Count, Dropped
-from recsys_assets.models.layers import Crosses, DropIds, Embed, Mlp, Normalise, OwnTerms, Table
+from recsys_assets.models.layers import Crosses, DropIds, Embed, Mlp, NamedLinear, Normalise, OwnTerms, Table
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class WideDeep(nn.Module):
         self.own_terms = OwnTerms(schema)
         self.crosses = Crosses(schema, config.buckets)
         self.embed = Embed(schema, config.embedding)
-        numbers = schema.floats + self.own_terms.width
-        self.wide_values = Table(schema.index_rows)
-        self.wide_crosses = Table(self.crosses.rows)
-        self.wide_numbers = nn.Linear(numbers, 1)
-        self.deep = Mlp(self.embed.width + numbers + more, config.hidden)
+        numbers = (*columns_of_floats(schema), Block(self.own_terms.width))
+        self.wide_values = Table(rows_of_values(schema.sparse))
+        self.wide_crosses = Table(self.crosses.axis)
+        self.wide_numbers = NamedLinear(numbers, 1)
+        self.deep = Mlp((Block(self.embed.width), *numbers, Block(more)), config.hidden)
 
     def forward(self, indices: Tensor, numeric: Tensor, *more: Tensor) -> Tensor:
         """Logits (N,); `more` are floats (N, …) for the deep part."""

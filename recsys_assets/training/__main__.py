@@ -31,6 +31,7 @@ from recsys_assets.training.distributed import device_of_choice, process_group, 
 from recsys_assets.training.loop import Fitted
 from recsys_assets.training.progress import bar
 from recsys_assets.training.resume import Resume
+from recsys_assets.training.warm_start import Start
 
 Metrics = dict[str, float]
 NETWORKS = [name for name, model in RANKERS.items() if model.library == "pytorch"]
@@ -47,6 +48,7 @@ class Flags:
     validation: Path
     test: Path | None
     out: Path
+    continue_from: Path | None
     seed: int
     config: Path | None
     settings: tuple[str, ...]
@@ -59,6 +61,11 @@ class Flags:
 @click.option("--validation", required=True, type=INPUT_FILE, help="Decides when to stop; trained on once at the end.")
 @click.option("--test", type=INPUT_FILE, help="Scored once, after all choices.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the model.")
+@click.option(
+    "--continue-from",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of a checkpoint of the same model, whose weights training begins with.",
+)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option("--config", type=INPUT_FILE, help="YAML or JSON: model: {hidden: [128]}, training: {epochs: 3}.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="model.hidden='[128]', training.epochs=3.")
@@ -80,7 +87,8 @@ def run(flags: Flags) -> None:
     require_both_classes({part: file for part, file in parts.items() if file})
     schema = FeatureSchema.read(flags.schema)
     settings = configure(flags.model, given["model"], given["training"])
-    with process_group(), trainer.initial_model(flags.model, schema, *settings, flags.seed) as fitted:
+    start = Start.read(flags.continue_from, str(flags.continue_from), {}) if flags.continue_from else None
+    with process_group(), trainer.initial_model(flags.model, schema, *settings, flags.seed, start) as fitted:
         device = device_of_choice()
         train, validation = (load(fitted.schema, file, device) for file in (flags.train, flags.validation))
         resume = Resume(flags.out, fitted, train=train, validation=validation)

@@ -1,4 +1,7 @@
-"""A trained model on disk: safetensors weights and a `model.json` that describes them. No pickle."""
+"""A trained model on disk: safetensors weights and a `model.json` that describes them. No pickle.
+
+`model.safetensors` is what is served; `chosen.safetensors` is what a later training continues from (`Fitted.chosen`).
+"""
 
 import json
 from dataclasses import asdict
@@ -12,7 +15,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.catalogue import DESCRIPTION, configure, entry, features_for
 from recsys_assets.training.loop import Fitted
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, CHOSEN = "model.safetensors", "chosen.safetensors"
 
 
 class CheckpointMismatch(ValueError):
@@ -20,10 +23,11 @@ class CheckpointMismatch(ValueError):
 
 
 def save(folder: Path, fitted: Fitted) -> None:
-    """Write `model.safetensors` and `model.json`; the same model gives the same bytes."""
+    """Write the weights and `model.json`; the same model gives the same bytes."""
     write_description(folder, fitted)
-    weights = {name: tensor.cpu().contiguous() for name, tensor in fitted.model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    for file, weights in ((WEIGHTS, fitted.model.state_dict()), (CHOSEN, fitted.chosen)):
+        if weights:  # a model that was read from a checkpoint has no second ones
+            save_file({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, folder / file)
 
 
 def write_description(folder: Path, fitted: Fitted) -> None:
@@ -35,6 +39,7 @@ def write_description(folder: Path, fitted: Fitted) -> None:
         "seed": fitted.seed,
         "history": fitted.history,
         "best_epoch": fitted.best_epoch,
+        **({"started_from": fitted.started_from} if fitted.started_from else {}),
         "schema_fingerprint": fitted.schema.fingerprint,
         "schema": json.loads(fitted.schema.to_json()),
     }
@@ -83,7 +88,8 @@ def build(folder: Path, schema: FeatureSchema | None = None) -> Fitted:
     config, training = configure(content["model"], content["config"], content["training"])
     model = entry(content["model"]).build(own, config).eval()
     history, best = content["history"], content["best_epoch"]
-    return Fitted(content["model"], model, config, own, training, content["seed"], history, best)
+    told = {"seed": content["seed"], "started_from": content.get("started_from", "")}
+    return Fitted(content["model"], model, config, own, training, history=history, best_epoch=best, **told)
 
 
 def _check_schema(path: Path, what: str, trained: str, given: str) -> None:

@@ -40,8 +40,13 @@ class Fitted:
     """A trained model and how it was trained.
 
     Attributes:
-        history: one entry per epoch, from 0: the metrics that `on_epoch` was given.
+        history: one entry per epoch, from 0: the metrics that `on_epoch` was given. Where a training continues from a
+            checkpoint, epoch 0 is that checkpoint, without a step.
         best_epoch: the epoch whose averaged weights were kept and then trained on the validation rows.
+        started_from: the name of the checkpoint that the training continued from; empty if there was none.
+        chosen: the weights of the best epoch, before the pass over the validation rows: what a later training continues
+            from. The weights after it have learned rows that may still be validation rows then.
+        metric: the validation metric that decided which epoch is the best.
     """
 
     model_name: str
@@ -52,6 +57,14 @@ class Fitted:
     seed: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
+    started_from: str = ""
+    chosen: dict[str, Tensor] = field(default_factory=dict)
+    metric: str = ""
+
+    @property
+    def trained_epochs(self) -> int:
+        """The number of passes over the train rows so far."""
+        return max(0, len(self.history) - bool(self.started_from))
 
     @property
     def best(self) -> dict[str, float]:
@@ -153,24 +166,25 @@ def run(
     """Train until `metric` has not risen for `patience` epochs; the model then has the best epoch's averaged weights.
 
     `losses(epoch)` goes once over the train rows; `judge(model)` gives the validation metrics; `keeper`, if any,
-    restores the state at the start and saves it after every epoch.
+    restores the state at the start and saves it after every epoch. A training that continues from a checkpoint judges
+    it first, and keeps it if no epoch is better. Adam and the warm-up of the learning rate begin again: the weights are
+    an average over many steps, to which no single state of Adam belongs.
 
     Raises:
         TrainingDiverged: the loss became NaN or infinite.
     """
-    model, training = fitted.model, fitted.training
+    model, training, fitted.metric = fitted.model, fitted.training, metric
     course = Course(optimiser(model, training), Average(model, training.recency))
     if keeper:
         keeper.restore(fitted, course)
     while not _is_over(fitted, course):
-        epoch, average = len(fitted.history), course.average
-        _seed_process(fitted.seed, epoch)
-        if average.steps < training.warmup and epoch < WARM_EPOCHS:
-            course.warm = epoch
-        steps, least = count(average.steps + 1), epoch / WARM_EPOCHS
-        loss = train_epoch(model, course.adam, losses(epoch), training, steps, average, least)
-        judged = average.averaged_model()
-        metrics = {loss_name: loss, **_judgement(judge, judged)}
+        epoch = len(fitted.history)
+        if epoch == 0 and fitted.started_from:
+            judged, metrics = model, _judgement(judge, model)
+        else:
+            loss = _train_epoch(fitted, course, losses(epoch))
+            judged = course.average.averaged_model()
+            metrics = {loss_name: loss, **_judgement(judge, judged)}
         fitted.history.append(metrics)
         if epoch == 0 or metrics[metric] > fitted.best[metric]:
             fitted.best_epoch, course.best = epoch, copy.deepcopy(judged.state_dict())
@@ -179,6 +193,17 @@ def run(
         if keeper:
             keeper.save(fitted, course)
     model.load_state_dict(course.best)
+    fitted.chosen = course.best
+
+
+def _train_epoch(fitted: Fitted, course: Course, losses: Losses) -> float:
+    """Take a step for each of the losses, in the next epoch of a training; return the mean loss."""
+    epoch, trained, average = len(fitted.history), fitted.trained_epochs, course.average
+    _seed_process(fitted.seed, epoch)
+    if average.steps < fitted.training.warmup and trained < WARM_EPOCHS:
+        course.warm = epoch
+    steps, least = count(average.steps + 1), trained / WARM_EPOCHS
+    return train_epoch(fitted.model, course.adam, losses, fitted.training, steps, average, least)
 
 
 def _judgement(judge: Callable[[nn.Module], dict[str, float]], model: nn.Module) -> dict[str, float]:
@@ -196,8 +221,9 @@ def run_last_pass(fitted: Fitted, losses: Losses) -> None:
 
 
 def _is_over(fitted: Fitted, course: Course) -> bool:
-    done, patience = len(fitted.history), fitted.training.patience
-    return done >= fitted.training.epochs or (done > 0 and done - 1 - max(fitted.best_epoch, course.warm) >= patience)
+    trained, last = fitted.trained_epochs, len(fitted.history) - 1
+    waited = last - max(fitted.best_epoch, course.warm)
+    return trained >= fitted.training.epochs or (trained > 0 and waited >= fitted.training.patience)
 
 
 def _seed_process(seed: int, epoch: int) -> None:

@@ -18,6 +18,7 @@ from recsys_assets.models.catalogue import Library, entry
 from recsys_assets.training import checkpoint, onnx_export, trainer
 from recsys_assets.training.lgbm import LgbmRanker
 from recsys_assets.training.loop import Fitted, OnEpoch
+from recsys_assets.training.warm_start import Start
 
 
 class Ranker(Protocol):
@@ -81,7 +82,7 @@ class TorchRanker:
 LIBRARIES: dict[Library, type[Ranker]] = {"pytorch": TorchRanker, "lightgbm": LgbmRanker}
 
 
-def fit(
+def fit(  # noqa: PLR0913, PLR0917 (all that decides what is trained)
     model_name: str,
     schema: FeatureSchema,
     train: pa.Table | Path,
@@ -90,19 +91,22 @@ def fit(
     training: Any = None,
     seed: int = 0,
     on_epoch: OnEpoch | None = None,
+    start: Start | None = None,
 ) -> Ranker:
     """Train a ranking model of the catalogue; its rounds, or epochs, are chosen by validation AUC.
 
     `train` and `validation` hold the raw columns of the schema and `label`, as tables or Parquet files;
     `config` and `training` come from `configure`; `on_epoch` is called as training goes on, with a number
-    from 0 and the metrics.
+    from 0 and the metrics; the training of a torch model continues from `start`, a checkpoint, if it is given.
 
     Raises:
+        CheckpointMismatch: the checkpoint does not fit.
         LabelError, OneClass, SchemaError, UnknownModel: the input cannot be trained on.
         TrainingDiverged: the loss became NaN or infinite.
     """
     library = LIBRARIES[entry(model_name).library]
-    return library.fit(model_name, schema, train, validation, config, training, seed, on_epoch)
+    more = {"start": start} if start else {}  # for a torch model
+    return library.fit(model_name, schema, train, validation, config, training, seed, on_epoch, **more)
 
 
 def load(folder: Path, schema: FeatureSchema | None = None) -> Ranker:

@@ -29,6 +29,7 @@ from recsys_assets.training.distributed import device_of_choice
 from recsys_assets.training.draws import Draws
 from recsys_assets.training.loop import Fitted, Losses, OnEpoch, run, run_last_pass, seeding
 from recsys_assets.training.tower_data import TowerData, event_batches, load, targets_of, window_batches
+from recsys_assets.training.warm_start import Start, continue_from
 
 VALIDATION_K = 20
 LOSS = "train_loss"
@@ -60,14 +61,16 @@ def fit(
     training: RecallTraining,
     seed: int,
     on_epoch: OnEpoch | None = None,
+    start: Start | None = None,
 ) -> Fitted:
     """Train until the validation metric no longer rises, keep the best epoch and train it on the validation rows once.
 
     The metric is NDCG@20 of the validation queries; for a model that learns labels, it is the AUC of the validation
     rows if these have both classes. `config` and `training` come from `configure`; `on_epoch` is called after each
-    epoch with its number from 0 and its metrics.
+    epoch with its number from 0 and its metrics; training continues from `start`, a checkpoint, if it is given.
 
     Raises:
+        CheckpointMismatch: the checkpoint does not fit.
         NothingToLearn, SchemaError, UnknownModel: the input cannot be trained on.
         TrainingDiverged: the loss became NaN or infinite.
     """
@@ -82,6 +85,8 @@ def fit(
             raise NothingToLearn("no user has a new positive in the validation part: land more days, or widen it")
         losses = partial(_losses, model, data, draws, training.batch)
         fitted = Fitted(model_name, model, config, schema, training, seed)
+        if start:
+            continue_from(fitted, start)
         run(
             fitted,
             partial(losses, train),

@@ -43,6 +43,7 @@ class Resume:
             "training's settings": json.dumps(asdict(fitted.training)),
             "seed": str(fitted.seed),
             "feature schema": fitted.schema.fingerprint,
+            "checkpoint to continue from": fitted.started_from,
             **{f"{part} rows": _hash(found) for part, found in rows.items()},
         }
 

@@ -30,9 +30,10 @@ from recsys_assets.training.data import Rows, batches, load
 from recsys_assets.training.distributed import device_of_choice, make_parallel, processes
 from recsys_assets.training.loop import Fitted, Keeper, Losses, OnEpoch, run, run_last_pass, seeding
 from recsys_assets.training.progress import OnStep, report_steps
+from recsys_assets.training.warm_start import Start, continue_from
 
 
-def fit(
+def fit(  # noqa: PLR0913, PLR0917 (all that decides what is trained)
     model_name: str,
     schema: FeatureSchema,
     train: pa.Table | Path,
@@ -41,19 +42,21 @@ def fit(
     training: TrainingConfig | None = None,
     seed: int = 0,
     on_epoch: OnEpoch | None = None,
+    start: Start | None = None,
 ) -> Fitted:
     """Train until the validation AUC no longer rises, keep the best epoch and train it on the validation rows once.
 
     `train` and `validation` hold the raw columns of the schema and `label`, as tables or Parquet files;
     `config` and `training` come from `configure`; `on_epoch` is called after each epoch with its number
-    from 0 and its metrics.
+    from 0 and its metrics; training continues from `start`, a checkpoint, if it is given.
 
     Raises:
+        CheckpointMismatch: the checkpoint does not fit.
         LabelError, OneClass, SchemaError, UnknownModel: the input cannot be trained on.
         TrainingDiverged: the loss became NaN or infinite.
     """
     require_both_classes({"train": train, "validation": validation})
-    with initial_model(model_name, schema, config, training, seed) as fitted:
+    with initial_model(model_name, schema, config, training, seed, start) as fitted:
         device = device_of_choice()
         learn(fitted, load(fitted.schema, train, device), load(fitted.schema, validation, device), on_epoch)
     return fitted
@@ -61,14 +64,22 @@ def fit(
 
 @contextmanager
 def initial_model(
-    model_name: str, schema: FeatureSchema, config: Any, training: TrainingConfig | None, seed: int
+    model_name: str,
+    schema: FeatureSchema,
+    config: Any,
+    training: TrainingConfig | None,
+    seed: int,
+    start: Start | None = None,
 ) -> Iterator[Fitted]:
-    """A model with initial weights; inside the block, random numbers come from the seed."""
+    """A model with initial weights, or those of `start`; inside the block, random numbers come from the seed."""
     made, schema = entry(model_name), features_for(model_name, schema)
     config, training = config or made.config(), training or made.training
     with seeding(seed):
         model = made.build(schema, config).to(device_of_choice())
-        yield Fitted(model_name, model, config, schema, training, seed)
+        fitted = Fitted(model_name, model, config, schema, training, seed)
+        if start:
+            continue_from(fitted, start)
+        yield fitted
 
 
 def learn(

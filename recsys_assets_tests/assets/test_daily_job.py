@@ -75,7 +75,7 @@ def test_every_asset_is_made_and_every_blocking_check_passes(world: World) -> No
 
 def test_the_model_describes_itself_and_its_origin(world: World) -> None:
     model = world.read("rank_widedeep")
-    assert {"model.json", "model.safetensors", PREDICTIONS} == set(model.manifest.files)
+    assert {"model.json", "model.safetensors", "chosen.safetensors", PREDICTIONS} == set(model.manifest.files)
     assert {"test_auc", "test_gauc", "test_logloss", "validation_auc"} <= set(model.manifest.metrics)
     assert model.manifest.upstream == {
         f"{asset}/{DAY}": world.read(asset).manifest.fingerprint for asset in ("rank_samples", "feature_schema")

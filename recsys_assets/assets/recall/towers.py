@@ -3,7 +3,8 @@
 A new two-tower model is a file and a record in `models/` (see `models/catalogue.py`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -23,6 +24,7 @@ from recsys_assets.assets.model_asset import (
     with_tuned_settings,
 )
 from recsys_assets.assets.reports import show
+from recsys_assets.assets.warm_start import compare, find_start
 from recsys_assets.checks import check_floor
 from recsys_assets.datasets.classes import one_class
 from recsys_assets.datasets.ingest import ROWS
@@ -37,8 +39,9 @@ from recsys_assets.retrieval.interactions import read
 from recsys_assets.tracking import Tracking
 
 if TYPE_CHECKING:
-    from recsys_assets.training.loop import Fitted
+    from recsys_assets.training.loop import Fitted, OnEpoch
     from recsys_assets.training.recall import Source
+    from recsys_assets.training.warm_start import Start
 
 FLOOR = Check("recall_floor", "the validation recall@20 reaches bounds.min_recall", blocking=False)
 INPUTS = ("recall_samples", "feature_schema", "negative_items", "users", "items")
@@ -53,7 +56,7 @@ def recaller(model: str, description: str) -> LakeAsset:
         ins={name: dg.AssetIn(name) for name in INPUTS},
         kinds={"pytorch", "mlflow"},
         pool="training",
-        code_version="2",
+        code_version="3",
         checks=[FLOOR],
     )
     def recall(
@@ -68,35 +71,44 @@ def recaller(model: str, description: str) -> LakeAsset:
         profile = dataset.load()
         config = with_tuned_settings(output, lake, profile, model, config)
         settings = configure(model, config.model, config.training)
+        config, start = find_start(output, lake.lake, profile, model, config)
         with log_training(context, output, tracking, model, config):
             data = source(profile, inputs)
-            fitted = _train(log_epochs(context, tracking), model, settings, config.seed, output, data, inputs)
+            train = partial(_train, model, settings, config.seed, data, inputs)
+            fitted = train(log_epochs(context, tracking), start)
+            _write(output, fitted)
             _judge(context, output, fitted, data, inputs)
             check_floor(output, FLOOR.name, fitted.best["validation_recall@20"], profile.bounds.min_recall)
+            compare(output, profile, model, fitted, lambda: train(None, None))
             tracking.log(output.manifest.metrics, output.draft.folder, {})
 
     return recall
 
 
 def _train(
-    on_epoch: Callable[[int, dict[str, float]], None],
     model: str,
     settings: tuple[Any, Any],
     seed: int,
-    output: Output,
     data: "Source",
     inputs: Mapping[str, Partition],
+    on_epoch: "OnEpoch | None",
+    start: "Start | None",
 ) -> "Fitted":
-    """Fit on train and validation rows, and write the checkpoint."""
-    from recsys_assets.training import checkpoint, recall
+    """Fit on train and validation rows."""
+    from recsys_assets.training import recall
 
     features = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
-    fitted = recall.fit(model, features, data, *settings, seed, on_epoch)
+    return recall.fit(model, features, data, *settings, seed, on_epoch, start)
+
+
+def _write(output: Output, fitted: "Fitted") -> None:
+    """Write the checkpoint, and show the epochs."""
+    from recsys_assets.training import checkpoint, recall
+
     checkpoint.save(output.draft.folder, fitted)
     # The loss is on a different scale; it is in the log and in MLflow.
     judged = [{name: value for name, value in epoch.items() if name != recall.LOSS} for epoch in fitted.history]
     output.metadata["training"] = show.lines("on validation rows", "epoch", judged)
-    return fitted
 
 
 def _judge(

@@ -78,10 +78,11 @@ def axes(title: str, x: str, y: str) -> "tuple[Figure, Axes]":
 
 
 def lines(title: str, x: str, steps: Sequence[Mapping[str, float]]) -> dg.MarkdownMetadataValue:
-    """One line for each metric over the steps."""
+    """One line for each metric over the steps, through those that have it."""
     figure, plot = axes(title, x, "")
-    for metric in steps[0] if steps else ():
-        plot.plot(range(1, len(steps) + 1), [step[metric] for step in steps], marker="o", label=metric)
+    for metric in dict.fromkeys(metric for step in steps for metric in step):
+        places = [place for place, step in enumerate(steps) if metric in step]
+        plot.plot([place + 1 for place in places], [steps[place][metric] for place in places], marker="o", label=metric)
     plot.legend()
     return picture(figure)
 
