@@ -50,7 +50,7 @@ class Block:
         ):
             raise AxisMisfit(f"its {self.size} places are not the {before.size} places of the checkpoint")
         fixed = np.arange(self._fixed)
-        if self.keys is None:
+        if self.keys is None or before.keys is None:
             return fixed
         found = pc.index_in(self.keys, value_set=before.keys.cast(self.keys.type))
         known = pc.fill_null(pc.add(found, self._fixed), -1).to_numpy(zero_copy_only=False)

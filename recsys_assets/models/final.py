@@ -139,11 +139,12 @@ class Branch(nn.Module):
     """
 
     def __init__(
-        self, taken: Axis, widths: tuple[int, ...], dropout: float | tuple[float, ...], config: FinalConfig
+        self, taken: int | Axis, widths: tuple[int, ...], dropout: float | tuple[float, ...], config: FinalConfig
     ) -> None:
         super().__init__()
         shares = dropout if isinstance(dropout, tuple) else (dropout,) * len(widths)
-        ends = zip((taken, *widths[:-1]), widths, shares, strict=True)
+        inputs: list[int | Axis] = [taken, *widths[:-1]]
+        ends = zip(inputs, widths, shares, strict=True)
         self.layers = nn.ModuleList(Interaction(a, b, config, share) for a, b, share in ends)
         self.last = nn.Linear(widths[-1], 1)
         nn.init.xavier_normal_(self.last.weight)

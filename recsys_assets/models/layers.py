@@ -44,8 +44,8 @@ class Mlp(nn.Module):
 
     def __init__(self, taken: int | Axis, hidden: tuple[int, ...], given: int = 1) -> None:
         super().__init__()
-        widths = [taken, *hidden]
-        layers = [(NamedLinear(a, b), nn.ReLU(inplace=True)) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+        widths: list[int | Axis] = [taken, *hidden]
+        layers = [(NamedLinear(a, b), nn.ReLU(inplace=True)) for a, b in zip(widths[:-1], hidden, strict=True)]
         self.hidden = nn.Sequential(*(part for layer in layers for part in layer))
         self.last = NamedLinear(widths[-1], given)
 

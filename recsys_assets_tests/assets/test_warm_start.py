@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import mlflow
@@ -62,7 +63,7 @@ def test_a_day_is_compared_with_a_training_from_nothing(world: World, asset: str
         for each in world.result.get_asset_check_evaluations()
         if each.check_name == HOLDS.name and each.asset_key == dg.AssetKey(asset)
     ]
-    found = {name: value.value for name, value in check.metadata.items()}
+    found: dict[str, Any] = {name: value.value for name, value in check.metadata.items()}
     assert found == {"warm": metrics[cold.removeprefix("cold_")], "cold": metrics[cold], "floor": metrics[cold] / 2}
     assert check.passed == (found["warm"] >= found["floor"])
     assert not [name for name in world.read(asset, YESTERDAY).manifest.metrics if name.startswith("cold_")]

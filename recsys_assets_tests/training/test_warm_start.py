@@ -202,13 +202,7 @@ def test_weights_that_do_not_fit_are_refused_by_name_with_the_settings_that_diff
 
 
 def test_names_are_mapped(widedeep: Path, tmp_path: Path) -> None:
-    renamed = FeatureSchema(
-        [
-            replace(each, **{part: "kinds" for part in ("name", "terms_of") if getattr(each, part) == "genres"})
-            for each in sequence_schema().features
-        ],
-        [["gender", "kinds"], ["user_id", "item_id"]],
-    )
+    renamed = FeatureSchema.from_json(sequence_schema().to_json().replace("genres", "kinds"))
     save_file(
         {name.replace("deep.", "mlp."): weight for name, weight in load_file(widedeep / CHOSEN).items()},
         tmp_path / CHOSEN,
