@@ -11,9 +11,11 @@ import mlflow
 import pytest
 import torch
 
+from recsys_assets import sensors
 from recsys_assets.assets.warm_start import ASSETS, HOLDS
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.profile import ProfileError
+from recsys_assets.datasets.profile_parts import WarmStart
 from recsys_assets.definitions import build_defs
 from recsys_assets_tests.helpers.in_process import failures, materialize
 from recsys_assets_tests.helpers.worlds import DAY, YESTERDAY, World, open_world, write_profile
@@ -124,6 +126,16 @@ def test_a_backfill_runs_the_days_of_these_models_in_order() -> None:
     subset = days.subset_with_partition_keys([DAY])
     found = mapping.get_upstream_mapped_partitions_result_for_partitions(subset, days, days)
     assert list(found.partitions_subset.get_partition_keys()) == ["2026-03-28", "2026-03-29", YESTERDAY]
+
+
+def test_the_sensor_builds_the_older_days_in_order(world: World) -> None:
+    """The newest day goes first, as everywhere; the runs of the older days wait in one queue."""
+    for profile, order in ((world.profile, -1), (world.profile.model_copy(update={"warm_start": WarmStart()}), 1)):
+        days = ["2026-03-29", YESTERDAY]
+        asked = [sensors._build_request(profile, day, DAY, 0.0).tags for day in days]
+        one, other = (int(tags["dagster/priority"]) for tags in asked)
+        assert (other - one) * order > 0
+        assert {tags["recsys/turn"] for tags in asked} == {"later"}
 
 
 def test_a_profile_with_a_model_that_cannot_continue_is_refused(
