@@ -39,6 +39,7 @@ class Settings:
         profile: name or path of the dataset profile (`RECSYS_PROFILE`, default `sample`).
         stores: URIs of the stores that services read, by variable. A store without a URI is not used, except
             MongoDB: for it, the project then runs its own server. URIs may hold passwords, so they are not shown.
+        triton: folder of the model repositories that Triton serves (`RECSYS_TRITON_REPOSITORY`, default `<data>/triton`).
         scenes: path of the service's scenes and experiments (`RECSYS_SCENES`, default: next to the profile).
     """
 
@@ -52,6 +53,7 @@ class Settings:
     memory: str
     profile: str
     stores: dict[str, str] = field(repr=False)
+    triton: Path
     scenes: str = ""
 
 
@@ -70,7 +72,7 @@ def settings() -> Settings:
         NotAFolder: the setting of a folder holds an address, which many messages would show.
     """
     home = project_home()
-    for name in ("RECSYS_DATA", "RECSYS_LANDING"):
+    for name in ("RECSYS_DATA", "RECSYS_LANDING", "RECSYS_TRITON_REPOSITORY"):
         check_folder(name, os.environ.get(name, ""))
     data = home / os.environ.get("RECSYS_DATA", "data")
     return Settings(
@@ -84,6 +86,7 @@ def settings() -> Settings:
         memory=os.environ.get("RECSYS_MEMORY", "4GB"),
         profile=os.environ.get("RECSYS_PROFILE", "sample"),
         stores=_stores(home),
+        triton=home / os.environ.get("RECSYS_TRITON_REPOSITORY", str(data / "triton")),
         scenes=os.environ.get("RECSYS_SCENES", ""),
     )
 

@@ -1,6 +1,6 @@
 """The MLflow resource: one run per training, the model registry, and the data set that an experiment belongs to.
 
-All calls of MLflow belong here. There is no dagster-mlflow for the versions in use.
+All calls of MLflow belong here, and those for a model in its own format in `mlflow_model.py`. There is no dagster-mlflow for the versions in use.
 """
 
 import logging
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from filelock import FileLock
 
+from recsys_assets import mlflow_model
 from recsys_assets.datasets.disk import Place, PlaceUnwritable, private_folder, writing_to
 from recsys_assets.datasets.identity import refuse_other
 from recsys_assets.datasets.profile import load_profile
@@ -134,10 +135,11 @@ class Tracking(dg.ConfigurableResource[None]):
             client.log_batch(run, [*course, *best], settings)
             client.set_terminated(run, status, ended)
 
-    def promote(self, run_id: str, kind: str, alias: str, tags: Mapping[str, str]) -> str:
-        """Register the model of a run as a version of `<experiment>-<kind>` and give that version an alias.
+    def promote(self, run_id: str, kind: str, alias: str, tags: Mapping[str, str], file: Path) -> str:
+        """Register the ONNX file of a run as a version of `<experiment>-<kind>` and give that version an alias.
 
-        A run has one version, however often it is promoted. Returns the version's URL in MLflow's UI.
+        The version is a model in MLflow's own format. A file has one version, however often it is promoted. Returns the
+        version's URL in MLflow's UI.
         """
         with _mlflow() as mlflow:
             self._prepare()
@@ -145,9 +147,7 @@ class Tracking(dg.ConfigurableResource[None]):
             with FileLock(settings().data / ".mlflow.lock"):
                 if not client.search_registered_models(f"name = '{name}'"):
                     client.create_registered_model(name)
-                known = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-                source = f"{client.get_run(run_id).info.artifact_uri}/model"
-                version = (known[0] if known else client.create_model_version(name, source, run_id)).version
+                version = mlflow_model.version_of(client, name, run_id, file)
             for key, value in tags.items():
                 client.set_model_version_tag(name, version, key, value)
             client.set_registered_model_alias(name, alias, version)

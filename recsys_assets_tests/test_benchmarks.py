@@ -200,6 +200,7 @@ def test_every_script_is_run_here() -> None:
     tested |= {"serving_properties.py", "serving_latency.py"}  # tests in `serving/` run them
     # These need a release in a store, and minutes; the last one runs in a different environment.
     by_hand = {"open_loop.py", "serving_faults.py", "serving_fuzz.py", "serving_load.py", "fuxictr_side.py"}
+    by_hand |= {"triton_service.py", "triton_faults.py"}  # these need a Triton server
     assert {*SCRIPTS} - by_hand == tested
 
 
@@ -241,6 +242,7 @@ NEEDY = {
     "funnel_merges.py": ["2003-02-28"],
     "serving_fuzz.py": ["http://127.0.0.1:8001", "20000"],
     "serving_latency.py": ["2003-02-28"],
+    "triton_service.py": ["2003-02-28"],
     **dict.fromkeys(
         ("i2i_speed.py", "rank_ml1m.py", "final_fuxictr.py", "recall_ml1m.py", "sample_tastes.py"), _SOURCE
     ),

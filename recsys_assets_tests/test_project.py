@@ -46,6 +46,7 @@ FLOORS = {
         "partitions",
         "resources",
         "tracking",
+        "mlflow_model",
         "io_managers",
         "event_log",
         "instance",

@@ -20,6 +20,7 @@ from recsys_assets.cli.published import list_published, rollback
 from recsys_assets.cli.recommend import recommend
 from recsys_assets.cli.replay import replay
 from recsys_assets.cli.serve import serve
+from recsys_assets.cli.triton import triton
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.uris import guard_logs
 
@@ -61,6 +62,7 @@ for command in (
     rollback,
     recommend,
     serve,
+    triton,
     replay,
     refresh,
     adopt,

@@ -34,6 +34,7 @@ def serve(port: int, processes: int) -> None:
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.guard import is_taken
     from recsys_assets.lake import Lake
+    from recsys_assets.serving.by_triton import triton_limit
     from recsys_assets.serving.limits import Limits
     from recsys_assets.serving.log import say
     from recsys_assets.serving.order import LOOK, served_last
@@ -45,6 +46,7 @@ def serve(port: int, processes: int) -> None:
     if is_taken(port):
         raise PortInUse(f"port {port} is in use: stop what listens there, or choose another with --port")
     Limits.read(os.environ)  # a wrong one is reported here
+    triton_limit()
     profile, place = load_profile(), settings()
     if (scenes := scenes_path(place)).exists():
         read_scenes(scenes, profile)  # faults stop it now, and not only when a release is opened

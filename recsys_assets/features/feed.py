@@ -86,6 +86,11 @@ def network_inputs(rows: Encoded) -> Inputs:
     return {"indices": indices, "numeric": rows.numeric} if rows.numeric.shape[1] else {"indices": indices}
 
 
+def encoded(inputs: Inputs) -> Encoded:
+    """The rows that `network_inputs` made these inputs of."""
+    return Encoded(inputs["indices"], inputs.get("numeric", np.empty((len(inputs["indices"]), 0), np.float32)))
+
+
 def nothing_encoded(rows: int) -> Encoded:
     """Rows for a funnel without a ranker: no columns."""
     return Encoded(np.empty((rows, 0), np.int32), np.empty((rows, 0), np.float32))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.arrays import Array
-from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, column_of, flat_values, floats
+from recsys_assets.features.schema import MISSING, Encoded, Feature, FeatureSchema, column_of, flat_values, floats
 
 INPUTS = "inputs"  # the key of a file's metadata
 _OF_INPUTS = ("name", "kind", "side", "type", "length")
@@ -61,3 +61,34 @@ def _raw_input(feature: Feature, values: pa.Array) -> Array:
     out = np.full((len(values), feature.length), missing, dtype)
     out[row, place] = pc.fill_null(flat.cast(kind), missing).to_numpy(zero_copy_only=False)
     return out
+
+
+class Decoder:
+    """Raw features that `encode` turns into given encoded rows: for a model elsewhere, whose look-ups are inside.
+
+    A value that the vocabulary lacks becomes some value that it lacks, because the rows do not say which it was.
+    """
+
+    def __init__(self, schema: FeatureSchema) -> None:
+        self._schema = schema
+        self._values = {each.name: _values_by_row(schema, each) for each in schema.index_features}
+
+    def __call__(self, rows: Encoded) -> dict[str, Array]:
+        """The feed of an ONNX file (`training/onnx_export.py`) for N rows."""
+        return {each.name: self._column(each, rows) for each in self._schema.features}
+
+    def _column(self, feature: Feature, rows: Encoded) -> Array:
+        columns, shape = self._schema.columns[feature.name], (len(rows), *widths(feature))
+        if feature.kind == "numeric":
+            return rows.numeric[:, columns].reshape(shape)
+        indices, (known, _) = rows.indices[:, columns], self._schema.rows_of(feature)
+        return self._values[feature.name][np.where(indices == 0, 0, indices - known + 2)].reshape(shape)
+
+
+def _values_by_row(schema: FeatureSchema, feature: Feature) -> Array:
+    """What stands for padding, for an unknown value, and for each value of the vocabulary."""
+    keys, missing = schema.keys(feature).to_pylist(), MISSING[feature.type]
+    candidates = (f"unknown {number}" if feature.type == "string" else number for number in range(-1, -len(keys) - 2, -1))
+    known = set(keys)
+    unknown = next(value for value in candidates if value not in known)
+    return np.array([missing, unknown, *keys], np.object_ if feature.type == "string" else np.int64)

@@ -29,6 +29,7 @@ from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.funnel.users import Users
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition, PartitionDamaged, PartitionMissing
+from recsys_assets.ranking.champion import Champion, read_champion
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.serving.budget import ALWAYS, PERSONAL, Budget, Usual
@@ -118,6 +119,11 @@ class Engine:
         """The ranking model, as `<model>/<bizdate>`; None without one."""
         ranker = next((name for name in self._partitions if name.startswith("rank_") and name != CHAMPION), None)
         return f"{ranker.removeprefix('rank_')}/{self._partitions[ranker].manifest.bizdate}" if ranker else None
+
+    @property
+    def champion(self) -> Champion | None:
+        """The record of the ranking model; None without one."""
+        return read_champion(self._partitions[CHAMPION]) if self.model else None
 
     @property
     def steps(self) -> set[str]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.processes import end_with
+from recsys_assets.serving.by_triton import rank_by_triton
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.limits import Limits, Rates
 from recsys_assets.serving.log import say
@@ -120,6 +121,7 @@ def open_release(order: Order, release: Release) -> Opened:
     copies = Snapshots(Path(order.copies), profile.name)
     release, book = named(release, lake), Book(scenes_path(settings()), profile, say)
     engine = Engine(profile, copies.open(release, lake), release.bizdate)
+    rank_by_triton(engine)
     engine.warm_up()
     book.prepare(engine)
     book.ages(engine)  # whatever is made once is made before the processes are copied

@@ -20,6 +20,7 @@ from recsys_assets.stores.mongo.embedded import run_server
 from recsys_assets.stores.mongo.store import MongoStore
 from recsys_assets.stores.redis import RedisStore
 from recsys_assets.stores.store import ReleaseStore, Store, StoreError
+from recsys_assets.stores.triton.store import TritonStore
 from recsys_assets.uris import is_malformed, safe_uri
 
 Collections = Mapping[str, Collection]
@@ -104,11 +105,17 @@ def _lance_collections(_: Sequence[str], model: str) -> Collections:
     return {"item": Collection(what, (f"emb_{model}_item", "items"), collections.term_vectors)}
 
 
+def _triton_collections(*_: object) -> Collections:
+    """None that hold rows: `assets/publish/triton.py` publishes models."""
+    return {}
+
+
 STORES = {
     "mongo": Destination("MONGO_URI", MongoStore, _mongo_collections, "mongodb", "MongoDB", run_server),
     "redis": Destination("RECSYS_REDIS_URI", RedisStore, _redis_collections, "redis", "Redis"),
     "milvus": Destination("RECSYS_MILVUS_URI", MilvusStore, _milvus_collections, "milvus", "Milvus"),
     "lance": Destination("RECSYS_LANCE_URI", LanceStore, _lance_collections, "lancedb", "LanceDB"),
+    "triton": Destination("RECSYS_TRITON_URI", TritonStore, _triton_collections, "triton", "Triton"),
 }
 
 

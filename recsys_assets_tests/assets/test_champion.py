@@ -12,6 +12,7 @@ import dagster as dg
 import mlflow
 import pytest
 from dagster._core.test_utils import create_run_for_test, instance_for_test
+from onnx import TensorProto, helper
 
 from recsys_assets.assets.publish.collections import families
 from recsys_assets.datasets.profile import load_profile
@@ -77,6 +78,16 @@ def test_with_nothing_to_serve_every_reason_is_named() -> None:
         choose(candidates(a="too bad", b="not there"))
 
 
+def small_onnx(said: str) -> bytes:
+    """An ONNX file that gives its input back, and has a text among its metadata."""
+    given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in ("activity", "score"))
+    graph = helper.make_graph([helper.make_node("Identity", ["activity"], ["score"])], "small", [given], [made])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, {"said": said})
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
 @dataclass
 class World:
     """A new lake and MLflow, with a day's partitions written by hand."""
@@ -88,7 +99,7 @@ class World:
     def write(self, asset: str, day: str, *upstream: str, **manifest: Any) -> None:
         """Write a partition with one file, built from the present partitions of the upstream assets."""
         with self.lake.draft(asset, day) as draft:
-            draft.path("model.onnx").write_text(f"{asset} {day} {manifest}")
+            draft.path("model.onnx").write_bytes(small_onnx(f"{asset} {day} {manifest}"))
             made_of = {f"{each}/{day}": self.lake.manifest(each, day).fingerprint for each in upstream}
             draft.manifest = dataclasses.replace(draft.manifest, upstream=made_of, **manifest)
 

@@ -107,4 +107,5 @@ def _promote(output: Output, lake: Lake, tracking: Tracking, champion: Champion)
     if later := [each for each in lake.bizdates("rank_champion") if each > day]:
         return dg.MetadataValue.text(f"not named in MLflow: {later[-1]} has a champion of its own")
     tags = {"bizdate": champion.bizdate, "champion_of": day, "reason": champion.reason}
-    return dg.MetadataValue.url(tracking.promote(output.manifest.mlflow_run_id or "", "rank", "champion", tags))
+    file = lake.read(champion.asset, champion.bizdate).path(MODEL)
+    return dg.MetadataValue.url(tracking.promote(output.manifest.mlflow_run_id or "", "rank", "champion", tags, file))

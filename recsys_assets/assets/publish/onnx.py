@@ -97,7 +97,7 @@ def tower_onnx(model: str) -> LakeAsset:
         events, everyone = read(recall_samples.path(ROWS)), pq.read_table(users.path(ROWS))
         model = recall.two_tower(checkpoint.load(recaller.folder))
         starts, ends = histories(events, "online")
-        drawn = _draw(len(starts))
+        drawn = draw_users(len(starts))
         rows = {
             "user": raw_users(model.history, events, everyone, drawn, starts[drawn], ends[drawn]),
             "item": pq.read_table(items.path(ROWS)),
@@ -112,7 +112,7 @@ def tower_onnx(model: str) -> LakeAsset:
     return onnx
 
 
-def _draw(users: int) -> Ints:
+def draw_users(users: int) -> Ints:
     """`PARITY_USERS` of the users by number, or all if there are fewer; always the same ones, in ascending order."""
     return np.sort(np.random.default_rng(0).permutation(users)[:PARITY_USERS])
 
