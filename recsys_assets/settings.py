@@ -39,7 +39,7 @@ class Settings:
         profile: name or path of the dataset profile (`RECSYS_PROFILE`, default `sample`).
         stores: URIs of the stores that services read, by variable. A store without a URI is not used, except
             MongoDB: for it, the project then runs its own server. URIs may hold passwords, so they are not shown.
-        triton: folder of the model repositories that Triton serves (`RECSYS_TRITON_REPOSITORY`, default `<data>/triton`).
+        triton: folder of the model repositories of Triton (`RECSYS_TRITON_REPOSITORY`, default `<data>/triton`).
         scenes: path of the service's scenes and experiments (`RECSYS_SCENES`, default: next to the profile).
     """
 

@@ -46,4 +46,5 @@ def serve() -> None:
         names = store.models()
     click.echo(f"Triton serves {len(names)} models at http://127.0.0.1:{port}; Ctrl-C stops it")
     command = server.command(installed, models, names, port)
-    os.execve(command[0], command, server.variables(installed, dict(os.environ)))  # Ctrl-C and its status are Triton's
+    # Triton takes the place of this process: Ctrl-C is for it, and its status is that of the command.
+    os.execve(command[0], command, server.variables(installed, dict(os.environ)))  # noqa: S606 (our own list)

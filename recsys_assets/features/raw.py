@@ -88,7 +88,9 @@ class Decoder:
 def _values_by_row(schema: FeatureSchema, feature: Feature) -> Array:
     """What stands for padding, for an unknown value, and for each value of the vocabulary."""
     keys, missing = schema.keys(feature).to_pylist(), MISSING[feature.type]
-    candidates = (f"unknown {number}" if feature.type == "string" else number for number in range(-1, -len(keys) - 2, -1))
+    candidates = (
+        f"unknown {number}" if feature.type == "string" else number for number in range(-1, -len(keys) - 2, -1)
+    )
     known = set(keys)
     unknown = next(value for value in candidates if value not in known)
     return np.array([missing, unknown, *keys], np.object_ if feature.type == "string" else np.int64)

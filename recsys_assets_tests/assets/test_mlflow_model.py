@@ -68,11 +68,26 @@ def url(promoted: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port, log = probe.getsockname()[1], tmp_path_factory.mktemp("log") / "serve.log"
-    command = ["models", "serve", "--model-uri", MODEL, "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        "models",
+        "serve",
+        "--model-uri",
+        MODEL,
+        "--env-manager",
+        "local",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": settings().tracking_uri}
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command], env=environment, stdout=said, stderr=said, start_new_session=True
+            [sys.executable, "-m", "mlflow", *command],
+            env=environment,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
         )
     try:
         end = time.monotonic() + PATIENCE
@@ -105,7 +120,12 @@ def test_the_server_scores_raw_features_like_onnxruntime_and_unlike_another_mode
     url: str, files: dict[str, Path]
 ) -> None:
     columns = {name: column.tolist() for name, column in feed().items()}
-    answer = httpx.post(f"{url}/invocations", content=orjson.dumps({"inputs": columns}), timeout=60, headers={"Content-Type": "application/json"})
+    answer = httpx.post(
+        f"{url}/invocations",
+        content=orjson.dumps({"inputs": columns}),
+        timeout=60,
+        headers={"Content-Type": "application/json"},
+    )
     assert answer.status_code == httpx.codes.OK, answer.text[:2000]
     found = np.array(answer.json()["predictions"]["score"], np.float32)
     assert found.shape == (ROWS,)

@@ -1,4 +1,4 @@
-"""A real Triton server: what is published to it, how versions follow each other, and the service that ranks through it."""
+"""A real Triton server: what is published to it, how versions follow each other, and the service that asks it."""
 
 import threading
 from collections.abc import Iterator
@@ -63,9 +63,14 @@ def champion_number(world: World) -> int:
     return version_number(model_version(DAY, world.read("onnx_lgbm").path(MODEL)))
 
 
-def test_the_champion_is_compared_on_raw_features_and_then_live(world: World, triton: Triton, store: TritonStore) -> None:
+def test_the_champion_is_compared_on_raw_features_and_then_live(
+    world: World, triton: Triton, store: TritonStore
+) -> None:
     made, number = world.read(ASSET).manifest, champion_number(world)
-    assert made.rows == sum(each.num_rows for each in (world.table("rank_samples", f"{part}.parquet") for part in ("train", "validation", "test")))
+    assert made.rows == sum(
+        each.num_rows
+        for each in (world.table("rank_samples", f"{part}.parquet") for part in ("train", "validation", "test"))
+    )
     assert made.metrics["max_difference_champion"] <= TOLERANCE
     assert triton.versions(CHAMPION) == {number}
     assert triton.versions(f"{CHAMPION}.trial") == set()
@@ -91,7 +96,10 @@ def test_a_model_that_answers_differently_is_refused_and_the_live_one_stays(
 def test_a_new_version_goes_live_under_load_without_a_failed_request_and_a_rollback_goes_back(
     world: World, triton: Triton, store: TritonStore, other: Path
 ) -> None:
-    feed = {name: each[:50] for name, each in raw_inputs(schema_of(world), world.table("rank_samples", "test.parquet")).items()}
+    feed = {
+        name: each[:50]
+        for name, each in raw_inputs(schema_of(world), world.table("rank_samples", "test.parquet")).items()
+    }
     old, new = champion_number(world), version_number(model_version(NEXT, other))
     files = {old: world.read("onnx_lgbm").path(MODEL), new: other}
     expected = {number: open_session(file).run(["score"], feed)[0] for number, file in files.items()}

@@ -20,7 +20,11 @@ from recsys_assets.training.onnx_export import open_session
 from recsys_assets_tests.helpers.ranking_rows import messy_rows, quick_settings, ranking_rows, sequence_schema
 from recsys_assets_tests.helpers.store_contract import NEW, NEWER, OLD
 
-TYPES = {onnx.TensorProto.INT64: "TYPE_INT64", onnx.TensorProto.STRING: "TYPE_STRING", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+TYPES = {
+    onnx.TensorProto.INT64: "TYPE_INT64",
+    onnx.TensorProto.STRING: "TYPE_STRING",
+    onnx.TensorProto.FLOAT: "TYPE_FP32",
+}
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -68,7 +72,9 @@ def test_a_configuration_has_each_input_and_output_of_the_onnx_file_and_no_other
 
 def test_raw_features_that_are_decoded_are_encoded_to_the_same_rows(file: Path) -> None:
     schema = sequence_schema()
-    table = pa.concat_tables([ranking_rows(500, 2)[0].drop_columns("label"), messy_rows()], promote_options="permissive")
+    table = pa.concat_tables(
+        [ranking_rows(500, 2)[0].drop_columns("label"), messy_rows()], promote_options="permissive"
+    )
     rows, runtime = encode(schema, table), open_session(file)
     decoded = Decoder(schema)(encoded(network_inputs(rows)))
     (plain,), (again,) = (runtime.run(["score"], feed) for feed in (raw_inputs(schema, table), decoded))

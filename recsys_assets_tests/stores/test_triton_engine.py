@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import onnx
 import pyarrow as pa
@@ -41,7 +40,10 @@ output {{ name: "y" data_type: TYPE_FP32 dims: [ 1 ] }}
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with funnel_world(tmp_path_factory.mktemp("world")) as world:
-        world.run(["negative_items", f"recall_{MODEL}", f"onnx_{MODEL}"], config={f"recall_{MODEL}": {"training": {"epochs": 1}}})
+        world.run(
+            ["negative_items", f"recall_{MODEL}", f"onnx_{MODEL}"],
+            config={f"recall_{MODEL}": {"training": {"epochs": 1}}},
+        )
         yield world
 
 
@@ -97,18 +99,26 @@ def test_triton_reads_the_configuration_for_onnxruntime_as_the_onnx_file_says(wo
     file = world.read(f"onnx_{MODEL}").path(f"{side}.onnx")
     text = next(each[CONTENT] for each in model_files(file).to_pylist() if each[KEY] == config_name("onnxruntime"))
     code = (
-        "import sys; from google.protobuf import json_format, text_format; from tritonclient.grpc import model_config_pb2;"
+        "import sys; from google.protobuf import json_format, text_format;"
+        "from tritonclient.grpc import model_config_pb2;"
         "print(json_format.MessageToJson(text_format.Parse(sys.stdin.read(), model_config_pb2.ModelConfig())))"
     )
     python = str(server.environment(PROJECT) / "bin" / "python")
     said = subprocess.run([python, "-c", code], input=text, stdout=subprocess.PIPE, check=True).stdout
     config, graph = json.loads(said), onnx.load(file).graph
-    types = {onnx.TensorProto.INT64: "TYPE_INT64", onnx.TensorProto.STRING: "TYPE_STRING", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+    types = {
+        onnx.TensorProto.INT64: "TYPE_INT64",
+        onnx.TensorProto.STRING: "TYPE_STRING",
+        onnx.TensorProto.FLOAT: "TYPE_FP32",
+    }
     for what, tensors in (("input", graph.input), ("output", graph.output)):
         assert len(config[what]) == len(tensors)
         for made, tensor in zip(config[what], tensors, strict=True):
             _, *widths = tensor.type.tensor_type.shape.dim
             assert (made["name"], made["dataType"]) == (tensor.name, types[tensor.type.tensor_type.elem_type])
-            assert made["dims"] == [str(each.dim_value) for each in widths] or (made["dims"], made["reshape"]) == (["1"], {})
+            assert made["dims"] == [str(each.dim_value) for each in widths] or (made["dims"], made["reshape"]) == (
+                ["1"],
+                {},
+            )
     assert config["backend"] == "onnxruntime"
     assert "dynamicBatching" in config

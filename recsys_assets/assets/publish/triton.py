@@ -66,9 +66,7 @@ def champion_asset() -> LakeAsset:
         kinds={"triton", "onnx"},
         checks=[MATCHES],
     )
-    def publish(
-        output: Output, lake: LakeStore, dataset: Dataset, stores: Stores, rank_samples: Partition
-    ) -> None:
+    def publish(output: Output, lake: LakeStore, dataset: Dataset, stores: Stores, rank_samples: Partition) -> None:
         champion = pass_gate(lake.lake, output.manifest.bizdate, [])
         if champion is None:
             raise CannotBeBuilt("there is no champion")
@@ -167,9 +165,7 @@ def _difference(store: TritonStore, name: str, version: str, file: Path, feed: M
     return float(np.abs(found.reshape(expected.shape) - expected).max())
 
 
-def _go_live(
-    store: TritonStore, versions: Mapping[str, str], passed: bool, gate: Callable[[], None]
-) -> str:
+def _go_live(store: TritonStore, versions: Mapping[str, str], passed: bool, gate: Callable[[], None]) -> str:
     """Show the versions if they agree; return what is live."""
     if not passed:
         for name, version in versions.items():

@@ -6,8 +6,10 @@ gathered are scored as one batch, on one thread.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import triton_python_backend_utils as pb_utils
 
@@ -26,7 +28,7 @@ class TritonPythonModel:
         file = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
-    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
+    def execute(self, requests: list[Any]) -> list[Any]:
         """Score all rows of the requests together; the answers are in the order of the requests."""
         feeds = [{name: self._column(request, name) for name in self._names} for request in requests]
         ends = np.cumsum([len(feed[self._names[0]]) for feed in feeds])[:-1]
@@ -37,7 +39,7 @@ class TritonPythonModel:
             for parts in zip(*found, strict=True)
         ]
 
-    def _column(self, request: pb_utils.InferenceRequest, name: str) -> np.ndarray:
+    def _column(self, request: Any, name: str) -> npt.NDArray[Any]:
         """An input of a request; Triton gives texts as bytes."""
         column = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
         return np.frompyfunc(bytes.decode, 1, 1)(column) if name in self._texts else column

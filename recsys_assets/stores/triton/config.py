@@ -46,7 +46,11 @@ def config(backend: str, inputs: list[Any], outputs: list[Any]) -> str:
         f"max_batch_size: {MAX_BATCH}",
         f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY} }}",
         "instance_group [ { kind: KIND_CPU count: 1 } ]",
-        *(f"{what} {{ {_tensor(each)} }}" for what, tensors in (("input", inputs), ("output", outputs)) for each in tensors),
+        *(
+            f"{what} {{ {_tensor(each)} }}"
+            for what, tensors in (("input", inputs), ("output", outputs))
+            for each in tensors
+        ),
     ]
     return "\n".join(lines) + "\n"
 

@@ -85,7 +85,9 @@ def command(place: Path, repository: Path, models: list[str], port: int) -> list
     HTTP has the port, gRPC and the metrics the two after it.
     """
     server, ports = _server(place), {"http": port, "grpc": port + 1, "metrics": port + 2}
-    listen = [f"--{what}-{key}={value}" for what, n in ports.items() for key, value in (("address", "127.0.0.1"), ("port", n))]
+    listen = [
+        f"--{what}-{key}={value}" for what, n in ports.items() for key, value in (("address", "127.0.0.1"), ("port", n))
+    ]
     return [
         str(server / "bin" / "tritonserver"),
         f"--model-repository={repository}",
@@ -94,7 +96,7 @@ def command(place: Path, repository: Path, models: list[str], port: int) -> list
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in models),
         "--exit-on-error=false",  # one model that cannot be loaded must not take the others away
-        "--disable-auto-complete-config",  # the configurations are complete; otherwise each load starts one more process
+        "--disable-auto-complete-config",  # the configurations are complete; else each load starts another process
         f"--exit-timeout-secs={_FINISH}",
     ]
 

@@ -1,4 +1,4 @@
-"""Triton: a collection is a model, a version a folder of its files in the model repository, live what the server serves.
+"""Triton: a collection is a model, a version a folder of files in the model repository, live what the server serves.
 
 The repository is a folder that the server reads too, with one folder per model:
 
@@ -117,7 +117,7 @@ class TritonStore(StoreBase):
 
     @contextmanager
     def trial(self, collection: str, version: str) -> Iterator[str]:
-        """The name of a model of the version alone, which the server has loaded for this block, apart from the live one.
+        """The name of a model of this version alone, which the server has loaded for the block, next to the live one.
 
         Raises:
             TritonRefused: the server cannot load it.
@@ -200,7 +200,7 @@ class TritonStore(StoreBase):
             raise
 
     def _served(self, collection: str) -> tuple[str | None, list[int]]:
-        """The live version, and the numbers of those that the server loads, the live one first; none: nothing is live."""
+        """The live version, and the numbers that the server loads, the live one first; none: nothing is live."""
         file = self._folder / collection / CONFIG
         found = _LIVE.search(file.read_text(encoding="utf-8")) if file.exists() else None
         return (found[1], [int(each) for each in found[2].split(",")]) if found else (None, [])
