@@ -1,7 +1,7 @@
 """The MLflow resource: one run per training, the model registry, and the data set that an experiment belongs to.
 
-All calls of MLflow belong here, and those for a model in its own format in `mlflow_model.py`. There is no dagster-mlflow
-for the versions in use.
+All calls of MLflow belong here, and those for a model in its own format in `mlflow_model.py`. There is no
+dagster-mlflow for the versions in use.
 """
 
 import logging

@@ -179,7 +179,8 @@ def test_the_best_model_is_pointed_at_named_in_mlflow_and_explained(world: World
     reasons = {each["model"]: each["why_not"] for each in champion.considered}
     assert reasons == {model: "" if model in FIGURES else f"there is no rank_{model} of {DAYS[0]}" for model in RANKERS}
     assert world.alias.run_id == world.lake.manifest("rank_lgbm", DAYS[0]).mlflow_run_id
-    assert world.alias.tags == {"bizdate": DAYS[0], "champion_of": DAYS[0], "reason": champion.reason}
+    said = {"bizdate": DAYS[0], "champion_of": DAYS[0], "reason": champion.reason}
+    assert world.alias.tags == {**said, "sha256": champion.sha256}
     (event,) = result.asset_materializations_for_node("rank_champion")
     assert event.metadata["reason"].value == champion.reason
     assert f"| final/{DAYS[0]} |  | there is no rank_final" in str(event.metadata["considered"].value)

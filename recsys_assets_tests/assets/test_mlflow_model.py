@@ -18,40 +18,41 @@ import pytest
 from recsys_assets.arrays import Array, Floats
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.settings import settings
-from recsys_assets.tracking import Tracking
+from recsys_assets.tracking import Tracking, _mlflow
 from recsys_assets.training import rankers
 from recsys_assets.training.onnx_export import open_session
-from recsys_assets_tests.helpers.ranking_rows import quick_settings, ranking_rows, sequence_schema
+from recsys_assets_tests.helpers.ranking_rows import quick_settings, ranking_rows, ranking_schema
 
 MODEL, TOLERANCE, ROWS = "models:/sample-rank@champion", 1e-5, 10_000
 PATIENCE = 120.0  # seconds until the server answers: the machine may be busy
-SCHEMA = sequence_schema()
+SCHEMA = ranking_schema()
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The ONNX files of two models on the same features of every kind."""
     folder, (rows, _) = tmp_path_factory.mktemp("rankers"), ranking_rows(2000, 1)
-    found = {name: folder / f"{name}.onnx" for name in ("din", "other")}
+    found = {name: folder / f"{name}.onnx" for name in ("champion", "other")}
     for seed, file in enumerate(found.values()):
-        rankers.fit("din", SCHEMA, rows, rows, *quick_settings("din", epochs=1), seed=seed).export(file, {})
+        rankers.fit("lgbm", SCHEMA, rows, rows, *quick_settings("lgbm", epochs=1), seed=seed).export(file, {})
     return found
 
 
 @pytest.fixture(scope="module")
 def promoted(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
-    """MLflow with the file `din` as its champion; the environment names it."""
+    """MLflow with the file `champion` as its champion; the environment names it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_DATA", str(tmp_path_factory.mktemp("mlflow")))
         patch.setenv("RECSYS_PROFILE", "sample")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         tracking = Tracking(profile="sample")
-        promote(tracking, run_of(tracking), files["din"])
+        promote(tracking, run_of(tracking), files["champion"])
         yield tracking
 
 
 def run_of(tracking: Tracking) -> str:
-    tracking._prepare()
+    with _mlflow():
+        tracking._prepare()
     client = mlflow.MlflowClient(settings().tracking_uri)
     experiment = client.get_experiment_by_name("sample")
     assert experiment
@@ -80,7 +81,8 @@ def url(promoted: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "--port",
         str(port),
     ]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": settings().tracking_uri}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # as in an activated environment
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": settings().tracking_uri, "PATH": path}
     with log.open("wb") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *command],
@@ -129,7 +131,7 @@ def test_the_server_scores_raw_features_like_onnxruntime_and_unlike_another_mode
     assert answer.status_code == httpx.codes.OK, answer.text[:2000]
     found = np.array(answer.json()["predictions"]["score"], np.float32)
     assert found.shape == (ROWS,)
-    assert np.abs(found - scores(files["din"])).max() <= TOLERANCE
+    assert np.abs(found - scores(files["champion"])).max() <= TOLERANCE
     assert np.abs(found - scores(files["other"])).max() > 1000 * TOLERANCE
 
 
@@ -143,7 +145,7 @@ def test_a_file_is_one_version_and_another_file_of_the_same_run_is_another(
     promoted: Tracking, files: dict[str, Path]
 ) -> None:
     run = run_of(promoted)
-    versions = [promote(promoted, run, files[name]) for name in ("other", "other", "din", "other")]
+    versions = [promote(promoted, run, files[name]) for name in ("other", "other", "champion", "other")]
     assert (versions[0], versions[0]) == (versions[1], versions[3])
     assert versions[2] != versions[0]
     mlflow.set_tracking_uri(settings().tracking_uri)
@@ -155,5 +157,6 @@ def test_a_file_is_one_version_and_another_file_of_the_same_run_is_another(
         ("genres", "str", (-1, 3)),
     ]
     assert [(each.name, each.type.name, each.shape) for each in signature.outputs] == [("score", "float32", (-1,))]
-    loaded = mlflow.pyfunc.load_model(MODEL).predict(feed())
+    texts = {name: each.astype(str) for name, each in feed().items() if each.dtype == object}
+    loaded = mlflow.pyfunc.load_model(MODEL).predict({**feed(), **texts})
     np.testing.assert_allclose(loaded["score"], scores(files["other"]), rtol=0, atol=TOLERANCE)
