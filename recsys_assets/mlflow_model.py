@@ -56,11 +56,11 @@ def signature(file: Path) -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    from recsys_assets.funnel.network import open_session
+    from recsys_assets.funnel.network import open_session, row_shape
 
     runtime = open_session(file)
 
     def schema(tensors: list[Any]) -> Schema:
-        return Schema([TensorSpec(_TYPES[each.type], (-1, *each.shape[1:]), each.name) for each in tensors])
+        return Schema([TensorSpec(_TYPES[each.type], (-1, *row_shape(each)), each.name) for each in tensors])
 
     return ModelSignature(schema(runtime.get_inputs()), schema(runtime.get_outputs()))

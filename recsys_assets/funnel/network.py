@@ -6,7 +6,7 @@ A file of 300 pairs with texts among their features took 4 times as long with it
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recsys_assets.arrays import Array, Floats, Ints
 
@@ -101,3 +101,8 @@ def open_session(file: Path | bytes) -> "onnxruntime.InferenceSession":
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def row_shape(tensor: Any) -> list[int]:
+    """The dimensions of a session's input or output behind that of the rows; -1 for one that the file leaves open."""
+    return [each if isinstance(each, int) else -1 for each in tensor.shape[1:]]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from recsys_assets.funnel.network import open_session
+from recsys_assets.funnel.network import open_session, row_shape
 from recsys_assets.stores.store import KEY
 
 MODEL, SCRIPT, BACKENDS = "model.onnx", "model.py", ("python", "onnxruntime")
@@ -57,7 +57,7 @@ def config(backend: str, inputs: list[Any], outputs: list[Any]) -> str:
 
 def _tensor(tensor: Any) -> str:
     """Name, type and dimensions of an input or output, without those of the batch."""
-    name, widths = json.dumps(tensor.name, ensure_ascii=False), tensor.shape[1:]
+    name, widths = json.dumps(tensor.name, ensure_ascii=False), row_shape(tensor)
     dims = ", ".join(map(str, widths)) or "1"
     reshape = "" if widths else " reshape { shape: [ ] }"
     return f"name: {name} data_type: {_KINDS[tensor.type]} dims: [ {dims} ]{reshape}"
