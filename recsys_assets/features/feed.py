@@ -88,7 +88,8 @@ def network_inputs(rows: Encoded) -> Inputs:
 
 def encoded(inputs: Inputs) -> Encoded:
     """The rows that `network_inputs` made these inputs of."""
-    return Encoded(inputs["indices"], inputs.get("numeric", np.empty((len(inputs["indices"]), 0), np.float32)))
+    none = np.empty((len(inputs["indices"]), 0), np.float32)
+    return Encoded(np.asarray(inputs["indices"], np.int64), np.asarray(inputs.get("numeric", none), np.float32))
 
 
 def nothing_encoded(rows: int) -> Encoded:

@@ -56,7 +56,7 @@ def run_of(tracking: Tracking) -> str:
     client = mlflow.MlflowClient(settings().tracking_uri)
     experiment = client.get_experiment_by_name("sample")
     assert experiment
-    return client.create_run(experiment.experiment_id).info.run_id
+    return str(client.create_run(experiment.experiment_id).info.run_id)
 
 
 def promote(tracking: Tracking, run: str, file: Path) -> str:

@@ -41,5 +41,6 @@ class TritonPythonModel:
 
     def _column(self, request: Any, name: str) -> npt.NDArray[Any]:
         """An input of a request; Triton gives texts as bytes."""
-        column = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
-        return np.frompyfunc(bytes.decode, 1, 1)(column) if name in self._texts else column
+        column: npt.NDArray[Any] = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+        texts: npt.NDArray[Any] = np.frompyfunc(bytes.decode, 1, 1)(column) if name in self._texts else column
+        return texts
