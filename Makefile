@@ -13,11 +13,12 @@ export SERVE_PORT ?= 8000
 export DAGSTER_PORT ?= 3000
 export MLFLOW_PORT ?= 5000
 
-.PHONY: help setup demo test ui lint format
+.PHONY: help setup demo test test-engines ui lint format
 
 help:
 	@echo "make demo    install, generate data, build every asset of the latest bizdate, show the results"
 	@echo "make test    linter, types and tests, as in CI (PYTEST_ARGS='-k splits' for some of the tests)"
+	@echo "make test-engines    the comparisons of Feast and the like with the lake on many rows, minutes each"
 	@echo "make ui      lists on 127.0.0.1:$(SERVE_PORT), Dagster on :$(DAGSTER_PORT) and MLflow on :$(MLFLOW_PORT), until Ctrl-C"
 	@echo "make setup   only install the environment, in $(VENV)"
 	@echo "make lint    linter and types"
@@ -51,6 +52,10 @@ test: lint
 	# One thread per worker: with more, workers on the same cores wait for one another. One worker more than cores,
 	# because half of the time is waiting for servers.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
+
+test-engines: setup
+	@$(BIN)/python -m recsys_assets.cli triton install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m engines $(PYTEST_ARGS)
 
 ui: setup
 	@$(BIN)/python -m recsys_assets.ui

@@ -1,7 +1,7 @@
 """An ONNX file on raw features as a model in MLflow's own format, which `mlflow models serve` starts.
 
 A request is JSON with a list of values for each raw feature, `{"inputs": {"user_id": [1, 2], "genres": [[3, 5], …]}}`.
-What stands for a missing value is in the file's metadata (`training/onnx_export.py`); a missing number is null.
+A missing integer or text is what the file's metadata say (`training/onnx_export.py`), a missing number is null.
 """
 
 import shutil

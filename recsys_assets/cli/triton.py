@@ -12,7 +12,7 @@ def triton() -> None:
 
 @triton.command()
 def install() -> None:
-    """Make the environment of the server, `.triton` in the project's folder: 0.5 GB."""
+    """Make the environment of the server, `.triton` in the project's folder: 0.4 GB."""
     from recsys_assets.settings import settings
     from recsys_assets.stores.triton import server
 

@@ -86,7 +86,7 @@ class Decoder:
 
 
 def _values_by_row(schema: FeatureSchema, feature: Feature) -> Array:
-    """What stands for padding, for an unknown value, and for each value of the vocabulary."""
+    """The values that stand for padding, for an unknown value, and for each value of the vocabulary."""
     keys, missing = schema.keys(feature).to_pylist(), MISSING[feature.type]
     candidates = (
         f"unknown {number}" if feature.type == "string" else number for number in range(-1, -len(keys) - 2, -1)

@@ -21,7 +21,7 @@ from recsys_assets_tests.conftest import PROJECT
 PATIENCE = 120.0  # seconds: the machine may be busy
 needs_triton = pytest.mark.skipif(
     not server.is_installed(server.environment(PROJECT)),
-    reason="needs Triton's environment: `recsys triton install` (0.5 GB)",
+    reason="needs Triton's environment: `recsys triton install` (0.4 GB)",
 )
 
 

@@ -98,9 +98,12 @@ def test_the_number_of_a_version_begins_with_its_bizdate_and_is_in_its_order() -
     assert numbers[-1] < 2**63
 
 
-def test_files_come_back_and_nothing_is_live_before_a_server_has_loaded_it(file: Path, store: TritonStore) -> None:
+def test_files_come_back_and_nothing_is_live_before_a_server_has_loaded_it(
+    file: Path, store: TritonStore, tmp_path: Path
+) -> None:
     table = model_files(file)
     store.write("champion", NEW, table)
+    (tmp_path / "sample" / "champion" / str(version_number(NEW)) / "__pycache__").mkdir()  # Triton makes it
     assert store.read("champion", ["model.py", "nothing", "model.onnx"], NEW).equals(table.take([1, 0]))
     assert (store.collections(), store.versions("champion"), store.count("champion", NEW)) == (["champion"], [NEW], 4)
     with pytest.raises(StoreUnavailable, match="champion 2026-01-06.* cannot go live.*recsys triton serve"):

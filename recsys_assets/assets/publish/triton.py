@@ -2,7 +2,7 @@
 
 An asset writes a version into the model repository, lets the server load it under a name that nobody uses, and compares
 its answers over HTTP with onnxruntime's. Only then does it go live: the server loads it next to the version before.
-What `stores/publish.py` says of the gate and of versions that are kept holds here too.
+The gate and the versions that are kept are those of `stores/publish.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,6 @@
 """The tritonserver of `recsys triton serve`: its environment, and the command that starts it.
 
-It has an environment of its own, `.triton` in the project's folder, because it needs numpy < 2: about 0.5 GB.
+It has an environment of its own, `.triton` in the project's folder, because it needs numpy < 2: about 0.4 GB.
 """
 
 import shutil
@@ -48,7 +48,7 @@ def install(place: Path, say: Callable[[str], None]) -> None:
     with FileLock(place.with_name(f"{place.name}.lock")):
         if is_installed(place):
             return
-        say(f"Installing Triton into {place}: 0.5 GB, about half a minute")
+        say(f"Installing Triton into {place}: 0.4 GB, about a minute")
         shutil.rmtree(place, ignore_errors=True)
         venv.create(place)
         # The project's own pip installs into it: a second pip would take longer than Triton's libraries.

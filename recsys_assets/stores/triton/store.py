@@ -101,8 +101,9 @@ class TritonStore(StoreBase):
                 shutil.rmtree(draft, ignore_errors=True)
 
     def count(self, collection: str, version: str) -> int:
-        """See `Store.count`: the number of files."""
-        return sum(1 for _ in self._version_folder(collection, version).iterdir()) - 1
+        """See `Store.count`: the number of files, without the name and the folder in which Triton compiles `model.py`."""
+        files = sum(each.is_file() for each in self._version_folder(collection, version).iterdir())
+        return files - 1
 
     def live_version(self, collection: str) -> str | None:
         """See `Store.live_version`: what the configuration says."""
