@@ -101,7 +101,7 @@ class TritonStore(StoreBase):
                 shutil.rmtree(draft, ignore_errors=True)
 
     def count(self, collection: str, version: str) -> int:
-        """See `Store.count`: the number of files, without the name and the folder in which Triton compiles `model.py`."""
+        """See `Store.count`: the files that were written, without what Triton compiles next to them."""
         files = sum(each.is_file() for each in self._version_folder(collection, version).iterdir())
         return files - 1
 
