@@ -33,6 +33,13 @@ class Triton:
     process: psutil.Process
     log: Path
 
+    def kill(self) -> None:
+        """Kill the server, and then the processes of its models, which outlive it."""
+        models = self.process.children(recursive=True)
+        for each in (self.process, *models):
+            each.kill()
+        self.process.wait()
+
     def scored(self, model: str, version: int) -> int:
         """The requests that a version of a model has answered."""
         (found,) = httpx.get(f"{self.url}/v2/models/{model}/versions/{version}/stats").json()["model_stats"]

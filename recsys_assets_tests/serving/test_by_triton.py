@@ -162,7 +162,6 @@ def test_the_service_ranks_through_triton_and_by_its_own_file_while_triton_is_sl
         assert lists() == expected
     finally:
         triton.process.resume()
-    triton.process.kill()
-    triton.process.wait()
+    triton.kill()
     rank_by_triton(own)
     assert lists() == expected
