@@ -1,6 +1,7 @@
 # ruff: noqa: E501 (each table has one case per line)
 """Criteo's lines, generated and real: landed by day, bad ones set aside, a vocabulary from train rows, and a ranker."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,9 +77,11 @@ class World:
         return pq.read_table(self.read("rank_samples").path(f"{part}.parquet"))
 
 
-def built(home: Path, source: Path, *assets: str) -> World:
-    """Land the file, materialize every day's rows and, for the last day, `assets`."""
+def built(home: Path, source: Path, *assets: str, split: str | None = None) -> World:
+    """Land the file, materialize every day's rows and, for the last day, `assets`; `split` replaces the profile's."""
     text = bundled_profiles()["criteo"].read_text()
+    if split:
+        text = re.sub(r"^split: .*", f"split: {split}", text, flags=re.MULTILINE)
     (home / "criteo.yaml").write_text(text.replace("2014-05-0", "2026-01-0").replace("rate: 0.01", "rate: 0.05"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_DATA", str(home))
@@ -174,6 +177,16 @@ def test_whole_days_train_validate_and_test(world: World) -> None:
     found = {part: [f"{day:%Y-%m-%d}" for day in times] for part, times in days.items()}
     assert found == {"train": DAYS[:5], "validation": DAYS[5:6], "test": DAYS[6:]}
     assert sum(world.part(part).num_rows for part in days) == ROWS_GENERATED
+
+
+def test_rows_that_are_drawn_into_parts_build_a_ranker(tmp_path: Path) -> None:
+    write_lines(tmp_path / "train.txt", 2000)
+    split = "{strategy: random, shares: [8, 1, 1]}"
+    drawn = built(
+        tmp_path, tmp_path / "train.txt", "splits", "rank_samples", "feature_schema", "rank_lgbm", split=split
+    )
+    assert [round(drawn.part(part).num_rows / 2000, 1) for part in ("train", "validation", "test")] == [0.8, 0.1, 0.1]
+    assert drawn.read("rank_lgbm").manifest.metrics["test_auc"] > 0.5
 
 
 def test_the_vocabulary_is_what_train_rows_have_often_enough(world: World) -> None:
