@@ -10,7 +10,7 @@ from recsys_assets.assets import rank, tuning, warm_start
 from recsys_assets.assets.data import features, ingest, labelled_rows, log_entities, negatives, samples
 from recsys_assets.assets.funnel import model as funnel
 from recsys_assets.assets.lake_asset import LakeAsset
-from recsys_assets.assets.publish import champion, collections, onnx, release, triton
+from recsys_assets.assets.publish import champion, collections, feast, onnx, release, triton
 from recsys_assets.assets.publish.serving_parity import REPORT, serving_parity
 from recsys_assets.assets.recall import embeddings, i2i, index, term, towers
 from recsys_assets.assets.reports import funnel_report, hitrate, rank_report, recall_report
@@ -36,7 +36,12 @@ def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
         "onnx": onnx.onnx_assets,
         "funnel": [funnel.funnel_model],
         "tuning": tuning.tuning_assets,
-        "publish": [*collections.publish_assets(profile), *release.release_assets(profile), *triton.triton_assets()],
+        "publish": [
+            *collections.publish_assets(profile),
+            *release.release_assets(profile),
+            *triton.triton_assets(),
+            *feast.feast_assets(profile),
+        ],
         "evaluation": [
             *hitrate.hitrate_assets,
             recall_report.recall_report,

@@ -14,6 +14,7 @@ from recsys_assets.cli.data import bizdate, land, show
 from recsys_assets.cli.doctor import doctor
 from recsys_assets.cli.draft import check, init
 from recsys_assets.cli.errors import plain_errors
+from recsys_assets.cli.feast import feast
 from recsys_assets.cli.materialize import materialize
 from recsys_assets.cli.names import NameOrPath
 from recsys_assets.cli.published import list_published, rollback
@@ -64,6 +65,7 @@ for command in (
     serve,
     triton,
     replay,
+    feast,
     refresh,
     adopt,
 ):

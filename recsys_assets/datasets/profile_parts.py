@@ -297,6 +297,7 @@ class Publishing(Part):
     entries: tuple[str, str] = ("item_id", "score")
     vectors: str = Field(default="sasrec", description="two-tower model of stores with one vector per entity")
     keep: Count = Field(default=3, description="versions of a collection that are kept")
+    feast: str = Field(default="", pattern=r"^([a-z]\w*)?$", description="project in Feast (default: the name)")
 
     @field_validator("entries")
     @classmethod

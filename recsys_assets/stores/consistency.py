@@ -51,7 +51,7 @@ def compare_with_lake(
         The number of rows that were compared and of those that differ, by collection; and `scores` (pairs scored) with
         `max_score_difference`.
     """
-    drawn = _draw_keys(tables["user"][KEY])
+    drawn = draw_keys(tables["user"][KEY])
     expected = {
         name: table.filter(pc.is_in(table[KEY], drawn)) if "user_id" in table.column_names else table
         for name, table in tables.items()
@@ -66,7 +66,8 @@ def compare_with_lake(
     return counts, _compare_scores(scorer, rule, offline, online)
 
 
-def _draw_keys(keys: pa.ChunkedArray) -> pa.Array:
+def draw_keys(keys: pa.ChunkedArray) -> pa.Array:
+    """Up to `COMPARED_USERS` of the keys, the same ones each time, in their order."""
     rng = np.random.default_rng(_SAMPLE_SEED)
     return keys.take(pa.array(np.sort(rng.permutation(len(keys))[:COMPARED_USERS]))).combine_chunks()
 
