@@ -37,6 +37,7 @@ def serve(port: int, processes: int) -> None:
     from recsys_assets.serving.by_triton import triton_limit
     from recsys_assets.serving.limits import Limits
     from recsys_assets.serving.log import say
+    from recsys_assets.serving.online_features import FeastServer
     from recsys_assets.serving.order import LOOK, served_last
     from recsys_assets.serving.releases import Lookout, release_store
     from recsys_assets.serving.scenes.file import read_scenes, scenes_path
@@ -47,6 +48,7 @@ def serve(port: int, processes: int) -> None:
         raise PortInUse(f"port {port} is in use: stop what listens there, or choose another with --port")
     Limits.read(os.environ)  # a wrong one is reported here
     triton_limit()
+    FeastServer.read(os.environ)
     profile, place = load_profile(), settings()
     if (scenes := scenes_path(place)).exists():
         read_scenes(scenes, profile)  # faults stop it now, and not only when a release is opened

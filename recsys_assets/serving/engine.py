@@ -4,7 +4,7 @@ import datetime as dt
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -32,7 +32,7 @@ from recsys_assets.manifest import Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.ranking.champion import Champion, read_champion
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
-from recsys_assets.serving.budget import ALWAYS, PERSONAL, Budget, Usual
+from recsys_assets.serving.budget import ALWAYS, ONLINE, PERSONAL, Budget, Usual
 from recsys_assets.serving.people import NOTHING, History, People, Person, newcomer
 from recsys_assets.serving.user_tower import UserTower
 
@@ -87,6 +87,8 @@ class Engine:
 
     Attributes:
         known_ids: the ids, ascending, of `user` and of `item`, where the profile rejects events with others.
+        user_columns: the columns of `user_features`.
+        online: gives the row of a user from a feature store, as in `user_features`; None: rows are the release's.
 
     Args:
         profile: of the data set.
@@ -106,6 +108,8 @@ class Engine:
         self.log, self.usual = events_of(inputs["splits"], inputs["users"]), Usual()
         self.funnel = Funnel(profile, inputs, self.log, Stopwatch())
         table = pq.read_table(inputs["user_features"].path(ROWS))
+        self.user_columns: pa.Schema = table.schema
+        self.online: Callable[[object], pa.Table] | None = None
         self.people = People(self.log, self.funnel.users, self.funnel.known, newcomer(table, profile.features.affinity))
         self.items = rows_of(pq.read_table(inputs["items"].path(ROWS)), "item_id", pa.array(self.log.item_ids))
         self.known_ids = {table[:-1]: _ids(inputs[table], KEYS[table][0]) for table in checked_tables(profile)}
@@ -128,7 +132,7 @@ class Engine:
     @property
     def steps(self) -> set[str]:
         """The steps of a list that may be left out."""
-        return {PERSONAL, FEATURES, ORDERING, *map(step_of, self.funnel.channels)} - {ALWAYS}
+        return {PERSONAL, ONLINE, FEATURES, ORDERING, *map(step_of, self.funnel.channels)} - {ALWAYS}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -151,15 +155,22 @@ class Engine:
 
     def find(self, user_id: object, told: History, wish: Wish) -> Found:
         """The lists of a user at each step of the funnel."""
-        person = self.people(user_id, told, judged=wish.judged)
+        watch = wish.budget or Stopwatch()
+        person = self.people(user_id, told, judged=wish.judged, row=self._online_row(user_id, watch))
         events, asked = self.ask(user_id, person, wish)
         moments = {name: _moment(wish.context.get(name)) for name in self.profile.features.moment}
         if wish.judged and (number := self.people.number(user_id)) >= 0:
             moments |= {name: column.slice(number, 1) for name, column in self._judged.items()}
-        users, watch = replace(person.row, ids=events.user_ids), wish.budget or Stopwatch()
-        funnel = wish.funnel or self.funnel
+        users, funnel = replace(person.row, ids=events.user_ids), wish.funnel or self.funnel
         lists = funnel.lists(events, asked, users, moments, watch, funnel.served)
         return Found(person.history, events, asked, users, moments, lists, watch.seconds)
+
+    def _online_row(self, user_id: object, watch: Stopwatch) -> Users | None:
+        """The user's row from the feature store; None if there is no store, or the step is left out."""
+        ask = self.online
+        if ask is None or self.people.number(user_id) < 0:
+            return None
+        return watch.make(ONLINE, lambda: self.funnel.known.users(ask(user_id)))
 
     def recall(self, user_id: object, told: History, wish: Wish, channels: Sequence[str]) -> dict[str, Lists]:
         """The candidates of some channels for a user, up to the wished size of each."""

@@ -97,20 +97,23 @@ class People:
             return -1
         return int(find(ids, np.array([user_id], ids.dtype))[0])
 
-    def __call__(self, user_id: object, told: History = NOTHING, *, judged: bool = False) -> Person:
+    def __call__(
+        self, user_id: object, told: History = NOTHING, *, judged: bool = False, row: Users | None = None
+    ) -> Person:
         """A user with what was told of them.
 
         Args:
             user_id: of any user.
             told: the events after those of the release.
             judged: leave the online rows out, as `funnel_report` does.
+            row: of the user, from a feature store; None: that of the release.
         """
         number = self.number(user_id)
         if number < 0 or self._rows[number] < 0:
             return Person(self._renew(self.newcomer, told), told, bool(len(told)))
         before = self._events(slice(self._starts[number], self._ends[number]))
         since = (NOTHING if judged else self._events(slice(self._ends[number], self._all[number]))) + told
-        row = self._users.take(slice(self._rows[number], self._rows[number] + 1))
+        row = row or self._users.take(slice(self._rows[number], self._rows[number] + 1))
         return Person(self._renew(row, since), before + since, bool(len(since)))
 
     def _events(self, places: slice) -> History:

@@ -18,6 +18,7 @@ from recsys_assets.serving.app import create_app
 from recsys_assets.serving.budget import default_deadline
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.log import say
+from recsys_assets.serving.online_features import online_features
 from recsys_assets.serving.order import FINISH, LEAVE
 from recsys_assets.serving.page import PATHS
 from recsys_assets.serving.place import Place
@@ -79,6 +80,8 @@ def application(
 ) -> App:
     """The guarded application over a release and what was told since; without one, it says that none is open yet."""
     found, book = ((opened.number, opened.engine.bizdate), opened.book) if opened else (None, None)
+    if opened:
+        opened.engine.online = online_features(opened.engine, os.environ)
     service = Service(lambda: found, lambda _: _engine(opened), say, book, told, default_deadline())
     service.look()  # which asks for a few users: the process touches what it shares with the others
     if opened and not service.is_ready:
