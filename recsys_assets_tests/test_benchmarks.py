@@ -194,6 +194,14 @@ def test_told_events(run: Runner) -> None:
     assert "reading a user's events" in printed
 
 
+@pytest.mark.engines
+def test_feast_history(run: Runner) -> None:
+    pytest.importorskip("feast", reason="needs the extra: pip install 'recsys-assets[feast]'")
+    figures = json.loads(run("feast_history.py", "--json").splitlines()[-1])
+    assert (figures["events"], figures["rows differing"]) == (10_000, 0)
+    assert any(each["rows"] for each in figures["rank_samples"])
+
+
 def test_every_script_is_run_here() -> None:
     tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8")))
     tested |= {"final_fuxictr.py", "funnel_merges.py"}  # `test_funnel_report.py` runs the second one
@@ -201,6 +209,7 @@ def test_every_script_is_run_here() -> None:
     # These need a release in a store, and minutes; the last one runs in a different environment.
     by_hand = {"open_loop.py", "serving_faults.py", "serving_fuzz.py", "serving_load.py", "fuxictr_side.py"}
     by_hand |= {"triton_service.py", "triton_faults.py"}  # these need a Triton server
+    by_hand |= {"feast_serving.py"}
     assert {*SCRIPTS} - by_hand == tested
 
 
