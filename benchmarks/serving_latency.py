@@ -34,6 +34,14 @@ def measure(engine: Engine, users: list[object], told: int, *, judged: bool) -> 
     return seconds
 
 
+def table_of(found: dict[str, list[float]]) -> str:
+    """The table of the milliseconds of each step."""
+    rows = [f"{'':22}{'p50 ms':>9}{'p99 ms':>9}"]
+    for step, times in sorted(found.items(), key=lambda each: np.median(each[1])):
+        rows.append(f"{step:22}{np.median(times):9.2f}{np.quantile(times, 0.99):9.2f}")
+    return "\n".join(rows)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -49,9 +57,7 @@ def main() -> None:
     drawn = np.random.default_rng(0).choice(ids, min(asked.users, len(ids)), replace=False).tolist()
     found = measure(engine, drawn, asked.told, judged=asked.judged)
     print(f"{engine.model}: {len(ids):,} users, {len(engine.log.item_ids):,} items; opened in {opened:.1f} s")
-    print(f"{'':22}{'p50 ms':>9}{'p99 ms':>9}")
-    for step, times in sorted(found.items(), key=lambda each: np.median(each[1])):
-        print(f"{step:22}{np.median(times):9.2f}{np.quantile(times, 0.99):9.2f}")
+    print(table_of(found))
 
 
 if __name__ == "__main__":

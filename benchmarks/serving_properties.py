@@ -20,7 +20,7 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.scenes.book import Book
-from recsys_assets.serving.service import Service
+from recsys_assets.serving.service import Opened, Service
 from recsys_assets.settings import settings
 from recsys_assets_tests.helpers.random_requests import Trial, read_seen, write_scenes
 
@@ -38,8 +38,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "scenes.yaml"
         blocked = write_scenes(file, engine.log.item_ids)
-        service = Service(lambda: (1, day), lambda _: engine, print, Book(file, profile))
-        service.look()
+        service = Service(Opened(1, engine, Book(file, profile)))
         seen = read_seen(lake.read("splits", day).path(ROWS))
         trial, begun = Trial(service, seen, blocked, np.random.default_rng(given.seed)), time.perf_counter()
         trial.run(given.requests)

@@ -15,7 +15,6 @@ from recsys_assets.cli.days import complete_bizdates
 from recsys_assets.cli.errors import plain_errors
 from recsys_assets.cli.materialize import run as materialize
 from recsys_assets.cli.recommend import print_answer
-from recsys_assets.cli.served import service_running
 from recsys_assets.client import Client
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.landing import land
@@ -23,6 +22,7 @@ from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import PartitionDamaged, PartitionMissing
+from recsys_assets.own_service import service_running
 from recsys_assets.settings import settings
 
 # For each report: its subject, the metrics that are shown, and the metric that orders the rows.

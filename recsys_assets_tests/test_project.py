@@ -33,6 +33,7 @@ FLOORS = {
         "bfloat16",
         "declined",
         "client",
+        "own_service",
     ],
     # In this order: a package of floor 2 imports only those before it.
     2: ["features", "ranking", "retrieval", "i2i", "models", "training", "funnel", "tuning"],

@@ -7,7 +7,6 @@ trained on rows before the test part only. The catalogue holds the items that ha
 """
 
 from collections.abc import Callable
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -15,25 +14,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import diags_array
 
-from recsys_assets.arrays import Bools, Ids, Ints, Scores, Vectors, find
+from recsys_assets.arrays import Bools, Ids, Ints, Scores, find
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.i2i import neighbours
-from recsys_assets.i2i.triggers import Triggers, asked_neighbours, neighbour_scores, triggers_of
+from recsys_assets.i2i.triggers import Triggers, asked_neighbours, triggers_of
 from recsys_assets.manifest import Partition
-from recsys_assets.retrieval import embeddings, lists, term
+from recsys_assets.retrieval import lists, term
+from recsys_assets.retrieval.entries import WIDE, Entries
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
+from recsys_assets.retrieval.row_sums import summed_scores
 from recsys_assets.retrieval.scored_lists import to_matrix
 
-BEFORE_TEST = "before_test.parquet"
-BEFORE_EACH = "before_each.parquet"  # with the split `successive`: as of just before each event that is asked about
 TERM_ITEMS, USER_TERMS = "term_items.parquet", "user_terms.parquet"
-# For each part, the file of the users' vectors before it.
-VECTOR_FILES = {"test": BEFORE_TEST, "online": ROWS}
 WEEK = 7  # days
 _RANDOM_SEED = 1
-_SHORTEST = 1e-12  # length of a vector that has a direction
 REASONS = 3  # touched items, or terms, that explain why an item is listed
 
 # Interactions, queries about their users, the length of the lists, and whether seen items are left out.
@@ -50,10 +46,15 @@ def popularity(log: Interactions, part: str) -> Recall:
     known = log.before(part)
     positives = np.bincount(known.items, known.gains, minlength=len(known.item_ids))
     scores = np.where(known.item_counts > 0, positives, -np.inf).astype(np.float32)
+    best = np.argsort(-scores, kind="stable")[: np.count_nonzero(known.item_counts)]
 
     def recall(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-        def score(block: slice) -> Scores:
-            return np.tile(scores, (block.stop - block.start, 1))
+        def score(block: slice) -> Scores | Entries:
+            rows = block.stop - block.start
+            if len(scores) < WIDE:
+                return np.tile(scores, (rows, 1))
+            items = best[: lists.enough(queries, block, k, filter_seen)]
+            return Entries(np.repeat(np.arange(rows), len(items)), np.tile(items, rows), np.tile(scores[items], rows))
 
         return lists.recommend(score, interactions, queries, k, filter_seen)
 
@@ -122,7 +123,11 @@ class ByItem:
 
     def __call__(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
         """The k best items of every query."""
-        score = neighbour_scores(self._neighbours, interactions, queries, **self._asking)
+
+        def score(block: slice) -> Scores | Entries:
+            asked = triggers_of(interactions, queries, block, **self._asking)
+            return summed_scores(self._neighbours, *asked, len(queries.ends[block]))
+
         return lists.recommend(score, interactions, queries, k, filter_seen)
 
     def because(self, interactions: Interactions, queries: Queries, items: Ints) -> list[list[object]]:
@@ -162,75 +167,3 @@ def _strongest(given: npt.NDArray[np.floating], names: Ids) -> list[list[object]
     order = np.argsort(-given, axis=0, kind="stable")[:REASONS]
     chosen, there = names[order], np.take_along_axis(given, order, axis=0) > 0
     return [column[kept].tolist() for column, kept in zip(chosen.T, there.T, strict=True)]
-
-
-class ByVector:
-    """The items whose vectors have the highest inner product with the user's: exact, over all items.
-
-    Attributes:
-        encode: gives the vectors (n, D) of the queries at some positions (n,). A service sets it, for histories that go
-            on after those of which vectors are kept.
-    """
-
-    encode: Callable[[Interactions, Queries, Ints], Vectors] | None = None
-
-    def __init__(self, log: Interactions, part: str, users: Partition, items: Partition) -> None:
-        self._users = users
-        user_ids, self._vectors = embeddings.read(users.path(VECTOR_FILES[part]))
-        item_ids, item_vectors = embeddings.read(items.path(ROWS))
-        self._user_ids = user_ids.to_numpy(zero_copy_only=False)
-        columns = find(item_ids.to_numpy(zero_copy_only=False), log.item_ids)
-        self._items, self._absent = item_vectors[columns].T, np.flatnonzero(columns < 0)
-
-    def __call__(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-        """The k best items of every query."""
-        vectors, known = self._vectors_of(interactions, queries)
-
-        def score(block: slice) -> Scores:
-            # Row by row, the sums are the same to the last bit for one user and for all of them. As one product of
-            # matrices they were not: 2 of the 6,040 final lists of MovieLens 1M differed between service and report.
-            scores: Scores = np.stack([vector @ self._items for vector in vectors[block]])
-            scores[~known[block]] = -np.inf
-            scores[:, self._absent] = -np.inf
-            return scores
-
-        return lists.recommend(score, interactions, queries, k, filter_seen)
-
-    def alike(self, item: int, k: int) -> Lists:
-        """The k other items whose vectors have the highest cosine with that of an item; empty if it has none."""
-        if item in self._absent:
-            return lists.empty_lists(1, k)
-        cosines: Scores = self._directions[:, item] @ self._directions
-        cosines[self._absent] = -np.inf
-        cosines[item] = -np.inf
-        return lists.top_k(cosines[None], k)
-
-    @cached_property
-    def _directions(self) -> Vectors:
-        """(D, I) the vectors of the items, at length 1."""
-        directions: Vectors = self._items / np.maximum(np.linalg.norm(self._items, axis=0), _SHORTEST)
-        return directions
-
-    def _vectors_of(self, interactions: Interactions, queries: Queries) -> tuple[Vectors, Bools]:
-        """(N, D) the vectors of the queries, and (N,) whether there is one."""
-        asked = interactions.user_ids[queries.users]
-        if queries.successive:
-            return _vectors_before_each(self._users, asked), np.ones(len(asked), bool)
-        rows = find(self._user_ids, asked)
-        vectors, known = self._vectors[rows], rows >= 0
-        if self.encode and queries.changed is not None and queries.changed.any():
-            changed = np.flatnonzero(queries.changed)
-            vectors[changed], known[changed] = self.encode(interactions, queries, changed), True
-        return vectors, known
-
-
-def _vectors_before_each(users: Partition, asked: Ids) -> Vectors:
-    """(N, D) the vectors of successive queries, whose users' ids are (N,).
-
-    Raises:
-        ValueError: the file's rows are not those of the queries.
-    """
-    user_ids, vectors = embeddings.read(users.path(BEFORE_EACH))
-    if not np.array_equal(user_ids.to_numpy(zero_copy_only=False), asked):
-        raise ValueError(f"{BEFORE_EACH} belongs to other queries: materialize it again")
-    return vectors

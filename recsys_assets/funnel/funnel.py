@@ -113,10 +113,7 @@ def events_of(splits: Partition, users: Partition) -> Interactions:
 
 def open_channels(inputs: Inputs, log: Interactions, part: str) -> dict[str, Recall]:
     """The channels that are there, ready to be asked about a part."""
-    return {
-        name: RECALL_METHODS[name].open(log, part, *(inputs[asset] for asset in RECALL_METHODS[name].reads))
-        for name in inputs.channels
-    }
+    return {name: RECALL_METHODS[name].open(log, part, *inputs.of_channel(name)) for name in inputs.channels}
 
 
 def recall(

@@ -7,6 +7,7 @@ failed: a channel that was not built, or that the data do not allow, is left out
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from recsys_assets.funnel.by_vector import EXACT_ITEMS
 from recsys_assets.funnel.methods import CHANNELS, RECALL_METHODS
 from recsys_assets.funnel.scoring import NotTheChampion, Scorer, open_champion
 from recsys_assets.lake import Lake
@@ -15,7 +16,8 @@ from recsys_assets.ranking.champion import read_champion
 
 CHAMPION, TABLE = "rank_champion", "items"
 _OF_CHANNELS = dict.fromkeys(asset for channel in CHANNELS for asset in RECALL_METHODS[channel].reads if asset != TABLE)
-OPTIONAL = (*_OF_CHANNELS, CHAMPION)
+_INDEXES = {method.index: method.reads[1] for method in RECALL_METHODS.values() if method.index}  # with their items
+OPTIONAL = (*_OF_CHANNELS, *_INDEXES, CHAMPION)
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,18 @@ class Inputs:
         """The channels whose assets are all there."""
         return tuple(name for name in CHANNELS if all(asset in self.partitions for asset in RECALL_METHODS[name].reads))
 
+    def of_channel(self, name: str) -> list[Partition]:
+        """The partitions that a channel is opened with: with its index, if the catalogue is large."""
+        method = RECALL_METHODS[name]
+        return [self.partitions[asset] for asset in (*method.reads, method.index) if asset in self.partitions]
+
 
 def read_inputs(lake: Lake, day: str, needed: Mapping[str, Partition]) -> Inputs:
     """Everything that is there of a bizdate, next to the partitions that are needed."""
     found, without = dict(needed), {}
     for asset in OPTIONAL:
+        if asset in _INDEXES and not _is_large(found.get(_INDEXES[asset])):
+            continue
         try:
             partition = lake.read_sound(asset, day)
         except PartitionMissing:
@@ -53,6 +62,11 @@ def read_inputs(lake: Lake, day: str, needed: Mapping[str, Partition]) -> Inputs
             found[asset] = partition
     ranker, of_ranker = _open_ranker(lake, found, without)
     return Inputs({**found, **of_ranker}, ranker, without)
+
+
+def _is_large(items: Partition | None) -> bool:
+    """Whether the vectors of items are so many that an index is searched."""
+    return items is not None and (items.manifest.rows or 0) > EXACT_ITEMS
 
 
 def _open_ranker(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from recsys_assets.funnel import channels
+from recsys_assets.funnel.by_vector import ByVector
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval.interactions import Interactions, Queries
@@ -12,11 +13,15 @@ from recsys_assets.retrieval.lists import Lists
 
 @dataclass(frozen=True)
 class Method:
-    """A recall method: `open(log, part, *partitions)` makes it ready; `reads` are the partitions' assets."""
+    """A recall method: `open(log, part, *partitions)` makes it ready; `reads` are the partitions' assets.
+
+    `index` is the asset that a large catalogue is searched through, which then follows those partitions.
+    """
 
     description: str
     open: Callable[..., channels.Recall]
     reads: tuple[str, ...] = ()
+    index: str | None = None
 
     def lists(self, log: Interactions, asked: Queries, k: int, filter_seen: bool, *partitions: Partition) -> Lists:
         """The lists of queries about users of the log."""
@@ -37,7 +42,7 @@ RECALL_METHODS = {
         "The best items of the terms that the user liked recently.", channels.ByTerm, ("recall_term", "items")
     ),
     **{
-        name: Method(model.description, channels.ByVector, (f"emb_{name}_user", f"emb_{name}_item"))
+        name: Method(model.description, ByVector, (f"emb_{name}_user", f"emb_{name}_item"), f"index_{name}")
         for name, model in TOWERS.items()
     },
 }

@@ -50,7 +50,11 @@ def read_network(path: Path) -> "onnx.ModelProto":
 
 
 class Lookups:
-    """The other part: what the network reads, from raw features."""
+    """The other part: what the network reads, from raw features.
+
+    Attributes:
+        widths: of each raw feature that has one; a name if any width is taken.
+    """
 
     def __init__(self, path: Path) -> None:
         import onnx
@@ -58,6 +62,8 @@ class Lookups:
         model = onnx.load(path)
         _keep(model.graph, _looked_up(model.graph), given=INPUTS[:1])
         self._session = open_session(model.SerializeToString())
+        shapes = {each.name: each.shape for each in self._session.get_inputs()}
+        self.widths: dict[str, int | str] = {name: shape[1] for name, shape in shapes.items() if len(shape) > 1}
 
     def __call__(self, raw: Mapping[str, Array]) -> Ints:
         """(N, K) the `indices` of N rows of raw features (`features/raw.py`)."""

@@ -19,7 +19,7 @@ from recsys_assets.arrays import Floats, Ints, Scores, spread
 from recsys_assets.i2i.neighbours import to_sparse
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
-from recsys_assets.retrieval.row_sums import sum_rows
+from recsys_assets.retrieval.row_sums import dense_scores
 
 WHOLE_HISTORY = 1000  # triggers that are as good as all of a history
 OWN_STEPS = (1.0, 5.0)  # values of `own` that are tried where people come back to items
@@ -65,27 +65,18 @@ def trigger_scores(
         -inf for an item that no trigger asks for.
     """
     neighbours = asked_neighbours(lists, len(interactions.item_ids), own)
-    return neighbour_scores(neighbours, interactions, queries, triggers, recency)
+
+    def score(block: slice) -> Scores:
+        asked = triggers_of(interactions, queries, block, triggers, recency)
+        return dense_scores(neighbours, *asked, len(queries.ends[block]))
+
+    return score
 
 
 def asked_neighbours(lists: Lists, width: int, own: float = 0.0) -> csr_array:
     """(I, I) what a trigger of weight 1 gives to each item: see `trigger_scores`."""
     neighbours = to_sparse(lists, width)
     return neighbours + diags_array(own * _best_scores(lists)) if own else neighbours
-
-
-def neighbour_scores(
-    neighbours: csr_array, interactions: Interactions, queries: Queries, triggers: int = 50, recency: float = 1.0
-) -> Callable[[slice], Scores]:
-    """The same as `trigger_scores` with the matrix of `asked_neighbours`, which a service makes once."""
-
-    def score(block: slice) -> Scores:
-        asked = triggers_of(interactions, queries, block, triggers, recency)
-        scores: Scores = sum_rows(neighbours, *asked, len(queries.ends[block]))
-        scores[scores == 0] = -np.inf
-        return scores
-
-    return score
 
 
 def triggers_of(

@@ -127,8 +127,10 @@ def _empty_index(dimensions: int, settings: IndexSettings) -> Any:
     return clusters
 
 
-def read(folder: Path) -> VectorIndex:
+def read(folder: Path, *, mapped: bool = False) -> VectorIndex:
     """Read an index that `VectorIndex.write` or TorchEasyRec's `create_faiss_index` wrote.
+
+    The clusters of an IVF index may be `mapped`: then they stay on the disk, and many processes share them.
 
     Raises:
         UnusableIndex: a file is missing, or the two files differ in their number of vectors.
@@ -138,7 +140,7 @@ def read(folder: Path) -> VectorIndex:
     for file in (INDEX, IDS):
         if not (folder / file).is_file():
             raise UnusableIndex(f"{folder} has no {file}")
-    index = faiss.read_index(str(folder / INDEX))
+    index = faiss.read_index(str(folder / INDEX), faiss.IO_FLAG_MMAP if mapped else 0)
     lines = (folder / IDS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     if len(lines) != index.ntotal:
         raise UnusableIndex(f"{folder}: {index.ntotal} vectors in {INDEX}, {len(lines)} lines in {IDS}")

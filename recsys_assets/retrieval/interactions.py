@@ -4,6 +4,7 @@ A history is never copied: it is a slice of the array of items, from the user's 
 """
 
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,14 @@ class Interactions:
         return np.bincount(self.items, minlength=len(self.item_ids))
 
 
+class State(Enum):
+    """How far histories go, which says whether vectors of their users are kept."""
+
+    BEFORE = auto()  # as of just before the part that is asked about
+    LATEST = auto()  # to the last row
+    BEYOND = auto()  # with events after the last row
+
+
 @dataclass(frozen=True)
 class Queries:
     """N queries for the next items: a user, a history, and the items that turned out to be right.
@@ -98,7 +107,7 @@ class Queries:
         gains: (T,) what each right item is worth, above 0; 1 unless the weights of events count.
         successive: whether each is about one event of the part, so that a user has many, whose histories reach into it.
         hidden: (N, I) items that no list may hold, besides those that were seen; None: there are none.
-        changed: (N,) whether the history goes on after the events of which vectors of users are kept; None: no history.
+        state: how far the histories go.
     """
 
     users: Ints
@@ -110,7 +119,7 @@ class Queries:
     gains: Doubles = field(default_factory=lambda: np.ones(0))
     successive: bool = False
     hidden: Bools | None = None
-    changed: Bools | None = None
+    state: State = State.BEFORE
 
     def __post_init__(self) -> None:
         if not len(self.gains):
@@ -218,8 +227,9 @@ def user_queries(interactions: Interactions, part: str, users: Ints) -> Queries:
     return Queries(users, starts[users], ends[users], users[:0], np.zeros(len(users) + 1, np.int64), part)
 
 
-def histories(interactions: Interactions, part: str) -> tuple[Ints, Ints]:
-    """(starts, ends), each (U,), of the slice with each user's events of the parts before `part`."""
-    users, known = np.arange(len(interactions.user_ids)), interactions.parts < PARTS.index(part)
+def histories(interactions: Interactions, part: str | None) -> tuple[Ints, Ints]:
+    """(starts, ends), each (U,), of the slice with each user's events of the parts before `part`; None: of all."""
+    users = np.arange(len(interactions.user_ids))
+    known = interactions.parts < (PARTS.index(part) if part else len(PARTS))
     starts = np.searchsorted(interactions.users, users)
     return starts, starts + np.bincount(interactions.users[known], minlength=len(users))

@@ -29,10 +29,11 @@ from recsys_assets.arrays import Doubles, Ids, Ints, Scores, find, spread
 from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.retrieval import lists
 from recsys_assets.retrieval.choice import FEWEST_QUERIES, Chosen, K, Settings, climb, recalls, validation_queries
+from recsys_assets.retrieval.entries import Entries
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.retrieval.order import Order
-from recsys_assets.retrieval.row_sums import sum_rows
+from recsys_assets.retrieval.row_sums import summed_scores
 from recsys_assets.retrieval.scored_lists import strongest
 
 WHOLE_HISTORY = 10_000  # rows: a window that holds any history
@@ -182,12 +183,10 @@ def match(
 ) -> Lists:
     """The best items that share a term with each query: the terms of queries (N, T), the items of terms (T, I)."""
 
-    def score(block: slice) -> Scores:
+    def score(block: slice) -> Scores | Entries:
         row, place = spread(users.indptr[:-1][block], users.indptr[1:][block])
         count = len(queries.ends[block])
-        scores: Scores = sum_rows(inverted, row, users.indices[place], users.data[place], count)
-        scores[scores == 0] = -np.inf
-        return scores
+        return summed_scores(inverted, row, users.indices[place], users.data[place], count)
 
     return lists.recommend(score, interactions, queries, k, filter_seen)
 

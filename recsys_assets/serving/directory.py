@@ -45,7 +45,7 @@ class Directory:
 
     @cached_property
     def _looks(self) -> dict[str, Any]:
-        return event_looks(self._service.opened[1].profile)
+        return event_looks(self._service.opened.engine.profile)
 
     def sample(self, size: int, seed: int) -> dict[str, Any]:
         """Users drawn at random without replacement; the same seed draws the same ones."""
@@ -84,7 +84,7 @@ class Directory:
         return {**head, "items": with_fields(engine, rows, fields)}
 
     def _opened(self) -> tuple[dict[str, Any], Engine]:
-        number, engine = self._service.opened
+        number, engine, _ = self._service.opened
         return {"release": number, "bizdate": engine.bizdate}, engine
 
 

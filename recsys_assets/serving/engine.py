@@ -18,7 +18,7 @@ from recsys_assets.arrays import Bools, Ids, Ints, find
 from recsys_assets.datasets.ingest import ROWS, checked_tables
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.features.raw import rows_of
-from recsys_assets.funnel.channels import ByVector
+from recsys_assets.funnel.by_vector import ByVector
 from recsys_assets.funnel.funnel import NEEDED, Funnel, events_of, recall, step_of
 from recsys_assets.funnel.inputs import CHAMPION
 from recsys_assets.funnel.inputs import read_inputs as read_partitions
@@ -30,7 +30,7 @@ from recsys_assets.funnel.users import Users
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.ranking.champion import Champion, read_champion
-from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.retrieval.interactions import Interactions, Queries, State
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.serving.budget import ALWAYS, ONLINE, PERSONAL, Budget, Usual
 from recsys_assets.serving.people import NOTHING, History, People, Person, newcomer
@@ -190,9 +190,15 @@ class Engine:
         splits = self._partitions["splits"].path(ROWS)
         return moments_of(self.profile, splits, "online", self.log.user_ids)
 
+    def listed(self, lists: Lists) -> list[Row]:
+        """The one list of `lists`, best first, with `item_id` and `score`."""
+        there = lists.items[0] >= 0
+        columns = self.log.item_ids[lists.items[0][there]].tolist(), lists.scores[0][there].tolist()
+        return [{"item_id": item_id, "score": score} for item_id, score in zip(*columns, strict=True)]
+
     def popular(self, told: History, wish: Wish) -> list[Row]:
         """The most popular items that were not seen: for users of whom nothing is known."""
-        events, asked = self.ask(None, Person(self.people.newcomer, told, changed=False), wish)
+        events, asked = self.ask(None, Person(self.people.newcomer, told, State.BEFORE), wish)
         listed = self.funnel.channels["popularity"](events, asked, wish.size, self.funnel.filter_seen)
         return self._rows(listed, {"popularity": listed})
 
@@ -221,7 +227,7 @@ class Engine:
         history = self.history([item_id], [1])
         if not len(history):
             return []
-        events, asked = self.ask(None, Person(self.people.newcomer, history, changed=False), wish)
+        events, asked = self.ask(None, Person(self.people.newcomer, history, State.BEFORE), wish)
         names = [name for name in ITEM_TO_ITEM if name in self.funnel.channels]
         found = {name: self.funnel.channels[name](events, asked, wish.size, True) for name in names}
         (item,), channels = history.items.tolist(), self.funnel.channels.items()
@@ -237,8 +243,8 @@ class Engine:
         columns = (history.items, history.labels, before, history.weights)
         events = Interactions(their_id, self.log.item_ids, none, *columns, np.zeros(1, bool))
         first, end, unasked = np.zeros(1, np.int64), np.array([len(history)]), np.zeros(2, np.int64)
-        hidden, changed = self.hidden(wish), np.array([person.changed])
-        return events, Queries(first, first, end, first[:0], unasked, "online", hidden=hidden, changed=changed)
+        hidden = self.hidden(wish)
+        return events, Queries(first, first, end, first[:0], unasked, "online", hidden=hidden, state=person.state)
 
     def hidden(self, wish: Wish) -> Bools | None:
         """(1, I) the items that a request leaves out; None: none."""
@@ -253,17 +259,13 @@ class Engine:
         return hidden[None]
 
     def _rows(self, listed: Lists, channels: Mapping[str, Lists]) -> list[Row]:
-        """The one list of `listed` as rows, with the channels that list each item."""
-        items = listed.items[0][there := listed.items[0] >= 0]
+        """The rows of a list, with the channels that list each item."""
+        items = listed.items[0][listed.items[0] >= 0]
         held = (np.stack([each.items[0] for each in channels.values()])[:, None] == items[:, None]).any(axis=2)
         patterns = (held.T @ (1 << np.arange(len(channels)))).tolist()
         known = {each: [name for place, name in enumerate(channels) if each >> place & 1] for each in set(patterns)}
-        names = [known[each].copy() for each in patterns]
-        columns = self.log.item_ids[items].tolist(), listed.scores[0][there].tolist(), names
-        return [
-            {"item_id": item_id, "score": score, "channels": of_channels}
-            for item_id, score, of_channels in zip(*columns, strict=True)
-        ]
+        rows = self.listed(listed)
+        return [{**row, "channels": known[each].copy()} for row, each in zip(rows, patterns, strict=True)]
 
 
 def _user_tower(lake: Lake, name: str, bizdate: str) -> Partition | None:

@@ -52,7 +52,7 @@ def events_routes(service: Service, metrics: Metrics) -> APIRouter:
     @routes.post("/events", responses=answers_of(ToldAnswer))
     async def tell(body: EventsBody) -> Response:
         """Keep events: they count from the next request on, and land in the files of their day."""
-        _, engine = service.opened
+        engine = service.opened.engine
         call = Call(list(rows_of(engine.profile, body)), engine.known_ids)
         try:
             found = await asyncio.wrap_future(service.told.tell(call))

@@ -31,8 +31,9 @@ from recsys_assets.serving.order import LOOK, Order, Release
 from recsys_assets.serving.place import Place
 from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.scenes.file import scenes_path
+from recsys_assets.serving.service import Opened
 from recsys_assets.serving.snapshot import Snapshots, named
-from recsys_assets.serving.worker import Opened, work
+from recsys_assets.serving.worker import work
 from recsys_assets.settings import settings
 
 STARTS = 30.0  # seconds that a process has until it listens
@@ -171,6 +172,7 @@ def _serve(generation: Generation, order: Order) -> str:
         return str(error)
     if not generation.start(order.processes, opened):
         return "its processes do not start: see the log"
+    say(str(opened))
     return ""
 
 

@@ -27,7 +27,7 @@ def health_routes(service: Service, metrics: Metrics, place: Place) -> APIRouter
     @routes.get("/health/ready", responses=answers_of(ReadyAnswer))
     async def ready() -> Response:
         """Whether a release is open; false until then."""
-        number, engine = service.opened
+        number, engine, _ = service.opened
         content: dict[str, Any] = {"status": "ready", "release": number, "bizdate": engine.bizdate}
         if place.status:
             said = place.said()
@@ -53,7 +53,7 @@ def _moment(service: Service, place: Place) -> dict[tuple[str, str], float]:
         ("recsys_memory_bytes", "Memory of these processes; what they share counts once."): sum(memory),
     }
     if service.is_ready:
-        number, engine = service.opened
+        number, engine, _ = service.opened
         age = engine.now().date() - dt.date.fromisoformat(engine.bizdate)
         found["recsys_release", "The release that answers; 0: none."] = number
         found["recsys_release_age_days", "Days since the bizdate of the release."] = age.days

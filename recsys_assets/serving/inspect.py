@@ -12,7 +12,6 @@ from recsys_assets.features.schema import Feature
 from recsys_assets.funnel.candidates import Candidates
 from recsys_assets.funnel.funnel import describer
 from recsys_assets.funnel.known import PROBABILITY
-from recsys_assets.retrieval.lists import Lists
 from recsys_assets.serving.engine import Engine, Found, Row
 from recsys_assets.serving.people import History
 from recsys_assets.serving.requests import Problem, RecallBody, ScoreBody
@@ -35,7 +34,7 @@ def recalled(number: int, engine: Engine, book: Book, body: RecallBody, told: Hi
         raise Problem(422, f"channels: this release has no channel '{unknown[0]}': {', '.join(there)}")
     user = user_of(engine, body)
     found = engine.recall(user, told, wish_of(engine, book, body, body.k), names)
-    lists = {name: _rows(engine, each) for name, each in found.items()}
+    lists = {name: engine.listed(each) for name, each in found.items()}
     return {**head(number, engine), "user_id": user, "channels": lists}
 
 
@@ -82,13 +81,6 @@ def _sorted(engine: Engine, items: Ints, scores: Floats, likely: Floats) -> list
     shown = [None if np.isnan(each) else each for each in likely[order].tolist()]
     columns = (engine.log.item_ids[items[order]].tolist(), scores[order].tolist(), shown)
     return [dict(zip(("item_id", "score", "probability"), row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def _rows(engine: Engine, listed: Lists) -> list[Row]:
-    """The one list of `listed`, best first."""
-    there = listed.items[0] >= 0
-    columns = (engine.log.item_ids[listed.items[0][there]].tolist(), listed.scores[0][there].tolist())
-    return [{"item_id": item, "score": score} for item, score in zip(*columns, strict=True)]
 
 
 def _probabilities(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> list[float]:

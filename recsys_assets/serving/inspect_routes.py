@@ -17,13 +17,13 @@ def inspect_routes(service: Service) -> APIRouter:
     @routes.post("/recall", responses=answers_of(RecallAnswer))
     async def recall(body: RecallBody) -> Response:
         """The candidates of each channel for a user, best first."""
-        number, engine = service.opened
-        return answer(recalled(number, engine, service.book, body, service.since(engine, body)))
+        number, engine, book = service.opened
+        return answer(recalled(number, engine, book, body, service.since(engine, body)))
 
     @routes.post("/score", responses=answers_of(OrderedAnswer | ProbabilitiesAnswer))
     async def score(body: ScoreBody) -> Response:
         """The caller's candidates in the order of a user's list, or the ranker's probabilities for rows of features."""
-        number, engine = service.opened
-        return answer(scored(number, engine, service.book, body, service.since(engine, body)))
+        number, engine, book = service.opened
+        return answer(scored(number, engine, book, body, service.since(engine, body)))
 
     return routes

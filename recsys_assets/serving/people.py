@@ -18,7 +18,7 @@ from recsys_assets.features.pair_data import Recent
 from recsys_assets.features.schema import Encoded
 from recsys_assets.funnel.known import Known
 from recsys_assets.funnel.users import Users
-from recsys_assets.retrieval.interactions import Interactions, histories
+from recsys_assets.retrieval.interactions import Interactions, State, histories
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -59,12 +59,12 @@ class Person:
     Attributes:
         row: what the funnel knows of the user, one row.
         history: all that they did.
-        changed: whether the history goes on after the release's state.
+        state: how far the history goes.
     """
 
     row: Users
     history: History
-    changed: bool
+    state: State
 
 
 class People:
@@ -87,7 +87,7 @@ class People:
         self.log, self._users, self.newcomer = log, users, known.users(newcomer)
         self._renew = Renewal(known, log)
         self._starts, self._ends = histories(log, "online")
-        self._all = self._starts + np.bincount(log.users, minlength=len(log.user_ids))
+        _, self._all = histories(log, None)
         self._rows = find(users.ids, log.user_ids)
 
     def number(self, user_id: object) -> int:
@@ -110,11 +110,12 @@ class People:
         """
         number = self.number(user_id)
         if number < 0 or self._rows[number] < 0:
-            return Person(self._renew(self.newcomer, told), told, bool(len(told)))
+            return Person(self._renew(self.newcomer, told), told, State.BEYOND if len(told) else State.BEFORE)
         before = self._events(slice(self._starts[number], self._ends[number]))
         since = (NOTHING if judged else self._events(slice(self._ends[number], self._all[number]))) + told
         row = row or self._users.take(slice(self._rows[number], self._rows[number] + 1))
-        return Person(self._renew(row, since), before + since, bool(len(since)))
+        state = State.BEYOND if len(told) else State.BEFORE if judged else State.LATEST
+        return Person(self._renew(row, since), before + since, state)
 
     def _events(self, places: slice) -> History:
         return History(self.log.items[places], self.log.labels[places], self.log.weights[places])

@@ -57,7 +57,7 @@ def _measured(
     """An answer with its id, which is counted and logged; `place` tells it from others to the same request."""
     start, request_id = time.perf_counter(), REQUEST_ID.get() + place
     answered = service.answer(body)
-    metrics.answered(answered, service.book.ages(answered.engine), time.perf_counter() - start)
+    metrics.answered(answered, service.opened.book.ages(answered.engine), time.perf_counter() - start)
     if log:
         log.put(request_id, answered)
     return {"request_id": request_id, **answered.content}

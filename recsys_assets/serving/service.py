@@ -1,7 +1,7 @@
-"""The service without HTTP: it holds one release at a time, and turns requests into answers."""
+"""The service without HTTP: it turns requests into answers of the release that is open."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from recsys_assets.serving.engine import Engine, Wish
 from recsys_assets.serving.people import History
@@ -10,34 +10,34 @@ from recsys_assets.serving.respond import Answer, asked_of, respond, typed, with
 from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.told import Told
 
-Opened = tuple[int, Engine]  # the number of a release, and its engine
+
+class Opened(NamedTuple):
+    """A release that is open: its number, the engine that answers from it, and the rules of scenes."""
+
+    number: int
+    engine: Engine
+    book: Book
+
+    def __str__(self) -> str:
+        engine = self.engine
+        left_out = f"; without {', '.join(engine.without)}" if engine.without else ""
+        return (
+            f"release {self.number} of {engine.bizdate} answers: {len(engine.log.user_ids):,} users, "
+            f"{len(engine.log.item_ids):,} items{left_out}"
+        )
 
 
 class Service:
-    """Answers from one release, and goes over to a newer one when that is open and warm.
+    """Answers from one release.
 
     Args:
-        newest: gives the number and the bizdate of the release to serve; None if there is none.
-        open_release: opens the engine of a bizdate.
-        say: takes sentences for the log.
-        book: the rules of scenes and experiments; None: there are none.
+        opened: the release; None: none is open yet.
         told: what the service was told since the release; None: it cannot be told anything.
         deadline_ms: of requests that name none; None: there is none.
     """
 
-    def __init__(
-        self,
-        newest: Callable[[], tuple[int, str] | None],
-        open_release: Callable[[str], Engine],
-        say: Callable[[str], None],
-        book: Book | None = None,
-        told: Told | None = None,
-        deadline_ms: float | None = None,
-    ) -> None:
-        self.book, self.deadline_ms = book or Book(), deadline_ms
-        self._newest, self._open, self._say, self._told = newest, open_release, say, told
-        self._opened: Opened | None = None
-        self._refused: tuple[int, str] | None = None
+    def __init__(self, opened: Opened | None, told: Told | None = None, deadline_ms: float | None = None) -> None:
+        self._opened, self._told, self.deadline_ms = opened, told, deadline_ms
 
     @property
     def opened(self) -> Opened:
@@ -71,26 +71,6 @@ class Service:
         """Whether a release is open."""
         return self._opened is not None
 
-    def look(self) -> None:
-        """Go over to the newest release, if it can be opened; otherwise the old one stays, and the log says why."""
-        found = self._newest()
-        if found is None or found == self._refused or (self._opened and self._opened[0] == found[0]):
-            return
-        number, bizdate = found
-        try:
-            engine = self._open(bizdate)
-            engine.warm_up()
-        except Exception as error:  # whatever is wrong with a release, the one that works must stay
-            self._refused = found
-            self._say(f"release {number} of {bizdate} cannot be served, the one before stays: {error}")
-            return
-        self._opened, self._refused = (number, engine), None
-        left_out = f"; without {', '.join(engine.without)}" if engine.without else ""
-        self._say(
-            f"release {number} of {bizdate} answers: {len(engine.log.user_ids):,} users, "
-            f"{len(engine.log.item_ids):,} items{left_out}"
-        )
-
     def answer(self, body: RecommendBody) -> Answer:
         """The answer to a request for a list.
 
@@ -98,8 +78,8 @@ class Service:
             Problem: a scene, a variant, a field or a feature of the moment does not exist, a condition is not one, or
                 an id is not of the profile's type.
         """
-        number, engine = self.opened
-        asked = asked_of(engine, self.book, body, self.since(engine, body))
+        number, engine, book = self.opened
+        asked = asked_of(engine, book, body, self.since(engine, body))
         return respond(number, engine, asked, self.deadline_ms)
 
     def similar(self, item_id: Id, size: int, fields: Sequence[str]) -> dict[str, Any]:
@@ -108,7 +88,7 @@ class Service:
         Raises:
             Problem: there is no such item.
         """
-        number, engine = self.opened
+        number, engine, _ = self.opened
         (item,) = typed(engine.log.item_ids, [item_id], "item_id")
         if engine.numbers([item])[0] < 0:
             raise Problem(404, f"release {number} has no item {item_id!r}")

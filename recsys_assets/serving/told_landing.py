@@ -9,7 +9,6 @@ import contextlib
 import datetime as dt
 import io
 import sqlite3
-import threading
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -24,6 +23,7 @@ from recsys_assets.datasets.landing_write import place_of
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.told_rows import landing_table
+from recsys_assets.serving.background import Background
 from recsys_assets.serving.log import say
 from recsys_assets.serving.told_database import ELSEWHERE, Database
 
@@ -45,7 +45,7 @@ DELETE FROM events WHERE told < ? AND (file = {ELSEWHERE} OR file IN (SELECT num
 """
 
 
-class Landing:
+class Landing(Background):
     """Writes landing files as long as its block runs; of all processes of a service, one does.
 
     Args:
@@ -54,17 +54,8 @@ class Landing:
     """
 
     def __init__(self, profile: Profile, database: Database) -> None:
+        super().__init__("landing of told events")
         self._profile, self._database = profile, database
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="landing of told events", daemon=True)
-
-    def __enter__(self) -> "Landing":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def land(self, now: dt.datetime, *, everything: bool = False) -> None:
         """Write the files that are due, those that a crash kept from being written among them.

@@ -8,13 +8,13 @@ came: after a failure of Redis, or of the machine, they go on from there. Events
 import contextlib
 import json
 import sqlite3
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from recsys_assets.datasets.disk import writing_to
+from recsys_assets.serving.background import Background
 from recsys_assets.serving.log import say
 from recsys_assets.serving.told_database import ELSEWHERE, INSERT, Database
 from recsys_assets.stores.base import importing
@@ -33,7 +33,7 @@ _OWN = f"SELECT seq, {_COLUMNS} FROM events WHERE seq > ? AND file IS NOT {ELSEW
 _NOTE = "INSERT INTO about VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
 
-class Sharing:
+class Sharing(Background):
     """Shares events as long as its block runs.
 
     Args:
@@ -43,17 +43,9 @@ class Sharing:
     """
 
     def __init__(self, profile: str, database: Database, uri: str) -> None:
+        super().__init__("told events of other machines")
         self._stream, self._database, self._uri = f"recsys:told:{profile}", database, uri
-        self._stop, self._trouble = threading.Event(), ""
-        self._thread = threading.Thread(target=self._run, name="told events of other machines", daemon=True)
-
-    def __enter__(self) -> "Sharing":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._trouble = ""
 
     def share(self, server: "redis.Redis", connection: sqlite3.Connection) -> int:
         """Put own events into the stream, and take those of others out of it; returns how many there were."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Array, Ids, Ints, Vectors, find, list_array, slices
+from recsys_assets.arrays import Array, Ids, Vectors, find, list_array, slices
 from recsys_assets.datasets.names import HISTORY
 from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
 from recsys_assets.funnel.network import Lookups, Network, read_network
@@ -46,6 +46,8 @@ class UserTower:
         self._length = next(each.length for each in self._inputs if each.name == HISTORY)
         self._ids = np.sort(users["user_id"].to_numpy())
         lookups = Lookups(tower.path("user.onnx"))
+        length = lookups.widths[HISTORY]
+        self._shortest = length if isinstance(length, int) else 1  # files of older versions take one length
         # The last row is that of somebody who is not in the table.
         known = pa.array([*self._ids.tolist(), None], users["user_id"].type)
         rows = [lookups(self._raw(block, item_ids[:0])) for block in _blocks(known)]
@@ -54,19 +56,18 @@ class UserTower:
         self._past = np.concatenate(past)[:, -self._length].astype(np.int32)  # (I,) stands for an item in a history
         self._encode = lru_cache(KEPT)(self._vector)
 
-    def __call__(self, interactions: Interactions, queries: Queries, places: Ints) -> Vectors:
-        """(n, D) the vectors of the queries at n positions."""
-        ends = queries.ends[places]
-        starts = np.maximum(queries.starts[places], ends - self._length)
-        user = find(self._ids, interactions.user_ids[queries.users[places]])  # -1 is the last row
+    def __call__(self, interactions: Interactions, queries: Queries) -> Vectors:
+        """(N, D) the vectors of the queries."""
+        starts, ends = np.maximum(queries.starts, queries.ends - self._length), queries.ends
+        user = find(self._ids, interactions.user_ids[queries.users])  # -1 is the last row
         pasts = (self._past[interactions.items[first:end]].tobytes() for first, end in zip(starts, ends, strict=True))
         return np.concatenate([self._encode(*each) for each in zip(user.tolist(), pasts, strict=True)])
 
     def _vector(self, user: int, past: bytes) -> Vectors:
         """(1, D) the vector of a row of the users with a history."""
-        indices, own = np.zeros((1, self._rows.shape[1] + self._length), np.int64), self._rows.shape[1]
-        indices[0, :own], items = self._rows[user], np.frombuffer(past, np.int32)
-        indices[0, own : own + len(items)] = items
+        items, own = np.frombuffer(past, np.int32), self._rows.shape[1]
+        indices = np.zeros((1, own + max(len(items), self._shortest)), np.int64)
+        indices[0, :own], indices[0, own : own + len(items)] = self._rows[user], items
         return self._network({"indices": indices})
 
     def _raw(self, ids: pa.Array, items: Ids) -> dict[str, Array]:

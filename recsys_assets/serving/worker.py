@@ -6,7 +6,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
@@ -16,25 +15,14 @@ from recsys_assets.guard import App, Guard, hosts_in, hosts_of
 from recsys_assets.processes import end_with
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.budget import default_deadline
-from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.log import say
 from recsys_assets.serving.online_features import online_features
 from recsys_assets.serving.order import FINISH, LEAVE
 from recsys_assets.serving.page import PATHS
 from recsys_assets.serving.place import Place
 from recsys_assets.serving.request_log import RequestLog, logging
-from recsys_assets.serving.scenes.book import Book
-from recsys_assets.serving.service import Service
+from recsys_assets.serving.service import Opened, Service
 from recsys_assets.serving.told import Told, open_told
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A release that is open: its number, the engine that answers from it, and the rules of scenes."""
-
-    number: int
-    engine: Engine
-    book: Book
 
 
 class Worker(uvicorn.Server):
@@ -79,14 +67,10 @@ def application(
     opened: Opened | None, port: int, place: Place, log: RequestLog | None = None, told: Told | None = None
 ) -> App:
     """The guarded application over a release and what was told since; without one, it says that none is open yet."""
-    found, book = ((opened.number, opened.engine.bizdate), opened.book) if opened else (None, None)
+    service = Service(opened, told, default_deadline())
     if opened:
         opened.engine.online = online_features(opened.engine, os.environ)
-    service = Service(lambda: found, lambda _: _engine(opened), say, book, told, default_deadline())
-    service.look()  # which asks for a few users: the process touches what it shares with the others
-    if opened and not service.is_ready:
-        raise RuntimeError("the release was opened, but does not answer in a second process")
-    if opened:
+        opened.engine.warm_up()  # the process touches what it shares with the others
         opened.book.follow(opened.engine)
     hosts, origins = hosts_of(port, hosts_in("RECSYS_SERVE_HOSTS")), frozenset(place.limits.origins)
     token = os.environ.get("RECSYS_SERVE_TOKEN", "")
@@ -114,9 +98,3 @@ def work(
         app = application(opened, listener.getsockname()[1], place, log, told)
         config = Config(app, log_level="warning", access_log=False, headers=headers, timeout_graceful_shutdown=FINISH)
         Worker(config, listens, beat).run([listener])
-
-
-def _engine(opened: Opened | None) -> Engine:
-    if opened is None:
-        raise LookupError("no release is open")
-    return opened.engine

@@ -4,7 +4,8 @@ A network is exported from torch on encoded inputs; this module puts the look-up
 it. Inputs, for a batch of N:
 
 * categorical: (N,) int64 or string; missing is `MISSING`, and values that the vocabulary lacks are unknown.
-* multi-valued, sequence: (N, length) int64 or string, padded with `MISSING`.
+* multi-valued, sequence: (N, length) int64 or string, padded with `MISSING`. The `history` of a user tower may be
+  shorter: what a network costs grows with it.
 * numeric: (N,) or (N, length) float32; NaN becomes the train mean.
 
 Output of a ranking model: `score`, (N,) probability of a positive.
@@ -23,6 +24,7 @@ import torch
 from onnx import TensorProto, compose, helper, numpy_helper
 from torch import Tensor, nn
 
+from recsys_assets.datasets.names import HISTORY
 from recsys_assets.features.raw import widths
 from recsys_assets.features.schema import MISSING, Feature, FeatureSchema
 from recsys_assets.training.loop import Fitted
@@ -105,6 +107,7 @@ def export_network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx
     example = {"indices": torch.tensor([first] * rows, dtype=torch.int64).clamp(max=schema.index_rows - 1)}
     if schema.floats:
         example["numeric"] = torch.zeros(rows, schema.floats)
+    free = {"indices": {0: "batch", 1: "columns"}} if any(each.name == HISTORY for each in schema.features) else {}
     # The newer exporter (dynamo=True) takes 9 s for Wide & Deep on 38 features where this one takes 0.4 s.
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a newer exporter exists
@@ -116,7 +119,7 @@ def export_network(module: nn.Module, schema: FeatureSchema, given: str) -> onnx
             input_names=list(example),
             output_names=[given],
             dynamo=False,
-            dynamic_axes={name: {0: "batch"} for name in (*example, given)},
+            dynamic_axes={name: {0: "batch"} for name in (*example, given)} | free,
             opset_version=OPSET,
         )
         made = onnx.load(file)
@@ -139,10 +142,15 @@ def _put_lookups_in_front(graph: onnx.GraphProto, schema: FeatureSchema) -> None
     del graph.node[:], graph.input[:]
     graph.node.extend(nodes)
     graph.input.extend(
-        helper.make_tensor_value_info(feature.name, ELEMENT[feature.type], ["batch", *widths(feature)])
+        helper.make_tensor_value_info(feature.name, ELEMENT[feature.type], ["batch", *_free_widths(feature)])
         for feature in schema.features
     )
     graph.initializer.append(numpy_helper.from_array(np.array([1]), "columns/axis"))
+
+
+def _free_widths(feature: Feature) -> list[int] | list[str]:
+    """The shape of a raw feature, without the batch dimension; a name stands for any width."""
+    return [HISTORY] if feature.name == HISTORY else widths(feature)
 
 
 def _lookup(feature: Feature, schema: FeatureSchema) -> list[onnx.NodeProto]:

@@ -1,7 +1,8 @@
 """Two-tower models as two ONNX files on raw features: `user.onnx` and `item.onnx`.
 
-Inputs are as in `onnx_export`. The user tower takes `history` too, (N, history) item ids, oldest first, padded
-at the end with `MISSING`. Output `vector`: (N, D). The inner product of a user's and an item's vector is the score.
+Inputs are as in `onnx_export`. The user tower takes `history` too, (N, T) item ids, oldest first, padded at the end
+with `MISSING`; T is any number from 1 to the length that the model reads. Output `vector`: (N, D). The inner product of
+a user's and an item's vector is the score.
 """
 
 from collections.abc import Mapping

@@ -27,7 +27,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import AFFINITY
 from recsys_assets.definitions import build_defs
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.funnel.channels import BEFORE_TEST
+from recsys_assets.funnel.by_vector import BEFORE_TEST
 from recsys_assets.funnel.methods import RECALL_METHODS
 from recsys_assets.i2i import neighbours
 from recsys_assets.io_managers import Output

@@ -20,7 +20,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.definitions import build_defs
 from recsys_assets.features.raw import raw_inputs, rows_of
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.funnel.channels import BEFORE_TEST
+from recsys_assets.funnel.by_vector import AFTER_ALL, BEFORE_TEST
 from recsys_assets.models.catalogue import RANKERS, TOWERS, features_for
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.retrieval import embeddings, index
@@ -107,10 +107,15 @@ def test_each_training_is_one_mlflow_run_linked_both_ways(world: World) -> None:
 @pytest.mark.parametrize("model", TOWERS)
 def test_the_vectors_of_serving_and_of_evaluation_are_those_of_the_onnx_files(world: World, model: str) -> None:
     towers = recall.two_tower(checkpoint.load(world.read(f"recall_{model}").folder))
-    events = read(world.read("recall_samples").path(ROWS))
+    events = read(world.read("splits").path(ROWS))
     tables = {side: world.table(f"{side}s") for side in ("user", "item")}
-    for file, part in ((ROWS, "online"), (BEFORE_TEST, "test")):
-        ids, vectors = embeddings.read(world.read(f"emb_{model}_user").path(file))
+    kept = world.read(f"emb_{model}_user")
+    found: dict[str | None, Any] = {
+        part: embeddings.read(kept.path(file)) for file, part in ((ROWS, "online"), (BEFORE_TEST, "test"))
+    }
+    found[None] = found["online"][0], np.load(kept.path(AFTER_ALL))
+    assert np.array_equal(found[None][1], found["online"][1]) == (model == "fm")  # FM reads no histories
+    for part, (ids, vectors) in found.items():
         assert ids.to_pylist() == sorted(tables["user"]["user_id"].to_pylist())
         everyone = np.arange(len(events.user_ids))
         raw = raw_users(towers.history, events, tables["user"], everyone, *histories(events, part))

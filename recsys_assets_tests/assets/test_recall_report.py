@@ -13,7 +13,8 @@ import pytest
 from recsys_assets.assets.reports import recall_report
 from recsys_assets.assets.reports.hitrate import LENGTH
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.funnel.channels import BEFORE_TEST, TERM_ITEMS, USER_TERMS
+from recsys_assets.funnel.by_vector import BEFORE_TEST
+from recsys_assets.funnel.channels import TERM_ITEMS, USER_TERMS
 from recsys_assets.funnel.methods import BASELINES, RECALL_METHODS
 from recsys_assets.i2i.itemcf import ItemCF, itemcf
 from recsys_assets.i2i.triggers import trigger_scores

@@ -10,7 +10,7 @@ import pytest
 
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import load_profile
-from recsys_assets.funnel.channels import BEFORE_EACH, BEFORE_TEST
+from recsys_assets.funnel.by_vector import BEFORE_EACH, BEFORE_TEST
 from recsys_assets.lake import Lake
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.details import DETAILS, read_items

@@ -61,7 +61,7 @@ class Trial:
 
     def run(self, requests: int) -> None:
         """Ask so many times."""
-        engine = self.service.opened[1]
+        engine = self.service.opened.engine
         users, items = engine.log.user_ids.tolist(), engine.log.item_ids.tolist()
         for _ in range(requests):
             asked = self.draw(users, items)

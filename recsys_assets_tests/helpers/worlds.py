@@ -18,7 +18,7 @@ import yaml
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profile
-from recsys_assets.funnel.channels import BEFORE_TEST
+from recsys_assets.funnel.by_vector import AFTER_ALL, BEFORE_TEST
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
@@ -76,6 +76,8 @@ class World:
                     for file in (BEFORE_TEST, ROWS):
                         vectors = rng.normal(size=(len(ids), 8)).astype(np.float32)
                         embeddings.write(draft.path(file), f"{side}_id", ids, vectors)
+                    if side == "user":
+                        np.save(draft.path(AFTER_ALL), rng.normal(size=(len(ids), 8)).astype(np.float32))
 
     def copy(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> "World":
         """A copy that a test may change; the environment names it until the test ends."""

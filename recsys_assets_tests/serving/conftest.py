@@ -9,7 +9,8 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.engine import Engine
-from recsys_assets.serving.service import Service
+from recsys_assets.serving.scenes.book import Book
+from recsys_assets.serving.service import Opened, Service
 from recsys_assets.settings import settings
 from recsys_assets_tests.helpers.funnel_world import funnel_world
 from recsys_assets_tests.helpers.worlds import DAY, World
@@ -29,9 +30,7 @@ def engine(world: World) -> Engine:  # noqa: ARG001 (it names the lake)
 
 @pytest.fixture(scope="package")
 def service(engine: Engine) -> Service:
-    service = Service(lambda: (7, DAY), lambda _: engine, print)
-    service.look()
-    return service
+    return Service(Opened(7, engine, Book()))
 
 
 @pytest.fixture(scope="package")

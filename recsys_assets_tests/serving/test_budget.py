@@ -12,8 +12,8 @@ from recsys_assets.serving.budget import ALWAYS, DEADLINE, KEPT, Budget, Usual, 
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.people import NOTHING
 from recsys_assets.serving.requests import RecommendBody
-from recsys_assets.serving.service import Service
-from recsys_assets_tests.helpers.worlds import DAY
+from recsys_assets.serving.scenes.book import Book
+from recsys_assets.serving.service import Opened, Service
 
 COSTS = {ALWAYS: 1.0, "recall a": 4.0, "recall b": 2.0, MERGE: 1.0, FEATURES: 5.0, ORDERING: 3.0}
 
@@ -111,8 +111,7 @@ def test_a_step_that_fails_rests_for_longer_each_time(known: tuple[Usual, Clock]
 
 @pytest.fixture
 def served(engine: Engine) -> Callable[..., dict[str, Any]]:
-    service = Service(lambda: (7, DAY), lambda _: engine, print)
-    service.look()
+    service = Service(Opened(7, engine, Book()))
     user = engine.log.user_ids[:8].tolist()[7]
     return lambda **more: service.answer(RecommendBody(user_id=user, **more)).content
 
@@ -170,8 +169,7 @@ def test_a_step_that_does_not_exist_is_refused(client: TestClient) -> None:
 
 def test_a_list_without_its_channels_holds_nothing_that_was_seen(engine: Engine) -> None:
     user = engine.log.user_ids[:8].tolist()[7]
-    quick = Service(lambda: (7, DAY), lambda _: engine, print)
-    quick.look()
+    quick = Service(Opened(7, engine, Book()))
     listed = quick.answer(RecommendBody(user_id=user, deadline_ms=0.001)).content["items"]
     assert not {row["item_id"] for row in listed} & set(engine.log.item_ids[engine.people(user, NOTHING).history.items])
 

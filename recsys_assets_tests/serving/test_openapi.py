@@ -8,11 +8,12 @@ from starlette.testclient import TestClient
 
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.interface import GROUPS
-from recsys_assets.serving.service import Service
+from recsys_assets.serving.scenes.book import Book
+from recsys_assets.serving.service import Opened, Service
 from recsys_assets_tests.helpers.served import serving
 from recsys_assets_tests.helpers.serving_fuzz import fault_of, fuzz
 from recsys_assets_tests.helpers.told_events import telling
-from recsys_assets_tests.helpers.worlds import DAY, World
+from recsys_assets_tests.helpers.worlds import World
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,7 @@ def faults_of(document: dict[str, Any], form: dict[str, Any], content: object) -
 
 def test_no_request_of_the_document_breaks_the_service(world: World, engine: Engine) -> None:
     with telling(world.profile) as tell:
-        service = Service(lambda: (7, DAY), lambda _: engine, print, told=tell.told)
-        service.look()
+        service = Service(Opened(7, engine, Book()), tell.told)
         with serving(service) as address:
             found = fuzz(address, 15)
     assert sum(found.values()) > 100

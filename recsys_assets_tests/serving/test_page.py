@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.page import FILES, KINDS
-from recsys_assets.serving.service import Service
+from recsys_assets.serving.scenes.book import Book
+from recsys_assets.serving.service import Opened, Service
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.chromium import chromium
 from recsys_assets_tests.helpers.served import serving
@@ -156,8 +157,7 @@ def test_clicks_are_kept_only_if_a_person_wants_that(world: World, engine: Engin
     ask(page, address, user)
     expect(page.locator("#keeps")).to_be_hidden()  # this service keeps no events
     with telling(world.profile) as tell:
-        service = Service(lambda: (7, DAY), lambda _: engine, print, told=tell.told)
-        service.look()
+        service = Service(Opened(7, engine, Book()), tell.told)
         with serving(service) as keeping:
             before = ask(page, keeping, user)
             expect(page.get_by_label("Keep what I click")).not_to_be_checked()

@@ -9,7 +9,8 @@ import pytest
 
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.serving.engine import Engine
-from recsys_assets.serving.service import Service
+from recsys_assets.serving.scenes.book import Book
+from recsys_assets.serving.service import Opened, Service
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.random_requests import Trial, read_seen
 from recsys_assets_tests.helpers.worlds import DAY, World
@@ -34,7 +35,7 @@ def test_no_list_holds_seen_told_excluded_or_blocked_items(
 
 
 def test_a_list_that_breaks_the_rules_is_found(world: World, engine: Engine) -> None:
-    service = Service(lambda: (7, DAY), lambda _: engine, print)
+    service = Service(Opened(7, engine, Book()))
     seen = read_seen(world.read("splits").path(ROWS))
     trial = Trial(service, seen, {"home": {1}}, np.random.default_rng(3))
     asked = {"user_id": next(iter(seen)), "judged": False, "scene": "home", "size": 1, "exclude": [1], "restrict": [2]}

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.scenes.book import Book
-from recsys_assets.serving.service import Service
+from recsys_assets.serving.service import Opened, Service
 from recsys_assets_tests.helpers.worlds import DAY, World
 
 Answer = dict[str, Any]
@@ -115,8 +115,7 @@ def served(engine: Engine, file: Path) -> Iterator[TestClient]:
     said: list[str] = []
     book = Book(file, engine.profile, said.append)
     book.prepare(engine)
-    service = Service(lambda: (7, DAY), lambda _: engine, print, book)
-    service.look()
+    service = Service(Opened(7, engine, book))
     assert said == []
     yield TestClient(create_app(service))
 
@@ -278,8 +277,7 @@ def test_new_items_that_are_no_candidates_are_looked_for(
     monkeypatch.setattr(engine.funnel, "model", replace(engine.funnel.model, sizes=few))
     file = tmp_path / "own.scenes.yaml"
     file.write_text("scenes: {old: {size: 10}, new: {size: 10, new_items: {share: 0.3, days: 6}}}", encoding="utf-8")
-    service = Service(lambda: (7, DAY), lambda _: engine, print, Book(file, engine.profile))
-    service.look()
+    service = Service(Opened(7, engine, Book(file, engine.profile)))
     client, counts = TestClient(create_app(service)), {"old": 0, "new": 0}
     for user in list(truth.seen)[:5]:
         for scene in counts:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from recsys_assets.arrays import Vectors
 from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
-from recsys_assets.manifest import PartitionMissing
+from recsys_assets.retrieval.interactions import Interactions, Queries, State
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.engine import Engine, Wish
 from recsys_assets.serving.people import NOTHING
@@ -67,6 +68,21 @@ def test_told_events_move_the_answer_and_the_same_request_has_the_same_answer(en
         assert before[0]["item_id"] not in ids(after)
         moved += ids(after)[:9] != ids(before)[1:]
     assert moved > 10
+
+
+def test_only_a_user_of_whom_more_was_told_is_encoded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[State] = []
+
+    def encode(_: Interactions, queries: Queries) -> Vectors:
+        encoded.append(queries.state)
+        return np.ones((1, 8), np.float32)
+
+    monkeypatch.setattr(engine.funnel.channels["sasrec"], "encode", encode)
+    user, told = engine.log.user_ids[:1].tolist()[0], engine.history(engine.log.item_ids[:1].tolist(), [1])
+    asked = ((NOTHING, Wish(judged=True)), (NOTHING, Wish()), (told, Wish()))
+    found = [engine.recall(user, since, wish, ["sasrec"])["sasrec"].items.tolist() for since, wish in asked]
+    assert encoded == [State.BEYOND]
+    assert found[0] != found[1] != found[2]
 
 
 def test_somebody_new_gets_a_personal_list_once_they_did_something(engine: Engine, client: TestClient) -> None:
@@ -173,29 +189,10 @@ def test_health_and_metrics_say_what_happens(client: TestClient, engine: Engine)
     assert "recsys_memory_bytes " in text
 
 
-def test_a_newer_release_takes_over_once_it_is_open_and_one_that_cannot_be_opened_never_does(engine: Engine) -> None:
-    said: list[str] = []
-    newest: list[tuple[int, str] | None] = [None]
-
-    def open_release(bizdate: str) -> Engine:
-        if bizdate != DAY:
-            raise PartitionMissing(f"splits has no partition for {bizdate}")
-        return engine
-
-    service = Service(lambda: newest[0], open_release, said.append)
-    client = TestClient(create_app(service))
-    service.look()
+def test_without_a_release_the_service_says_so() -> None:
+    client = TestClient(create_app(Service(None)))
     assert client.get("/health/ready").status_code == 503
     assert "no release is open yet" in client.get("/recommend/1").json()["detail"]
-    for found, ready in (((1, DAY), 1), ((2, "2026-04-01"), 1), ((2, "2026-04-01"), 1), ((3, DAY), 3)):
-        newest[0] = found
-        service.look()
-        assert client.get("/health/ready").json()["release"] == ready
-    assert [sentence.split(":")[0] for sentence in said] == [
-        f"release 1 of {DAY} answers",
-        "release 2 of 2026-04-01 cannot be served, the one before stays",
-        f"release 3 of {DAY} answers",
-    ]
 
 
 def test_the_service_loads_neither_dagster_nor_torch_nor_mlflow() -> None:

@@ -11,7 +11,6 @@ import uvicorn
 from recsys_assets.assets.publish import serving_parity
 from recsys_assets.assets.publish.serving_parity import (
     Running,
-    ServiceFailed,
     ask_users,
     difference,
     drawn,
@@ -20,16 +19,17 @@ from recsys_assets.assets.publish.serving_parity import (
 )
 from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.own_service import NotServed
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.engine import Engine
-from recsys_assets.serving.service import Service
-from recsys_assets_tests.helpers.worlds import DAY, World
+from recsys_assets.serving.scenes.book import Book
+from recsys_assets.serving.service import Opened, Service
+from recsys_assets_tests.helpers.worlds import World
 
 
 @pytest.fixture(scope="module")
 def running(engine: Engine) -> Iterator[Running]:
-    service = Service(lambda: (7, DAY), lambda _: engine, print)
-    service.look()
+    service = Service(Opened(7, engine, Book()))
     server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -71,5 +71,5 @@ def test_only_items_of_equal_scores_may_change_places() -> None:
 
 
 def test_a_service_that_does_not_start_says_why() -> None:
-    with pytest.raises(ServiceFailed, match="no profile"), running_service("no_such_profile"):
+    with pytest.raises(NotServed, match="no profile"), running_service("no_such_profile"):
         pass

@@ -8,7 +8,8 @@ from starlette.testclient import TestClient
 
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.engine import Engine
-from recsys_assets.serving.service import Service
+from recsys_assets.serving.scenes.book import Book
+from recsys_assets.serving.service import Opened, Service
 from recsys_assets_tests.helpers.told_events import Event, telling
 from recsys_assets_tests.helpers.worlds import DAY, World
 
@@ -16,8 +17,7 @@ from recsys_assets_tests.helpers.worlds import DAY, World
 @pytest.fixture
 def told_client(world: World, engine: Engine) -> Iterator[TestClient]:
     with telling(world.profile) as tell:
-        service = Service(lambda: (7, DAY), lambda _: engine, print, told=tell.told)
-        service.look()
+        service = Service(Opened(7, engine, Book()), tell.told)
         yield TestClient(create_app(service))
 
 
@@ -88,8 +88,7 @@ def test_a_newcomer_who_may_be_kept_gets_a_personal_list(world: World, engine: E
     keeping = world.profile.model_copy(update={"name": "keeping", "unknown_ids": "keep"})
     item: Event = {"user_id": 10**9, "item_id": engine.log.item_ids[[5]].tolist()[0], "rating": 5}
     with telling(keeping) as tell:
-        service = Service(lambda: (7, DAY), lambda _: engine, print, told=tell.told)
-        service.look()
+        service = Service(Opened(7, engine, Book()), tell.told)
         client = TestClient(create_app(service))
         assert client.post("/recommend", json={"user_id": 10**9}).json()["served_by"] == "popular"
         tell(item, {**item, "item_id": 10**9})

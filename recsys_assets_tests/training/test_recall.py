@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from recsys_assets.arrays import Vectors
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.declined import NothingToLearn
-from recsys_assets.features.raw import raw_inputs
+from recsys_assets.features.raw import raw_inputs, widths
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS, build_towers, configure
 from recsys_assets.models.config import ConfigError, NegativesKind
@@ -175,7 +176,23 @@ def test_a_checkpoint_and_its_onnx_files_give_the_vectors_of_training(name: str,
     runtime = onnx_export.open_session(tmp_path / "one" / "user.onnx")
     (vectors,) = runtime.run(["vector"], raw_inputs(model.user_schema, raw["user"]))
     assert np.abs(vectors - before).max() < 1e-5, "raw columns and encoded slices are the same histories"
-    files = cast(Partition, SimpleNamespace(path=lambda name: tmp_path / "one" / name))
-    tower = UserTower(files, given.users, given.interactions.item_ids)
     asked = Queries(everyone, starts, ends, everyone[:0], np.zeros(len(everyone) + 1, np.int64))
-    assert np.abs(tower(given.interactions, asked, everyone) - before).max() < 1e-5, "a service encodes them too"
+    found = served(tmp_path / "one", given, asked)
+    assert np.abs(found - before).max() < 1e-5, "a service encodes them too"
+
+
+def served(folder: Path, given: recall.Source, asked: Queries) -> Vectors:
+    """The vectors that a service computes with the files of a tower."""
+    files = cast(Partition, SimpleNamespace(path=lambda name: folder / name))
+    return UserTower(files, given.users, given.interactions.item_ids)(given.interactions, asked)
+
+
+def test_files_of_older_versions_take_histories_of_one_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, none, ends = source(), np.zeros(2, np.int64), np.array([3, 9])
+    asked = Queries(none, none, ends, ends[:0], np.zeros(3, np.int64))
+    checkpoint.save(tmp_path, fit("sasrec", epochs=2))
+    onnx_towers.export(tmp_path, tmp_path)
+    expected = served(tmp_path, given, asked)
+    monkeypatch.setattr(onnx_export, "_free_widths", widths)
+    onnx_towers.export(tmp_path, tmp_path)
+    assert np.abs(served(tmp_path, given, asked) - expected).max() < 1e-5

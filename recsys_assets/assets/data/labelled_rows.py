@@ -26,8 +26,8 @@ from recsys_assets.resources import Dataset, LakeStore
 def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
     """Every row up to the bizdate with its label and its part: train, validation or test.
 
-    The rule is the profile's `split`: whole days, parts that came with the rows, or a draw. The validation part is the tail of train and is used for every choice;
-    `train_rows` includes it.
+    The rule is the profile's `split`: whole days, parts that came with the rows, or a draw. The validation part is used
+    for every choice; `train_rows` includes it.
     """
     profile, day = dataset.load(), output.manifest.bizdate
     events = lake.history("interactions", day)

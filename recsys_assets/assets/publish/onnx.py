@@ -80,7 +80,7 @@ def tower_onnx(model: str) -> LakeAsset:
         ),
         ins={"recaller": dg.AssetIn(f"recall_{model}")},
         kinds={"onnx"},
-        code_version="2",
+        code_version="3",
         checks=[
             Check(
                 "onnx_matches_model",

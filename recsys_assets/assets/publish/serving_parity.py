@@ -3,11 +3,7 @@
 import contextlib
 import http.client
 import json
-import os
 import secrets
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -32,7 +28,6 @@ from recsys_assets.stores.live_sets import current_release
 NAME, REPORT, RECOMMENDATIONS = "serving_parity", "funnel_report", "recommendations.parquet"
 MOST_USERS = 2_000
 MOST_SECONDS = 12.0  # of asking; users are asked in an order that does not depend on it
-STARTS = 60.0  # seconds that a service has until it is ready
 SAME_PLACE, SAME_SCORE = 1e-6, 1e-5  # items whose scores are closer may change places; scores may differ by as much
 SHOWN = 3  # differences
 TEXT = (
@@ -45,7 +40,7 @@ Row = Mapping[str, Any]
 
 
 class ServiceFailed(RuntimeError):
-    """The service does not start, or refuses what it is asked."""
+    """The service refuses what it is asked."""
 
 
 @dataclass
@@ -197,51 +192,12 @@ def running_service(profile: str) -> Iterator[Running]:
     """A service of the current release, as long as the block runs; without scenes and without a log.
 
     Raises:
-        ServiceFailed: it is not ready in time; the message has the end of its output.
+        NotServed: it is not ready in time; the message has the last line of its output.
     """
-    with socket.socket() as probe:
-        probe.bind((LOCAL[0], 0))
-        running = Running(int(probe.getsockname()[1]), secrets.token_hex())
+    from recsys_assets.own_service import TOKEN, service_running  # loads httpx, which the definitions do not need
+
+    token = secrets.token_hex()
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "output"
-        environment = {
-            "RECSYS_PROFILE": profile,
-            "RECSYS_SCENES": f"{folder}/none",
-            "RECSYS_SERVE_LOG_SHARE": "0",
-            "RECSYS_SERVE_TOKEN": running.token,
-        }
-        with_this = ["-m", "recsys_assets.processes", str(os.getpid())]  # it ends with this process
-        serve = ["recsys_assets.cli", "serve", "--port", str(running.port), "--processes", "1"]
-        with output.open("wb") as said:
-            service = subprocess.Popen(
-                [sys.executable, *with_this, *serve],
-                stdout=said,
-                stderr=said,
-                env={**os.environ, **environment},
-                start_new_session=True,
-            )
-        try:
-            _wait(service, running, output)
-            yield running
-        finally:
-            service.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                service.wait(10)
-            service.kill()
-            service.wait()
-
-
-def _wait(service: "subprocess.Popen[bytes]", running: Running, output: Path) -> None:
-    """Wait until the service is ready.
-
-    Raises:
-        ServiceFailed: it ended, or is not ready in time.
-    """
-    begun = time.monotonic()
-    while service.poll() is None and time.monotonic() - begun < STARTS:
-        with contextlib.suppress(OSError, http.client.HTTPException), running.connect() as connection:
-            connection.request("GET", "/health/ready", headers=running.headers)
-            if connection.getresponse().status == 200:
-                return
-        time.sleep(0.2)
-    raise ServiceFailed(f"the service does not start: {output.read_text(encoding='utf-8', errors='replace')[-2000:]}")
+        quiet = {"RECSYS_SCENES": f"{folder}/none", "RECSYS_SERVE_LOG_SHARE": "0"}
+        with service_running({"RECSYS_PROFILE": profile, TOKEN: token, **quiet}) as address:
+            yield Running(int(address.rpartition(":")[2]), token)

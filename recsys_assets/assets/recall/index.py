@@ -11,7 +11,7 @@ from recsys_assets.arrays import Vectors
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.funnel.channels import BEFORE_TEST
+from recsys_assets.funnel.by_vector import BEFORE_TEST
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS

@@ -17,7 +17,7 @@ def scenes_routes(service: Service) -> APIRouter:
     @routes.get("/scenes", responses=answers_of(Rules))
     async def scenes() -> Response:
         """The scenes, the columns that `restrict` may filter by, and the layers of experiments with their variants."""
-        return answer(_described(service.book.rules))
+        return answer(_described(service.opened.book.rules))
 
     return routes
 

@@ -1,4 +1,4 @@
-"""A service that runs as long as a block, on a free port: `make demo` asks it once."""
+"""A service that runs as long as a block, on a free port: `recsys serve`, for those who ask it something."""
 
 import contextlib
 import os
@@ -8,14 +8,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO
 
 from recsys_assets.client import Client, ServiceError
+from recsys_assets.guard import LOCAL
 
 PATIENCE = 120.0  # seconds until the first answer; on an idle machine it comes after about ten
 PAUSE = 0.2  # seconds between two questions whether the service is ready
 ENDS = 20.0  # seconds that it has to end, before it is killed
+TOKEN = "RECSYS_SERVE_TOKEN"  # noqa: S105 (a variable's name)
 
 
 class NotServed(RuntimeError):
@@ -23,20 +25,25 @@ class NotServed(RuntimeError):
 
 
 @contextlib.contextmanager
-def service_running() -> Iterator[str]:
-    """The address of a service of this environment, which answers from the current release.
+def service_running(settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The address of a service, which answers from the current release in one process.
+
+    Args:
+        settings: variables of its environment that differ from those of this process.
 
     Raises:
         NotServed: it ended, or has no release after `PATIENCE` seconds.
     """
-    port = _free_port()
+    port, environment = _free_port(), {**os.environ, **(settings or {})}
     tied = [sys.executable, "-W", "ignore", "-m", "recsys_assets.processes", str(os.getpid())]
     command = [*tied, "recsys_assets.cli", "serve", "--port", str(port), "--processes", "1"]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
         try:
-            address = f"http://127.0.0.1:{port}"
-            _wait_until_ready(address, process, log)
+            address = f"http://{LOCAL[0]}:{port}"
+            _wait_until_ready(address, environment.get(TOKEN), process, log)
             yield address
         finally:
             _end(process)
@@ -44,13 +51,13 @@ def service_running() -> Iterator[str]:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOCAL[0], 0))
         return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(address: str, process: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
+def _wait_until_ready(address: str, token: str | None, process: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
     end = time.monotonic() + PATIENCE
-    with Client(address, os.environ.get("RECSYS_SERVE_TOKEN")) as service:
+    with Client(address, token) as service:
         while True:
             with contextlib.suppress(ServiceError):
                 service.ready()
