@@ -30,6 +30,8 @@ from recsys_assets.arrays import Ids, Ints, find, spread
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.funnel.by_vector import AFTER_ALL
+from recsys_assets.funnel.methods import RECALL_METHODS
+from recsys_assets.funnel.model import FunnelModel
 from recsys_assets.funnel.served import served_partitions
 from recsys_assets.i2i import neighbours
 from recsys_assets.lake import Lake
@@ -93,22 +95,21 @@ class Enlarger:
         )
 
     def run(self) -> None:
-        """Write what the service reads; partitions that do not grow are copied."""
+        """Write what the service reads for the served channels; partitions that do not grow are copied."""
+        served = FunnelModel.read(self.source.read("funnel_model", self.day).folder).channels
+        others = {each for name in RECALL_METHODS.keys() - set(served) for each in RECALL_METHODS[name].reads} - {
+            "items"
+        }
         for manifest in served_partitions(self.source, self.day):
             asset, bizdate = manifest.asset, manifest.bizdate
-            if manifest.why_not:
-                continue
-            make = self._makers.get(asset, self._copy)
-            if asset.startswith("emb_"):
-                make = self._vectors
-            elif asset.startswith("index_"):
+            if manifest.why_not or asset in others or asset.startswith("index_"):
                 continue
             partition = self.source.read(asset, bizdate)
-            with self.target.draft(asset, bizdate) as draft:
+            with seconds_of(asset), self.target.draft(asset, bizdate) as draft:
                 draft.manifest.config = manifest.config
-                make(partition, draft)
-        for model in TOWERS:
-            if self.target.bizdates(f"emb_{model}_item"):
+                self._makers.get(asset, self._copy)(partition, draft)
+        for model in TOWERS.keys() & set(served):
+            with seconds_of(f"index_{model}"):
                 self._index(model)
 
     @property
@@ -118,7 +119,8 @@ class Enlarger:
             asset: self._repeated(copies, asset.removesuffix("s").partition("_")[0]) for asset, copies in of.items()
         }
         alike = {name: self._neighbours for name in ("i2i_itemcf", "i2i_swing")}
-        return {**tables, **alike, "splits": self._splits}
+        vectors = {f"emb_{model}_{side}": self._vectors for model in TOWERS for side in ("user", "item")}
+        return {**tables, **alike, **vectors, "splits": self._splits}
 
     def _table(self, asset: str) -> pa.Table:
         return pq.read_table(self.source.read(asset, self.day).path(ROWS))

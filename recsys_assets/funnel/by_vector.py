@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Bools, Ids, Ints, Scores, Vectors, find
@@ -123,7 +124,7 @@ class _Search:
         UnusableIndex: it is of other items.
     """
 
-    def __init__(self, folder: Path, ids: Ids, numbers: Ints) -> None:
+    def __init__(self, folder: Path, ids: pa.Array, numbers: Ints) -> None:
         self._index, self._numbers = index.read(folder, mapped=True), np.append(numbers, -1)
         self._useless = int(np.count_nonzero(numbers < 0))
         if not self._index.ids.equals(ids.cast(self._index.ids.type)):

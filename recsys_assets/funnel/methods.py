@@ -21,7 +21,7 @@ class Method:
     description: str
     open: Callable[..., channels.Recall]
     reads: tuple[str, ...] = ()
-    index: str | None = None
+    index: str = ""
 
     def lists(self, log: Interactions, asked: Queries, k: int, filter_seen: bool, *partitions: Partition) -> Lists:
         """The lists of queries about users of the log."""

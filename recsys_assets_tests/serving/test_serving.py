@@ -78,7 +78,7 @@ def test_only_a_user_of_whom_more_was_told_is_encoded(engine: Engine, monkeypatc
         return np.ones((1, 8), np.float32)
 
     monkeypatch.setattr(engine.funnel.channels["sasrec"], "encode", encode)
-    user, told = engine.log.user_ids[:1].tolist()[0], engine.history(engine.log.item_ids[:1].tolist(), [1])
+    user, told = engine.log.user_ids[[3]].tolist()[0], engine.history(engine.log.item_ids[:1].tolist(), [1])
     asked = ((NOTHING, Wish(judged=True)), (NOTHING, Wish()), (told, Wish()))
     found = [engine.recall(user, since, wish, ["sasrec"])["sasrec"].items.tolist() for since, wish in asked]
     assert encoded == [State.BEYOND]
