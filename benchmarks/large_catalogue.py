@@ -43,8 +43,8 @@ from recsys_assets.retrieval.lists import Lists
 from recsys_assets.serving.engine import Engine
 from recsys_assets.settings import settings
 
-EVENTS = 20  # of each user, the newest ones
-NEIGHBOURS = 50  # of each item
+EVENTS = 20  # that a user keeps, the newest ones
+NEIGHBOURS = 50  # that an item keeps
 NOISE = 0.3  # of a vector's floats, in standard deviations of the floats
 
 

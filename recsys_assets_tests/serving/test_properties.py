@@ -3,11 +3,20 @@
 import re
 import runpy
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from recsys_assets.arrays import Vectors
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.funnel import channels, inputs
+from recsys_assets.funnel.merge import Fusion
+from recsys_assets.funnel.model import FunnelModel
+from recsys_assets.retrieval import row_sums
+from recsys_assets.retrieval.index import VectorIndex
+from recsys_assets.retrieval.lists import Lists
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.service import Opened, Service
@@ -17,6 +26,7 @@ from recsys_assets_tests.helpers.worlds import DAY, World
 
 SCRIPT = PROJECT / "benchmarks" / "serving_properties.py"
 LATENCY = PROJECT / "benchmarks" / "serving_latency.py"
+LARGE = PROJECT / "benchmarks" / "large_catalogue.py"
 
 
 @pytest.mark.usefixtures("world")
@@ -53,3 +63,32 @@ def test_the_time_of_an_answer_is_measured_step_by_step(
     said = capsys.readouterr().out
     assert re.search(r"recall popularity +\d", said)
     assert re.search(r"an answer +\d", said)
+
+
+@pytest.mark.usefixtures("world")
+def test_a_large_catalogue_is_made_and_served_through_its_indexes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for module, limit in ((channels, "WIDE"), (row_sums, "WIDE"), (inputs, "EXACT_ITEMS")):
+        monkeypatch.setattr(module, limit, 200)
+    searched: list[int] = []
+    search, read_model = VectorIndex.search, FunnelModel.read
+
+    def with_a_tower(folder: Path) -> FunnelModel:
+        model = read_model(folder)
+        return replace(model, fusion=Fusion(model.fusion.constant, {**model.fusion.weights, "sasrec": 1.0}))
+
+    def counted(self: VectorIndex, queries: Vectors, k: int) -> Lists:
+        searched.append(k)
+        return search(self, queries, k)
+
+    monkeypatch.setattr(VectorIndex, "search", counted)
+    monkeypatch.setattr(FunnelModel, "read", with_a_tower)
+    monkeypatch.syspath_prepend(LARGE.parent)
+    sizes = ["--users", "300", "--items", "400", "--requests", "5", "--rate", "0"]
+    monkeypatch.setattr(sys, "argv", [str(LARGE), DAY, str(tmp_path), *sizes])
+    runpy.run_path(str(LARGE), run_name="__main__")
+    said = capsys.readouterr().out
+    assert re.search(r"357 users, 426 items, [\d,]+ events", said), said
+    assert re.search(r"an answer +\d", said)
+    assert len(searched) >= 5
