@@ -145,8 +145,12 @@ class Engine:
         return dt.datetime.now(ZoneInfo(self.profile.files.timezone))
 
     def warm_up(self) -> None:
-        """Answer for a few users, so that the first request finds everything loaded."""
-        for user_id in self.log.user_ids[:3].tolist():
+        """Answer for a user of each fold, so that the first request finds everything loaded.
+
+        What is computed once for a fold takes 0.7 s with 500,000 items.
+        """
+        _, first = np.unique(self.funnel.users.snapshot.folds, return_index=True)
+        for user_id in self.funnel.users.ids[first].tolist():
             self.recommend(user_id, NOTHING, Wish(budget=Budget(self.usual)))
 
     def recommend(self, user_id: object, told: History, wish: Wish) -> list[Row]:
