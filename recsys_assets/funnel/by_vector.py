@@ -68,7 +68,7 @@ class ByVector:
 
         def score(block: slice) -> Scores | Entries:
             most = lists.enough(queries, block, k, filter_seen)
-            if self._search and self._search.reaches(most):
+            if self._search and most <= MOST_SEARCHED:
                 return self._search(vectors[block], known[block], most)
             # Row by row, the sums are the same to the last bit for one user and for all of them. As one product of
             # matrices they were not: 2 of the 6,040 final lists of MovieLens 1M differed between service and report.
@@ -126,22 +126,20 @@ class _Search:
 
     def __init__(self, folder: Path, ids: pa.Array, numbers: Ints) -> None:
         self._index, self._numbers = index.read(folder, mapped=True), np.append(numbers, -1)
-        self._useless = int(np.count_nonzero(numbers < 0))
+        self._how = self._index.among(numbers >= 0)
         if not self._index.ids.equals(ids.cast(self._index.ids.type)):
             raise index.UnusableIndex(f"{folder} is of other items than the vectors: materialize it again")
 
-    def reaches(self, most: int) -> bool:
-        """Whether so many items, and those that are in no event, are few enough to search for."""
-        return most + self._useless <= MOST_SEARCHED
-
     def __call__(self, vectors: Vectors, known: Bools, most: int) -> Entries:
         """The `most` best items of each query (n,) whose vector is known."""
-        asked, k = np.flatnonzero(known), most + self._useless
-        found = [self._index.search(vector[None], k) for vector in vectors[asked]]  # row by row: see `ByVector`
+        asked = np.flatnonzero(known)
+        found = [
+            self._index.search(vector[None], most, self._how) for vector in vectors[asked]
+        ]  # row by row: see `ByVector`
         places = np.concatenate([np.zeros(0, np.int64), *(each.items[0] for each in found)])
         scores = np.concatenate([np.zeros(0, np.float32), *(each.scores[0] for each in found)])
         items = self._numbers[places]
-        return Entries(np.repeat(asked, k), items, scores).where(items >= 0)
+        return Entries(np.repeat(asked, most), items, scores).where(items >= 0)
 
 
 def _vectors_before_each(users: Partition, asked: Ids) -> Vectors:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.arrays import Vectors
+from recsys_assets.arrays import Bools, Vectors
 from recsys_assets.retrieval.lists import Lists
 
 Kind = Literal["FlatIP", "FlatL2", "IVFFlatIP", "IVFFlatL2", "HNSWFlatIP", "HNSWFlatL2"]
@@ -57,17 +57,28 @@ class VectorIndex:
     index: Any
     ids: pa.Array
 
-    def search(self, queries: Vectors, k: int) -> Lists:
-        """The k best items that the index finds for queries (N, D).
+    def search(self, queries: Vectors, k: int, how: Any = None) -> Lists:
+        """The k best items that the index finds for queries (N, D); `how` is what `among` gives.
 
         Scores are inner products, or squared distances times -1. If an index finds fewer than k items, the lists
         are padded with -1 and -inf.
         """
         import faiss
 
-        scores, items = self.index.search(np.ascontiguousarray(queries, np.float32), k)
+        scores, items = self.index.search(np.ascontiguousarray(queries, np.float32), k, params=how)
         sign = 1 if self.index.metric_type == faiss.METRIC_INNER_PRODUCT else -1
         return Lists(items, np.where(items < 0, -np.inf, sign * scores).astype(np.float32))
+
+    def among(self, kept: Bools) -> Any:
+        """The parameters of a search that finds those vectors alone that `kept` (I,) marks."""
+        import faiss
+
+        chosen = faiss.IDSelectorBitmap(np.packbits(kept, bitorder="little"))
+        if isinstance(self.index, faiss.IndexIVF):
+            return faiss.SearchParametersIVF(sel=chosen, nprobe=self.index.nprobe)
+        if isinstance(self.index, faiss.IndexHNSW):
+            return faiss.SearchParametersHNSW(sel=chosen, efSearch=self.index.hnsw.efSearch)
+        return faiss.SearchParameters(sel=chosen)
 
     def write(self, folder: Path) -> None:
         """Write `faiss_index` and `id_mapping` into a folder.

@@ -50,10 +50,12 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
                 embeddings.write(draft.path(file), f"{side}_id", np.arange(len(vectors)), vectors)
             if side == "user":
                 np.save(draft.path(AFTER_ALL), LATEST)
-    for name, items in (("index_fm", ITEMS), ("index_other", ITEMS - 1)):
-        with lake.draft(name, DAY) as draft:
-            ids = pa.array(np.arange(items))
-            index.build(VECTORS["item"][:items], ids, IndexSettings("IVFFlatIP", 10, 10)).write(draft.folder)
+    kinds: dict[str, index.Kind] = {"fm": "IVFFlatIP", "flat": "FlatIP", "other": "FlatIP"}
+    for name, kind in kinds.items():
+        items = ITEMS - (name == "other")
+        with lake.draft(f"index_{name}", DAY) as draft:
+            ids, settings = pa.array(np.arange(items)), IndexSettings(kind, 10, 10)
+            index.build(VECTORS["item"][:items], ids, settings).write(draft.folder)
     return lake
 
 
@@ -97,11 +99,12 @@ def test_a_partition_without_the_latest_vectors_is_served_too(lake: Lake, log: I
 
 
 @pytest.mark.parametrize("filter_seen", [True, False])
-def test_a_whole_index_finds_what_all_products_do(lake: Lake, log: Interactions, filter_seen: bool) -> None:
+@pytest.mark.parametrize("kind", ["fm", "flat"])
+def test_a_whole_index_finds_what_all_products_do(lake: Lake, log: Interactions, filter_seen: bool, kind: str) -> None:
     everyone = user_queries(log, "online", np.arange(USERS + 1))
     hidden = np.zeros((len(everyone), len(log.item_ids)), bool)
     hidden[:, ::3] = True
-    exact, searched = (opened(lake, log, each) for each in (None, lake.read("index_fm", DAY)))
+    exact, searched = (opened(lake, log, each) for each in (None, lake.read(f"index_{kind}", DAY)))
     for asked in (everyone, replace(everyone, hidden=hidden)):
         lists = [channel(log, asked, K, filter_seen) for channel in (exact, searched)]
         assert np.array_equal(lists[0].items, lists[1].items)

@@ -78,9 +78,9 @@ def test_a_large_catalogue_is_made_and_served_through_its_indexes(
         model = read_model(folder)
         return replace(model, fusion=Fusion(model.fusion.constant, {**model.fusion.weights, "sasrec": 1.0}))
 
-    def counted(self: VectorIndex, queries: Vectors, k: int) -> Lists:
+    def counted(self: VectorIndex, queries: Vectors, k: int, how: object) -> Lists:
         searched.append(k)
-        return search(self, queries, k)
+        return search(self, queries, k, how)
 
     monkeypatch.setattr(VectorIndex, "search", counted)
     monkeypatch.setattr(FunnelModel, "read", with_a_tower)
