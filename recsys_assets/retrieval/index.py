@@ -73,12 +73,13 @@ class VectorIndex:
         """The parameters of a search that finds those vectors alone that `kept` (I,) marks."""
         import faiss
 
-        chosen = faiss.IDSelectorBitmap(np.packbits(kept, bitorder="little"))
-        if isinstance(self.index, faiss.IndexIVF):
-            return faiss.SearchParametersIVF(sel=chosen, nprobe=self.index.nprobe)
-        if isinstance(self.index, faiss.IndexHNSW):
-            return faiss.SearchParametersHNSW(sel=chosen, efSearch=self.index.hnsw.efSearch)
-        return faiss.SearchParameters(sel=chosen)
+        library: Any = faiss  # its types lack these classes
+        chosen = library.IDSelectorBitmap(np.packbits(kept, bitorder="little"))
+        if isinstance(self.index, library.IndexIVF):
+            return library.SearchParametersIVF(sel=chosen, nprobe=self.index.nprobe)
+        if isinstance(self.index, library.IndexHNSW):
+            return library.SearchParametersHNSW(sel=chosen, efSearch=self.index.hnsw.efSearch)
+        return library.SearchParameters(sel=chosen)
 
     def write(self, folder: Path) -> None:
         """Write `faiss_index` and `id_mapping` into a folder.
