@@ -20,7 +20,7 @@ from recsys_assets.arrays import Vectors
 from recsys_assets.assets.data.negatives import NEGATIVE_ITEMS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import load_profile
-from recsys_assets.funnel.channels import BEFORE_TEST
+from recsys_assets.funnel.by_vector import BEFORE_TEST
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.index import read
 from recsys_assets.tzrec.outputs import Unwritable, table_writer
