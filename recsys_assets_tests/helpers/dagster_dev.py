@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import datetime as dt
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +27,7 @@ from recsys_assets_tests.conftest import PROJECT
 
 REPOSITORY = {"repositoryLocationName": "recsys_assets", "repositoryName": "__repository__"}
 QUICK_SENSORS = "recsys_assets_tests.helpers.quick_sensors"
+QUICK_DAEMON = "recsys_assets_tests.helpers.quick_daemon"
 OUR_PLACES = ("RECSYS_LANDING", "RECSYS_LAKE", "RECSYS_PROFILE", "MLFLOW_TRACKING_URI", "RECSYS_HOME")
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 # The assets that are backfilled: one recall method from landing files to hit rate. The sensor's run builds all assets.
@@ -50,7 +50,9 @@ class DagsterDev:
         """Prepare a home and data under `folder` without starting anything."""
         self.home, self.data = folder / "home", folder / "data"
         self.home.mkdir()
-        shutil.copy(PROJECT / "dagster.yaml", self.home)
+        instance = yaml.safe_load((PROJECT / "dagster.yaml").read_text(encoding="utf-8"))
+        instance["instance_class"]["module"] = QUICK_DAEMON
+        (self.home / "dagster.yaml").write_text(yaml.safe_dump(instance), encoding="utf-8")
         workspace = yaml.safe_load((PROJECT / "workspace.yaml").read_text(encoding="utf-8"))
         (location,) = workspace["load_from"]
         location["python_module"] |= {"module_name": QUICK_SENSORS, "working_directory": str(PROJECT)}
