@@ -65,8 +65,9 @@ def touched(world: World, *parts: str) -> dict[int, set[int]]:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with funnel_world(tmp_path_factory.mktemp("world")) as world, pytest.MonkeyPatch.context() as patch:
+    with funnel_world(tmp_path_factory) as world, pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "250")  # no line of a table wraps
+        world.result = world.run(["funnel_report"])
         yield world
 
 

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
 from recsys_assets.assets.publish.onnx import MODEL
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.lake import Lake
@@ -12,7 +14,7 @@ from recsys_assets.manifest import json_text
 from recsys_assets.ranking.champion import CHAMPION_FILE, Candidate, record
 from recsys_assets.training import rankers
 from recsys_assets_tests.helpers.ranking_rows import quick_settings
-from recsys_assets_tests.helpers.worlds import DAY, World, open_world
+from recsys_assets_tests.helpers.worlds import DAY, World, copy_of, open_world, world_in
 
 RECALL = ["recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"]
 RANK = ["factors", "rank_samples", "feature_schema", "user_features", "item_features"]
@@ -24,15 +26,20 @@ TAIL = {
 
 
 @contextmanager
-def funnel_world(home: Path) -> Iterator[World]:
-    """The world in an empty folder; its towers' vectors are random, and its ranker is a small LightGBM model."""
+def funnel_world(folders: pytest.TempPathFactory) -> Iterator[World]:
+    """The world in a folder of its own; its towers' vectors are random, and its ranker is a small LightGBM model."""
+    with world_in(copy_of("funnel_world", build, folders)) as world:
+        yield world
+
+
+def build(home: Path) -> None:
+    """Build the world in an empty folder."""
     with open_world(home, TAIL, users=120, items=150, events=6000, days=8) as world:
         world.run(["users", "items", "splits", *RECALL, *RANK])
         world.write_vectors()
         write_champion(world.lake)
         world.run(["funnel_model"])
-        world.result = world.run(["funnel_report"])
-        yield world
+        world.run(["funnel_report"])
 
 
 def write_champion(lake: Lake) -> None:

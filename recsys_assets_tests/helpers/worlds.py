@@ -1,8 +1,9 @@
 """Small generated worlds for tests of assets: landed, ingested and materialized in the test's own process."""
 
 import datetime as dt
+import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from filelock import FileLock
 
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
@@ -28,6 +30,7 @@ from recsys_assets_tests.helpers.in_process import failures, materialize
 
 YESTERDAY, DAY = "2026-03-30", "2026-03-31"
 ALL = slice(None)
+OWN_PROFILE = "own.yaml"
 
 
 @dataclass
@@ -96,14 +99,33 @@ def open_world(
     `home` is an empty folder; `changes` are settings of the profile that differ from those of `sample`, its name among
     them; the other arguments say how much is generated.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RECSYS_DATA", str(home))
-        patch.setenv("RECSYS_PROFILE", write_profile(home / "own.yaml", changes) if changes else "sample")
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        world = World(home, load_profile())
+    if changes:
+        write_profile(home / OWN_PROFILE, changes)
+    with world_in(home) as world:
         land(world.profile, last=dt.date.fromisoformat(DAY), users=users, items=items, events=events, days=days)
         world.run(["interactions"], landed_bizdates(world.profile)[0], DAY)
         yield world
+
+
+@contextmanager
+def world_in(home: Path) -> Iterator[World]:
+    """The world of a folder, of the profile `sample` or its own; the environment names both until the block ends."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECSYS_DATA", str(home))
+        patch.setenv("RECSYS_PROFILE", str(own) if (own := home / OWN_PROFILE).exists() else "sample")
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield World(home, load_profile())
+
+
+def copy_of(name: str, build: Callable[[Path], None], folders: pytest.TempPathFactory) -> Path:
+    """A copy of the folder that `build` fills; the first worker of a run that asks for the name builds it for all."""
+    # The workers' folders lie next to each other in that of the run.
+    run = folders.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else folders.getbasetemp()
+    with FileLock(run / f"{name}.lock"):
+        if not (built := run / name).exists():
+            build(unfinished := folders.mktemp(name))
+            unfinished.rename(built)
+    return Path(shutil.copytree(built, folders.mktemp(name), dirs_exist_ok=True))
 
 
 @contextmanager

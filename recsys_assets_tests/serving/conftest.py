@@ -18,7 +18,7 @@ from recsys_assets_tests.helpers.worlds import DAY, World
 
 @pytest.fixture(scope="package")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with funnel_world(tmp_path_factory.mktemp("served")) as world:
+    with funnel_world(tmp_path_factory) as world:
         yield world
 
 

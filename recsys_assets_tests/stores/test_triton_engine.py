@@ -40,7 +40,7 @@ output {{ name: "y" data_type: TYPE_FP32 dims: [ 1 ] }}
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with funnel_world(tmp_path_factory.mktemp("world")) as world:
+    with funnel_world(tmp_path_factory) as world:
         world.run(
             ["negative_items", f"recall_{MODEL}", f"onnx_{MODEL}"],
             config={f"recall_{MODEL}": {"training": {"epochs": 1}}},
