@@ -37,14 +37,26 @@ def pytest_unconfigure() -> None:
     gc.unfreeze()
 
 
-# The longest tests, for one worker each. They begin first; otherwise a worker would end long after the others.
-LONGEST = ("platform", "cli/test_cli.py", "test_killed.py")
+# The tests that take longest begin, the longest first; otherwise one worker would end long after the others.
+LONGEST = (
+    "platform",
+    "cli/test_cli.py",
+    "ui/test_ui.py",
+    "assets/test_daily_job.py",
+    "test_killed.py",
+    "test_benchmarks.py",
+    "serving/test_processes.py",
+    "training/test_processes.py",
+    "test_readme.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of `LONGEST` first."""
-    places = [PROJECT / "recsys_assets_tests" / place for place in LONGEST]
-    items.sort(key=lambda item: not any(item.path.is_relative_to(place) for place in places))
+    """Put the tests of `LONGEST` first, in its order."""
+    places = [f"recsys_assets_tests/{place}" for place in LONGEST]
+    items.sort(
+        key=lambda item: next((n for n, place in enumerate(places) if item.nodeid.startswith(place)), len(places))
+    )
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]
