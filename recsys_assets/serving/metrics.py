@@ -22,6 +22,8 @@ SECONDS = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016, 0.025, 0.05, 
 SIZES = (0, 1, 10, 50, 100, 200, 500)  # items of a channel
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 AGES = (1, 7, 30, 90, 365)  # days since the first event of an item: at most
+# prometheus_client decides this when it is imported. Feast sets the variable later, for counters of its own.
+_SHARES = "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
 class Metrics:
@@ -84,7 +86,7 @@ class Metrics:
     def text(self, numbers: Mapping[tuple[str, str], float]) -> bytes:
         """All counters in Prometheus' text form, and numbers of the moment by name and meaning."""
         counters, moment = self._own, CollectorRegistry()
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        if _SHARES:
             counters = CollectorRegistry()
             MultiProcessCollector(counters)  # type: ignore[no-untyped-call]
         moment.register(_Gauges(numbers))
