@@ -64,7 +64,7 @@ class Items:
         items: best first.
         release, bizdate: the release's number and day.
         request_id, user_id: those of the answer.
-        served_by: `full`, `history`, `popular`, or why the answer is less than it could be.
+        served_by: `full`, `history`, `features`, `popular`, or why the answer is less than it could be.
         model: the ranking model, as `<model>/<bizdate>`.
     """
 

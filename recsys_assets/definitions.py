@@ -12,6 +12,7 @@ from recsys_assets.assets import assets_of, checks_of
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.executor import step_executor
+from recsys_assets.fresh_job import fresh_items, fresh_items_sensor
 from recsys_assets.io_managers import LakeIOManager
 from recsys_assets.jobs import champion, everything, ingest
 from recsys_assets.processes import end_with_parent
@@ -28,9 +29,9 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         asset_checks=checks_of(assets),
-        jobs=[everything, ingest, champion],
+        jobs=[everything, ingest, champion, fresh_items],
         schedules=[daily_schedule],
-        sensors=[new_data_sensor, champion_sensor],
+        sensors=[new_data_sensor, champion_sensor, fresh_items_sensor],
         resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])},
         executor=step_executor,
     )

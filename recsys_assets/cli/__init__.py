@@ -11,6 +11,7 @@ import click
 
 from recsys_assets.cli.changes import adopt, refresh
 from recsys_assets.cli.data import bizdate, land, show
+from recsys_assets.cli.deploy import deploy
 from recsys_assets.cli.doctor import doctor
 from recsys_assets.cli.draft import check, init
 from recsys_assets.cli.errors import plain_errors
@@ -64,6 +65,7 @@ for command in (
     recommend,
     serve,
     triton,
+    deploy,
     replay,
     feast,
     refresh,

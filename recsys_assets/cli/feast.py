@@ -19,9 +19,9 @@ def serve(port: int) -> None:
     """
     import uvicorn
 
-    from recsys_assets.cli.serve import PortInUse
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.guard import LOCAL, is_taken
+    from recsys_assets.serving.supervise import PortInUse
     from recsys_assets.stores.feast.place import needed_place
     from recsys_assets.stores.feast.repository import Repository
     from recsys_assets.stores.feast.server import feature_server

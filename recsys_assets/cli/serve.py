@@ -1,19 +1,12 @@
 """`recsys serve`: the online service, which answers from the current release."""
 
-import contextlib
 import os
-import signal
-import time
 
 import click
 
 PORT = 8000
 MOST_PROCESSES = 4  # unless more are asked for
 FIRST_LOOK = 3.0  # seconds that the store has at the start, before the release is served that was served last
-
-
-class PortInUse(RuntimeError):
-    """Something else listens on the port; the message says how to choose another."""
 
 
 @click.command()
@@ -32,20 +25,18 @@ def serve(port: int, processes: int) -> None:
     RECSYS_SERVE_HOSTS names further hosts, for a proxy in front of the service.
     """
     from recsys_assets.datasets.profile import load_profile
-    from recsys_assets.guard import is_taken
     from recsys_assets.lake import Lake
     from recsys_assets.serving.by_triton import triton_limit
     from recsys_assets.serving.limits import Limits
     from recsys_assets.serving.log import say
     from recsys_assets.serving.online_features import FeastServer
-    from recsys_assets.serving.order import LOOK, served_last
+    from recsys_assets.serving.order import served_last
     from recsys_assets.serving.releases import Lookout, release_store
     from recsys_assets.serving.scenes.file import read_scenes, scenes_path
-    from recsys_assets.serving.supervisor import Supervisor, listen, shared_folder
+    from recsys_assets.serving.supervise import refuse_taken, supervise
     from recsys_assets.settings import settings
 
-    if is_taken(port):
-        raise PortInUse(f"port {port} is in use: stop what listens there, or choose another with --port")
+    refuse_taken(port)
     Limits.read(os.environ)  # a wrong one is reported here
     triton_limit()
     FeastServer.read(os.environ)
@@ -55,15 +46,9 @@ def serve(port: int, processes: int) -> None:
     lake, copies = Lake.of(place.lake, profile), place.data / "serving" / profile.name / "releases"
     lookout = Lookout(lambda: release_store(profile, lake), say)
     lookout.newest = next(iter(served_last(copies)), None)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
-    with (
-        contextlib.suppress(KeyboardInterrupt),
-        listen(port) as listener,
-        shared_folder(copies) as folder,
-        Supervisor(lookout, listener, processes, copies, folder) as supervisor,
-    ):
+
+    def listens() -> None:
         lookout.start(FIRST_LOOK)
         click.echo(f"http://127.0.0.1:{port} is the service's page, and /docs its interface; Ctrl-C stops it")
-        while True:
-            supervisor.look()
-            time.sleep(LOOK)
+
+    supervise(lookout, port, copies, processes, listens=listens)

@@ -25,10 +25,10 @@ def serve() -> None:
 
     HTTP has that port, gRPC and the metrics the two after it. The environment is made first if it is not there.
     """
-    from recsys_assets.cli.serve import PortInUse
     from recsys_assets.datasets.disk import private_folder
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.guard import is_taken
+    from recsys_assets.serving.supervise import PortInUse
     from recsys_assets.settings import settings
     from recsys_assets.stores.triton import server
     from recsys_assets.stores.triton.store import TritonStore, repository

@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from recsys_assets import uris
 from recsys_assets.datasets.files import Files
+from recsys_assets.datasets.fresh_rules import Fresh
 from recsys_assets.datasets.label import EVERY_EVENT
 from recsys_assets.datasets.landing_store import SCHEME, LandingStore, landing_store
 from recsys_assets.datasets.names import suggest
@@ -82,6 +83,7 @@ class Profile(Part):
     split: Split
     recall: Recall = Recall()
     funnel: FunnelRule = FunnelRule()
+    fresh: Fresh = Fresh()
     publishing: Publishing = Publishing()
     bounds: Bounds = Bounds()
     tuned: list[str] = Field(default=[], description="models trained with the best settings of their `tune_<model>`")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from recsys_assets.datasets import event_kinds, impression_rules, moments, names, sessions
+from recsys_assets.datasets import event_kinds, fresh_rules, impression_rules, moments, names, sessions
 from recsys_assets.datasets.expressions import ExpressionError
 from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.label import label_rule
@@ -47,6 +47,7 @@ def faults(profile: "Profile") -> Iterator[Fault]:
         yield from impression_rules.faults(profile)
         yield from _label(profile)
         yield from _features(profile)
+        yield from fresh_rules.faults(profile)
         yield from moments.faults(profile)
 
 

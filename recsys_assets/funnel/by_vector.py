@@ -65,6 +65,12 @@ class ByVector:
     def __call__(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
         """The k best items of every query."""
         vectors, known = self._vectors_of(interactions, queries)
+        return self.of_vectors(vectors, known, interactions, queries, k, filter_seen)
+
+    def of_vectors(
+        self, vectors: Vectors, known: Bools, interactions: Interactions, queries: Queries, k: int, filter_seen: bool
+    ) -> Lists:
+        """The k best items of every query whose vector (N, D) is known (N,)."""
 
         def score(block: slice) -> Scores | Entries:
             most = lists.enough(queries, block, k, filter_seen)

@@ -87,7 +87,7 @@ class ListAnswer(OfModel):
     model_config = example(**LIST)
 
     request_id: str
-    served_by: Literal["full", "history", "popular", "degraded"]
+    served_by: Literal["full", "history", "features", "popular", "degraded"]
     left_out: list[str] = Field(default=[], description="of a degraded answer: the steps, and why")
     scene: str | None
     variants: dict[str, str] = Field(description="of experiments, by layer")
@@ -178,6 +178,15 @@ class ToldAnswer(BaseModel):
     new: int = Field(description="rows that were not told before")
     events: list[KeptRow]
     impressions: list[KeptRow]
+
+
+class FreshAnswer(BaseModel):
+    """The rows that were taken: they and their vectors are on the disk."""
+
+    model_config = example(rows=1, changed=1)
+
+    rows: int = Field(description="that were sent")
+    changed: int = Field(description="items and users that are different now; none if all rows were known or late")
 
 
 class UsersAnswer(OfRelease):

@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from recsys_assets.serving.answers import problem
 from recsys_assets.serving.directory_routes import directory_routes
 from recsys_assets.serving.events import events_routes
+from recsys_assets.serving.fresh.routes import fresh_routes
 from recsys_assets.serving.front import Front
 from recsys_assets.serving.health import health_routes
 from recsys_assets.serving.inspect_routes import inspect_routes
@@ -30,7 +31,7 @@ def create_app(service: Service, log: RequestLog | None = None, place: Place = A
         place: of the application among the processes of the service.
     """
     app, metrics = Interface(), Metrics()
-    _add_errors(app)
+    add_errors(app)
     app.add_middleware(Front, metrics=metrics, limits=place.limits, rates=place.rates)
     app.include_router(items_routes(service, metrics, log))
     app.include_router(scenes_routes(service))
@@ -39,10 +40,11 @@ def create_app(service: Service, log: RequestLog | None = None, place: Place = A
     app.include_router(inspect_routes(service))
     app.include_router(page_routes())
     app.include_router(events_routes(service, metrics))
+    app.include_router(fresh_routes(service, metrics))
     return app
 
 
-def _add_errors(app: FastAPI) -> None:
+def add_errors(app: FastAPI) -> None:
     """Every error becomes a problem document (RFC 9457)."""
 
     @app.exception_handler(Problem)

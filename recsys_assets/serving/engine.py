@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Ids, Ints, find
+from recsys_assets.arrays import Bools, Ids, Ints, Vectors, find
 from recsys_assets.datasets.ingest import ROWS, checked_tables
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.features.raw import rows_of
@@ -53,6 +53,7 @@ class Wish:
         context: features of the moment, as the profile names them; what is not said is unknown.
         judged: answer from the state before the online rows, for a user of the log, as `funnel_report` does.
         budget: makes the steps, or leaves them out; None: all are made.
+        withdrawn: (I,) items by number that no list may hold; None: there are none.
     """
 
     size: int = 50
@@ -63,6 +64,7 @@ class Wish:
     context: Mapping[str, object] = field(default_factory=dict)
     judged: bool = False
     budget: Budget | None = None
+    withdrawn: Bools | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Engine:
         known_ids: the ids, ascending, of `user` and of `item`, where the profile rejects events with others.
         user_columns: the columns of `user_features`.
         online: gives the row of a user from a feature store, as in `user_features`; None: rows are the release's.
+        fresh_towers: the ONNX files of the model of fresh items; None: the release has none.
 
     Args:
         profile: of the data set.
@@ -115,8 +118,9 @@ class Engine:
         self.known_ids = {table[:-1]: _ids(inputs[table], KEYS[table][0]) for table in checked_tables(profile)}
         users = pq.read_table(inputs["users"].path(ROWS))
         for name, channel in self.funnel.channels.items():
-            if isinstance(channel, ByVector) and (tower := _user_tower(lake, name, bizdate)):
+            if isinstance(channel, ByVector) and (tower := _towers(lake, name, bizdate)):
                 channel.encode = UserTower(tower, users, self.log.item_ids)
+        self.fresh_towers = _towers(lake, profile.fresh.model, bizdate)
 
     @property
     def model(self) -> str | None:
@@ -206,6 +210,16 @@ class Engine:
         listed = self.funnel.channels["popularity"](events, asked, wish.size, self.funnel.filter_seen)
         return self._rows(listed, {"popularity": listed})
 
+    def nearest(self, model: str, vector: Vectors, told: History, wish: Wish) -> list[Row]:
+        """The items of the highest inner product with the vector (D,) of somebody of whom the release knows nothing."""
+        channel = self.funnel.channels[model]
+        if not isinstance(channel, ByVector):
+            raise TypeError(f"{model} has no vectors")
+        events, asked = self.ask(None, Person(self.people.newcomer, told, State.BEFORE), wish)
+        known = np.ones(1, bool)
+        listed = channel.of_vectors(vector[None], known, events, asked, wish.size, self.funnel.filter_seen)
+        return self._rows(listed, {model: listed})
+
     def history(self, items: Sequence[object], labels: Sequence[int], weights: Sequence[float] = ()) -> History:
         """Events of known items, in their order; others are left out. Each is worth 1 if no weights are given."""
         numbers = self.numbers(items)
@@ -252,7 +266,7 @@ class Engine:
 
     def hidden(self, wish: Wish) -> Bools | None:
         """(1, I) the items that a request leaves out; None: none."""
-        if not wish.hidden and wish.only is None and wish.allowed is None:
+        if not wish.hidden and wish.only is None and wish.allowed is None and wish.withdrawn is None:
             return None
         hidden = np.full(len(self.log.item_ids), wish.only is not None)
         for ids, value in ((wish.only or (), False), (wish.hidden, True)):
@@ -260,6 +274,8 @@ class Engine:
             hidden[numbers[numbers >= 0]] = value
         if wish.allowed is not None:
             hidden |= ~wish.allowed
+        if wish.withdrawn is not None:
+            hidden |= wish.withdrawn
         return hidden[None]
 
     def _rows(self, listed: Lists, channels: Mapping[str, Lists]) -> list[Row]:
@@ -272,7 +288,7 @@ class Engine:
         return [{**row, "channels": known[each].copy()} for row, each in zip(rows, patterns, strict=True)]
 
 
-def _user_tower(lake: Lake, name: str, bizdate: str) -> Partition | None:
+def _towers(lake: Lake, name: str, bizdate: str) -> Partition | None:
     """The ONNX files of a two-tower model; without them its channel keeps the vectors of the release's state."""
     try:
         return lake.read_sound(f"onnx_{name}", bizdate)

@@ -53,7 +53,7 @@ def events_routes(service: Service, metrics: Metrics) -> APIRouter:
     async def tell(body: EventsBody) -> Response:
         """Keep events: they count from the next request on, and land in the files of their day."""
         engine = service.opened.engine
-        call = Call(list(rows_of(engine.profile, body)), engine.known_ids)
+        call = Call(list(rows_of(engine.profile, body)), service.known_ids(engine))
         try:
             found = await asyncio.wrap_future(service.told.tell(call))
         except Refused as refusal:
@@ -91,15 +91,29 @@ def _row(source: TableName, place: str, known: Mapping[str, str], event: dict[st
     if not content.keys() <= set(known.values()):
         first, names = min(content.keys() - known.values()), ", ".join(known.values())
         raise Problem(422, f"{place}: there is no column {first[:100]!r}; there are {names}")
+    line = line_of(content, place)
     try:
-        line = _encode(content)
-        digest = hashlib.sha256(line.encode()).hexdigest()
         event_id = _event_id(given)
-    except (ValueError, RecursionError):  # NaN, half a surrogate pair, an integer of thousands of digits, deep lists
+    except ValueError:
         raise Problem(422, f"{place}: a value is not one that can be kept as JSON") from None
     if len(event_id) > LONGEST_ID or "\0" in event_id or "\\u0000" in line:
         raise Problem(422, f"{place}: event_id has at most {LONGEST_ID} letters, and no text has the sign NUL")
+    digest = hashlib.sha256(line.encode()).hexdigest()
     return Row(source, place, line, digest, event_id, content.get(known["timestamp"]) not in (None, ""))
+
+
+def line_of(content: Mapping[str, Any], place: str) -> str:
+    """A row of a request as one line of JSON.
+
+    Raises:
+        Problem: it holds NaN, half a surrogate pair, an integer of thousands of digits, or deep lists.
+    """
+    try:
+        line = _encode(content)
+        line.encode()
+    except (ValueError, RecursionError):
+        raise Problem(422, f"{place}: a value is not one that can be kept as JSON") from None
+    return line
 
 
 def _event_id(given: object) -> str:

@@ -10,6 +10,7 @@ import gc
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -19,22 +20,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkProcess
 from pathlib import Path
+from typing import Any
 
-from recsys_assets.datasets.profile import load_profile
-from recsys_assets.lake import Lake
 from recsys_assets.processes import end_with
-from recsys_assets.serving.by_triton import rank_by_triton
-from recsys_assets.serving.engine import Engine
+from recsys_assets.serving.kinds import Kind, kind_of
 from recsys_assets.serving.limits import Limits, Rates
 from recsys_assets.serving.log import say
-from recsys_assets.serving.order import LOOK, Order, Release
+from recsys_assets.serving.order import LOOK, Order
 from recsys_assets.serving.place import Place
-from recsys_assets.serving.scenes.book import Book
-from recsys_assets.serving.scenes.file import scenes_path
-from recsys_assets.serving.service import Opened
-from recsys_assets.serving.snapshot import Snapshots, named
 from recsys_assets.serving.worker import work
-from recsys_assets.settings import settings
 
 STARTS = 30.0  # seconds that a process has until it listens
 HUNG = 15.0  # seconds without a sign of life after which a process is replaced
@@ -45,10 +39,10 @@ _context = multiprocessing.get_context("fork")
 class Member:
     """One process that answers, and when it last showed that it lives."""
 
-    def __init__(self, opened: Opened | None, listener: socket.socket, place: Place) -> None:
+    def __init__(self, kind: Kind, opened: Any, listener: socket.socket, place: Place) -> None:
         self._listens = _context.Event()
         self._beat = _context.Value("d", time.monotonic() + STARTS, lock=False)
-        arguments = (opened, listener, place, self._listens.set, self._show_life)
+        arguments = (kind, opened, listener, place, self._listens.set, self._show_life)
         self.process: ForkProcess = _context.Process(target=work, args=arguments)
         self.process.start()
 
@@ -74,6 +68,7 @@ class Generation:
     """The processes that answer from one release, and the care for them."""
 
     def __init__(self, order: Order, listener: socket.socket) -> None:
+        self._kind = kind_of(order.kind)
         limits = Limits.read(os.environ)
         rates = Rates(limits.rate) if limits.rate else None
         self._listener, self._place = listener, Place(limits, rates, Path(order.status), os.getppid(), os.getpid())
@@ -88,14 +83,14 @@ class Generation:
                 each.process.kill()
             os._exit(0)
 
-    def start(self, processes: int, opened: Opened | None) -> bool:
+    def start(self, processes: int, opened: Any) -> bool:
         """Let so many processes answer, in place of those before; whether all of them do."""
         gc.collect()
         gc.freeze()  # otherwise the collector would write to the pages that the processes share
         before, self._opened, self._is_open = self._members, opened, opened is not None
         for each in before:  # they say that nothing is open yet, and this must be over first
             each.process.terminate()
-        self._members = [Member(opened, self._listener, self._place) for _ in range(processes)]
+        self._members = [Member(self._kind, opened, self._listener, self._place) for _ in range(processes)]
         return all([each.wait() for each in self._members])
 
     def look_after(self) -> None:
@@ -103,40 +98,25 @@ class Generation:
         while not self._leaves:
             time.sleep(LOOK)
             multiprocessing.active_children()  # takes note of those that ended
-            if self._opened:
-                self._opened.book.look(self._opened.engine)
+            if self._opened is not None:
+                self._kind.look(self._opened)
             for place, each in enumerate(self._members):
                 if not each.is_well and not self._leaves:
                     say(f"process {each.process.pid} ended with status {each.process.exitcode}; another takes over")
-                    self._members[place] = Member(self._opened, self._listener, self._place)
+                    self._members[place] = Member(self._kind, self._opened, self._listener, self._place)
         for each in self._members:
             each.process.terminate()
         for each in self._members:
             each.process.join()
 
 
-def open_release(order: Order, release: Release) -> Opened:
-    """The release, opened from its checked copy and asked once, at a low priority while others answer."""
-    profile = load_profile()
-    lake = Lake.of(settings().lake, profile)
-    copies = Snapshots(Path(order.copies), profile.name)
-    release, book = named(release, lake), Book(scenes_path(settings()), profile, say)
-    engine = Engine(profile, copies.open(release, lake), release.bizdate)
-    rank_by_triton(engine)
-    engine.warm_up()
-    book.prepare(engine)
-    book.ages(engine)  # whatever is made once is made before the processes are copied
-    copies.remember(release)
-    return Opened(release.number, engine, book)
-
-
-def in_thread(function: Callable[[], Opened], niceness: int) -> Opened:
+def in_thread(function: Callable[[], Any], niceness: int) -> Any:
     """The function's result, computed in a thread of a lower priority, which ends with the thread.
 
     A process may lower its own priority, but not raise it again.
     """
 
-    def run() -> Opened:
+    def run() -> Any:
         this = os.PRIO_PROCESS, threading.get_native_id()
         os.setpriority(*this, os.getpriority(*this) + niceness)
         return function()
@@ -151,6 +131,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
     listener, report = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     order = Order.read(sys.stdin.readline())
+    if order.memory:  # further processes have the same limit, because they are copies
+        resource.setrlimit(resource.RLIMIT_DATA, (order.memory << 20,) * 2)
     generation = Generation(order, listener)
     if order.alone:
         generation.start(1, None)
@@ -167,7 +149,7 @@ def _serve(generation: Generation, order: Order) -> str:
     if release is None:
         return ""
     try:
-        opened = in_thread(lambda: open_release(order, release), 0 if order.alone else LOW)
+        opened = in_thread(lambda: kind_of(order.kind).open(order, release), 0 if order.alone else LOW)
     except Exception as error:  # whatever is wrong with a release, the one that works must stay
         return str(error)
     if not generation.start(order.processes, opened):

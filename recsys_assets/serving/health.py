@@ -1,7 +1,7 @@
 """The routes by which a service is watched: whether it lives, whether it can answer, and its counters."""
 
 import datetime as dt
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
@@ -12,10 +12,44 @@ from recsys_assets.serving.answers import answer
 from recsys_assets.serving.interface import HEALTH, REFUSALS, answers_of
 from recsys_assets.serving.metrics import Metrics
 from recsys_assets.serving.place import Place
-from recsys_assets.serving.service import Service
 
 
-def health_routes(service: Service, metrics: Metrics, place: Place) -> APIRouter:
+class Dated(Protocol):
+    """Something of a bizdate that a service answers from."""
+
+    @property
+    def bizdate(self) -> str:
+        """The day whose state it holds."""
+
+    def now(self) -> dt.datetime:
+        """The present time in the time zone of the data."""
+
+
+class Open(Protocol):
+    """A version that is open: its number, and what answers from it."""
+
+    @property
+    def number(self) -> int:
+        """The number of the version."""
+
+    @property
+    def engine(self) -> Dated:
+        """Answers from it."""
+
+
+class Watched(Protocol):
+    """A service that can be watched."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has opened something."""
+
+    @property
+    def opened(self) -> Open:
+        """The version that answers."""
+
+
+def health_routes(service: Watched, metrics: Metrics, place: Place) -> APIRouter:
     """The routes over a service."""
     routes = APIRouter(tags=[HEALTH])
 
@@ -27,7 +61,7 @@ def health_routes(service: Service, metrics: Metrics, place: Place) -> APIRouter
     @routes.get("/health/ready", responses=answers_of(ReadyAnswer))
     async def ready() -> Response:
         """Whether a release is open; false until then."""
-        number, engine, _ = service.opened
+        number, engine = service.opened.number, service.opened.engine
         content: dict[str, Any] = {"status": "ready", "release": number, "bizdate": engine.bizdate}
         if place.status:
             said = place.said()
@@ -42,7 +76,7 @@ def health_routes(service: Service, metrics: Metrics, place: Place) -> APIRouter
     return routes
 
 
-def _moment(service: Service, place: Place) -> dict[tuple[str, str], float]:
+def _moment(service: Watched, place: Place) -> dict[tuple[str, str], float]:
     """Numbers of the moment, by name and meaning."""
     said, memory = place.said(), list(place.memory())
     found: dict[tuple[str, str], float] = {
@@ -53,7 +87,7 @@ def _moment(service: Service, place: Place) -> dict[tuple[str, str], float]:
         ("recsys_memory_bytes", "Memory of these processes; what they share counts once."): sum(memory),
     }
     if service.is_ready:
-        number, engine, _ = service.opened
+        number, engine = service.opened.number, service.opened.engine
         age = engine.now().date() - dt.date.fromisoformat(engine.bizdate)
         found["recsys_release", "The release that answers; 0: none."] = number
         found["recsys_release_age_days", "Days since the bizdate of the release."] = age.days

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Floats, Ints, find
+from recsys_assets.arrays import Bools, Floats, Ints, find
 from recsys_assets.features.raw import widths
 from recsys_assets.features.schema import Feature
 from recsys_assets.funnel.candidates import Candidates
@@ -22,8 +22,10 @@ LEARNED, MERGE, RANKER = "learned order", "merge", "ranker"  # what ordered the 
 TYPES = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}
 
 
-def recalled(number: int, engine: Engine, book: Book, body: RecallBody, told: History) -> dict[str, Any]:
-    """The candidates of each channel for a user, with the channel's scores.
+def recalled(
+    number: int, engine: Engine, book: Book, body: RecallBody, told: History, withdrawn: Bools | None
+) -> dict[str, Any]:
+    """The candidates of each channel for a user, with the channel's scores, without withdrawn items (I,).
 
     Raises:
         Problem: the release has no such channel, or as in `wish_of`.
@@ -33,7 +35,7 @@ def recalled(number: int, engine: Engine, book: Book, body: RecallBody, told: Hi
     if unknown := [name for name in names if name not in there]:
         raise Problem(422, f"channels: this release has no channel '{unknown[0]}': {', '.join(there)}")
     user = user_of(engine, body)
-    found = engine.recall(user, told, wish_of(engine, book, body, body.k), names)
+    found = engine.recall(user, told, wish_of(engine, book, body, body.k, withdrawn), names)
     lists = {name: engine.listed(each) for name, each in found.items()}
     return {**head(number, engine), "user_id": user, "channels": lists}
 

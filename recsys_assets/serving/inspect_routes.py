@@ -18,7 +18,8 @@ def inspect_routes(service: Service) -> APIRouter:
     async def recall(body: RecallBody) -> Response:
         """The candidates of each channel for a user, best first."""
         number, engine, book = service.opened
-        return answer(recalled(number, engine, book, body, service.since(engine, body)))
+        told, withdrawn = service.since(engine, body), service.withdrawn(engine)
+        return answer(recalled(number, engine, book, body, told, withdrawn))
 
     @routes.post("/score", responses=answers_of(OrderedAnswer | ProbabilitiesAnswer))
     async def score(body: ScoreBody) -> Response:

@@ -1,5 +1,6 @@
 """The interface as its OpenAPI document describes it: groups of routes, forms of answers, and refusals."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -8,12 +9,14 @@ from fastapi.routing import APIRoute
 from recsys_assets.serving.answer_forms import ProblemDocument
 
 LISTS, STEPS, EVENTS, DIRECTORY, HEALTH = "Lists", "Steps of a list", "Events", "The release", "Health"
+FRESH, VECTORS = "Fresh items and users", "Vectors"
 GROUPS = {
     LISTS: "Lists of users, and items that are alike.",
     STEPS: "Candidates by channel, and scores of the caller's own.",
     EVENTS: "Telling the service what happened.",
     DIRECTORY: "Contents of the release, its users and items, and the rules of scenes.",
     HEALTH: "For those who watch the service.",
+    FRESH: "Telling the service what is new or has changed since the release.",
 }
 TITLES = {
     400: "The request cannot be read.",
@@ -41,16 +44,21 @@ def answers_of(form: Any) -> dict[int | str, dict[str, Any]]:
 
 
 class Interface(FastAPI):
-    """An application whose OpenAPI document describes answers, refusals and the token."""
+    """An application whose OpenAPI document describes answers, refusals and the token.
 
-    def __init__(self) -> None:
-        groups = [{"name": name, "description": text} for name, text in GROUPS.items()]
+    Args:
+        title: of the document.
+        groups: the groups of its routes, and what they are.
+    """
+
+    def __init__(self, title: str = "recsys_assets", groups: Mapping[str, str] = GROUPS) -> None:
+        named = [{"name": name, "description": text} for name, text in groups.items()]
         super().__init__(
-            title="recsys_assets",
+            title=title,
             version="1",
             docs_url=None,
             redoc_url=None,
-            openapi_tags=groups,
+            openapi_tags=named,
             generate_unique_id_function=_name,
         )
 

@@ -39,6 +39,9 @@ class Metrics:
         self._sizes = Histogram("recsys_channel_items", "Items of a channel.", ["channel"], buckets=SIZES, registry=own)
         self._exposed = Counter("recsys_exposed_items", "Items of lists, by age in days.", ["at_most"], registry=own)
         self._told = Counter("recsys_told_events", "Events that were told.", registry=own)
+        self._rows = Counter(
+            "recsys_fresh_rows", "Rows of items and users that changed between releases.", registry=own
+        )
         self._seconds = Histogram("recsys_answer_seconds", "Time of a list.", buckets=SECONDS, registry=own)
         self._steps = Histogram("recsys_step_seconds", "Time of a step.", ["step"], buckets=SECONDS, registry=own)
 
@@ -65,7 +68,8 @@ class Metrics:
             self._empty.inc()
         if answer.found:
             self._steps_of(answer.found)
-        self._exposures(ages[answer.engine.numbers([row["item_id"] for row in rows])])
+        numbers = answer.engine.numbers([row["item_id"] for row in rows])
+        self._exposures(np.where(numbers >= 0, ages[numbers], 0))  # an item that the release does not know is fresh
 
     def _steps_of(self, found: Found) -> None:
         for step, each in found.seconds.items():
@@ -82,6 +86,10 @@ class Metrics:
     def told(self, events: int) -> None:
         """Count events that were told."""
         self._told.inc(events)
+
+    def told_rows(self, rows: int) -> None:
+        """Count fresh rows that changed."""
+        self._rows.inc(rows)
 
     def text(self, numbers: Mapping[tuple[str, str], float]) -> bytes:
         """All counters in Prometheus' text form, and numbers of the moment by name and meaning."""

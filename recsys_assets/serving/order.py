@@ -10,6 +10,7 @@ from typing import Any
 LOOK = 0.1  # seconds between two checks of the processes
 LEAVE = 1.0  # seconds in which clients learn that they need a new connection, before the last ones are closed
 FINISH = 5  # seconds that requests in flight have after that
+RECOMMENDER = "recsys_assets.serving.recommender:KIND"
 SERVED_LAST = "served.json"  # the releases that were served last, the newest first
 
 
@@ -50,6 +51,8 @@ class Order:
         alone: whether nobody answers yet. Then one process says so until the release is open.
         copies: folder of the copies of releases.
         status: file of the `Status`.
+        kind: of the service, as in `kinds.py`.
+        memory: the most MiB of data that each process may hold; None: as many as it likes.
     """
 
     release: Release | None
@@ -57,6 +60,8 @@ class Order:
     alone: bool
     copies: str
     status: str
+    kind: str = RECOMMENDER
+    memory: int | None = None
 
     @classmethod
     def read(cls, line: str) -> "Order":

@@ -47,6 +47,7 @@ def log_table(engine: Engine, logged: Sequence[Logged]) -> pa.Table:
     """One row for each answer (N,) of a release."""
     answers = [each.answer for each in logged]
     contents = [each.content for each in answers]
+    of_release = [each.before_fresh or each.content for each in answers]  # which can be answered again
     columns = {
         "request_id": pa.array([each.request_id for each in logged], pa.string()),
         "time": pa.array([each.time for each in logged], pa.timestamp("us", "UTC")),
@@ -58,14 +59,14 @@ def log_table(engine: Engine, logged: Sequence[Logged]) -> pa.Table:
         "scene": _texts([each["scene"] for each in contents]),
         "variants": pa.array([list(each["variants"].items()) for each in contents], pa.map_(pa.string(), pa.string())),
         "rules": _texts([each.asked.rules for each in answers]),
-        "left_out": pa.array([each.get("left_out", []) for each in contents], pa.list_(pa.string())),
+        "left_out": pa.array([each.get("left_out", []) for each in of_release], pa.list_(pa.string())),
         "user_id": pa.array([each.asked.user for each in answers], _type_of(engine.log.user_ids)),
         "request": _texts([_canonical(each.asked.body.model_dump(exclude_defaults=True)) for each in answers]),
         "context": _texts([_canonical(each.asked.wish.context) for each in answers]),
         "told": _told(engine, answers),
         "candidates": _candidates(engine, answers),
         "items": _items(engine, contents),
-        "answer": _texts([digest(each) for each in contents]),
+        "answer": _texts([digest(each) for each in of_release]),
     }
     return pa.table(columns)
 

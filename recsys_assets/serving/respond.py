@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_assets.arrays import Ints
+from recsys_assets.arrays import Bools, Ints
 from recsys_assets.datasets.moments import TIME_PARTS
 from recsys_assets.serving.budget import ASKED, PERSONAL, Budget
 from recsys_assets.serving.engine import Engine, Found, Row, Wish
@@ -51,6 +51,7 @@ class Answer:
         asked: the request.
         found: the lists of each step, before a scene arranges them; None if the answer is not personal.
         content: all that the caller gets, besides the id of the request.
+        before_fresh: the content as the release alone gives it, if fresh items were put into it; None: it is the same.
     """
 
     number: int
@@ -58,17 +59,18 @@ class Answer:
     asked: Asked
     found: Found | None
     content: dict[str, Any]
+    before_fresh: dict[str, Any] | None = None
 
 
-def asked_of(engine: Engine, book: Book, body: RecommendBody, told: History) -> Asked:
-    """Read a request for a list.
+def asked_of(engine: Engine, book: Book, body: RecommendBody, told: History, withdrawn: Bools | None = None) -> Asked:
+    """Read a request for a list; `withdrawn` (I,) are the items that no answer may hold.
 
     Raises:
         Problem: a scene or a variant does not exist, or as in `wish_of`.
     """
     user = user_of(engine, body)
     stage = book.stage(engine, body.scene, body.visitor if user is None else user, body.variants)
-    wish = wish_of(engine, book, body, body.size or (stage.scene.size if stage else SIZE))
+    wish = wish_of(engine, book, body, body.size or (stage.scene.size if stage else SIZE), withdrawn)
     has_rules = stage is not None or wish.allowed is not None
     return Asked(body, user, told, wish, stage, book.experiments.fingerprint if has_rules else "")
 
@@ -82,7 +84,7 @@ def user_of(engine: Engine, body: UserBody) -> object | None:
     return None if body.user_id is None else typed(engine.log.user_ids, [body.user_id], "user_id")[0]
 
 
-def wish_of(engine: Engine, book: Book, body: UserBody, size: int) -> Wish:
+def wish_of(engine: Engine, book: Book, body: UserBody, size: int, withdrawn: Bools | None = None) -> Wish:
     """The rest of a request for lists of up to `size` items.
 
     Raises:
@@ -91,7 +93,8 @@ def wish_of(engine: Engine, book: Book, body: UserBody, size: int) -> Wish:
     hidden = typed(engine.log.item_ids, body.exclude, "exclude")
     only = typed(engine.log.item_ids, body.restrict, "restrict") if isinstance(body.restrict, list) else None
     allowed = book.passing(engine, body.restrict) if isinstance(body.restrict, str) else None
-    return Wish(size, hidden, only, allowed, context=_context(engine, body.context), judged=body.judged)
+    context = _context(engine, body.context)
+    return Wish(size, hidden, only, allowed, context=context, judged=body.judged, withdrawn=withdrawn)
 
 
 def respond(number: int, engine: Engine, asked: Asked, deadline_ms: float | None = None) -> Answer:

@@ -1,14 +1,16 @@
 """The service without HTTP: it turns requests into answers of the release that is open."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from recsys_assets.arrays import Bools, Ids
 from recsys_assets.serving.engine import Engine, Wish
+from recsys_assets.serving.fresh.blend import Fresh
 from recsys_assets.serving.people import History
 from recsys_assets.serving.requests import Id, Problem, RecommendBody, UserBody
 from recsys_assets.serving.respond import Answer, asked_of, respond, typed, with_fields
 from recsys_assets.serving.scenes.book import Book
-from recsys_assets.serving.told import Told
+from recsys_assets.serving.told import Told, ToldEvents
 
 
 class Opened(NamedTuple):
@@ -34,10 +36,17 @@ class Service:
         opened: the release; None: none is open yet.
         told: what the service was told since the release; None: it cannot be told anything.
         deadline_ms: of requests that name none; None: there is none.
+        fresh: rows that are fresher than the release; None: there are none, and none are taken.
     """
 
-    def __init__(self, opened: Opened | None, told: Told | None = None, deadline_ms: float | None = None) -> None:
-        self._opened, self._told, self.deadline_ms = opened, told, deadline_ms
+    def __init__(
+        self,
+        opened: Opened | None,
+        told: Told | None = None,
+        deadline_ms: float | None = None,
+        fresh: Fresh | None = None,
+    ) -> None:
+        self._opened, self._told, self.deadline_ms, self._fresh = opened, told, deadline_ms, fresh
 
     @property
     def opened(self) -> Opened:
@@ -62,6 +71,31 @@ class Service:
         return self._told
 
     @property
+    def fresh(self) -> Fresh:
+        """Rows that are fresher than the release.
+
+        Raises:
+            Problem: none are taken.
+        """
+        if self._fresh is None:
+            raise Problem(503, "this service takes no rows: no release is open yet")
+        return self._fresh
+
+    def withdrawn(self, engine: Engine) -> Bools | None:
+        """(I,) the items of a release that were withdrawn since; None: none was."""
+        if self._fresh is None:
+            return None
+        self._fresh.layer.look()
+        return self._fresh.layer.withdrawn(engine.log.item_ids)
+
+    def known_ids(self, engine: Engine) -> Mapping[str, Ids]:
+        """The ids, ascending, that users and items of events may have: those of the release, and those told since."""
+        if self._fresh is None:
+            return engine.known_ids
+        self._fresh.layer.look()
+        return self._fresh.layer.known_ids(engine.known_ids)
+
+    @property
     def keeps_events(self) -> bool:
         """Whether it can be told events."""
         return self._told is not None
@@ -79,8 +113,12 @@ class Service:
                 an id is not of the profile's type.
         """
         number, engine, book = self.opened
-        asked = asked_of(engine, book, body, self.since(engine, body))
-        return respond(number, engine, asked, self.deadline_ms)
+        withdrawn = None if body.judged else self.withdrawn(engine)
+        asked = asked_of(engine, book, body, self.since(engine, body), withdrawn)
+        answer = respond(number, engine, asked, self.deadline_ms)
+        if self._fresh is None or body.judged:
+            return answer
+        return self._fresh.blended(answer, [each.item_id for each in body.history] + self._told_items(engine, body))
 
     def similar(self, item_id: Id, size: int, fields: Sequence[str]) -> dict[str, Any]:
         """Items that are alike.
@@ -92,7 +130,11 @@ class Service:
         (item,) = typed(engine.log.item_ids, [item_id], "item_id")
         if engine.numbers([item])[0] < 0:
             raise Problem(404, f"release {number} has no item {item_id!r}")
-        rows = engine.similar(item, Wish(size=size))
+        gone = self.withdrawn(engine)
+        more = 0 if gone is None else int(gone.sum())
+        found = engine.similar(item, Wish(size=size + more))
+        numbers = engine.numbers([row["item_id"] for row in found])
+        rows = [row for row, number in zip(found, numbers, strict=True) if gone is None or not gone[number]][:size]
         return {"release": number, "bizdate": engine.bizdate, "items": with_fields(engine, rows, fields)}
 
     def since(self, engine: Engine, body: UserBody) -> History:
@@ -105,6 +147,15 @@ class Service:
         brought = engine.history(items, [event.label for event in body.history])
         if self._told is None or body.user_id is None or body.judged:
             return brought
-        (user,) = typed(engine.log.user_ids, [body.user_id], "user_id")
-        told = self._told.of(user, engine.bizdate)
+        told = self._told_of(engine, body.user_id)
         return engine.history(told.items, told.labels, told.weights) + brought if told.items else brought
+
+    def _told_of(self, engine: Engine, user_id: Id) -> ToldEvents:
+        (user,) = typed(engine.log.user_ids, [user_id], "user_id")
+        return self.told.of(user, engine.bizdate)
+
+    def _told_items(self, engine: Engine, body: UserBody) -> list[object]:
+        """Ids of the items of the user's told events, those that the release does not know among them."""
+        if self._told is None or body.user_id is None:
+            return []
+        return list(self._told_of(engine, body.user_id).items)

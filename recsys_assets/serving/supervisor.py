@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from recsys_assets.datasets.disk import private_folder
 from recsys_assets.datasets.folders import clear_leftovers, new_folder
 from recsys_assets.guard import LOCAL
 from recsys_assets.serving.log import say
-from recsys_assets.serving.order import FINISH, LEAVE, LOOK, Order, Release, Status
-from recsys_assets.serving.releases import ANSWERS, Lookout
+from recsys_assets.serving.order import FINISH, LEAVE, LOOK, RECOMMENDER, Order, Release, Status
+from recsys_assets.serving.releases import ANSWERS
 
 STATUS = "status.json"
 WAITING = 2048  # connections that wait to be taken
@@ -31,6 +31,20 @@ RETRY = 15.0  # seconds before a release that was refused is opened again: its f
 ENDS = LEAVE + FINISH + 4.0  # seconds that a generation has to end
 # One thread for each process: there are as many processes as cores.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+
+
+class Newest(Protocol):
+    """Knows the newest release: a store of releases is asked, or the record of a deployment is read.
+
+    Attributes:
+        store: `ANSWERS`, or why what keeps the releases does not.
+    """
+
+    store: str
+
+    @property
+    def newest(self) -> Release | None:
+        """The release that shall be served; None if there is none."""
 
 
 class Started:
@@ -101,13 +115,17 @@ class Supervisor:
         processes: how many processes answer.
         copies: folder of the copies of releases.
         folder: for the files that the processes share as long as they run.
+        kind: of the service.
+        memory: the most MiB of each process; None: as many as it likes.
     """
 
-    lookout: Lookout
+    lookout: Newest
     listener: socket.socket
     processes: int
     copies: Path
     folder: Path
+    kind: str = RECOMMENDER
+    memory: int | None = None
     _serving: Started | None = None
     _coming: Started | None = None
     _leaving: list[Started] = field(default_factory=list)
@@ -162,7 +180,8 @@ class Supervisor:
         if serving and serving.is_alive and wanted == serving.release:
             return None  # when its first process ended, the others go on, but nobody replaces them
         nobody = serving is None or wanted is None
-        return Order(wanted, self.processes, nobody, str(self.copies), str(self.folder / STATUS))
+        places = str(self.copies), str(self.folder / STATUS)
+        return Order(wanted, self.processes, nobody, *places, self.kind, self.memory)
 
     def _take_over(self, coming: Started, refusal: str) -> None:
         """Go over to the generation that was started, or stay with the one before."""

@@ -7,19 +7,13 @@ from its mark, is written again as the same file.
 
 import contextlib
 import datetime as dt
-import io
 import sqlite3
-from collections.abc import Iterator
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from recsys_assets.datasets.disk import private_folder, sync_all, writing_to
+from recsys_assets.datasets.disk import writing_to
 from recsys_assets.datasets.duck import connect_without_lake
-from recsys_assets.datasets.folders import replacing
-from recsys_assets.datasets.landing import lock
-from recsys_assets.datasets.landing_write import place_of
+from recsys_assets.datasets.landing_put import put_parquet
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.told_rows import landing_table
@@ -124,15 +118,7 @@ class Landing(Background):
         with connect_without_lake() as duck:
             lines, moments = zip(*rows, strict=True)
             table = landing_table(duck, self._profile, source, lines, moments)
-        folder = self._profile.files.folder_of(dt.date.fromisoformat(day))
-        if self._profile.store:
-            self._profile.store.put(f"{source}/{folder}/{name}", _parquet(table))
-            return
-        place = self._profile.landing / source / folder / name
-        with _writing_in(self._profile):
-            sync_all(private_folder(place.parent))
-            with replacing(place) as hidden:
-                hidden.write_bytes(_parquet(table))
+        put_parquet(self._profile, source, dt.date.fromisoformat(day), name, table)
 
     def _forget(self, connection: sqlite3.Connection, now: dt.datetime) -> None:
         """Remove landed events that were told long ago."""
@@ -140,16 +126,3 @@ class Landing(Background):
         if any(told < until for (told,) in connection.execute(_OLDEST).fetchall()):
             with self._database.writing(connection):
                 connection.execute(_FORGET, (until,))
-
-
-@contextlib.contextmanager
-def _writing_in(profile: Profile) -> Iterator[None]:
-    """The landing folder, locked against `recsys land`, which replaces folders."""
-    with writing_to(place_of(profile.landing)), lock(profile.landing, timeout=0):
-        yield
-
-
-def _parquet(table: pa.Table) -> bytes:
-    file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd")
-    return file.getvalue()

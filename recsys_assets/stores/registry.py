@@ -14,10 +14,12 @@ from recsys_assets.datasets.identity import refuse_other
 from recsys_assets.settings import Settings, settings
 from recsys_assets.stores import collections
 from recsys_assets.stores.collections import Collection
+from recsys_assets.stores.fresh import FreshStore
 from recsys_assets.stores.lance.store import LanceStore
 from recsys_assets.stores.milvus.store import MilvusStore
 from recsys_assets.stores.mongo.embedded import run_server
 from recsys_assets.stores.mongo.store import MongoStore
+from recsys_assets.stores.postgres.store import PostgresStore
 from recsys_assets.stores.redis import RedisStore
 from recsys_assets.stores.store import ReleaseStore, Store, StoreError
 from recsys_assets.stores.triton.store import TritonStore
@@ -49,6 +51,11 @@ class Destination:
     kind: str
     title: str
     run_server: Callable[[Path], AbstractContextManager[str]] | None = None
+
+    @property
+    def has_fresh(self) -> bool:
+        """Whether it takes fresh rows next to its versions."""
+        return isinstance(self.open, type) and issubclass(self.open, FreshStore)
 
     @property
     def has_releases(self) -> bool:
@@ -110,12 +117,25 @@ def _triton_collections(*_: object) -> Collections:
     return {}
 
 
+def _postgres_collections(models: Sequence[str], _: str) -> Collections:
+    return {
+        f"{model}_{side}": Collection(
+            f"The vector of each {side} under `recall_{model}`, which SQL searches.",
+            (f"emb_{model}_{side}",),
+            collections.vectors,
+        )
+        for model in models
+        for side in ("user", "item")
+    }
+
+
 STORES = {
     "mongo": Destination("MONGO_URI", MongoStore, _mongo_collections, "mongodb", "MongoDB", run_server),
     "redis": Destination("RECSYS_REDIS_URI", RedisStore, _redis_collections, "redis", "Redis"),
     "milvus": Destination("RECSYS_MILVUS_URI", MilvusStore, _milvus_collections, "milvus", "Milvus"),
     "lance": Destination("RECSYS_LANCE_URI", LanceStore, _lance_collections, "lancedb", "LanceDB"),
     "triton": Destination("RECSYS_TRITON_URI", TritonStore, _triton_collections, "triton", "Triton"),
+    "postgres": Destination("RECSYS_POSTGRES_URI", PostgresStore, _postgres_collections, "postgres", "PostgreSQL"),
 }
 
 

@@ -1,5 +1,6 @@
 """The OpenAPI document: requests that are made out of it are answered or refused, as it says of the answers."""
 
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -7,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from recsys_assets.serving.engine import Engine
+from recsys_assets.serving.fresh.opening import open_fresh, open_layer
 from recsys_assets.serving.interface import GROUPS
 from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.service import Opened, Service
@@ -37,9 +39,14 @@ def faults_of(document: dict[str, Any], form: dict[str, Any], content: object) -
     return [str(fault) for fault in validator.iter_errors(content)]
 
 
-def test_no_request_of_the_document_breaks_the_service(world: World, engine: Engine) -> None:
-    with telling(world.profile) as tell:
-        service = Service(Opened(7, engine, Book()), tell.told)
+def test_no_request_of_the_document_breaks_the_service(
+    world: World, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
+    layer, own = open_layer(engine), engine.profile.model_copy(update={"landing": tmp_path / "landing"})
+    assert layer
+    with telling(world.profile) as tell, open_fresh(own, layer) as fresh:
+        service = Service(Opened(7, engine, Book()), tell.told, fresh=fresh)
         with serving(service) as address:
             found = fuzz(address, 15)
     assert sum(found.values()) > 100

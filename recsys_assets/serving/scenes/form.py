@@ -67,6 +67,9 @@ class Arrangement(Part):
     diversity: Diversity | None = None
     at_most: tuple[Limit, ...] = Field(default=(), max_length=20)
     new_items: NewItems | None = None
+    fresh: Share | None = Field(
+        default=None, description="of places for items since the release; default: the profile's"
+    )
     pinned: tuple[Pin, ...] = Field(default=(), max_length=MOST_ITEMS)
 
 

@@ -22,6 +22,20 @@ Columns = tuple[tuple[str, ColumnType], ...]
 Similarity = Callable[[Ints], Doubles]  # gives (C, C) how alike the items (C,) are, from 0 to 1
 
 
+def passing(items: pa.Table, text: str, columns: Columns) -> Bools:
+    """(N,) which rows of the items' table meet a condition over these columns; one that cannot be evaluated is not met.
+
+    Raises:
+        ExpressionError: it is not a condition over these columns.
+    """
+    rule = condition(text, columns)
+    with connect_without_lake() as connection:
+        connection.register("items", items.select(sorted(rule.columns) or ["item_id"]))
+        found = connection.sql(f"SELECT {rule.sql} AS passes FROM items").to_arrow_table()["passes"]
+    passes: Bools = found.fill_null(False).to_numpy()
+    return passes
+
+
 class Shelf:
     """The items of a release; whatever is computed for all of them is computed once.
 
@@ -40,12 +54,7 @@ class Shelf:
         Raises:
             ExpressionError: it is not a condition over these columns.
         """
-        rule = condition(text, columns)
-        with connect_without_lake() as connection:
-            connection.register("items", self._engine.items.select(sorted(rule.columns) or ["item_id"]))
-            found = connection.sql(f"SELECT {rule.sql} AS passes FROM items").to_arrow_table()["passes"]
-        passes: Bools = found.fill_null(False).to_numpy()
-        return passes
+        return passing(self._engine.items, text, columns)
 
     def _values(self, column: str) -> "Values":
         """The values of a column, as numbers."""

@@ -1,0 +1,104 @@
+"""The job `fresh_items` and its sensor: new rows of items and users become vectors, and reach the stores.
+
+Files are taken here unless a service of this machine takes them already. Stores get whatever changed, from wherever
+it came.
+"""
+
+import contextlib
+import datetime as dt
+import hashlib
+from collections.abc import Iterator
+from functools import partial
+
+import dagster as dg
+import duckdb
+from filelock import FileLock, Timeout
+
+from recsys_assets.datasets.duck import connect_without_lake
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.fresh.database import Database
+from recsys_assets.fresh.files import FilesTaken, new_files, take_files
+from recsys_assets.fresh.judge import Judge
+from recsys_assets.fresh.landing import land
+from recsys_assets.fresh.step import Step
+from recsys_assets.fresh.towers import FILES, towers_of
+from recsys_assets.lake import Lake
+from recsys_assets.resources import Dataset, LakeStore, Stores
+from recsys_assets.stores.fresh import FreshStore, push
+from recsys_assets.stores.registry import STORES, stores_in_use
+from recsys_assets.stores.store import bizdate_of
+
+ASSET = "fresh_items"
+
+
+@dg.op(description="Takes new files of rows, and puts what changed into the stores.")
+def take_fresh_rows(context: dg.OpExecutionContext, dataset: Dataset, lake: LakeStore, stores: Stores) -> None:
+    """Take new files, land what is due, and push to every store in use that takes fresh rows."""
+    profile = dataset.load()
+    database = Database(profile.name)
+    with connect_without_lake() as duck:
+        taken = _take_files(profile, lake.lake, database, duck)
+    with connect_without_lake() as duck:  # a judge prepares its statements once for each connection
+        pushed = dict(_push(profile, lake.lake, database, stores, duck))
+    metadata = {"files": taken.files, "rows": taken.rows, "rejected": taken.rejected, "changed": taken.changed}
+    context.log_event(dg.AssetMaterialization(ASSET, metadata={**metadata, **pushed}))
+
+
+@dg.job(name=ASSET, description="Fresh items and users: files become rows, rows become vectors in the stores.")
+def fresh_items() -> None:
+    """See `take_fresh_rows`."""
+    take_fresh_rows()
+
+
+@dg.sensor(
+    job=fresh_items,
+    minimum_interval_seconds=5,
+    description="Starts `fresh_items` when there are new files of rows, or changes that no store has seen.",
+)
+def fresh_items_sensor(_: dg.SensorEvaluationContext, dataset: Dataset) -> dg.RunRequest | dg.SkipReason:
+    """Request a run for each new state of files and rows."""
+    profile = dataset.load()
+    if "items" not in profile.tables:
+        return dg.SkipReason("the items of this data set do not land")
+    with contextlib.closing(Database(profile.name).connect()) as connection:
+        files = new_files(profile, connection)
+        ((number,),) = connection.execute("SELECT value FROM about WHERE name = 'seq'").fetchall()
+    if not files and not (number and any(STORES[name].has_fresh for name in stores_in_use())):
+        return dg.SkipReason("there is no new file of fresh rows")
+    named = "\n".join(f"{path} {state}" for _, path, state in files)
+    return dg.RunRequest(run_key=f"{number}:{hashlib.sha256(named.encode()).hexdigest()[:16]}")
+
+
+def _take_files(profile: Profile, lake: Lake, database: Database, duck: duckdb.DuckDBPyConnection) -> FilesTaken:
+    """Take new files, unless a service does."""
+    asset = f"onnx_{profile.fresh.model}"
+    days = lake.bizdates(asset)
+    towers = towers_of(lake.read_sound(asset, days[-1])) if days else {}
+    now = dt.datetime.now(dt.UTC)
+    with (
+        contextlib.suppress(Timeout),
+        FileLock(database.watch_lock, timeout=0),
+        contextlib.closing(database.connect()) as connection,
+    ):
+        taken = take_files(Step(profile, database, duck, towers), duck, connection, now)
+        land(profile, database, duck, connection, now)
+        return taken
+    return FilesTaken()
+
+
+def _push(
+    profile: Profile, lake: Lake, database: Database, stores: Stores, duck: duckdb.DuckDBPyConnection
+) -> Iterator[tuple[str, int]]:
+    """Push to every store, and give the rows of each collection."""
+    model, judge = profile.fresh.model, Judge(duck, profile)
+    for name in stores_in_use():
+        if not STORES[name].has_fresh:
+            continue
+        with stores.open(name) as store:
+            for side in FILES:
+                collection = f"{model}_{side[:-1]}"
+                version = store.live_version(collection)
+                if version and side in profile.tables and isinstance(store, FreshStore):
+                    tower = towers_of(lake.read_sound(f"onnx_{model}", bizdate_of(version)))[side]
+                    typed = partial(judge.typed, side)
+                    yield f"{name}_{collection}", push(store, collection, version, database, side, tower, typed)

@@ -1,0 +1,1 @@
+"""Deployed towers: a named service that turns features into vectors, created, updated and rolled back by commands."""

@@ -1,0 +1,195 @@
+"""Fresh items in a list: those nearest to the user take a share of its places, next to the items of the release."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from recsys_assets.arrays import Vectors, list_array
+from recsys_assets.datasets.names import HISTORY
+from recsys_assets.fresh.step import vectors_of
+from recsys_assets.fresh.towers import Tower
+from recsys_assets.funnel.by_vector import ByVector
+from recsys_assets.retrieval.interactions import Interactions, Queries, State
+from recsys_assets.serving.budget import Budget
+from recsys_assets.serving.engine import Engine, Row, Wish
+from recsys_assets.serving.fresh.layer import Layer
+from recsys_assets.serving.fresh.writer import Writer
+from recsys_assets.serving.people import Person
+from recsys_assets.serving.respond import Answer, with_fields
+from recsys_assets.serving.scenes.faults import columns_of
+from recsys_assets.serving.scenes.listing import listing
+from recsys_assets.serving.scenes.shelf import passing
+
+CHANNEL, STEP = "fresh", "recall fresh"
+MOST_ASKED = 200  # fresh items of which a condition is asked: more than any list has places for them
+_ROUND = 1e-9  # a share of 0.29 of 100 places is 29 of them
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """The fresh rows of a service.
+
+    Attributes:
+        layer: the rows as this process sees them.
+        writer: takes new ones.
+        towers: of the release, by side.
+    """
+
+    layer: Layer
+    writer: Writer
+    towers: Mapping[str, Tower]
+
+    def blended(self, answer: Answer, told: Sequence[object]) -> Answer:
+        """The answer with fresh items in their share of its places.
+
+        Args:
+            answer: of the release.
+            told: ids of items that the user touched since.
+        """
+        content, is_told = answer.content, str(answer.asked.user) in self.layer.users
+        if not self.layer.has_items and not is_told:
+            return answer
+        budget = Budget(answer.engine.usual)
+        made = budget.make(STEP, lambda: self._made(answer, told))
+        if made is None:
+            left_out = [*content.get("left_out", ()), *(f"{step}: {why}" for step, why in budget.left_out.items())]
+            lacking = {**content, "served_by": "degraded", "left_out": left_out}
+            return replace(answer, content=lacking, before_fresh=content)
+        return answer if made == content else replace(answer, content=made, before_fresh=content)
+
+    def _made(self, answer: Answer, told: Sequence[object]) -> dict[str, Any]:
+        """The content with fresh items; that of a told user of whom the release knows nothing is by their features."""
+        vector = self._vector(answer)
+        if vector is None:
+            return answer.content
+        if answer.content["served_by"] == "popular" and str(answer.asked.user) in self.layer.users:
+            by_features = {"served_by": "features", "items": _by_features(answer, vector)}
+            answer = replace(answer, content=answer.content | by_features)
+        count = math.floor(share_of(answer) * answer.asked.wish.size + _ROUND)
+        keys, scores = self._allowed(answer, *self.layer.nearest(vector, MOST_ASKED, _barred(answer, told)))
+        rows = self._described(answer, keys[:count], scores[:count])
+        listed = placed(answer.content["items"], rows, share_of(answer), answer.asked.wish.size)
+        return answer.content | {"items": listed}
+
+    def _vector(self, answer: Answer) -> Vectors | None:
+        """(D,) the vector of the user, from all that is known of them; None without the model's towers."""
+        engine, asked = answer.engine, answer.asked
+        channel = engine.funnel.channels.get(engine.profile.fresh.model)
+        if not isinstance(channel, ByVector) or channel.encode is None:
+            return None
+        if answer.found:
+            events, queries = answer.found.events, answer.found.asked
+        else:
+            events, queries = engine.ask(None, Person(engine.people.newcomer, asked.told, State.BEYOND), asked.wish)
+        line = self.layer.users.get(str(asked.user))
+        if line is not None and "users" in self.towers:
+            return self._told_user(line, events, queries)
+        found: Vectors = channel.encode(events, queries)[0]
+        return found
+
+    def _told_user(self, line: str, events: Interactions, queries: Queries) -> Vectors:
+        """(D,) the vector of a told user: the features of the told row, and the history."""
+        tower = self.towers["users"].encode
+        length = next(each.length for each in tower.inputs if each.name == HISTORY)
+        past = events.item_ids[events.items[queries.starts[0] : queries.ends[0]]][-length:]
+        table = self.layer.typed("users", [line]).append_column(
+            HISTORY, list_array(pa.array(past), np.array([len(past)]))
+        )
+        found: Vectors = vectors_of(tower, table)[0]
+        return found
+
+    def _allowed(self, answer: Answer, keys: list[str], scores: list[float]) -> tuple[list[str], list[float]]:
+        """The items that meet the conditions of the scene and of the request, and its list of ids."""
+        stage, restrict = answer.asked.stage, answer.asked.body.restrict
+        kept = np.ones(len(keys), bool)
+        if isinstance(restrict, list):
+            only = set(map(str, restrict))
+            kept &= np.array([key in only for key in keys], bool)
+        conditions = [stage.scene.filter if stage else None, restrict if isinstance(restrict, str) else None]
+        for condition in filter(None, conditions if len(keys) else []):
+            kept &= passing(self._with_carried(answer.engine, keys), condition, columns_of(answer.engine.profile))
+        places = np.flatnonzero(kept).tolist()
+        return [keys[each] for each in places], [scores[each] for each in places]
+
+    def _with_carried(self, engine: Engine, keys: Sequence[str]) -> pa.Table:
+        """The rows of items, in which columns that the log carries for items are missing values."""
+        table = self.layer.rows(keys)
+        for name, _ in columns_of(engine.profile):
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(len(table), engine.items.schema.field(name).type))
+        return table
+
+    def _described(self, answer: Answer, keys: list[str], scores: list[float]) -> list[Row]:
+        """The items as rows of a list, with the columns that the request asks for."""
+        ids, body = ids_of(keys, answer.engine), answer.asked.body
+        rows: list[Row] = [
+            {"item_id": item_id, "score": score, "channels": [CHANNEL], "probability": None}
+            for item_id, score in zip(ids, scores, strict=True)
+        ]
+        if body.explain:
+            for place, row in enumerate(rows, 1):
+                row["explain"] = {"fused": None, "channels": {CHANNEL: {"place": place, "score": row["score"]}}}
+        if not body.fields or not rows:
+            return rows
+        table = self.layer.rows(keys)
+        more = table.select([name for name in body.fields if name in table.column_names]).to_pylist()
+        blank = dict.fromkeys(body.fields)
+        return [{**row, **blank, **each} for row, each in zip(rows, more, strict=True)]
+
+
+def _by_features(answer: Answer, vector: Vectors) -> list[Row]:
+    """The items of the release that are nearest to a user, as the scene arranges them."""
+    engine, asked = answer.engine, answer.asked
+    wish, model = replace(asked.wish, budget=None), engine.profile.fresh.model
+
+    def ask(each: Wish) -> list[Row]:
+        return engine.nearest(model, vector, asked.told, each)
+
+    rows = listing(engine, asked.stage, wish, lambda: asked.told.items, ask) if asked.stage else ask(wish)
+    return with_fields(engine, rows, asked.body.fields)
+
+
+def share_of(answer: Answer) -> float:
+    """The share of the places of a list that is for fresh items."""
+    stage = answer.asked.stage
+    if stage and stage.scene.fresh is not None:
+        return stage.scene.fresh
+    return answer.engine.profile.fresh.share
+
+
+def placed(rows: Sequence[Row], fresh: Sequence[Row], share: float, size: int) -> list[Row]:
+    """A list with fresh items: one takes the next place when fewer are listed than the share of the places so far.
+
+    Pinned items keep their places; the others move back. Where these end, the rest of the fresh items follow.
+    """
+    pinned = {place: row for place, row in enumerate(rows) if "pinned" in row["channels"]}
+    coming, others = iter(fresh), iter([row for place, row in enumerate(rows) if place not in pinned])
+    listed, taken = list[Row](), 0
+    for place in range(size):
+        is_due = place not in pinned and math.floor(share * (place + 1) + _ROUND) > taken
+        found = pinned.get(place) or (is_due and next(coming, None)) or next(others, None) or next(coming, None)
+        if not found:
+            break
+        taken += CHANNEL in found["channels"]
+        listed.append(found)
+    return listed
+
+
+def ids_of(keys: Sequence[str], engine: Engine) -> list[Any]:
+    """Ids of the release's type from keys."""
+    return [int(key) for key in keys] if np.issubdtype(engine.log.item_ids.dtype, np.integer) else list(keys)
+
+
+def _barred(answer: Answer, told: Sequence[object]) -> set[str]:
+    """Keys of the items that must not be listed: those that are listed already, hidden, blocked, or seen."""
+    asked = answer.asked
+    seen: Iterator[object] = iter(told if answer.engine.funnel.filter_seen else ())
+    blocked = asked.stage.scene.blocked if asked.stage else ()
+    listed = (row["item_id"] for row in answer.content["items"])
+    history = answer.found.history.items if answer.found and answer.engine.funnel.filter_seen else asked.told.items
+    before = answer.engine.log.item_ids[history].tolist()
+    return {str(each) for part in (seen, blocked, listed, asked.body.exclude, before) for each in part}

@@ -1,0 +1,38 @@
+"""Opening of the fresh rows: the layer with the release, before its process is copied; the writers in each process."""
+
+import contextlib
+from collections.abc import Iterator
+
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.fresh.database import Database
+from recsys_assets.fresh.towers import towers_of
+from recsys_assets.serving.engine import Engine
+from recsys_assets.serving.fresh.blend import Fresh
+from recsys_assets.serving.fresh.layer import Layer
+from recsys_assets.serving.fresh.watcher import Watcher
+from recsys_assets.serving.fresh.writer import Writer
+
+
+def open_layer(engine: Engine) -> Layer | None:
+    """The rows that are fresher than a release, with vectors of its towers; None if the items do not land.
+
+    Raises:
+        PlaceUnwritable: the data folder cannot be written.
+    """
+    profile = engine.profile
+    if "items" not in profile.tables:
+        return None
+    layer = Layer(profile, Database(profile.name), towers_of(engine.fresh_towers) if engine.fresh_towers else {})
+    layer.look()
+    layer.close()
+    return layer
+
+
+@contextlib.contextmanager
+def open_fresh(profile: Profile, layer: Layer) -> Iterator[Fresh]:
+    """The fresh rows of a service: further ones are taken, from requests and from files, until the block ends."""
+    with (
+        Writer(profile, layer.database, layer.towers) as writer,
+        Watcher(profile, layer.database, layer.towers),
+    ):
+        yield Fresh(layer, writer, layer.towers)

@@ -1,0 +1,1 @@
+"""PostgreSQL with pgvector: vectors that SQL alone can search."""
