@@ -36,7 +36,7 @@ FLOORS = {
         "own_service",
     ],
     # In this order: a package of floor 2 imports only those before it.
-    2: ["features", "ranking", "retrieval", "i2i", "models", "training", "funnel", "fresh", "tuning"],
+    2: ["features", "ranking", "retrieval", "i2i", "models", "training", "coldstart", "funnel", "fresh", "tuning"],
     3: ["stores"],
     4: [
         "assets",

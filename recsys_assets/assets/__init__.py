@@ -7,6 +7,8 @@ An asset of a model needs no line here.
 import dagster as dg
 
 from recsys_assets.assets import rank, tuning, warm_start
+from recsys_assets.assets.cold_start import report as cold_start
+from recsys_assets.assets.cold_start import samples as cold_samples
 from recsys_assets.assets.data import features, ingest, labelled_rows, log_entities, negatives, samples
 from recsys_assets.assets.funnel import model as funnel
 from recsys_assets.assets.lake_asset import LakeAsset
@@ -25,6 +27,7 @@ def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
         **(_entity_groups(profile) if profile.has_entities else _labelled_row_groups()),
         "features": [
             features.feature_schema,
+            cold_samples.feature_boundaries,
             features.factors,
             features.user_features,
             features.item_features,
@@ -45,6 +48,7 @@ def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
         "evaluation": [
             *hitrate.hitrate_assets,
             recall_report.recall_report,
+            cold_start.cold_start_report,
             rank_report.rank_report,
             funnel_report.funnel_report,
         ],
@@ -59,7 +63,13 @@ def _entity_groups(profile: Profile) -> dict[str, list[LakeAsset]]:
             log_entities.users if profile.needs_log("users") else ingest.users,
             log_entities.items if profile.needs_log("items") else ingest.items,
         ],
-        "samples": [samples.splits, samples.rank_samples, samples.recall_samples, negatives.negative_items],
+        "samples": [
+            samples.splits,
+            samples.rank_samples,
+            samples.recall_samples,
+            cold_samples.cold_start_samples,
+            negatives.negative_items,
+        ],
     }
 
 

@@ -235,8 +235,7 @@ def _ranking(model: str, _: Profile, seed: int, inputs: Inputs) -> Objective:
 
 
 def _two_towers(model: str, profile: Profile, seed: int, inputs: Inputs) -> Objective:
-    schema = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
-    return TwoTowers(model, schema, towers.source(profile, inputs), seed)
+    return TwoTowers(model, towers.features_of(inputs), towers.source(model, profile, inputs), seed)
 
 
 def _item_to_item(model: str, profile: Profile, _: int, inputs: Inputs) -> Objective:
@@ -247,11 +246,13 @@ def _item_to_item(model: str, profile: Profile, _: int, inputs: Inputs) -> Objec
 _AUC_FLOOR = Check("auc_floor", "the best trial's validation AUC reaches bounds.min_auc", blocking=False)
 _RECALL_FLOOR = Check("recall_floor", "the best trial's validation recall@20 reaches bounds.min_recall", blocking=False)
 _RANKER_KIND = Tunable(("rank_samples", "feature_schema"), _AUC_FLOOR, lambda profile: profile.bounds.min_auc, _ranking)
-_TOWER_KIND = Tunable(towers.INPUTS, _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _two_towers)
 _I2I_KIND = Tunable(("recall_samples",), _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _item_to_item)
 TUNABLE: dict[str, Tunable] = {
     **dict.fromkeys(RANKERS, _RANKER_KIND),
-    **dict.fromkeys(TOWERS, _TOWER_KIND),
+    **{
+        model: Tunable(towers.inputs_of(model), _RECALL_FLOOR, lambda profile: profile.bounds.min_recall, _two_towers)
+        for model in TOWERS
+    },
     **dict.fromkeys(i2i.I2I_METHODS, _I2I_KIND),
 }
 

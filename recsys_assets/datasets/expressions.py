@@ -31,6 +31,7 @@ SCALARS = frozenset(
 TYPES = frozenset({"BOOLEAN", "INT", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR", "TEXT", "DATE", "TIMESTAMP"})
 _CAST_TYPES = TYPES | {"TIMESTAMPNTZ"}
 _PATTERNS = frozenset({"Like", "ILike", "RegexpLike"})  # their pattern must be a literal
+_DUCKDB = "duckdb"
 MAX_CHARACTERS, MAX_DEPTH = 4000, 60  # characters, and levels of nesting
 
 
@@ -54,13 +55,14 @@ class Expression:
     columns: frozenset[str]
 
 
-def parse(text: str, columns: Collection[str], allowed: frozenset[str] = SCALARS) -> Expression:
+def parse(text: str, columns: Collection[str], allowed: frozenset[str] = SCALARS, dialect: str = _DUCKDB) -> Expression:
     """Parse one expression over columns, whose names may be written in any case, as in SQL.
 
     Args:
         text: the expression as written.
         columns: the columns that exist.
         allowed: the kinds of nodes that it may contain; by default those for single rows.
+        dialect: the SQL in which it is written, by sqlglot's name.
 
     Raises:
         ExpressionError: it is not one expression of allowed nodes over these columns.
@@ -68,7 +70,7 @@ def parse(text: str, columns: Collection[str], allowed: frozenset[str] = SCALARS
     if len(text) > MAX_CHARACTERS:
         raise ExpressionError(f"it has {len(text):,} characters: at most {MAX_CHARACTERS:,} are read")
     try:
-        tree = _tree(text)
+        tree = _tree(text, dialect)
         known = {column.lower(): column for column in columns}
         for node in tree.walk():
             _refuse(node, known, allowed)
@@ -81,24 +83,24 @@ def parse(text: str, columns: Collection[str], allowed: frozenset[str] = SCALARS
 
 
 @cache
-def _dialect() -> "Dialect":
+def _dialect(name: str = _DUCKDB) -> "Dialect":
     from sqlglot import Dialect
 
     logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of nodes that are refused here anyway
-    return Dialect.get_or_raise("duckdb")
+    return Dialect.get_or_raise(name)
 
 
-def _tree(text: str) -> "Tree":
+def _tree(text: str, dialect: str = _DUCKDB) -> "Tree":
     """Parse a text that is one expression and nothing more."""
     from sqlglot import ErrorLevel
     from sqlglot.errors import ParseError, TokenError
     from sqlglot.expressions import Condition
 
     try:
-        tokens = _dialect().tokenize(text)
+        tokens = _dialect(dialect).tokenize(text)
         if any(token.comments for token in tokens) or "--" in text or "/*" in text:
             raise ExpressionError("it holds a comment, or the signs of one (-- or /*): leave it out")
-        parser = _dialect().parser(error_level=ErrorLevel.IMMEDIATE)
+        parser = _dialect(dialect).parser(error_level=ErrorLevel.IMMEDIATE)
         trees = parser.parse_into(Condition, tokens, text)
     except TokenError:
         raise ExpressionError("a quotation mark is left open, or a character in it is not part of SQL") from None

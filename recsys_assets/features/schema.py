@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.arrays import Floats, Ints, place_in_group
+from recsys_assets.datasets.names import ITEM_STATISTICS, TERM_STATISTICS, USER_STATISTICS
 
 Kind = Literal["categorical", "multi_valued", "sequence", "numeric"]
 Side = Literal["user", "item", "pair", "row", "moment"]
@@ -49,6 +50,7 @@ class Feature:
             a model can pick those of the row's own values (numeric only; empty for all others).
         values_of: the categorical feature whose vocabulary and rows the values have (sequence only).
         product_of: see `PairFeature` in `pair_data.py`.
+        boundaries: edges of the bins of one float, ascending, for models that ask for them (`feature_boundaries`).
     """
 
     name: str
@@ -64,6 +66,7 @@ class Feature:
     terms_of: str = ""
     values_of: str = ""
     product_of: list[str] = field(default_factory=list)
+    boundaries: list[float] = field(default_factory=list)
 
     @cached_property
     def keys(self) -> pa.Array:
@@ -118,6 +121,12 @@ class FeatureSchema:
     def sparse(self) -> list[Feature]:
         """The features of sets of values: the categorical ones, then the multi-valued ones."""
         return self.of_kind("categorical") + self.of_kind("multi_valued")
+
+    @cached_property
+    def fixed_numbers(self) -> list[Feature]:
+        """The numeric features that are columns of users or items, and do not change with their events."""
+        statistics = {*USER_STATISTICS, *ITEM_STATISTICS, *TERM_STATISTICS}
+        return [f for f in self.of_kind("numeric") if f.side in ("user", "item") and f.name not in statistics]
 
     @cached_property
     def index_features(self) -> list[Feature]:
@@ -177,7 +186,11 @@ class FeatureSchema:
 
     def to_json(self) -> str:
         """The text of `schema.json`."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        content = asdict(self)
+        for feature in content["features"]:
+            if not feature["boundaries"]:  # the schemas of older versions do not have it
+                del feature["boundaries"]
+        return json.dumps(content, sort_keys=True, ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str) -> "FeatureSchema":

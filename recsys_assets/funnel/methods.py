@@ -22,6 +22,7 @@ class Method:
     open: Callable[..., channels.Recall]
     reads: tuple[str, ...] = ()
     index: str = ""
+    cold: bool = False  # whether it lists items without events
 
     def lists(self, log: Interactions, asked: Queries, k: int, filter_seen: bool, *partitions: Partition) -> Lists:
         """The lists of queries about users of the log."""
@@ -42,7 +43,7 @@ RECALL_METHODS = {
         "The best items of the terms that the user liked recently.", channels.ByTerm, ("recall_term", "items")
     ),
     **{
-        name: Method(model.description, ByVector, (f"emb_{name}_user", f"emb_{name}_item"), f"index_{name}")
+        name: Method(model.description, ByVector, (f"emb_{name}_user", f"emb_{name}_item"), f"index_{name}", model.cold)
         for name, model in TOWERS.items()
     },
 }

@@ -41,6 +41,8 @@ class Model:
         training: the defaults of its training; those of a two-tower model are a `RecallTraining`.
         library: the library that trains it, which the UI shows as a kind of its asset.
         sequences: whether it reads the schema's sequences, to which the history of a two-tower model does not belong.
+        cold: whether a two-tower model gives vectors to items without events: it learns from `cold_start_samples`, with
+            the bins of `feature_boundaries`, and its class has `cold` set.
     """
 
     place: str
@@ -48,6 +50,12 @@ class Model:
     training: Any = TrainingConfig()
     library: Library = "pytorch"
     sequences: bool = False
+    cold: bool = False
+
+    @property
+    def samples(self) -> str:
+        """The asset of the events that a two-tower model learns from."""
+        return "cold_start_samples" if self.cold else "recall_samples"
 
     @property
     def config(self) -> type[Any]:
@@ -108,6 +116,12 @@ MODELS = {
         "sasrec:SasRec",
         "SASRec (Kang & McAuley 2018) with cross-entropy: a causal transformer over the history.",
         RecallTraining(batch=64, epochs=24, patience=4, learning_rate=2e-3, warmup=200, l2=0.0, clip=1.0),
+    ),
+    "dropoutnet": Model(
+        "dropoutnet:DropoutNet",
+        "DropoutNet (Volkovs et al. 2017): towers that need no events, trained with dropped preferences.",
+        RecallTraining(batch=1024, epochs=30, patience=6, learning_rate=3e-3, l2=0.0),
+        cold=True,
     ),
 }
 TOWERS = {name: model for name, model in MODELS.items() if isinstance(model.training, RecallTraining)}

@@ -51,6 +51,44 @@ def sampled_softmax(positive: Tensor, others: Tensor, targets: Tensor, negatives
     return (everything.logsumexp(1) - positive).mean()
 
 
+def mined_softmax(
+    positive: Tensor,
+    others: Tensor,
+    targets: Tensor,
+    negatives: Negatives,
+    temperature: float,
+    margin: float = 0.0,
+    hard: float = 1.0,
+) -> Tensor:
+    """`sampled_softmax` of cosines that emphasises hard negatives (Wang et al. 2018, arXiv 1812.11317; EasyRec).
+
+    Args:
+        positive: (N,) cosines of the positives.
+        others: (N, C) cosines of the sampled negatives; -inf for those that are false.
+        targets: (N,) tokens of the positives.
+        negatives: the C sampled items.
+        temperature: cosines are divided by it.
+        margin: the cosine of a positive is lowered by it.
+        hard: t; a negative s above the lowered positive, a support vector, counts as t s + t - 1.
+    """
+    positive = positive - margin
+    if hard != 1.0:
+        others = torch.where(others > positive[:, None], hard * others + (hard - 1), others)
+    return sampled_softmax(positive / temperature, others / temperature, targets, negatives)
+
+
+def are_in(tokens: Tensor, histories: Tensor) -> Tensor:
+    """(N, C) whether each of the tokens (C,) is in each of the histories (N, T), padded with 0.
+
+    The memory is that of the result: comparing each with each would take T times as much.
+    """
+    known, place = torch.unique(tokens, return_inverse=True)
+    found = torch.searchsorted(known, histories).clamp(max=len(known) - 1)
+    marked = torch.zeros(len(histories), len(known) + 1, dtype=torch.bool, device=tokens.device)
+    marked.scatter_(1, torch.where(known[found] == histories, found, len(known)), True)
+    return marked[:, place]
+
+
 def margin_loss(vectors: Tensor, negatives: Tensor, own: Tensor, margin: float) -> Tensor:
     """Mean amount by which the cosines of users and negatives exceed a margin (Mao et al. 2021), a scalar.
 

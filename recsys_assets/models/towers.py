@@ -4,7 +4,8 @@ A two-tower model gives users and items vectors of the same width; their inner p
 index and in serving. A model whose similarity is the cosine normalises inside its towers; one with biases keeps them
 in the vectors.
 
-The input of a tower is `Encoded.indices` of its own schema. A token is an item's position in the schema's vocabulary of
+The input of a tower is `Encoded.indices` of its own schema; of a tower with numbers, `Encoded.numeric` and then these,
+as float64, which holds every index exactly. A token is an item's position in the schema's vocabulary of
 V items, from 1; 0 is padding and an unknown item.
 """
 
@@ -60,14 +61,16 @@ class TwoTower(nn.Module, ABC):
         sequential: whether a training row is a window of a history with a target at each place (True), or one
             event with the history before it.
         labelled: whether it learns labels, from positives and negatives, and not the next touched item.
+        cold: whether it gives vectors to items that its vocabulary lacks, from their columns, numbers among them.
     """
 
     sequential = False
     labelled = False
+    cold = False
 
     def __init__(self, schema: FeatureSchema, history: int) -> None:
         super().__init__()
-        self.user_schema, self.item_schema = tower_schemas(schema, history)
+        self.user_schema, self.item_schema = tower_schemas(schema, history, numbers=self.cold)
         self.history = history
         self.item_count = len(_item_id(schema).vocabulary)
         self.token_rows: Axis = (Block(1), Block(self.item_count, _item_id(schema).keys))
@@ -84,25 +87,38 @@ class TwoTower(nn.Module, ABC):
     def loss(self, batch: Batch) -> Tensor:
         """Mean loss of a batch, a scalar."""
 
+    def take_preferences(self, _: Tensor) -> None:
+        """Take vectors of items (V + 1, D) by token, which another model learned.
+
+        Raises:
+            TypeError: the model takes none.
+            ConfigError: its settings want vectors of another width, or none.
+        """
+        raise TypeError(f"{type(self).__name__} takes no preference vectors")
+
     def past(self, indices: Tensor) -> Tensor:
         """Tokens (N, T) of the histories, oldest first, from indices of the user tower; row `first` is token 1."""
         first = self.user_schema.first_row[HISTORY]
-        return (indices[:, self.user_schema.columns[HISTORY].start :].long() - (first - 1)).clamp(min=0)
+        start = self.user_schema.floats + self.user_schema.columns[HISTORY].start
+        return (indices[:, start:].long() - (first - 1)).clamp(min=0)
 
     def token(self, indices: Tensor) -> Tensor:
         """Tokens (N,) of items, from indices of the item tower, whose first row of `item_id` is the unknown item."""
-        return indices[:, self.item_schema.columns["item_id"].start].long() - self.item_schema.first_row["item_id"]
+        place = self.item_schema.floats + self.item_schema.columns["item_id"].start
+        return indices[:, place].long() - self.item_schema.first_row["item_id"]
 
 
-def tower_schemas(schema: FeatureSchema, history: int) -> tuple[FeatureSchema, FeatureSchema]:
+def tower_schemas(schema: FeatureSchema, history: int, *, numbers: bool = False) -> tuple[FeatureSchema, FeatureSchema]:
     """The features of the user tower and of the item tower: those of their side that are not numeric.
 
-    Statistics are left out: they change with every event, and a vector must be valid for the whole day. The user
-    tower also takes the newest `history` items, as a feature `history` with the vocabulary of `item_id`.
+    Statistics are left out: they change with every event, and a vector must be valid for the whole day. With `numbers`
+    the towers take the numeric columns of the tables too. The user tower also takes the newest `history` items, as a
+    feature `history` with the vocabulary of `item_id`.
     """
     item_id = _item_id(schema)
     past = Feature(HISTORY, "multi_valued", "user", item_id.type, "id", item_id.vocabulary, length=history)
-    sides = {side: [f for f in schema.sparse if f.side == side] for side in ("user", "item")}
+    taken = [*schema.sparse, *(schema.fixed_numbers if numbers else [])]
+    sides = {side: [f for f in taken if f.side == side] for side in ("user", "item")}
     return FeatureSchema([*sides["user"], past]), FeatureSchema(sides["item"])
 
 

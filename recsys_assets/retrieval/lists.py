@@ -1,7 +1,7 @@
 """Lists of candidates: the best items of each query, and the metrics of such lists."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -183,6 +183,23 @@ def evaluate(items: Ints, queries: Queries, cutoffs: Sequence[int] = CUTOFFS) ->
     """Metrics of lists (N, K) at some cutoffs, as `recall@20` and so on: see `curves`."""
     course = curves(items, queries, max(cutoffs))
     return {f"{metric}@{k}": float(curve[k - 1]) for k in cutoffs for metric, curve in course.items()}
+
+
+def judge_among(
+    recall: Callable[[Queries], Lists], candidates: Bools, queries: Queries, cutoffs: Sequence[int]
+) -> dict[str, float]:
+    """Recall and NDCG of lists that hold only some items (I,), judged by the right answers among these.
+
+    Queries without such an answer do not count; without any, there are no figures.
+    """
+    right = candidates[queries.truth]
+    if not right.any():
+        return {}
+    judged = queries.restrict(right)
+    rows = np.unique(queries.truth_queries[right])
+    hidden = np.broadcast_to(~candidates, (len(queries), len(candidates)))
+    found = evaluate(recall(replace(queries, hidden=hidden)).items[rows], judged, cutoffs)
+    return {name: value for name, value in found.items() if name.startswith(("recall@", "ndcg@"))}
 
 
 def coverage(items: Ints, catalogue: Bools) -> float:

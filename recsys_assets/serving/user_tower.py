@@ -1,13 +1,13 @@
 """The user tower of a two-tower model, for histories that go on after those of which vectors are kept."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Array, Ids, Vectors, find, list_array, slices
+from recsys_assets.arrays import Array, Floats, Ids, Vectors, find, list_array, slices
 from recsys_assets.datasets.names import HISTORY
 from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
 from recsys_assets.funnel.network import Lookups, Network, read_network
@@ -50,8 +50,10 @@ class UserTower:
         self._shortest = length if isinstance(length, int) else 1  # files of older versions take one length
         # The last row is that of somebody who is not in the table.
         known = pa.array([*self._ids.tolist(), None], users["user_id"].type)
-        rows = [lookups(self._raw(block, item_ids[:0])) for block in _blocks(known)]
-        self._rows = np.concatenate(rows)[:, : -self._length]
+        raw = [self._raw(block, item_ids[:0]) for block in _blocks(known)]
+        self._rows = np.concatenate([lookups(block) for block in raw])[:, : -self._length]
+        numbers = [each.name for each in self._inputs if each.kind == "numeric"]
+        self._numbers = np.concatenate([_numbers(block, numbers) for block in raw]) if numbers else None
         past = [lookups(self._raw(pa.nulls(len(block)), block)) for block in _blocks(item_ids)]
         self._past = np.concatenate(past)[:, -self._length].astype(np.int32)  # (I,) stands for an item in a history
         self._encode = lru_cache(KEPT)(self._vector)
@@ -68,13 +70,21 @@ class UserTower:
         items, own = np.frombuffer(past, np.int32), self._rows.shape[1]
         indices = np.zeros((1, own + max(len(items), self._shortest)), np.int64)
         indices[0, :own], indices[0, own : own + len(items)] = self._rows[user], items
-        return self._network({"indices": indices})
+        inputs: dict[str, Array] = {"indices": indices}
+        if self._numbers is not None:
+            inputs["numeric"] = self._numbers[[user]]
+        return self._network(inputs)
 
     def _raw(self, ids: pa.Array, items: Ids) -> dict[str, Array]:
         """The raw inputs of users (N,), each with one item (N,) as history, or without any (0,)."""
         sizes = np.ones(len(ids), np.int64) if len(items) else np.zeros(len(ids), np.int64)
         table = rows_of(self._users, "user_id", ids).append_column(HISTORY, list_array(pa.array(items), sizes))
         return raw_columns(self._inputs, table)
+
+
+def _numbers(raw: Mapping[str, Array], names: Sequence[str]) -> Floats:
+    """(N, F) the numbers of the named raw inputs of N users."""
+    return np.concatenate([raw[name].reshape(len(raw[name]), -1) for name in names], 1, dtype=np.float32)
 
 
 def _blocks(rows: Rows) -> Iterator[Rows]:

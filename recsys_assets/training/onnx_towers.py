@@ -37,9 +37,10 @@ class Tower(nn.Module):
         """The features that it takes."""
         return self.model.user_schema if self.side == "user" else self.model.item_schema
 
-    def forward(self, indices: Tensor) -> Tensor:
+    def forward(self, indices: Tensor, numeric: Tensor | None = None) -> Tensor:
         """Vectors (N, D)."""
-        return self.model.user(indices) if self.side == "user" else self.model.item(indices)
+        rows = indices if numeric is None else torch.cat([numeric.double(), indices.double()], 1)
+        return self.model.user(rows) if self.side == "user" else self.model.item(rows)
 
 
 def export(checkpoint: Path, folder: Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -67,6 +68,8 @@ def parity(checkpoint: Path, path: Path, side: Side, table: pa.Table, batch: int
         rows = table.slice(first, batch)
         (vectors,) = runtime.run(["vector"], raw_inputs(tower.schema, rows))
         with torch.inference_mode():
-            expected = tower(torch.from_numpy(encode(tower.schema, rows).indices)).numpy()
+            encoded = encode(tower.schema, rows)
+            numbers = [torch.from_numpy(encoded.numeric)] if tower.schema.floats else []
+            expected = tower(torch.from_numpy(encoded.indices), *numbers).numpy()
         largest = max(largest, float(np.abs(vectors - expected).max()))
     return largest

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -20,11 +21,12 @@ from recsys_assets.declined import NothingToLearn
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc, defined_metrics
 from recsys_assets.models.catalogue import build_towers, features_for
-from recsys_assets.models.config import RecallTraining
+from recsys_assets.models.config import ConfigError, RecallTraining
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries
 from recsys_assets.retrieval.lists import Lists, evaluate, recommend
 from recsys_assets.retrieval.weighted_items import WeightedItems
+from recsys_assets.training import tower_data
 from recsys_assets.training.distributed import device_of_choice
 from recsys_assets.training.draws import Draws
 from recsys_assets.training.loop import Fitted, Losses, OnEpoch, run, run_last_pass, seeding
@@ -44,6 +46,7 @@ class Source:
         users, items: tables with the keys and the schema's features.
         filter_seen: whether validation lists leave out the items of the history.
         weights: `negative_items`, from which negatives are drawn if the setting `negatives` says so.
+        preferences: the items' ids and vectors (I, D) that another model gave, for one that is to start from them.
     """
 
     interactions: Interactions
@@ -51,6 +54,7 @@ class Source:
     items: pa.Table
     filter_seen: bool = True
     weights: WeightedItems | None = None
+    preferences: tuple[pa.Array, Vectors] | None = None
 
 
 def fit(
@@ -72,6 +76,7 @@ def fit(
     Raises:
         CheckpointMismatch: the checkpoint does not fit.
         NothingToLearn, SchemaError, UnknownModel: the input cannot be trained on.
+        ConfigError: the settings want preference vectors that the source lacks, or that have another width.
         TrainingDiverged: the loss became NaN or infinite.
     """
     schema = features_for(model_name, schema)
@@ -87,6 +92,7 @@ def fit(
         fitted = Fitted(model_name, model, config, schema, training, seed)
         if start:
             continue_from(fitted, start)
+        give_preferences(fitted, source)
         run(
             fitted,
             partial(losses, train),
@@ -98,6 +104,24 @@ def fit(
         if training.last_rate:
             run_last_pass(fitted, losses(validation, epoch=0))
     return fitted
+
+
+def give_preferences(fitted: Fitted, source: Source) -> None:
+    """Give a model whose settings name `preferences` the source's vectors; an item without one gets zeros.
+
+    Raises:
+        ConfigError: the source has none, or they have another width than the model's.
+    """
+    if not (wanted := getattr(fitted.config, "preferences", "")):
+        return
+    if source.preferences is None:
+        name = fitted.model_name
+        raise ConfigError(f"{name}: model.preferences = {wanted!r}: only `recall_{name}` reads them")
+    (ids, vectors), model = source.preferences, two_tower(fitted)
+    vocabulary = pa.array(tower_data.item_vocabulary(model))
+    place = pc.fill_null(pc.index_in(vocabulary, value_set=ids.cast(vocabulary.type)), -1).to_numpy()
+    found = np.where(place[:, None] >= 0, vectors[place], 0).astype(np.float32)  # (V, D)
+    model.take_preferences(torch.from_numpy(np.concatenate([np.zeros((1, found.shape[1]), np.float32), found])))
 
 
 def two_tower(fitted: Fitted) -> TwoTower:
@@ -152,10 +176,10 @@ def item_vectors(model: TwoTower, indices: Tensor) -> Vectors:
 
 
 def lists(model: TwoTower, data: TowerData, asked: Queries, k: int, filter_seen: bool) -> Lists:
-    """The k best items for each query by the inner product of the towers, among the items that the model knows."""
+    """The k best items for each query by the inner product of the towers, among the items that it gives vectors to."""
     users = user_vectors(model, data, asked.users, asked.starts, asked.ends)
     items = item_vectors(model, data.items)
-    known = data.token_of > 0
+    known = (data.token_of > 0) | model.cold
 
     def score(block: slice) -> Vectors:
         scores = np.full((len(users[block]), len(known)), -np.inf, np.float32)

@@ -16,7 +16,7 @@ from recsys_assets.datasets.names import HISTORY
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.declined import NothingToLearn
 from recsys_assets.features.raw import rows_of
-from recsys_assets.features.schema import FeatureSchema, encode
+from recsys_assets.features.schema import Encoded, FeatureSchema, encode
 from recsys_assets.models.towers import Batch, TwoTower
 from recsys_assets.retrieval.interactions import Interactions
 
@@ -63,12 +63,12 @@ def load(model: TwoTower, interactions: Interactions, users: pa.Table, items: pa
     token_of = pc.fill_null(pc.add(found, 1), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     encoded = encode_items(model, items, interactions.item_ids)
     without_history = FeatureSchema(model.user_schema.features[:-1])
-    static = encode(without_history, rows_of(users, "user_id", pa.array(interactions.user_ids))).indices
+    static = taken(encode(without_history, rows_of(users, "user_id", pa.array(interactions.user_ids))))
     return TowerData(
         interactions,
         token_of[interactions.items],
         token_of,
-        torch.from_numpy(static).to(encoded.device),
+        static.to(encoded.device),
         encoded,
         encode_items(model, items, np.asarray(item_vocabulary(model))),
         model.user_schema.first_row[HISTORY],
@@ -76,9 +76,16 @@ def load(model: TwoTower, interactions: Interactions, users: pa.Table, items: pa
 
 
 def encode_items(model: TwoTower, items: pa.Table, ids: Array) -> Tensor:
-    """Indices (N, item columns) of the items of these ids, from the items table, on the device of the model."""
-    found = encode(model.item_schema, rows_of(items, "item_id", pa.array(ids))).indices
-    return torch.from_numpy(found).to(next(model.parameters()).device)
+    """Inputs (N, item columns) of the item tower for the items of these ids, on the device of the model."""
+    found = taken(encode(model.item_schema, rows_of(items, "item_id", pa.array(ids))))
+    return found.to(next(model.parameters()).device)
+
+
+def taken(rows: Encoded) -> Tensor:
+    """Encoded rows as the input of a tower: int32 indices, or float64 numbers and then indices if it takes numbers."""
+    if not rows.numeric.shape[1]:
+        return torch.from_numpy(rows.indices)
+    return torch.from_numpy(np.concatenate([rows.numeric, rows.indices], 1, dtype=np.float64))
 
 
 def item_vocabulary(model: TwoTower) -> list[int] | list[str]:

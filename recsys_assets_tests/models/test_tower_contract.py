@@ -81,6 +81,14 @@ class TestDssm(TowerContract):
     network: ClassVar[dict[str, Any]] = {"width": 8, "embedding": 8, "hidden": (32,), "temperature": 0.2}
 
 
+class TestDropoutNet(TowerContract):
+    model = "dropoutnet"
+    network: ClassVar[dict[str, Any]] = {
+        **{"width": 8, "embedding": 8, "preference": 8, "content": 16, "hidden": 32},
+        **{"temperature": 0.2, "user_dropout": 0.1, "item_dropout": 0.1},
+    }
+
+
 class TestSasRec(TowerContract):
     model = "sasrec"
     network: ClassVar[dict[str, Any]] = {"width": 32, "history": 30, "dropout": 0.0}

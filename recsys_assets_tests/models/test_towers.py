@@ -14,7 +14,12 @@ from recsys_assets.training.loop import Fitted
 from recsys_assets.training.tower_data import TowerData, load
 from recsys_assets_tests.helpers.recall_world import schema, source
 
-SMALL = {"sasrec": {"width": 16, "history": 12}, "dssm": {"history": 12}, "simplex": {"history": 12}}
+SMALL = {
+    "sasrec": {"width": 16, "history": 12},
+    "dssm": {"history": 12},
+    "simplex": {"history": 12},
+    "dropoutnet": {"history": 12},
+}
 
 
 def made(name: str, seed: int = 0) -> tuple[towers.TwoTower, TowerData]:
@@ -65,7 +70,7 @@ def test_towers_take_the_features_of_their_side_that_are_no_numbers(name: str) -
     assert [feature.name for feature in model.item_schema.features] == ["item_id", "genres"]
 
 
-@pytest.mark.parametrize("name", ["simplex", "dssm"], indirect=True)
+@pytest.mark.parametrize("name", ["simplex", "dssm", "dropoutnet"], indirect=True)
 def test_vectors_of_cosine_models_have_length_1(name: str) -> None:
     model, data = made(name)
     for vectors in (model.user(some_users(data, 12, [4, 9])), model.item(data.catalogue)):

@@ -29,9 +29,10 @@ NETWORK: dict[str, dict[str, Any]] = {
     "sasrec": {"width": 32, "history": 10, "dropout": 0.0},
     "dssm": {"history": 5},
     "simplex": {"history": 1, "user_share": 0.0, "margin": 0.0},
+    "dropoutnet": {"history": 1, "item_dropout": 0.1, "user_dropout": 0.1},
 }
 TRAINING = {"batch": 64, "epochs": 12, "warmup": 5, "patience": 12}
-RATE = {"dssm": 1e-3}
+RATE = {"dssm": 1e-3, "dropoutnet": 2e-3}
 
 
 def settings(name: str, **training: Any) -> tuple[Any, Any]:
@@ -124,7 +125,7 @@ def test_items_that_the_model_does_not_know_are_on_no_list() -> None:
 
 
 @pytest.mark.parametrize("kind", ["all", "in_batch", "uniform", "popularity", "table"])
-@pytest.mark.parametrize("name", ["sasrec", "dssm", "simplex"])
+@pytest.mark.parametrize("name", ["sasrec", "dssm", "simplex", "dropoutnet"])
 def test_every_kind_of_negatives_trains(name: str, kind: NegativesKind) -> None:
     given = replace(source(), weights=WeightedItems(np.arange(100, 130), np.linspace(1, 2, 30), pa.table({})))
     few = configure(name, NETWORK[name], {**TRAINING, "epochs": 3, "negatives": kind, "sampled": 50})

@@ -24,6 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "fm": {"batch": 256},
     "simplex": {"sampled": 20},
     "dssm": {"embedding": 8, "hidden": [8]},
+    "dropoutnet": {"embedding": 8, "hidden": 8},
     "sasrec": {"width": 16, "history": 10, "blocks": 1, "batch": 32},
     **{model: {"embedding": 4, "batch": 256} for model in ("widedeep", "deepfm", "final", "din")},
 }

@@ -90,8 +90,10 @@ def item_embeddings(model: str) -> LakeAsset:
         from recsys_assets.training import checkpoint, recall, tower_data
 
         towers = recall.two_tower(checkpoint.load(recaller.folder))
-        ids = np.asarray(tower_data.item_vocabulary(towers))
-        indices = tower_data.encode_items(towers, pq.read_table(items.path(ROWS)), ids)
+        table = pq.read_table(items.path(ROWS))
+        # A model for cold start knows every item of the table, with or without events.
+        ids = np.sort(table["item_id"].to_numpy()) if towers.cold else np.asarray(tower_data.item_vocabulary(towers))
+        indices = tower_data.encode_items(towers, table, ids)
         vectors = recall.item_vectors(towers, indices)
         embeddings.write(output.path(ROWS), "item_id", ids, vectors)
         _describe(output, vectors)

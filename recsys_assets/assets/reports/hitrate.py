@@ -1,5 +1,7 @@
 """Evaluation of recall: every method answers the same queries, on the test rows."""
 
+from collections.abc import Callable
+
 import dagster as dg
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,7 +19,7 @@ from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval.details import DETAILS, details, faults
 from recsys_assets.retrieval.interactions import Interactions, Queries, judged_queries, read
-from recsys_assets.retrieval.lists import CUTOFFS, Lists, chance_recall, coverage, curves, evaluate
+from recsys_assets.retrieval.lists import CUTOFFS, Lists, chance_recall, coverage, curves, evaluate, judge_among
 from recsys_assets.retrieval.qualities import qualities
 
 LENGTH = max(CUTOFFS)
@@ -59,9 +61,12 @@ def hitrate(name: str, method: Method) -> LakeAsset:
         asked = judged_queries(interactions, profile)
         if not len(asked):
             raise CannotBeBuilt(NO_QUERIES)
-        lists = method.lists(interactions, asked, LENGTH, filter_seen, *partitions)
+        recall = method.open(interactions, asked.part, *partitions)
+        lists = recall(interactions, asked, LENGTH, filter_seen)
         pq.write_table(details(interactions, asked, lists), output.path(DETAILS), compression="zstd")
         _judge(output, interactions, asked, lists)
+        if method.cold:
+            _judge_by_age(output, lambda asked: recall(interactions, asked, LENGTH, filter_seen), interactions, asked)
         _check(output, interactions, asked, lists, filter_seen)
         if BETTER in checks:
             _check_chance(output, interactions, asked, filter_seen)
@@ -85,6 +90,20 @@ def _judge(output: Output, interactions: Interactions, asked: Queries, lists: Li
         plot.plot(np.arange(1, LENGTH + 1), course, label=name)
     plot.legend()
     output.metadata["curves"] = show.picture(figure)
+
+
+def _judge_by_age(
+    output: Output, recall: Callable[[Queries], Lists], interactions: Interactions, asked: Queries
+) -> None:
+    """Record the metrics of lists of warm items alone and of cold items alone: those without an event before the test.
+
+    The other figures are of lists of all items together, which is what a service gives.
+    """
+    known = catalogue(interactions)
+    for age, candidates in {"warm": known, "cold": ~known}.items():
+        found = judge_among(recall, candidates, asked, CUTOFFS)
+        output.manifest.metrics |= {f"{age}_{name}": value for name, value in found.items()}
+        output.manifest.metrics[f"{age}_truths"] = float(candidates[asked.truth].sum())
 
 
 def _check(output: Output, interactions: Interactions, asked: Queries, lists: Lists, filter_seen: bool) -> None:

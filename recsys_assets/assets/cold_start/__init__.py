@@ -1,0 +1,1 @@
+"""Stage "cold_start": samples from a template, the edges of bins, and the report."""

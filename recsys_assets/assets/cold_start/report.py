@@ -1,0 +1,164 @@
+"""Report "cold start": methods for new items compared on cold, warm and all items, and the winner that serves."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field
+
+from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.model_asset import ModelConfig
+from recsys_assets.assets.recall import towers
+from recsys_assets.assets.reports import show
+from recsys_assets.coldstart import network
+from recsys_assets.coldstart.content import content_of
+from recsys_assets.coldstart.stages import Drawn, Stage, StagePart, stage_of
+from recsys_assets.coldstart.trial import CHOOSING, CUTOFFS, Outcome, compare, figures, require_cold
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.declined import CannotBeBuilt
+from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.io_managers import Output
+from recsys_assets.manifest import Partition
+from recsys_assets.resources import Dataset
+from recsys_assets.retrieval.interactions import Interactions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from recsys_assets.training.recall import Source
+
+CHOICE = "cold_start.json"  # the winner and how it is merged, for what serves it
+SETS = ("cold", "warm", "all")
+BEATS = Check("beats_popularity", "the winner's NDCG@20 on drawn cold items is above popularity's", blocking=False)
+
+
+class ColdStartConfig(ModelConfig):
+    """The items that are held out, the training of DropoutNet, and the dropout rates of the plot."""
+
+    share: float = Field(default=0.2, gt=0, lt=1, description="items drawn to be cold, half of them for each stage")
+    rates: list[float] = Field(default=[0.0, 0.5, 1.0], description="dropout rates of items that the plot compares")
+
+
+@lake_asset(
+    ins={name: dg.AssetIn(name) for name in towers.inputs_of(network.MODEL)},
+    kinds={"pytorch", "markdown"},
+    pool="training",
+    checks=[BEATS],
+)
+def cold_start_report(output: Output, config: ColdStartConfig, dataset: Dataset, **inputs: Partition) -> None:
+    """Methods for items that nobody has touched, on cold, warm and all items; settings are chosen on validation rows.
+
+    Cold are items that were drawn and whose events were held out, and, in a second table, those that first appear in
+    the part. `cold_start.json` names the winner on drawn validation items, and how it is merged with the preference
+    model. DropoutNet is trained for each table, without the held-out events.
+    """
+    profile = dataset.load()
+    output.manifest.config, output.manifest.seed = config.model_dump(), config.seed
+    source, schema = towers.source(network.MODEL, profile, inputs), towers.features_of(inputs)
+    trials = Trials(config, schema, source, profile)
+    found: dict[str, Outcome] = {}
+    for name, drawn in trials.definitions.items():
+        try:
+            found[name] = trials.run(drawn)
+        except CannotBeBuilt as error:
+            output.without[f"cold items by {name}"] = str(error)
+    if "draw" not in found:
+        raise CannotBeBuilt(output.without["cold items by draw"])
+    _record(output, found)
+    output.metadata["dropout rates"] = show.picture(_sweep(trials, config))
+
+
+class Trials:
+    """The comparisons of one bizdate."""
+
+    def __init__(self, config: ColdStartConfig, schema: FeatureSchema, source: "Source", profile: Profile) -> None:
+        self._config, self._schema, self._source = config, schema, source
+        self._seen, self._trained = profile.recall.filter_seen, dict[float, Any]()
+        self._content = content_of(schema, source.items, source.interactions.item_ids)
+
+    @property
+    def definitions(self) -> Mapping[str, Drawn]:
+        """The held-out items of each way in which an item can be cold."""
+        log: Interactions = self._source.interactions
+        return {"draw": Drawn.of(log, self._config.share, self._config.seed), "first appearance": Drawn.nothing(log)}
+
+    def stage(self, drawn: Drawn, part: StagePart) -> Stage:
+        """One stage of a comparison."""
+        return stage_of(self._source.interactions, drawn, part, self._seen)
+
+    def run(self, drawn: Drawn) -> Outcome:
+        """All methods on both stages."""
+        validation, test = self.stage(drawn, "validation"), self.stage(drawn, "test")
+        require_cold(validation, test)
+        fitted = self.train(validation, {})
+        if drawn.stage.any():
+            self._trained[fitted.config.item_dropout] = fitted
+
+        def networks(stage: Stage) -> dict[str, Any]:
+            return {network.MODEL: network.score_of(fitted, self._source, stage)}
+
+        return compare(validation, test, self._content, networks, self._seen)
+
+    def train(self, validation: Stage, more: Mapping[str, Any]) -> Any:
+        """DropoutNet, with more settings of the network."""
+        config = self._config
+        return network.train(
+            self._schema, self._source, validation, {**config.model, **more}, config.training, config.seed
+        )
+
+    def sweep(self, rate: float) -> dict[str, float]:
+        """Figures of DropoutNet with a dropout rate of items, on drawn validation items."""
+        validation = self.stage(self.definitions["draw"], "validation").sample(CHOOSING)
+        if rate not in self._trained:
+            self._trained[rate] = self.train(validation, {"item_dropout": rate})
+        return figures(validation, network.score_of(self._trained[rate], self._source, validation), self._seen)
+
+
+def _record(output: Output, found: Mapping[str, Outcome]) -> None:
+    """Write the report, the choice, the metrics and the check."""
+    drawn = found["draw"]
+    choice = {"winner": drawn.winner, "preference": drawn.preference, "settings": drawn.settings}
+    output.path(CHOICE).write_text(json.dumps(choice, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    for name, outcome in found.items():
+        short = name.replace(" ", "_")
+        for method, each in outcome.test.items():
+            output.manifest.metrics |= {f"{short}.{method}.{metric}": value for metric, value in each.items()}
+    check_winner(output, drawn)
+    sections = [f"## Cold items by {name}\n\n{describe(outcome)}" for name, outcome in found.items()]
+    show.write_report(output, "Cold start", sections)
+    for name, outcome in found.items():
+        output.metadata[f"cold items by {name}"] = dg.MetadataValue.md(describe(outcome))
+
+
+def check_winner(output: Output, outcome: Outcome) -> None:
+    """Compare the winner with popularity."""
+    best, popular = (outcome.test[name]["cold_ndcg@20"] for name in (outcome.winner, "popularity"))
+    output.check(BEATS.name, best > popular, winner=outcome.winner, ndcg=best, popularity=popular)
+
+
+def describe(outcome: Outcome) -> str:
+    """A sentence on the winner and the table of the test figures, best on cold items first."""
+    metrics = [f"{name}_{metric}" for name in SETS for metric in ("recall@20", "ndcg@20", f"recall@{CUTOFFS[-1]}")]
+    order = sorted(outcome.test, key=lambda name: (-outcome.test[name].get("cold_ndcg@20", 0.0), name))
+    rows = [(name, *(outcome.test[name].get(metric, "") for metric in metrics)) for name in order]
+    best, ridge = (outcome.test[name]["cold_ndcg@20"] for name in (outcome.winner, "ridge"))
+    rule, counts = outcome.settings["merged"], ", ".join(f"{n} {name}" for name, n in outcome.queries.items())
+    said = (
+        f"{outcome.winner} was the best on cold validation items, and serves. On cold test items its NDCG@20 is "
+        f"{best:.4f}, {best / max(ridge, 1e-9) - 1:+.0%} compared with the ridge. `merged` gives items with "
+        f"{rule['least']:.0f} or more events the score of {outcome.preference}, and lifts the others by "
+        f"{rule['lift']:g} deviations. Right answers: {counts}."
+    )
+    return f"{said}\n\n{show.table(['', *metrics], rows).md_str}"
+
+
+def _sweep(trials: Trials, config: ColdStartConfig) -> "Figure":
+    """NDCG@20 on validation rows by the share of items whose preference part is dropped."""
+    rates = sorted(set(config.rates))
+    found = [trials.sweep(rate) for rate in rates]
+    figure, plot = show.axes("DropoutNet on validation rows", "dropout rate of items", "NDCG@20")
+    for name in SETS:
+        plot.plot(rates, [each.get(f"{name}_ndcg@20", 0.0) for each in found], marker="o", label=f"{name} items")
+    plot.legend()
+    return figure

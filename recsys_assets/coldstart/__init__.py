@@ -1,0 +1,1 @@
+"""Cold start: samples from a template, content of items, and methods for items that nobody has touched."""

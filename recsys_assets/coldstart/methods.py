@@ -1,0 +1,236 @@
+"""Methods that score items which nobody has touched, from what is known of them: the baselines of cold start.
+
+Each is fitted once and then scores all items for users' positives. Items without an event in the log are cold; a
+method may be weak on warm ones, for which there is the preference model: see `merge.py`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from recsys_assets.arrays import Bools, Doubles, Ints, spread
+from recsys_assets.coldstart import factors
+from recsys_assets.coldstart.content import Content, cosines
+from recsys_assets.coldstart.factors import Als
+from recsys_assets.declined import CannotBeBuilt
+from recsys_assets.retrieval.interactions import Interactions, Queries
+
+MOST_ITEMS = 20_000  # a dense matrix of all pairs of so many items takes 3.2 GB
+_TAUGHT = 1000  # users whose likes teach how much each feature says about likeness
+_SEED = 1
+OfLikes = Callable[[csr_array], Doubles]  # positives (N, I) of N users to scores (N, I) of all items
+
+
+@dataclass(frozen=True)
+class Known:
+    """The events and the content that methods may learn from.
+
+    Attributes:
+        liked: (U, I) 1 for each pair with a positive.
+        counts: (I,) events of each item; 0 for a cold one.
+        content: of all items.
+    """
+
+    liked: csr_array
+    counts: Ints
+    content: Content
+
+    @staticmethod
+    def of(log: Interactions, content: Content) -> "Known":
+        """The positives of a log, with the content of its items."""
+        return Known(_pairs(log, log.users, np.arange(len(log)), len(log.user_ids)), log.item_counts, content)
+
+    @property
+    def warm(self) -> Bools:
+        """(I,) the items with an event."""
+        warm: Bools = self.counts > 0
+        return warm
+
+    @cached_property
+    def vectors(self) -> Doubles:
+        """(I, D) preference vectors of the items, by implicit ALS; zeros for cold ones."""
+        return factors.fit(self.liked, Als())
+
+    @cached_property
+    def gram(self) -> Doubles:
+        """(I, I) the number of users who liked both items.
+
+        Raises:
+            CannotBeBuilt: there are too many items.
+        """
+        refuse_many(self.liked.shape[1])
+        found: Doubles = (self.liked.T @ self.liked).toarray()
+        return found
+
+
+def positives(log: Interactions, asked: Queries, block: slice) -> csr_array:
+    """(N, I) 1 for each item that is liked in the history of a query of the block."""
+    row, event = spread(asked.starts[block], asked.ends[block])
+    return _pairs(log, row, event, block.stop - block.start)
+
+
+def _pairs(log: Interactions, rows: Ints, events: Ints, count: int) -> csr_array:
+    """(count, I) 1 for each pair of a row and the item of its event (M,), if that is a positive."""
+    liked = log.labels[events] > 0
+    places = (rows[liked], log.items[events[liked]])
+    found = csr_array((np.ones(liked.sum()), places), (count, len(log.item_ids)))
+    found.data[:] = 1.0  # a pair that occurs twice counts once
+    return found
+
+
+def random(_: Known) -> OfLikes:
+    """Items in random order, the same for the same users."""
+
+    def score(liked: csr_array) -> Doubles:
+        found: Doubles = np.random.default_rng(_SEED).random(liked.shape)
+        return found
+
+    return score
+
+
+def popularity(known: Known, l2: float = 100.0) -> OfLikes:
+    """The number of events in a logarithm; for a cold item, what ridge regression from content expects of it."""
+    counts = np.log1p(known.counts)[:, None]
+    expected = np.where(known.warm, counts[:, 0], ridge_to(known, counts, l2)[:, 0])
+
+    def score(liked: csr_array) -> Doubles:
+        return np.tile(expected, (liked.shape[0], 1))
+
+    return score
+
+
+def neighbours(known: Known) -> OfLikes:
+    """The sum of the cosines of an item's content with that of the liked items."""
+    alike = _pairs_of_items(known.content.values)
+
+    def score(liked: csr_array) -> Doubles:
+        found: Doubles = liked @ alike
+        return found
+
+    return score
+
+
+def ridge(known: Known, l2: float = 100.0) -> OfLikes:
+    """Preference vectors that ridge regression predicts from content (DeepMusic, van den Oord et al. 2013).
+
+    Every item gets the predicted vector; a user has the vector of implicit ALS.
+    """
+    items, settings = ridge_to(known, known.vectors, l2), Als()
+
+    def score(liked: csr_array) -> Doubles:
+        found: Doubles = factors.solve(liked, known.vectors, settings) @ items.T
+        return found
+
+    return score
+
+
+def als(known: Known) -> OfLikes:
+    """The preference model alone: implicit ALS, which gives nothing to a cold item."""
+    settings = Als()
+
+    def score(liked: csr_array) -> Doubles:
+        found: Doubles = factors.solve(liked, known.vectors, settings) @ known.vectors.T
+        return found
+
+    return score
+
+
+def ease(known: Known, l2: float = 300.0) -> OfLikes:
+    """EASE (Steck 2019), the preference model in closed form; a cold item gets 0."""
+    return _linear(_without_itself(*_inverse(known, l2)))
+
+
+def aligned_ease(known: Known, l2: float = 300.0, rare: float = 20.0) -> OfLikes:
+    """EASE aligned with metadata, in closed form: the idea of MARec (Monteil et al. 2024, arXiv 2404.13298).
+
+    The weights B minimise |X - X B|^2 + l2 |B|^2 + |(X B - X G) D|^2 with a diagonal of 0: an item is to score as its
+    likeness by content G says, the more (D) the fewer events it has. With the ridge scaled by 1 + d_j for item j, all
+    columns share one inverse: B = (I - l2 P)(I + G D)(I + D)^-1 - P diag(c). Here d_j is `rare` over the events of the
+    item, so that a cold item follows its content alone. G is a sum of cosines, one per feature, whose weights are
+    learned from how often warm items are liked together.
+    """
+    inverse, smoothed = _inverse(known, l2)
+    trust = known.counts / (known.counts + rare)  # 1 / (1 + d)
+    wanted = likeness(known) * (1 - trust) + np.diag(trust)
+    return _linear(_without_itself(inverse, smoothed @ wanted))
+
+
+def likeness(known: Known) -> Doubles:
+    """(I, I) how alike items are by content: cosines by feature, weighted so that the liked items foretell one more.
+
+    The weights are those of a regression without negative ones of likes (U, I) on the sums of an item's cosines with
+    the other liked items, over drawn users and warm items: so scores have the scale of likes.
+    """
+    from scipy.optimize import nnls  # its import takes 0.1 s
+
+    content = known.content
+    parts = [_pairs_of_items(content.field(number)) for number in range(len(content.names))]
+    if not parts:
+        return np.zeros(known.gram.shape)
+    drawn = np.random.default_rng(_SEED).permutation(known.liked.shape[0])[:_TAUGHT]
+    liked = known.liked[np.sort(drawn)]
+    told = np.stack([(liked @ part)[:, known.warm].ravel() for part in parts], 1)
+    wanted = liked.toarray()[:, known.warm].ravel()
+    weights = nnls(told.T @ told, told.T @ wanted)[0]  # of the normal equations, which are few
+    total: Doubles = sum((w * part for w, part in zip(weights, parts, strict=True)), np.zeros_like(parts[0]))
+    return total
+
+
+def ridge_to(known: Known, targets: Doubles, l2: float) -> Doubles:
+    """(I, D) what ridge regression from content predicts, fitted on the targets (I, D) of warm items.
+
+    An item weighs as much as the root of its events: the vector of an item with few events is mostly noise.
+    """
+    warm = known.warm
+    weights = np.sqrt(known.counts[warm])[:, None]
+    weights = weights / weights.mean()
+    middle = (weights * targets[warm]).sum(0) / weights.sum()
+    centre = (weights * known.content.values[warm]).sum(0) / weights.sum()
+    rows = known.content.values - centre
+    left = (rows[warm] * weights).T @ rows[warm] + l2 * np.eye(rows.shape[1])
+    found: Doubles = middle + rows @ np.linalg.solve(left, (rows[warm] * weights).T @ (targets[warm] - middle))
+    return found
+
+
+def _pairs_of_items(values: Doubles) -> Doubles:
+    """Cosines (I, I) of the rows of (I, F), and 0 for an item with itself.
+
+    Raises:
+        CannotBeBuilt: there are too many items.
+    """
+    refuse_many(len(values))
+    alike = cosines(values)
+    np.fill_diagonal(alike, 0.0)
+    return alike
+
+
+def refuse_many(items: int) -> None:
+    """Raise `CannotBeBuilt` if a matrix of all pairs of so many items would not fit into memory."""
+    if items > MOST_ITEMS:
+        raise CannotBeBuilt(f"{items:,} items: methods that hold all pairs of items take at most {MOST_ITEMS:,}")
+
+
+def _inverse(known: Known, l2: float) -> tuple[Doubles, Doubles]:
+    """(I, I) P = (X^T X + l2 I)^-1, and I - l2 P = P X^T X."""
+    inverse = np.asarray(np.linalg.inv(known.gram + l2 * np.eye(len(known.gram))), np.float64)
+    return inverse, np.eye(len(inverse)) - l2 * inverse
+
+
+def _without_itself(inverse: Doubles, weights: Doubles) -> Doubles:
+    """The weights that are best among those with a diagonal of 0 (the Lagrange multipliers of EASE)."""
+    found: Doubles = weights - inverse * (weights.diagonal() / inverse.diagonal())
+    np.fill_diagonal(found, 0.0)
+    return found
+
+
+def _linear(weights: Doubles) -> OfLikes:
+    """Scores that are sums of weights (I, I) of the liked items."""
+
+    def score(liked: csr_array) -> Doubles:
+        found: Doubles = liked @ weights
+        return found
+
+    return score
