@@ -95,9 +95,8 @@ def test_recall_ml1m(run: Runner, movielens: Path) -> None:
     assert all(row.keys() == {"precision@20", "recall@20", "map@20", "ndcg@20"} for row in figures.values())
 
 
-@pytest.mark.parametrize("split", ["groups", "appearance"])
-def test_cold_start(run: Runner, movielens: Path, split: str) -> None:
-    few = ["--split", split, "--networks", "--epochs", 1, "--rates", 0.5]
+def test_cold_start(run: Runner, movielens: Path) -> None:
+    few = ["--networks", "--epochs", 1, "--rates", 0.5]
     figures = last_line(run("cold_start.py", "--source", movielens, *few, "--json"))
     assert {"ridge", "aligned_ease", "dropoutnet", "merged"} <= figures.keys()
     assert 0 <= figures["ridge"]["cold_ndcg@20"] <= 1
