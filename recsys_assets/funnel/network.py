@@ -99,11 +99,16 @@ def _keep(graph: "onnx.GraphProto", made: set[str], *, given: Sequence[str] = ()
             values.extend(helper.make_tensor_value_info(name, kinds[name], ["batch", None]) for name in names)
 
 
-def open_session(file: Path | bytes) -> "onnxruntime.InferenceSession":
-    """An onnxruntime session of a file or its content, on one thread of the CPU, which does not spin while it waits."""
+def open_session(file: Path | bytes, is_trial: bool = False) -> "onnxruntime.InferenceSession":
+    """An onnxruntime session of a file or its content, on one thread of the CPU, which does not spin while it waits.
+
+    In a trial, faults are raised and not printed as well.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if is_trial:
+        options.log_severity_level = 4  # fatal ones only
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
