@@ -7,6 +7,7 @@ it came.
 import contextlib
 import datetime as dt
 import hashlib
+import warnings
 from collections.abc import Iterator
 from functools import partial
 
@@ -29,6 +30,8 @@ from recsys_assets.stores.registry import STORES, stores_in_use
 from recsys_assets.stores.store import bizdate_of
 
 ASSET = "fresh_items"
+# Dagster copies the sensor when it gives resources to the job, and warns of an argument that it fills in itself.
+warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
 
 
 @dg.op(description="Takes new files of rows, and puts what changed into the stores.")

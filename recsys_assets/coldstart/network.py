@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from recsys_assets.arrays import Doubles
 from recsys_assets.coldstart.merge import Score
 from recsys_assets.coldstart.stages import Stage
+from recsys_assets.datasets.splits import PARTS
 from recsys_assets.features.schema import Feature, FeatureSchema
 from recsys_assets.models.catalogue import configure
 
@@ -43,6 +44,15 @@ def train(
     given = replace(source, interactions=stage.log)
     settings = configure(MODEL, network, {**training, "last_rate": 0.0})
     return recall.fit(MODEL, _of_warm_items(schema, stage), given, *settings, seed)
+
+
+def epochs_of(stage: Stage, steps: int) -> int:
+    """The epochs of a training of at most so many steps, but two; no more than the model's own."""
+    _, training = configure(MODEL, {}, {})
+    log = stage.log
+    positives = int(log.labels[log.parts == PARTS.index("train")].sum())
+    epochs: int = min(training.epochs, max(2, steps * training.batch // max(1, positives)))
+    return epochs
 
 
 def score_of(fitted: Any, source: "Source", stage: Stage) -> Score:

@@ -49,7 +49,7 @@ CONFIG: dict[str, dict[str, Any]] = {
     **{f"rank_{model}": QUICK for model in RANKERS},
     "rank_lgbm": {"model": {"epochs": 2, "min_rows": 20}},
     **{f"recall_{model}": {**QUICK, "model": NETWORKS.get(model, {})} for model in TOWERS},
-    "cold_start_report": {**QUICK, "rates": [0.5]},
+    "cold_start_report": {**QUICK, "rates": [0.0, 0.5]},
 }
 
 

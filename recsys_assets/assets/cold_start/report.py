@@ -34,10 +34,14 @@ BEATS = Check("beats_popularity", "the winner's NDCG@20 on drawn cold items is a
 
 
 class ColdStartConfig(ModelConfig):
-    """The items that are held out, the training of DropoutNet, and the dropout rates of the plot."""
+    """The items that are held out, the training of DropoutNet, and the dropout rates of a plot."""
 
     share: float = Field(default=0.2, gt=0, lt=1, description="items drawn to be cold, half of them for each stage")
-    rates: list[float] = Field(default=[0.0, 0.5, 1.0], description="dropout rates of items that the plot compares")
+    steps: int = Field(default=400, ge=1, description="of DropoutNet's training, at most, but for two epochs")
+    rates: list[float] = Field(
+        default=[],
+        description="dropout rates of items that a plot compares, such as 0, 0.5 and 1: a training for each",
+    )
 
 
 @lake_asset(
@@ -51,7 +55,7 @@ def cold_start_report(output: Output, config: ColdStartConfig, dataset: Dataset,
 
     Cold are items that were drawn and whose events were held out, and, in a second table, those that first appear in
     the part. `cold_start.json` names the winner on drawn validation items, and how it is merged with the preference
-    model. DropoutNet is trained for each table, without the held-out events.
+    model. DropoutNet is trained for the first table, without the held-out events.
     """
     profile = dataset.load()
     output.manifest.config, output.manifest.seed = config.model_dump(), config.seed
@@ -66,7 +70,8 @@ def cold_start_report(output: Output, config: ColdStartConfig, dataset: Dataset,
     if "draw" not in found:
         raise CannotBeBuilt(output.without["cold items by draw"])
     _record(output, found)
-    output.metadata["dropout rates"] = show.picture(_sweep(trials, config))
+    if config.rates:
+        output.metadata["dropout rates"] = show.picture(_sweep(trials, config))
 
 
 class Trials:
@@ -74,7 +79,7 @@ class Trials:
 
     def __init__(self, config: ColdStartConfig, schema: FeatureSchema, source: "Source", profile: Profile) -> None:
         self._config, self._schema, self._source = config, schema, source
-        self._seen, self._trained = profile.recall.filter_seen, dict[float, Any]()
+        self._seen, self._trained = profile.recall.filter_seen, dict[float, Any]()  # by dropout rate
         self._content = content_of(schema, source.items, source.interactions.item_ids)
 
     @property
@@ -91,28 +96,27 @@ class Trials:
         """All methods on both stages."""
         validation, test = self.stage(drawn, "validation"), self.stage(drawn, "test")
         require_cold(validation, test)
-        fitted = self.train(validation, {})
-        if drawn.stage.any():
-            self._trained[fitted.config.item_dropout] = fitted
+        # A training takes longer than all other methods together; the drawn items decide who serves.
+        fitted = self.train(validation, {}) if drawn.stage.any() else None
 
         def networks(stage: Stage) -> dict[str, Any]:
-            return {network.MODEL: network.score_of(fitted, self._source, stage)}
+            return {network.MODEL: network.score_of(fitted, self._source, stage)} if fitted else {}
 
         return compare(validation, test, self._content, networks, self._seen)
 
     def train(self, validation: Stage, more: Mapping[str, Any]) -> Any:
         """DropoutNet, with more settings of the network."""
-        config = self._config
-        return network.train(
-            self._schema, self._source, validation, {**config.model, **more}, config.training, config.seed
-        )
+        config, source = self._config, self._source
+        training = {"epochs": network.epochs_of(validation, config.steps), **config.training}
+        fitted = network.train(self._schema, source, validation, {**config.model, **more}, training, config.seed)
+        self._trained[fitted.config.item_dropout] = fitted
+        return fitted
 
     def sweep(self, rate: float) -> dict[str, float]:
         """Figures of DropoutNet with a dropout rate of items, on drawn validation items."""
         validation = self.stage(self.definitions["draw"], "validation").sample(CHOOSING)
-        if rate not in self._trained:
-            self._trained[rate] = self.train(validation, {"item_dropout": rate})
-        return figures(validation, network.score_of(self._trained[rate], self._source, validation), self._seen)
+        fitted = self._trained.get(rate) or self.train(validation, {"item_dropout": rate})
+        return figures(validation, network.score_of(fitted, self._source, validation), self._seen)
 
 
 def _record(output: Output, found: Mapping[str, Outcome]) -> None:
