@@ -216,7 +216,7 @@ def test_every_script_is_run_here() -> None:
     # These need a release in a store, and minutes; the last one runs in a different environment.
     by_hand = {"open_loop.py", "serving_faults.py", "serving_fuzz.py", "serving_load.py", "fuxictr_side.py"}
     by_hand |= {"triton_service.py", "triton_faults.py"}  # these need a Triton server
-    by_hand |= {"feast_serving.py"}
+    by_hand |= {"feast_serving.py", "fresh_clock.py", "fresh_rows.py"}
     assert {*SCRIPTS} - by_hand == tested
 
 

@@ -291,9 +291,10 @@ class Engine:
 def _towers(lake: Lake, name: str, bizdate: str) -> Partition | None:
     """The ONNX files of a two-tower model; without them its channel keeps the vectors of the release's state."""
     try:
-        return lake.read_sound(f"onnx_{name}", bizdate)
+        towers = lake.read_sound(f"onnx_{name}", bizdate)
     except (PartitionMissing, PartitionDamaged):
         return None
+    return towers if towers.manifest.is_usable else None
 
 
 def _ids(table: Partition, key: str) -> Ids:

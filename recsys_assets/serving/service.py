@@ -78,7 +78,8 @@ class Service:
             Problem: none are taken.
         """
         if self._fresh is None:
-            raise Problem(503, "this service takes no rows: no release is open yet")
+            why = "the items of this data set do not land" if self.is_ready else "no release is open yet"
+            raise Problem(503, f"this service takes no rows: {why}")
         return self._fresh
 
     def withdrawn(self, engine: Engine) -> Bools | None:

@@ -4,6 +4,9 @@ import datetime as dt
 import json
 import time
 from collections.abc import Iterator
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -16,11 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
+from recsys_assets.datasets.duck import connect_without_lake
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.features.raw import raw_columns
 from recsys_assets.fresh.database import Database
+from recsys_assets.fresh.step import FreshRow, Step
 from recsys_assets.fresh_job import fresh_items_sensor
 from recsys_assets.lake import Lake
 from recsys_assets.resources import Dataset
@@ -39,7 +44,10 @@ from recsys_assets.stores.store import KEY
 from recsys_assets_tests.helpers.postgres_server import PASSWORD, postgres
 from recsys_assets_tests.helpers.worlds import DAY, World
 
-TOWERS = ["negative_items", "recall_dssm", "emb_dssm_user", "emb_dssm_item", "onnx_dssm", "funnel_model"]
+TOWERS = [
+    *("cold_start_samples", "feature_boundaries", "negative_items", "recall_dropoutnet"),
+    *("emb_dropoutnet_user", "emb_dropoutnet_item", "onnx_dropoutnet", "funnel_model"),
+]
 SCENES = """
 filters: [year]
 scenes:
@@ -55,7 +63,7 @@ def engine(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
     home = tmp_path_factory.mktemp("fresh")
     with pytest.MonkeyPatch.context() as patch:
         own = world.copy(home, patch)
-        own.run(TOWERS, config={"recall_dssm": {"training": {"epochs": 1}}})
+        own.run(TOWERS, config={"recall_dropoutnet": {"training": {"epochs": 1}}})
         profile = load_profile()
         yield Engine(profile, Lake.of(settings().lake, profile), DAY)
 
@@ -143,11 +151,11 @@ def test_vectors_are_those_of_the_onnx_file_and_the_nearest_come_first(
     from recsys_assets.funnel.tower_file import TowerFile
 
     tower = TowerFile(engine.fresh_towers.path("item.onnx"))
-    table = tower.table([{"item_id": each, "genres": ["Drama", "War"]} for each in told])
+    table = tower.table([{"item_id": each, "genres": ["Drama", "War"], "year": 2026} for each in told])
     (wanted,) = session.run(["vector"], raw_columns(tower.inputs, table))
     kept = np.stack([np.frombuffer(blobs[str(each)], np.float32) for each in told])
     np.testing.assert_allclose(kept, wanted, atol=1e-6, rtol=0)
-    users, vectors = embeddings.read(engine.funnel.inputs["emb_dssm_user"].path(ROWS))
+    users, vectors = embeddings.read(engine.funnel.inputs["emb_dropoutnet_user"].path(ROWS))
     user = int(users[3].as_py())
     rows = [row for row in listed(client, user, scene="half", size=10) if row["channels"] == ["fresh"]]
     assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
@@ -194,6 +202,56 @@ def test_a_withdrawn_item_of_the_release_leaves_every_answer(client: TestClient)
         tell(client, {"item_id": first, "withdrawn": False})
 
 
+@pytest.fixture
+def cold(engine: Engine) -> Iterator[Layer]:
+    """The layer of a release in which no event names the log's last six items; it has rows of its own."""
+    without = copy(engine)
+    without.log = replace(engine.log, item_ids=engine.log.item_ids[:-6])
+    (opened := open_layer(without) or pytest.fail("no layer")).close()
+    yield (layer := Layer(engine.profile, Database("cold"), opened.towers, opened.cold))
+    layer.close()
+
+
+def test_items_that_no_event_names_follow_the_fresh_ones(engine: Engine, cold: Layer, tmp_path: Path) -> None:
+    ids, user = engine.log.item_ids[-6:].tolist(), int(engine.log.user_ids[3])
+    (file := tmp_path / "own.scenes.yaml").write_text(SCENES, encoding="utf-8")
+    with open_fresh(engine.profile, cold) as fresh:
+        service = Service(Opened(7, engine, Book(file, engine.profile)), None, None, fresh)
+        client = TestClient(create_app(service))
+        tell(client, item(NEW + 100, withdrawn=False), item(NEW + 101, withdrawn=False))
+        rows = listed(client, user, scene="half", size=16, fields=["title"])
+        others = [row for row in rows if row["channels"] == ["cold"]]
+        assert others
+        assert [row["channels"] for row in rows[1::2]][: 2 + len(others)] == [["fresh"]] * 2 + [["cold"]] * len(others)
+        assert {*ids} <= {row["item_id"] for row in rows}
+        assert all(row["title"] for row in others)
+        for body in ({"scene": "none"}, {"judged": True}):
+            assert ["cold"] not in [row["channels"] for row in listed(client, user, **body)]
+
+
+def test_the_nearest_cold_items_are_those_of_the_table_of_vectors(engine: Engine, cold: Layer) -> None:
+    ids = engine.log.item_ids[-6:].tolist()
+    every, vectors = embeddings.read(engine.funnel.inputs["emb_dropoutnet_item"].path(ROWS))
+    user = np.linspace(-1, 1, vectors.shape[1], dtype=np.float32)
+    scores = dict(zip(every.to_pylist(), (vectors @ user).tolist(), strict=True))
+    best = [str(number) for number in sorted(ids, key=lambda number: -scores[number])]
+    assert cold.nearest_cold(user, 10, set())[0] == best
+    assert cold.nearest_cold(user, 2, {best[0]})[0] == best[1:3]
+    told = [{"item_id": int(best[0]), "title": "told"}, {"item_id": int(best[1]), "withdrawn": True}]
+    with connect_without_lake() as duck:
+        step = Step(engine.profile, cold.database, duck, cold.towers)
+        step.take([FreshRow("items", json.dumps(row)) for row in told], dt.datetime.now(dt.UTC))
+    cold.look()
+    assert best[0] in cold.nearest(user, 10, set())[0]
+    assert cold.nearest_cold(user, 10, set())[0] == best[2:]
+    old = Layer(engine.profile, cold.database, cold.towers, cold.cold, lambda: time.time() + 90_000)
+    old.look()
+    assert best[0] not in old.nearest(user, 10, set())[0]
+    assert old.nearest_cold(user, 10, set())[0] == [best[0], *best[2:]]
+    assert old.rows([best[2], best[0]])["title"].to_pylist()[1] == "told"
+    old.close()
+
+
 @pytest.mark.usefixtures("told")
 def test_another_process_sees_the_rows_and_makes_vectors_of_its_own_towers(engine: Engine) -> None:
     fresh = open_layer(engine)
@@ -206,7 +264,8 @@ def test_another_process_sees_the_rows_and_makes_vectors_of_its_own_towers(engin
     vector = np.ones(len(fresh._vectors[0]), np.float32)  # type: ignore[index]
     assert fresh.nearest(vector, 8, set()) == other.nearest(vector, 8, set())
     assert len(fresh.nearest(vector, 8, set())[0]) == 8
-    old = Layer(engine.profile, fresh.database, fresh.towers, lambda: time.time() + engine.profile.fresh.seconds + 60)
+    later = time.time() + engine.profile.fresh.seconds + 60
+    old = Layer(engine.profile, fresh.database, fresh.towers, clock=lambda: later)
     old.look()
     assert old.nearest(vector, 8, set()) == ([], [])
     for each in (fresh, other, old):
@@ -252,14 +311,14 @@ def test_the_job_puts_fresh_rows_where_one_statement_finds_them(
         uri = server.address(quote(PASSWORD, safe=""))
         monkeypatch.setenv("RECSYS_POSTGRES_URI", uri)
         assert isinstance(fresh_items_sensor(dg.build_sensor_context(), dataset=own_dataset()), dg.RunRequest)
-        items = pq.read_table(engine.funnel.inputs["emb_dssm_item"].path(ROWS))
+        items = pq.read_table(engine.funnel.inputs["emb_dropoutnet_item"].path(ROWS))
         with open_store("postgres", engine.profile.name) as store:
             keys = items["item_id"].cast("string")
-            store.write("dssm_item", f"{DAY}.aaaaaaaaaaaa", pa.table({KEY: keys, "vector": items["vector"]}))
-            store.go_live("dssm_item", f"{DAY}.aaaaaaaaaaaa")
+            store.write("dropoutnet_item", f"{DAY}.aaaaaaaaaaaa", pa.table({KEY: keys, "vector": items["vector"]}))
+            store.go_live("dropoutnet_item", f"{DAY}.aaaaaaaaaaaa")
         job = build_defs().resolve_job_def("fresh_items")
         assert job.execute_in_process().success
-        everything = f'SELECT {KEY} FROM "{engine.profile.name}".dssm_item'
+        everything = f'SELECT {KEY} FROM "{engine.profile.name}".dropoutnet_item'
         with psycopg.connect(uri) as connection:
             found = {int(key) for (key,) in connection.execute(everything).fetchall()}
             assert found == {*items["item_id"].to_pylist(), *told}

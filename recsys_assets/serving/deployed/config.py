@@ -22,7 +22,7 @@ class DeployConfig(Part):
     """
 
     name: str | None = Field(default=None, description="of the deployment, if the file is for one alone")
-    model: str = Field(default="dssm", description="the two-tower model whose `onnx_<model>` answers")
+    model: str = Field(default="dropoutnet", description="the two-tower model whose `onnx_<model>` answers")
     processes: int = Field(default=1, ge=1, le=64)
     memory: int = Field(default=2048, ge=512, le=1 << 20, description="MiB of each process")
     port: int = Field(default=8100, ge=1, le=65535, description="of 127.0.0.1; it stays as it was created")

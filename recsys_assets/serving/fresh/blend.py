@@ -1,4 +1,7 @@
-"""Fresh items in a list: those nearest to the user take a share of its places, next to the items of the release."""
+"""Fresh and cold items in a list: those nearest to the user take a share of its places, next to the other items.
+
+Fresh ones come first. Cold items of the release, which nobody has touched, take what they leave of the share.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +27,7 @@ from recsys_assets.serving.scenes.faults import columns_of
 from recsys_assets.serving.scenes.listing import listing
 from recsys_assets.serving.scenes.shelf import passing
 
-CHANNEL, STEP = "fresh", "recall fresh"
+FRESH, COLD, STEP = "fresh", "cold", "recall fresh"
 MOST_ASKED = 200  # fresh items of which a condition is asked: more than any list has places for them
 _ROUND = 1e-9  # a share of 0.29 of 100 places is 29 of them
 
@@ -63,15 +66,19 @@ class Fresh:
 
     def _made(self, answer: Answer, told: Sequence[object]) -> dict[str, Any]:
         """The content with fresh items; that of a told user of whom the release knows nothing is by their features."""
-        vector = self._vector(answer)
+        count = math.floor(share_of(answer) * answer.asked.wish.size + _ROUND)
+        by_row = answer.content["served_by"] == "popular" and str(answer.asked.user) in self.layer.users
+        vector = self._vector(answer) if count or by_row else None
         if vector is None:
             return answer.content
-        if answer.content["served_by"] == "popular" and str(answer.asked.user) in self.layer.users:
+        if by_row:
             by_features = {"served_by": "features", "items": _by_features(answer, vector)}
             answer = replace(answer, content=answer.content | by_features)
-        count = math.floor(share_of(answer) * answer.asked.wish.size + _ROUND)
-        keys, scores = self._allowed(answer, *self.layer.nearest(vector, MOST_ASKED, _barred(answer, told)))
-        rows = self._described(answer, keys[:count], scores[:count])
+        rows, barred = list[Row](), _barred(answer, told)
+        for channel, nearest in ((FRESH, self.layer.nearest), (COLD, self.layer.nearest_cold)):
+            if left := count - len(rows):
+                keys, scores = self._allowed(answer, *nearest(vector, MOST_ASKED, barred))
+                rows += self._described(answer, channel, keys[:left], scores[:left])
         listed = placed(answer.content["items"], rows, share_of(answer), answer.asked.wish.size)
         return answer.content | {"items": listed}
 
@@ -123,16 +130,16 @@ class Fresh:
                 table = table.append_column(name, pa.nulls(len(table), engine.items.schema.field(name).type))
         return table
 
-    def _described(self, answer: Answer, keys: list[str], scores: list[float]) -> list[Row]:
-        """The items as rows of a list, with the columns that the request asks for."""
+    def _described(self, answer: Answer, channel: str, keys: list[str], scores: list[float]) -> list[Row]:
+        """The items of a channel as rows of a list, with the columns that the request asks for."""
         ids, body = ids_of(keys, answer.engine), answer.asked.body
         rows: list[Row] = [
-            {"item_id": item_id, "score": score, "channels": [CHANNEL], "probability": None}
+            {"item_id": item_id, "score": score, "channels": [channel], "probability": None}
             for item_id, score in zip(ids, scores, strict=True)
         ]
         if body.explain:
             for place, row in enumerate(rows, 1):
-                row["explain"] = {"fused": None, "channels": {CHANNEL: {"place": place, "score": row["score"]}}}
+                row["explain"] = {"fused": None, "channels": {channel: {"place": place, "score": row["score"]}}}
         if not body.fields or not rows:
             return rows
         table = self.layer.rows(keys)
@@ -174,7 +181,7 @@ def placed(rows: Sequence[Row], fresh: Sequence[Row], share: float, size: int) -
         found = pinned.get(place) or (is_due and next(coming, None)) or next(others, None) or next(coming, None)
         if not found:
             break
-        taken += CHANNEL in found["channels"]
+        taken += bool({FRESH, COLD} & set(found["channels"]))
         listed.append(found)
     return listed
 

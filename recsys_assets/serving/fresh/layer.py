@@ -25,6 +25,7 @@ from recsys_assets.fresh.changes import Changes, changes
 from recsys_assets.fresh.database import Database
 from recsys_assets.fresh.judge import Judge
 from recsys_assets.fresh.towers import Tower
+from recsys_assets.serving.fresh.cold import Cold
 
 _PLACES = 1024  # at first; doubled when they are taken
 Number = TypeVar("Number", bound=np.generic)
@@ -37,22 +38,29 @@ class Layer:
         profile: of the data set.
         database: that keeps the rows.
         towers: of the release, by side.
+        cold: the items of the release that no event names; None: there are none.
         clock: gives the time in seconds since 1970.
 
     Attributes:
-        database, towers: the arguments.
+        database, towers, cold: the arguments.
         users: the joined rows of told users as JSON, by key.
         number: of the newest change that was taken.
     """
 
     def __init__(
-        self, profile: Profile, database: Database, towers: Mapping[str, Tower], clock: Callable[[], float] = time.time
+        self,
+        profile: Profile,
+        database: Database,
+        towers: Mapping[str, Tower],
+        cold: Cold | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self.database, self.towers, self._profile, self._clock = database, towers, profile, clock
+        self.database, self.towers, self.cold, self._profile, self._clock = database, towers, cold, profile, clock
         self._local, self._version, self._opened = threading.local(), -1, contextlib.ExitStack()
         self._places: dict[str, int] = {}
         self._keys, self._lines = list[str](), list[str]()
         self._created, self._gone = np.zeros(_PLACES), np.zeros(_PLACES, bool)
+        self._among_cold = np.full(_PLACES, -1)  # places of told items among the cold ones; -1 for others
         self._vectors: Vectors | None = None
         self._withdrawn: tuple[int, Bools | None] = -1, None
         self._known: tuple[int, Mapping[str, Ids]] = -1, {}
@@ -84,8 +92,8 @@ class Layer:
 
     @property
     def has_items(self) -> bool:
-        """Whether an item was ever told."""
-        return bool(self._keys)
+        """Whether there are told items or cold ones."""
+        return bool(self._keys) or self.cold is not None
 
     def nearest(self, vector: Vectors, k: int, barred: set[str]) -> tuple[list[str], list[float]]:
         """Keys and inner products of the k fresh items with the highest products with a vector (D,).
@@ -97,15 +105,30 @@ class Layer:
         if self._vectors is None or not count:
             return [], []
         scores = self._vectors[:count] @ vector
-        scores[self._gone[:count] | (self._created[:count] < self._clock() - self._profile.fresh.seconds)] = -np.inf
+        scores[self._gone[:count] | ~self._is_fresh] = -np.inf
         scores[[self._places[key] for key in barred if key in self._places]] = -np.inf
         best = np.argsort(-scores, kind="stable")[:k]
         best = best[scores[best] > -np.inf]
         return [self._keys[place] for place in best.tolist()], scores[best].tolist()
 
+    def nearest_cold(self, vector: Vectors, k: int, barred: set[str]) -> tuple[list[str], list[float]]:
+        """The same for the cold items of the release, without those that are among the fresh ones."""
+        if self.cold is None:
+            return [], []
+        count = len(self._keys)
+        hidden = self._among_cold[:count][self._gone[:count] | self._is_fresh]
+        return self.cold.nearest(vector, k, barred, hidden[hidden >= 0])
+
     def rows(self, keys: Sequence[str]) -> pa.Table:
-        """The rows of told items in the types of the items' table."""
-        return self.typed("items", [self._lines[self._places[key]] for key in keys])
+        """The rows of told and cold items in the types of the items' table: what was told last, if anything was."""
+        told = [key for key in keys if key in self._places]
+        table = self.typed("items", [self._lines[self._places[key]] for key in told])
+        if self.cold is None or len(told) == len(keys):
+            return table
+        others = [key for key in keys if key not in self._places]
+        table = pa.concat_tables([table, self.cold.rows(others)], promote_options="permissive")
+        place = {key: number for number, key in enumerate([*told, *others])}
+        return table.take(pa.array([place[key] for key in keys], pa.int64()))
 
     def typed(self, side: TableName, lines: Sequence[str]) -> pa.Table:
         """Joined rows in the types of their table."""
@@ -130,6 +153,12 @@ class Layer:
         return self._known[1]
 
     @property
+    def _is_fresh(self) -> Bools:
+        """(N,) which told items are new enough."""
+        found: Bools = self._created[: len(self._keys)] >= self._clock() - self._profile.fresh.seconds
+        return found
+
+    @property
     def _connection(self) -> sqlite3.Connection:
         """The connection of this thread; a process that was copied has threads of its own."""
         if not hasattr(self._local, "connection"):
@@ -147,9 +176,12 @@ class Layer:
         self._lines += [""] * more
         while len(self._created) < len(self._keys):
             self._created, self._gone = _doubled(self._created), _doubled(self._gone)
+            self._among_cold = _doubled(self._among_cold)
         for place, line in zip(places.tolist(), items.lines, strict=True):
             self._lines[place] = line
         self._created[places], self._gone[places] = items.created, items.withdrawn
+        known = self.cold.places if self.cold else {}
+        self._among_cold[places] = [known.get(key, -1) for key in items.keys]
         if items.vectors is not None:
             vectors = (
                 np.zeros((_PLACES, items.vectors.shape[1]), np.float32) if self._vectors is None else self._vectors

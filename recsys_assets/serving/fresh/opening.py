@@ -8,9 +8,11 @@ from recsys_assets.fresh.database import Database
 from recsys_assets.fresh.towers import towers_of
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.fresh.blend import Fresh
+from recsys_assets.serving.fresh.cold import cold_items
 from recsys_assets.serving.fresh.layer import Layer
 from recsys_assets.serving.fresh.watcher import Watcher
 from recsys_assets.serving.fresh.writer import Writer
+from recsys_assets.serving.log import say
 
 
 def open_layer(engine: Engine) -> Layer | None:
@@ -22,7 +24,10 @@ def open_layer(engine: Engine) -> Layer | None:
     profile = engine.profile
     if "items" not in profile.tables:
         return None
-    layer = Layer(profile, Database(profile.name), towers_of(engine.fresh_towers) if engine.fresh_towers else {})
+    if engine.fresh_towers is None:
+        say(f"no fresh item is listed: this release has no onnx_{profile.fresh.model}")
+    towers = towers_of(engine.fresh_towers) if engine.fresh_towers else {}
+    layer = Layer(profile, Database(profile.name), towers, cold_items(engine))
     layer.look()
     layer.close()
     return layer
