@@ -107,10 +107,11 @@ def _lines(path: Path, duck: duckdb.DuckDBPyConnection) -> Iterator[str | Except
                     yield from _as_json(pa.Table.from_batches([batch]), duck)
         elif kind in (".jsonl", ".ndjson"):
             with pa.input_stream(str(path), compression=codec) as stream:
-                yield from filter(str.strip, stream.read().decode().split("\n"))
+                text = stream.read().decode(errors="replace").removeprefix("\ufeff")  # as landing files are read
+                yield from filter(str.strip, text.split("\n"))
         else:
             yield ValueError("rows of fresh items arrive as JSON lines or Parquet")
-    except (pa.ArrowException, OSError, UnicodeError) as error:
+    except (pa.ArrowException, OSError) as error:
         yield error
 
 

@@ -27,6 +27,8 @@ from recsys_assets.fresh.database import UPDATE_TIME, WITHDRAWN
 SIDES: tuple[TableName, TableName] = ("items", "users")
 AHEAD = dt.timedelta(minutes=5)  # that an update time may be after the present: clocks differ
 LONGEST_KEY = 200  # letters
+NO_OBJECT = "it is not an object in JSON, which has no NaN and no half of a character"
+_UNFIT = {"strings": "OBJECT", "vector": "OBJECT", "string": "ARRAY"}  # what JSON has in place of a value, by type
 _LINES = pa.schema({"row": pa.int64(), "line": pa.string()})
 
 
@@ -65,15 +67,25 @@ class Judge:
             lines: JSON objects with the names that columns have in landing files.
             now: the present time, which a row has that says none.
         """
-        with self._holding(lines):
-            moment = int(now.timestamp() * 1e6)
+        moment, sound = int(now.timestamp() * 1e6), self._are_objects(lines)
+        with self._holding([line if is_sound else "{}" for line, is_sound in zip(lines, sound, strict=True)]):
             self._connection.execute(f"EXECUTE judge_{source}({moment}, {moment + int(AHEAD.total_seconds() * 1e6)})")
-            return [Judged._make(row) for row in self._connection.fetchall()]
+            found = [Judged._make(row) for row in self._connection.fetchall()]
+        return [
+            each if is_sound else Judged("", moment, NO_OBJECT) for each, is_sound in zip(found, sound, strict=True)
+        ]
 
     def typed(self, side: TableName, lines: Sequence[str]) -> pa.Table:
         """N rows as the table of `side` would hold them: its columns of the landing files, in the profile's types."""
         with self._holding(lines):
             return self._connection.sql(f"EXECUTE type_{side}").to_arrow_table()
+
+    def _are_objects(self, lines: Sequence[str]) -> list[bool]:
+        """Whether each line is a JSON object. One that is not would fail the statements for all lines."""
+        with self._holding(lines):
+            kind = "CASE WHEN json_valid(line) THEN json_type(line) END"
+            self._connection.execute(f"SELECT coalesce({kind} = 'OBJECT', false) FROM fresh_lines ORDER BY row")
+            return [is_object for (is_object,) in self._connection.fetchall()]
 
     @contextlib.contextmanager
     def _holding(self, lines: Sequence[str]) -> Iterator[None]:
@@ -124,6 +136,10 @@ def _own_reasons(profile: Profile, side: TableName) -> tuple[str, str]:
     known = ", ".join(map(quote, [*row_names(profile, side), UPDATE_TIME, WITHDRAWN]))
     unknown = f"list_filter(json_keys(line), lambda name: name NOT IN ({known}))[1]"
     named = f"WHEN {unknown} IS NOT NULL THEN 'there is no column ' || {unknown}[:100]"
+    for name, spec in row_names(profile, side).items():
+        if spec.type in _UNFIT:
+            kind = f"json_type(json_extract(line, {quote(f'$.{quote_name(name)}')}))"
+            named += f" WHEN {kind} = '{_UNFIT[spec.type]}' THEN {quote(f'{name} is not of type {spec.type}')}"
     return f"{quote_name(KEYS[side][0])}::VARCHAR", f"{named} WHEN reason IS NOT NULL THEN reason"
 
 

@@ -5,6 +5,7 @@ the same rows again.
 """
 
 import datetime as dt
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.fresh.database import UPDATE_TIME, WITHDRAWN, Database
 from recsys_assets.fresh.joins import joined_rows, link_columns
-from recsys_assets.fresh.judge import SIDES, Judge, row_names
+from recsys_assets.fresh.judge import NO_OBJECT, SIDES, Judge, row_names
 from recsys_assets.fresh.towers import Tower
 from recsys_assets.funnel.tower_file import TowerFile, column_type
 
@@ -119,8 +120,11 @@ class Step:
         reasons: list[str | None] = [None] * len(rows)
         coming = list[tuple[str, str, str, int]]()
         by_source: dict[str, list[int]] = {}
-        for place, row in enumerate(rows):
-            by_source.setdefault(row.source, []).append(place)
+        for place, (row, is_sound) in enumerate(zip(rows, self._are_sound(rows), strict=True)):
+            if is_sound:
+                by_source.setdefault(row.source, []).append(place)
+            else:
+                reasons[place] = NO_OBJECT
         for source, places in by_source.items():
             if source not in self.judge.sources:
                 known = ", ".join(self.judge.sources) or "none"
@@ -133,6 +137,12 @@ class Step:
                 if each.reason is None:
                     coming.append((source, each.key, rows[place].line, each.time))
         return reasons, coming
+
+    def _are_sound(self, rows: Sequence[FreshRow]) -> list[bool]:
+        """Whether SQLite can merge each row: DuckDB, which judges them, also takes NaN and a comma at the end."""
+        lines = json.dumps([row.line for row in rows])
+        found = self._connection.execute("SELECT json_valid(value) FROM json_each(?) ORDER BY key", (lines,))
+        return [bool(is_valid) for (is_valid,) in found.fetchall()]
 
     def _put(self, coming: Sequence[tuple[str, str, str, int]]) -> None:
         """Merge the rows into the cells; `changed` then has those that one of them changed."""

@@ -157,6 +157,12 @@ def test_a_row_that_changes_nothing_changes_no_joined_row(step: Step) -> None:
         ('{"item_id": 7, "update_time": "soon"}', "update_time is neither a time"),
         ('{"item_id": 7, "update_time": "2999-01-01T00:00:00Z"}', "update_time is in the future"),
         ('{"item_id": 7, "withdrawn": 1}', "withdrawn is neither true nor false"),
+        ('{"item_id": 7, "genres": {"a": 1}}', "genres is not of type strings"),
+        ('{"item_id": 7, "title": ["a"]}', "title is not of type string"),
+        ('{"item_id": 7, "rate": NaN}', "it is not an object in JSON"),
+        ('{"item_id": 7, "title": "\\ud800"}', "it is not an object in JSON"),
+        ("[7]", "it is not an object in JSON"),
+        ("{bad", "it is not an object in JSON"),
     ],
 )
 def test_a_row_that_cannot_be_kept_is_named_and_the_others_stay(step: Step, row: str, reason: str) -> None:
@@ -193,6 +199,17 @@ def test_a_wrong_rule_is_refused_with_its_line(tmp_path: Path, old: str, new: st
     (tmp_path / "profile.yaml").write_text(PROFILE.replace(old, new), encoding="utf-8")
     with own_environment(tmp_path), pytest.raises(ProfileError, match=rf"line \d+.*fresh.*{said}"):
         load_profile()
+
+
+def test_a_file_with_lines_that_are_no_text_and_no_json_keeps_its_good_rows(step: Step) -> None:
+    folder = step.profile.landing / "fresh" / "items"
+    folder.mkdir(parents=True)
+    lines = [b'\xef\xbb\xbf{"item_id": 7}', b"{bad", b'{"item_id": 8, "title": "\xff"}', b'{"item_id": 9, "rate": NaN}']
+    (folder / "10-05.jsonl").write_bytes(b"\n".join(lines))
+    with connect_without_lake() as duck, closing(step.database.connect()) as connection:
+        assert take_files(step, duck, connection, NOW) == FilesTaken(1, 4, 2, 2)
+        assert connection.execute("SELECT row FROM rejected ORDER BY row").fetchall() == [(2,), (4,)]
+    assert state(step)["8"]["title"] == "\N{REPLACEMENT CHARACTER}"
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:

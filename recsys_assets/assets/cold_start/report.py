@@ -1,4 +1,4 @@
-"""Report "cold start": methods for new items compared on cold, warm and all items, and the winner that serves."""
+"""Report "cold start": methods for new items compared on cold, warm and all items."""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from recsys_assets.training.recall import Source
 
-CHOICE = "cold_start.json"  # the winner and how it is merged, for what serves it
+CHOICE = "cold_start.json"  # the winner and how it is merged
 SETS = ("cold", "warm", "all")
 BEATS = Check("beats_popularity", "the winner's NDCG@20 on drawn cold items is above popularity's", blocking=False)
 
@@ -146,12 +146,13 @@ def describe(outcome: Outcome) -> str:
     metrics = [f"{name}_{metric}" for name in SETS for metric in ("recall@20", "ndcg@20", f"recall@{CUTOFFS[-1]}")]
     order = sorted(outcome.test, key=lambda name: (-outcome.test[name].get("cold_ndcg@20", 0.0), name))
     rows = [(name, *(outcome.test[name].get(metric, "") for metric in metrics)) for name in order]
-    best, ridge = (outcome.test[name]["cold_ndcg@20"] for name in (outcome.winner, "ridge"))
+    best, ridge, served = (outcome.test[name]["cold_ndcg@20"] for name in (outcome.winner, "ridge", network.MODEL))
     rule, counts = outcome.settings["merged"], ", ".join(f"{n} {name}" for name, n in outcome.queries.items())
     said = (
-        f"{outcome.winner} was the best on cold validation items, and serves. On cold test items its NDCG@20 is "
-        f"{best:.4f}, {best / max(ridge, 1e-9) - 1:+.0%} compared with the ridge. `merged` gives items with "
-        f"{rule['least']:.0f} or more events the score of {outcome.preference}, and lifts the others by "
+        f"{outcome.winner} was the best on cold validation items. On cold test items its NDCG@20 is {best:.4f}, "
+        f"{best / max(ridge, 1e-9) - 1:+.0%} compared with the ridge. {network.MODEL}, which has towers and can serve, "
+        f"has {served:.4f}, {served / max(best, 1e-9) - 1:+.0%} compared with {outcome.winner}. `merged` gives items "
+        f"with {rule['least']:.0f} or more events the score of {outcome.preference}, and lifts the others by "
         f"{rule['lift']:g} deviations. Right answers: {counts}."
     )
     return f"{said}\n\n{show.table(['', *metrics], rows).md_str}"
