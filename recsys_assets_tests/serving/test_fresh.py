@@ -190,6 +190,15 @@ def test_a_row_that_cannot_be_kept_is_refused_with_its_place_and_none_is_kept(cl
     assert NEW + 50 not in fresh_of(listed(client, scene="half", size=50))
 
 
+def test_a_service_that_takes_no_rows_says_why(engine: Engine) -> None:
+    without = TestClient(create_app(Service(Opened(7, engine, Book()))))
+    answer = without.post("/items", json={"items": [item(NEW)]})
+    assert (answer.status_code, answer.json()["detail"]) == (
+        503,
+        "this service takes no rows: the items of this data set do not land",
+    )
+
+
 def test_a_withdrawn_item_of_the_release_leaves_every_answer(client: TestClient) -> None:
     first, *_, last = [row["item_id"] for row in listed(client)]
     tell(client, {"item_id": first, "withdrawn": True})
