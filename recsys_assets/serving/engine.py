@@ -151,7 +151,7 @@ class Engine:
     def warm_up(self) -> None:
         """Answer for a user of each fold, so that the first request finds everything loaded.
 
-        What is computed once for a fold takes 0.7 s with 500,000 items.
+        Computing what is the same for a fold takes 0.7 s with 500,000 items.
         """
         _, first = np.unique(self.funnel.users.snapshot.folds, return_index=True)
         for user_id in self.funnel.users.ids[first].tolist():
