@@ -96,7 +96,7 @@ class Trials:
         """All methods on both stages."""
         validation, test = self.stage(drawn, "validation"), self.stage(drawn, "test")
         require_cold(validation, test)
-        # A training takes longer than all other methods together; the drawn items decide who serves.
+        # A training takes longer than all other methods together; the drawn items decide who wins.
         fitted = self.train(validation, {}) if drawn.stage.any() else None
 
         def networks(stage: Stage) -> dict[str, Any]:
@@ -146,16 +146,26 @@ def describe(outcome: Outcome) -> str:
     metrics = [f"{name}_{metric}" for name in SETS for metric in ("recall@20", "ndcg@20", f"recall@{CUTOFFS[-1]}")]
     order = sorted(outcome.test, key=lambda name: (-outcome.test[name].get("cold_ndcg@20", 0.0), name))
     rows = [(name, *(outcome.test[name].get(metric, "") for metric in metrics)) for name in order]
-    best, ridge, served = (outcome.test[name]["cold_ndcg@20"] for name in (outcome.winner, "ridge", network.MODEL))
+    best, ridge = (outcome.test[name]["cold_ndcg@20"] for name in (outcome.winner, "ridge"))
     rule, counts = outcome.settings["merged"], ", ".join(f"{n} {name}" for name, n in outcome.queries.items())
     said = (
         f"{outcome.winner} was the best on cold validation items. On cold test items its NDCG@20 is {best:.4f}, "
-        f"{best / max(ridge, 1e-9) - 1:+.0%} compared with the ridge. {network.MODEL}, which has towers and can serve, "
-        f"has {served:.4f}, {served / max(best, 1e-9) - 1:+.0%} compared with {outcome.winner}. `merged` gives items "
-        f"with {rule['least']:.0f} or more events the score of {outcome.preference}, and lifts the others by "
-        f"{rule['lift']:g} deviations. Right answers: {counts}."
+        f"{best / max(ridge, 1e-9) - 1:+.0%} compared with the ridge. {_serving(outcome, best)}"
+        f"`merged` gives items with {rule['least']:.0f} or more events the score of {outcome.preference}, and lifts "
+        f"the others by {rule['lift']:g} deviations. Right answers: {counts}."
     )
     return f"{said}\n\n{show.table(['', *metrics], rows).md_str}"
+
+
+def _serving(outcome: Outcome, best: float) -> str:
+    """A sentence on the model that can serve, if it was trained for the table and did not win itself."""
+    if network.MODEL not in outcome.test or outcome.winner == network.MODEL:
+        return ""
+    served = outcome.test[network.MODEL]["cold_ndcg@20"]
+    return (
+        f"{network.MODEL}, which has towers and can serve, has {served:.4f}, {served / max(best, 1e-9) - 1:+.0%} "
+        f"compared with {outcome.winner}. "
+    )
 
 
 def _sweep(trials: Trials, config: ColdStartConfig) -> "Figure":
