@@ -8,8 +8,6 @@ import contextlib
 import datetime as dt
 import hashlib
 import warnings
-from collections.abc import Iterator
-from functools import partial
 
 import dagster as dg
 import duckdb
@@ -19,15 +17,12 @@ from recsys_assets.datasets.duck import connect_without_lake
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.fresh.database import Database
 from recsys_assets.fresh.files import FilesTaken, new_files, take_files
-from recsys_assets.fresh.judge import Judge
 from recsys_assets.fresh.landing import land
 from recsys_assets.fresh.step import Step
-from recsys_assets.fresh.towers import FILES, towers_of
+from recsys_assets.fresh.towers import towers_of
 from recsys_assets.lake import Lake
-from recsys_assets.resources import Dataset, LakeStore, Stores
-from recsys_assets.stores.fresh import FreshStore, push
-from recsys_assets.stores.registry import STORES, stores_in_use
-from recsys_assets.stores.store import bizdate_of
+from recsys_assets.resources import Dataset, LakeStore
+from recsys_assets.stores.fresh_push import Pusher, fresh_stores
 
 ASSET = "fresh_items"
 # Dagster copies the sensor when it gives resources to the job, and warns of an argument that it fills in itself.
@@ -35,14 +30,14 @@ warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefi
 
 
 @dg.op(description="Takes new files of rows, and puts what changed into the stores.")
-def take_fresh_rows(context: dg.OpExecutionContext, dataset: Dataset, lake: LakeStore, stores: Stores) -> None:
+def take_fresh_rows(context: dg.OpExecutionContext, dataset: Dataset, lake: LakeStore) -> None:
     """Take new files, land what is due, and push to every store in use that takes fresh rows."""
     profile = dataset.load()
     database = Database(profile.name)
     with connect_without_lake() as duck:
         taken = _take_files(profile, lake.lake, database, duck)
     with connect_without_lake() as duck:  # a judge prepares its statements once for each connection
-        pushed = dict(_push(profile, lake.lake, database, stores, duck))
+        pushed = Pusher(profile, lake.lake, database, duck).push()
     metadata = {"files": taken.files, "rows": taken.rows, "rejected": taken.rejected, "changed": taken.changed}
     context.log_event(dg.AssetMaterialization(ASSET, metadata={**metadata, **pushed}))
 
@@ -66,9 +61,9 @@ def fresh_items_sensor(_: dg.SensorEvaluationContext, dataset: Dataset) -> dg.Ru
     with contextlib.closing(Database(profile.name).connect()) as connection:
         files = new_files(profile, connection)
         ((number,),) = connection.execute("SELECT value FROM about WHERE name = 'seq'").fetchall()
-    if not files and not (number and any(STORES[name].has_fresh for name in stores_in_use())):
+    if not files and not (number and fresh_stores()):
         return dg.SkipReason("there is no new file of fresh rows")
-    named = "\n".join(f"{path} {state}" for _, path, state in files)
+    named = "\n".join(f"{each.name} {each.state}" for each in files)
     return dg.RunRequest(run_key=f"{number}:{hashlib.sha256(named.encode()).hexdigest()[:16]}")
 
 
@@ -87,21 +82,3 @@ def _take_files(profile: Profile, lake: Lake, database: Database, duck: duckdb.D
         land(profile, database, duck, connection, now)
         return taken
     return FilesTaken()
-
-
-def _push(
-    profile: Profile, lake: Lake, database: Database, stores: Stores, duck: duckdb.DuckDBPyConnection
-) -> Iterator[tuple[str, int]]:
-    """Push to every store, and give the rows of each collection."""
-    model, judge = profile.fresh.model, Judge(duck, profile)
-    for name in stores_in_use():
-        if not STORES[name].has_fresh:
-            continue
-        with stores.open(name) as store:
-            for side in FILES:
-                collection = f"{model}_{side[:-1]}"
-                version = store.live_version(collection)
-                if version and side in profile.tables and isinstance(store, FreshStore):
-                    tower = towers_of(lake.read_sound(f"onnx_{model}", bizdate_of(version)))[side]
-                    typed = partial(judge.typed, side)
-                    yield f"{name}_{collection}", push(store, collection, version, database, side, tower, typed)

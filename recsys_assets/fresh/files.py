@@ -1,13 +1,13 @@
 """Fresh rows that arrive as files: `<landing>/fresh/<table>/`, JSON lines or Parquet, in any number, at any time.
 
 A file is taken once it is there under its own name: write it under another one (`.x`, `x.tmp`), then rename it. One
-that changes is taken again, which does no harm. Rows that cannot be kept are set aside with their reasons; the other
-rows of the file are kept.
+that changes is taken again, which does no harm. A row that says no `update_time` has the time at which its file was
+written. Rows that cannot be kept are set aside with their reasons; the other rows of the file are kept.
 """
 
 import datetime as dt
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,18 +45,42 @@ class FilesTaken:
         )
 
 
-def new_files(profile: Profile, connection: sqlite3.Connection) -> list[tuple[str, Path, str]]:
-    """The files that were not taken as they are now: table, path and state, in the order of their paths."""
-    home, found = profile.landing / FOLDER, list[tuple[str, Path, str]]()
+@dataclass(frozen=True)
+class FreshFile:
+    """A file of rows.
+
+    Attributes:
+        source: the table of its rows.
+        name: its path in the landing folder.
+        state: tells its content from an earlier one.
+        written: when that was, which is the time of the rows that say none.
+    """
+
+    source: str
+    name: str
+    state: str
+    written: dt.datetime
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Stands in place of a row that cannot be read, with the reason."""
+
+    reason: str
+
+
+def new_files(profile: Profile, connection: sqlite3.Connection) -> list[FreshFile]:
+    """The files that were not taken as they are now, in the order of their paths."""
+    home, found = profile.landing / FOLDER, list[FreshFile]()
     if not home.is_dir():
         return found
     taken = dict(connection.execute("SELECT file, state FROM taken").fetchall())
     for folder in sorted(each for each in home.iterdir() if each.is_dir()):
         for path in look(folder, profile.landing).files:
-            at = path.stat()
+            at, name = path.stat(), path.relative_to(profile.landing).as_posix()
             state = f"{at.st_mtime_ns}:{at.st_size}:{at.st_ino}"
-            if taken.get(_name(profile, path)) != state:
-                found.append((folder.name, path, state))
+            if taken.get(name) != state:
+                found.append(FreshFile(folder.name, name, state, dt.datetime.fromtimestamp(at.st_mtime, dt.UTC)))
     return found
 
 
@@ -69,36 +93,46 @@ def take_files(
         PlaceUnwritable: the folder of fresh rows cannot be written.
     """
     done = FilesTaken()
-    for source, path, state in new_files(step.profile, connection):
-        name = _name(step.profile, path)
-        taken, rejected = _take(step, source, _lines(path, duck), now)
-        _mark(step.database, connection, (name, state), [(name, *each) for each in rejected])
-        done += taken
+    for file in new_files(step.profile, connection):
+        done += take_file(step, connection, file, _lines(step.profile.landing / file.name, duck), now)
     return done
 
 
-def _take(
-    step: Step, source: str, lines: Iterator[str | Exception], now: dt.datetime
-) -> tuple[FilesTaken, list[tuple[int, str, str]]]:
-    """Take the rows of a file; also returns those that cannot be kept: position from 1, reason, and row."""
-    texts, rejected = list[str](), list[tuple[int, str, str]]()
-    for line in lines:
-        if isinstance(line, Exception):
-            rejected.append((len(texts) + 1, f"the rest of the file cannot be read: {line}", ""))
+def take_file(
+    step: Step, connection: sqlite3.Connection, file: FreshFile, lines: Iterable[str | Unread], now: dt.datetime
+) -> FilesTaken:
+    """Take the rows of a file, and write down that it was taken, and which of its rows could not be kept.
+
+    A process that is killed before the end takes them all again: no more than the same rows are then kept.
+
+    Args:
+        step: takes the rows.
+        connection: to the database of the step.
+        file: of the rows.
+        lines: the rows as JSON.
+        now: the present time.
+
+    Raises:
+        PlaceUnwritable: the folder of fresh rows cannot be written.
+    """
+    read, rejected = list[tuple[int, FreshRow]](), list[tuple[int, str, str]]()
+    for place, line in enumerate(lines, 1):
+        if isinstance(line, Unread):
+            rejected.append((place, line.reason, ""))
         else:
-            texts.append(line)
-    changed = 0
-    for block in slices(len(texts), ROWS_AT_ONCE):
-        rows = [FreshRow(source, line) for line in texts[block]]
-        taken = step.take(rows, now)
+            read.append((place, FreshRow(file.source, line)))
+    count, changed = len(read) + len(rejected), 0
+    for block in slices(len(read), ROWS_AT_ONCE):
+        places, rows = zip(*read[block], strict=True)
+        taken = step.take(rows, now, told=min(file.written, now))
         changed += taken.changed
-        places = range(block.start + 1, block.start + 1 + len(rows))
         rejected += [(place, why, row.line) for place, why, row in zip(places, taken.reasons, rows, strict=True) if why]
-    return FilesTaken(1, len(texts), len(rejected), changed), rejected
+    _mark(step.database, connection, (file.name, file.state), [(file.name, *each) for each in rejected])
+    return FilesTaken(1, count, len(rejected), changed)
 
 
-def _lines(path: Path, duck: duckdb.DuckDBPyConnection) -> Iterator[str | Exception]:
-    """The rows of a file as JSON; if it cannot be read on, the error comes last."""
+def _lines(path: Path, duck: duckdb.DuckDBPyConnection) -> Iterator[str | Unread]:
+    """The rows of a file as JSON; if it cannot be read on, the reason comes last."""
     kind, codec = form(path.name) or ("", None)
     try:
         if kind == ".parquet":
@@ -110,9 +144,9 @@ def _lines(path: Path, duck: duckdb.DuckDBPyConnection) -> Iterator[str | Except
                 text = stream.read().decode(errors="replace").removeprefix("\ufeff")  # as landing files are read
                 yield from filter(str.strip, text.split("\n"))
         else:
-            yield ValueError("rows of fresh items arrive as JSON lines or Parquet")
+            yield Unread("rows of fresh items arrive as JSON lines or Parquet")
     except (pa.ArrowException, OSError) as error:
-        yield error
+        yield Unread(f"the rest of the file cannot be read: {error}")
 
 
 def _as_json(table: pa.Table, duck: duckdb.DuckDBPyConnection) -> Sequence[str]:
@@ -132,7 +166,3 @@ def _mark(
         connection.execute("DELETE FROM rejected WHERE file = ?", taken[:1])
         connection.executemany("INSERT INTO rejected VALUES (?, ?, ?, ?)", rejected)
         connection.execute("INSERT INTO taken VALUES (?, ?) ON CONFLICT DO UPDATE SET state = excluded.state", taken)
-
-
-def _name(profile: Profile, path: Path) -> str:
-    return path.relative_to(profile.landing).as_posix()

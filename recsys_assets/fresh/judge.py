@@ -59,20 +59,22 @@ class Judge:
             if side in profile.tables:
                 connection.execute(f"PREPARE type_{side} AS {_typed(profile, side)}")
 
-    def __call__(self, source: str, lines: Sequence[str], now: dt.datetime) -> list[Judged]:
+    def __call__(self, source: str, lines: Sequence[str], now: dt.datetime, told: dt.datetime) -> list[Judged]:
         """Judge N rows of a table.
 
         Args:
             source: `items`, `users`, or a side table.
             lines: JSON objects with the names that columns have in landing files.
-            now: the present time, which a row has that says none.
+            now: the present time.
+            told: the time of a row that says none.
         """
-        moment, sound = int(now.timestamp() * 1e6), self._are_objects(lines)
+        default, latest = (int(each.timestamp() * 1e6) for each in (told, now + AHEAD))
+        sound = self._are_objects(lines)
         with self._holding([line if is_sound else "{}" for line, is_sound in zip(lines, sound, strict=True)]):
-            self._connection.execute(f"EXECUTE judge_{source}({moment}, {moment + int(AHEAD.total_seconds() * 1e6)})")
+            self._connection.execute(f"EXECUTE judge_{source}({default}, {latest})")
             found = [Judged._make(row) for row in self._connection.fetchall()]
         return [
-            each if is_sound else Judged("", moment, NO_OBJECT) for each, is_sound in zip(found, sound, strict=True)
+            each if is_sound else Judged("", default, NO_OBJECT) for each, is_sound in zip(found, sound, strict=True)
         ]
 
     def typed(self, side: TableName, lines: Sequence[str]) -> pa.Table:
@@ -109,7 +111,7 @@ def row_names(profile: Profile, source: str) -> dict[str, Column]:
 
 
 def _judged(profile: Profile, source: str) -> str:
-    """SQL for the answers of a `Judge`, with the present time, and the latest one, as parameters."""
+    """SQL for the answers of a `Judge`, with the time of rows that say none, and the latest time, as parameters."""
     key, reasons = _own_reasons(profile, source) if source in SIDES else _side_reasons(profile, source)
     given = f"json_extract(line, '$.{UPDATE_TIME}')"
     text = f"json_extract_string(line, '$.{UPDATE_TIME}')"

@@ -21,8 +21,7 @@ from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.fresh.database import UPDATE_TIME, WITHDRAWN, Database
 from recsys_assets.fresh.joins import joined_rows, link_columns
 from recsys_assets.fresh.judge import NO_OBJECT, SIDES, Judge, row_names
-from recsys_assets.fresh.towers import Tower
-from recsys_assets.funnel.tower_file import TowerFile, column_type
+from recsys_assets.fresh.towers import AnyTower, Encoder
 
 # The newest value of each column; `RETURNING` names the rows of which one changed.
 _MERGE = """
@@ -83,7 +82,7 @@ class Step:
     """
 
     def __init__(
-        self, profile: Profile, database: Database, duck: duckdb.DuckDBPyConnection, towers: Mapping[str, Tower]
+        self, profile: Profile, database: Database, duck: duckdb.DuckDBPyConnection, towers: Mapping[str, AnyTower]
     ) -> None:
         self.profile, self.database, self.towers = profile, database, towers
         self.judge, self._connection = Judge(duck, profile), database.connect()
@@ -95,18 +94,27 @@ class Step:
         self._link = _LINK.format(names=", ".join(map(quote, links)) or "NULL")
         self._joined = {side: joined_rows(profile, side) for side in SIDES if side in profile.tables}
 
-    def take(self, rows: Sequence[FreshRow], now: dt.datetime, *, all_or_none: bool = False) -> Taken:
+    def take(
+        self,
+        rows: Sequence[FreshRow],
+        now: dt.datetime,
+        *,
+        told: dt.datetime | None = None,
+        all_or_none: bool = False,
+    ) -> Taken:
         """Take rows; those that cannot be kept are left out, each with its reason.
 
         Args:
             rows: in any order.
             now: the present time.
+            told: the time of a row that says none; by default the present. Whoever may take the same rows again names
+                it, because a later time would let an old row win over a newer one.
             all_or_none: keep none if one cannot be kept.
 
         Raises:
             PlaceUnwritable: the folder cannot be written.
         """
-        reasons, coming = self._judged(rows, now)
+        reasons, coming = self._judged(rows, now, told or now)
         if not coming or (all_or_none and any(reasons)):
             return Taken(reasons)
         with writing_to(self.database.place), self.database.writing(self._connection):
@@ -114,7 +122,7 @@ class Step:
             return Taken(reasons, sum(self._renew(side, now) for side in self._joined))
 
     def _judged(
-        self, rows: Sequence[FreshRow], now: dt.datetime
+        self, rows: Sequence[FreshRow], now: dt.datetime, told: dt.datetime
     ) -> tuple[list[str | None], list[tuple[str, str, str, int]]]:
         """Why each row cannot be kept, and the others as (source, key, line, time)."""
         reasons: list[str | None] = [None] * len(rows)
@@ -131,7 +139,7 @@ class Step:
                 for place in places:
                     reasons[place] = f"this data set takes no rows of '{source}': there are {known}"
                 continue
-            judged = self.judge(source, [rows[place].line for place in places], now)
+            judged = self.judge(source, [rows[place].line for place in places], now, told)
             for place, each in zip(places, judged, strict=True):
                 reasons[place] = each.reason
                 if each.reason is None:
@@ -183,12 +191,12 @@ class Step:
         return tower.name, [vector.tobytes() for vector in vectors_of(tower.encode, table)]
 
 
-def vectors_of(tower: TowerFile, table: pa.Table) -> Vectors:
+def vectors_of(encode: Encoder, table: pa.Table) -> Vectors:
     """(N, D) the vectors of typed rows; a feature that they do not have, such as a history, is missing."""
-    for each in tower.inputs:
-        if each.name not in table.column_names:
-            table = table.append_column(each.name, pa.nulls(len(table), column_type(each)))
-    return tower(table)
+    for name, kind in encode.types.items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), kind))
+    return encode(table)
 
 
 def read_vectors(blobs: Sequence[bytes]) -> Vectors:

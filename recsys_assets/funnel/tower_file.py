@@ -20,6 +20,7 @@ from recsys_assets.funnel.network import open_session
 OUTPUT = "vector"
 ROWS_AT_ONCE = 1024  # bounds the memory of the feed: 100 columns of 64 texts are 50 MB of references
 _TYPES = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}
+FEATURE_TYPES = {str(each): each for kind in _TYPES.values() for each in (kind, pa.list_(kind))}  # by their words
 
 
 class TowerTooOld(RuntimeError):
@@ -64,9 +65,9 @@ class TowerFile:
         return np.asarray(vectors, np.float32)
 
     @property
-    def types(self) -> dict[str, str]:
-        """The type of each input, in words."""
-        return {each.name: str(column_type(each)) for each in self.inputs}
+    def types(self) -> dict[str, pa.DataType]:
+        """The type of each input."""
+        return {each.name: column_type(each) for each in self.inputs}
 
     def table(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         """The columns of rows of JSON; a feature that a row does not have is missing.

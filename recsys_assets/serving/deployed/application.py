@@ -1,5 +1,6 @@
 """The HTTP interface of deployed towers: `POST /vectors`, what they take, and the routes by which they are watched."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Response
@@ -47,16 +48,20 @@ class OfVersion(BaseModel):
 class VectorsAnswer(OfVersion):
     """Vectors, all of one version."""
 
-    model_config = example(**_HEAD, vectors=[[0.1, -0.2]])
+    model_config = example(**_HEAD, file="9f86d081…", vectors=[[0.1, -0.2]])
 
+    file: str = Field(description="the SHA-256 hash of the tower's file")
     vectors: list[list[float]] = Field(description="one for each row, in their order")
 
 
 class InputsAnswer(OfVersion):
     """The features that the towers of a version read."""
 
-    model_config = example(**_HEAD, inputs={"item": {"item_id": "int64", "genres": "list<item: string>"}})
+    model_config = example(
+        **_HEAD, files={"item": "9f86d081…"}, inputs={"item": {"item_id": "int64", "genres": "list<item: string>"}}
+    )
 
+    files: dict[str, str] = Field(description="by side, the SHA-256 hash of the tower's file")
     inputs: dict[str, dict[str, str]] = Field(description="by side, the type of each feature")
 
 
@@ -79,15 +84,21 @@ def vectors_routes(held: "Held") -> APIRouter:
     async def vectors(body: VectorsBody) -> Response:
         """The vectors of rows of features; the inner product of a user's and an item's is the score."""
         _, towers = held.opened
-        return answer({**towers.head, "vectors": _vectors(towers.towers[body.side], body.rows)})
+        found = _vectors(towers.towers[body.side], body.rows)
+        return answer({**towers.head, "file": towers.files[body.side], "vectors": found})
 
     @routes.get("/inputs", responses=answers_of(InputsAnswer))
     async def inputs() -> Response:
         """The features that the towers read."""
         _, towers = held.opened
-        return answer({**towers.head, "inputs": {side: each.types for side, each in towers.towers.items()}})
+        return answer({**towers.head, "files": towers.files, "inputs": _types(towers.towers)})
 
     return routes
+
+
+def _types(towers: Mapping[str, TowerFile]) -> dict[str, dict[str, str]]:
+    """By side, the type of each input in words."""
+    return {side: {name: str(kind) for name, kind in each.types.items()} for side, each in towers.items()}
 
 
 def _vectors(tower: TowerFile, rows: list[dict[str, Any]]) -> list[list[float]]:

@@ -36,6 +36,7 @@ class Towers:
         bizdate: of the towers.
         zone: the time zone of the profile.
         towers: by side, `item` and `user`.
+        files: by side, the hash of the tower's file.
     """
 
     deployment: str
@@ -44,6 +45,7 @@ class Towers:
     bizdate: str
     zone: ZoneInfo
     towers: dict[str, TowerFile]
+    files: dict[str, str]
 
     def now(self) -> dt.datetime:
         """The present time in the profile's time zone."""
@@ -98,7 +100,8 @@ def open_version(order: Order, release: Release) -> Towers:
     kept = Snapshots(copies, profile.name)
     files = kept.open(release, Lake.of(settings().lake, profile)).read(asset, release.bizdate)
     zone, model = profile.files.zone, asset.removeprefix("onnx_")
-    towers = Towers(copies.parent.name, model, release.number, release.bizdate, zone, towers_of(files))
+    hashes = {side: files.manifest.files[f"{side}.onnx"] for side in (ITEM, USER)}
+    towers = Towers(copies.parent.name, model, release.number, release.bizdate, zone, towers_of(files), hashes)
     towers.warm_up()
     kept.remember(release)
     return towers
