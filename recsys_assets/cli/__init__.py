@@ -22,6 +22,7 @@ from recsys_assets.cli.published import list_published, rollback
 from recsys_assets.cli.recommend import recommend
 from recsys_assets.cli.replay import replay
 from recsys_assets.cli.serve import serve
+from recsys_assets.cli.stream import stream
 from recsys_assets.cli.triton import triton
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.uris import guard_logs
@@ -66,6 +67,7 @@ for command in (
     serve,
     triton,
     deploy,
+    stream,
     replay,
     feast,
     refresh,
