@@ -23,6 +23,7 @@ import onnxruntime
 import psycopg
 import pyarrow as pa
 import pytest
+import yaml
 from filelock import FileLock
 
 from recsys_assets.client import ServiceError
@@ -44,7 +45,7 @@ from recsys_assets.streams.spark import CHECKPOINT, LOCK, StreamRuns, files_of, 
 from recsys_assets.streams.taker import FOLDER, Taker
 from recsys_assets_tests.helpers.dagster_dev import free_port
 from recsys_assets_tests.helpers.postgres_server import PASSWORD, postgres
-from recsys_assets_tests.helpers.worlds import DAY, YESTERDAY, World
+from recsys_assets_tests.helpers.worlds import DAY, OWN_PROFILE, YESTERDAY, World
 from recsys_assets_tests.serving.running import until
 
 NEW = 900_000
@@ -68,6 +69,10 @@ def own(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worl
     """The world with towers of two days, whose weights differ, and a deployment of the first one."""
     with pytest.MonkeyPatch.context() as patch:
         own = world.copy(tmp_path_factory.mktemp("stream"), patch)
+        content = yaml.safe_load(Path(os.environ["RECSYS_PROFILE"]).read_text(encoding="utf-8"))
+        content["fresh"] = {**content.get("fresh", {}), "model": "dssm"}
+        (profile := own.home / OWN_PROFILE).write_text(yaml.safe_dump(content), encoding="utf-8")
+        patch.setenv("RECSYS_PROFILE", str(profile))
         own.run(["negative_items", "recall_dssm", "onnx_dssm"], config={"recall_dssm": {"training": {"epochs": 1}}})
         made = own.read("onnx_dssm")
         with own.lake.draft("onnx_dssm", YESTERDAY) as draft:
