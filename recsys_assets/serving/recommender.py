@@ -37,6 +37,9 @@ class Ready:
     opened: Opened
     layer: Layer | None
 
+    def __str__(self) -> str:
+        return str(self.opened)
+
 
 def open_release(order: Order, release: Release) -> Ready:
     """The release, opened from its checked copy and asked once."""
@@ -66,9 +69,9 @@ def application(ready: Ready | None, port: int, place: Place) -> Iterator[App]:
         told = stack.enter_context(open_told(engine.profile))
         fresh = stack.enter_context(open_fresh(engine.profile, layer)) if layer else None
         engine.online = online_features(engine, os.environ)
-        engine.warm_up()  # the process touches what it shares with the others
         book.follow(engine)
         service = Service(ready.opened, told, default_deadline(), fresh)
+        service.warm_up()
         yield guarded(create_app(service, log, place), port, place, PATHS)
 
 

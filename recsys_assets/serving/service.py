@@ -106,6 +106,16 @@ class Service:
         """Whether a release is open."""
         return self._opened is not None
 
+    def warm_up(self) -> None:
+        """Answer some users, so that the process has touched what it shares with others and opened its own.
+
+        The first answer with fresh rows took 0.1 s, because it prepares the statements that type them.
+        """
+        engine = self.opened.engine
+        engine.warm_up()
+        for user_id in engine.log.user_ids[:1].tolist():
+            self.answer(RecommendBody(user_id=user_id))
+
     def answer(self, body: RecommendBody) -> Answer:
         """The answer to a request for a list.
 
