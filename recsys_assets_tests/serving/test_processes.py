@@ -109,6 +109,7 @@ def test_a_release_whose_files_are_not_there_is_refused_and_the_next_sound_one_s
     sound = release()
     until("the sound one answers", lambda: service.status()["release"] == sound)
     assert service.status()["refused"] is None
+    until("the old processes are gone", lambda: len(service.workers()) == 2)
 
 
 def test_when_the_store_is_away_at_the_start_the_last_release_is_served(service: Running, world: World) -> None:
