@@ -160,3 +160,5 @@ def _serve(generation: Generation, order: Order) -> str:
 
 if __name__ == "__main__":
     main()
+    sys.stderr.flush()
+    os._exit(0)  # without Python's clean-up, in which DuckDB prints a list of what it did not free
