@@ -4,7 +4,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs
+from recsys_assets.serving.background import Background
 from recsys_assets_tests.helpers.dagster_dev import free_port
 from recsys_assets_tests.helpers.worlds import DAY, YESTERDAY, World
 from recsys_assets_tests.serving.running import until
@@ -59,20 +59,12 @@ def described() -> dict[str, Any]:
     return dict(json.loads(recsys("deploy", "describe", "items")))
 
 
-class Load:
+class Load(Background):
     """Batches of rows one after another, and the status, version and distinct vectors of each answer."""
 
     def __init__(self, url: str) -> None:
-        self._url, self._stop, self.answers = url, threading.Event(), list[tuple[int, int, int]]()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> "Load":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        super().__init__("load")
+        self._url, self.answers = url, list[tuple[int, int, int]]()
 
     def _run(self) -> None:
         with httpx.Client(base_url=self._url, timeout=30) as client:

@@ -1,7 +1,6 @@
 """The processes of a service that really runs: they share a release, are replaced, and follow releases together."""
 
 import signal
-import threading
 import time
 from collections.abc import Iterator
 
@@ -9,6 +8,7 @@ import httpx
 import pytest
 
 from recsys_assets.processes import is_alive
+from recsys_assets.serving.background import Background
 from recsys_assets_tests.helpers.worlds import DAY, World
 from recsys_assets_tests.serving.running import Running, release, running, until
 
@@ -23,22 +23,13 @@ def service(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield found
 
 
-class Load:
+class Load(Background):
     """Requests one after another on a connection that is kept, and their statuses and releases."""
 
     def __init__(self, url: str) -> None:
-        self._url, self._stop = url, threading.Event()
+        super().__init__("load")
+        self._url, self.longest = url, 0.0
         self.answers: list[tuple[int, int]] = []
-        self.longest = 0.0
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> "Load":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def _run(self) -> None:
         with httpx.Client(base_url=self._url, timeout=30) as client:

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime as dt
-import threading
 from collections.abc import Mapping
 
 from filelock import FileLock, Timeout
@@ -14,12 +13,13 @@ from recsys_assets.fresh.files import take_files
 from recsys_assets.fresh.landing import land
 from recsys_assets.fresh.step import Step
 from recsys_assets.fresh.towers import Tower
+from recsys_assets.serving.background import Background
 from recsys_assets.serving.log import say
 
 TICK = 0.5  # seconds between two looks
 
 
-class Watcher:
+class Watcher(Background):
     """Takes files and lands rows as long as its block runs.
 
     Args:
@@ -29,17 +29,8 @@ class Watcher:
     """
 
     def __init__(self, profile: Profile, database: Database, towers: Mapping[str, Tower]) -> None:
-        self._profile, self._database, self._towers = profile, database, towers
-        self._stop, self._trouble = threading.Event(), ""
-        self._thread = threading.Thread(target=self._run, name="fresh files", daemon=True)
-
-    def __enter__(self) -> "Watcher":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        super().__init__("fresh files")
+        self._profile, self._database, self._towers, self._trouble = profile, database, towers, ""
 
     def _run(self) -> None:
         while not self._stop.wait(TICK):
