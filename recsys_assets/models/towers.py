@@ -52,6 +52,11 @@ class Batch:
     catalogue: Tensor
     negatives: Negatives | None = None
 
+    @property
+    def size(self) -> int:
+        """The number of targets."""
+        return int((self.targets > 0).sum())
+
 
 class TwoTower(nn.Module, ABC):
     """A user tower and an item tower over the sparse features of a schema.

@@ -72,10 +72,11 @@ def is_lost_peer(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
-def make_parallel(objective: nn.Module) -> nn.Module:
+def make_parallel(objective: nn.Module, *, same_weights: bool = True) -> nn.Module:
     """The module with gradients averaged over all processes; for a single process, the module itself.
 
-    The gradients of `Table`s that are trained by rows are left to `gather_rows`.
+    `same_weights` says that every batch uses the same weights, which saves a look at each. The gradients of `Table`s
+    that are trained by rows are left to `gather_rows`.
     """
     if processes() == 1:
         return objective
@@ -85,7 +86,11 @@ def make_parallel(objective: nn.Module) -> nn.Module:
     )
     # With a static graph, some weights may be unused (the crosses, if a schema has none).
     return DistributedDataParallel(
-        objective, forward_sync_buffers=False, gradient_as_bucket_view=True, static_graph=True
+        objective,
+        forward_sync_buffers=False,
+        gradient_as_bucket_view=True,
+        static_graph=same_weights,
+        find_unused_parameters=not same_weights,
     )
 
 

@@ -3,6 +3,9 @@
 It learns from the train rows, stops early on validation queries (one per user: the history is all train rows, the
 right answers are the validation positives), and then takes one pass over the validation rows. With the same seed,
 device and number of threads, a run repeats bit by bit on a CPU.
+
+Inside `distributed.process_group` all processes train one model together: each has all events, draws the same batches
+and negatives, and computes the loss of its rows of every batch.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys_assets.arrays import Bools, Ints, Vectors
 from recsys_assets.datasets.splits import PARTS
@@ -22,12 +25,12 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc, defined_metrics
 from recsys_assets.models.catalogue import build_towers, features_for
 from recsys_assets.models.config import ConfigError, RecallTraining
-from recsys_assets.models.towers import TwoTower
+from recsys_assets.models.towers import Batch, TwoTower
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries
 from recsys_assets.retrieval.lists import Lists, evaluate, recommend
 from recsys_assets.retrieval.weighted_items import WeightedItems
 from recsys_assets.training import tower_data
-from recsys_assets.training.distributed import device_of_choice
+from recsys_assets.training.distributed import device_of_choice, make_parallel, processes, rank
 from recsys_assets.training.draws import Draws
 from recsys_assets.training.loop import Fitted, Losses, OnEpoch, run, run_last_pass, seeding
 from recsys_assets.training.tower_data import TowerData, event_batches, load, targets_of, window_batches
@@ -88,21 +91,22 @@ def fit(
         asked = queries(source.interactions, "validation", source.filter_seen)
         if not len(asked):
             raise NothingToLearn("no user has a new positive in the validation part: land more days, or widen it")
-        losses = partial(_losses, model, data, draws, training.batch)
+        losses = partial(_losses, model, data, draws, training.batch, seed)
         fitted = Fitted(model_name, model, config, schema, training, seed)
         if start:
             continue_from(fitted, start)
         give_preferences(fitted, source)
+        objective = make_parallel(Objective(model), same_weights=False)
         run(
             fitted,
-            partial(losses, train),
+            partial(losses, objective, train),
             partial(_validation_metrics, data=data, asked=asked, filter_seen=source.filter_seen),
             metric_of(model, source.interactions),
             LOSS,
             on_epoch,
         )
         if training.last_rate:
-            run_last_pass(fitted, losses(validation, epoch=0))
+            run_last_pass(fitted, losses(objective, validation, epoch=0))
     return fitted
 
 
@@ -202,12 +206,48 @@ def auc_of(model: TwoTower, data: TowerData, part: str) -> float:
     return auc(events.labels[rows], scores)
 
 
-def _losses(model: TwoTower, data: TowerData, draws: Draws, size: int, wanted: Bools, epoch: int) -> Losses:
-    """Loss and number of targets of each batch of one pass over the wanted events, in the epoch's own order."""
-    rng = np.random.default_rng([torch.initial_seed(), epoch])
+class Objective(nn.Module):
+    """The loss of a two-tower model as a module's output, from which processes that train together start."""
+
+    def __init__(self, model: TwoTower) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The mean loss of a batch, a scalar."""
+        return self.model.loss(batch)
+
+
+def _losses(  # noqa: PLR0913, PLR0917 (what a pass is made of)
+    model: TwoTower,
+    data: TowerData,
+    draws: Draws,
+    size: int,
+    seed: int,
+    objective: nn.Module,
+    wanted: Bools,
+    epoch: int,
+) -> Losses:
+    """Loss and number of targets of each batch of one pass over the wanted events, in the epoch's own order.
+
+    With several processes, each gives the loss of its share, scaled so that the mean over the processes is the mean
+    over the targets of the batch.
+    """
+    rng = np.random.default_rng([seed, epoch])
     batches = window_batches if model.sequential else event_batches
     for batch in batches(data, wanted, model.history, size, rng):
-        yield model.loss(replace(batch, negatives=draws.negatives(batch, rng))), int((batch.targets > 0).sum())
+        own, weight = _share(replace(batch, negatives=draws.negatives(batch, rng)))
+        yield objective(own) * weight, batch.size
+
+
+def _share(batch: Batch) -> tuple[Batch, float]:
+    """This process's rows of a batch, and the factor of their loss; of fewer rows than processes, each takes all."""
+    if processes() == 1 or len(batch.users) < processes():
+        return batch, 1.0
+    columns = (batch.users, batch.targets, batch.labels)
+    users, targets, labels = (column.tensor_split(processes())[rank()] for column in columns)
+    own = replace(batch, users=users, targets=targets, labels=labels)
+    return own, own.size * processes() / batch.size
 
 
 def _validation_metrics(model: TwoTower, data: TowerData, asked: Queries, filter_seen: bool) -> dict[str, float]:

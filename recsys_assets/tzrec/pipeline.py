@@ -73,7 +73,7 @@ class Pipeline:
     @property
     def is_shared(self) -> bool:
         """Whether several processes train it together; another model is trained by the first one."""
-        return not self.is_tower and entry(self.model).library == "pytorch"
+        return entry(self.model).library == "pytorch"
 
 
 def read_pipeline(path: Path, edits: str | None = None, **flags: str | None) -> Pipeline:

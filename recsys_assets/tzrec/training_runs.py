@@ -59,6 +59,8 @@ def train_ranker(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, plac
 def train_towers(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, place: Path, share: Share) -> Metrics:
     """Train a two-tower model and save it with the users' histories; `place` is a folder for the samples.
 
+    Processes train it together, on the same batches as one process.
+
     Raises:
         NothingToLearn, SchemaError, UnusableTables: the rows cannot be trained on.
         TrainingDiverged: the loss became NaN or infinite.
@@ -71,6 +73,8 @@ def train_towers(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, plac
     source = recall.Source(samples.interactions, samples.users, samples.items, filter_seen, weights)
     seed, on_epoch = pipeline.form.seed, _on_epoch(share)
     fitted = recall.fit(pipeline.model, samples.schema, source, *pipeline.settings, seed, on_epoch)
+    if not share.is_first:
+        return {}
     with new_checkpoint(pipeline) as folder:
         checkpoint.save(folder, fitted)
         pq.write_table(_histories(fitted, source), folder / HISTORIES, compression="zstd")

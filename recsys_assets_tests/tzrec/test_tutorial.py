@@ -35,6 +35,7 @@ RECALL = ["recall_dssm", "emb_dssm_user", "emb_dssm_item", "hitrate_dssm"]
 MODEL = {"width": 16, "embedding": 8, "hidden": [32]}
 TRAINING = {"epochs": 3, "batch": 128, "sampled": 40, "negatives": "table"}
 EXACT = ["--index_type", "FlatIP", "--top_k", "20", "--total_hitrate_output", "total.parquet"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
 TRAIN, EXPORT, ITEMS, USERS, HITRATE, INDEX = (shlex.split(line)[2:] for line in commands(taobao.PAGE)[:6])
 
 
@@ -123,10 +124,9 @@ def test_two_processes_give_the_rows_and_the_rate_of_one(tutorial: Tutorial) -> 
     users, hitrate = list(USERS), HITRATE + EXACT[:4]
     users[users.index("--predict_output_path") + 1] = "together"
     hitrate[hitrate.index("--user_gt_input") + 1] = "together/part-0.parquet,together/part-1.parquet"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     told = ""
     for command in (users, [*hitrate, "--hitrate_details_output", "details"]):
-        told = subprocess.run([*torchrun, *command], stdout=subprocess.PIPE, text=True, check=True).stdout
+        told = subprocess.run([*TORCHRUN, *command], stdout=subprocess.PIPE, text=True, check=True).stdout
     assert told == f"Total hitrate: {tutorial.rate:.8f}\n"
     one, two = (
         pq.read_table(place).sort_by([("user_id", "ascending"), ("adgroup_id", "ascending")])
@@ -140,6 +140,22 @@ def test_two_processes_give_the_rows_and_the_rate_of_one(tutorial: Tutorial) -> 
     assert np.mean(listed["hitrate"].to_numpy()) == pytest.approx(tutorial.rate)
     assert run(users).exit_code == 0
     assert [file.name for file in Path("together").iterdir()] == ["part-0.parquet"]  # part-1 would be counted twice
+
+
+@pytest.mark.parametrize("settings", [{"name": "dssm"}, {"name": "sasrec", "width": 16, "heads": 1, "dropout": 0.0}])
+def test_two_processes_train_the_towers_of_one(tutorial: Tutorial, settings: dict[str, object]) -> None:
+    model = (MODEL if settings["name"] == "dssm" else {}) | settings
+    own = yaml.safe_load(Path("dssm_taobao_local.config").read_text()) | {"model_config": model}
+    Path("own.config").write_text(yaml.safe_dump(own))
+    results = []
+    for number, runner in enumerate(([sys.executable, "-m"], TORCHRUN)):
+        place = f"{settings['name']}_{number}"
+        flags = ["--pipeline_config_path", "own.config", "--model_dir", place]
+        subprocess.run([*runner, TRAIN[0], *flags], stdout=subprocess.PIPE, text=True, check=True)
+        results.append(json.loads((tutorial.home / place / "train_eval_result.txt").read_text()))
+    one, two = results
+    for part, found in one.items():
+        assert two[part] == pytest.approx(found, abs=0.02)
 
 
 def test_several_processes_do_not_write_one_file(tmp_path: Path) -> None:
