@@ -13,13 +13,14 @@ export SERVE_PORT ?= 8000
 export DAGSTER_PORT ?= 3000
 export MLFLOW_PORT ?= 5000
 
-.PHONY: help setup demo test test-engines ui lint format
+.PHONY: help setup demo test test-engines ui docs lint format
 
 help:
 	@echo "make demo    install, generate data, build every asset of the latest bizdate, show the results"
 	@echo "make test    linter, types and tests, as in CI (PYTEST_ARGS='-k splits' for some of the tests)"
 	@echo "make test-engines    the comparisons of Feast and the like with the lake on many rows, minutes each"
 	@echo "make ui      lists on 127.0.0.1:$(SERVE_PORT), Dagster on :$(DAGSTER_PORT) and MLflow on :$(MLFLOW_PORT), until Ctrl-C"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make setup   only install the environment, in $(VENV)"
 	@echo "make lint    linter and types"
 	@echo "make format  format the code"
@@ -61,6 +62,10 @@ test-engines: setup
 
 ui: setup
 	@$(BIN)/python -m recsys_assets.ui
+
+docs: setup
+	@$(BIN)/sphinx-build --fail-on-warning --quiet docs site
+	@echo "Open site/index.html"
 
 lint: setup
 	$(BIN)/ruff check .
