@@ -5,6 +5,7 @@ Run by Sphinx, or alone: `python docs/reference.py FOLDER`.
 
 import ast
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -109,12 +110,13 @@ def _section(model: type[BaseModel], title: str, done: set[type]) -> Iterator[st
     """The keys of a section of a profile, and then those of the sections in it."""
     done.add(model)
     yield f"## {title}\n"
-    yield f"{_first_paragraph(model)}\n"
+    yield f"{inspect.getdoc(model)}\n"
     rows, inner = [], []
     for name, field in model.model_fields.items():
-        parts = [part for part in _models(field.annotation) if part not in done]
+        parts = list(_models(field.annotation))
         inner += [(f"`{name}`", part) for part in parts]
-        rows.append((f"`{name}`", _type(field.annotation), _default(field), field.description or ""))
+        meaning = field.description or (_first_paragraph(parts[0]) if parts else "")
+        rows.append((f"`{name}`", _type(field.annotation), _default(field), meaning))
     yield from _table(("key", "type", "default", "meaning"), rows)
     for name, part in inner:
         if part not in done:
@@ -140,9 +142,16 @@ def _type(annotation: Any) -> str:
     if kind is not None and inner:
         literal = all(isinstance(each, str | int | bool) for each in inner)
         return " / ".join(f"`{each}`" for each in inner) if literal else _type(inner[0])
-    words = {"str": "text", "int": "whole number", "float": "number", "bool": "true / false", "date": "day"}
+    words = {
+        "str": "text",
+        "int": "whole number",
+        "float": "number",
+        "bool": "true / false",
+        "date": "day",
+        "Path": "folder",
+    }
     name = getattr(annotation, "__name__", str(annotation))
-    return words.get(name, name)
+    return words.get(name, "section" if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else name)
 
 
 def _default(field: Any) -> str:
@@ -151,7 +160,7 @@ def _default(field: Any) -> str:
     value = field.default
     if value is PydanticUndefined or isinstance(value, BaseModel):
         return ""
-    return "" if value is None else f"`{value!r}`"
+    return "" if value in (None, "", [], {}) else f"`{json.dumps(value, default=str)}`"
 
 
 def _commands(group: click.Group, above: str) -> Iterator[str]:

@@ -58,14 +58,16 @@ class Profile(Part):
     day on which they landed, in the order of the landing files.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=48)
-    title: str = ""
-    source: Literal["sample", "movielens", "criteo"] | None = None
-    first_bizdate: Day
-    last_bizdate: Day | None = None  # None: days are still being added
-    landing: Path
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=48, description="the folder of its partitions")
+    title: str = Field(default="", description="for people")
+    source: Literal["sample", "movielens", "criteo"] | None = Field(
+        default=None, description="what `recsys land` makes or downloads; without it, files land by themselves"
+    )
+    first_bizdate: Day = Field(description="the first day with landing files")
+    last_bizdate: Day | None = Field(default=None, description="of a finished data set; otherwise days are being added")
+    landing: Path = Field(description="where landing files arrive: a folder, or an address in an object store")
     files: Files = Files()
-    tables: dict[TableName, dict[str, Column]]
+    tables: dict[TableName, dict[str, Column]] = Field(description="the columns of each table, by name")
     unknown_ids: Literal["reject", "keep"] = Field(
         default="reject", description="events whose user or item is in no landed table by their day"
     )
