@@ -13,6 +13,7 @@ from recsys_assets.datasets.drafting.draft import draft_profile
 from recsys_assets.datasets.drafting.survey import SurveyError
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.datasets.profile_parts import Bounds
 
 TODAY = dt.date(2026, 11, 29)
 START = 1_700_000_000
@@ -148,6 +149,27 @@ def test_bounds_are_those_of_the_logs_own_days(place: Path) -> None:
     assert profile.bounds.max_label_rate_change == 0.52
 
 
+def test_missing_ratings_and_wrong_clocks_do_not_spoil_the_profile(place: Path) -> None:
+    rows = [f"{n % 20},{n % 31},{'NaN' if n % 50 == 0 else n % 5 + 1},{START + 86400 * (n // 10)}" for n in range(400)]
+    late = [f"{n},7,5,{START + 86400 * 4000}" for n in range(12)]
+    text, profile = draft(place, write(place, "log.csv", "user,item,rating,timestamp", *rows, *late))
+    assert profile.tables["interactions"]["rating"].max == 5
+    assert profile.label == "rating > 3"
+    assert profile.last_bizdate == dt.date(2023, 12, 23)
+    assert profile.bounds == Bounds()  # days to come do not count
+    assert "400 events of 40 days. 12 more are of days to come, and do not land." in text
+
+
+def test_the_days_of_times_with_an_offset_are_those_of_utc(place: Path) -> None:
+    begin = dt.datetime(2025, 12, 1, tzinfo=dt.UTC)
+    zones = [dt.timezone(dt.timedelta(hours=hours)) for hours in (-5, 0, 9)]
+    times = [(begin + dt.timedelta(hours=n)).astimezone(zones[n % 3]).isoformat() for n in range(240)]
+    rows = (f"{n % 9},{n % 11},{time}" for n, time in enumerate(times))
+    text, profile = draft(place, write(place, "log.csv", "user,item,time", *rows))
+    assert (profile.first_bizdate, profile.last_bizdate) == (dt.date(2025, 12, 1), dt.date(2025, 12, 10))
+    assert "240 events of 10 days" in text
+
+
 def test_ids_with_zeros_in_front_stay_text(place: Path) -> None:
     rows = (f"00{n % 9},{n % 11},{START + n}" for n in range(100))
     _, profile = draft(place, write(place, "log.csv", "user,item,ts", *rows))
@@ -217,6 +239,7 @@ def test_a_counted_name_is_not_one_that_a_column_has_already() -> None:
 
 
 REFUSED = [
+    ("only days to come", ["user,item,time", f"1,2,{START + 86400 * 4000}"], "all times in time are after today"),
     ("no time", ["user,item", "1,2", "2,3"], "no column looks like the time"),
     ("no rows", ["user,item,time"], "has no rows"),
 ]

@@ -33,7 +33,7 @@ def draft_profile(
     Raises:
         SurveyError: a file cannot be read, or its columns cannot be told apart.
     """
-    found = look_at(connection, log, others)
+    found = look_at(connection, log, others, today)
     parts = [_head(name, found, today), _files(found), _tables(found), _label(found), _features(found)]
     parts += [_session(found), _split(found, today), _recall(found), bounds_text(connection, found), _questions(found)]
     return "\n".join(filter(None, parts)) + "\n"
@@ -41,8 +41,11 @@ def draft_profile(
 
 def _head(name: str, log: Log, today: dt.date) -> str:
     """Name, days and landing folder."""
+    told = f"Drafted from {log.events.path.name}: {log.events.rows - log.later:,} events of {log.days:,} days."
+    if log.later:
+        told += f" {log.later:,} more are of days to come, and do not land."
     lines = [
-        note(f"Drafted from {log.events.path.name}: {log.events.rows:,} events of {log.days:,} days.").lstrip(),
+        note(told).lstrip(),
         f"name: {name}",
         f"first_bizdate: {log.first}",
     ]

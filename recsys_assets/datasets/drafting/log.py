@@ -23,6 +23,7 @@ class Log:
     tables: Mapping[str, tuple[Survey, str]]  # by name: the file, and the column that is its key
     first: dt.date
     last: dt.date
+    later: int  # events of days to come, which do not land
     days: int  # with events
     hours: int  # of the day in which events happened
     events_per_user: float  # the median
@@ -35,8 +36,9 @@ class Log:
 
     @property
     def day(self) -> str:
-        """SQL of the day (UTC) of an event."""
-        return f"({_time_of(self.events, self.roles.time)})::DATE"
+        """SQL of the day (UTC) of an event; null for days to come."""
+        day = f"({_time_of(self.events, self.roles.time)})::DATE"
+        return f"(CASE WHEN {day} <= DATE '{self.last}' THEN {day} END)"
 
     @property
     def positive(self) -> str:
@@ -56,11 +58,11 @@ class Log:
         return self.roles.session is not None and filled < min(self.events.rows, SAMPLE)
 
 
-def look_at(connection: duckdb.DuckDBPyConnection, log: Path, others: Mapping[str, Path]) -> Log:
+def look_at(connection: duckdb.DuckDBPyConnection, log: Path, others: Mapping[str, Path], today: dt.date) -> Log:
     """Survey all files.
 
     Raises:
-        SurveyError: a file cannot be read, or its columns cannot be told apart.
+        SurveyError: a file cannot be read, its columns cannot be told apart, or all events are after `today`.
     """
     events = survey(connection, log, "surveyed_interactions")
     roles = find_roles(connection, events)
@@ -68,7 +70,7 @@ def look_at(connection: duckdb.DuckDBPyConnection, log: Path, others: Mapping[st
     for table, path in others.items():
         side = survey(connection, path, f"surveyed_{table}")
         tables[table] = (side, _key_of(connection, events, side, roles.user if table == "users" else roles.item))
-    first, last, days, hours = _span(connection, events, roles.time)
+    first, last, later, days, hours = _span(connection, events, roles.time, today)
     user, item = quote_name(roles.user), quote_name(roles.item)
     of_users = (
         f"SELECT count(*) AS n, count(DISTINCT CAST({item} AS VARCHAR)) AS pairs FROM {events.sample} "
@@ -78,7 +80,7 @@ def look_at(connection: duckdb.DuckDBPyConnection, log: Path, others: Mapping[st
     names = column_names(connection, _columns(events, roles, tables))
     liked = _liked_level(connection, events, roles.rating) if roles.rating else None
     repeated = 1 - float(pairs / rows)
-    return Log(events, roles, names, tables, first, last, days, hours, float(median), repeated, liked)
+    return Log(events, roles, names, tables, first, last, later, days, hours, float(median), repeated, liked)
 
 
 def _columns(
@@ -113,18 +115,27 @@ def _time_of(events: Survey, name: str) -> str:
     elif pattern := events.form.get("date_format"):
         time = f"try_strptime({text}, {quote(str(pattern))})"
     else:
-        time = f"try_cast({text} AS TIMESTAMP)"
+        time = f"try_cast({text} AS TIMESTAMPTZ)::TIMESTAMP"  # a cast to TIMESTAMP alone would drop an offset
     return time
 
 
-def _span(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> tuple[dt.date, dt.date, int, int]:
-    """The first and the last day of the whole log (UTC), and the numbers of days, and hours of the day, with events."""
-    first, last, days, hours = only_row(
+def _span(
+    connection: duckdb.DuckDBPyConnection, events: Survey, name: str, today: dt.date
+) -> tuple[dt.date, dt.date, int, int, int]:
+    """The first and the last day (UTC) of the whole log up to today, the number of later events, days and hours.
+
+    Days and hours of the day are those with events up to today: one wrong clock would stretch a log by years.
+    """
+    is_past = f"FILTER (time::DATE <= DATE '{today}')"
+    first, last, later, days, hours = only_row(
         connection,
-        "SELECT min(time)::DATE, max(time)::DATE, count(DISTINCT time::DATE), count(DISTINCT hour(time)) "
+        f"SELECT min(time::DATE) {is_past}, max(time::DATE) {is_past}, count(*) FILTER (time::DATE > DATE '{today}'), "
+        f"count(DISTINCT time::DATE) {is_past}, count(DISTINCT hour(time)) {is_past} "
         f"FROM (SELECT {_time_of(events, name)} AS time FROM {events.relation})",
     )
-    return first, last, int(days), int(hours)
+    if first is None:
+        raise SurveyError(f"{events.path}: all times in {name} are after today: correct them")
+    return first, last, int(later), int(days), int(hours)
 
 
 def _liked_level(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> float:
@@ -133,6 +144,7 @@ def _liked_level(connection: duckdb.DuckDBPyConnection, events: Survey, name: st
     (level,) = only_row(
         connection,
         f"SELECT value FROM (SELECT DISTINCT value, cume_dist() OVER (ORDER BY value) AS up_to "
-        f"FROM (SELECT {value} AS value FROM {events.sample})) ORDER BY abs(up_to - 0.5), value LIMIT 1",
+        f"FROM (SELECT {value} AS value FROM {events.sample}) WHERE isfinite(value)) "
+        "ORDER BY abs(up_to - 0.5), value LIMIT 1",
     )
     return float(level)

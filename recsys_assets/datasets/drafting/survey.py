@@ -231,6 +231,8 @@ def _facts(
 ) -> Facts:
     """Describe the sampled values of a column."""
     text = f"nullif(trim(CAST({quote_name(name)} AS VARCHAR)), '')"
+    unknown = f"coalesce(NOT isfinite(try_cast({text} AS DOUBLE)), false)"  # NaN, as pandas writes what is missing
+    text = f"CASE WHEN NOT {unknown} THEN {text} END"
     time = "try_cast(value AS TIMESTAMP)"
     if date_format and kind == "VARCHAR":
         time = f"coalesce({time}, try_strptime(value, {quote(date_format)}))"
