@@ -13,7 +13,6 @@ from recsys_assets.datasets.drafting.draft import draft_profile
 from recsys_assets.datasets.drafting.survey import SurveyError
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.datasets.profile_parts import Bounds
 
 TODAY = dt.date(2026, 11, 29)
 START = 1_700_000_000
@@ -151,13 +150,34 @@ def test_bounds_are_those_of_the_logs_own_days(place: Path) -> None:
 
 def test_missing_ratings_and_wrong_clocks_do_not_spoil_the_profile(place: Path) -> None:
     rows = [f"{n % 20},{n % 31},{'NaN' if n % 50 == 0 else n % 5 + 1},{START + 86400 * (n // 10)}" for n in range(400)]
-    late = [f"{n},7,5,{START + 86400 * 4000}" for n in range(12)]
+    late = [f"7,7,5,{START + 86400 * 4000}" for _ in range(12)]
     text, profile = draft(place, write(place, "log.csv", "user,item,rating,timestamp", *rows, *late))
     assert profile.tables["interactions"]["rating"].max == 5
     assert profile.label == "rating > 3"
     assert profile.last_bizdate == dt.date(2023, 12, 23)
-    assert profile.bounds == Bounds()  # days to come do not count
-    assert "400 events of 40 days. 12 more are of days to come, and do not land." in text
+    assert profile.bounds.max_rejected_rate == 0.15  # one rating of ten, and 0.05 are to spare; no day to come counts
+    assert "400 events of 40 days. 12 more have no time between 1980 and today, and do not land." in text
+
+
+FAULTS = [
+    ("numbers", "{seconds}", "0"),
+    ("numbers and a word", "{seconds}", "unknown"),
+    ("texts", "{time:%Y-%m-%d %H:%M:%S}", "unknown"),
+    ("texts in a form of their own", "{time:%d/%m/%Y %H:%M}", "00/00/0000 00:00"),
+]
+
+
+@pytest.mark.parametrize(("form", "fault"), [pytest.param(*rest, id=what) for what, *rest in FAULTS])
+def test_a_few_faults_do_not_hide_what_a_column_is(place: Path, form: str, fault: str) -> None:
+    begin = dt.datetime(2025, 12, 3, tzinfo=dt.UTC)
+    times = [begin + dt.timedelta(hours=n) for n in range(480)]
+    written = [fault if n % 96 == 5 else form.format(time=t, seconds=int(t.timestamp())) for n, t in enumerate(times)]
+    rows = (f"{n % 9},{n % 11},{'N/A' if n == 7 else n % 5 + 1},{time}" for n, time in enumerate(written))
+    text, profile = draft(place, write(place, "log.csv", "user,item,rating,time", *rows))
+    assert (profile.rating, profile.label) == ("rating", "rating > 2")
+    assert (profile.first_bizdate, profile.last_bizdate) == (dt.date(2025, 12, 3), dt.date(2025, 12, 22))
+    assert "475 events of 20 days. 5 more have no time between 1980 and today, and do not land." in text
+    assert profile.tables["interactions"]["rating"].max == 5
 
 
 def test_the_days_of_times_with_an_offset_are_those_of_utc(place: Path) -> None:
@@ -239,7 +259,11 @@ def test_a_counted_name_is_not_one_that_a_column_has_already() -> None:
 
 
 REFUSED = [
-    ("only days to come", ["user,item,time", f"1,2,{START + 86400 * 4000}"], "all times in time are after today"),
+    (
+        "only days to come",
+        ["user,item,time", f"1,2,{START + 86400 * 4000}"],
+        "no time in time is between 1980 and",
+    ),
     ("no time", ["user,item", "1,2", "2,3"], "no column looks like the time"),
     ("no rows", ["user,item,time"], "has no rows"),
 ]

@@ -18,7 +18,7 @@ def bounds_text(connection: duckdb.DuckDBPyConnection, log: Log) -> str:
     rejected = _rejected(connection, log)
     if rejected > Bounds().max_rejected_rate:
         found["max_rejected_rate"] = _rounded(rejected)
-        reasons.append(f"up to {rejected:.0%} of a day's events lack an id, or repeat user, item and time")
+        reasons.append(f"up to {rejected:.0%} of a day's events lack an id or a rating, or repeat user, item and time")
     change = _label_rate_change(connection, log) if log.positive else 0.0
     if change > Bounds().max_label_rate_change:
         found["max_label_rate_change"] = _rounded(change)
@@ -27,20 +27,21 @@ def bounds_text(connection: duckdb.DuckDBPyConnection, log: Log) -> str:
 
 
 def _rejected(connection: duckdb.DuckDBPyConnection, log: Log) -> float:
-    """The highest share, on any day, of events that ingest would reject: without an id, or a repeat."""
+    """The highest share, on any day, of events that ingest would reject: without an id or a rating, or a repeat."""
     roles = log.roles
     user, item = (f"nullif(CAST({quote_name(name)} AS VARCHAR), '')" for name in (roles.user, roles.item))
     if roles.session:
         user = f"coalesce({user}, 'session ' || CAST({quote_name(roles.session)} AS VARCHAR))"
     kind = quote_name(roles.kind) if roles.kind else "NULL"
+    is_rated = f"isfinite(try_cast({quote_name(roles.rating)} AS DOUBLE))" if roles.rating else "true"
     (share,) = only_row(
         connection,
         f"""
         SELECT max(share) FROM (
-            SELECT 1 - count(DISTINCT (who, what, moment, kind)) FILTER (who IS NOT NULL AND what IS NOT NULL)
-                / count(*) AS share
+            SELECT 1 - count(DISTINCT (who, what, moment, kind))
+                FILTER (who IS NOT NULL AND what IS NOT NULL AND is_rated) / count(*) AS share
             FROM (SELECT {log.day} AS day, {user} AS who, {item} AS what, {quote_name(roles.time)} AS moment,
-                {kind} AS kind FROM {log.events.sample})
+                {kind} AS kind, {is_rated} AS is_rated FROM {log.events.sample})
             WHERE day IS NOT NULL GROUP BY day
         )
         """,

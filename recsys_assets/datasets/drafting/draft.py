@@ -41,9 +41,9 @@ def draft_profile(
 
 def _head(name: str, log: Log, today: dt.date) -> str:
     """Name, days and landing folder."""
-    told = f"Drafted from {log.events.path.name}: {log.events.rows - log.later:,} events of {log.days:,} days."
-    if log.later:
-        told += f" {log.later:,} more are of days to come, and do not land."
+    told = f"Drafted from {log.events.path.name}: {log.events.rows - log.outside:,} events of {log.days:,} days."
+    if log.outside:
+        told += f" {log.outside:,} more have no time between 1980 and today, and do not land."
     lines = [
         note(told).lstrip(),
         f"name: {name}",

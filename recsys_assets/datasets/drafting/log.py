@@ -23,7 +23,7 @@ class Log:
     tables: Mapping[str, tuple[Survey, str]]  # by name: the file, and the column that is its key
     first: dt.date
     last: dt.date
-    later: int  # events of days to come, which do not land
+    outside: int  # events without a time since 1980 and up to today, which do not land
     days: int  # with events
     hours: int  # of the day in which events happened
     events_per_user: float  # the median
@@ -36,9 +36,9 @@ class Log:
 
     @property
     def day(self) -> str:
-        """SQL of the day (UTC) of an event; null for days to come."""
+        """SQL of the day (UTC) of an event; null for those that do not land."""
         day = f"({_time_of(self.events, self.roles.time)})::DATE"
-        return f"(CASE WHEN {day} <= DATE '{self.last}' THEN {day} END)"
+        return f"(CASE WHEN {day} BETWEEN DATE '{self.first}' AND DATE '{self.last}' THEN {day} END)"
 
     @property
     def positive(self) -> str:
@@ -49,7 +49,7 @@ class Log:
             return f"CAST({quote_name(roles.kind)} AS VARCHAR) IN ({', '.join(best)})"
         if roles.label:
             return f"CAST({quote_name(roles.label)} AS DOUBLE) = 1"
-        return f"CAST({quote_name(roles.rating)} AS DOUBLE) > {self.liked}" if roles.rating else ""
+        return f"try_cast({quote_name(roles.rating)} AS DOUBLE) > {self.liked}" if roles.rating else ""
 
     @property
     def has_visitors(self) -> bool:
@@ -62,7 +62,7 @@ def look_at(connection: duckdb.DuckDBPyConnection, log: Path, others: Mapping[st
     """Survey all files.
 
     Raises:
-        SurveyError: a file cannot be read, its columns cannot be told apart, or all events are after `today`.
+        SurveyError: a file cannot be read, its columns cannot be told apart, or no event is of today or before.
     """
     events = survey(connection, log, "surveyed_interactions")
     roles = find_roles(connection, events)
@@ -70,7 +70,7 @@ def look_at(connection: duckdb.DuckDBPyConnection, log: Path, others: Mapping[st
     for table, path in others.items():
         side = survey(connection, path, f"surveyed_{table}")
         tables[table] = (side, _key_of(connection, events, side, roles.user if table == "users" else roles.item))
-    first, last, later, days, hours = _span(connection, events, roles.time, today)
+    first, last, outside, days, hours = _span(connection, events, roles.time, today)
     user, item = quote_name(roles.user), quote_name(roles.item)
     of_users = (
         f"SELECT count(*) AS n, count(DISTINCT CAST({item} AS VARCHAR)) AS pairs FROM {events.sample} "
@@ -80,7 +80,7 @@ def look_at(connection: duckdb.DuckDBPyConnection, log: Path, others: Mapping[st
     names = column_names(connection, _columns(events, roles, tables))
     liked = _liked_level(connection, events, roles.rating) if roles.rating else None
     repeated = 1 - float(pairs / rows)
-    return Log(events, roles, names, tables, first, last, later, days, hours, float(median), repeated, liked)
+    return Log(events, roles, names, tables, first, last, outside, days, hours, float(median), repeated, liked)
 
 
 def _columns(
@@ -122,25 +122,24 @@ def _time_of(events: Survey, name: str) -> str:
 def _span(
     connection: duckdb.DuckDBPyConnection, events: Survey, name: str, today: dt.date
 ) -> tuple[dt.date, dt.date, int, int, int]:
-    """The first and the last day (UTC) of the whole log up to today, the number of later events, days and hours.
+    """The first and the last day (UTC) of the whole log, the events outside of it, and days and hours with events.
 
-    Days and hours of the day are those with events up to today: one wrong clock would stretch a log by years.
+    Times before 1980 and after today are faults: a single one would stretch the log by years.
     """
-    is_past = f"FILTER (time::DATE <= DATE '{today}')"
-    first, last, later, days, hours = only_row(
+    first, last, inside, days, hours = only_row(
         connection,
-        f"SELECT min(time::DATE) {is_past}, max(time::DATE) {is_past}, count(*) FILTER (time::DATE > DATE '{today}'), "
-        f"count(DISTINCT time::DATE) {is_past}, count(DISTINCT hour(time)) {is_past} "
-        f"FROM (SELECT {_time_of(events, name)} AS time FROM {events.relation})",
+        "SELECT min(time::DATE), max(time::DATE), count(*), count(DISTINCT time::DATE), count(DISTINCT hour(time)) "
+        f"FROM (SELECT {_time_of(events, name)} AS time FROM {events.relation}) "
+        f"WHERE time::DATE BETWEEN DATE '1980-01-01' AND DATE '{today}'",
     )
-    if first is None:
-        raise SurveyError(f"{events.path}: all times in {name} are after today: correct them")
-    return first, last, int(later), int(days), int(hours)
+    if not inside:
+        raise SurveyError(f"{events.path}: no time in {name} is between 1980 and today: correct them")
+    return first, last, events.rows - int(inside), int(days), int(hours)
 
 
 def _liked_level(connection: duckdb.DuckDBPyConnection, events: Survey, name: str) -> float:
     """The rating above which the share of ratings is nearest to one half."""
-    value = f"CAST({quote_name(name)} AS DOUBLE)"
+    value = f"try_cast({quote_name(name)} AS DOUBLE)"
     (level,) = only_row(
         connection,
         f"SELECT value FROM (SELECT DISTINCT value, cume_dist() OVER (ORDER BY value) AS up_to "

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 
+from recsys_assets.datasets.drafting.date_formats import MOST
 from recsys_assets.datasets.drafting.survey import Facts, Survey, SurveyError
 from recsys_assets.datasets.duck import only_row, quote_name
 
@@ -121,7 +122,7 @@ def _may_be_id(facts: Facts, is_named: bool, _has_names: bool) -> bool:
 
 def _may_be_time(facts: Facts, is_named: bool, has_names: bool) -> bool:
     """Whether the values may be times; numbers must be named like one if they can, because ids may be as large."""
-    return facts.is_time and (not facts.is_number or is_named or not has_names)
+    return facts.is_mostly_time and (facts.time_unit is None or is_named or not has_names)
 
 
 def _choose(role: str, among: Sequence[Facts]) -> Facts | None:
@@ -142,7 +143,7 @@ def _find_optional(
 ) -> dict[str, str]:
     """The columns of the rating, the label, the kind of event and the session, as far as there are any."""
     tests: dict[str, Callable[[Facts], bool]] = {
-        "rating": lambda each: each.is_number and 2 < each.distinct <= _LEVELS
+        "rating": lambda each: each.numbers >= MOST and not each.padded and 2 < each.distinct <= _LEVELS
         and (_is_named("rating", each) or not log.has_names),
         "label": lambda each: each.is_integer and each.distinct == 2 and (each.low, each.high) == (0, 1)
         and (_is_named("label", each) or "is" in words_of(each.name)),

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from recsys_assets.datasets.drafting.date_formats import find_date_format
+from recsys_assets.datasets.drafting.date_formats import MOST, find_date_format
 from recsys_assets.datasets.duck import only_row, quote, quote_name
 
 SAMPLE = 1_000_000  # rows whose values are looked at; the number of all rows and the span of time are of the whole file
@@ -35,6 +35,7 @@ class Facts:
         integers, numbers, times: the shares of the filled values that are read as such.
         wholes: the share of values that are whole numbers written with a point, like 12.0.
         padded: the share of values with a zero in front, which an integer would lose.
+        units: the share of values that are numbers between 1980 and 2100, by the unit in which they would be times.
         low, high: the least and the greatest number; None if no value is one.
         words: the mean number of words of a value.
         truths: the share of values that are written as true or false.
@@ -52,6 +53,7 @@ class Facts:
     times: float
     wholes: float
     padded: float
+    units: Mapping[str, float]
     low: float | None
     high: float | None
     words: float
@@ -77,11 +79,10 @@ class Facts:
 
     @property
     def time_unit(self) -> str | None:
-        """The unit in which all numbers would be times since 1970; None if they cannot be."""
-        if not self.is_number or self.low is None or self.high is None:
+        """The unit in which most values would be times since 1970; None if they cannot be."""
+        if not self.filled or self.padded:
             return None
-        fits = (unit for unit, n in PER_SECOND.items() if self.low / n >= _EARLIEST and self.high / n <= _LATEST)
-        return next(fits, None)
+        return next((unit for unit, share in self.units.items() if share >= MOST), None)
 
     @property
     def may_be_id(self) -> bool:
@@ -91,7 +92,12 @@ class Facts:
     @property
     def is_time(self) -> bool:
         """Whether all values may be times, as text or as numbers."""
-        return self.filled > 0 and ((self.times == 1 and not self.is_number) or self.time_unit is not None)
+        return self.is_mostly_time and (self.times == 1 or max(self.units.values()) == 1)
+
+    @property
+    def is_mostly_time(self) -> bool:
+        """Whether most values may be times, as text or as numbers."""
+        return self.time_unit is not None or (self.filled > 0 and self.times >= MOST and not self.is_number)
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ def survey(connection: duckdb.DuckDBPyConnection, path: Path, sample: str) -> Su
         raise SurveyError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     if not rows:
         raise SurveyError(f"{path} has no rows: give a file with some of the log's rows")
-    if date_format and any(each.times == 1 and not each.is_number for each in facts):
+    if date_format and any(each.is_mostly_time and each.time_unit is None for each in facts):
         form = {**form, "date_format": date_format}
     has_names = bool(form.get("header", ".tsv" not in path.name.lower()))
     return Survey(path, relation, sample, form, int(rows), has_names, {each.name: each for each in facts})
@@ -243,6 +249,10 @@ def _facts(
         "wholes": "regexp_full_match(value, '[0-9]+[.]0+')",
         "padded": "regexp_full_match(value, '0[0-9]+')",
         "truths": "lower(value) IN ('true', 'false')",
+        **{
+            unit: f"coalesce(try_cast(value AS DOUBLE) BETWEEN {_EARLIEST * n} AND {_LATEST * n}, false)"
+            for unit, n in PER_SECOND.items()
+        },
         **{mark: f"contains(value, {quote(mark)})" for mark in _SEPARATORS},
         "[": "regexp_full_match(value, '\\[.*\\]')",
     }
@@ -262,5 +272,6 @@ def _facts(
     kinds = {each: of[each] for each in ("integers", "numbers", "times", "wholes", "padded", "truths")}
     return Facts(
         name, kind, filled, distinct, low=low, high=high, words=words, listed=marks,
-        has_decimal_comma=has_decimal_comma, examples=[value for (value,) in examples], **kinds,
+        units={unit: of[unit] for unit in PER_SECOND}, has_decimal_comma=has_decimal_comma,
+        examples=[value for (value,) in examples], **kinds,
     )  # fmt: skip
