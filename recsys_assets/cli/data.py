@@ -138,6 +138,7 @@ def latest_partition(lake: "Lake", asset: str) -> str:
 
 def _print(manifest: "Manifest", path: str) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -148,15 +149,15 @@ def _print(manifest: "Manifest", path: str) -> None:
     for name, value in manifest.metrics.items():
         facts.add_row(name, figure(value))
     if manifest.declined:
-        facts.add_row("[yellow]cannot be built[/]", manifest.declined)
+        facts.add_row("[yellow]cannot be built[/]", escape(manifest.declined))
     if manifest.below_floor:
-        facts.add_row("[red]nothing is built on it[/]", manifest.below_floor)
+        facts.add_row("[red]nothing is built on it[/]", escape(manifest.below_floor))
     for check in manifest.failed_checks:
-        facts.add_row("[red]failed check[/]", check)
+        facts.add_row("[red]failed check[/]", escape(check))
     if manifest.mlflow_run_id:
         facts.add_row("MLflow run", manifest.mlflow_run_id)
     console.print(facts)
-    console.print(f"[bold]path[/]: {path}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]path[/]: {escape(path)}", highlight=False, soft_wrap=True)
     for file, columns in manifest.schema.items():
         listed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
         console.print(f"[bold]{file}[/]: {listed}", highlight=False, soft_wrap=True)

@@ -116,6 +116,7 @@ def _way_on(outcome: "Outcome", bizdate: str) -> list[str]:
 
 def summary(lake: "Lake", names: Sequence[str], bizdate: str, seconds: Mapping[str, float]) -> "Table":
     """A table with one row per asset: rows, metrics, seconds (if it was just built); the caption is the path."""
+    from rich.markup import escape
     from rich.table import Table
 
     from recsys_assets.cli.data import figure
@@ -127,9 +128,9 @@ def summary(lake: "Lake", names: Sequence[str], bizdate: str, seconds: Mapping[s
         shown = sorted(manifest.metrics, key=lambda metric: (not metric.startswith("test_"), metric))[:SUMMARY_METRICS]
         metrics = ", ".join(f"{metric} {figure(manifest.metrics[metric])}" for metric in shown)
         if manifest.declined:
-            metrics = f"cannot be built: {manifest.declined}"
+            metrics = escape(f"cannot be built: {manifest.declined}")
         if manifest.below_floor:
-            metrics = f"[red]{manifest.below_floor}[/]: nothing is built on it; {metrics}"
+            metrics = f"[red]{escape(manifest.below_floor)}[/]: nothing is built on it; {metrics}"
         rows = "" if manifest.rows is None else f"{manifest.rows:,}"
         table.add_row(name, rows, metrics, f"{seconds[name]:,.1f}" if name in seconds else "")
     table.caption = lake.location("<asset>", bizdate)

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -149,18 +150,18 @@ def _described(profile: "Profile", items: "Partition", rows: Rows) -> Rows:
 
 
 def print_rows(title: str, rows: Rows) -> None:
-    """Print rows as a table."""
+    """Print rows as a table; what comes from the log is text, whatever it looks like."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text  # a plain string would be read as markup: `[i]` and `:heart:` have a meaning there
 
-    table = Table(
-        title=f"[bold]{title}", title_style="", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    named = Text(_plain(title), style="bold")
+    table = Table(title=named, title_style="", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("", *(rows[0] if rows else ())):
-        table.add_column(name, overflow="fold")
+        table.add_column(Text(_plain(name)), overflow="fold")
     for place, row in enumerate(rows, start=1):
-        table.add_row(str(place), *map(_cell_text, row.values()))
+        table.add_row(str(place), *(Text(_plain(_cell_text(value))) for value in row.values()))
     Console().print(table)
 
 
@@ -168,3 +169,8 @@ def _cell_text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _plain(text: str) -> str:
+    """The text without signs that would move the cursor of a terminal, or give it a command."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
