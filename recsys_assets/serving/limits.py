@@ -78,13 +78,14 @@ class Rates:
 
     def __init__(self, rate: float) -> None:
         self._each, self._due = 1 / rate, np.frombuffer(mmap.mmap(-1, 8 * _SLOTS), np.float64)
+        self._ahead = max(BURST - self._each, 0.0)  # seconds by which a client may be ahead of its even rate
 
     def wait(self, client: str) -> float:
         """Seconds until the client may send again; 0 if it may now, and this is then counted."""
         place, now = hash(client) % _SLOTS, time.monotonic()
         due = max(float(self._due[place]), now)
-        if due + self._each - now > max(BURST, self._each):
-            return due + self._each - now - max(BURST, self._each)
+        if due - now > self._ahead:
+            return due - now - self._ahead
         self._due[place] = due + self._each
         return 0.0
 
