@@ -72,8 +72,8 @@ def answers(process: "subprocess.Popen[str]") -> list[Answer]:
 
 
 def milliseconds(found: Sequence[Answer]) -> dict[str, float]:
-    """Percentiles of the times of answers, in milliseconds."""
-    times = [each.seconds * 1000 for each in found if each.status] or [float("nan")]
+    """Percentiles of the times of answers, in milliseconds; refusals, which are faster, are not among them."""
+    times = [each.seconds * 1000 for each in found if each.status == 200] or [float("nan")]
     shares = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9, "max": 100}
     return {name: round(float(np.percentile(times, share)), 1) for name, share in shares.items()}
 

@@ -3,7 +3,8 @@
     python benchmarks/serving_load.py [--rates 1 50 100 250 500] [--seconds 20] [--processes 2] [--releases 20]
 
 It starts `recsys serve` on the current release of this installation, asks for the lists of its users, and prints for
-each rate the percentiles of the time from when a request was due to the end of its answer. At the highest rate that
+each rate the percentiles of the time from when a request was due to the end of its answer; a service that has too much
+to do refuses requests with 503. At the highest rate that
 was still kept up with, it makes the current release again and again, and then rolls back: no request may fail, and no
 answer may be of an old release two seconds after the first one of the new release.
 """
@@ -76,8 +77,10 @@ def row(name: str, found: Sequence[Answer], seconds: float) -> str:
     failed = [each.error or str(each.status) for each in found if each.status != 200]
     done = sum(each.status == 200 for each in found) / max(seconds, *(each.due + each.seconds for each in found))
     late = max(each.late for each in found) * 1000
+    shed = max((each.seconds - each.late for each in found if each.status == 503), default=0.0) * 1000
     times = " | ".join(f"{each:g}" for each in milliseconds(found).values())
-    return f"| {name} | {done:.0f} | {times} | {len(failed)} {' '.join(sorted(set(failed)))} | {late:.0f} |"
+    failures = f"{len(failed)} {' '.join(sorted(set(failed)))}"
+    return f"| {name} | {done:.0f} | {times} | {failures} | {shed:.0f} | {late:.0f} |"
 
 
 def memory(process: "subprocess.Popen[bytes]") -> str:
@@ -120,11 +123,12 @@ def main() -> None:
     paths, kept_up = users_of_current_release(), given.rates[0]
     with service(given.processes) as (url, process):
         answers(begin(Load(url, paths, 20, 3)))
-        print("| a second | answered | p50 | p90 | p99 | p99.9 | max, ms | failed | sent late, ms |")
+        print("| a second | answered | p50 | p90 | p99 | p99.9 | max, ms | failed | longest 503, ms | sent late, ms |")
         for rate in given.rates:
             found = answers(begin(Load(url, paths, rate, given.seconds)))
             print(row(f"{rate:g}", found, given.seconds), flush=True)
-            kept_up = rate if milliseconds(found)["p99"] < KEPT_UP * 1000 else kept_up
+            all_answered = all(each.status == 200 for each in found)
+            kept_up = rate if all_answered and milliseconds(found)["p99"] < KEPT_UP * 1000 else kept_up
         print(f"memory, MB: {memory(process)}")
         changes = given.releases + given.rollbacks
         if not changes:

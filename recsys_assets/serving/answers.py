@@ -12,6 +12,7 @@ from recsys_assets.serving.interface import TITLES
 from recsys_assets.serving.requests import MOST_ITEMS
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")  # of the request that is being answered
+WAITED: ContextVar[float] = ContextVar("waited", default=0.0)  # seconds that it waited before it began
 Many = Annotated[str, Query(max_length=100_000, description="ids or names, separated by commas")]
 Size = Annotated[int, Query(ge=1, le=MOST_ITEMS, description="the most items")]
 Scene = Annotated[str | None, Query(max_length=48, description="where the list is shown")]

@@ -20,6 +20,7 @@ from recsys_assets.serving.requests import Problem
 from recsys_assets.serving.routes import items_routes
 from recsys_assets.serving.scenes.routes import scenes_routes
 from recsys_assets.serving.service import Service
+from recsys_assets.serving.turns import Turns
 
 
 def create_app(service: Service, log: RequestLog | None = None, place: Place = ALONE) -> FastAPI:
@@ -32,7 +33,7 @@ def create_app(service: Service, log: RequestLog | None = None, place: Place = A
     """
     app, metrics = Interface(), Metrics()
     add_errors(app)
-    app.add_middleware(Front, metrics=metrics, limits=place.limits, rates=place.rates)
+    app.add_middleware(Front, metrics=metrics, limits=place.limits, turns=Turns(place.limits.queue), rates=place.rates)
     app.include_router(items_routes(service, metrics, log))
     app.include_router(scenes_routes(service))
     app.include_router(health_routes(service, metrics, place))

@@ -1,4 +1,4 @@
-"""The front of the application, which every request passes: its id, its client's rate, its body's limits, its log line.
+"""The front of the application, which every request passes: its id, its limits, its turn, its log line.
 
 It is a plain ASGI middleware: Starlette's class for them starts a task for each request.
 """
@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from recsys_assets.guard import App, Message, Receive, Scope, Send
-from recsys_assets.serving.answers import REQUEST_ID, problem
+from recsys_assets.serving.answers import REQUEST_ID, WAITED, problem
 from recsys_assets.serving.limits import Limits, Rates, limited
 from recsys_assets.serving.log import write
 from recsys_assets.serving.metrics import Metrics
+from recsys_assets.serving.turns import Turns
 
 MOST_HEADERS = 1 << 15  # bytes of all headers
+RETRY = 1  # seconds after which a client may come again whom a full queue refused
+WATCHES = ("/health/", "/metrics")  # paths by which a service is watched, also while it has too much to do
 _SANE = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 
@@ -29,12 +32,14 @@ class Front:
         app: the application.
         metrics: counts requests.
         limits: of bodies and of the log.
+        turns: of the requests of this process.
         rates: of clients; None: they are not limited.
     """
 
     app: App
     metrics: Metrics
     limits: Limits
+    turns: Turns
     rates: Rates | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,6 +65,10 @@ class Front:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if refusal := self._refusal(scope):
             await problem(*refusal)(scope, receive, send)
+        elif not await self._has_turn(scope["path"]):
+            self.metrics.shed()
+            detail = f"{self.limits.queue:,} requests wait already: send this one again later"
+            await problem(503, detail, {"retry-after": str(RETRY)})(scope, receive, send)
         elif scope["method"] == "HEAD":  # the server leaves the body out
             await self.app({**scope, "method": "GET"}, receive, send)
         else:
@@ -77,6 +86,12 @@ class Front:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADERS:
             return 431, f"send headers of at most {MOST_HEADERS:,} bytes", {"connection": "close"}
         return None
+
+    async def _has_turn(self, path: str) -> bool:
+        """Whether the request may begin, once it may; not if too many wait."""
+        waited = 0.0 if path.startswith(WATCHES) else await self.turns.wait()
+        WAITED.set(waited or 0.0)
+        return waited is not None
 
     def _log(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         """Write a line without what may be secret: neither the query, nor headers, nor bodies."""

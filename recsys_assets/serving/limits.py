@@ -28,12 +28,14 @@ class Limits:
         body: the most bytes of a body (`RECSYS_SERVE_BODY`).
         rate: requests a second of one client (`RECSYS_SERVE_RATE`); 0: as many as it likes.
         logged: the share of requests that are logged (`RECSYS_SERVE_ACCESS_LOG`); refused and failed ones always are.
+        queue: how many requests may wait in one process (`RECSYS_SERVE_QUEUE`); further ones are refused.
         origins: whose pages may send requests (`RECSYS_SERVE_ORIGINS`, as `https://shop.example`).
     """
 
     body: int = 1 << 20
     rate: float = 0.0
     logged: float = 0.0
+    queue: int = 100
     origins: tuple[str, ...] = ()
 
     @classmethod
@@ -51,18 +53,19 @@ class Limits:
             int(_number(environment, "RECSYS_SERVE_BODY", cls.body, 1 << 30)),
             _number(environment, "RECSYS_SERVE_RATE", cls.rate, 1e6),
             _number(environment, "RECSYS_SERVE_ACCESS_LOG", cls.logged, 1.0),
+            int(_number(environment, "RECSYS_SERVE_QUEUE", cls.queue, 1e6, 1.0)),
             origins,
         )
 
 
-def _number(environment: Mapping[str, str], name: str, default: float, most: float) -> float:
+def _number(environment: Mapping[str, str], name: str, default: float, most: float, least: float = 0.0) -> float:
     given = environment.get(name) or str(default)
     try:
         found = float(given)
     except ValueError:
         found = -1.0
-    if not 0 <= found <= most:
-        raise InvalidLimit(f"{name}={given} is not a number from 0 to {most:,.0f}")
+    if not least <= found <= most:
+        raise InvalidLimit(f"{name}={given} is not a number from {least:g} to {most:,.0f}")
     return found
 
 

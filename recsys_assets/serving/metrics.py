@@ -32,6 +32,7 @@ class Metrics:
     def __init__(self) -> None:
         self._own = own = CollectorRegistry()
         self._requests = Counter("recsys_requests", "Requests.", ["method", "status"], registry=own)
+        self._shed = Counter("recsys_shed_requests", "Requests that found too many waiting.", registry=own)
         self._answers = Counter("recsys_answers", "Lists, by how they were made.", ["served_by"], registry=own)
         self._short = Counter("recsys_short_answers", "Lists with fewer items than asked for.", registry=own)
         self._empty = Counter("recsys_empty_answers", "Lists without an item.", registry=own)
@@ -48,6 +49,10 @@ class Metrics:
     def request(self, method: str, status: int) -> None:
         """Count a request."""
         self._requests.labels(method if method in METHODS else "other", status).inc()
+
+    def shed(self) -> None:
+        """Count a request that was refused because too many wait."""
+        self._shed.inc()
 
     def answered(self, answer: Answer, ages: Ints, seconds: float) -> None:
         """Count an answer.

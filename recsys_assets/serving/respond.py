@@ -97,7 +97,7 @@ def wish_of(engine: Engine, book: Book, body: UserBody, size: int, withdrawn: Bo
     return Wish(size, hidden, only, allowed, context=context, judged=body.judged, withdrawn=withdrawn)
 
 
-def respond(number: int, engine: Engine, asked: Asked, deadline_ms: float | None = None) -> Answer:
+def respond(number: int, engine: Engine, asked: Asked, deadline_ms: float | None = None, waited: float = 0.0) -> Answer:
     """The answer of a release to a request for a list.
 
     Args:
@@ -105,12 +105,13 @@ def respond(number: int, engine: Engine, asked: Asked, deadline_ms: float | None
         engine: the release.
         asked: the request.
         deadline_ms: of requests that name none; None: there is none.
+        waited: seconds that the request waited before it began.
 
     Raises:
         Problem: a field does not exist, or a step that is to be left out.
     """
     user, told, stage, steps = asked.user, asked.told, asked.stage, list[Found]()
-    budget = _budget(engine, asked.body, deadline_ms)
+    budget = _budget(engine, asked.body, deadline_ms, waited)
     known = user is not None and engine.people.number(user) >= 0
     served_by = "full" if known else "history" if len(told) else "popular"
 
@@ -138,7 +139,7 @@ def respond(number: int, engine: Engine, asked: Asked, deadline_ms: float | None
     return Answer(number, engine, asked, steps[0] if steps else None, content)
 
 
-def _budget(engine: Engine, body: RecommendBody, deadline_ms: float | None) -> Budget:
+def _budget(engine: Engine, body: RecommendBody, deadline_ms: float | None, waited: float) -> Budget:
     """The budget that makes the steps of an answer.
 
     Raises:
@@ -146,7 +147,7 @@ def _budget(engine: Engine, body: RecommendBody, deadline_ms: float | None) -> B
     """
     if body.left_out is None:
         milliseconds = body.deadline_ms or deadline_ms
-        return Budget(engine.usual, milliseconds and milliseconds / 1000)
+        return Budget(engine.usual, milliseconds and milliseconds / 1000 - waited)
     given = dict(each.partition(": ")[::2] for each in body.left_out)
     if unknown := sorted(given.keys() - engine.steps):
         raise Problem(422, f"left_out: there is no step '{unknown[0]}': {', '.join(sorted(engine.steps))}")

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from recsys_assets.serving.answer_forms import BatchAnswer, ListAnswer, SimilarAnswer
-from recsys_assets.serving.answers import REQUEST_ID, Many, Scene, Size, answer, split
+from recsys_assets.serving.answers import REQUEST_ID, WAITED, Many, Scene, Size, answer, split
 from recsys_assets.serving.interface import LISTS, answers_of
 from recsys_assets.serving.metrics import Metrics
 from recsys_assets.serving.request_log import RequestLog
@@ -56,7 +56,7 @@ def _measured(
 ) -> dict[str, Any]:
     """An answer with its id, which is counted and logged; `place` tells it from others to the same request."""
     start, request_id = time.perf_counter(), REQUEST_ID.get() + place
-    answered = service.answer(body)
+    answered = service.answer(body, WAITED.get())
     metrics.answered(answered, service.opened.book.ages(answered.engine), time.perf_counter() - start)
     if log:
         log.put(request_id, answered)

@@ -116,8 +116,8 @@ class Service:
         for user_id in engine.log.user_ids[:1].tolist():
             self.answer(RecommendBody(user_id=user_id))
 
-    def answer(self, body: RecommendBody) -> Answer:
-        """The answer to a request for a list.
+    def answer(self, body: RecommendBody, waited: float = 0.0) -> Answer:
+        """The answer to a request for a list, which waited for some seconds before: they count towards its deadline.
 
         Raises:
             Problem: a scene, a variant, a field or a feature of the moment does not exist, a condition is not one, or
@@ -126,7 +126,7 @@ class Service:
         number, engine, book = self.opened
         withdrawn = None if body.judged else self.withdrawn(engine)
         asked = asked_of(engine, book, body, self.since(engine, body), withdrawn)
-        answer = respond(number, engine, asked, self.deadline_ms)
+        answer = respond(number, engine, asked, self.deadline_ms, waited)
         if self._fresh is None or body.judged:
             return answer
         return self._fresh.blended(answer, [each.item_id for each in body.history] + self._told_items(engine, body))

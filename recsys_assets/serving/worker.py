@@ -4,7 +4,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from uvicorn.config import Config
@@ -13,6 +13,9 @@ from recsys_assets.processes import end_with
 from recsys_assets.serving.kinds import Kind
 from recsys_assets.serving.order import FINISH, LEAVE
 from recsys_assets.serving.place import Place
+
+# uvloop takes one new connection between two answers, so those that wait too long could not even be refused.
+LOOP: Literal["asyncio"] = "asyncio"
 
 
 class Worker(uvicorn.Server):
@@ -67,5 +70,6 @@ def work(
     # Without anything open, the next answer may be of a process that has something.
     headers = [] if opened is not None else [("connection", "close")]
     with kind.application(opened, listener.getsockname()[1], place) as app:
-        config = Config(app, log_level="warning", access_log=False, headers=headers, timeout_graceful_shutdown=FINISH)
+        how: dict[str, Any] = {"log_level": "warning", "access_log": False, "loop": LOOP}
+        config = Config(app, **how, headers=headers, timeout_graceful_shutdown=FINISH)
         Worker(config, listens, beat).run([listener])

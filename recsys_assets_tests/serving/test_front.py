@@ -6,7 +6,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 from starlette.testclient import TestClient
@@ -14,10 +17,12 @@ from starlette.testclient import TestClient
 from recsys_assets.serving import limits, log
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.budget import Usual
-from recsys_assets.serving.engine import Engine
+from recsys_assets.serving.engine import Engine, Found
 from recsys_assets.serving.limits import InvalidLimit, Limits, Rates
 from recsys_assets.serving.place import Place
+from recsys_assets.serving.requests import RecommendBody
 from recsys_assets.serving.service import Service
+from recsys_assets_tests.helpers.served import serving
 
 
 def application(service: Service, place: Place) -> TestClient:
@@ -73,6 +78,48 @@ def test_rates_are_kept_apart_and_come_back_with_time(monkeypatch: pytest.Monkey
     assert rates.wait("b") == 0
     now = 100.5
     assert [rates.wait("a") for _ in range(2)] == [0, 0.5]
+
+
+def test_requests_beyond_the_queue_are_refused_at_once_and_the_others_answered(
+    service: Service, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer takes 0.2 s here. Those that watch the service wait for no turn."""
+    find = engine.find
+
+    def slow(*arguments: Any) -> Found:
+        time.sleep(0.2)
+        return find(*arguments)
+
+    def ask(client: httpx.Client) -> tuple[int, str | None, float]:
+        began = time.monotonic()
+        found = client.get(f"/recommend/{engine.log.user_ids[0]}")
+        return found.status_code, found.headers.get("retry-after"), time.monotonic() - began
+
+    monkeypatch.setattr(engine, "find", slow)
+    with (
+        serving(service, place=Place(Limits(queue=3))) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+        ThreadPoolExecutor(20) as pool,
+    ):
+        found = list(pool.map(ask, [client] * 20))
+        watched = client.get("/metrics").text
+        assert ask(client)[0] == 200  # the queue is empty again
+    shed = [seconds for status, retry, seconds in found if (status, retry) == (503, "1")]
+    answered = [seconds for status, _, seconds in found if status == 200]
+    assert len(shed) + len(answered) == 20
+    assert len(shed) >= 10
+    assert len(answered) >= 4
+    assert max(answered) > 0.6  # three waited
+    assert sorted(shed)[len(shed) // 2] < max(answered)
+    assert f"recsys_shed_requests_total {float(len(shed))}" in watched
+
+
+def test_the_wait_counts_towards_the_deadline(service: Service, engine: Engine) -> None:
+    body = RecommendBody(user_id=engine.log.user_ids[[0]].tolist()[0], deadline_ms=5_000)
+    assert service.answer(body, waited=0.1).content["served_by"] == "full"
+    late = service.answer(body, waited=6.0).content
+    assert (late["served_by"], len(late["items"])) == ("degraded", 50)
+    assert "features and scores: late" in late["left_out"]
 
 
 def test_a_body_that_comes_too_slowly_is_given_up(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +182,7 @@ def test_a_fault_of_the_model_gives_popular_items_and_is_counted(
         ("RECSYS_SERVE_RATE", "fast"),
         ("RECSYS_SERVE_ACCESS_LOG", "2"),
         ("RECSYS_SERVE_BODY", "-1"),
+        ("RECSYS_SERVE_QUEUE", "0"),
         ("RECSYS_SERVE_ORIGINS", "shop"),
     ],
 )

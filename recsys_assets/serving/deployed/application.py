@@ -16,6 +16,7 @@ from recsys_assets.serving.interface import GROUPS, HEALTH, VECTORS, Interface, 
 from recsys_assets.serving.metrics import Metrics
 from recsys_assets.serving.place import Place
 from recsys_assets.serving.requests import Body, Problem
+from recsys_assets.serving.turns import Turns
 
 if TYPE_CHECKING:
     from recsys_assets.serving.deployed.towers import Held
@@ -70,7 +71,7 @@ def create_towers_app(held: "Held", place: Place) -> FastAPI:
     groups = {VECTORS: "Features in, vectors out.", HEALTH: GROUPS[HEALTH]}
     app, metrics = Interface("deployed towers", groups), Metrics()
     add_errors(app)
-    app.add_middleware(Front, metrics=metrics, limits=place.limits, rates=place.rates)
+    app.add_middleware(Front, metrics=metrics, limits=place.limits, turns=Turns(place.limits.queue), rates=place.rates)
     app.include_router(vectors_routes(held))
     app.include_router(health_routes(held, metrics, place))
     return app
