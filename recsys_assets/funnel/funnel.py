@@ -20,6 +20,7 @@ from recsys_assets.funnel.methods import RECALL_METHODS
 from recsys_assets.funnel.model import Describe, FunnelLists, FunnelModel
 from recsys_assets.funnel.model import recommend as recommend_by
 from recsys_assets.funnel.requests import moments_of
+from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.funnel.users import Users
 from recsys_assets.manifest import Partition
@@ -93,6 +94,13 @@ class Funnel:
         twin.model = replace(self.model, fusion=fusion, sizes=sizes, order=self.model.order if learned else None)
         twin.channels = {name: each for name, each in self.channels.items() if name in fusion.weights}
         twin.known = self.known if ranked else self.known.without_ranker()
+        return twin
+
+    def ranked_by(self, ranker: Scorer) -> "Funnel":
+        """The same funnel with another ranking model."""
+        twin = copy(self)
+        twin.known = self.known.with_ranker(ranker)
+        twin.users = twin.known.encoded(self.users, pq.read_table(self.inputs["user_features"].path(ROWS)))
         return twin
 
     def lists_of(self, users: Ints) -> tuple[Queries, FunnelLists]:

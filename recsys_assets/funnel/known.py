@@ -8,6 +8,7 @@ offline row when they are served. Both are made by the same statements. What is 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +54,16 @@ class Known:
         twin = copy(self)
         twin.ranker = None
         return twin
+
+    def with_ranker(self, ranker: Scorer) -> "Known":
+        """The same with another ranker."""
+        twin = copy(self)
+        twin.ranker, twin._feed = ranker, Feed(ranker.schema, self.items.table)
+        return twin
+
+    def encoded(self, users: Users, table: pa.Table) -> Users:
+        """The users of `user_features` with the features that the ranker reads."""
+        return replace(users, encoded=self._feed.users(table)) if self._feed else users
 
     def users(self, table: pa.Table) -> Users:
         """The users of `user_features`, ready to be described."""

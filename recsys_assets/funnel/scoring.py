@@ -149,7 +149,16 @@ def open_champion(lake: Lake, champion: Champion) -> tuple[Scorer, list[Partitio
         raise NotTheChampion(
             f"{onnx.folder / file} is not the file that was chosen: materialize rank_champion {champion.bizdate} again"
         )
+    return open_ranker(onnx, ranker, file), [onnx, ranker]
+
+
+def open_ranker(onnx: Partition, ranker: Partition, file: str) -> Scorer:
+    """The model of a file of `onnx_<model>`, with the schema and the correction of `rank_<model>`.
+
+    Raises:
+        NotTheChampion: the ONNX file does not fit the ranker.
+    """
     content = json.loads(ranker.path(DESCRIPTION).read_text(encoding="utf-8"))
     schema = FeatureSchema.from_json(json.dumps(content["schema"]))
     correction = Correction.read(ranker.path(CORRECTION)) if CORRECTION in ranker.manifest.files else PLAIN
-    return Scorer(onnx.path(file), schema, correction), [onnx, ranker]
+    return Scorer(onnx.path(file), schema, correction)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,7 @@ from recsys_assets.funnel.inputs import read_inputs as read_partitions
 from recsys_assets.funnel.merge import Fusion
 from recsys_assets.funnel.model import FEATURES, ORDERING, FunnelLists, fused_lists
 from recsys_assets.funnel.requests import moments_of
+from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.funnel.users import Users
 from recsys_assets.lake import Lake
@@ -92,28 +94,29 @@ class Engine:
         user_columns: the columns of `user_features`.
         online: gives the row of a user from a feature store, as in `user_features`; None: rows are the release's.
         fresh_towers: the ONNX files of the model of fresh items; None: the release has none.
+        pins: where the models are that rules of scenes pin.
 
     Args:
         profile: of the data set.
         lake: its lake.
         bizdate: of the release.
+        pins: where pinned models are; None: in the same lake.
 
     Raises:
         PartitionMissing, PartitionDamaged, PartitionOutdated, GateNotPassed: something that it needs is not there, or
             may not be used.
     """
 
-    def __init__(self, profile: Profile, lake: Lake, bizdate: str) -> None:
+    def __init__(self, profile: Profile, lake: Lake, bizdate: str, pins: Lake | None = None) -> None:
         needed = {asset: lake.read_sound(asset, bizdate) for asset in NEEDED}
         inputs = read_partitions(lake, bizdate, needed)
         self.profile, self.bizdate, self.without = profile, bizdate, dict(inputs.without)
-        self._partitions = inputs.partitions
+        self._partitions, self.pins, self._release = inputs.partitions, pins or lake, self
         self.log, self.usual = events_of(inputs["splits"], inputs["users"]), Usual()
         self.funnel = Funnel(profile, inputs, self.log, Stopwatch())
-        table = pq.read_table(inputs["user_features"].path(ROWS))
-        self.user_columns: pa.Schema = table.schema
+        self.user_columns: pa.Schema = pq.read_schema(inputs["user_features"].path(ROWS))
         self.online: Callable[[object], pa.Table] | None = None
-        self.people = People(self.log, self.funnel.users, self.funnel.known, newcomer(table, profile.features.affinity))
+        self.people = self._people()
         self.items = rows_of(pq.read_table(inputs["items"].path(ROWS)), "item_id", pa.array(self.log.item_ids))
         self.known_ids = {table[:-1]: _ids(inputs[table], KEYS[table][0]) for table in checked_tables(profile)}
         users = pq.read_table(inputs["users"].path(ROWS))
@@ -121,6 +124,21 @@ class Engine:
             if isinstance(channel, ByVector) and (tower := _towers(lake, name, bizdate)):
                 channel.encode = UserTower(tower, users, self.log.item_ids)
         self.fresh_towers = _towers(lake, profile.fresh.model, bizdate)
+
+    def with_ranker(self, ranker: Scorer, partitions: Sequence[Partition]) -> "Engine":
+        """The same release with another ranking model, and the partitions that it was read from."""
+        twin, kept = copy(self), {CHAMPION: self._partitions[CHAMPION]}
+        kept |= {name: each for name, each in self._partitions.items() if not name.startswith("rank_")}
+        twin._partitions = kept | {each.manifest.asset: each for each in partitions}
+        twin.funnel = self.funnel.ranked_by(ranker)
+        twin.people = twin._people()
+        return twin
+
+    def _people(self) -> People:
+        """The users as the funnel knows them."""
+        table = pq.read_table(self._partitions["user_features"].path(ROWS))
+        nobody = newcomer(table, self.profile.features.affinity)
+        return People(self.log, self.funnel.users, self.funnel.known, nobody)
 
     @property
     def model(self) -> str | None:
@@ -175,7 +193,7 @@ class Engine:
 
     def _online_row(self, user_id: object, watch: Stopwatch) -> Users | None:
         """The user's row from the feature store; None if there is no store, or the step is left out."""
-        ask = self.online
+        ask = self._release.online
         if ask is None or self.people.number(user_id) < 0:
             return None
         return watch.make(ONLINE, lambda: self.funnel.known.users(ask(user_id)))

@@ -54,7 +54,7 @@ def log_table(engine: Engine, logged: Sequence[Logged]) -> pa.Table:
         "release": pa.array([each.number for each in answers], pa.int64()),
         "bizdate": _texts([engine.bizdate] * len(answers)),
         "fingerprint": _texts([engine.fingerprint] * len(answers)),
-        "model": _texts([engine.model] * len(answers)),
+        "model": _texts([each["model"] for each in contents]),
         "served_by": _texts([each["served_by"] for each in contents]),
         "scene": _texts([each["scene"] for each in contents]),
         "variants": pa.array([list(each["variants"].items()) for each in contents], pa.map_(pa.string(), pa.string())),

@@ -15,6 +15,7 @@ from recsys_assets.serving.explain import explained
 from recsys_assets.serving.people import History
 from recsys_assets.serving.requests import Id, Problem, RecommendBody, UserBody, whole_text
 from recsys_assets.serving.scenes.book import Book
+from recsys_assets.serving.scenes.form import NO_RANKER
 from recsys_assets.serving.scenes.listing import Stage, listing
 
 SIZE = 50  # of a list, if neither the request nor a scene says so
@@ -114,11 +115,12 @@ def respond(number: int, engine: Engine, asked: Asked, deadline_ms: float | None
     budget = _budget(engine, asked.body, deadline_ms, waited)
     known = user is not None and engine.people.number(user) >= 0
     served_by = "full" if known else "history" if len(told) else "popular"
+    ranking = stage.engine if stage else engine
 
     def ask(wish: Wish) -> list[Row]:
         if served_by == "popular":
             return engine.popular(told, wish)
-        found = budget.attempt(PERSONAL, lambda: engine.find(user, told, wish))
+        found = budget.attempt(PERSONAL, lambda: ranking.find(user, told, wish))
         if found is None:
             return engine.popular(told, wish)
         steps.append(found)
@@ -128,11 +130,11 @@ def respond(number: int, engine: Engine, asked: Asked, deadline_ms: float | None
     wish = replace(asked.wish, budget=budget)
     rows = listing(engine, stage, wish, lambda: _seen(engine, asked), ask) if stage else ask(wish)
     rows = explained(engine, steps, rows) if steps and asked.body.explain else rows
-    without_ranker = {"model": None} if stage and stage.scene.ranker else {}
+    without_ranker = {"model": None} if stage and stage.scene.ranker == NO_RANKER else {}
     left_out = [f"{step}: {why}" for step, why in budget.left_out.items()]
     served_by, degraded = ("degraded", {"left_out": left_out}) if left_out else (served_by, {})
     of_scene = {"scene": stage and stage.name, "variants": dict(stage.variants) if stage else {}}
-    content = {**head(number, engine), **without_ranker, "served_by": served_by, **degraded, **of_scene}
+    content = {**head(number, ranking), **without_ranker, "served_by": served_by, **degraded, **of_scene}
     content |= {"user_id": user, "items": with_fields(engine, rows, asked.body.fields)}
     if steps and asked.body.explain:
         content["steps"] = {step: round(1000 * seconds, 3) for step, seconds in steps[0].seconds.items()}

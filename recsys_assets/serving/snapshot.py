@@ -44,6 +44,39 @@ class Snapshot(Lake):
         return self.read(asset, bizdate)
 
 
+class Pins(Snapshot):
+    """The models that rules of scenes pin, in the copy of a release, into which they are taken from the lake.
+
+    Args:
+        folder: of the copy.
+        profile: its name.
+        lake: where models are that the copy does not have yet.
+    """
+
+    def __init__(self, folder: Path, profile: str, lake: Lake) -> None:
+        super().__init__(str(folder), profile)
+        self._folder, self._lake = folder, lake
+
+    def read_sound(self, asset: str, bizdate: str) -> Partition:
+        """The partition of the copy, or that of the lake, as `Lake.read_sound` gives it."""
+        with FileLock(self._folder / ".lock"):
+            try:
+                return self.read(asset, bizdate)
+            except PartitionMissing:
+                self._take(self._lake.read_sound(asset, bizdate))
+        return self.read(asset, bizdate)
+
+    def _take(self, partition: Partition) -> None:
+        place = Path(self._place.partition(partition.manifest.asset, partition.manifest.bizdate))
+        draft = new_folder(self._folder, "", "pin")
+        try:
+            _link_files(partition, draft)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            draft.rename(place)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
 class Snapshots:
     """The copies of a profile's releases in a folder, which several services may share."""
 
@@ -62,6 +95,10 @@ class Snapshots:
             if not _is_whole(place, self._profile, release):
                 self._make(place, lake, release)
         return Snapshot(str(place), self._profile)
+
+    def pins(self, release: Release, lake: Lake) -> Pins:
+        """Where the models are that rules of scenes pin for a release that is open."""
+        return Pins(self._folder / _digest(release), self._profile, lake)
 
     def remember(self, release: Release) -> None:
         """Write down that a release is served, and remove the copies of all but the last `KEPT`."""
@@ -150,6 +187,11 @@ def _copy(lake: Lake, named: Mapping[str, Any], home: Path) -> None:
     _check(partition.manifest, named)
     folder = home / asset / f"bizdate={bizdate}"
     folder.mkdir(parents=True)
+    _link_files(partition, folder)
+
+
+def _link_files(partition: Partition, folder: Path) -> None:
+    """Put the files of a partition into a folder."""
     for file in partition.manifest.files:
         _link(partition.path(file), folder / file)
     if (partition.folder / MANIFEST).exists():

@@ -11,8 +11,8 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import ColumnType
 from recsys_assets.datasets.profile_yaml import Fault, Place, quote_text
 from recsys_assets.funnel.methods import CHANNELS
-from recsys_assets.models.catalogue import TOWERS
-from recsys_assets.serving.scenes.form import CONTROL, Arrangement, Diversity, Layer, Rules, Scene
+from recsys_assets.models.catalogue import RANKERS, TOWERS
+from recsys_assets.serving.scenes.form import CONTROL, NO_RANKER, Arrangement, Diversity, Layer, Rules, Scene
 
 KEYS = tuple(Arrangement.model_fields)  # what an experiment may change
 _UNFIT: tuple[ColumnType, ...] = ("vector", "text")  # types of columns that hold numbers of no meaning of their own
@@ -62,6 +62,9 @@ def _arrangement(place: Place, rules: Arrangement, profile: Profile) -> Iterator
         if name not in CHANNELS:
             what = f"is not a channel: {suggest(name, CHANNELS)}the channels are {', '.join(CHANNELS)}"
             yield Fault((*place, "channels", name), what)
+    if (model := (rules.ranker or NO_RANKER).partition("/")[0]) not in (*RANKERS, NO_RANKER):
+        what = f"is no ranking model: {suggest(model, RANKERS)}one of {', '.join(RANKERS)}, or {NO_RANKER}"
+        yield Fault((*place, "ranker"), f"{model!r} {what}")
     if rules.diversity:
         yield from _diversity((*place, "diversity"), rules.diversity, profile)
     for number, rule in enumerate(rules.at_most):

@@ -10,6 +10,8 @@ from recsys_assets.serving.requests import MOST_IDS, MOST_ITEMS, Id
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
 Size = Annotated[int, Field(ge=1, le=MOST_ITEMS)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Ranker = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(/\d{4}-\d\d-\d\d)?$")]
+NO_RANKER = "none"
 CONTROL = "control"  # the variant of those whom a layer leaves as the scene is
 DEFAULT = "default"  # the scene of requests that name none
 
@@ -62,7 +64,7 @@ class Arrangement(Part):
 
     size: Size = 50
     channels: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = {}
-    ranker: Literal["none"] | None = None
+    ranker: Ranker | None = None
     order: Literal["learned", "merged"] = "learned"
     diversity: Diversity | None = None
     at_most: tuple[Limit, ...] = Field(default=(), max_length=20)

@@ -8,10 +8,11 @@ import numpy as np
 from recsys_assets.arrays import Bools, Ints
 from recsys_assets.funnel.funnel import Funnel
 from recsys_assets.serving.engine import Engine, Row, Wish
+from recsys_assets.serving.pinned import NOT_THERE
 from recsys_assets.serving.scenes.arrange import Pool, Window, arrange
 from recsys_assets.serving.scenes.experiments import Settled
 from recsys_assets.serving.scenes.faults import columns_of
-from recsys_assets.serving.scenes.form import Scene
+from recsys_assets.serving.scenes.form import NO_RANKER, Scene
 from recsys_assets.serving.scenes.shelf import Shelf, Similarity, scaled
 
 Ask = Callable[[Wish], list[Row]]
@@ -26,6 +27,7 @@ class Stage:
         variants: by layer.
         scene: the scene with the changes of the variants.
         shelf: the items.
+        engine: of the release, in which the ranking model of the scene ranks.
         allowed: (I,) which items its filter passes and it does not block; None: all.
         funnel: the release's funnel with the scene's weights and order; None: as it is.
         similarity: for diversity.
@@ -37,6 +39,7 @@ class Stage:
     variants: Mapping[str, str]
     scene: Scene
     shelf: Shelf
+    engine: Engine
     allowed: Bools | None
     funnel: Funnel | None
     similarity: Similarity | None
@@ -47,15 +50,26 @@ class Stage:
 def set_stage(engine: Engine, shelf: Shelf, settled: Settled) -> Stage:
     """The scene on the items of the engine's release."""
     scene, gaps = settled.scene, list[str]()
-    funnel = _funnel(engine, scene, gaps)
+    ranking = _ranking(engine, shelf, scene, gaps)
+    funnel = _funnel(ranking, scene, gaps)
     similarity = _similarity(shelf, scene, gaps)
     new = shelf.ages <= scene.new_items.days if scene.new_items else None
     for rule in scene.at_most:
         shelf.values(rule.column)
     here = tuple(f"scene {settled.name}: {gap}" for gap in gaps)
-    return Stage(
-        settled.name, settled.variants, scene, shelf, _allowed(engine, shelf, scene), funnel, similarity, new, here
-    )
+    allowed = _allowed(engine, shelf, scene)
+    return Stage(settled.name, settled.variants, scene, shelf, ranking, allowed, funnel, similarity, new, here)
+
+
+def _ranking(engine: Engine, shelf: Shelf, scene: Scene, gaps: list[str]) -> Engine:
+    """The release with the scene's ranking model; with its own if that cannot be used."""
+    if scene.ranker in (None, NO_RANKER):
+        return engine
+    try:
+        return shelf.ranked_by(scene.ranker)
+    except NOT_THERE as error:
+        gaps.append(f"{scene.ranker} does not rank, {engine.model} does: {error}")
+        return engine
 
 
 def _allowed(engine: Engine, shelf: Shelf, scene: Scene) -> Bools | None:
@@ -76,7 +90,7 @@ def _funnel(engine: Engine, scene: Scene, gaps: list[str]) -> Funnel | None:
     if all(factors.get(name, 1) == 0 for name in served):
         gaps.append(f"channels leaves none of {', '.join(served)}, so the learned weights stay")
         factors = {}
-    return engine.funnel.changed(factors, learned=scene.order == "learned", ranked=scene.ranker is None)
+    return engine.funnel.changed(factors, learned=scene.order == "learned", ranked=scene.ranker != NO_RANKER)
 
 
 def _similarity(shelf: Shelf, scene: Scene, gaps: list[str]) -> Similarity | None:

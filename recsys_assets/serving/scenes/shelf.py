@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,9 @@ from recsys_assets.datasets.label import condition
 from recsys_assets.datasets.profile_parts import ColumnType
 from recsys_assets.retrieval import embeddings
 from recsys_assets.serving.engine import Engine
+from recsys_assets.serving.pinned import ranked_by
 
+MOST_PINNED = 8  # ranking models of scenes that are kept open
 MOST_MASKS = 64  # conditions whose answers are kept, one byte for each item
 Columns = tuple[tuple[str, ColumnType], ...]
 Similarity = Callable[[Ints], Doubles]  # gives (C, C) how alike the items (C,) are, from 0 to 1
@@ -47,6 +49,7 @@ class Shelf:
         self._engine = engine
         self.passing = lru_cache(MOST_MASKS)(self._passing)
         self.values = lru_cache(MOST_MASKS)(self._values)
+        self.ranked_by = lru_cache(MOST_PINNED)(partial(ranked_by, engine))
 
     def _passing(self, text: str, columns: Columns) -> Bools:
         """(I,) which items meet a condition over these columns; one that cannot be evaluated is not met.
