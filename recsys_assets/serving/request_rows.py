@@ -5,6 +5,7 @@ docs/request_log.md describes the columns.
 
 import datetime as dt
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,7 @@ def log_table(engine: Engine, logged: Sequence[Logged]) -> pa.Table:
         "served_by": _texts([each["served_by"] for each in contents]),
         "scene": _texts([each["scene"] for each in contents]),
         "variants": pa.array([list(each["variants"].items()) for each in contents], pa.map_(pa.string(), pa.string())),
+        "chances": pa.array([list(each.asked.chances.items()) for each in answers], pa.map_(pa.string(), pa.float64())),
         "rules": _texts([each.asked.rules for each in answers]),
         "left_out": pa.array([each.get("left_out", []) for each in of_release], pa.list_(pa.string())),
         "user_id": pa.array([each.asked.user for each in answers], _type_of(engine.log.user_ids)),
@@ -65,7 +67,7 @@ def log_table(engine: Engine, logged: Sequence[Logged]) -> pa.Table:
         "context": _texts([_canonical(each.asked.wish.context) for each in answers]),
         "told": _told(engine, answers),
         "candidates": _candidates(engine, answers),
-        "items": _items(engine, contents),
+        "items": _items(engine, contents, [math.prod(each.asked.chances.values()) for each in answers]),
         "answer": _texts([digest(each) for each in of_release]),
     }
     return pa.table(columns)
@@ -117,9 +119,10 @@ def _channels(scored: Sequence[Scored]) -> pa.ListArray:
     return list_array(entries, np.concatenate(sizes))
 
 
-def _items(engine: Engine, contents: Sequence[Mapping[str, Any]]) -> pa.ListArray:
-    """The list that each caller got, in its order."""
+def _items(engine: Engine, contents: Sequence[Mapping[str, Any]], propensities: Sequence[float]) -> pa.ListArray:
+    """The list that each caller got, in its order, and the probability (N,) of the draws that made it."""
     lists = [each["items"] for each in contents]
+    sizes = _sizes(lists)
     rows = [row for each in lists for row in each]
     positions = [np.empty(0, np.uint16), *(np.arange(1, 1 + len(each), dtype=np.uint16) for each in lists)]
     columns = {
@@ -127,9 +130,9 @@ def _items(engine: Engine, contents: Sequence[Mapping[str, Any]]) -> pa.ListArra
         "item_id": pa.array([row["item_id"] for row in rows], _type_of(engine.log.item_ids)),
         "score": pa.array([row["score"] for row in rows], pa.float32()),
         "probability": pa.array([row.get("probability") for row in rows], pa.float32()),
-        "propensity": pa.array([row.get("propensity", 1.0) for row in rows], pa.float32()),
+        "propensity": pa.array(np.repeat(np.asarray(propensities, np.float32), sizes)),
     }
-    return list_array(pa.StructArray.from_arrays(list(columns.values()), names=list(columns)), _sizes(lists))
+    return list_array(pa.StructArray.from_arrays(list(columns.values()), names=list(columns)), sizes)
 
 
 def _type_of(ids: Ids) -> pa.DataType:

@@ -32,6 +32,7 @@ class Asked:
         wish: the rest of the request.
         stage: the scene that arranges the list; None: no scene.
         rules: the fingerprint of the rules of scenes, if the answer depends on them.
+        chances: the probability of the variant of each layer of experiments.
     """
 
     body: RecommendBody
@@ -40,6 +41,7 @@ class Asked:
     wish: Wish
     stage: Stage | None
     rules: str
+    chances: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,10 @@ def asked_of(engine: Engine, book: Book, body: RecommendBody, told: History, wit
         Problem: a scene or a variant does not exist, or as in `wish_of`.
     """
     user = user_of(engine, body)
-    stage = book.stage(engine, body.scene, body.visitor if user is None else user, body.variants)
+    stage, chances = book.stage(engine, body.scene, body.visitor if user is None else user, body.variants)
     wish = wish_of(engine, book, body, body.size or (stage.scene.size if stage else SIZE), withdrawn)
     has_rules = stage is not None or wish.allowed is not None
-    return Asked(body, user, told, wish, stage, book.experiments.fingerprint if has_rules else "")
+    return Asked(body, user, told, wish, stage, book.experiments.fingerprint if has_rules else "", chances)
 
 
 def user_of(engine: Engine, body: UserBody) -> object | None:

@@ -20,7 +20,7 @@ from recsys_assets.serving.replay import compare, read_log
 from recsys_assets.serving.request_log import MOST_WAITING, BadSetting, RequestLog, logging
 from recsys_assets.serving.requests import RecommendBody
 from recsys_assets.serving.scenes.book import Book
-from recsys_assets.serving.service import Service
+from recsys_assets.serving.service import Opened, Service
 from recsys_assets_tests.helpers.worlds import DAY, World
 
 
@@ -77,7 +77,7 @@ def test_a_row_holds_the_answer_and_all_that_it_was_made_from(
         assert (row["release"], row["bizdate"], row["user_id"]) == (7, DAY, answer["user_id"])
         assert [each["item_id"] for each in row["items"]] == [each["item_id"] for each in answer["items"]]
         assert [each["position"] for each in row["items"]] == list(range(1, 1 + len(answer["items"])))
-        assert {each["propensity"] for each in row["items"]} == {1}
+        assert ({each["propensity"] for each in row["items"]}, row["chances"]) == ({1}, [])
         candidates = {each["item_id"]: each for each in row["candidates"]}
         assert len(candidates) > 50 or answer["served_by"] != "full"
         for item in answer["items"] if candidates else ():
@@ -88,6 +88,29 @@ def test_a_row_holds_the_answer_and_all_that_it_was_made_from(
     assert [event["label"] for event in rows[2]["told"]] == [int(item) % 2 for item in engine.log.item_ids[3:6]]
     assert stat.S_IMODE(log.stat().st_mode) == 0o700
     assert not list(log.rglob("*.tmp"))
+
+
+def test_the_chances_of_variants_and_of_their_lists_are_kept(engine: Engine, tmp_path: Path) -> None:
+    """Two layers draw apart from each other; a variant that a request forces was not drawn."""
+    file, folder = tmp_path / "tail.scenes.yaml", tmp_path / "requests"
+    one, two = ("{keys: [size], variants: {a: {share: 0.25, size: 3}}}", "{keys: [order], variants: {b: {share: 0.5}}}")
+    file.write_text(f"scenes: {{home: {{}}}}\nlayers: {{one: {one}, two: {two}}}", encoding="utf-8")
+    written = RequestLog(folder, print)
+    client = TestClient(create_app(Service(Opened(7, engine, Book(file, engine.profile))), written))
+    for user in engine.log.user_ids[:40].tolist():
+        client.post("/recommend", json={"user_id": user, "scene": "home"})
+    client.post("/recommend", json={"user_id": 1, "scene": "home", "variants": {"one": "a"}})
+    client.post("/recommend", json={"scene": "home"})
+    written.close()
+    table = pq.read_table(next(folder.rglob("*.parquet")), partitioning=None)
+    *drawn, forced, nobody = zip(*(table[name].to_pylist() for name in ("variants", "chances", "items")), strict=True)
+    assert {dict(variants)["one"] for variants, _, _ in drawn} == {"a", "control"}
+    for variants, chances, items in drawn:
+        expected = {"one": {"a": 0.25, "control": 0.75}[dict(variants)["one"]], "two": 0.5}
+        assert dict(chances) == expected
+        assert {each["propensity"] for each in items} == {np.float32(expected["one"] * 0.5)}
+    assert dict(forced[1]) == {"one": 1, "two": 0.5}
+    assert dict(nobody[1]) == {"one": 1, "two": 1}
 
 
 def test_a_replay_gives_the_same_bytes_and_says_what_differs(world: World, log: Path, tmp_path: Path) -> None:

@@ -84,14 +84,19 @@ class Book:
         """Make ready for a release, so that its first answers need not wait; says which rules it cannot follow."""
         self._prepare(engine, self.experiments)
 
-    def stage(self, engine: Engine, scene: str | None, unit: object, forced: Mapping[str, str]) -> Stage | None:
-        """The scene of a request on the items of a release: see `Experiments.choose`.
+    def stage(
+        self, engine: Engine, scene: str | None, unit: object, forced: Mapping[str, str]
+    ) -> tuple[Stage | None, dict[str, float]]:
+        """The scene of a request on the items of a release, and the chances of its variants: see `Experiments`.
 
         Raises:
             Problem: there is no such scene, layer or variant.
         """
-        settled = self.experiments.choose(scene, unit, forced)
-        return self._of(engine)[1](settled) if settled else None
+        experiments = self.experiments  # a thread may go over to others meanwhile
+        settled = experiments.choose(scene, unit, forced)
+        if settled is None:
+            return None, {}
+        return self._of(engine)[1](settled), experiments.chances(settled.variants, unit, forced)
 
     def ages(self, engine: Engine) -> Ints:
         """(I,) days since the first event of each item of a release."""

@@ -49,6 +49,13 @@ class Experiments:
         drawn = {each: draw(each, layer, unit) for each, layer in self.rules.layers.items()}
         return self.settled(name, tuple((drawn | dict(forced)).items()))
 
+    def chances(self, variants: Mapping[str, str], unit: object, forced: Mapping[str, str]) -> dict[str, float]:
+        """By layer, the probability with which a user got their variant; 1 if it was forced, or nobody was drawn."""
+        return {
+            layer: 1.0 if unit is None or layer in forced else self.rules.layers[layer].chance(variant)
+            for layer, variant in variants.items()
+        }
+
     def _settle(self, name: str, variants: tuple[tuple[str, str], ...]) -> Settled:
         """A scene with the changes of these variants."""
         scene = self.rules.scenes[name]

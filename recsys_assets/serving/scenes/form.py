@@ -58,8 +58,9 @@ class NewItems(Part):
 class Arrangement(Part):
     """Settings of a scene that a variant of an experiment may change.
 
-    `channels` are factors on the learned weights of channels; 0 leaves a channel out. With `ranker: none` the order
-    does without the champion's probabilities; `order: merged` leaves the candidates in the order of the merge.
+    `channels` are factors on the learned weights of channels; 0 leaves a channel out. `ranker` is a model that ranks in
+    place of the champion, `<model>` of the release's bizdate or `<model>/<bizdate>`; with `none` the order does without
+    probabilities. `order: merged` leaves the candidates in the order of the merge.
     """
 
     size: Size = 50
@@ -98,6 +99,12 @@ class Layer(Part):
 
     keys: tuple[str, ...] = Field(min_length=1)
     variants: dict[Name, Variant] = Field(min_length=1, max_length=50)
+
+    def chance(self, variant: str) -> float:
+        """The share of the users who get a variant, or are the control."""
+        if variant == CONTROL:
+            return max(0.0, 1 - sum(each.share for each in self.variants.values()))
+        return self.variants[variant].share
 
 
 class Rules(Part):
