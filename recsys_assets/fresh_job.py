@@ -20,6 +20,7 @@ from recsys_assets.fresh.files import FilesTaken, new_files, take_files
 from recsys_assets.fresh.landing import land
 from recsys_assets.fresh.step import Step
 from recsys_assets.fresh.towers import towers_of
+from recsys_assets.jobs import PRIORITY, SECOND, priority
 from recsys_assets.lake import Lake
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.stores.fresh_push import Pusher, fresh_stores
@@ -42,7 +43,11 @@ def take_fresh_rows(context: dg.OpExecutionContext, dataset: Dataset, lake: Lake
     context.log_event(dg.AssetMaterialization(ASSET, metadata={**metadata, **pushed}))
 
 
-@dg.job(name=ASSET, description="Fresh items and users: files become rows, rows become vectors in the stores.")
+@dg.job(
+    name=ASSET,
+    description="Fresh items and users: files become rows, rows become vectors in the stores.",
+    tags={PRIORITY: priority(SECOND)},
+)
 def fresh_items() -> None:
     """See `take_fresh_rows`."""
     take_fresh_rows()

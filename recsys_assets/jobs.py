@@ -1,9 +1,10 @@
 """Jobs that schedules and sensors start, and the tags that order their runs in the queue.
 
 `dagster.yaml` allows one run at a time for each value of the tag `recsys/turn`: `now` for the newest bizdate and for
-what somebody asked for, `later` for older bizdates that the sensor found. So neither the newest bizdate nor its retry
-waits for an older one. Among the waiting runs the one with the latest bizdate goes first, also where trainings of
-several runs wait for the pool; where trainings continue from earlier days, older bizdates go in their order.
+what somebody asked for, `later` for older bizdates that the sensor found and for backfills. So neither the newest
+bizdate nor its retry waits for an older one. Among the waiting runs the one with the latest bizdate goes first, also
+where trainings of several runs wait for the pool; where trainings continue from earlier days, older bizdates go in
+their order. The daily schedule goes before all of them, fresh items come next, and backfills are last.
 """
 
 import warnings
@@ -16,12 +17,20 @@ warnings.filterwarnings("ignore", "Asset job everything materializes assets with
 
 ON_DEMAND = "tuning"  # the group of assets that run only when they are named
 TURN, PRIORITY = "recsys/turn", "dagster/priority"
+BACKFILL = "recsys/backfill"  # the tag that says which days and assets a backfill was asked for
+FIRST, SECOND, LAST = "9999-12-31", "9999-12-30", "-9999-12-31"  # in the place of a bizdate
 Turn = Literal["now", "later"]
 
 
 def in_turn(turn: Turn, bizdate: str, *, oldest_first: bool = False) -> dict[str, str]:
     """The tags of a run: its turn, and its bizdate as the priority."""
-    return {TURN: turn, PRIORITY: ("-" if oldest_first else "") + bizdate.replace("-", "")}
+    return {TURN: turn, PRIORITY: priority(bizdate, oldest_first=oldest_first)}
+
+
+def priority(bizdate: str, *, oldest_first: bool = False) -> str:
+    """A bizdate, or one of `FIRST`, `SECOND` and `LAST`, as Dagster's priority: a number, the highest goes first."""
+    minus = "-" if oldest_first or bizdate.startswith("-") else ""
+    return minus + bizdate.replace("-", "")
 
 
 everything = dg.define_asset_job(

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from recsys_assets.jobs import everything, in_turn
+from recsys_assets.jobs import FIRST, everything, in_turn
 
 # 02:00 in the time zone of the bizdates (UTC by default): the day ended two hours ago, which leaves time for late
 # landing files of a nightly export.
@@ -10,6 +10,6 @@ daily_schedule = dg.build_schedule_from_partitioned_job(
     everything,
     name="daily_schedule",
     hour_of_day=2,
-    tags=in_turn("now", "9999-12-31"),  # the highest priority: this run goes before any other
+    tags=in_turn("now", FIRST),
     description="At 02:00 in the time zone of the bizdates, every asset of yesterday's bizdate.",
 )

@@ -40,6 +40,7 @@ FLOORS = {
     3: ["stores"],
     4: [
         "assets",
+        "backfills",
         "checks",
         "jobs",
         "schedules",

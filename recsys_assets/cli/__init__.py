@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from recsys_assets.cli.backfill import backfill
 from recsys_assets.cli.changes import adopt, refresh
 from recsys_assets.cli.data import bizdate, land, show
 from recsys_assets.cli.deploy import deploy
@@ -59,6 +60,7 @@ for command in (
     land,
     bizdate,
     materialize,
+    backfill,
     show,
     doctor,
     list_published,

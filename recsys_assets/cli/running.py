@@ -6,8 +6,8 @@ This module imports Dagster and the definitions: import it only inside commands 
 import contextlib
 import datetime as dt
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
@@ -29,16 +29,17 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass(frozen=True)
 class Run:
-    """One Dagster run: its assets, its first day and its last."""
+    """One Dagster run: its assets, its first day and its last, and tags of its own."""
 
     keys: frozenset[dg.AssetKey]
     first: str
     last: str
+    own_tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tags(self) -> dict[str, str]:
-        """Dagster's tags for the partition or the range of partitions."""
-        return span_tags(self.first, self.last)
+        """Its own tags, and Dagster's for the partition or the range of partitions."""
+        return {**self.own_tags, **span_tags(self.first, self.last)}
 
 
 def missing_days(keys: frozenset[dg.AssetKey], landed: Sequence[str], lake: Lake, bizdate: str) -> list[Run]:

@@ -1,12 +1,16 @@
 """The way of the UI: `dagster dev` runs, days are backfilled through its GraphQL API, and the results are read."""
 
+import re
+import subprocess
+import sys
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.datasets.folders import file_hash
-from recsys_assets_tests.helpers.dagster_dev import LINE, Backfilled
+from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.helpers.dagster_dev import LINE, Backfilled, DagsterDev
 
 every_asset = pytest.mark.parametrize("asset", LINE)
 
@@ -47,6 +51,28 @@ def test_what_a_partition_was_built_on_is_what_lies_in_the_lake(platform: Backfi
         upstream = platform.dev.lake.manifest(asset, day).upstream
         assert all(name.rsplit("/", 1)[1] <= day for name in upstream)
         assert upstream == {name: platform.dev.lake.manifest(*name.rsplit("/", 1)).fingerprint for name in upstream}
+
+
+def test_the_command_hands_days_to_the_daemon_once_and_they_are_built_one_by_one(platform: Backfilled) -> None:
+    dev, days = platform.dev, platform.ingested[-2:]
+    span = ["items", "--from", days[0], "--to", days[1]]
+    first, second = (backfill_command(dev, *span) for _ in range(2))
+    asked = re.search(r"backfill (\w+) of 2 days", first)
+    assert asked and f"backfill {asked[1]} is building these assets" in second
+    status = dev.until("the backfill ends", 240, lambda: dev.backfill_ended(asked[1]))
+    assert status == "COMPLETED_SUCCESS", dev.log()
+    runs = dev.runs("dagster/backfill", asked[1])
+    assert sorted((run["assets"], run["days"]) for run in runs) == [(["items"], [day]) for day in days]
+    assert {run["tags"]["dagster/priority"] for run in runs} == {"-99991231"}
+    assert "nothing is missing" in backfill_command(dev, *span, "--missing")
+
+
+def backfill_command(dev: DagsterDev, *arguments: str) -> str:
+    """The output of `recsys backfill`."""
+    command = [sys.executable, "-m", "recsys_assets.cli", "backfill", *arguments]
+    done = subprocess.run(command, env=dev.environment, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_the_ui_shows_the_days_as_materialized(platform: Backfilled) -> None:
