@@ -11,6 +11,7 @@ import dagster as dg
 from recsys_assets.assets import assets_of, checks_of
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.profile import load_profile
+from recsys_assets.deadline import deadline_sensor
 from recsys_assets.executor import step_executor
 from recsys_assets.fresh_job import fresh_items, fresh_items_sensor
 from recsys_assets.io_managers import LakeIOManager
@@ -25,13 +26,19 @@ from recsys_assets.uris import guard_logs
 def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """The definitions; tests can replace some resources."""
     provided = {**resources(), **(overrides or {})}
-    assets = assets_of(load_profile())
+    profile = load_profile()
+    assets = assets_of(profile)
     return dg.Definitions(
         assets=assets,
         asset_checks=checks_of(assets),
         jobs=[everything, ingest, champion, fresh_items],
-        schedules=[daily_schedule],
-        sensors=[new_data_sensor, champion_sensor, fresh_items_sensor],
+        schedules=[daily_schedule(profile)],
+        sensors=[
+            new_data_sensor,
+            champion_sensor,
+            fresh_items_sensor,
+            *([deadline_sensor] if profile.daily.deadline else []),
+        ],
         resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])},
         executor=step_executor,
     )

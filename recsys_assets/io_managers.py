@@ -18,8 +18,9 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import Draft, Manifest, Partition, PartitionReplaced, json_text
 from recsys_assets.resources import LakeStore
 
-# Names of checks: the first fails when an input changes after the partition was made, the second when it is declined.
-UP_TO_DATE, CAN_BE_BUILT = "up_to_date", "can_be_built"
+# Names of checks: the first fails when an input changes after the partition was made, the second when it is declined,
+# and the third when the partition is not there by the deadline (`assets/publish/deadline.py`).
+UP_TO_DATE, CAN_BE_BUILT, IN_TIME = "up_to_date", "can_be_built", "published_in_time"
 
 
 class LakeIOManager(dg.ConfigurableIOManager):
@@ -116,7 +117,7 @@ class Output:
         self.checks = [
             dg.AssetCheckResult(check_name=spec.name, passed=True, metadata={"note": note})
             for spec in checks
-            if spec.name not in (UP_TO_DATE, CAN_BE_BUILT)
+            if spec.name not in (UP_TO_DATE, CAN_BE_BUILT, IN_TIME)
         ]
 
     def result(self) -> dg.MaterializeResult[None]:
@@ -163,8 +164,8 @@ def _complete(output: Output, context: dg.AssetExecutionContext, lake: Lake) -> 
         names, made = ", ".join(sorted(replaced)), f"{output.manifest.asset} {output.manifest.bizdate}"
         raise PartitionReplaced(f"{names} changed while {made} was built from it: materialize it again")
     own = {spec.name for spec in declared}
-    if UP_TO_DATE in own:
-        output.check(UP_TO_DATE, True)
+    for name in {UP_TO_DATE, IN_TIME} & own:  # a sensor, or a change of an input, says that they fail
+        output.check(name, True)
     if CAN_BE_BUILT in own:
         found = {"reason": declined} if declined else {"left out": output.without} if output.without else {}
         output.check(CAN_BE_BUILT, not declined, **found)

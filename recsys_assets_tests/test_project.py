@@ -42,6 +42,7 @@ FLOORS = {
         "assets",
         "backfills",
         "checks",
+        "deadline",
         "jobs",
         "schedules",
         "sensors",

@@ -13,6 +13,7 @@ from recsys_assets.assets.data import features, ingest, labelled_rows, log_entit
 from recsys_assets.assets.funnel import model as funnel
 from recsys_assets.assets.lake_asset import LakeAsset
 from recsys_assets.assets.publish import champion, collections, feast, onnx, release, triton
+from recsys_assets.assets.publish.deadline import add_deadline
 from recsys_assets.assets.publish.serving_parity import REPORT, serving_parity
 from recsys_assets.assets.recall import embeddings, i2i, index, term, towers
 from recsys_assets.assets.reports import funnel_report, hitrate, rank_report, recall_report
@@ -91,7 +92,7 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     warm_start.refuse_unknown(profile)
     bizdate = daily_partitions(profile)
     assets = {
-        each.key: warm_start.add_own_days(each, profile).define(bizdate, group)
+        each.key: add_deadline(warm_start.add_own_days(each, profile), profile).define(bizdate, group)
         for group, made in groups(profile).items()
         for each in made
     }

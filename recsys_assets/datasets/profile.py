@@ -20,6 +20,7 @@ from recsys_assets.datasets.names import suggest
 from recsys_assets.datasets.profile_parts import (
     Bounds,
     Column,
+    Daily,
     EventKinds,
     Features,
     FunnelRule,
@@ -90,6 +91,7 @@ class Profile(Part):
     bounds: Bounds = Bounds()
     tuned: list[str] = Field(default=[], description="models trained with the best settings of their `tune_<model>`")
     warm_start: WarmStart = WarmStart()
+    daily: Daily = Daily()
 
     _store: LandingStore | None = PrivateAttr(default=None)  # set by `load_profile`
 

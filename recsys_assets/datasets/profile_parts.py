@@ -307,6 +307,19 @@ class Publishing(Part):
         return entries
 
 
+class Daily(Part):
+    """When the daily run starts and when its results must be there: hours of the day in the time zone of `files`."""
+
+    hour: int = Field(default=2, ge=0, le=23, description="when the daily schedule builds yesterday's bizdate")
+    deadline: int | None = Field(default=None, ge=1, le=23, description="when yesterday's bizdate must be released")
+
+    @model_validator(mode="after")
+    def _deadline_is_later(self) -> "Daily":
+        if self.deadline is not None and self.deadline <= self.hour:
+            raise ValueError(f"the deadline {self.deadline} is not after the hour {self.hour} at which the run starts")
+        return self
+
+
 class WarmStart(Part):
     """Trainings that continue from the model's newest checkpoint before the bizdate, instead of from nothing."""
 
