@@ -13,6 +13,7 @@ import dagster as dg
 import duckdb
 from filelock import FileLock, Timeout
 
+from recsys_assets.coldstart.choice import newest_serving_model
 from recsys_assets.datasets.duck import connect_without_lake
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.fresh.database import Database
@@ -74,7 +75,7 @@ def fresh_items_sensor(_: dg.SensorEvaluationContext, dataset: Dataset) -> dg.Ru
 
 def _take_files(profile: Profile, lake: Lake, database: Database, duck: duckdb.DuckDBPyConnection) -> FilesTaken:
     """Take new files, unless a service does."""
-    asset = f"onnx_{profile.fresh.model}"
+    asset = f"onnx_{newest_serving_model(profile, lake).model}"
     days = lake.bizdates(asset)
     towers = towers_of(lake.read_sound(asset, days[-1])) if days else {}
     now = dt.datetime.now(dt.UTC)

@@ -23,7 +23,7 @@ from recsys_assets.datasets.profile import Profile, ProfileError
 from recsys_assets.io_managers import Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import MANIFEST, Manifest, PartitionDamaged
-from recsys_assets.models.catalogue import DESCRIPTION, RANKERS, TOWERS
+from recsys_assets.models.catalogue import DESCRIPTION, RANKERS, TRAINED_TOWERS
 from recsys_assets.models.config import ConfigError
 from recsys_assets.uris import name_errors, safe_uri
 
@@ -37,9 +37,9 @@ HOLDS = Check(
     "the validation metric is at most warm_start.margin below that of a training from nothing, when one is due",
     blocking=False,
 )
-# The asset of each model that can continue: all but those of other libraries.
+# The asset of each model that can continue: not those of other libraries, and not those in closed form.
 ASSETS = {name: f"rank_{name}" for name, each in RANKERS.items() if each.library == "pytorch"}
-ASSETS |= {name: f"recall_{name}" for name in TOWERS}
+ASSETS |= {name: f"recall_{name}" for name in TRAINED_TOWERS}
 
 
 class CheckpointUnavailable(RuntimeError):
@@ -75,13 +75,13 @@ def find_start(
     Raises:
         CheckpointMismatch: it is not a checkpoint that a training can continue from.
         CheckpointUnavailable, PartitionDamaged: it cannot be read, or knows later days than the output's.
-        ConfigError: the model is not a torch model.
+        ConfigError: the model is not trained in steps by torch.
     """
     wanted = config.warm_start or (NEWEST if model in profile.warm_start.models else NOTHING)
     if wanted == NOTHING:
         return config.model_copy(update={"warm_start": NOTHING}), None
     if model not in ASSETS:
-        raise ConfigError(f"{model}: warm_start = {wanted!r}: only torch models continue from a checkpoint")
+        raise ConfigError(f"{model}: warm_start = {wanted!r}: only a training in steps continues from a checkpoint")
     if wanted == NEWEST:
         start = _newest(output, lake, profile.warm_start.days, config.warm_names)
         told = start.name if start else f"{NOTHING}: no usable checkpoint in the {profile.warm_start.days} days before"

@@ -45,6 +45,8 @@ def create(name: str, bizdate: dt.date, file: Path | None) -> None:
         if home.exists:
             raise DeploymentExists(f"there is a deployment '{name}' already: `recsys deploy update {name}` changes it")
         refuse_taken(config.port)
+        if "model" not in config.model_fields_set:
+            config = config.model_copy(update={"model": _winner(bizdate)})
         _bring_up(home, Deployment(name, config.port, 0, ()), config, bizdate)
 
 
@@ -149,6 +151,17 @@ def _bring_up(home: "Home", deployment: "Deployment", config: "DeployConfig", bi
     coming = deployment.with_version(release_of(lake, config.model, bizdate.isoformat()), config)
     bring_up(home, coming)
     _say(coming)
+
+
+def _winner(bizdate: dt.date) -> str:
+    """The model that serves fresh items of a day."""
+    from recsys_assets.coldstart.choice import serving_model
+    from recsys_assets.datasets.profile import load_profile
+    from recsys_assets.lake import Lake
+    from recsys_assets.settings import settings
+
+    profile = load_profile()
+    return serving_model(profile, Lake.of(settings().lake, profile), bizdate.isoformat()).model
 
 
 def _say(deployment: "Deployment") -> None:

@@ -1,6 +1,7 @@
-"""The content of items as numbers: what is known of an item before anybody touches it."""
+"""The content of items and of users as numbers: what is known of them before anything happens."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from recsys_assets.features.schema import Feature, FeatureSchema, encode_feature
 
 @dataclass(frozen=True)
 class Content:
-    """F numbers of each of I items.
+    """F numbers of each of I items, or users.
 
     Attributes:
         values: (I, F) 1 for each value that the item has of a categorical or multi-valued feature, z-scores of numbers
@@ -30,15 +31,20 @@ class Content:
         return self.values[:, self.fields == number]
 
 
-def content_of(schema: FeatureSchema, table: pa.Table, ids: Ids) -> Content:
-    """The content of the items with these ids, from the items' table and the features of the item side but the id."""
-    sparse = [f for f in schema.sparse if f.side == "item" and f.group != "id"]
-    features = [*sparse, *(f for f in schema.fixed_numbers if f.side == "item")]
-    rows = rows_of(table, "item_id", pa.array(ids))
+def content_of(schema: FeatureSchema, table: pa.Table, ids: Ids, side: Literal["user", "item"] = "item") -> Content:
+    """The content of the items or users with these ids, from their table and the features of their side but the id."""
+    features = content_features(schema, side)
+    rows = rows_of(table, f"{side}_id", pa.array(ids))
     parts = [_numbers(schema, f, rows) if f.kind == "numeric" else _values(schema, f, rows) for f in features]
     fields = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts])
     values = np.concatenate([np.zeros((len(ids), 0)), *parts], axis=1)
     return Content(values, fields, [feature.name for feature in features])
+
+
+def content_features(schema: FeatureSchema, side: Literal["user", "item"]) -> list[Feature]:
+    """The features of a side that are content: sets of values, and then numbers."""
+    sparse = [f for f in schema.sparse if f.side == side and f.group != "id"]
+    return [*sparse, *(f for f in schema.fixed_numbers if f.side == side)]
 
 
 def _values(schema: FeatureSchema, feature: Feature, rows: pa.Table) -> Doubles:

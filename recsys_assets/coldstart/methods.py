@@ -5,7 +5,7 @@ method may be weak on warm ones, for which there is the preference model: see `m
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -32,16 +32,19 @@ class Known:
         liked: (U, I) 1 for each pair with a positive.
         counts: (I,) events of each item; 0 for a cold one.
         content: of all items.
+        settings: of implicit ALS.
     """
 
     liked: csr_array
     counts: Ints
     content: Content
+    settings: Als = field(default_factory=Als)
 
     @staticmethod
-    def of(log: Interactions, content: Content) -> "Known":
+    def of(log: Interactions, content: Content, settings: Als | None = None) -> "Known":
         """The positives of a log, with the content of its items."""
-        return Known(_pairs(log, log.users, np.arange(len(log)), len(log.user_ids)), log.item_counts, content)
+        liked = _pairs(log, log.users, np.arange(len(log)), len(log.user_ids))
+        return Known(liked, log.item_counts, content, settings or Als())
 
     @property
     def warm(self) -> Bools:
@@ -52,7 +55,7 @@ class Known:
     @cached_property
     def vectors(self) -> Doubles:
         """(I, D) preference vectors of the items, by implicit ALS; zeros for cold ones."""
-        return factors.fit(self.liked, Als())
+        return factors.fit(self.liked, self.settings)
 
     @cached_property
     def gram(self) -> Doubles:
@@ -118,10 +121,10 @@ def ridge(known: Known, l2: float = 100.0) -> OfLikes:
 
     Every item gets the predicted vector; a user has the vector of implicit ALS.
     """
-    items, settings = ridge_to(known, known.vectors, l2), Als()
+    items = ridge_to(known, known.vectors, l2)
 
     def score(liked: csr_array) -> Doubles:
-        found: Doubles = factors.solve(liked, known.vectors, settings) @ items.T
+        found: Doubles = factors.solve(liked, known.vectors, known.settings) @ items.T
         return found
 
     return score
@@ -129,10 +132,9 @@ def ridge(known: Known, l2: float = 100.0) -> OfLikes:
 
 def als(known: Known) -> OfLikes:
     """The preference model alone: implicit ALS, which gives nothing to a cold item."""
-    settings = Als()
 
     def score(liked: csr_array) -> Doubles:
-        found: Doubles = factors.solve(liked, known.vectors, settings) @ known.vectors.T
+        found: Doubles = factors.solve(liked, known.vectors, known.settings) @ known.vectors.T
         return found
 
     return score
@@ -180,19 +182,27 @@ def likeness(known: Known) -> Doubles:
 
 
 def ridge_to(known: Known, targets: Doubles, l2: float) -> Doubles:
-    """(I, D) what ridge regression from content predicts, fitted on the targets (I, D) of warm items.
-
-    An item weighs as much as the root of its events: the vector of an item with few events is mostly noise.
-    """
-    warm = known.warm
-    weights = np.sqrt(known.counts[warm])[:, None]
-    weights = weights / weights.mean()
-    middle = (weights * targets[warm]).sum(0) / weights.sum()
-    centre = (weights * known.content.values[warm]).sum(0) / weights.sum()
-    rows = known.content.values - centre
-    left = (rows[warm] * weights).T @ rows[warm] + l2 * np.eye(rows.shape[1])
-    found: Doubles = middle + rows @ np.linalg.solve(left, (rows[warm] * weights).T @ (targets[warm] - middle))
+    """(I, D) what ridge regression from content predicts, fitted on the targets (I, D) of warm items."""
+    weights, shift = regression(known.content.values, known.counts, targets, l2)
+    found: Doubles = known.content.values @ weights + shift
     return found
+
+
+def regression(values: Doubles, counts: Ints, targets: Doubles, l2: float) -> tuple[Doubles, Doubles]:
+    """Weights (F, D) and a shift (D,) by which values (N, F) predict targets (N, D): ridge regression.
+
+    A row weighs as much as the root of its events (N,): the vector of an item with few events is mostly noise, and one
+    without any teaches nothing.
+    """
+    warm = counts > 0
+    trust = np.sqrt(counts[warm])[:, None]
+    trust = trust / trust.mean()
+    middle = (trust * targets[warm]).sum(0) / trust.sum()
+    centre = (trust * values[warm]).sum(0) / trust.sum()
+    rows = values[warm] - centre
+    left = (rows * trust).T @ rows + l2 * np.eye(rows.shape[1])
+    weights = np.linalg.solve(left, (rows * trust).T @ (targets[warm] - middle))
+    return weights, middle - centre @ weights
 
 
 def _pairs_of_items(values: Doubles) -> Doubles:

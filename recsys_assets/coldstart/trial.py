@@ -18,6 +18,7 @@ from recsys_assets.coldstart.merge import Score, merged
 from recsys_assets.coldstart.methods import Known, OfLikes, positives
 from recsys_assets.coldstart.stages import Stage
 from recsys_assets.declined import CannotBeBuilt
+from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval.interactions import Queries
 from recsys_assets.retrieval.lists import Lists, judge_among, recommend
 
@@ -54,6 +55,7 @@ class Outcome:
         validation: the same on validation rows, without `merged`.
         settings: what was chosen for each method.
         winner, preference: the best method on cold items, and on warm items, of the validation rows.
+        serves: the best on cold validation items of those that are two-tower models, which can serve them.
     """
 
     test: dict[str, Figures]
@@ -61,6 +63,7 @@ class Outcome:
     settings: dict[str, dict[str, Any]]
     winner: str
     preference: str
+    serves: str
     queries: dict[str, int] = field(default_factory=dict)
 
 
@@ -78,6 +81,7 @@ def compare(validation: Stage, test: Stage, content: Content, networks: Networks
     judged = {name: judge(validation, score) for name, score in scores.items()}
     winner = _best(judged, [*CONTENT, *(scores.keys() - settings.keys())], "cold")
     preference = _best(judged, list(PREFERENCE), "warm")
+    serves = _best(judged, [name for name in judged if name in TOWERS], "cold")
     rule = _merging(scores[preference], scores[winner], known, validation, judge)
     settings["merged"] = {"preference": preference, "content": winner, **rule}
     known = Known.of(test.known, content)
@@ -86,7 +90,7 @@ def compare(validation: Stage, test: Stage, content: Content, networks: Networks
     scores["merged"] = merged(scores[preference], scores[winner], routed, rule["lift"])
     counts = {name: int(candidates[test.asked.truth].sum()) for name, candidates in test.sets.items()}
     found = {name: judge(test, score) for name, score in scores.items()}
-    return Outcome(found, judged, settings, winner, preference, counts)
+    return Outcome(found, judged, settings, winner, preference, serves, counts)
 
 
 def require_cold(*stages: Stage) -> None:

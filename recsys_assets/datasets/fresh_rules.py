@@ -67,7 +67,10 @@ class Fresh(Part):
     places of a list is for fresh items.
     """
 
-    model: str = Field(default="dropoutnet", description="the two-tower model whose item tower gives their vectors")
+    model: str | None = Field(
+        default=None,
+        description="the two-tower model whose towers give the vectors; by default the winner of `cold_start_report`",
+    )
     within: str = Field(
         default="24h", pattern=r"^[1-9][0-9]{0,4}(min|h|d)$", description="for how long an item is fresh"
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from recsys_assets.coldstart.choice import REPORT
 from recsys_assets.funnel.funnel import NEEDED
 from recsys_assets.funnel.inputs import CHAMPION, OPTIONAL
 from recsys_assets.lake import Lake
@@ -12,7 +13,7 @@ from recsys_assets.ranking.champion import read_champion
 
 FORM = 1  # of what a service reads; raise it when a service of the version before could not read it
 # Whatever a service opens must be listed here: its copy of a release holds nothing else.
-SERVED = tuple(dict.fromkeys((*NEEDED, *OPTIONAL, *(f"onnx_{name}" for name in TOWERS))))
+SERVED = tuple(dict.fromkeys((*NEEDED, *OPTIONAL, *(f"onnx_{name}" for name in TOWERS), REPORT)))
 
 
 def served_partitions(lake: Lake, bizdate: str) -> list[Manifest]:

@@ -7,7 +7,7 @@ A ranking model is an nn.Module built from (schema, config). From the arrays of 
 logits (N,), or for LightGBM the columns of its trees. A two-tower model is a `TwoTower` built from the same arguments.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal, cast, get_type_hints
@@ -38,11 +38,13 @@ class Model:
     Attributes:
         place: the module in this folder and its class, as `module:Class`.
         description: a sentence for the descriptions of its assets.
-        training: the defaults of its training; those of a two-tower model are a `RecallTraining`.
+        training: the defaults of its training; those of a two-tower model that is trained are a `RecallTraining`.
         library: the library that trains it, which the UI shows as a kind of its asset.
         sequences: whether it reads the schema's sequences, to which the history of a two-tower model does not belong.
         cold: whether a two-tower model gives vectors to items without events: it learns from `cold_start_samples`, with
             the bins of `feature_boundaries`, and its class has `cold` set.
+        solver: the function that computes the weights of a two-tower model in closed form, as `module:function` of this
+            package, in place of a training in steps; see `training.recall.fit`.
     """
 
     place: str
@@ -51,6 +53,7 @@ class Model:
     library: Library = "pytorch"
     sequences: bool = False
     cold: bool = False
+    solver: str = ""
 
     @property
     def samples(self) -> str:
@@ -67,6 +70,12 @@ class Model:
     def space(self) -> Mapping[str, Any]:
         """Its search space: the constant `SPACE` of its module, in the form of `tuning/form.py`."""
         found: Mapping[str, Any] = resolve_name(f"{__package__}.{self.place.partition(':')[0]}:SPACE")
+        return found
+
+    @property
+    def solve(self) -> Callable[..., None] | None:
+        """The function that `solver` names, if any."""
+        found: Callable[..., None] | None = resolve_name(f"recsys_assets.{self.solver}") if self.solver else None
         return found
 
     def build(self, schema: FeatureSchema, config: Any) -> "nn.Module":
@@ -123,8 +132,16 @@ MODELS = {
         RecallTraining(batch=1024, epochs=30, patience=4, learning_rate=3e-3, l2=0.0),
         cold=True,
     ),
+    "ridge": Model(
+        "ridge:Ridge",
+        "Implicit ALS, and ridge regression from content to its vectors (van den Oord et al. 2013), in closed form.",
+        NoSettings(),
+        cold=True,
+        solver="coldstart.solve:solve",
+    ),
 }
-TOWERS = {name: model for name, model in MODELS.items() if isinstance(model.training, RecallTraining)}
+TOWERS = {name: model for name, model in MODELS.items() if isinstance(model.training, RecallTraining) or model.solver}
+TRAINED_TOWERS = {name: model for name, model in TOWERS.items() if not model.solver}  # step by step
 RANKERS = {name: model for name, model in MODELS.items() if name not in TOWERS}
 
 

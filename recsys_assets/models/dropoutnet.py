@@ -12,16 +12,16 @@ they are, as in the paper.
 from dataclasses import dataclass
 from typing import Literal
 
-import pyarrow as pa
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize, softplus
 
 from recsys_assets.features.schema import FeatureSchema
-from recsys_assets.models.axes import Axis, Block, as_axis, size_of
+from recsys_assets.models.axes import Block, as_axis, size_of
 from recsys_assets.models.config import ConfigError, Count, NotNegative, Positive, Share
-from recsys_assets.models.layers import Embed, Mlp, Normalise, Table
+from recsys_assets.models.layers import Embed, Mlp, Table
 from recsys_assets.models.losses import are_in, mined_softmax, softmax_loss
+from recsys_assets.models.numbers import Numbers
 from recsys_assets.models.towers import Batch, TwoTower, mean_of, newest_of
 
 Loss = Literal["softmax", "classification", "pairwise", "match"]
@@ -185,30 +185,6 @@ class Side(nn.Module):
             content += [self.numbers(indices[:, : self.floats].float())] if self.numbers else []
             parts.append(torch.relu(self.content(torch.cat(content, 1))))
         return normalize(self.both(torch.cat(parts, 1)), dim=1)
-
-
-class Numbers(nn.Module):
-    """(N, F) raw floats to (N, width): their z-scores, and for each edge of a feature's bins whether it is reached."""
-
-    edges: Tensor
-    columns: Tensor
-
-    def __init__(self, schema: FeatureSchema) -> None:
-        super().__init__()
-        self.normalise = Normalise(schema)
-        binned = [(schema.columns[f.name].start, edge) for f in schema.of_kind("numeric") for edge in f.boundaries]
-        self.register_buffer("columns", torch.tensor([place for place, _ in binned], dtype=torch.int64), False)
-        self.register_buffer("edges", torch.tensor([edge for _, edge in binned], dtype=torch.float32), False)
-        # Where a training continues with other bins, an edge with the same value keeps its weights.
-        edges = [Block(len(f.boundaries), pa.array(f.boundaries, pa.float64())) for f in schema.of_kind("numeric")]
-        self.axis: Axis = (Block(schema.floats), *edges)
-
-    def forward(self, numeric: Tensor) -> Tensor:
-        """Floats (N, width); a missing number reaches no edge."""
-        scores: Tensor = self.normalise(numeric)
-        if not len(self.edges):
-            return scores
-        return torch.cat([scores, (numeric.index_select(1, self.columns) >= self.edges).float()], 1)
 
 
 def _has_content(schema: FeatureSchema) -> bool:

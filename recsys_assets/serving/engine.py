@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Bools, Ids, Ints, Vectors, find
+from recsys_assets.coldstart.choice import serving_model
 from recsys_assets.datasets.ingest import ROWS, checked_tables
 from recsys_assets.datasets.profile import KEYS, Profile
 from recsys_assets.features.raw import rows_of
@@ -93,7 +94,8 @@ class Engine:
         known_ids: the ids, ascending, of `user` and of `item`, where the profile rejects events with others.
         user_columns: the columns of `user_features`.
         online: gives the row of a user from a feature store, as in `user_features`; None: rows are the release's.
-        fresh_towers: the ONNX files of the model of fresh items; None: the release has none.
+        fresh_model: the two-tower model that gives the vectors of fresh and cold items.
+        fresh_towers: its ONNX files; None: the release has none.
         pins: where the models are that rules of scenes pin.
 
     Args:
@@ -123,7 +125,8 @@ class Engine:
         for name, channel in self.funnel.channels.items():
             if isinstance(channel, ByVector) and (tower := _towers(lake, name, bizdate)):
                 channel.encode = UserTower(tower, users, self.log.item_ids)
-        self.fresh_towers = _towers(lake, profile.fresh.model, bizdate)
+        self.fresh_model = serving_model(profile, lake, bizdate).model
+        self.fresh_towers = _towers(lake, self.fresh_model, bizdate)
 
     def with_ranker(self, ranker: Scorer, partitions: Sequence[Partition]) -> "Engine":
         """The same release with another ranking model, and the partitions that it was read from."""

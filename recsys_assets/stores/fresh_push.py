@@ -5,6 +5,7 @@ from functools import partial
 
 import duckdb
 
+from recsys_assets.coldstart.choice import newest_serving_model
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.fresh.database import Database
 from recsys_assets.fresh.judge import Judge
@@ -32,7 +33,7 @@ class Pusher:
 
     def __init__(self, profile: Profile, lake: Lake, database: Database, duck: duckdb.DuckDBPyConnection) -> None:
         self._profile, self._lake, self._database = profile, lake, database
-        self._judge, self._towers = Judge(duck, profile), dict[str, dict[str, Tower]]()
+        self._judge, self._towers = Judge(duck, profile), dict[tuple[str, str], dict[str, Tower]]()
 
     def push(self) -> dict[str, int]:
         """Push to every store in use; returns the rows of each collection, by `<store>_<collection>`.
@@ -48,16 +49,16 @@ class Pusher:
         return done
 
     def _push(self, store: Store) -> Iterator[tuple[str, int]]:
+        model = newest_serving_model(self._profile, self._lake).model
         for side in FILES:
-            collection = f"{self._profile.fresh.model}_{side[:-1]}"
+            collection = f"{model}_{side[:-1]}"
             version = store.live_version(collection)
             if version and side in self._profile.tables and isinstance(store, FreshStore):
-                tower, typed = self._towers_of(bizdate_of(version))[side], partial(self._judge.typed, side)
+                tower, typed = self._towers_of(model, bizdate_of(version))[side], partial(self._judge.typed, side)
                 yield collection, push(store, collection, version, self._database, side, tower, typed)
 
-    def _towers_of(self, bizdate: str) -> dict[str, Tower]:
-        """The towers of a day; those of one day are kept."""
-        if bizdate not in self._towers:
-            files = self._lake.read_sound(f"onnx_{self._profile.fresh.model}", bizdate)
-            self._towers = {bizdate: towers_of(files)}
-        return self._towers[bizdate]
+    def _towers_of(self, model: str, bizdate: str) -> dict[str, Tower]:
+        """The towers of a model and a day; the newest ones are kept."""
+        if (model, bizdate) not in self._towers:
+            self._towers = {(model, bizdate): towers_of(self._lake.read_sound(f"onnx_{model}", bizdate))}
+        return self._towers[model, bizdate]

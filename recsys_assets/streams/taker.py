@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from filelock import FileLock, Timeout
 
 from recsys_assets.client import Client, ServiceError
+from recsys_assets.coldstart.choice import newest_serving_model
 from recsys_assets.datasets.duck import connect_without_lake
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.fresh.database import Database
-from recsys_assets.fresh.deployed import TowerChanged, deployed_towers
+from recsys_assets.fresh.deployed import DeployedTower, TowerChanged, deployed_towers
 from recsys_assets.fresh.files import FilesTaken, FreshFile, Unread, take_file
 from recsys_assets.fresh.landing import land
 from recsys_assets.fresh.step import Step
@@ -75,8 +76,11 @@ class Taker:
         self._duck = enter(connect_without_lake())
         self._connection = enter(contextlib.closing(self._database.connect()))
         self._step = Step(self._profile, self._database, self._duck, {})
-        self._step.towers = deployed_towers(self._client, self._profile.fresh.model)
+        self._step.towers = self._deployed_towers()
         self._pusher = Pusher(self._profile, self._lake, self._database, enter(connect_without_lake()))
+
+    def _deployed_towers(self) -> dict[str, DeployedTower]:
+        return deployed_towers(self._client, newest_serving_model(self._profile, self._lake).model)
 
     def _take(self, files: Sequence[tuple[FreshFile, Iterable[str | Unread]]]) -> FilesTaken:
         done = FilesTaken()
@@ -96,7 +100,7 @@ class Taker:
                     raise
             time.sleep(PAUSE)
             with contextlib.suppress(ServiceError):
-                self._step.towers = deployed_towers(self._client, self._profile.fresh.model)
+                self._step.towers = self._deployed_towers()
 
     def _land(self, everything: bool) -> None:
         with contextlib.suppress(Timeout), FileLock(self._database.watch_lock, timeout=0):

@@ -24,6 +24,7 @@ from recsys_assets.training.distributed import decide, mean_of_all, rank
 from recsys_assets.training.optimiser import clip, coalesce, optimiser
 
 OnEpoch = Callable[[int, dict[str, float]], None]  # is given the epoch, from 0, and its metrics
+Judge = Callable[[nn.Module], dict[str, float]]  # gives the validation metrics of a model
 Losses = Iterable[tuple[Tensor, int]]  # lazy: the mean loss and the number of rows of each step
 
 # The warm-up ends with the second epoch at the latest. On small logs, where an epoch has 2 to 10 steps, the 50 to 200
@@ -53,7 +54,7 @@ class Fitted:
     model: nn.Module
     config: Any
     schema: FeatureSchema
-    training: TrainingConfig
+    training: Any
     seed: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -157,7 +158,7 @@ def train_epoch(
 def run(
     fitted: Fitted,
     losses: Callable[[int], Losses],
-    judge: Callable[[nn.Module], dict[str, float]],
+    judge: Judge,
     metric: str,
     loss_name: str,
     on_epoch: OnEpoch | None,
@@ -206,7 +207,7 @@ def _train_epoch(fitted: Fitted, course: Course, losses: Losses) -> float:
     return train_epoch(fitted.model, course.adam, losses, fitted.training, steps, average, least)
 
 
-def _judgement(judge: Callable[[nn.Module], dict[str, float]], model: nn.Module) -> dict[str, float]:
+def _judgement(judge: Judge, model: nn.Module) -> dict[str, float]:
     """The validation metrics; training has diverged, too, if finite weights give scores that are not finite."""
     try:
         return decide(partial(judge, model))

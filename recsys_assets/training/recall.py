@@ -23,8 +23,8 @@ from recsys_assets.datasets.splits import PARTS
 from recsys_assets.declined import NothingToLearn
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.metrics import auc, defined_metrics
-from recsys_assets.models.catalogue import build_towers, features_for
-from recsys_assets.models.config import ConfigError, RecallTraining
+from recsys_assets.models.catalogue import TOWERS, build_towers, entry, features_for
+from recsys_assets.models.config import ConfigError, NoSettings, RecallTraining
 from recsys_assets.models.towers import Batch, TwoTower
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries
 from recsys_assets.retrieval.lists import Lists, evaluate, recommend
@@ -32,7 +32,7 @@ from recsys_assets.retrieval.weighted_items import WeightedItems
 from recsys_assets.training import tower_data
 from recsys_assets.training.distributed import device_of_choice, make_parallel, processes, rank
 from recsys_assets.training.draws import Draws
-from recsys_assets.training.loop import Fitted, Losses, OnEpoch, run, run_last_pass, seeding
+from recsys_assets.training.loop import Fitted, Judge, Losses, OnEpoch, run, run_last_pass, seeding
 from recsys_assets.training.tower_data import TowerData, event_batches, load, targets_of, window_batches
 from recsys_assets.training.warm_start import Start, continue_from
 
@@ -65,7 +65,7 @@ def fit(
     schema: FeatureSchema,
     source: Source,
     config: Any,
-    training: RecallTraining,
+    training: RecallTraining | NoSettings,
     seed: int,
     on_epoch: OnEpoch | None = None,
     start: Start | None = None,
@@ -74,7 +74,8 @@ def fit(
 
     The metric is NDCG@20 of the validation queries; for a model that learns labels, it is the AUC of the validation
     rows if these have both classes. `config` and `training` come from `configure`; `on_epoch` is called after each
-    epoch with its number from 0 and its metrics; training continues from `start`, a checkpoint, if it is given.
+    epoch with its number from 0 and its metrics; training continues from `start`, a checkpoint, if it is given. A model
+    with a `solver` has one epoch, in which its weights are computed.
 
     Raises:
         CheckpointMismatch: the checkpoint does not fit.
@@ -86,28 +87,29 @@ def fit(
     with seeding(seed):
         model = build_towers(model_name, schema, config).to(device_of_choice())
         data = load(model, source.interactions, source.users, source.items)
-        train, validation = (targets_of(data, part, model.labelled) for part in ("train", "validation"))
-        draws = Draws(training, data, source.weights)
         asked = queries(source.interactions, "validation", source.filter_seen)
         if not len(asked):
             raise NothingToLearn("no user has a new positive in the validation part: land more days, or widen it")
-        losses = partial(_losses, model, data, draws, training.batch, seed)
         fitted = Fitted(model_name, model, config, schema, training, seed)
+        fitted.metric = metric_of(model, source.interactions)
+        judge = partial(_validation_metrics, data=data, asked=asked, filter_seen=source.filter_seen)
         if start:
             continue_from(fitted, start)
-        give_preferences(fitted, source)
-        objective = make_parallel(Objective(model), same_weights=False)
-        run(
-            fitted,
-            partial(losses, objective, train),
-            partial(_validation_metrics, data=data, asked=asked, filter_seen=source.filter_seen),
-            metric_of(model, source.interactions),
-            LOSS,
-            on_epoch,
-        )
-        if training.last_rate:
-            run_last_pass(fitted, losses(objective, validation, epoch=0))
+        learn = entry(model_name, TOWERS).solve or _train
+        learn(fitted, source, data, judge, on_epoch)
     return fitted
+
+
+def _train(fitted: Fitted, source: Source, data: TowerData, judge: Judge, on_epoch: OnEpoch | None) -> None:
+    """Train in steps, and keep the best epoch."""
+    model, training = two_tower(fitted), fitted.training
+    train, validation = (targets_of(data, part, model.labelled) for part in ("train", "validation"))
+    objective = make_parallel(Objective(model), same_weights=False)
+    losses = partial(_losses, fitted, data, Draws(training, data, source.weights), objective)
+    give_preferences(fitted, source)
+    run(fitted, partial(losses, train), judge, fitted.metric, LOSS, on_epoch)
+    if training.last_rate:
+        run_last_pass(fitted, losses(validation, epoch=0))
 
 
 def give_preferences(fitted: Fitted, source: Source) -> None:
@@ -218,24 +220,15 @@ class Objective(nn.Module):
         return self.model.loss(batch)
 
 
-def _losses(  # noqa: PLR0913, PLR0917 (what a pass is made of)
-    model: TwoTower,
-    data: TowerData,
-    draws: Draws,
-    size: int,
-    seed: int,
-    objective: nn.Module,
-    wanted: Bools,
-    epoch: int,
-) -> Losses:
+def _losses(fitted: Fitted, data: TowerData, draws: Draws, objective: nn.Module, wanted: Bools, epoch: int) -> Losses:
     """Loss and number of targets of each batch of one pass over the wanted events, in the epoch's own order.
 
     With several processes, each gives the loss of its share, scaled so that the mean over the processes is the mean
     over the targets of the batch.
     """
-    rng = np.random.default_rng([seed, epoch])
+    model, rng = two_tower(fitted), np.random.default_rng([fitted.seed, epoch])
     batches = window_batches if model.sequential else event_batches
-    for batch in batches(data, wanted, model.history, size, rng):
+    for batch in batches(data, wanted, model.history, fitted.training.batch, rng):
         own, weight = _share(replace(batch, negatives=draws.negatives(batch, rng)))
         yield objective(own) * weight, batch.size
 

@@ -11,7 +11,7 @@ from recsys_assets.assets.publish.collections import publication
 from recsys_assets.assets.publish.release import RELEASE
 from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
 from recsys_assets.definitions import build_defs
-from recsys_assets.models.catalogue import RANKERS, TOWERS
+from recsys_assets.models.catalogue import RANKERS, TRAINED_TOWERS
 from recsys_assets.resources import Stores
 from recsys_assets_tests.helpers.in_process import QUIET, failed_checks, failures
 from recsys_assets_tests.helpers.worlds import DAY, World, open_world
@@ -19,7 +19,7 @@ from recsys_assets_tests.helpers.worlds import DAY, World, open_world
 QUICK = {"training": {"epochs": 1, "batch": 512}}
 NETWORKS = {"sasrec": {"width": 16, "history": 20, "blocks": 1}, "dssm": {"embedding": 8, "hidden": [16]}}
 CONFIG: dict[str, Any] = {
-    f"recall_{model}": {"config": {**QUICK, "model": NETWORKS.get(model, {})}} for model in TOWERS
+    f"recall_{model}": {"config": {**QUICK, "model": NETWORKS.get(model, {})}} for model in TRAINED_TOWERS
 }
 CHANGES = {
     "name": "purchases",

@@ -286,7 +286,7 @@ def test_a_model_must_be_better_than_what_needs_none(output: Output, score: floa
     of_models, of_baselines = ({name: {"test_auc": each[name]} for name in each} for each in (models, baselines))
     rank_report._check(output, of_models, of_baselines)
     colds = {"ridge": {"cold_ndcg@20": score}, "popularity": {"cold_ndcg@20": 0.5}}
-    cold_report.check_winner(output, Outcome(colds, {}, {}, "ridge", "ease"))
+    cold_report.check_winner(output, Outcome(colds, {}, {}, "ridge", "ease", "ridge"))
     assert [check.passed for check in output.checks] == [passed, passed, passed]
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.assets.publish.onnx import MODEL, TOLERANCE
+from recsys_assets.assets.publish.release import RELEASE
 from recsys_assets.assets.rank import IMPORTANCE, PREDICTIONS
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.ingest import ROWS
@@ -21,11 +22,12 @@ from recsys_assets.definitions import build_defs
 from recsys_assets.features.raw import raw_inputs, rows_of
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel.by_vector import AFTER_ALL, BEFORE_TEST
-from recsys_assets.models.catalogue import RANKERS, TOWERS, features_for
+from recsys_assets.models.catalogue import RANKERS, TOWERS, TRAINED_TOWERS, features_for
 from recsys_assets.ranking.champion import read_champion
 from recsys_assets.retrieval import embeddings, index
 from recsys_assets.retrieval.interactions import histories, read
 from recsys_assets.retrieval.raw_users import raw_users
+from recsys_assets.serving.engine import Engine
 from recsys_assets.training import checkpoint, recall
 from recsys_assets_tests.helpers.code_versions import (
     COMMAND,
@@ -48,7 +50,7 @@ NETWORKS = {
 CONFIG: dict[str, dict[str, Any]] = {
     **{f"rank_{model}": QUICK for model in RANKERS},
     "rank_lgbm": {"model": {"epochs": 2, "min_rows": 20}},
-    **{f"recall_{model}": {**QUICK, "model": NETWORKS.get(model, {})} for model in TOWERS},
+    **{f"recall_{model}": {**QUICK, "model": NETWORKS.get(model, {})} for model in TRAINED_TOWERS},
     "cold_start_report": {**QUICK, "rates": [0.0, 0.5]},
 }
 
@@ -279,3 +281,10 @@ def test_the_report_on_cold_start_names_the_winner_and_compares_all_methods(worl
     for method in ("dropoutnet", "ridge", "aligned_ease", "neighbours", "popularity", "random", "ease", "merged"):
         assert {f"draw.{method}.{name}_ndcg@20" for name in ("cold", "warm", "all")} <= report.manifest.metrics.keys()
     assert choice["winner"] in report.path("report.md").read_text()
+    assert choice["serves"] in ("dropoutnet", "ridge")
+    assert report.path("report.md").read_text().splitlines()[2].startswith(f"serves: {choice['serves']}, because of")
+    release = json.loads(world.read("mongo_release").path(RELEASE).read_text())
+    assert release["fresh"] == {"model": choice["serves"], "because": choice["because"]}
+    named = {each["partition"] for each in release["served"]["partitions"]}
+    assert {f"cold_start_report/{DAY}", f"onnx_ridge/{DAY}", f"emb_ridge_item/{DAY}"} <= named
+    assert Engine(world.profile, world.lake, DAY).fresh_model == choice["serves"]

@@ -17,7 +17,7 @@ from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.funnel.methods import RECALL_METHODS
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
-from recsys_assets.models.catalogue import TOWERS
+from recsys_assets.models.catalogue import TOWERS, TRAINED_TOWERS
 from recsys_assets.retrieval.details import DETAILS, read_items
 from recsys_assets.retrieval.interactions import Interactions, queries, read
 from recsys_assets.retrieval.lists import evaluate, history
@@ -53,7 +53,7 @@ VECTORS = [f"emb_{model}_{side}" for model in TOWERS for side in ("user", "item"
 REPORTS = [*(f"hitrate_{name}" for name in RECALL_METHODS), "user_features", "item_features", "recall_report"]
 NETWORKS: dict[str, Any] = {"sasrec": {"width": 16, "history": 20, "blocks": 1}, "dssm": {"hidden": [16]}}
 QUICK = {"epochs": 3, "batch": 256, "learning_rate": 0.01}
-CONFIG = {f"recall_{model}": {"training": QUICK, "model": NETWORKS.get(model, {})} for model in TOWERS}
+CONFIG = {f"recall_{model}": {"training": QUICK, "model": NETWORKS.get(model, {})} for model in TRAINED_TOWERS}
 K = 20
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_assets.features.schema import Feature, FeatureSchema
-from recsys_assets.models.catalogue import configure
+from recsys_assets.models.catalogue import TRAINED_TOWERS, configure
 from recsys_assets.models.towers import TwoTower
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists
@@ -33,7 +33,8 @@ class TowerContract(RecallContract):
     @classmethod
     @lru_cache
     def fitted(cls, board: "Board") -> TwoTower:
-        training = {"batch": 64, "epochs": 40, "patience": 40, "warmup": 10, "l2": 0.0, **cls.training}
+        steps = {"batch": 64, "epochs": 40, "patience": 40, "warmup": 10, "l2": 0.0}
+        training = {**(steps if cls.model in TRAINED_TOWERS else {}), **cls.training}
         settings = configure(cls.model, cls.network, training)
         return recall.two_tower(recall.fit(cls.model, board.schema(), board.source, *settings, 1))
 
@@ -87,6 +88,11 @@ class TestDropoutNet(TowerContract):
         **{"width": 8, "embedding": 8, "preference": 8, "content": 16, "hidden": 32},
         **{"temperature": 0.2, "user_dropout": 0.1, "item_dropout": 0.1},
     }
+
+
+class TestRidge(TowerContract):
+    model = "ridge"
+    network: ClassVar[dict[str, Any]] = {"width": 8}
 
 
 class TestSasRec(TowerContract):

@@ -13,7 +13,7 @@ from recsys_assets.datasets.splits import PARTS
 from recsys_assets.declined import NothingToLearn
 from recsys_assets.features.raw import raw_inputs, widths
 from recsys_assets.manifest import Partition
-from recsys_assets.models.catalogue import TOWERS, build_towers, configure
+from recsys_assets.models.catalogue import TOWERS, TRAINED_TOWERS, build_towers, configure
 from recsys_assets.models.config import ConfigError, NegativesKind
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries
 from recsys_assets.retrieval.lists import evaluate
@@ -30,14 +30,15 @@ NETWORK: dict[str, dict[str, Any]] = {
     "dssm": {"history": 5},
     "simplex": {"history": 1, "user_share": 0.0, "margin": 0.0},
     "dropoutnet": {"history": 1, "item_dropout": 0.1, "user_dropout": 0.1},
+    "ridge": {"history": 1, "l2": 1.0},
 }
 TRAINING = {"batch": 64, "epochs": 12, "warmup": 5, "patience": 12}
 RATE = {"dssm": 1e-3, "dropoutnet": 2e-3}
 
 
 def settings(name: str, **training: Any) -> tuple[Any, Any]:
-    rate = RATE.get(name, 5e-3)
-    return configure(name, NETWORK.get(name, {}), {**TRAINING, "learning_rate": rate, **training})
+    steps = {**TRAINING, "learning_rate": RATE.get(name, 5e-3), **training} if name in TRAINED_TOWERS else {}
+    return configure(name, NETWORK.get(name, {}), steps)
 
 
 def fit(name: str, **training: Any) -> Fitted:
@@ -111,6 +112,8 @@ def test_a_model_learns_what_comes_next(name: str) -> None:
     metrics = evaluate(recall.lists(model, data, asked, 5, filter_seen=False).items, asked, [5])
     if name == "fm":  # it learns which items are liked, and here nobody prefers any item
         assert set(recall.kept_metrics(fitted, given)) >= {"test_auc", "validation_auc"}
+    elif name == "ridge":  # it learns which items belong together, in no order
+        assert metrics["hitrate@5"] > 1.2 * 5 / ITEMS
     else:
         assert metrics["hitrate@5"] > 2.5 * 5 / ITEMS
 

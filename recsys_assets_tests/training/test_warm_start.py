@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from recsys_assets.features.schema import Feature, FeatureSchema, encode
 from recsys_assets.metrics import auc
-from recsys_assets.models.catalogue import RANKERS, TOWERS, build_towers, configure
+from recsys_assets.models.catalogue import RANKERS, TRAINED_TOWERS, build_towers, configure
 from recsys_assets.models.config import TrainingConfig
 from recsys_assets.models.layers import Crosses
 from recsys_assets.training import checkpoint, loop, recall, tower_data, trainer
@@ -85,7 +85,7 @@ def test_a_ranker_with_grown_vocabularies_scores_old_values_as_its_checkpoint_do
     assert before.std() > 0.01
 
 
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize("name", TRAINED_TOWERS)
 def test_towers_with_grown_vocabularies_give_old_values_the_vectors_of_their_checkpoint(
     name: str, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from recsys_assets.assets.recall.i2i import I2I_METHODS
 from recsys_assets.assets.tuning import TUNABLE, bundled_form
-from recsys_assets.models.catalogue import RANKERS, TOWERS
+from recsys_assets.models.catalogue import RANKERS, TOWERS, TRAINED_TOWERS
 from recsys_assets.training.recall import Source
 from recsys_assets.tuning import study
 from recsys_assets.tuning.objectives import ItemToItem, Objective, Ranking, TwoTowers
@@ -68,7 +68,9 @@ def test_a_bundled_space_has_settings_of_its_model_and_two_of_its_trials_run(
     read, tuned = bundled_form(model), world.tuned(model)
     assert not read.unused
     assert space(read, model, tuned.sections).size > 1000
-    small: Mapping[str, Any] = SMALL.get(model, {}) | ({"epochs": 1} if model in TOWERS or model in RANKERS else {})
+    small: Mapping[str, Any] = SMALL.get(model, {}) | (
+        {"epochs": 1} if model in TRAINED_TOWERS or model in RANKERS else {}
+    )
     searched = {name: value for name, value in read.hyper_param.items() if name not in small}
     quick = space(read.model_copy(update={"common_param": small, "hyper_param": searched}), model, tuned.sections)
     found = study.run(quick, tuned.judge, tmp_path / "x.journal", trials=2, seed=1)

@@ -12,6 +12,7 @@ from recsys_assets.assets.model_asset import ModelConfig
 from recsys_assets.assets.recall import towers
 from recsys_assets.assets.reports import show
 from recsys_assets.coldstart import network
+from recsys_assets.coldstart.choice import BECAUSE, CHOICE_FILE, SERVES
 from recsys_assets.coldstart.content import content_of
 from recsys_assets.coldstart.stages import Drawn, Stage, StagePart, stage_of
 from recsys_assets.coldstart.trial import CHOOSING, CUTOFFS, Outcome, compare, figures, require_cold
@@ -20,6 +21,7 @@ from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
+from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval.interactions import Interactions
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
     from recsys_assets.training.recall import Source
 
-CHOICE = "cold_start.json"  # the winner and how it is merged
 SETS = ("cold", "warm", "all")
 BEATS = Check("beats_popularity", "the winner's NDCG@20 on drawn cold items is above popularity's", blocking=False)
 
@@ -54,8 +55,9 @@ def cold_start_report(output: Output, config: ColdStartConfig, dataset: Dataset,
     """Methods for items that nobody has touched, on cold, warm and all items; settings are chosen on validation rows.
 
     Cold are items that were drawn and whose events were held out, and, in a second table, those that first appear in
-    the part. `cold_start.json` names the winner on drawn validation items, and how it is merged with the preference
-    model. DropoutNet is trained for the first table, without the held-out events.
+    the part. `cold_start.json` names the winner on drawn validation items, how it is merged with the preference model,
+    and the best two-tower model, which serves fresh and cold items unless the profile names another. DropoutNet is
+    trained for the first table, without the held-out events.
     """
     profile = dataset.load()
     output.manifest.config, output.manifest.seed = config.model_dump(), config.seed
@@ -69,7 +71,7 @@ def cold_start_report(output: Output, config: ColdStartConfig, dataset: Dataset,
             output.without[f"cold items by {name}"] = str(error)
     if "draw" not in found:
         raise CannotBeBuilt(output.without["cold items by draw"])
-    _record(output, found)
+    _record(output, found, profile.fresh.model)
     if config.rates:
         output.metadata["dropout rates"] = show.picture(_sweep(trials, config))
 
@@ -119,18 +121,24 @@ class Trials:
         return figures(validation, network.score_of(fitted, self._source, validation), self._seen)
 
 
-def _record(output: Output, found: Mapping[str, Outcome]) -> None:
+def _record(output: Output, found: Mapping[str, Outcome], named: str | None) -> None:
     """Write the report, the choice, the metrics and the check."""
     drawn = found["draw"]
-    choice = {"winner": drawn.winner, "preference": drawn.preference, "settings": drawn.settings}
-    output.path(CHOICE).write_text(json.dumps(choice, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    serves, because = drawn.serves, why_it_serves(drawn)
+    chosen = {"winner": drawn.winner, "preference": drawn.preference, "settings": drawn.settings}
+    choice = {**chosen, SERVES: serves, BECAUSE: because}
+    output.path(CHOICE_FILE).write_text(json.dumps(choice, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     for name, outcome in found.items():
         short = name.replace(" ", "_")
         for method, each in outcome.test.items():
             output.manifest.metrics |= {f"{short}.{method}.{metric}": value for metric, value in each.items()}
     check_winner(output, drawn)
     sections = [f"## Cold items by {name}\n\n{describe(outcome)}" for name, outcome in found.items()]
-    show.write_report(output, "Cold start", sections)
+    said = f"serves: {serves}, because {because}"
+    if named not in (None, serves):
+        said = f"serves: {named}, because `fresh.model` of the profile names it; else {serves} would, because {because}"
+    output.metadata["serves"] = said
+    show.write_report(output, "Cold start", [f"{said}.", *sections])
     for name, outcome in found.items():
         output.metadata[f"cold items by {name}"] = dg.MetadataValue.md(describe(outcome))
 
@@ -150,21 +158,21 @@ def describe(outcome: Outcome) -> str:
     rule, counts = outcome.settings["merged"], ", ".join(f"{n} {name}" for name, n in outcome.queries.items())
     said = (
         f"{outcome.winner} was the best on cold validation items. On cold test items its NDCG@20 is {best:.4f}, "
-        f"{best / max(ridge, 1e-9) - 1:+.0%} compared with the ridge. {_serving(outcome, best)}"
+        f"{best / max(ridge, 1e-9) - 1:+.0%} compared with the ridge. "
         f"`merged` gives items with {rule['least']:.0f} or more events the score of {outcome.preference}, and lifts "
         f"the others by {rule['lift']:g} deviations. Right answers: {counts}."
     )
     return f"{said}\n\n{show.table(['', *metrics], rows).md_str}"
 
 
-def _serving(outcome: Outcome, best: float) -> str:
-    """A sentence on the model that can serve, if it was trained for the table and did not win itself."""
-    if network.MODEL not in outcome.test or outcome.winner == network.MODEL:
-        return ""
-    served = outcome.test[network.MODEL]["cold_ndcg@20"]
+def why_it_serves(outcome: Outcome) -> str:
+    """Words on why the best two-tower model is the best, by its figure and those of the others."""
+    judged = {name: each["cold_ndcg@20"] for name, each in outcome.validation.items() if name in TOWERS}
+    others = [f"{value:.4f} with {name}" for name, value in sorted(judged.items()) if name != outcome.serves]
+    compared = f", compared with {', '.join(others)}" if others else ""
     return (
-        f"{network.MODEL}, which has towers and can serve, has {served:.4f}, {served / max(best, 1e-9) - 1:+.0%} "
-        f"compared with {outcome.winner}. "
+        f"of the models with towers it has the best NDCG@20 on cold validation items: {judged[outcome.serves]:.4f}"
+        f"{compared}"
     )
 
 

@@ -1,6 +1,7 @@
 """Release: one set of versions of all collections of a store, verified against the lake, that a service can pin."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -8,6 +9,7 @@ import dagster as dg
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.publish.collections import families, publication
 from recsys_assets.assets.reports import show
+from recsys_assets.coldstart.choice import serving_model
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.funnel.scoring import open_champion
 from recsys_assets.funnel.served import SERVED, describe_served, served_partitions
@@ -33,7 +35,8 @@ RELEASE_TEXT = """The day's versions of all {title} collections and the champion
 
 It is first compared with the lake: features, vectors, lists, and the champion's scores of pairs. Then the record
 `current` in the collection `_releases` names it, in one step, and the plain names follow; no collection goes live
-in any other way. It also names every file of the lake that the online service reads, with its hash. While a set of a
+in any other way. It also names every file of the lake that the online service reads, with its hash, and the
+model of fresh items. While a set of a
 later bizdate is live, this one is only kept, for `recsys rollback`."""
 
 
@@ -66,11 +69,13 @@ def release_asset(store: str, family: Mapping[str, Collection]) -> LakeAsset:
             _record_comparison(output, *compare_with_lake(pinned, tables, scorer, profile.features.affinity))
             named = ("model", "bizdate", "path", "sha256")
             chosen = {name: getattr(champion, name) for name in named} if champion else None
-            content = release_of(published, chosen, describe_served(served))
+            fresh = serving_model(profile, lake.lake, day)
+            content = release_of(published, chosen, describe_served(served)) | {"fresh": asdict(fresh)}
             output.write_json(RELEASE, content)
             output.publish()
             pass_gate(lake.lake, day, sources)
             output.metadata["release"] = _release(output, opened, content)
+            output.metadata["fresh items"] = f"{fresh.model}, because {fresh.because}"
 
     return release
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
+from recsys_assets.coldstart.choice import WITHOUT
 from recsys_assets.datasets.profile_parts import Part
 from recsys_assets.datasets.profile_yaml import Fault, fault_text, form_faults, read
 from recsys_assets.models.catalogue import TOWERS
@@ -22,7 +23,10 @@ class DeployConfig(Part):
     """
 
     name: str | None = Field(default=None, description="of the deployment, if the file is for one alone")
-    model: str = Field(default="dropoutnet", description="the two-tower model whose `onnx_<model>` answers")
+    model: str = Field(
+        default=WITHOUT,
+        description="the two-tower model whose `onnx_<model>` answers; `create` takes the one that serves fresh items",
+    )
     processes: int = Field(default=1, ge=1, le=64)
     memory: int = Field(default=2048, ge=512, le=1 << 20, description="MiB of each process")
     port: int = Field(default=8100, ge=1, le=65535, description="of 127.0.0.1; it stays as it was created")

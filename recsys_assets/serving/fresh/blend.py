@@ -85,7 +85,7 @@ class Fresh:
     def _vector(self, answer: Answer) -> Vectors | None:
         """(D,) the vector of the user, from all that is known of them; None without the model's towers."""
         engine, asked = answer.engine, answer.asked
-        channel = engine.funnel.channels.get(engine.profile.fresh.model)
+        channel = engine.funnel.channels.get(engine.fresh_model)
         if not isinstance(channel, ByVector) or channel.encode is None:
             return None
         if answer.found:
@@ -151,7 +151,7 @@ class Fresh:
 def _by_features(answer: Answer, vector: Vectors) -> list[Row]:
     """The items of the release that are nearest to a user, as the scene arranges them."""
     engine, asked = answer.engine, answer.asked
-    wish, model = replace(asked.wish, budget=None), engine.profile.fresh.model
+    wish, model = replace(asked.wish, budget=None), engine.fresh_model
 
     def ask(each: Wish) -> list[Row]:
         return engine.nearest(model, vector, asked.told, each)

@@ -59,7 +59,7 @@ class Cold:
 def cold_items(engine: Engine) -> Cold | None:
     """The cold items of a release with vectors of the model of fresh items; None if there are none."""
     partitions = engine.funnel.inputs.partitions
-    if (made := partitions.get(f"emb_{engine.profile.fresh.model}_item")) is None:
+    if (made := partitions.get(f"emb_{engine.fresh_model}_item")) is None:
         return None
     ids, vectors = embeddings.read(made.path(ROWS))
     cold = ~np.isin(ids.to_numpy(zero_copy_only=False), engine.log.item_ids)

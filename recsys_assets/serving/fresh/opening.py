@@ -25,7 +25,7 @@ def open_layer(engine: Engine) -> Layer | None:
     if "items" not in profile.tables:
         return None
     if engine.fresh_towers is None:
-        say(f"no fresh item is listed: this release has no onnx_{profile.fresh.model}")
+        say(f"no fresh item is listed: this release has no onnx_{engine.fresh_model}")
     towers = towers_of(engine.fresh_towers) if engine.fresh_towers else {}
     layer = Layer(profile, Database(profile.name), towers, cold_items(engine))
     layer.look()
