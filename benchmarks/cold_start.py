@@ -1,18 +1,19 @@
 """Methods for items that nobody has touched on MovieLens 1M, by ColdRec's protocol and by first appearance.
 
-    python benchmarks/cold_start.py --source FOLDER [--split groups|appearance] [--seeds 1] [--networks] [--json]
+    python benchmarks/cold_start.py --source FOLDER [--split groups|appearance] [--seeds 1] [--networks] [--towers]
 
 `groups` (ColdRec's protocol): 80 % of the items, drawn by a seed, are warm, and their ratings are split 8:1:1 at
 random; all ratings of the other items are held out, those of half of them for validation, the others for the test.
 `appearance`: the newest 20 % of the time is held out, its first half for validation; cold are the items without an
 earlier rating. Every rating is a positive. The content of an item is its genres, year and title (64 hashed numbers).
 Settings, the winner and how methods are merged are chosen on validation ratings alone; `--rates` adds the sweep of
-DropoutNet's dropout rate.
+DropoutNet's dropout rate, and `--towers` the two-tower model `ridge`, as its asset fits it, on test ratings.
 """
 
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,9 @@ from recsys_assets.coldstart.trial import Figures, Outcome, compare, figures
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.datasets.text_vectors import text_vectors
 from recsys_assets.features.schema import Feature, FeatureSchema
+from recsys_assets.models.catalogue import configure
 from recsys_assets.retrieval.interactions import Interactions, from_table
+from recsys_assets.training import recall
 from recsys_assets.training.recall import Source
 
 TITLE = 64  # numbers of a title
@@ -113,6 +116,15 @@ class Protocol:
         """DropoutNet."""
         return network.train(self.schema, self.source, self.validation, settings, self.training, self.seed)
 
+    def towers(self) -> Figures:
+        """Test figures of the two-tower model `ridge`, and the seconds that its training takes."""
+        given = replace(self.source, interactions=self.test.log)
+        started = time.perf_counter()
+        schema = network.of_warm_items(self.schema, self.test)
+        fitted = recall.fit("ridge", schema, given, *configure("ridge", {}, {}), 1)
+        taken = time.perf_counter() - started
+        return {**figures(self.test, network.score_of(fitted, self.source, self.test), True), "seconds": taken}
+
     def sweep(self, rate: float) -> Figures:
         """DropoutNet's figures on validation ratings with a dropout rate of items."""
         fitted = self.train({"item_dropout": rate})
@@ -136,6 +148,7 @@ def main() -> None:
     parser.add_argument("--split", choices=["groups", "appearance"], default="groups")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--networks", action="store_true", help="train DropoutNet too")
+    parser.add_argument("--towers", action="store_true", help="fit the two-tower model ridge too")
     parser.add_argument("--rates", nargs="*", type=float, default=[])
     given = parser.parse_args()
     ratings, training = read(given.source), {"epochs": given.epochs} if given.epochs else {}
@@ -148,12 +161,15 @@ def main() -> None:
         print(f"\nseed {seed}: {time.perf_counter() - started:.0f} s; {last.winner} serves cold items, {last.settings}")
         show("validation", last.validation)
         show("test", last.test)
+    towers = {"ridge_towers": protocol.towers()} if given.towers else {}
+    if towers:
+        show("test, two-tower models of the last seed", towers)
     show(f"test, mean of {given.seeds} seeds", spread(found))
     if given.rates:
         protocol = Protocol(ratings, given.split, 42, training)
         show("validation, by DropoutNet's dropout rate", {f"{rate:g}": protocol.sweep(rate) for rate in given.rates})
     if given.json:
-        print(json.dumps(spread(found)))
+        print(json.dumps(spread(found) | towers))
 
 
 if __name__ == "__main__":

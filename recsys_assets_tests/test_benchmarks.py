@@ -96,9 +96,9 @@ def test_recall_ml1m(run: Runner, movielens: Path) -> None:
 
 
 def test_cold_start(run: Runner, movielens: Path) -> None:
-    few = ["--networks", "--epochs", 1, "--rates", 0.5]
+    few = ["--networks", "--towers", "--epochs", 1, "--rates", 0.5]
     figures = last_line(run("cold_start.py", "--source", movielens, *few, "--json"))
-    assert {"ridge", "aligned_ease", "dropoutnet", "merged"} <= figures.keys()
+    assert {"ridge", "aligned_ease", "dropoutnet", "merged", "ridge_towers"} <= figures.keys()
     assert 0 <= figures["ridge"]["cold_ndcg@20"] <= 1
 
 

@@ -43,7 +43,7 @@ def train(
 
     given = replace(source, interactions=stage.log)
     settings = configure(MODEL, network, {**training, "last_rate": 0.0})
-    return recall.fit(MODEL, _of_warm_items(schema, stage), given, *settings, seed)
+    return recall.fit(MODEL, of_warm_items(schema, stage), given, *settings, seed)
 
 
 def epochs_of(stage: Stage, steps: int) -> int:
@@ -71,7 +71,7 @@ def score_of(fitted: Any, source: "Source", stage: Stage) -> Score:
     return score
 
 
-def _of_warm_items(schema: FeatureSchema, stage: Stage) -> FeatureSchema:
+def of_warm_items(schema: FeatureSchema, stage: Stage) -> FeatureSchema:
     """The schema without ids of items that have no event before the stage."""
     log = stage.known
     there = pa.array(log.item_ids[log.item_counts > 0])
