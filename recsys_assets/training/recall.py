@@ -104,9 +104,9 @@ def _train(fitted: Fitted, source: Source, data: TowerData, judge: Judge, on_epo
     """Train in steps, and keep the best epoch."""
     model, training = two_tower(fitted), fitted.training
     train, validation = (targets_of(data, part, model.labelled) for part in ("train", "validation"))
+    give_preferences(fitted, source)
     objective = make_parallel(Objective(model), same_weights=False)
     losses = partial(_losses, fitted, data, Draws(training, data, source.weights), objective)
-    give_preferences(fitted, source)
     run(fitted, partial(losses, train), judge, fitted.metric, LOSS, on_epoch)
     if training.last_rate:
         run_last_pass(fitted, losses(validation, epoch=0))
