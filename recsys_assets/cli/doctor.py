@@ -70,6 +70,7 @@ def _check_places(place: Settings) -> Iterator[Finding]:
     yield places.check_dagster_ui(place)
     yield places.check_mlflow_ui(place)
     yield from places.check_stores(place)
+    yield from places.check_feast(place)
 
 
 def check_python() -> Finding:

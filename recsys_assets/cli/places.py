@@ -203,6 +203,22 @@ def check_stores(place: Settings) -> Iterator[Finding]:
         yield _check_store(name, profile, place)
 
 
+def check_feast(place: Settings) -> Iterator[Finding]:
+    """Feast's repository can be read, if one is named."""
+    from recsys_assets.datasets.profile import ProfileError, load_profile
+    from recsys_assets.stores.base import ExtraMissing
+    from recsys_assets.stores.feast.place import VARIABLE, FeastFailed
+    from recsys_assets.stores.feast.repository import describe
+
+    try:
+        if said := describe(load_profile(place=place)):
+            yield Finding("feast", "ok", said)
+    except ProfileError:
+        return  # already reported
+    except (FeastFailed, ExtraMissing) as error:
+        yield Finding("feast", "fix", str(error), f"correct that, or unset {VARIABLE}")
+
+
 def _check_store(name: str, profile: str, place: Settings) -> Finding:
     from recsys_assets.stores.registry import STORES, open_store
     from recsys_assets.stores.store import StoreError

@@ -24,6 +24,8 @@ def list_published() -> None:
     """List the versions of every collection in every store and which is live; report mixtures of bizdates."""
     from rich.console import Console
 
+    from recsys_assets.datasets.profile import load_profile
+    from recsys_assets.stores.feast.repository import describe
     from recsys_assets.stores.live_sets import remarks
     from recsys_assets.stores.registry import stores_in_use
 
@@ -32,6 +34,8 @@ def list_published() -> None:
             Console().print(_version_table(name, store))
             for remark in remarks(name, store):
                 click.echo(remark)
+    if said := describe(load_profile()):
+        click.echo(f"feast: {said}")
 
 
 @click.command()

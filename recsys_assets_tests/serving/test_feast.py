@@ -17,7 +17,10 @@ import httpx
 import pandas as pd
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
+from recsys_assets.cli import main
+from recsys_assets.cli.places import check_feast
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
@@ -104,6 +107,23 @@ def test_an_earlier_day_is_not_written_over_a_later_one(published: World, reposi
     snapshot = published.table(ITEM.snapshot)
     assert repository.read(ITEM, snapshot[ITEM.key].to_pylist(), snapshot.schema).equals(snapshot)
     assert repository.materialized() == known_from(published.profile, DAY)
+
+
+def test_doctor_and_published_say_what_is_online(published: World) -> None:
+    moment = f"{known_from(published.profile, DAY):%Y-%m-%d %H:%M} UTC"
+    (finding,) = check_feast(settings())
+    assert finding.state == "ok"
+    assert f"has the snapshots as of {moment} online" in finding.found
+    shown = CliRunner().invoke(main, ["published"])
+    assert shown.exit_code == 0, shown.output
+    assert moment in shown.output
+
+
+def test_doctor_says_that_a_repository_is_an_address(published: World, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    monkeypatch.setenv("RECSYS_FEAST_URI", "redis://127.0.0.1:1")
+    (finding,) = check_feast(settings())
+    assert finding.state == "fix"
+    assert "give the path of a folder" in finding.found
 
 
 def test_a_value_that_differs_fails_the_check(published: World, monkeypatch: pytest.MonkeyPatch) -> None:

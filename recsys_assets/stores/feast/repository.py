@@ -22,11 +22,12 @@ from recsys_assets.arrays import slices
 from recsys_assets.datasets.disk import private_folder
 from recsys_assets.datasets.folders import replacing
 from recsys_assets.datasets.identity import refuse_other
+from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.stores.base import importing
 from recsys_assets.stores.feast.definitions import DEFINITIONS, SETTINGS, definitions_text, settings_text
 from recsys_assets.stores.feast.online_stores import redis_settings
-from recsys_assets.stores.feast.place import ONLINE_DATABASE, REGISTRY, FeastFailed, Place
+from recsys_assets.stores.feast.place import ONLINE_DATABASE, REGISTRY, FeastFailed, Place, feast_place
 from recsys_assets.stores.feast.snapshots import SIDES, Side, from_feast
 from recsys_assets.uris import name_errors
 
@@ -36,6 +37,23 @@ if TYPE_CHECKING:
 _OWNER = "owner"
 _ROWS_PER_READ = 1000
 _KINDS = ("Entity", "FeatureView", "FeatureService", "FileSource")
+
+
+def describe(profile: Profile) -> str:
+    """A line on what Feast has online, for people; empty if the setting of Feast is not given.
+
+    Raises:
+        ExtraMissing: Feast is not installed.
+        FeastFailed: the repository cannot be read.
+    """
+    place = feast_place(profile)
+    if not place:
+        return ""
+    if not (place.folder / SETTINGS).exists():
+        return f"nothing is in {place.folder} yet: `recsys materialize +feast_online`"
+    moment = Repository(place).materialized()
+    known = f"the snapshots as of {moment:%Y-%m-%d %H:%M} UTC" if moment else "no snapshot"
+    return f"{place.folder} has {known} online"
 
 
 class Repository:
