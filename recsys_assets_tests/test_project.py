@@ -34,6 +34,7 @@ FLOORS = {
         "declined",
         "client",
         "own_service",
+        "home",
     ],
     # In this order: a package of floor 2 imports only those before it.
     2: ["features", "ranking", "retrieval", "i2i", "models", "training", "coldstart", "funnel", "fresh", "tuning"],

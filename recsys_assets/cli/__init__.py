@@ -19,6 +19,7 @@ from recsys_assets.cli.errors import plain_errors
 from recsys_assets.cli.feast import feast
 from recsys_assets.cli.materialize import materialize
 from recsys_assets.cli.names import NameOrPath
+from recsys_assets.cli.own import demo, ui
 from recsys_assets.cli.published import list_published, rollback
 from recsys_assets.cli.recommend import recommend
 from recsys_assets.cli.replay import replay
@@ -74,5 +75,7 @@ for command in (
     feast,
     refresh,
     adopt,
+    demo,
+    ui,
 ):
     main.add_command(command)

@@ -5,10 +5,8 @@ This module imports Dagster and the definitions: import it only inside commands 
 
 import contextlib
 import datetime as dt
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import dagster as dg
 from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
@@ -17,10 +15,10 @@ from dagster._core.execution.api import execute_run_iterator
 from dagster._core.instance.ref import InstanceRef
 
 from recsys_assets.datasets.disk import DAGSTER_HISTORY, Place, writing_to
+from recsys_assets.home import prepare_home
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.partitions import span_tags, stretches
-from recsys_assets.settings import settings
 
 INTERACTIONS = dg.AssetKey("interactions")
 # The command itself shows the events; Dagster keeps the full log in its history.
@@ -71,11 +69,10 @@ def refuse_outdated(keys: frozenset[dg.AssetKey], lake: Lake, bizdate: str) -> N
 
 def open_instance() -> dg.DagsterInstance:
     """Open Dagster's instance of `DAGSTER_HOME` (default: the project); its processes do not log to the terminal."""
-    home = os.environ.get("DAGSTER_HOME") or str(settings().home)
-    os.environ["DAGSTER_HOME"] = home
-    with writing_to(Place("Dagster's history", Path(home) / DAGSTER_HISTORY, "DAGSTER_HOME")):
+    home = prepare_home()
+    with writing_to(Place("Dagster's history", home / DAGSTER_HISTORY, "DAGSTER_HOME")):
         return dg.DagsterInstance.from_ref(
-            InstanceRef.from_dir(home, overrides={"python_logs": {"python_log_level": "INFO"}})
+            InstanceRef.from_dir(str(home), overrides={"python_logs": {"python_log_level": "INFO"}})
         )
 
 
