@@ -24,6 +24,8 @@ def init(log: Path, users: Path | None, items: Path | None, name: str | None, ou
     from recsys_assets.datasets.duck import connect
 
     name = name or re.sub(r"[^a-z0-9]+", "-", log.name.partition(".")[0].lower()).strip("-")[:48] or "mine"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,47}", name):  # as profiles require, and part of paths
+        raise click.BadParameter("give 1 to 48 lower-case letters, digits, - and _, such as shop", param_hint="--name")
     output = output or Path(f"{name}.yaml")
     if output.exists():
         raise click.ClickException(f"{output} is there already: remove it, or give another --output")

@@ -16,6 +16,10 @@ def test_a_log_becomes_a_profile_that_lands_and_is_checked(tmp_path: Path, monke
     (tmp_path / "My log.csv").write_text("\n".join(["user_id,item_id,rating,timestamp", *rows]) + "\n")
     runner = CliRunner()
 
+    for name in ("../log", "My log", "x: y", "ü"):
+        refused = runner.invoke(main, ["init", "My log.csv", "--name", name])
+        assert refused.exit_code == 2
+        assert "--name: give 1 to 48 lower-case letters" in refused.output
     written = runner.invoke(main, ["init", "My log.csv"])
     assert written.exit_code == 0, written.output
     assert "recsys land my-log.yaml --source 'My log.csv'" in written.output

@@ -218,6 +218,13 @@ def test_times_are_understood_as_they_are_written(place: Path, form: str, days: 
     assert profile.first_bizdate == dt.date(2025, 12, 1)
 
 
+def test_a_name_that_looks_like_a_date_stays_a_name(place: Path) -> None:
+    with connect(place) as connection:
+        text = draft_profile(connection, "2026-01-05", place / ratings(place), {}, TODAY)
+    (place / "mine.yaml").write_text(text)
+    assert load_profile(str(place / "mine.yaml")).name == "2026-01-05"
+
+
 def test_ids_with_a_point_are_text(place: Path) -> None:
     rows = (f"{n % 9}.0,{n % 11},{START + n},9.0" for n in range(100))
     _, profile = draft(place, write(place, "log.csv", "user_id,item_id,timestamp,price", *rows))

@@ -46,7 +46,7 @@ def _head(name: str, log: Log, today: dt.date) -> str:
         told += f" {log.outside:,} more have no time between 1980 and today, and do not land."
     lines = [
         note(told).lstrip(),
-        f"name: {name}",
+        flow({"name": name})[1:-1],  # quoted if it looks like a number or a date
         f"first_bizdate: {log.first}",
     ]
     if (today - log.last).days > _LIVE_DAYS:
