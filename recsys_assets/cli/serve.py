@@ -1,5 +1,6 @@
 """`recsys serve`: the online service, which answers from the current release."""
 
+import contextlib
 import os
 
 import click
@@ -51,4 +52,5 @@ def serve(port: int, processes: int) -> None:
         lookout.start(FIRST_LOOK)
         click.echo(f"http://127.0.0.1:{port} is the service's page, and /docs its interface; Ctrl-C stops it")
 
-    supervise(lookout, port, copies, processes, listens=listens)
+    with contextlib.closing(lookout):
+        supervise(lookout, port, copies, processes, listens=listens)

@@ -13,6 +13,7 @@ from recsys_assets.stores.store import ReleaseStore, StoreError, StoreUnavailabl
 
 POLL = 0.5  # seconds between two looks
 PAUSE = 2.0  # seconds before a store that did not answer is opened again
+LAST_LOOK = 5.0  # seconds that a look may take when the service ends
 ANSWERS = "answers"
 
 
@@ -74,8 +75,9 @@ class Lookout:
             raise self.error
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop looking, and close the store unless it does not answer."""
         self._stop.set()
+        self._thread.join(LAST_LOOK)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -96,6 +98,8 @@ class Lookout:
         while not self._stop.is_set():
             record = store.release()
             self.newest = Release.of(record) if record else None
+            if record is None and not self.looks:
+                self._say("there is no release yet: `recsys materialize '*'` makes one, and it is served then")
             self.looks += 1
             self._note(ANSWERS)
             self._first.set()

@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -123,3 +124,11 @@ def test_nothing_is_left_when_the_supervisor_ends(service: Running, sign: int) -
         family = until("two processes answer", lambda: len(found := other.family()) == 4 and found)
         other.process.send_signal(sign)
         until("all have ended", lambda: not any(map(is_alive, family)))
+        assert "leaked" not in other.log.read_text()  # what a library did not free no user has to know
+
+
+def test_without_a_release_it_says_what_makes_one(world: World, tmp_path: Path) -> None:  # noqa: ARG001 (its profile)
+    elsewhere = {"RECSYS_DATA": str(tmp_path / "data"), "RECSYS_LAKE": str(tmp_path / "lake"), "MONGO_URI": ""}
+    with running(tmp_path / "serve.log", 1, elsewhere) as empty:
+        until("it says so", lambda: "there is no release yet: `recsys materialize '*'`" in empty.log.read_text())
+        assert empty.get("/recommend/1").status_code == 503
