@@ -189,6 +189,14 @@ class FreshAnswer(BaseModel):
     changed: int = Field(description="items and users that are different now; none if all rows were known or late")
 
 
+class KeptAnswer(OfRelease):
+    """The release that is served, and the others whose files are kept."""
+
+    model_config = example(**RELEASE, others=[{"release": 6, "bizdate": "2026-01-30"}])
+
+    others: list[OfRelease] = Field(description="the one that was served last first")
+
+
 class UsersAnswer(OfRelease):
     """Users drawn at random."""
 

@@ -12,6 +12,7 @@ from recsys_assets.serving.front import Front
 from recsys_assets.serving.health import health_routes
 from recsys_assets.serving.inspect_routes import inspect_routes
 from recsys_assets.serving.interface import Interface
+from recsys_assets.serving.kept_routes import kept_routes
 from recsys_assets.serving.metrics import Metrics
 from recsys_assets.serving.page import page_routes
 from recsys_assets.serving.place import ALONE, Place
@@ -39,6 +40,7 @@ def create_app(service: Service, log: RequestLog | None = None, place: Place = A
     app.include_router(health_routes(service, metrics, place))
     app.include_router(directory_routes(service))
     app.include_router(inspect_routes(service))
+    app.include_router(kept_routes(service, place))
     app.include_router(page_routes())
     app.include_router(events_routes(service, metrics))
     app.include_router(fresh_routes(service, metrics))

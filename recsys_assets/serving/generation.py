@@ -71,7 +71,8 @@ class Generation:
         self._kind = kind_of(order.kind)
         limits = Limits.read(os.environ)
         rates = Rates(limits.rate) if limits.rate else None
-        self._listener, self._place = listener, Place(limits, rates, Path(order.status), os.getppid(), os.getpid())
+        places = Path(order.status), os.getppid(), os.getpid(), Path(order.copies)
+        self._listener, self._place = listener, Place(limits, rates, *places)
         self._members: list[Member] = []
         self._leaves = self._is_open = False
         signal.signal(signal.SIGTERM, self._leave)

@@ -23,6 +23,7 @@ class Place:
         status: the file in which the supervisor says how the store is; None: there is no supervisor.
         supervisor: its process; 0: there is none.
         keeper: the process that looks after those that answer.
+        copies: the folder of the copies of releases; None: there is none.
     """
 
     limits: Limits = Limits()
@@ -30,6 +31,7 @@ class Place:
     status: Path | None = None
     supervisor: int = 0
     keeper: int = 0
+    copies: Path | None = None
 
     def said(self) -> Status:
         """The supervisor's latest words."""

@@ -30,15 +30,19 @@ class ToldEvents:
     weights: list[float] = field(default_factory=list)
 
 
+class OnlyRead(RuntimeError):
+    """Events are told to something that only reads them."""
+
+
 class Told:
     """Events that the service was told. Any thread may use it.
 
     Args:
         database: shared by all processes of the service.
-        writer: takes new events.
+        writer: takes new events; None: they are only read.
     """
 
-    def __init__(self, database: Database, writer: Writer) -> None:
+    def __init__(self, database: Database, writer: Writer | None) -> None:
         self._database, self._writer, self._local = database, writer, threading.local()
 
     def of(self, user_id: int | str, after: str) -> ToldEvents:
@@ -50,7 +54,13 @@ class Told:
         return ToldEvents(*map(list, zip(*found, strict=True))) if found else ToldEvents()
 
     def tell(self, call: Call) -> "Future[Answer]":
-        """Keep events; see `Writer.tell`."""
+        """Keep events; see `Writer.tell`.
+
+        Raises:
+            OnlyRead: there is no writer.
+        """
+        if self._writer is None:
+            raise OnlyRead("these told events are only read")
         return self._writer.tell(call)
 
     @property
