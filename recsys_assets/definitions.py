@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from recsys_assets.alerts.sensor import alert_sensor
 from recsys_assets.assets import assets_of, checks_of
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.datasets.profile import load_profile
@@ -37,6 +38,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             new_data_sensor,
             champion_sensor,
             fresh_items_sensor,
+            alert_sensor,
             *([deadline_sensor] if profile.daily.deadline else []),
         ],
         resources={**provided, "io_manager": LakeIOManager(store=provided["lake"])},

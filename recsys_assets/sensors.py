@@ -102,7 +102,7 @@ def champion_sensor(
     the run names what is missing, and the sets of the day before stay live.
     """
     run = context.dagster_run
-    if _will_be_retried(context.instance, run):
+    if will_be_retried(context.instance, run):
         return dg.SkipReason(f"run {run.run_id} is about to be retried")
     day, tags = run.tags["dagster/partition"], {name: run.tags[name] for name in (TURN, PRIORITY) if name in run.tags}
     profile = dataset.load()
@@ -174,7 +174,7 @@ def _is_busy(instance: dg.DagsterInstance, **which: Any) -> bool:
     return any(run.is_complete_and_waiting_to_retry for run in failed)
 
 
-def _will_be_retried(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+def will_be_retried(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether Dagster will start the run again itself. It says so in a tag, which it sets shortly after the failure."""
     said = run.tags.get(WILL_RETRY)
     if said is None and instance.run_retries_enabled:

@@ -16,6 +16,7 @@ _SQLITE = "sqlite:///"
 # Variables of stores (`stores/registry.py`). MILVUS_URI and the like cannot be used: the stores' own libraries read
 # them with a different meaning.
 STORE_VARIABLE = re.compile(r"MONGO_URI|RECSYS_\w+_URI")
+ALERTS = ("RECSYS_ALERT_WEBHOOK", "RECSYS_ALERT_FILE", "RECSYS_ALERT_SMTP")
 PORTS = {"SERVE_PORT": 8000, "DAGSTER_PORT": 3000, "MLFLOW_PORT": 5000}  # of the servers of `make ui` on this machine
 
 
@@ -40,6 +41,8 @@ class Settings:
         stores: URIs of the stores that services read, by variable. A store without a URI is not used, except
             MongoDB: for it, the project then runs its own server. URIs may hold passwords, so they are not shown.
         triton: folder of the model repositories of Triton (`RECSYS_TRITON_REPOSITORY`, default `<data>/triton`).
+        alerts: where failures are reported, by variable: `RECSYS_ALERT_WEBHOOK`, `RECSYS_ALERT_FILE` and
+            `RECSYS_ALERT_SMTP`. They may hold secrets, so they are not shown.
         scenes: path of the service's scenes and experiments (`RECSYS_SCENES`, default: next to the profile).
     """
 
@@ -54,6 +57,7 @@ class Settings:
     profile: str
     stores: dict[str, str] = field(repr=False)
     triton: Path
+    alerts: dict[str, str] = field(default_factory=dict, repr=False)
     scenes: str = ""
 
 
@@ -87,6 +91,7 @@ def settings() -> Settings:
         profile=os.environ.get("RECSYS_PROFILE", "sample"),
         stores=_stores(home),
         triton=home / os.environ.get("RECSYS_TRITON_REPOSITORY", str(data / "triton")),
+        alerts=_alerts(home),
         scenes=os.environ.get("RECSYS_SCENES", ""),
     )
 
@@ -118,6 +123,12 @@ def _stores(home: Path) -> dict[str, str]:
     """The stores' URIs by variable; the folder of an embedded store is relative to the project's, like other places."""
     given = {name: uri for name, uri in os.environ.items() if uri and STORE_VARIABLE.fullmatch(name)}
     return {name: str(home / uri) if _is_folder(uri) else uri for name, uri in given.items()}
+
+
+def _alerts(home: Path) -> dict[str, str]:
+    """The places of alerts by variable; that of the file is relative to the project's folder, like other places."""
+    given = {name: value for name in ALERTS if (value := os.environ.get(name))}
+    return {name: str(home / value) if name == "RECSYS_ALERT_FILE" else value for name, value in given.items()}
 
 
 def _is_folder(uri: str) -> bool:

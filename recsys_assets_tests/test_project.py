@@ -40,6 +40,7 @@ FLOORS = {
     2: ["features", "ranking", "retrieval", "i2i", "models", "training", "coldstart", "funnel", "fresh", "tuning"],
     3: ["stores"],
     4: [
+        "alerts",
         "assets",
         "backfills",
         "checks",
@@ -49,6 +50,7 @@ FLOORS = {
         "sensors",
         "partitions",
         "resources",
+        "run_events",
         "tracking",
         "mlflow_model",
         "io_managers",

@@ -7,7 +7,6 @@ engine event that names the pool; the event log knows who holds the pool.
 
 import contextlib
 import datetime as dt
-import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from recsys_assets.uris import without_secrets
+from recsys_assets.run_events import check_text, failure_reason
 
 Type = dg.DagsterEventType
 REMINDER_SECONDS = 60.0  # seconds
@@ -143,24 +142,8 @@ class Follower:
         found = event.asset_check_evaluation_data
         if found.passed:
             return
-        figures = ", ".join(f"{name} {_short_text(value.value)}" for name, value in found.metadata.items())
-        text = f"check {found.check_name} failed ({figures})" if figures else f"check {found.check_name} failed"
+        text = check_text(found)
         if found.blocking:
             self._blocked.setdefault(event.step_key or "", []).append(text)
         else:
             self._say(f"{found.asset_key.to_user_string()}: {text}")
-
-
-def _short_text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def failure_reason(event: dg.DagsterEvent) -> str:
-    """A failed step's own error: the first line of the error that Dagster wraps, without the module's path."""
-    error = event.step_failure_data.error
-    if error is None:
-        return event.message or "the step failed"
-    while error.cause and (error.cls_name or "").startswith("Dagster"):
-        error = error.cause
-    said = without_secrets(error.message.strip()).partition("\n")[0]
-    return re.sub(r"^(?:\w+\.)*(\w+): ", r"\1: ", said)
