@@ -46,7 +46,7 @@ def create(name: str, bizdate: dt.date, file: Path | None) -> None:
             raise DeploymentExists(f"there is a deployment '{name}' already: `recsys deploy update {name}` changes it")
         refuse_taken(config.port)
         if "model" not in config.model_fields_set:
-            config = config.model_copy(update={"model": _winner(bizdate)})
+            config = config.model_copy(update={"model": winner(bizdate)})
         _bring_up(home, Deployment(name, config.port, 0, ()), config, bizdate)
 
 
@@ -153,7 +153,7 @@ def _bring_up(home: "Home", deployment: "Deployment", config: "DeployConfig", bi
     _say(coming)
 
 
-def _winner(bizdate: dt.date) -> str:
+def winner(bizdate: dt.date) -> str:
     """The model that serves fresh items of a day."""
     from recsys_assets.coldstart.choice import serving_model
     from recsys_assets.datasets.profile import load_profile

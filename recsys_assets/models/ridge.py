@@ -119,7 +119,7 @@ class LinearContent(nn.Module):
         if self.places:
             found = found + self.values(_distinct(self._rows(indices[:, self.floats :].long()))).sum(1)
         if self.numbers:
-            found = found + self.numbers(indices[:, : self.floats].float()) @ self.slopes
+            found = found + self.numbers(indices[:, : self.floats].float()).float() @ self.slopes
         return found
 
     def _rows(self, indices: Tensor) -> Tensor:

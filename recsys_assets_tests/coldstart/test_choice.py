@@ -1,5 +1,6 @@
 """Which model serves fresh and cold items, and what is said of it."""
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 import pytest
 
 from recsys_assets.assets.cold_start import report
+from recsys_assets.cli.deploy import winner
 from recsys_assets.coldstart.choice import CHOICE_FILE, REPORT, newest_serving_model, serving_model
 from recsys_assets.coldstart.trial import Outcome
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import Lake
+from recsys_assets.settings import settings
 
 DAY, LATER = "2026-01-30", "2026-01-31"
 RIDGE = {"serves": "ridge", "because": "it is the best"}
@@ -65,3 +68,12 @@ def test_the_report_says_why_a_model_serves() -> None:
     outcome = Outcome({}, judged, {}, "aligned_ease", "ease", "ridge")
     best = "of the models with towers it has the best NDCG@20 on cold validation items: 0.3000"
     assert report.why_it_serves(outcome) == f"{best}, compared with 0.2000 with dropoutnet"
+
+
+def test_a_deployment_without_a_model_takes_the_one_that_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
+    publish(Lake.of(settings().lake, load_profile()), DAY, RIDGE)
+    assert winner(dt.date.fromisoformat(DAY)) == "ridge"
+    assert winner(dt.date.fromisoformat(LATER)) == "dropoutnet"
