@@ -14,11 +14,13 @@ from recsys_assets.assets.publish.serving_parity import (
     ask_users,
     difference,
     drawn,
+    hidden_items,
     online_items,
     running_service,
 )
 from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import load_profile
 from recsys_assets.own_service import NotServed
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.engine import Engine
@@ -58,6 +60,13 @@ def test_the_service_is_compared_with_the_report_and_with_the_online_rows(
     assert found.different > 25
     assert found.seen > 25
     assert f"user {swapped[0]['user_id']}: place 1 has item" in found.metadata()["examples"]
+
+
+def test_where_people_come_back_a_live_list_may_hold_what_was_seen(world: World) -> None:
+    splits, profile = world.read("splits").path(ROWS), load_profile()
+    assert hidden_items(profile, splits) == online_items(splits) != {}
+    back = profile.model_copy(update={"recall": profile.recall.model_copy(update={"filter_seen": False})})
+    assert hidden_items(back, splits) == {}
 
 
 def test_only_items_of_equal_scores_may_change_places() -> None:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.funnel.folds import hashes
 from recsys_assets.guard import LOCAL
 from recsys_assets.manifest import GateNotPassed, PartitionDamaged, PartitionMissing, PartitionOutdated
@@ -33,7 +34,7 @@ SHOWN = 3  # differences
 TEXT = (
     "a service that is started on the release gives the users of funnel_report the same lists over HTTP: the same "
     f"items in the same order, but for scores closer than {SAME_PLACE:g}, and scores within {SAME_SCORE:g}; and in the "
-    "live state no item of the user's online rows"
+    "live state no item of the user's online rows, unless lists hold what was seen (`recall.filter_seen: false`)"
 )
 UNFIT = (PartitionMissing, PartitionDamaged, PartitionOutdated, GateNotPassed)
 Row = Mapping[str, Any]
@@ -110,7 +111,8 @@ def serving_parity(store: str, bizdate: dg.PartitionsDefinition, reads: Sequence
                 return _passed(f"a service does not answer from this release: {live and live['bizdate']} is live")
             listed = pq.read_table(report.path(RECOMMENDATIONS))
             with running_service(lake.profile) as service:
-                found = ask_users(service, drawn(listed), online_items(splits.path(ROWS)))
+                hidden = hidden_items(load_profile(lake.profile), splits.path(ROWS))
+                found = ask_users(service, drawn(listed), hidden)
             metadata = {"users of the report": len(listed), **found.metadata()}
             return dg.AssetCheckResult(passed=not found.different and not found.seen, metadata=metadata)
 
@@ -128,6 +130,11 @@ def drawn(listed: pa.Table) -> list[Row]:
     return rows
 
 
+def hidden_items(profile: Profile, splits: Path) -> dict[object, set[object]]:
+    """The items that each user's live list must not hold: those of the online rows; none where people come back."""
+    return online_items(splits) if profile.recall.filter_seen else {}
+
+
 def online_items(splits: Path) -> dict[object, set[object]]:
     """The items of each user's online rows."""
     rows = pq.read_table(splits, columns=["user_id", "item_id", "part"])
@@ -136,7 +143,7 @@ def online_items(splits: Path) -> dict[object, set[object]]:
     return {user: set(items) for user, items in zip(*columns, strict=True)}
 
 
-def ask_users(service: Running, rows: Sequence[Row], online: Mapping[object, set[object]]) -> Findings:
+def ask_users(service: Running, rows: Sequence[Row], hidden: Mapping[object, set[object]]) -> Findings:
     """Ask for each user's list in the judged and in the live state, for up to `MOST_SECONDS`."""
     found, begun = Findings(), time.monotonic()
     with service.connect() as connection:
@@ -147,7 +154,7 @@ def ask_users(service: Running, rows: Sequence[Row], online: Mapping[object, set
                 _ask(connection, service.headers, {"user_id": row["user_id"], "judged": judged}, found.seconds)
                 for judged in (True, False)
             )
-            shown = {each["item_id"] for each in live} & online.get(row["user_id"], set())
+            shown = {each["item_id"] for each in live} & hidden.get(row["user_id"], set())
             found.add(row["user_id"], difference(row["items"], judged), len(shown))
     return found
 
