@@ -58,7 +58,8 @@ def add_errors(app: FastAPI) -> None:
     async def explain(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = ".".join(str(each) for each in first["loc"][1:])
-        return problem(422, f"{place}: {first['msg']}" if place else str(first["msg"]))
+        what = str(first["msg"]).removeprefix("Value error, ")
+        return problem(422, f"{place}: {what}" if place else what)
 
     @app.exception_handler(HTTPException)
     async def pass_on(_: Request, error: HTTPException) -> Response:

@@ -1,5 +1,6 @@
 """A request as its answer depends on it, and the answer: a pure function of it and of the release."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.scenes.form import NO_RANKER
 from recsys_assets.serving.scenes.listing import Stage, listing
 
+_WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 SIZE = 50  # of a list, if neither the request nor a scene says so
 
 
@@ -181,10 +183,10 @@ def typed(ids: NDArray[Any], given: Sequence[Id], name: str) -> list[Any]:
     """
     if not np.issubdtype(ids.dtype, np.integer):
         return _texts(given, name)
-    try:
-        found = [int(each) for each in given]
-    except ValueError:
-        raise Problem(422, f"{name}: ids are whole numbers in this data set") from None
+    # As in landing files: `int` would also read 7_0 as the id of another user, and digits of other scripts.
+    if any(isinstance(each, str) and not _WHOLE.fullmatch(each) for each in given):
+        raise Problem(422, f"{name}: ids are whole numbers in this data set")
+    found = [int(each) for each in given]
     bounds = np.iinfo(ids.dtype)
     if any(not bounds.min <= each <= bounds.max for each in found):
         raise Problem(422, f"{name}: an id is beyond {bounds.max}")

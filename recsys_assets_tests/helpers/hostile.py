@@ -37,7 +37,8 @@ BODIES = [
 VALUES = {
     "size": ["0", "-1", "201", "1.5", '"5"', "true", "[]", "{}", "1e400", "10000000000000000000000"],
     "user_id": ["1.5", "true", "[]", "{}", '"x"', '"1e3"', '""', '"\\u0000"', '"١"x', SURROGATE, "1e30", str(2**63),
-                str(-(2**63) - 1), f'"{"9" * 5000}"', '"../../etc/passwd"', '"1; DROP TABLE users"', '"NaN"'],
+                str(-(2**63) - 1), f'"{"9" * 5000}"', '"../../etc/passwd"', '"1; DROP TABLE users"', '"NaN"', '"30_1"',
+                '" 301"', '"٣٠١"'],
     "exclude": ["1", "{}", "[null]", "[[1]]", "[{}]", '["x"]', f"[{2**64}]", f"[{SURROGATE}]", "[1.5]", "[NaN]",
                 json.dumps([1] * 10_001), json.dumps(["1\u0000"])],
     "restrict": ["1", "{}", "[null]", '["x"]', '""', '"1 = 1"', '"year >"', '"drop table items"', '"year == 1 or 1"',
@@ -56,6 +57,7 @@ VALUES = {
     "__proto__": ["{}"],
 }  # fmt: skip
 TARGETS = [
+    "/recommend/30_1", "/recommend/%20301", "/recommend/%d9%a3%d9%a0%d9%a1", "/users/30_1", "/similar/1_0",
     "/recommend/abc", "/recommend/1.5", "/recommend/%00", "/recommend/1%00", "/recommend/%ff", "/recommend/%d9%a1x",
     "/recommend/..%2f..%2fetc%2fpasswd", "/recommend/../../etc/passwd", "/recommend/" + "9" * 400, "/recommend/-",
     "/recommend/1?size=0", "/recommend/1?size=201", "/recommend/1?size=x", "/recommend/1?size=1e2", "/users?sample=",
