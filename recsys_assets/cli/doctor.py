@@ -132,7 +132,8 @@ def check_profile(place: Settings) -> Finding:
     except ProfileError as error:
         return Finding("profile", "fix", str(error), "correct it, or pick another with RECSYS_PROFILE")
     until = f" to {found.last_bizdate}" if found.last_bizdate else ""
-    return Finding("profile", "ok", f"{found.name}: {found.title}, from {found.first_bizdate}{until}")
+    title = f"{found.title}, " if found.title else ""
+    return Finding("profile", "ok", f"{found.name}: {title}from {found.first_bizdate}{until}")
 
 
 def check_landing(place: Settings) -> Finding:

@@ -1,9 +1,14 @@
 """`recsys serve`: the online service, which answers from the current release."""
 
 import contextlib
+import datetime as dt
 import os
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from recsys_assets.datasets.profile import Profile
 
 PORT = 8000
 MOST_PROCESSES = 4  # unless more are asked for
@@ -51,6 +56,18 @@ def serve(port: int, processes: int) -> None:
     def listens() -> None:
         lookout.start(FIRST_LOOK)
         click.echo(f"http://127.0.0.1:{port} is the service's page, and /docs its interface; Ctrl-C stops it")
+        if remark := too_late(profile, profile.files.now().date()):
+            click.echo(remark)
 
     with contextlib.closing(lookout):
         supervise(lookout, port, copies, processes, listens=listens)
+
+
+def too_late(profile: "Profile", today: dt.date) -> str:
+    """A sentence if events that are told today are after the profile's last day; otherwise an empty one."""
+    if profile.last_bizdate is None or today <= profile.last_bizdate:
+        return ""
+    return (
+        f"events that are told now are after {profile.last_bizdate}, the profile's last_bizdate: lists follow them, "
+        "but they get into no partition; remove last_bizdate from the profile if the log still grows"
+    )
