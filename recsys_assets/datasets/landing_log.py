@@ -19,12 +19,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.datasets.disk import private_folder, sync_all, sync_tree
+from recsys_assets.datasets.disk import PlaceUnwritable, private_folder, sync_all, sync_tree, writing_to
 from recsys_assets.datasets.duck import connect, only_row, quote_name, scan, write_parquet
 from recsys_assets.datasets.feed import LandingError
 from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.folders import clear_leftovers, move_in, new_folder, replacing
 from recsys_assets.datasets.landing_files import form
+from recsys_assets.datasets.landing_write import place_of
 from recsys_assets.datasets.log_source import Source, find_source
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
@@ -104,8 +105,11 @@ def _read(connection: duckdb.DuckDBPyConnection, profile: Profile, source: Sourc
         for batch in _checked(source.batches(columns, files), profile, files, source.shown):
             connection.register("coming", batch)
             rows = connection.sql(_judged(profile, files, batch.schema)).to_arrow_table()
-            writer = writer or pq.ParquetWriter(place, rows.schema, compression="snappy")
-            writer.write_table(rows.cast(writer.schema))
+            with writing_to(place_of(profile.landing)):  # a full disk is no fault of the source
+                writer = writer or pq.ParquetWriter(place, rows.schema, compression="snappy")
+                writer.write_table(rows.cast(writer.schema))
+    except PlaceUnwritable:
+        raise
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise LandingError(_unreadable(source.shown, error)) from error
     finally:

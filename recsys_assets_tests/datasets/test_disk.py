@@ -155,6 +155,23 @@ def test_the_full_place_is_named_and_not_the_one_that_was_written_to(
         write_text(small / "spilled")
 
 
+def test_a_log_that_does_not_fit_is_not_called_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = tmp_path / "plays.yaml"
+    profile.write_text(
+        "name: plays\nfirst_bizdate: 2026-01-01\nlanding: ${RECSYS_LANDING}/plays\nlabel: true\n"
+        "tables: {interactions: {user_id: int64, item_id: int64, timestamp: timestamp}}\nsplit: {strategy: by_day}\n"
+    )
+    log = tmp_path / "plays.csv"
+    rows = (f"{n * 7919 % 9973},{n * 104729 % 99991},{1_767_600_000 + n * 31 % 86400}" for n in range(40_000))
+    log.write_text("\n".join(["user_id,item_id,timestamp", *rows]) + "\n")
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "data"))
+    with mounted(tmp_path / "little", "size=128k") as disk:
+        monkeypatch.setenv("RECSYS_LANDING", str(disk))
+        with pytest.raises(PlaceUnwritable, match=r"^the landing folder is full: .*little.*set RECSYS_LANDING"):
+            land(load_profile(str(profile)), source=str(log))
+        assert [name for name in files_of(disk) if not name.endswith(".lock")] == []
+
+
 def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "readable"), "shop")
     with (
