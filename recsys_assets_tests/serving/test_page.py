@@ -1,18 +1,23 @@
 """The page in Chromium: what a person sees, does by keyboard, and is told; without an error, at two widths.
 
-Screenshots are kept in `test_artefacts/`, which git ignores.
+Screenshots, of each test's last moment among them, are kept in `test_artefacts/`, which git ignores, or in the folder
+that `RECSYS_TEST_ARTEFACTS` names.
 """
 
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.page import FILES, KINDS
+from recsys_assets.serving.place import Place
 from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.service import Opened, Service
 from recsys_assets_tests.conftest import PROJECT
@@ -20,8 +25,9 @@ from recsys_assets_tests.helpers.chromium import chromium
 from recsys_assets_tests.helpers.served import serving
 from recsys_assets_tests.helpers.told_events import telling
 from recsys_assets_tests.helpers.worlds import DAY, World
+from recsys_assets_tests.serving.test_kept import keep
 
-SHOTS = PROJECT / "test_artefacts"
+SHOTS = Path(os.environ.get("RECSYS_TEST_ARTEFACTS") or PROJECT / "test_artefacts")
 WIDE, NARROW = ViewportSize(width=1280, height=900), ViewportSize(width=360, height=740)
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
 TOKEN = "open-sesame"  # noqa: S105 -- an invented token
@@ -40,13 +46,15 @@ def address(service: Service) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A new tab; what its console says against the page, and its errors, fail the test."""
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A new tab, of which a screenshot is kept; its errors, and what its console says against it, fail the test."""
     tab, wrong = browser.new_page(viewport=WIDE), list[str]()
     tab.set_default_timeout(30_000)
     tab.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
     tab.on("pageerror", lambda error: wrong.append(str(error)))
     yield tab
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    tab.screenshot(path=SHOTS / f"{re.sub(r'[^a-z0-9]+', '-', request.node.name)}.png", full_page=True)
     tab.close()
     assert wrong == []
 
@@ -119,6 +127,22 @@ def test_two_requests_are_compared_and_similar_items_are_shown(page: Page, addre
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
+def test_the_same_request_is_shown_under_another_kept_release(
+    world: World, engine: Engine, service: Service, page: Page, tmp_path: Path
+) -> None:
+    copies = keep(world.lake, engine.profile.name, tmp_path / "releases")
+    user = engine.log.user_ids[[3]].tolist()[0]
+    with serving(service, place=Place(copies=copies)) as address:
+        this = ask(page, address, user)
+        page.get_by_label("Compare with").select_option(f"Release 6 of {DAY}")
+        expect(page.locator("#other-items li").first).to_be_visible(timeout=120_000)  # a process opens it first
+        other = listed(page, "other")
+        answer = httpx.post(f"{address}/releases/6/recommend", json={"user_id": user, "size": 20}, timeout=60).json()
+    assert (answer["release"], [each["item_id"] for each in answer["items"]]) == (6, other)
+    expect(page.locator("#other-title")).to_have_text(f"Release 6 of {DAY}")
+    assert page.locator("#other-items li", has_text="only here").count() == len(set(other) - set(this))
+
+
 def test_a_history_is_pasted_as_ids_and_titles(world: World, page: Page, address: str) -> None:
     titles = of(world, "items", "title")
     one, two = list(titles)[:2]
@@ -145,8 +169,6 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
     expect(page.get_by_role("status")).to_contain_text("The list has changed")
     page.get_by_label("Compare with").select_option("Before the online rows")
     listed(page, "other")
-    SHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SHOTS / f"page-{size['width']}-{scheme}.png", full_page=True)
     found = Axe().run(page, options=RULES).response
     assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
@@ -191,7 +213,6 @@ def test_the_interface_is_described_without_the_internet(page: Page, address: st
     expect(one.locator("pre").first).to_contain_text('"served_by": "full"')
     one.get_by_text("Keys", exact=True).first.click()
     expect(one).to_contain_text("how long the answer may take")
-    page.screenshot(path=SHOTS / f"docs-{size['width']}.png", full_page=True)
     found = Axe().run(page, options=RULES).response
     assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]

@@ -9,18 +9,19 @@ const OFFERED = 5; // users
 
 // user: an id, or null for a pasted history; pasted and told: events {item_id, label} with the columns of their items.
 // Of the told ones, those with `kept` were sent with POST /events; the others go with each request as its history.
-const state = { user: null, pasted: [], told: [], shown: {}, rules: {}, has: {}, before: null, looks: null };
+const state = { user: null, pasted: [], told: [], shown: {}, rules: {}, kept: [], has: {}, before: null, looks: null };
 
 async function start() {
   onMissingToken(askForToken);
   await attempt(async () => {
     const release = await get("/release");
+    showRelease(release);
     const described = await get("/openapi.json");
     state.shown = shownColumns(release.fields);
     state.rules = await get("/scenes");
+    state.kept = (await get("/releases")).others;
     state.has = { explain: "explain" in described.components.schemas.RecommendBody.properties };
     state.looks = release.events;
-    showRelease(release);
     await offerUsers();
     const asked = new URLSearchParams(location.search).get("user");
     if (asked) await showUser(asked);
@@ -99,7 +100,7 @@ async function ask() {
   showItems("this", answer, changes, "new");
   at("other-side").hidden = !other;
   if (other) {
-    const compared = await post("/recommend", other.change(body()));
+    const compared = await post(other.path, other.change(body()));
     at("other-title").textContent = other.label;
     showItems("other", compared, differences(answer.items, compared.items).changes, "only here");
   }
@@ -119,10 +120,10 @@ function fields() {
   return Object.values(state.shown).filter(Boolean);
 }
 
-/** Other requests that can be compared with this one: for each its label, and how it changes the body. */
+/** Other requests that can be compared with this one: for each its label, how it changes the body, and its path. */
 function others() {
   const found = {};
-  const offer = (key, label, change) => (found[key] = { label, change });
+  const offer = (key, label, change, path = "/recommend") => (found[key] = { label, change, path });
   const own = ({ history }) => history.slice(0, state.pasted.length);
   if (unkept().length) offer("untold", "Without what was told", (asked) => ({ ...asked, history: own(asked) }));
   if (state.user !== null) offer("judged", "Before the online rows", (asked) => ({ ...asked, judged: true }));
@@ -133,6 +134,9 @@ function others() {
     for (const name of Object.keys(variants)) {
       offer(`variant ${layer} ${name}`, `${layer}: ${name}`, (asked) => ({ ...asked, variants: { [layer]: name } }));
     }
+  }
+  for (const { release, bizdate } of state.kept) {
+    offer(`release ${release}`, `Release ${release} of ${bizdate}`, (asked) => asked, `/releases/${release}/recommend`);
   }
   return found;
 }
