@@ -27,9 +27,9 @@ def ranked_by(engine: Engine, name: str) -> Engine:
         raise PinRefused("the release has no ranking model in whose place it could be")
     if day > engine.bizdate:
         raise PinRefused(f"it is of a later day than the release, which is of {engine.bizdate}")
-    found = [engine.pins.read_sound(asset, day or engine.bizdate) for asset in (f"onnx_{model}", f"rank_{model}")]
-    if reason := next((each.manifest.why_not for each in found if each.manifest.why_not), ""):
+    onnx, ranker = (engine.pins.read_sound(f"{kind}_{model}", day or engine.bizdate) for kind in ("onnx", "rank"))
+    if reason := onnx.manifest.why_not or ranker.manifest.why_not:
         raise PinRefused(reason)
-    twin = engine.with_ranker(open_ranker(*found, Path(champion.path).name), found)
+    twin = engine.with_ranker(open_ranker(onnx, ranker, Path(champion.path).name), [onnx, ranker])
     twin.warm_up()
     return twin

@@ -48,8 +48,8 @@ def champion(world: World) -> Champion:
         ranker.export(draft.path(MODEL), {"bizdate": BEFORE})
     onnx = world.lake.read("onnx_lgbm", BEFORE).manifest
     own = read_champion(world.read("rank_champion"))
-    place = {"path": f"onnx_lgbm/bizdate={BEFORE}/{MODEL}", "sha256": onnx.files[MODEL]}
-    return replace(own, bizdate=BEFORE, fingerprint=onnx.fingerprint, **place)
+    path, sha256 = f"onnx_lgbm/bizdate={BEFORE}/{MODEL}", onnx.files[MODEL]
+    return replace(own, bizdate=BEFORE, path=path, sha256=sha256, fingerprint=onnx.fingerprint)
 
 
 @pytest.fixture(scope="module")
