@@ -212,7 +212,8 @@ def test_feast_history(run: Runner) -> None:
 def test_every_script_is_run_here() -> None:
     tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8")))
     tested |= {"final_fuxictr.py", "funnel_merges.py"}  # `test_funnel_report.py` runs the second one
-    tested |= {"serving_properties.py", "serving_latency.py", "large_catalogue.py"}  # tests in `serving/` run them
+    # Tests in `serving/` run these.
+    tested |= {"serving_properties.py", "serving_latency.py", "large_catalogue.py", "serving_endurance.py"}
     # These need a release in a store, and minutes; the last one runs in a different environment.
     by_hand = {"open_loop.py", "serving_faults.py", "serving_fuzz.py", "serving_load.py", "fuxictr_side.py"}
     by_hand |= {"triton_service.py", "triton_faults.py"}  # these need a Triton server
