@@ -35,7 +35,7 @@ class Limits:
     body: int = 1 << 20
     rate: float = 0.0
     logged: float = 0.0
-    queue: int = 100
+    queue: int = 50
     origins: tuple[str, ...] = ()
 
     @classmethod
