@@ -19,6 +19,7 @@ from recsys_assets.io_managers import LakeIOManager
 from recsys_assets.jobs import champion, everything, ingest
 from recsys_assets.processes import end_with_parent
 from recsys_assets.resources import resources
+from recsys_assets.retention.clean import clean, clean_schedule
 from recsys_assets.schedules import daily_schedule
 from recsys_assets.sensors import champion_sensor, new_data_sensor
 from recsys_assets.uris import guard_logs
@@ -32,8 +33,8 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         asset_checks=checks_of(assets),
-        jobs=[everything, ingest, champion, fresh_items],
-        schedules=[daily_schedule(profile)],
+        jobs=[everything, ingest, champion, fresh_items, clean],
+        schedules=[daily_schedule(profile), *([clean_schedule(profile)] if profile.retention.days else [])],
         sensors=[
             new_data_sensor,
             champion_sensor,

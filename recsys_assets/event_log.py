@@ -6,6 +6,7 @@ changes what is stored.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -41,6 +42,13 @@ class BatchedEventLog(SqliteEventLogStorage):
             }
             for event, number in newest.values():
                 self._store_asset_event(connection, event, number)
+
+    def delete_events(self, run_id: str) -> None:
+        """Delete a run's events, and the file that held them: SQLite would keep its size."""
+        super().delete_events(run_id)
+        for end in ("", "-wal", "-shm"):
+            Path(self.path_for_shard(run_id) + end).unlink(missing_ok=True)
+        self._initialized_dbs.discard(run_id)
 
 
 class BatchedStorage(DagsterSqliteStorage):

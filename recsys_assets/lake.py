@@ -35,6 +35,8 @@ from recsys_assets.manifest import (
     describe_outdated,
 )
 
+REMOVED = ".removed"  # the folder of manifests whose partitions were removed
+
 
 class Lake:
     """Partitions of one profile under a root folder or fsspec URL.
@@ -222,6 +224,24 @@ class Lake:
             with contextlib.suppress(ValueError, TypeError):
                 found[name] = _parse(text)
         return found
+
+    def size(self, asset: str, bizdate: str) -> int:
+        """Bytes of a partition's files."""
+        with self._place.name_errors():
+            return int(self._place.fs.du(self._place.partition(asset, bizdate)))
+
+    def remove(self, asset: str, bizdate: str) -> None:
+        """Remove a partition; its manifest, with the metrics, is kept as `.removed/<asset>/<bizdate>.json`.
+
+        A reader sees the partition or none: the manifest goes first, and a folder without one is none.
+        """
+        fs, place = self._place.fs, self._place.partition(asset, bizdate)
+        archive = f"{self._place.base}/{REMOVED}/{asset}"
+        with self._place.name_errors():
+            fs.makedirs(archive, exist_ok=True)
+            if fs.exists(f"{place}/{MANIFEST}"):
+                fs.mv(f"{place}/{MANIFEST}", f"{archive}/{bizdate}.json")
+            fs.rm(place, recursive=True)
 
     @contextlib.contextmanager
     def draft(self, asset: str, bizdate: str) -> Iterator[Draft]:

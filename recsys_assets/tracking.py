@@ -4,9 +4,10 @@ All calls of MLflow belong here, and those for a model in its own format in `mlf
 dagster-mlflow for the versions in use.
 """
 
+import datetime as dt
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,6 +164,42 @@ class Tracking(dg.ConfigurableResource[None]):
         with _mlflow() as mlflow:
             if found := mlflow.get_experiment_by_name(self.experiment):
                 mlflow.MlflowClient().set_experiment_tag(found.experiment_id, OWNER_TAG, owner)
+
+    def left_over(self, before: dt.datetime) -> list[str]:
+        """Ids of the experiment's runs that were deleted, or that began before a moment and never succeeded.
+
+        Runs that succeeded stay for ever, because they have the figures. KILLED ones are pruned trials of a search.
+        These are at most 1,000 of each kind, as many as MLflow lists at once.
+        """
+        from mlflow.entities import ViewType
+
+        with _mlflow() as mlflow:
+            client = mlflow.MlflowClient()
+            if not (found := client.get_experiment_by_name(self.experiment)):
+                return []
+            ids, began = [found.experiment_id], int(before.timestamp() * 1000)
+            runs = list(client.search_runs(ids, "", ViewType.DELETED_ONLY))
+            for status in ("FAILED", "RUNNING"):
+                which = f"attributes.status = '{status}' AND attributes.start_time < {began}"
+                runs += client.search_runs(ids, which)
+            return [run.info.run_id for run in runs]
+
+    def remove(self, run_ids: Sequence[str]) -> None:
+        """Delete runs; in the project's own database for good, with their files, as `mlflow gc` does."""
+        from urllib.parse import urlsplit
+        from urllib.request import url2pathname
+
+        with _mlflow() as mlflow:
+            client = mlflow.MlflowClient()
+            for run_id in run_ids:
+                run = client.get_run(run_id).info
+                if run.lifecycle_stage == "active":
+                    client.delete_run(run_id)
+                if _is_local():
+                    folder = Path(url2pathname(urlsplit(run.artifact_uri).path)).parent  # of <run id>/artifacts
+                    if folder.name == run_id and folder.exists():
+                        shutil.rmtree(folder)
+                    client._tracking_client.store._hard_delete_run(run_id)
 
     def _prepare(self) -> None:
         """Create database and experiment once: two processes that create them at the same time break the database."""

@@ -39,6 +39,7 @@ INSTEAD = {
     r"--events 1000000 --days 60": SMALL,
     r"^recsys land movielens-1m$": "recsys land movielens-1m --source ml-1m",
     r"'interactions\+'": "interactions",  # the lines before have built everything downstream
+    r"^recsys backfill .*$": "recsys backfill 'splits' --from $(date -u -d '5 days ago' +%F) --to 2026-11-19 --dry-run",
     r"^make test$": "make test PYTEST_ARGS='-k comparison'",
     r"-k splits": "-k floors",
     r"2026-11-19|\bD$": "$(date -u -d '3 days ago' +%F)",

@@ -50,6 +50,7 @@ FLOORS = {
         "sensors",
         "partitions",
         "resources",
+        "retention",
         "run_events",
         "tracking",
         "mlflow_model",

@@ -11,6 +11,7 @@ import click
 
 from recsys_assets.cli.backfill import backfill
 from recsys_assets.cli.changes import adopt, refresh
+from recsys_assets.cli.clean import clean
 from recsys_assets.cli.data import bizdate, land, show
 from recsys_assets.cli.deploy import deploy
 from recsys_assets.cli.doctor import doctor
@@ -62,6 +63,7 @@ for command in (
     bizdate,
     materialize,
     backfill,
+    clean,
     show,
     doctor,
     list_published,

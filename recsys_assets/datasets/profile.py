@@ -29,6 +29,7 @@ from recsys_assets.datasets.profile_parts import (
     Part,
     Publishing,
     Recall,
+    Retention,
     Right,
     Session,
     Split,
@@ -92,6 +93,7 @@ class Profile(Part):
     tuned: list[str] = Field(default=[], description="models trained with the best settings of their `tune_<model>`")
     warm_start: WarmStart = WarmStart()
     daily: Daily = Daily()
+    retention: Retention = Retention()
 
     _store: LandingStore | None = PrivateAttr(default=None)  # set by `load_profile`
 

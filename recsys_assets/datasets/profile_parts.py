@@ -320,6 +320,12 @@ class Daily(Part):
         return self
 
 
+class Retention(Part):
+    """How long heavy artefacts are kept: see `retention/plan.py` for what always stays."""
+
+    days: Count | None = Field(default=None, description="days up to the newest bizdate; None: for ever")
+
+
 class WarmStart(Part):
     """Trainings that continue from the model's newest checkpoint before the bizdate, instead of from nothing."""
 
