@@ -33,6 +33,7 @@ def serve(port: int, processes: int) -> None:
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.lake import Lake
     from recsys_assets.serving.by_triton import triton_limit
+    from recsys_assets.serving.fresh.sql import sql_recall
     from recsys_assets.serving.limits import Limits
     from recsys_assets.serving.log import say
     from recsys_assets.serving.online_features import FeastServer
@@ -47,6 +48,7 @@ def serve(port: int, processes: int) -> None:
     triton_limit()
     FeastServer.read(os.environ)
     profile, place = load_profile(), settings()
+    sql_recall(profile)
     if (scenes := scenes_path(place)).exists():
         read_scenes(scenes, profile)  # faults stop it now, and not only when a release is opened
     lake, copies = Lake.of(place.lake, profile), place.data / "serving" / profile.name / "releases"

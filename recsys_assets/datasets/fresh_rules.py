@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 OWN = "items"  # as the table of a place: the item's own columns
 _PLACE = r"^[a-z][a-z0-9_]*\.\w+$"
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"  # of a schema, a table or a column: PostgreSQL cuts longer ones off
 _RESERVED = (OWN, "users", "interactions", "impressions")
 Place = Annotated[str, Field(pattern=_PLACE, description="table.column")]
 
@@ -60,6 +61,21 @@ class Joined(Part):
         return [each for each in (*self.first, self.days_since, self.entry, self.under) if each]
 
 
+class Sql(Part):
+    """A table or view of PostgreSQL with pgvector, in which one statement finds the items for the share of a list.
+
+    It asks for the `count` rows whose `vector` has the highest inner product with that of the user, and has so many
+    milliseconds. `uri` is the environment variable with the address of the database, which may hold a password.
+    """
+
+    table: str = Field(pattern=rf"^{_NAME}(\.{_NAME})?$", description="table or view, or schema.table")
+    key: str = Field(default="queryid", pattern=f"^{_NAME}$", description="the column with the ids of items")
+    vector: str = Field(default="vector", pattern=f"^{_NAME}$", description="the column with their vectors")
+    count: int = Field(default=200, ge=1, le=1000)
+    milliseconds: int = Field(default=200, ge=1, le=60_000)
+    uri: str = Field(default="RECSYS_POSTGRES_URI", pattern=r"^RECSYS_[A-Z0-9_]+_URI$")
+
+
 class Fresh(Part):
     """Items between their first row and the release that holds them.
 
@@ -78,6 +94,7 @@ class Fresh(Part):
     share: float = Field(default=0.1, ge=0, le=1)
     sides: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")], SideTable] = {}
     joined: dict[str, Joined] = {}
+    sql: Sql | None = None
 
     @property
     def seconds(self) -> int:
@@ -89,7 +106,7 @@ class Fresh(Part):
 def faults(profile: "Profile") -> Iterator[Fault]:
     """The rules of fresh items that the profile breaks."""
     rule, items = profile.fresh, profile.tables.get("items", {})
-    if (rule.sides or rule.joined) and not items:
+    if (rule.sides or rule.joined or rule.sql) and not items:
         yield Fault(("fresh",), "needs a table of items that lands")
         return
     if rule.created is not None and (rule.created not in items or items[rule.created].type != "timestamp"):

@@ -29,6 +29,17 @@ class Postgres:
         """The address of a database for the user `reader`, with the password or without one."""
         return f"postgresql://reader{password and ':' + password}@127.0.0.1:{self.port}/{database}"
 
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        options = f"-h 127.0.0.1 -p {self.port} -k {self.folder} -F"
+        self.run(
+            "pg_ctl", "-w", "-D", str(self.folder / "data"), "-l", str(self.folder / "log"), "-o", options, "start"
+        )
+
+    def stop(self) -> None:
+        """Stop the server at once, as if it had been killed."""
+        self.run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "stop")
+
     def run(self, program: str, *arguments: str) -> None:
         """Run one of PostgreSQL's programs."""
         run(self.folder, program, *arguments)
@@ -80,14 +91,14 @@ def postgres(sql: str) -> Iterator[Postgres]:
             _skip_unless_nobody_enters(programs())
             for path in (folder, *folder.iterdir()):
                 shutil.chown(path, _NOBODY, _NOBODY)
-        data, options = str(folder / "data"), f"-h 127.0.0.1 -p {server.port} -k {folder} -F"
+        data = str(folder / "data")
         sign_in = ["-A", "scram-sha-256", "--pwfile", str(folder / "password")]
         server.run("initdb", "-D", data, "-U", "reader", "--encoding=UTF8", "--locale=C", "--no-sync", *sign_in)
-        server.run("pg_ctl", "-w", "-D", data, "-l", str(folder / "log"), "-o", options, "start")
+        server.start()
         server.run("psql", server.address(database="postgres"), "-c", "CREATE DATABASE shop")
         server.run("psql", server.address(), "-v", "ON_ERROR_STOP=1", "-f", str(folder / "fill.sql"))
         yield server
     finally:
         with contextlib.suppress(subprocess.CalledProcessError):  # it may have been stopped
-            server.run("pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "stop")
+            server.stop()
         shutil.rmtree(folder, ignore_errors=True)

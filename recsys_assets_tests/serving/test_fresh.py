@@ -21,13 +21,11 @@ from starlette.testclient import TestClient
 
 from recsys_assets.datasets.duck import connect_without_lake
 from recsys_assets.datasets.ingest import ROWS
-from recsys_assets.datasets.profile import load_profile
 from recsys_assets.definitions import build_defs
 from recsys_assets.features.raw import raw_columns
 from recsys_assets.fresh.database import Database
 from recsys_assets.fresh.step import FreshRow, Step
 from recsys_assets.fresh_job import fresh_items_sensor
-from recsys_assets.lake import Lake
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval import embeddings
 from recsys_assets.serving.app import create_app
@@ -41,13 +39,10 @@ from recsys_assets.serving.told import open_told
 from recsys_assets.settings import settings
 from recsys_assets.stores.registry import open_store
 from recsys_assets.stores.store import KEY
+from recsys_assets_tests.helpers.fresh_world import NEW, fresh_engine, item, listed, tell
 from recsys_assets_tests.helpers.postgres_server import PASSWORD, postgres
 from recsys_assets_tests.helpers.worlds import DAY, World
 
-TOWERS = [
-    *("cold_start_samples", "feature_boundaries", "negative_items", "recall_dropoutnet"),
-    *("emb_dropoutnet_user", "emb_dropoutnet_item", "onnx_dropoutnet", "funnel_model"),
-]
 SCENES = """
 filters: [year]
 scenes:
@@ -55,17 +50,12 @@ scenes:
   half: {fresh: 0.5, size: 10}
   old: {fresh: 0.5, size: 10, filter: year < 1990}
 """
-NEW = 900_000
 
 
 @pytest.fixture(scope="module")
 def engine(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    home = tmp_path_factory.mktemp("fresh")
-    with pytest.MonkeyPatch.context() as patch:
-        own = world.copy(home, patch)
-        own.run(TOWERS, config={"recall_dropoutnet": {"training": {"epochs": 1}}})
-        profile = load_profile()
-        yield Engine(profile, Lake.of(settings().lake, profile), DAY)
+    with fresh_engine(world, tmp_path_factory) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="module")
@@ -78,22 +68,6 @@ def client(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         book = Book(file, engine.profile)
         service = Service(Opened(7, engine, book), told, None, fresh)
         yield TestClient(create_app(service))
-
-
-def item(number: int, **changes: Any) -> dict[str, Any]:
-    return {"item_id": number, "title": f"New {number}", "year": 2026, "genres": "Drama|War", **changes}
-
-
-def tell(client: TestClient, *items: dict[str, Any]) -> dict[str, Any]:
-    answer = client.post("/items", json={"items": items})
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
-
-
-def listed(client: TestClient, user: int = 1, **body: Any) -> list[dict[str, Any]]:
-    answer = client.post("/recommend", json={"user_id": user, "size": 50, **body})
-    assert answer.status_code == 200, answer.text
-    return list(answer.json()["items"])
 
 
 def fresh_of(rows: list[dict[str, Any]]) -> list[int]:

@@ -1,11 +1,13 @@
 """Fresh and cold items in a list: those nearest to the user take a share of its places, next to the other items.
 
-Fresh ones come first. Cold items of the release, which nobody has touched, take what they leave of the share.
+Fresh ones come first. Cold items of the release, which nobody has touched, take what they leave of the share. If the
+profile names a table (`fresh.sql`), the items that it answers with take the share in place of both.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,9 @@ from recsys_assets.funnel.by_vector import ByVector
 from recsys_assets.retrieval.interactions import Interactions, Queries, State
 from recsys_assets.serving.budget import Budget
 from recsys_assets.serving.engine import Engine, Row, Wish
-from recsys_assets.serving.fresh.layer import Layer
+from recsys_assets.serving.fresh.layer import Layer, ids_of
+from recsys_assets.serving.fresh.sql import STEP as SQL_STEP
+from recsys_assets.serving.fresh.sql import SqlRecall
 from recsys_assets.serving.fresh.writer import Writer
 from recsys_assets.serving.people import Person
 from recsys_assets.serving.respond import Answer, with_fields
@@ -27,7 +31,7 @@ from recsys_assets.serving.scenes.faults import columns_of
 from recsys_assets.serving.scenes.listing import listing
 from recsys_assets.serving.scenes.shelf import passing
 
-FRESH, COLD, STEP = "fresh", "cold", "recall fresh"
+FRESH, COLD, SQL, STEP = "fresh", "cold", "sql", "recall fresh"
 MOST_ASKED = 200  # fresh items of which a condition is asked: more than any list has places for them
 _ROUND = 1e-9  # a share of 0.29 of 100 places is 29 of them
 
@@ -40,11 +44,13 @@ class Fresh:
         layer: the rows as this process sees them.
         writer: takes new ones.
         towers: of the release, by side.
+        sql: asks the table that the profile names; None: it names none.
     """
 
     layer: Layer
     writer: Writer
     towers: Mapping[str, Tower]
+    sql: SqlRecall | None = None
 
     def blended(self, answer: Answer, told: Sequence[object]) -> Answer:
         """The answer with fresh items in their share of its places.
@@ -54,17 +60,16 @@ class Fresh:
             told: ids of items that the user touched since.
         """
         content, is_told = answer.content, str(answer.asked.user) in self.layer.users
-        if not self.layer.has_items and not is_told:
+        if not self.layer.has_items and not is_told and not self.sql:
             return answer
         budget = Budget(answer.engine.usual)
-        made = budget.make(STEP, lambda: self._made(answer, told))
-        if made is None:
+        made = budget.make(STEP, lambda: self._made(answer, told, budget)) or content
+        if budget.left_out:
             left_out = [*content.get("left_out", ()), *(f"{step}: {why}" for step, why in budget.left_out.items())]
-            lacking = {**content, "served_by": "degraded", "left_out": left_out}
-            return replace(answer, content=lacking, before_fresh=content)
+            made = {**made, "served_by": "degraded", "left_out": left_out}
         return answer if made == content else replace(answer, content=made, before_fresh=content)
 
-    def _made(self, answer: Answer, told: Sequence[object]) -> dict[str, Any]:
+    def _made(self, answer: Answer, told: Sequence[object], budget: Budget) -> dict[str, Any]:
         """The content with fresh items; that of a told user of whom the release knows nothing is by their features."""
         count = math.floor(share_of(answer) * answer.asked.wish.size + _ROUND)
         by_row = answer.content["served_by"] == "popular" and str(answer.asked.user) in self.layer.users
@@ -75,12 +80,25 @@ class Fresh:
             by_features = {"served_by": "features", "items": _by_features(answer, vector)}
             answer = replace(answer, content=answer.content | by_features)
         rows, barred = list[Row](), _barred(answer, told)
-        for channel, nearest in ((FRESH, self.layer.nearest), (COLD, self.layer.nearest_cold)):
-            if left := count - len(rows):
-                keys, scores = self._allowed(answer, *nearest(vector, MOST_ASKED, barred))
-                rows += self._described(answer, channel, keys[:left], scores[:left])
+        for channel, nearest in self._nearest(vector, barred, budget) if count else ():
+            keys, scores = self._allowed(answer, *nearest)
+            rows += self._described(answer, channel, keys[: count - len(rows)], scores)
+            if len(rows) == count:
+                break
         listed = placed(answer.content["items"], rows, share_of(answer), answer.asked.wish.size)
         return answer.content | {"items": listed}
+
+    def _nearest(
+        self, vector: Vectors, barred: set[str], budget: Budget
+    ) -> Iterator[tuple[str, tuple[list[str], list[float]]]]:
+        """Channels, the first one first, with the keys of their items and the products with a vector (D,)."""
+        found = budget.make(SQL_STEP, partial(self.sql, vector)) if self.sql else None
+        if found is None:
+            yield FRESH, self.layer.nearest(vector, MOST_ASKED, barred)
+            yield COLD, self.layer.nearest_cold(vector, MOST_ASKED, barred)
+            return
+        keys = [key for key in found if key not in barred and not self.layer.is_withdrawn(key)]
+        yield SQL, (keys, [found[key] for key in keys])
 
     def _vector(self, answer: Answer) -> Vectors | None:
         """(D,) the vector of the user, from all that is known of them; None without the model's towers."""
@@ -118,34 +136,35 @@ class Fresh:
             kept &= np.array([key in only for key in keys], bool)
         conditions = [stage.scene.filter if stage else None, restrict if isinstance(restrict, str) else None]
         for condition in filter(None, conditions if len(keys) else []):
-            kept &= passing(self._with_carried(answer.engine, keys), condition, columns_of(answer.engine.profile))
+            kept &= passing(self._table(answer.engine, keys), condition, columns_of(answer.engine.profile))
         places = np.flatnonzero(kept).tolist()
         return [keys[each] for each in places], [scores[each] for each in places]
 
-    def _with_carried(self, engine: Engine, keys: Sequence[str]) -> pa.Table:
-        """The rows of items, in which columns that the log carries for items are missing values."""
-        table = self.layer.rows(keys)
-        for name, _ in columns_of(engine.profile):
-            if name not in table.column_names:
-                table = table.append_column(name, pa.nulls(len(table), engine.items.schema.field(name).type))
-        return table
+    def _table(self, engine: Engine, keys: Sequence[str]) -> pa.Table:
+        """The rows of items, told, cold or of the release; what is not known of one is a missing value."""
+        ours = [key for key in keys if self.layer.knows(key)]
+        others = [key for key in keys if not self.layer.knows(key)]
+        numbers = engine.numbers(ids_of(others, engine.log.item_ids).tolist())
+        of_release = [key for key, number in zip(others, numbers, strict=True) if number >= 0]
+        tables = [self.layer.rows(ours), engine.items.take(pa.array(numbers[numbers >= 0]))]
+        place = {key: number for number, key in enumerate([*ours, *of_release])}
+        rows = pa.concat_tables(tables, promote_options="permissive")
+        return rows.take(pa.array([place.get(key) for key in keys], pa.int64()))
 
     def _described(self, answer: Answer, channel: str, keys: list[str], scores: list[float]) -> list[Row]:
         """The items of a channel as rows of a list, with the columns that the request asks for."""
-        ids, body = ids_of(keys, answer.engine), answer.asked.body
+        engine, body = answer.engine, answer.asked.body
         rows: list[Row] = [
             {"item_id": item_id, "score": score, "channels": [channel], "probability": None}
-            for item_id, score in zip(ids, scores, strict=True)
+            for item_id, score in zip(ids_of(keys, engine.log.item_ids).tolist(), scores, strict=False)
         ]
         if body.explain:
             for place, row in enumerate(rows, 1):
                 row["explain"] = {"fused": None, "channels": {channel: {"place": place, "score": row["score"]}}}
         if not body.fields or not rows:
             return rows
-        table = self.layer.rows(keys)
-        more = table.select([name for name in body.fields if name in table.column_names]).to_pylist()
-        blank = dict.fromkeys(body.fields)
-        return [{**row, **blank, **each} for row, each in zip(rows, more, strict=True)]
+        more = self._table(engine, keys).select(body.fields).to_pylist()
+        return [{**row, **each} for row, each in zip(rows, more, strict=True)]
 
 
 def _by_features(answer: Answer, vector: Vectors) -> list[Row]:
@@ -181,14 +200,9 @@ def placed(rows: Sequence[Row], fresh: Sequence[Row], share: float, size: int) -
         found = pinned.get(place) or (is_due and next(coming, None)) or next(others, None) or next(coming, None)
         if not found:
             break
-        taken += bool({FRESH, COLD} & set(found["channels"]))
+        taken += bool({FRESH, COLD, SQL} & set(found["channels"]))
         listed.append(found)
     return listed
-
-
-def ids_of(keys: Sequence[str], engine: Engine) -> list[Any]:
-    """Ids of the release's type from keys."""
-    return [int(key) for key in keys] if np.issubdtype(engine.log.item_ids.dtype, np.integer) else list(keys)
 
 
 def _barred(answer: Answer, told: Sequence[object]) -> set[str]:

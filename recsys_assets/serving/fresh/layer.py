@@ -119,6 +119,14 @@ class Layer:
         hidden = self._among_cold[:count][self._gone[:count] | self._is_fresh]
         return self.cold.nearest(vector, k, barred, hidden[hidden >= 0])
 
+    def knows(self, key: str) -> bool:
+        """Whether an item is told or cold."""
+        return key in self._places or (self.cold is not None and key in self.cold.places)
+
+    def is_withdrawn(self, key: str) -> bool:
+        """Whether an item is told and withdrawn."""
+        return key in self._places and bool(self._gone[self._places[key]])
+
     def rows(self, keys: Sequence[str]) -> pa.Table:
         """The rows of told and cold items in the types of the items' table: what was told last, if anything was."""
         told = [key for key in keys if key in self._places]

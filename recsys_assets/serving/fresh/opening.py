@@ -10,6 +10,7 @@ from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.fresh.blend import Fresh
 from recsys_assets.serving.fresh.cold import cold_items
 from recsys_assets.serving.fresh.layer import Layer
+from recsys_assets.serving.fresh.sql import sql_recall
 from recsys_assets.serving.fresh.watcher import Watcher
 from recsys_assets.serving.fresh.writer import Writer
 from recsys_assets.serving.log import say
@@ -35,9 +36,14 @@ def open_layer(engine: Engine) -> Layer | None:
 
 @contextlib.contextmanager
 def open_fresh(profile: Profile, layer: Layer) -> Iterator[Fresh]:
-    """The fresh rows of a service: further ones are taken, from requests and from files, until the block ends."""
+    """The fresh rows of a service: further ones are taken, from requests and from files, until the block ends.
+
+    Raises:
+        StoreNotConfigured, ExtraMissing: the profile names a table, and what it needs is not there.
+    """
     with (
+        sql_recall(profile) or contextlib.nullcontext() as sql,
         Writer(profile, layer.database, layer.towers) as writer,
         Watcher(profile, layer.database, layer.towers),
     ):
-        yield Fresh(layer, writer, layer.towers)
+        yield Fresh(layer, writer, layer.towers, sql)
