@@ -36,7 +36,9 @@ class FreshStore(Protocol):
         """
 
     def put_fresh(self, collection: str, version: str, rows: Changes) -> None:
-        """Put rows next to a version under their keys, all or none; withdrawn ones are no longer found.
+        """Put rows next to a version under their keys; withdrawn ones are no longer found.
+
+        An interrupted call leaves the number as it was, so that its rows are put again.
 
         Raises:
             VersionMissing: there is no such version.

@@ -11,14 +11,17 @@ from recsys_assets.fresh.database import Database
 from recsys_assets.fresh.judge import Judge
 from recsys_assets.fresh.towers import FILES, Tower, towers_of
 from recsys_assets.lake import Lake
+from recsys_assets.settings import settings
 from recsys_assets.stores.fresh import FreshStore, push
 from recsys_assets.stores.registry import STORES, open_owned_store, stores_in_use
 from recsys_assets.stores.store import Store, bizdate_of
 
 
 def fresh_stores() -> list[str]:
-    """The stores in use that take fresh rows."""
-    return [name for name in stores_in_use() if STORES[name].has_fresh]
+    """The stores in use that take fresh rows; the project's own server only if something was published to it."""
+    place = settings()
+    named = [name for name in stores_in_use(place) if STORES[name].has_fresh]
+    return [name for name in named if STORES[name].variable in place.stores or (place.data / name).exists()]
 
 
 class Pusher:
@@ -45,13 +48,13 @@ class Pusher:
         done = dict[str, int]()
         for name in fresh_stores():
             with open_owned_store(name, self._profile.name, self._lake.owner) as store:
-                done |= {f"{name}_{collection}": rows for collection, rows in self._push(store)}
+                done |= {f"{name}_{collection}": rows for collection, rows in self._push(name, store)}
         return done
 
-    def _push(self, store: Store) -> Iterator[tuple[str, int]]:
+    def _push(self, name: str, store: Store) -> Iterator[tuple[str, int]]:
         model = newest_serving_model(self._profile, self._lake).model
         for side in FILES:
-            collection = f"{model}_{side[:-1]}"
+            collection = STORES[name].collection_of(f"emb_{model}_{side[:-1]}", model)
             version = store.live_version(collection)
             if version and side in self._profile.tables and isinstance(store, FreshStore):
                 tower, typed = self._towers_of(model, bizdate_of(version))[side], partial(self._judge.typed, side)

@@ -57,6 +57,11 @@ class Destination:
         """Whether it takes fresh rows next to its versions."""
         return isinstance(self.open, type) and issubclass(self.open, FreshStore)
 
+    def collection_of(self, asset: str, model: str) -> str:
+        """The collection that holds nothing but the rows of an asset of a two-tower model."""
+        made = self.collections([model], model).items()
+        return next(name for name, each in made if each.reads == (asset,))
+
     @property
     def has_releases(self) -> bool:
         """Whether services follow its releases, so that a set goes live with one."""

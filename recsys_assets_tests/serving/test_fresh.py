@@ -17,6 +17,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pymongo import MongoClient
 from starlette.testclient import TestClient
 
 from recsys_assets.datasets.duck import connect_without_lake
@@ -40,6 +41,7 @@ from recsys_assets.settings import settings
 from recsys_assets.stores.registry import open_store
 from recsys_assets.stores.store import KEY
 from recsys_assets_tests.helpers.fresh_world import NEW, fresh_engine, item, listed, tell
+from recsys_assets_tests.helpers.mongo_servers import daemon
 from recsys_assets_tests.helpers.postgres_server import PASSWORD, postgres
 from recsys_assets_tests.helpers.worlds import DAY, World
 
@@ -310,6 +312,26 @@ def test_the_job_puts_fresh_rows_where_one_statement_finds_them(
             assert job.execute_in_process().success
             left = {int(key) for (key,) in connection.execute(everything).fetchall()}
             assert left == found - {told[0]}
+
+
+def test_the_job_puts_fresh_rows_next_to_the_live_vectors_in_mongodb(
+    client: TestClient, told: list[int], engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    items = pq.read_table(engine.funnel.inputs["emb_dropoutnet_item"].path(ROWS))
+    name, job = "emb_dropoutnet_item", build_defs().resolve_job_def("fresh_items")
+    with daemon(tmp_path / "mongo") as server, MongoClient[dict[str, Any]](server.uri) as mongo:
+        monkeypatch.setenv("MONGO_URI", server.uri)
+        with open_store("mongo", engine.profile.name) as store:
+            store.write(name, f"{DAY}.aaaaaaaaaaaa", items.add_column(0, KEY, items["item_id"].cast("string")))
+            store.go_live(name, f"{DAY}.aaaaaaaaaaaa")
+        view = mongo[engine.profile.name][name]
+        assert job.execute_in_process().success
+        found = {each["item_id"]: each for each in view.find()}
+        assert found.keys() == {*items["item_id"].to_pylist(), *told}
+        assert found[told[0]]["row"]["title"] == f"New {told[0]}"
+        tell(client, {"item_id": told[0], "withdrawn": True})
+        assert job.execute_in_process().success
+        assert {each["item_id"] for each in view.find()} == found.keys() - {told[0]}
 
 
 def own_dataset() -> Dataset:

@@ -8,13 +8,14 @@ Numbers only grow; a process that is killed between the two documents leaves a n
 A view leads from a collection's plain name to its live version, for services that know nothing but that name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from recsys_assets.stores.mongo.fresh import with_fresh
 from recsys_assets.stores.store import StoreError
 
 if TYPE_CHECKING:
-    from pymongo.collection import Collection
+    from pymongo import collection
     from pymongo.database import Database
 
 CURRENT = "current"
@@ -22,7 +23,7 @@ _EXISTS = 48  # NamespaceExists
 Release = dict[str, Any]
 
 
-def add_release(releases: "Collection[Release]", content: Mapping[str, Any]) -> int:
+def add_release(releases: "collection.Collection[Release]", content: Mapping[str, Any]) -> int:
     """Write a release under the next free number, without making it the current one; return its number."""
     from pymongo.errors import DuplicateKeyError
 
@@ -37,7 +38,7 @@ def add_release(releases: "Collection[Release]", content: Mapping[str, Any]) -> 
 
 
 def put_release(
-    releases: "Collection[Release]", content: Mapping[str, Any], before: Mapping[str, Any] | None
+    releases: "collection.Collection[Release]", content: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> int | None:
     """Write a release, current in place of `before`; return its number, or None if `before` is no longer current."""
     number = add_release(releases, content)
@@ -54,12 +55,19 @@ def shown_versions(database: "Database[dict[str, Any]]") -> dict[str, str]:
     return {name: version for name, (collection, _, version) in ours.items() if version and collection == name}
 
 
-def show_only(database: "Database[dict[str, Any]]", versions: Mapping[str, str]) -> None:
-    """Make the plain names show these versions, one after another in their order, and drop all others."""
+def show_only(database: "Database[dict[str, Any]]", versions: Mapping[str, str], fresh: Collection[str] = ()) -> None:
+    """Make the plain names show these versions, one after another in their order, and drop all others.
+
+    Args:
+        database: of the collections.
+        versions: by name.
+        fresh: the names that show fresh rows too.
+    """
     before = shown_versions(database)
     for name, version in sorted(versions.items()):
         if before.get(name) != version:
-            _show(database, name, f"{name}.{version}")
+            physical = f"{name}.{version}"
+            _show(database, name, physical, with_fresh(physical) if name in fresh else [])
     for name in sorted(before.keys() - versions.keys()):
         database.drop_collection(name)
 
@@ -74,7 +82,9 @@ def refuse_collections(database: "Database[dict[str, Any]]", names: Mapping[str,
         )
 
 
-def _show(database: "Database[dict[str, Any]]", name: str, physical: str) -> None:
+def _show(
+    database: "Database[dict[str, Any]]", name: str, physical: str, pipeline: Sequence[Mapping[str, Any]]
+) -> None:
     """Make `name` a view of the collection `physical`; an existing view changes in one step.
 
     SecantusDB 0.7.0b3 cannot change a view unless `embedded.fix_views` has fixed that: the view is then dropped and
@@ -83,17 +93,17 @@ def _show(database: "Database[dict[str, Any]]", name: str, physical: str) -> Non
     from pymongo.errors import OperationFailure
 
     try:
-        database.command("create", name, viewOn=physical, pipeline=[])
+        database.command("create", name, viewOn=physical, pipeline=pipeline)
     except OperationFailure as error:
         if error.code != _EXISTS:
             raise
-        database.command("collMod", name, viewOn=physical, pipeline=[])
+        database.command("collMod", name, viewOn=physical, pipeline=pipeline)
         if f"{name}.{shown_versions(database).get(name)}" != physical:
             database.drop_collection(name)
-            _show(database, name, physical)
+            _show(database, name, physical, pipeline)
 
 
-def _replace(releases: "Collection[Release]", document: Release, before: Mapping[str, Any] | None) -> bool:
+def _replace(releases: "collection.Collection[Release]", document: Release, before: Mapping[str, Any] | None) -> bool:
     """Make the document the current one, unless another process was faster."""
     from pymongo.errors import DuplicateKeyError
 

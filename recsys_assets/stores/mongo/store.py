@@ -3,10 +3,11 @@
 The database holds
 
 * `<collection>.<version>`, the rows, with an index on `queryid`;
+* the same with `.fresh`, for vectors: rows that changed since (`fresh.py`);
 * `_versions`, a document for each version that is wholly written: its schema, number of rows, and where these are;
 * `_releases`, whose document `current` names the live version of every collection: see `releases.py`;
 * `_owner`, whose only document says which data set all this belongs to;
-* `<collection>`, a view of the live version, for services that look rows up under the plain name.
+* `<collection>`, a view of the live version with what is fresher, for services that look rows up under the plain name.
 
 The update of `current` and the change of one view are both atomic. A reader that takes versions from `current`
 (`read`) sees one set, and never an earlier one again; a reader of one view sees the old version or the new one, whole.
@@ -21,10 +22,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from recsys_assets.datasets.names import VECTOR
+from recsys_assets.fresh.changes import Changes
 from recsys_assets.stores.base import StoreBase
 from recsys_assets.stores.live_sets import content_of, release_of, versions_of
 from recsys_assets.stores.mongo.client import connect, journaled_collection, translate
 from recsys_assets.stores.mongo.documents import check_table, find_documents, to_table, write_missing
+from recsys_assets.stores.mongo.fresh import fresh_name, put_rows
 from recsys_assets.stores.mongo.releases import (
     CURRENT,
     add_release,
@@ -73,9 +77,11 @@ class MongoStore(StoreBase, ReleaseStore):
             if self._versions.find_one({"_id": physical, **_WHOLE}, {"_id": 1}):
                 return
             write_missing(self._database[physical], collection, bizdate, table)
-            entry = {"collection": collection, "version": version, "bizdate": bizdate, "physical": physical}
-            schema = table.schema.serialize().to_pybytes()
-            self._versions.replace_one({"_id": physical}, {**entry, "rows": len(table), "schema": schema}, upsert=True)
+            entry: dict[str, Any] = {"collection": collection, "version": version}
+            entry |= {"bizdate": bizdate, "physical": physical}
+            entry |= {"rows": len(table), "schema": table.schema.serialize().to_pybytes()}
+            entry |= {"takes_fresh": VECTOR in table.column_names, "fresh_seq": 0}
+            self._versions.replace_one({"_id": physical}, entry, upsert=True)
 
     def count(self, collection: str, version: str) -> int:
         """See `Store.count`. MongoDB's own counter; a crash can leave it wrong, so a scan counts if they disagree."""
@@ -136,6 +142,7 @@ class MongoStore(StoreBase, ReleaseStore):
             self._versions.update_one({"_id": f"{collection}.{version}"}, {"$set": ours}, upsert=True)
             for each in list(self._versions.find(ours, {"_id": 1})):  # also what interrupted calls left
                 self._database[each["_id"]].drop()
+                self._database[fresh_name(each["_id"])].drop()
                 self._versions.delete_one(each | ours)
 
     def add_release(self, content: Mapping[str, Any]) -> int:
@@ -160,7 +167,8 @@ class MongoStore(StoreBase, ReleaseStore):
         with self._translate_errors():
             while True:
                 current = self.release()
-                show_only(self._database, versions_of(current))
+                versions = versions_of(current)
+                show_only(self._database, versions, self._fresh_of(versions))
                 if self.release() == current:  # otherwise another process has switched meanwhile
                     return
 
@@ -175,6 +183,28 @@ class MongoStore(StoreBase, ReleaseStore):
         """See `ReleaseStore.releases`."""
         with self._translate_errors():
             return list(self._releases.find({"_id": {"$ne": CURRENT}}, {"_id": 0}, sort=[("_id", -1)]))
+
+    def fresh_number(self, collection: str, version: str) -> int:
+        """See `FreshStore.fresh_number`."""
+        with self._translate_errors():
+            return int(self._entry(collection, version).get("fresh_seq", 0))
+
+    def put_fresh(self, collection: str, version: str, rows: Changes) -> None:
+        """See `FreshStore.put_fresh`. The number is kept last: what an interrupted call left is put again."""
+        with self._translate_errors():
+            entry = self._entry(collection, version)
+            schema, fresh = _schema_of(entry), self._database[fresh_name(entry["physical"])]
+            put_rows(fresh, schema.field(1), entry["bizdate"], rows)
+            done = {"$max": {"fresh_seq": rows.number}}
+            if not self._versions.update_one({"_id": entry["_id"], **_WHOLE}, done).matched_count:
+                fresh.drop()
+                raise self._missing_version(collection, version)
+
+    def _fresh_of(self, versions: Mapping[str, str]) -> set[str]:
+        """Those of the collections whose versions take fresh rows."""
+        names = {f"{collection}.{version}": collection for collection, version in versions.items()}
+        found = self._versions.find({"_id": {"$in": list(names)}, "takes_fresh": True}, {"_id": 1})
+        return {names[each["_id"]] for each in found}
 
     def _translate(self, error: Exception, said: str) -> StoreError | None:
         return translate(error, said, self._address)
@@ -191,8 +221,7 @@ class MongoStore(StoreBase, ReleaseStore):
             found = find_documents(self._database[entry["physical"]], keys)
             if len(found) < len(set(keys)):
                 self._entry(collection, version)
-        schema = pa.ipc.read_schema(pa.py_buffer(entry["schema"]))
-        return to_table([found[key] for key in keys if key in found], schema)
+        return to_table([found[key] for key in keys if key in found], _schema_of(entry))
 
     def _entry(self, collection: str, version: str) -> dict[str, Any]:
         """The entry of a version in `_versions`."""
@@ -200,3 +229,8 @@ class MongoStore(StoreBase, ReleaseStore):
         if entry is None:
             raise self._missing_version(collection, version)
         return entry
+
+
+def _schema_of(entry: Mapping[str, Any]) -> pa.Schema:
+    """The schema of a version, from its entry."""
+    return pa.ipc.read_schema(pa.py_buffer(entry["schema"]))
