@@ -158,7 +158,8 @@ def main() -> None:
         protocol = Protocol(ratings, given.split, seed, training)
         found.append(protocol.compare(given.networks))
         last = found[-1]
-        print(f"\nseed {seed}: {time.perf_counter() - started:.0f} s; {last.winner} serves cold items, {last.settings}")
+        took = time.perf_counter() - started
+        print(f"\nseed {seed}: {took:.0f} s; {last.winner} wins on cold items, {last.settings}", flush=True)
         show("validation", last.validation)
         show("test", last.test)
     towers = {"ridge_towers": protocol.towers()} if given.towers else {}
