@@ -82,7 +82,8 @@ class Ridge(TwoTower):
         """Vectors (N, width): the item's own, or what its content predicts."""
         token = self.token(indices)
         keeps = self.keeps.index_select(0, token)
-        return keeps * self.known(token) + (1 - keeps) * self.item_content(indices)
+        found: Tensor = keeps * self.known(token) + (1 - keeps) * self.item_content(indices)
+        return found
 
     def loss(self, batch: Batch) -> Tensor:
         """Raise `TypeError`: the weights are computed, not learned in steps."""

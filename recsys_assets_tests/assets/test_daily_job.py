@@ -282,7 +282,7 @@ def test_the_report_on_cold_start_names_the_winner_and_compares_all_methods(worl
         assert {f"draw.{method}.{name}_ndcg@20" for name in ("cold", "warm", "all")} <= report.manifest.metrics.keys()
     assert choice["winner"] in report.path("report.md").read_text()
     assert choice["serves"] in ("dropoutnet", "ridge")
-    assert report.path("report.md").read_text().splitlines()[2].startswith(f"serves: {choice['serves']}, because of")
+    assert report.path("report.md").read_text().splitlines()[2].startswith(f"serves: {choice['serves']}, because its")
     release = json.loads(world.read("mongo_release").path(RELEASE).read_text())
     assert release["fresh"] == {"model": choice["serves"], "because": choice["because"]}
     named = {each["partition"] for each in release["served"]["partitions"]}

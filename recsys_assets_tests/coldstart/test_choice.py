@@ -66,7 +66,7 @@ def test_the_report_says_why_a_model_serves() -> None:
     cold = {"ridge": 0.3, "aligned_ease": 0.4, "dropoutnet": 0.2}
     judged = {name: {"cold_ndcg@20": value} for name, value in cold.items()}
     outcome = Outcome({}, judged, {}, "aligned_ease", "ease", "ridge")
-    best = "of the models with towers it has the best NDCG@20 on cold validation items: 0.3000"
+    best = "its NDCG@20 on cold validation items is the best of the models with towers: 0.3000"
     assert report.why_it_serves(outcome) == f"{best}, compared with 0.2000 with dropoutnet"
 
 

@@ -171,10 +171,8 @@ def why_it_serves(outcome: Outcome) -> str:
     judged = {name: each["cold_ndcg@20"] for name, each in outcome.validation.items() if name in TOWERS}
     others = [f"{value:.4f} with {name}" for name, value in sorted(judged.items()) if name != outcome.serves]
     compared = f", compared with {', '.join(others)}" if others else ""
-    return (
-        f"of the models with towers it has the best NDCG@20 on cold validation items: {judged[outcome.serves]:.4f}"
-        f"{compared}"
-    )
+    found = judged[outcome.serves]
+    return f"its NDCG@20 on cold validation items is the best of the models with towers: {found:.4f}{compared}"
 
 
 def _sweep(trials: Trials, config: ColdStartConfig) -> "Figure":
