@@ -33,7 +33,17 @@ from recsys_assets.stores.store import KEY
 from recsys_assets_tests.helpers.worlds import DAY, World, open_world
 
 PARTS = ("train", "validation", "test")
-SNAPSHOTS = ["users", "items", "splits", "factors", "rank_samples", "feature_schema", "user_features", "item_features"]
+SNAPSHOTS = [
+    "users",
+    "items",
+    "splits",
+    "factors",
+    "event_features",
+    "rank_samples",
+    "feature_schema",
+    "user_features",
+    "item_features",
+]
 BEFORE = 7  # days before the first snapshot: without them no part of the split would have rows
 SAME = 1e-6  # floats that differ by less count as equal in the comparison with `rank_samples`
 

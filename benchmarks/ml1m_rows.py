@@ -23,7 +23,8 @@ from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.profile_parts import Split
 from recsys_assets.datasets.splits import split
 from recsys_assets.features.fit import fit_schema
-from recsys_assets.features.history import build_history, item_query, sample_query, user_query
+from recsys_assets.features.history import item_query, sample_query, user_query
+from recsys_assets.features.history_table import build_history
 from recsys_assets.features.pair_data import ItemSnapshot
 from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
 from recsys_assets.features.pair_features import candidate_rows

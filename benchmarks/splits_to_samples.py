@@ -4,7 +4,8 @@
     python benchmarks/splits_to_samples.py --source FOLDER       # the same, and MovieLens 1M from its unpacked folder
 
 Each size runs in its own process, so that peak memory is measured per size. Landing and ingest are shown as well, but
-the peak covers only splits, rank_samples, user_features and item_features.
+the peak covers only splits, event_features, rank_samples, user_features and item_features. All rows are described at
+once, as on the first day of a lake; `day.py` measures the days after it.
 """
 
 import argparse
@@ -24,7 +25,15 @@ from recsys_assets.datasets.ingest import ROWS, ingest_entities, ingest_events, 
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.splits import split
-from recsys_assets.features.history import build_history, item_query, sample_query, user_query
+from recsys_assets.features.history import item_query, sample_query, user_query
+from recsys_assets.features.history_table import (
+    SNAPSHOTS,
+    extend_history,
+    known_rows,
+    offer_rows,
+    open_history,
+    read_rule,
+)
 from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
 
 SAMPLE_LAST = dt.date(2026, 6, 30)
@@ -77,9 +86,16 @@ def measure(profile: Profile, home: Path) -> dict[str, float]:
             (home / "factors").mkdir(exist_ok=True)
             write_pair_features(connection, profile, splits, users, items, home / "factors")
 
+    def make_event_features() -> None:
+        with connect(home) as connection:
+            rule = read_rule(connection, profile, splits, items)
+            offer_rows(connection, profile, rule, items, known_rows(splits))
+            (home / "events").mkdir(exist_ok=True)
+            extend_history(connection, profile, rule, users, items, None, home / "events")
+
     def make_samples() -> None:
         with connect(home) as connection:
-            build_history(connection, profile, splits, users, items)
+            open_history(connection, [home / "events" / ROWS], home / "events" / SNAPSHOTS)
             for part in ("train", "validation", "test"):
                 write_parquet(
                     connection,
@@ -95,11 +111,12 @@ def measure(profile: Profile, home: Path) -> dict[str, float]:
         }
         for path, query in queries.items():
             with connect(home) as connection:
-                build_history(connection, profile, splits, users, items)
+                open_history(connection, [], home / "events" / SNAPSHOTS)
                 write_parquet(connection, query, home / f"{path}_features.parquet")
 
     timed(done, "splits", make_splits)
     timed(done, "factors", make_factors)
+    timed(done, "event_features", make_event_features)
     timed(done, "rank_samples", make_samples)
     timed(done, "snapshots", make_snapshots)
     done["peak GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -130,13 +147,13 @@ def main() -> None:
         work = prepare(profile, given.source, given.sizes[0], given.days, given.home) if prepared else {}
         print(json.dumps(work or measure(profile, given.home)))
         return
-    columns = ["events", "land", "ingest", "splits", "rank_samples", "snapshots", "peak GB"]
-    print("log".ljust(14) + "".join(column.rjust(14) for column in columns) + "   (seconds)")
+    columns = ["events", "land", "ingest", "splits", "event_features", "rank_samples", "snapshots", "peak GB"]
+    print("log".ljust(14) + "".join(column.rjust(16) for column in columns) + "   (seconds)")
     for source, events in [*([(given.source, 0)] if given.source else []), *((None, size) for size in given.sizes)]:
         with tempfile.TemporaryDirectory() as home:
             row = in_a_process(source, events, given.days, Path(home), "prepare")
             row |= in_a_process(source, events, given.days, Path(home), "measure")
-        figures = "".join(f"{row[column]:14,.2f}" for column in columns[1:])
+        figures = "".join(f"{row[column]:16,.2f}" for column in columns[1:])
         print(f"{'ML-1M' if source else 'sample':14}{row['events']:14,.0f}{figures}", flush=True)
 
 

@@ -66,9 +66,11 @@ class Lineage:
         return self._compared[name]
 
     def _inputs(self, manifest: Manifest) -> tuple[set[str], set[str]]:
-        """Names of a partition's direct inputs: those that changed after it was made, and those that did not.
+        """Names of a partition's direct inputs: those that changed after it was made, and others of its bizdate.
 
-        Days of events up to its own bizdate that landed later count as changed.
+        Days of events up to its own bizdate that landed later count as changed. Unchanged partitions of other days are
+        left out, because what they were made from does not matter: days of events are made from landing files, and the
+        rows of a partition that was extended were compared with own ones.
         """
         inputs = manifest.inputs
         self._read(inputs)
@@ -76,7 +78,8 @@ class Lineage:
         unchanged = {name for name, expected in inputs.items() if now.get(name) == expected}
         days = {f"{asset}/{day}" for asset in manifest.histories for day in self._bizdates(asset)}
         later = {name for name in days - manifest.upstream.keys() if manifest.reads(name)}
-        return (inputs.keys() - unchanged) | later, unchanged
+        of_its_day = {name for name in unchanged if name.partition("/")[2] == manifest.bizdate}
+        return (inputs.keys() - unchanged) | later, of_its_day
 
     def _bizdates(self, asset: str) -> list[str]:
         if asset not in self._days:

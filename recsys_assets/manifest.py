@@ -13,6 +13,8 @@ MANIFEST = "manifest.json"
 # Daily assets: partition D holds day D alone. The others hold the state as of the end of D; an asset that reads a daily
 # one reads its partitions of every day up to D.
 DAILY = frozenset({"interactions"})
+# Extended assets: partition D has what its bizdate adds to earlier partitions, all of which its manifest names.
+EXTENDED = frozenset({"event_features"})
 _OFTEN_EMPTY = ("declined", "below_floor")  # not in the text if they are empty
 _APART = ("mlflow_run_id", "fingerprint")  # not in the fingerprint: see `Manifest`
 
@@ -101,15 +103,21 @@ class Manifest:
 
     @property
     def inputs(self) -> dict[str, str]:
-        """The upstream partitions whose change makes this one outdated: those of its bizdate, and days of events.
+        """The upstream partitions whose change makes this one outdated.
 
-        Others, a model that was kept from another day or yesterday's figures in a report, are only recorded.
+        They are those of its bizdate, days of events, and partitions of an extended asset. Others, a model that was
+        kept from another day or yesterday's figures in a report, are only recorded.
         """
         return {
             name: fingerprint
             for name, fingerprint in self.upstream.items()
-            if name.partition("/")[0] in DAILY or name.partition("/")[2] == self.bizdate
+            if name.partition("/")[0] in DAILY | EXTENDED or name.partition("/")[2] == self.bizdate
         }
+
+    @property
+    def extended(self) -> dict[str, str]:
+        """The earlier partitions that it extends, with their fingerprints."""
+        return {name: fingerprint for name, fingerprint in self.inputs.items() if name.startswith(f"{self.asset}/")}
 
     def seal(self) -> "Manifest":
         """Set the fingerprint from the other fields."""

@@ -25,7 +25,8 @@ from recsys_assets.datasets.duck import connect, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS, ingest_entities, ingest_events, load_known_ids
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.splits import sample_rows, split, split_rows
-from recsys_assets.features.history import build_history, sample_query
+from recsys_assets.features.history import sample_query
+from recsys_assets.features.history_table import build_history
 from recsys_assets.features.leakage import count_leaking_rows
 
 DAYS, SLOW = ["2026-01-01", "2026-01-02", "2026-01-03"], 5.0

@@ -127,6 +127,13 @@ def test_splits_to_samples(run: Runner) -> None:
     assert re.search(r"sample +\d+,?\d+ +\d+\.\d\d", run("splits_to_samples.py", "--sizes", 2000, "--days", 10))
 
 
+def test_day(run: Runner) -> None:
+    printed = run("day.py", "--sizes", 2000, "--days", 10)
+    rows = {way: int(count.replace(",", "")) for way, count in re.findall(r"2,000 +(\w+) +([\d,]+) ", printed)}
+    assert rows["before"] + rows["day"] == rows["all"] > rows["day"] > 0
+    assert printed.endswith("\n0 rows of the day's tables differ from those of all rows at once\n")
+
+
 def test_criteo_rows(run: Runner) -> None:
     assert re.search(r" 400 ", run("criteo_rows.py", "--sizes", 400))
 

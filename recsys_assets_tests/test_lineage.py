@@ -96,6 +96,19 @@ def test_a_model_that_was_taken_over_from_another_day_makes_nothing_outdated(gra
     assert graph.outdated("model") == []
 
 
+def test_a_partition_that_was_extended_makes_outdated_when_it_changes_itself(graph: Graph) -> None:
+    graph.write("splits", SECOND, f"interactions/{FIRST}", f"interactions/{SECOND}")
+    graph.write("event_features", SECOND, f"splits/{SECOND}")
+    graph.write("event_features", THIRD, f"splits/{THIRD}", f"event_features/{SECOND}")
+    graph.write("model", THIRD, f"event_features/{THIRD}")
+    assert [*graph.lake.manifest("event_features", THIRD).extended] == [f"event_features/{SECOND}"]
+    graph.write("splits", SECOND, text="other parts of the same rows")
+    assert graph.outdated("event_features", SECOND) == [f"splits/{SECOND}"]
+    assert graph.outdated("event_features") == graph.outdated("model") == []
+    graph.write("event_features", SECOND, text="other rows")
+    assert graph.outdated("event_features") == graph.outdated("model") == [f"event_features/{SECOND}"]
+
+
 def test_a_removed_or_damaged_input_makes_outdated(graph: Graph) -> None:
     manifest = Path(graph.lake.location("features", THIRD)) / MANIFEST
     manifest.write_text("{}")

@@ -9,7 +9,7 @@ import dagster as dg
 from recsys_assets.assets import rank, tuning, warm_start
 from recsys_assets.assets.cold_start import report as cold_start
 from recsys_assets.assets.cold_start import samples as cold_samples
-from recsys_assets.assets.data import features, ingest, labelled_rows, log_entities, negatives, samples
+from recsys_assets.assets.data import event_features, features, ingest, labelled_rows, log_entities, negatives, samples
 from recsys_assets.assets.funnel import model as funnel
 from recsys_assets.assets.lake_asset import LakeAsset
 from recsys_assets.assets.publish import champion, collections, feast, onnx, release, triton
@@ -30,6 +30,7 @@ def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
             features.feature_schema,
             cold_samples.feature_boundaries,
             features.factors,
+            event_features.event_features,
             features.user_features,
             features.item_features,
         ],

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.features.history import build_history, item_query, user_query
+from recsys_assets.features.history import item_query, user_query
+from recsys_assets.features.history_table import build_history
 from recsys_assets.features.pair_feature_files import USER_FILE, users_before_test
 
 

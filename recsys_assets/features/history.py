@@ -8,17 +8,12 @@ it is the newest known value at that moment. The paths `splits`, `users` and `it
 that name, and `pairs` is one of the files that `factors` writes: of events, of users or of items.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 
-import duckdb
-
-from recsys_assets.datasets.duck import only_row, quote, quote_name, scan
+from recsys_assets.datasets.duck import quote, quote_name, scan
 from recsys_assets.datasets.impression_rules import POSITION
-from recsys_assets.datasets.log_entities import known_value
-from recsys_assets.datasets.moments import columns_of_log, moment_columns
+from recsys_assets.datasets.moments import moment_columns
 from recsys_assets.datasets.names import (
     DRAW_LOG_LEFT,
     DRAW_LOG_RATE,
@@ -32,12 +27,8 @@ from recsys_assets.datasets.names import (
     USER_STATISTICS,
 )
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.datasets.splits import ONLINE, before
+from recsys_assets.features.history_table import ITEM_PRIOR, USER_PRIOR
 from recsys_assets.features.pair_features import ITEM_COLUMNS, MODEL_INPUTS, USER_COLUMNS
-
-# Rates and biases are shrunk towards those of all rows, as if there were this many more average rows: the first rows
-# of an item say less about it than those of a user.
-USER_PRIOR, ITEM_PRIOR = 5, 10
 
 
 def user_columns(profile: Profile) -> list[str]:
@@ -60,49 +51,6 @@ def has_positions(profile: Profile) -> bool:
     return bool(profile.impressions) and POSITION in profile.tables["impressions"]
 
 
-def terms(connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path) -> list[str]:
-    """The terms that get statistics, in ascending order: the `max_terms` that most items carry (ties by name)."""
-    rule = profile.features.terms
-    if rule is None:
-        return []
-    found = connection.execute(
-        f"SELECT term FROM (SELECT unnest(list_distinct({quote_name(rule.column)})) AS term FROM {scan([items])}) "
-        f"WHERE term <> '' GROUP BY term ORDER BY count(*) DESC, term LIMIT {rule.max_terms}"
-    ).fetchall()
-    return sorted(row[0] for row in found)
-
-
-def build_history(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path, until: str = ONLINE
-) -> list[str]:
-    """Create the table `history`: a row for each event before the part `until`, and the next row of users and items.
-
-    The next rows have no item or no user, and no label. Rows of `until` and of later parts are left out: no feature may
-    use them.
-
-    Returns:
-        The terms that were counted, in the order of the term statistics.
-    """
-    counted = terms(connection, profile, items)
-    _create_item_terms(connection, profile, items, counted)
-    known = f"FROM {scan([splits])} WHERE {before(until)}"
-    unit = _rating_unit(connection, profile, known)
-    _create_events(connection, profile, known, users, items, unit)
-    statement = Template((Path(__file__).parent / "sql" / "history.sql").read_text(encoding="utf-8"))
-    window = profile.features.terms.window if profile.features.terms else 1  # without terms, nothing uses it
-    connection.execute(
-        statement.substitute(
-            user_prior=USER_PRIOR,
-            item_prior=ITEM_PRIOR,
-            unit=unit,
-            window=window,
-            term_counts=_term_counts(len(counted)),
-            newest=_newest_values(profile) + _own_moment(profile),
-        )
-    )
-    return counted
-
-
 def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: str) -> str:
     """SQL for the rows of one part with all their features, ordered by user_id and time; drawn rows after their event.
 
@@ -123,7 +71,7 @@ def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: 
         f"FROM history JOIN {scan([pairs])} AS pairs USING ({keys}) "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
-        f"WHERE history.part = {quote(part)} ORDER BY history.user_id, history.timestamp, history.seq"
+        f"WHERE pairs.part = {quote(part)} ORDER BY history.user_id, history.timestamp, history.seq"
     )
 
 
@@ -147,7 +95,7 @@ def _sample_query_with_draws(profile: Profile, users: Path, items: Path, pairs: 
         f"JOIN history AS next_row ON next_row.item_id = pairs.item_id AND next_row.item_n = pairs.{ITEM_EVENTS} "
         f"JOIN {scan([users])} AS users ON users.user_id = pairs.user_id "
         f"JOIN {scan([items])} AS items ON items.item_id = pairs.item_id "
-        f"WHERE history.part = {quote(part)} AND isfinite(pairs.{DRAW_LOG_RATE}) "
+        f"WHERE pairs.part = {quote(part)} AND isfinite(pairs.{DRAW_LOG_RATE}) "
         f"ORDER BY pairs.user_id, pairs.timestamp, pairs.seq, {drawn}, pairs.item_id"
     )
 
@@ -225,75 +173,3 @@ def _table_columns(profile: Profile, table: str) -> list[str]:
 def _statistics(profile: Profile, statistics: tuple[str, ...]) -> list[str]:
     """The running statistics; those of ratings only if the profile has a rating."""
     return [column for column in statistics if profile.rating or column not in RATING_STATISTICS]
-
-
-def _create_item_terms(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path, counted: list[str]
-) -> None:
-    """Create `item_terms`: for each item, t0, t1, … say whether it carries the term."""
-    column = quote_name(profile.features.terms.column) if profile.features.terms else ""
-    flags = "".join(
-        f", coalesce(list_contains({column}, {quote(term)}), false)::INTEGER AS t{place}"
-        for place, term in enumerate(counted)
-    )
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE item_terms AS SELECT item_id{flags} FROM {scan([items])}")
-
-
-def _rating_unit(connection: duckdb.DuckDBPyConnection, profile: Profile, known: str) -> float:
-    """The factor that turns the known rows' ratings into whole numbers; 128 bits hold the squares of their sums."""
-    if not profile.rating:
-        return 1.0
-    rating = f"{quote_name(profile.rating)}::DOUBLE"
-    rows, largest = only_row(connection, f"SELECT count({rating}), max(abs({rating})) {known}")
-    return 10.0 ** math.floor(math.log10(2**62 / (rows * largest))) if largest else 1.0
-
-
-def _create_events(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, known: str, users: Path, items: Path, unit: float
-) -> None:
-    """Create `events`, the known rows and at the end of time the next row of each user and item."""
-    value = f"CAST({unit} * {quote_name(profile.rating)}::DOUBLE AS BIGINT)" if profile.rating else "NULL::BIGINT"
-    oracle = quote_name(profile.oracle) if profile.oracle else "NULL::FLOAT"
-    features, moment = profile.carried_features.items(), columns_of_log(profile)
-    carried = "".join(f", {known_value(name, spec)} AS carried_{place}" for place, (name, spec) in enumerate(features))
-    carried += "".join(f", {quote_name(name)} AS moment_{place}" for place, name in enumerate(moment))
-    nulls = ", NULL" * (len(features) + len(moment))
-    after = f"(SELECT max(timestamp) + INTERVAL 1 MICROSECOND {known})"
-    connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE events AS
-        SELECT user_id, item_id, timestamp, seq, label, part, {value} AS value, {oracle} AS oracle{carried} {known}
-        UNION ALL
-        SELECT user_id, NULL, {after}, 0, NULL, NULL, NULL, NULL{nulls} FROM {scan([users])}
-        UNION ALL
-        SELECT NULL, item_id, {after}, 0, NULL, NULL, NULL, NULL{nulls} FROM {scan([items])}
-    """)
-
-
-def _newest_values(profile: Profile) -> str:
-    """SQL for the newest known value of each carried feature in the rows before, of the same user or item."""
-    return "".join(
-        f", last_value(carried_{place} IGNORE NULLS) OVER {spec.of}_past AS {quote_name(name)}"
-        for place, (name, spec) in enumerate(profile.carried_features.items())
-    )
-
-
-def _own_moment(profile: Profile) -> str:
-    """SQL for the columns of the log that are features of the moment: a row has its own."""
-    return "".join(f", moment_{place} AS {quote_name(name)}" for place, name in enumerate(columns_of_log(profile)))
-
-
-def _term_counts(number: int) -> str:
-    """SQL for the lists of `number` statistics, one per term, over the user's rows with that term.
-
-    The lists are impressions (rows) and clicks (positive rows), recent and of all time, and the sum of the labels'
-    differences from the items' rates. If there are no terms, the lists are empty.
-    """
-    parts = {"recent_term": "user_recent", "user_term": "user_past"}
-    lists = []
-    for prefix, frame in parts.items():
-        imp = ", ".join(f"coalesce(sum(t{place}) OVER {frame}, 0)" for place in range(number))
-        clk = ", ".join(f"coalesce(sum(t{place} * label) OVER {frame}, 0)" for place in range(number))
-        lists += [f"[{imp}]::FLOAT[] AS {prefix}_imp", f"[{clk}]::FLOAT[] AS {prefix}_clk"]
-    bias = ", ".join(f"coalesce(sum(t{place} * above_item) OVER user_past, 0) / 1e6" for place in range(number))
-    lists.append(f"[{bias}]::FLOAT[] AS user_term_bias")
-    return ", " + ", ".join(lists)

@@ -1,4 +1,4 @@
-"""A check on leakage: the statistics of samples, counted again in another way from the rows before each row."""
+"""Checks of features: statistics of samples and sums of a state, counted again in another way from the rows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,8 @@ import duckdb
 
 from recsys_assets.datasets.duck import only_row, scan
 from recsys_assets.datasets.profile import KEYS
-from recsys_assets.features.history import ITEM_PRIOR, USER_PRIOR
+from recsys_assets.features.history_state import ITEM_SUMS, USER_SUMS
+from recsys_assets.features.history_table import ITEM_PRIOR, USER_PRIOR
 
 
 def count_leaking_rows(
@@ -59,6 +60,45 @@ def count_leaking_rows(
             OR abs(found.item_positive_rate - expected.item_rate) > 1e-4
     """
     return int(only_row(connection, differing)[0])
+
+
+def count_wrong_sums(connection: duckdb.DuckDBPyConnection, rows: str, state: Path, drawn: int = 50) -> int:
+    """Count users and items whose sums in a state are not those of their rows.
+
+    Args:
+        connection: may read all paths.
+        rows: a relation with the rows of `extend_history`, those of all days.
+        state: the folder that it wrote last.
+        drawn: how many users and how many items are counted again, spread over the ids.
+    """
+    sums = "n, positives, above, rates, counts"
+    wrong = 0
+    for side, table, of_other, prior in (
+        ("user", USER_SUMS, "item", ITEM_PRIOR),
+        ("item", ITEM_SUMS, "user", USER_PRIOR),
+    ):
+        wrong += only_row(
+            connection,
+            f"""
+            WITH chosen AS (
+                SELECT {side}_id, {sums} FROM {scan([state / f"{table}.parquet"])}
+                ORDER BY hash({side}_id), {side}_id LIMIT {drawn}
+            ),
+            theirs AS (
+                SELECT {side}_id, label, {of_other}_n AS n,
+                    ({of_other}_positives + {prior} * base_rate) / ({of_other}_n + {prior}) AS rate
+                FROM {rows} SEMI JOIN chosen USING ({side}_id)
+            ),
+            counted AS (
+                SELECT {side}_id, count(*) AS n, sum(label) AS positives,
+                    sum(CAST(1e6 * (label - rate) AS BIGINT)) AS above, sum(CAST(1e6 * rate AS BIGINT)) AS rates,
+                    sum(CAST(1e6 * ln(1 + n) AS BIGINT)) AS counts
+                FROM theirs GROUP BY {side}_id
+            )
+            SELECT count(*) FROM (SELECT {side}_id, {sums} FROM chosen EXCEPT SELECT {side}_id, {sums} FROM counted)
+        """,
+        )[0]
+    return int(wrong)
 
 
 def _counts_before(side: str) -> str:

@@ -57,7 +57,7 @@ def write_pair_features(
     if shown:
         _write_shown(folder / ROWS, shown.table, rows.num_rows, fitted)
     else:
-        _write_rows(folder / ROWS, log, rows.select(profile.event_keys), draws.columns, fitted)
+        _write_rows(folder / ROWS, log, rows.select([*profile.event_keys, "part"]), draws.columns, fitted)
     tables = {
         USER_FILE: _user_table(log, fitted, draws),
         ITEM_FILE: pa.table(

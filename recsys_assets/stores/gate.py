@@ -29,7 +29,7 @@ def pass_gate(lake: Lake, bizdate: str, sources: Sequence[Manifest]) -> Champion
         GateNotPassed: a partition is gone, failed a blocking check, or is no longer what was read.
     """
     seen: set[tuple[str, str]] = set()
-    _check_all(lake, {source.name: source.fingerprint for source in sources}, seen)
+    _check_all(lake, bizdate, {source.name: source.fingerprint for source in sources}, seen)
     made = _read_manifest(lake, f"{CHAMPION_ASSET}/{bizdate}")
     _refuse_failed(made, "nothing of the day is published")
     if made.declined:
@@ -39,16 +39,18 @@ def pass_gate(lake: Lake, bizdate: str, sources: Sequence[Manifest]) -> Champion
     for name, expected in model.inputs.items():
         ranker = _check_partition(lake, name, expected)
         if champion.bizdate == bizdate:  # the training data of another day's model may have changed since
-            _check_all(lake, ranker.inputs, seen)
+            _check_all(lake, bizdate, ranker.inputs, seen)
     return champion
 
 
-def _check_all(lake: Lake, due: Mapping[str, str], seen: set[tuple[str, str]]) -> None:
-    """Check partitions, by name and expected fingerprint, and then their own inputs."""
+def _check_all(lake: Lake, bizdate: str, due: Mapping[str, str], seen: set[tuple[str, str]]) -> None:
+    """Check partitions, by name and expected fingerprint, and then the inputs of those of the bizdate."""
     for name, expected in due.items():
         if (name, expected) not in seen:
             seen.add((name, expected))
-            _check_all(lake, _check_partition(lake, name, expected).inputs, seen)
+            made = _check_partition(lake, name, expected)
+            if made.bizdate == bizdate:  # as in `Lineage`: a day of events, or a partition that was extended
+                _check_all(lake, bizdate, made.inputs, seen)
 
 
 def _check_partition(lake: Lake, name: str, expected: str) -> Manifest:

@@ -252,7 +252,18 @@ def fit_tower(world: World, seed: int) -> Any:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A world with the inputs of every asset of `FAULTS`; its models are written by hand."""
     with open_world(tmp_path_factory.mktemp("world"), users=100, items=120, events=4000, days=8) as world:
-        world.run(["users", "items", "splits", "factors", "rank_samples", "recall_samples", "feature_schema"])
+        world.run(
+            [
+                "users",
+                "items",
+                "splits",
+                "factors",
+                "event_features",
+                "rank_samples",
+                "recall_samples",
+                "feature_schema",
+            ]
+        )
         with world.lake.draft("rank_lgbm", DAY) as draft:
             fit_ranker(world, seed=1).save(draft.folder)
         with world.lake.draft("recall_fm", DAY) as draft:

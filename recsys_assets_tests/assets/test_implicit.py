@@ -28,7 +28,7 @@ from recsys_assets_tests.helpers.worlds import own_environment
 EXAMPLES = dict(
     re.findall(r"```yaml\n(name: (\w+)\n.*?)```", (PROJECT / "docs" / "implicit.md").read_text(), re.DOTALL)
 )
-SAMPLES = ["users", "items", "splits", "factors", "rank_samples", "recall_samples"]
+SAMPLES = ["users", "items", "splits", "factors", "event_features", "rank_samples", "recall_samples"]
 RECALL = ["i2i_itemcf", "hitrate_itemcf", "hitrate_popularity"]
 FUNNEL = ["user_features", "item_features", "funnel_model", "funnel_report"]
 RANKING = ["feature_schema", "user_features", "item_features", "rank_lgbm", "onnx_lgbm"]

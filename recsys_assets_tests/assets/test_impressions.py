@@ -31,7 +31,17 @@ EXAMPLES = dict(
 )
 USERS, ITEMS, DAYS, SHOWN, REQUESTS = 120, 60, 5, 6, 4000
 START = int(dt.datetime(2026, 1, 1, tzinfo=dt.UTC).timestamp())
-TABLES = ["users", "items", "splits", "factors", "rank_samples", "feature_schema", "user_features", "item_features"]
+TABLES = [
+    "users",
+    "items",
+    "splits",
+    "factors",
+    "event_features",
+    "rank_samples",
+    "feature_schema",
+    "user_features",
+    "item_features",
+]
 ASSETS = [*TABLES, "rank_lgbm", "onnx_lgbm"]
 POSITIONS = np.array([0.45, 0.3, 0.2, 0.14, 0.1, 0.07])  # the rate at which a shown item is looked at
 

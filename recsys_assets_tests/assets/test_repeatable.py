@@ -23,6 +23,7 @@ ASSETS = [
     "items",
     "splits",
     "factors",
+    "event_features",
     "rank_samples",
     "feature_schema",
     "user_features",

@@ -46,7 +46,17 @@ PROFILE: dict[str, Any] = {
     "publishing": {"vectors": "simplex"},
     "bounds": {"max_label_rate_change": 1.0},
 }
-TABLES = ["users", "items", "splits", "factors", "rank_samples", "recall_samples", "feature_schema", "negative_items"]
+TABLES = [
+    "users",
+    "items",
+    "splits",
+    "factors",
+    "event_features",
+    "rank_samples",
+    "recall_samples",
+    "feature_schema",
+    "negative_items",
+]
 TABLES += ["cold_start_samples", "feature_boundaries"]
 METHODS = ["recall_term", "i2i_itemcf", "i2i_swing", *(f"recall_{model}" for model in TOWERS)]
 VECTORS = [f"emb_{model}_{side}" for model in TOWERS for side in ("user", "item")]

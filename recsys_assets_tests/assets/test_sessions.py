@@ -27,7 +27,7 @@ EXAMPLES = dict(
     re.findall(r"```yaml\nname: (\w+)\n(.*?)```", (PROJECT / "docs" / "sessions.md").read_text(), re.DOTALL)
 )
 LATE, SHARE = 999_999, 0.05  # an item that only anonymous sessions touch; the share of anonymous sessions
-TABLES = ["users", "items", "splits", "factors", "rank_samples", "recall_samples", "negative_items"]
+TABLES = ["users", "items", "splits", "factors", "event_features", "rank_samples", "recall_samples", "negative_items"]
 RECALL = ["i2i_itemcf", "i2i_swing", "hitrate_itemcf", "hitrate_popularity"]
 TOWER = ["feature_schema", "recall_sasrec", "emb_sasrec_user", "emb_sasrec_item", "hitrate_sasrec", "onnx_sasrec"]
 QUICK = {"recall_sasrec": {"training": {"epochs": 1, "batch": 512}}}

@@ -31,7 +31,17 @@ tables:
 features: {categorical: [user_id, item_id], multi_valued: [category], terms: {column: category}}
 recall: {filter_seen: false}
 """
-ASSETS = ["users", "items", "splits", "recall_samples", "factors", "rank_samples", "feature_schema", "negative_items"]
+ASSETS = [
+    "users",
+    "items",
+    "splits",
+    "recall_samples",
+    "factors",
+    "event_features",
+    "rank_samples",
+    "feature_schema",
+    "negative_items",
+]
 RECALL = ["recall_term", "hitrate_term", "recall_sasrec", "emb_sasrec_user", "emb_sasrec_item", "hitrate_sasrec"]
 QUICK = {"recall_sasrec": {"training": {"epochs": 1, "batch": 512}}}
 

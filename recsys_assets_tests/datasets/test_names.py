@@ -13,7 +13,8 @@ from recsys_assets.datasets import names
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.features.history import build_history, item_query, user_query
+from recsys_assets.features.history import item_query, user_query
+from recsys_assets.features.history_table import build_history
 from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.profile_fuzz import VALID, use

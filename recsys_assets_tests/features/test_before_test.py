@@ -4,7 +4,8 @@ from pathlib import Path
 
 from recsys_assets.datasets.duck import connect
 from recsys_assets.features.before_test import Snapshots, snapshots_before_test
-from recsys_assets.features.history import build_history, item_query, user_query
+from recsys_assets.features.history import item_query, user_query
+from recsys_assets.features.history_table import build_history
 from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE
 from recsys_assets_tests.features.test_history import Log, write_files, write_log
 

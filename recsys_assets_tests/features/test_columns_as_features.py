@@ -15,7 +15,8 @@ from recsys_assets.datasets.ingest import ROWS, ingest_entities, ingest_events, 
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import split
 from recsys_assets.features.fit import fit_schema
-from recsys_assets.features.history import build_history, item_query, sample_query
+from recsys_assets.features.history import item_query, sample_query
+from recsys_assets.features.history_table import build_history
 from recsys_assets.features.pair_feature_files import ITEM_FILE, write_pair_features
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import FeatureSchema, encode

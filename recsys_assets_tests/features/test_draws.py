@@ -15,7 +15,8 @@ from recsys_assets.datasets.names import DRAW_LOG_RATE
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.datasets.profile_parts import Negatives
 from recsys_assets.features.draws import ATTEMPTS, RANKED, Drawn, Mentions, Moments, draw
-from recsys_assets.features.history import build_history, sample_query
+from recsys_assets.features.history import sample_query
+from recsys_assets.features.history_table import build_history
 from recsys_assets.features.leakage import count_leaking_rows
 from recsys_assets.features.pair_features import MODEL_INPUTS
 from recsys_assets_tests.features.test_history import Log, Row, item_side, queried, same, user_side, write_files

@@ -17,17 +17,8 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import TERM_STATISTICS
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.features.fit import fit_schema
-from recsys_assets.features.history import (
-    ITEM_PRIOR,
-    USER_PRIOR,
-    build_history,
-    item_columns,
-    item_query,
-    sample_query,
-    terms,
-    user_columns,
-    user_query,
-)
+from recsys_assets.features.history import item_columns, item_query, sample_query, user_columns, user_query
+from recsys_assets.features.history_table import ITEM_PRIOR, USER_PRIOR, build_history, terms
 from recsys_assets.features.leakage import count_leaking_rows
 from recsys_assets.features.pair_data import ItemSnapshot
 from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features

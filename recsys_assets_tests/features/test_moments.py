@@ -26,7 +26,8 @@ from recsys_assets.datasets.profile import Profile, ProfileError, load_profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.splits import split
 from recsys_assets.features.fit import fit_schema
-from recsys_assets.features.history import build_history, item_query, sample_query, user_query
+from recsys_assets.features.history import item_query, sample_query, user_query
+from recsys_assets.features.history_table import build_history
 from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
 from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.funnel.known import RANKER, Known, item_trends

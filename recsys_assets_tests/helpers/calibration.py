@@ -23,7 +23,7 @@ from recsys_assets_tests.helpers.in_process import failed_checks, failures, mate
 from recsys_assets_tests.helpers.shop_log import FIRST_ITEM, FIRST_USER, Shop, land_shop
 
 GROUPS = 10
-SAMPLES = ("users", "items", "splits", "factors", "rank_samples", "feature_schema")
+SAMPLES = ("users", "items", "splits", "factors", "event_features", "rank_samples", "feature_schema")
 
 
 @dataclass(frozen=True)

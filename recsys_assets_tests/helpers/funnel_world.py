@@ -17,7 +17,7 @@ from recsys_assets_tests.helpers.ranking_rows import quick_settings
 from recsys_assets_tests.helpers.worlds import DAY, World, copy_of, open_world, world_in
 
 RECALL = ["recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"]
-RANK = ["factors", "rank_samples", "feature_schema", "user_features", "item_features"]
+RANK = ["factors", "event_features", "rank_samples", "feature_schema", "user_features", "item_features"]
 TAIL = {
     "name": "tail",
     "split": {"strategy": "per_user_tail", "online_last_n": 4},

@@ -51,7 +51,17 @@ from recsys_assets_tests.helpers.worlds import DAY, YESTERDAY, World
 
 pytest.importorskip("feast", reason="needs the extra: pip install 'recsys-assets[feast]'")
 
-SNAPSHOTS = ["users", "items", "splits", "factors", "rank_samples", "feature_schema", "user_features", "item_features"]
+SNAPSHOTS = [
+    "users",
+    "items",
+    "splits",
+    "factors",
+    "event_features",
+    "rank_samples",
+    "feature_schema",
+    "user_features",
+    "item_features",
+]
 FEAST = ["feast_offline", "feast_online"]
 SESAME = "Sesam"
 PATIENCE = 120.0  # seconds that a server has to start: the machine may be busy

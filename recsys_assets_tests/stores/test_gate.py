@@ -64,6 +64,19 @@ def test_the_gate_is_open_whatever_failed_on_other_days_or_was_not_chosen(world:
     assert chosen and chosen.model == "widedeep"
 
 
+def test_a_partition_that_was_extended_counts_with_itself_alone(world: World) -> None:
+    """Its rows were compared with those of the day that extends it, so nothing depends on their own inputs any more."""
+    world.write("splits", YESTERDAY)
+    world.write("event_features", YESTERDAY, f"splits/{YESTERDAY}")
+    world.write("event_features", DAY, f"splits/{DAY}", f"event_features/{YESTERDAY}")
+    world.write("user_features", DAY, f"event_features/{DAY}")
+    world.write("splits", YESTERDAY, text="other parts", failed="no_nulls")
+    assert pass_gate(world.lake, DAY, world.sources())
+    world.write("event_features", YESTERDAY, text="other rows")
+    with pytest.raises(GateNotPassed, match=f"event_features {YESTERDAY} was materialized again since"):
+        pass_gate(world.lake, DAY, world.sources())
+
+
 CLOSED: dict[str, tuple[Callable[[World], None], str]] = {
     "a source failed": (
         lambda world: world.write("user_features", DAY, failed="unique_keys"),

@@ -1,7 +1,6 @@
 """Features: the schema that training, ONNX and serving share, and the snapshots that serving reads."""
 
 import math
-from collections.abc import Iterable
 
 from recsys_assets.assets.data.samples import IMPRESSIONS, draws_config, part_file, ranked_impressions
 from recsys_assets.assets.lake_asset import Check, lake_asset
@@ -12,7 +11,8 @@ from recsys_assets.datasets.ingest import ARRIVALS, ROWS
 from recsys_assets.datasets.names import AFFINITY, DRAWN, FEATURES_VERSION
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.fit import fit_schema
-from recsys_assets.features.history import build_history, item_query, user_query
+from recsys_assets.features.history import item_query, user_query
+from recsys_assets.features.history_table import SNAPSHOTS, open_history
 from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
@@ -92,12 +92,12 @@ def factors(output: Output, dataset: Dataset, splits: Partition, users: Partitio
     code_version=FEATURES_VERSION,
 )
 def user_features(
-    output: Output, dataset: Dataset, splits: Partition, users: Partition, items: Partition, factors: Partition
+    output: Output, dataset: Dataset, users: Partition, factors: Partition, event_features: Partition
 ) -> None:
     """The features of each user for serving: those that a row after their last offline event would have."""
     profile = dataset.load()
     rows = user_query(profile, users.path(ROWS), factors.path(USER_FILE))
-    _write_snapshot(output, profile, (splits, users, items), rows, "user_id")
+    _write_snapshot(output, profile, event_features, rows, "user_id")
 
 
 @lake_asset(
@@ -109,20 +109,19 @@ def user_features(
     code_version=FEATURES_VERSION,
 )
 def item_features(
-    output: Output, dataset: Dataset, splits: Partition, users: Partition, items: Partition, factors: Partition
+    output: Output, dataset: Dataset, items: Partition, factors: Partition, event_features: Partition
 ) -> None:
     """The features of each item for serving: those that a row after its last offline event would have."""
     profile = dataset.load()
     rows = item_query(profile, items.path(ROWS), factors.path(ITEM_FILE))
-    _write_snapshot(output, profile, (splits, users, items), rows, "item_id")
+    _write_snapshot(output, profile, event_features, rows, "item_id")
 
 
-def _write_snapshot(output: Output, profile: Profile, sources: Iterable[Partition], rows: str, key: str) -> None:
-    """Write the rows of a query over the history of the sources, with the checks that both snapshots share."""
+def _write_snapshot(output: Output, profile: Profile, event_features: Partition, rows: str, key: str) -> None:
+    """Write the rows of a query over the next rows of users and items, with the checks that both snapshots share."""
     output.manifest.config = {"features": profile.features.model_dump()}
     with connect() as connection:
-        splits, users, items = (partition.path(ROWS) for partition in sources)
-        build_history(connection, profile, splits, users, items)
+        open_history(connection, [], event_features.path(SNAPSHOTS))
         output.manifest.rows = write_parquet(connection, rows, output.path(ROWS))
         written = scan([output.path(ROWS)])
         check_no_nulls(output, connection, written, [key])

@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 
+from recsys_assets.assets.data.event_features import rows_of_all_days
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_label_rate, check_no_nulls, check_unique
@@ -16,7 +17,8 @@ from recsys_assets.datasets.ingest import ROWS, SHOWN
 from recsys_assets.datasets.names import ANONYMOUS, DRAW_LOG_RATE, DRAWN, FEATURES_VERSION, KIND, RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
-from recsys_assets.features.history import build_history, sample_query
+from recsys_assets.features.history import sample_query
+from recsys_assets.features.history_table import SNAPSHOTS, open_history
 from recsys_assets.features.leakage import count_leaking_rows
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
@@ -89,7 +91,14 @@ def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
     code_version=FEATURES_VERSION,
 )
 def rank_samples(
-    output: Output, dataset: Dataset, splits: Partition, users: Partition, items: Partition, factors: Partition
+    output: Output,
+    lake: LakeStore,
+    dataset: Dataset,
+    splits: Partition,
+    users: Partition,
+    items: Partition,
+    factors: Partition,
+    event_features: Partition,
 ) -> None:
     """Rows for ranking models with the features as they were just before each event, one file per part.
 
@@ -98,10 +107,11 @@ def rank_samples(
     """
     profile = dataset.load()
     events, user_rows, item_rows, affinities = (each.path(ROWS) for each in (splits, users, items, factors))
+    described = [each.path(ROWS) for each in rows_of_all_days(output, lake, event_features)]
+    features, terms = profile.features.model_dump(), event_features.manifest.config["terms"]
+    output.manifest.config = {"features": features, "terms": terms, **draws_config(profile)}
     with connect() as connection:
-        terms = build_history(connection, profile, events, user_rows, item_rows)
-        features = profile.features.model_dump()
-        output.manifest.config = {"features": features, "terms": terms, **draws_config(profile)}
+        open_history(connection, described, event_features.path(SNAPSHOTS))
         queries = {part: sample_query(profile, user_rows, item_rows, affinities, part) for part in RANKED_PARTS}
         written = scan(write_parts(output, connection, queries, list(profile.event_keys)))
         rankable = _rankable(profile, events, affinities)

@@ -1,0 +1,176 @@
+"""Rows that are described day by day have the features, and leave the state, of rows that are described at once."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys_assets.datasets.duck import connect, scan
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.features.history_state import ITEM_SUMS, NEWEST, USER_SUMS
+from recsys_assets.features.history_table import (
+    SNAPSHOTS,
+    build_history,
+    extend_history,
+    known_rows,
+    offer_rows,
+    open_history,
+    read_rule,
+)
+from recsys_assets.features.known_rows import only_after
+
+LEFT = [SNAPSHOTS, *(f"{table}.parquet" for table in (USER_SUMS, ITEM_SUMS, NEWEST))]
+ROW_COUNT = 700  # of 6 users and 5 items, so that all frames are longer than some days and shorter than others
+PROFILE = Profile.model_validate(
+    {
+        "name": "days",
+        "first_bizdate": "2026-01-01",
+        "landing": "nowhere",
+        "tables": {
+            "interactions": {
+                "user_id": "int64",
+                "item_id": "string",
+                "timestamp": "timestamp",
+                "rating": "float32",
+                "price": {"type": "float64", "of": "item"},
+                "tags": {"type": "strings", "of": "item"},
+                "device": {"type": "string", "of": "user"},
+                "page": "string",
+            },
+            "users": {"user_id": "int64", "age": "int64"},
+            "items": {"item_id": "string", "genres": "strings"},
+        },
+        "label": "rating > 3",
+        "rating": "rating",
+        "features": {
+            "categorical": ["age", "device"],
+            "multi_valued": ["genres", "tags"],
+            "numeric": ["price"],
+            "terms": {"column": "genres", "window": 40},
+            "moment": ["page"],
+        },
+        "split": {"strategy": "by_day"},
+    }
+)
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log in files."""
+
+    splits: Path
+    users: Path
+    items: Path
+
+    @property
+    def home(self) -> Path:
+        return self.splits.parent
+
+
+def write_log(home: Path, seed: int) -> Log:
+    """Rows of six users and five items: some in one second, repeated, without a rating, or of an unlisted item."""
+    rng = np.random.default_rng(seed)
+    seconds = np.sort(rng.integers(0, 300, ROW_COUNT))
+    start = dt.datetime(2026, 1, 1)  # noqa: DTZ001 (UTC, as stored)
+
+    def some(values: Sequence[Any]) -> list[Any]:
+        return [values[place] for place in rng.integers(0, len(values), ROW_COUNT)]
+
+    ratings = [None if rng.random() < 0.2 else round(float(each), 1) for each in rng.uniform(1, 5, ROW_COUNT)]
+    users = rng.choice([0, 0, 0, 1, 1, 2, 3, 4, 5], ROW_COUNT)
+    users[(users == 5) & (seconds < 200)] = 4  # the newcomer's first row is late
+    rows = {
+        "user_id": pa.array(users),
+        "item_id": pa.array(some(["a", "a", "b", "c", "d", "unlisted"])),
+        "timestamp": pa.array([start + dt.timedelta(minutes=20 * int(each)) for each in seconds], pa.timestamp("us")),
+        "seq": pa.array(np.arange(ROW_COUNT)),
+        "label": pa.array([int((each or 0) > 3) for each in ratings], pa.int8()),
+        "part": pa.array(["train"] * (ROW_COUNT - 20) + ["online"] * 20),
+        "rating": pa.array(ratings, pa.float32()),
+        "price": pa.array(some([None, 1.5, 2.5, 9.0]), pa.float64()),
+        "tags": pa.array(some([None, [], ["x"], ["x", "y"]]), pa.list_(pa.string())),
+        "device": pa.array(some([None, None, "phone", "desk"])),
+        "page": pa.array(some([None, "home", "list"])),
+    }
+    tables = {
+        "splits": rows,
+        "users": {"user_id": pa.array(range(8)), "age": pa.array([30] * 8)},
+        "items": {
+            "item_id": pa.array(["a", "b", "c", "d", "never"]),
+            "genres": pa.array([["War"], ["Drama", "War"], [], None, ["Drama"]], pa.list_(pa.string())),
+        },
+    }
+    home.mkdir()
+    for name, columns in tables.items():
+        pq.write_table(pa.table(columns), home / f"{name}.parquet")
+    return Log(*(home / f"{name}.parquet" for name in tables))
+
+
+def describe(log: Log, cuts: Sequence[str], home: Path) -> list[Path]:
+    """Describe the rows up to each cut, and the rest, one after the other; returns the folders."""
+    folders: list[Path] = []
+    with connect(log.home, home) as connection:
+        rule = read_rule(connection, PROFILE, log.splits, log.items)
+        ends = [*cuts, "infinity"]
+        for start, end in zip(["-infinity", *cuts], ends, strict=True):
+            (home / str(len(folders))).mkdir(parents=True)
+            rows = f"{known_rows(log.splits)} AND {only_after(start)} AND NOT {only_after(end)}"
+            offer_rows(connection, PROFILE, rule, log.items, rows)
+            state, folder = folders[-1] if folders else None, home / str(len(folders))
+            extend_history(connection, PROFILE, rule, log.users, log.items, state, folder)
+            folders.append(home / str(len(folders)))
+    return folders
+
+
+def moments(log: Log, count: int, seed: int) -> list[str]:
+    times = pq.read_table(log.splits)["timestamp"].to_pylist()
+    return [str(each) for each in sorted(np.random.default_rng(seed).choice(sorted(set(times)), count, replace=False))]
+
+
+def all_rows(folders: Sequence[Path]) -> pa.Table:
+    return read([folder / ROWS for folder in folders])
+
+
+def read(files: Sequence[Path]) -> pa.Table:
+    """The rows of files, without DuckDB's marks of columns that are never null: these depend on the tables of a run."""
+    with connect(*(file.parent for file in files)) as connection:
+        return connection.sql(f"FROM {scan(files)}").to_arrow_table()
+
+
+@pytest.mark.parametrize(("seed", "days"), [(0, 1), (1, 2), (2, 7), (3, 40)])
+def test_days_one_by_one_give_the_features_and_the_state_of_all_rows_at_once(
+    tmp_path: Path, seed: int, days: int
+) -> None:
+    log = write_log(tmp_path / "log", seed)
+    (tmp_path / "days").mkdir()
+    (tmp_path / "once").mkdir()
+    by_day = describe(log, moments(log, days, seed), tmp_path / "days")
+    (once,) = describe(log, [], tmp_path / "once")
+    assert all_rows(by_day).equals(all_rows([once]))
+    assert all_rows([once]).num_rows == ROW_COUNT - 20
+    for file in LEFT:
+        assert read([by_day[-1] / file]).equals(read([once / file])), file
+
+
+def test_rows_and_snapshots_are_those_of_the_whole_history(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log", seed=4)
+    (tmp_path / "days").mkdir()
+    folders = describe(log, moments(log, 5, seed=4), tmp_path / "days")
+    with connect(tmp_path) as connection:
+        build_history(connection, PROFILE, log.splits, log.users, log.items)
+        rows = connection.sql("FROM history WHERE label IS NOT NULL ORDER BY timestamp, seq").to_arrow_table()
+        next_rows = connection.sql("FROM history WHERE label IS NULL ORDER BY user_id, item_id").to_arrow_table()
+    with connect(tmp_path) as connection:
+        open_history(connection, [folder / ROWS for folder in folders], folders[-1] / SNAPSHOTS)
+        opened = connection.sql("FROM history ORDER BY timestamp, seq, user_id, item_id").to_arrow_table()
+    assert all_rows(folders).equals(rows)
+    assert read([folders[-1] / SNAPSHOTS]).equals(next_rows)
+    assert next_rows.num_rows == 8 + 5
+    assert opened.equals(pa.concat_tables([rows, next_rows]))
