@@ -5,6 +5,7 @@ is published as a whole or not at all.
 """
 
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -135,7 +136,7 @@ def write_partition(
     Raises:
         PartitionReplaced: an input was materialized again while the block was reading it.
     """
-    asset, day = context.asset_key.to_user_string(), bizdate or context.partition_key
+    asset, day, begun = context.asset_key.to_user_string(), bizdate or context.partition_key, time.perf_counter()
     blocking = frozenset(spec.name for spec in context.assets_def.check_specs if spec.blocking)
     with ExitStack() as opened:
         draft = opened.enter_context(store.lake.draft(asset, day))
@@ -143,12 +144,12 @@ def write_partition(
         # Closing runs `_complete` and then publishes the draft; the end of the block closes what is still open.
         output = Output(draft, store.lake.location(asset, day), blocking, publish=opened.close)
         output.add_inputs(inputs)
-        opened.enter_context(_complete(output, context, store.lake))
+        opened.enter_context(_complete(output, context, store.lake, begun))
         yield output
 
 
 @contextmanager
-def _complete(output: Output, context: dg.AssetExecutionContext, lake: Lake) -> Iterator[None]:
+def _complete(output: Output, context: dg.AssetExecutionContext, lake: Lake, begun: float) -> Iterator[None]:
     """Describe the output when the block ends, and refuse it if one of its inputs changed in the meantime."""
     yield
     declared, declined = list(context.assets_def.check_specs), output.manifest.declined
@@ -169,6 +170,7 @@ def _complete(output: Output, context: dg.AssetExecutionContext, lake: Lake) -> 
     if CAN_BE_BUILT in own:
         found = {"reason": declined} if declined else {"left out": output.without} if output.without else {}
         output.check(CAN_BE_BUILT, not declined, **found)
+    output.manifest.seconds = round(time.perf_counter() - begun, 3)
 
 
 def _columns(schema: Any) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ import contextlib
 import functools
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from recsys_assets import remote
@@ -298,7 +299,8 @@ class Lake:
         """Whether the same partition exists undamaged: then it stays, and its readers are not disturbed."""
         with contextlib.suppress(PartitionMissing, PartitionDamaged):
             there = self.manifest(manifest.asset, manifest.bizdate)
-            return there.to_json() == manifest.to_json() and bool(self.read(manifest.asset, manifest.bizdate))
+            same = replace(manifest, seconds=there.seconds)  # it may have taken longer this time
+            return there.to_json() == same.to_json() and bool(self.read(manifest.asset, manifest.bizdate))
         return False
 
     def _fetch(self, place: str, manifest: Manifest) -> Partition:

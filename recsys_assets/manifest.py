@@ -15,8 +15,8 @@ MANIFEST = "manifest.json"
 DAILY = frozenset({"interactions"})
 # Extended assets: partition D has what its bizdate adds to earlier partitions, all of which its manifest names.
 EXTENDED = frozenset({"event_features"})
-_OFTEN_EMPTY = ("declined", "below_floor")  # not in the text if they are empty
-_APART = ("mlflow_run_id", "fingerprint")  # not in the fingerprint: see `Manifest`
+_OFTEN_EMPTY = ("declined", "below_floor", "seconds")  # not in the text if they are empty
+_APART = ("mlflow_run_id", "seconds", "fingerprint")  # not in the fingerprint: see `Manifest`
 
 
 class PartitionMissing(FileNotFoundError):
@@ -52,7 +52,9 @@ class Manifest:
             for all others, and then left out of the text and of the fingerprint, like `below_floor`.
         below_floor: which figure is below the floor of the profile, in a sentence. The partition is kept to be looked
             at, and what needs it is declined.
-        fingerprint: a hash of all other fields but the MLflow run id, which alone differs between two equal runs.
+        seconds: how long it took to make it; None in a partition of an older version.
+        fingerprint: a hash of all other fields but the MLflow run id and the seconds, which alone differ between two
+            equal runs.
     """
 
     asset: str
@@ -70,6 +72,7 @@ class Manifest:
     declined: str = ""
     below_floor: str = ""
     mlflow_run_id: str | None = None
+    seconds: float | None = None
     fingerprint: str = ""
 
     @classmethod

@@ -60,6 +60,10 @@ class Settings:
     alerts: dict[str, str] = field(default_factory=dict, repr=False)
     scenes: str = ""
 
+    def requests(self, profile: str) -> Path:
+        """The folder of the log of requests of a profile's service: it writes there, and the daily report reads it."""
+        return self.data / "serving" / profile / "requests"
+
 
 def project_home() -> Path:
     """The project's folder: `RECSYS_HOME`, else the checkout that this package is in, else the current folder."""

@@ -155,6 +155,16 @@ class Tracking(dg.ConfigurableResource[None]):
             client.set_registered_model_alias(name, alias, version)
         return f"{settings().tracking_ui}/#/models/{name}/versions/{version}"
 
+    def add_card(self, run_id: str, kind: str, sha256: str, tags: Mapping[str, str], card: Path) -> None:
+        """Keep a model card with a run, and put its tags on the versions of `<experiment>-<kind>` that are the file."""
+        with _mlflow() as mlflow:
+            client, name = mlflow.MlflowClient(), f"{self.experiment}-{kind}"
+            client.log_artifact(run_id, str(card))
+            for version in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
+                if version.tags.get(mlflow_model.FILE_TAG) == sha256:
+                    for key, value in tags.items():
+                        client.set_model_version_tag(name, version.version, key, value)
+
     def url(self, run: "mlflow.ActiveRun") -> str:
         """The run's URL in MLflow's UI."""
         return f"{settings().tracking_ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"

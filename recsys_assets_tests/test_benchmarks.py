@@ -232,6 +232,14 @@ class Parsed(Exception):
     """Raised when the command line could be parsed."""
 
 
+def test_planted_drifts_are_counted(run: Runner) -> None:
+    sizes = ("--events", 300, "--users", 90, "--items", 100, "--quiet", 1, "--history", 6)
+    printed = run("drift.py", *sizes)
+    counted = json.loads(printed.splitlines()[-1])
+    assert (counted["of"], counted["quiet_days"]) == (12, 1)
+    assert printed.count(" found ") == counted["found"]
+
+
 def commands() -> list[str]:
     """The commands in the documents and in the scripts' own descriptions."""
     texts = {

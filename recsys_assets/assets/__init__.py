@@ -14,11 +14,14 @@ from recsys_assets.assets.funnel import model as funnel
 from recsys_assets.assets.lake_asset import LakeAsset
 from recsys_assets.assets.publish import champion, collections, feast, onnx, release, triton
 from recsys_assets.assets.publish.deadline import add_deadline
-from recsys_assets.assets.publish.serving_parity import REPORT, serving_parity
+from recsys_assets.assets.publish.serving_parity import REPORT as PARITY_REPORT
+from recsys_assets.assets.publish.serving_parity import serving_parity
 from recsys_assets.assets.recall import embeddings, i2i, index, term, towers
-from recsys_assets.assets.reports import funnel_report, hitrate, rank_report, recall_report
+from recsys_assets.assets.reports import daily, funnel_report, hitrate, rank_report, recall_report
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.jobs import ON_DEMAND
 from recsys_assets.partitions import daily_partitions
+from recsys_assets.reports.day import REPORT
 from recsys_assets.stores.registry import stores_in_use
 
 
@@ -53,6 +56,7 @@ def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
             cold_start.cold_start_report,
             rank_report.rank_report,
             funnel_report.funnel_report,
+            daily.daily_report,
         ],
     }
 
@@ -102,13 +106,16 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     while orphans := [name for name, asset in assets.items() if _inputs(asset) - assets.keys()]:
         for name in orphans:
             del assets[name]
+    regular = [name for name, asset in assets.items() if asset.group_names_by_key[asset.key] != ON_DEMAND]
+    report = daily.of_graph(daily.daily_report, set(regular) - {REPORT})
+    assets[REPORT] = report.define(bizdate, "evaluation")
     return list(assets.values())
 
 
 def checks_of(assets: list[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
     """The checks that are steps of their own, and can be run again alone: see `serving_parity.py`."""
     keys = {key.to_user_string() for asset in assets for key in asset.keys}
-    reads = [REPORT] if REPORT in keys else []
+    reads = [PARITY_REPORT] if PARITY_REPORT in keys else []
     bizdate = assets[0].partitions_def
     stores = [store for store in stores_in_use() if f"{store}_release" in keys]
     return [serving_parity(store, bizdate, reads) for store in stores] if bizdate else []

@@ -24,6 +24,7 @@ from recsys_assets.cli.own import demo, ui
 from recsys_assets.cli.published import list_published, rollback
 from recsys_assets.cli.recommend import recommend
 from recsys_assets.cli.replay import replay
+from recsys_assets.cli.report import report
 from recsys_assets.cli.serve import serve
 from recsys_assets.cli.stream import stream
 from recsys_assets.cli.triton import triton
@@ -68,6 +69,7 @@ for command in (
     doctor,
     list_published,
     rollback,
+    report,
     recommend,
     serve,
     triton,

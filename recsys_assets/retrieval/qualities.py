@@ -36,8 +36,8 @@ def qualities(items: Ints, queries: Queries, known: Interactions, k: int) -> dic
     found: Mapping[str, float] = {
         "debiased_recall": float(_weighted_recall(listed, queries, weights).mean()),
         "debiased_ndcg": float(_weighted_ndcg(listed, queries, weights).mean()),
-        "diversity": _diversity(listed, known),
-        "novelty": _novelty(listed, known),
+        "diversity": diversity(listed, known),
+        "novelty": novelty(listed, known),
     }
     return {f"{name}@{k}": value for name, value in found.items()}
 
@@ -63,7 +63,7 @@ def _weighted_ndcg(items: Ints, queries: Queries, weights: Doubles) -> Doubles:
     return found
 
 
-def _diversity(items: Ints, known: Interactions) -> float:
+def diversity(items: Ints, known: Interactions) -> float:
     """1 minus the mean cosine of two items of a list; lists with fewer than two known items are left out."""
     items = items[_draw(len(items), _LISTS)]
     vectors = _item_vectors(known)
@@ -94,7 +94,7 @@ def _draw(count: int, most: int) -> Ints:
     return found
 
 
-def _novelty(items: Ints, known: Interactions) -> float:
+def novelty(items: Ints, known: Interactions) -> float:
     """The mean self-information of the listed items in bits; an item that nobody touched counts as touched by one."""
     pairs = np.unique(known.users * len(known.item_ids) + known.items) % len(known.item_ids)
     users = np.bincount(pairs, minlength=len(known.item_ids))

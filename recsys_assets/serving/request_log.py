@@ -189,7 +189,7 @@ class _File:
 
 def log_folder(profile: str) -> Path:
     """The folder of a profile's request log."""
-    return settings().data / "serving" / profile / "requests"
+    return settings().requests(profile)
 
 
 @contextlib.contextmanager

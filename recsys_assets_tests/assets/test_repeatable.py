@@ -64,12 +64,12 @@ def land_next_day(profile: Profile) -> None:
 
 
 def day_in_lake(lake: Path) -> dict[str, str]:
-    """The hash of every file in the day's partitions; that of a manifest leaves out the MLflow run."""
+    """The hash of every file in the day's partitions; that of a manifest leaves out the MLflow run and the seconds."""
     found = {}
     for path in sorted(lake.glob(f"*/*/bizdate={DAY}/*")):
         content = path.read_bytes()
         if path.name == MANIFEST:
-            content = json.dumps({**json.loads(content), "mlflow_run_id": None}).encode()
+            content = json.dumps({**json.loads(content), "mlflow_run_id": None, "seconds": None}).encode()
         found[str(path.relative_to(lake))] = hashlib.sha256(content).hexdigest()
     return found
 
