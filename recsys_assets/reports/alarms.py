@@ -81,7 +81,7 @@ def judge(statistics: Sequence[Statistic]) -> list[Judged]:
 def _range(statistic: Statistic, level: float) -> tuple[float | None, float | None]:
     """The lowest and highest value that are allowed; counts alone have a lowest one."""
     history = np.array(statistic.history[-MOST:], np.float64)
-    if len(history) < FEWEST:
+    if len(history) < FEWEST or (statistic.kind == "share" and not statistic.rows):  # no row has a share
         return None, None
     if statistic.kind == "distance":
         by_chance = _distance_by_chance(statistic, level)

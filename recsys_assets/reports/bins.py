@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,10 @@ class Bins:
     edges: Doubles | None = None
     values: list[str] = field(default_factory=list)
     known: frozenset[str] | None = None
+
+    @cached_property
+    def _known_values(self) -> pa.Array:
+        return pa.array(sorted(self.known or ()), pa.string())
 
     @property
     def labels(self) -> list[str]:
@@ -50,7 +55,7 @@ class Bins:
         counts = np.bincount(places.to_numpy(), minlength=len(self.values) + 1).astype(np.float64)
         unknown = 0.0
         if self.known is not None:
-            unknown = float(len(texts) - pc.sum(pc.is_in(texts, value_set=pa.array(sorted(self.known)))).as_py())
+            unknown = float(len(texts) - (pc.sum(pc.is_in(texts, value_set=self._known_values)).as_py() or 0))
             counts[-1] -= unknown
         return np.append(counts, [unknown, float(missing)])
 

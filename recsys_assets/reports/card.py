@@ -18,7 +18,7 @@ from recsys_assets.reports.day import Day
 from recsys_assets.reports.figures import Section
 from recsys_assets.reports.models import PREDICTIONS, RANK, RANK_METRICS, champion_of
 from recsys_assets.reports.page import charts, page, table, text
-from recsys_assets.reports.svg import bars, lines
+from recsys_assets.reports.svg import lines
 
 TEST_ROWS = "test.parquet"
 
@@ -72,7 +72,7 @@ def _model(day: Day, champion: Champion, model: Partition) -> Section:
     for part in ("model", "training"):
         settings |= {f"{part}.{name}": value for name, value in (model.manifest.config.get(part) or {}).items()}
     rows = [(name, str(value)) for name, value in sorted(settings.items())]
-    section.html.append(table("Settings that differ from the defaults", ["setting", "value"], rows))
+    section.html.append(table("Settings that were given; all others are defaults", ["setting", "value"], rows))
     return section
 
 
@@ -84,7 +84,9 @@ def _data(day: Day, champion: Champion) -> Section:
     days = sorted(name.partition("/")[2] for name in splits.upstream if name.startswith("interactions/"))
     if days:
         section.html.append(text(f"Events of {len(days)} days, from {days[0]} to {days[-1]}."))
-    section.html.append(table("Rows by part", ["part", "rows"], sorted(counts.items())))
+    section.html.append(
+        table("Rows by part; those of train include validation", ["part", "rows"], sorted(counts.items()))
+    )
     schema = FeatureSchema.read(day.open("feature_schema", champion.bizdate).path("schema.json"))
     rows = [(each.name, each.kind, each.side, len(each.vocabulary) or None) for each in schema.features]
     section.html.append(table("Features", ["", "kind", "side", "values"], rows))
@@ -106,9 +108,11 @@ def _figures(day: Day, champion: Champion, model: Partition) -> Section:
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
     curve = calibration(labels, scores)
     points = list(zip(curve["predicted"].tolist(), curve["observed"].tolist(), strict=True))
-    drawn = lines("Observed over predicted rate", {champion.model: points}, None, ("predicted 0", ""), diagonal=True)
+    drawn = lines(
+        "Observed over predicted rate", {champion.model: points}, None, ("predicted 0", "highest"), diagonal=True
+    )
     aucs = _slices(day, champion, labels, scores)
-    section.html.append(charts([drawn, bars("AUC by slice", {name: value for name, value, _ in aucs})]))
+    section.html.append(charts([drawn]))
     section.html.append(table("AUC by slice", ["", "AUC", "rows"], aucs))
     return section
 

@@ -23,7 +23,7 @@ def read_day(
     """The watched columns of a day's events, named `table.column`, and `label` if the profile has a rule for it.
 
     A time of an event is its hour in the profile's time zone, a date the days since 1970. The true probability of
-    generated data is left out, as are vectors and texts.
+    generated data is left out, as are vectors, texts and sessions.
 
     Args:
         connection: a connection that may read the files.
@@ -59,8 +59,9 @@ def watched(profile: Profile, table: TableName) -> dict[str, Column]:
     """The columns of a table that are watched."""
     if table not in profile.tables and table != "interactions" and not profile.carried(table):
         return {}
+    left_out = {profile.oracle, profile.session.column if profile.session else None}
     columns = profile.columns_of(table)
-    return {name: spec for name, spec in columns.items() if spec.type not in _UNWATCHED and name != profile.oracle}
+    return {name: spec for name, spec in columns.items() if spec.type not in _UNWATCHED and name not in left_out}
 
 
 def _sql(profile: Profile, name: str, spec: Column) -> str:

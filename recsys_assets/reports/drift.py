@@ -121,7 +121,7 @@ def _count(table: pa.Table, bins: Mapping[str, Bins]) -> DayCounts:
 
 
 def _largest_share(column: pa.ChunkedArray) -> float:
-    counts = pc.value_counts(column.combine_chunks()).field("counts")
+    counts = pc.value_counts(pc.drop_null(column.combine_chunks())).field("counts")
     return float(pc.max(counts).as_py() or 0) / max(len(column), 1)
 
 

@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from recsys_assets.metrics import UndefinedMetric
 from recsys_assets.reports.alarms import FEWEST, Judged, Statistic, judge
 from recsys_assets.reports.data import known_bins, reader, volume_of
 from recsys_assets.reports.day import Absent, Day
@@ -32,14 +33,19 @@ def drift(day: Day) -> Section:
         volumes = {each: volume_of(day, each) for each in (*earlier, day.bizdate)}
         found = measure(read, day.bizdate, earlier, known, statistics(volumes, day.bizdate))
         week = pa.concat_tables([read(each) for each in earlier[-WEEK:]], promote_options="permissive")
-        shift = tell_apart(read(day.bizdate), week, found.bins)
+        try:
+            shift = tell_apart(read(day.bizdate), week, found.bins)
+        except UndefinedMetric as reason:
+            section.notes.append(f"No classifier was trained: {reason}.")
+            shift = None
     section.notes.append(
         "The day is compared with the 7 days before it, in bins that are fixed by the features' schema, or else by "
         "those days. The last 28 days say what is usual."
     )
     section.attention += [describe(each) for each in found.alarms]
     show_drift(section, found)
-    _show_shift(section, day, shift)
+    if shift:
+        _show_shift(section, day, shift)
     return section
 
 

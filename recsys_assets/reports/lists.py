@@ -20,15 +20,19 @@ from recsys_assets.reports.svg import bars, lines
 FUNNEL, RECOMMENDATIONS = "funnel_report", "recommendations.parquet"
 MAIN = "ndcg@50"
 LOST = "truths_"
+STEPS = (  # in the order of the funnel, as in `funnel/evaluation.py`
+    *("seen before", "not in the catalogue", "in no channel", "cut in the merge", "cut by the ranking"),
+    "recommended",
+)
 
 
 def funnel(day: Day) -> Section:
     """The figures of each list on the online rows, and the right answers that each step loses."""
     section, now = Section("Final lists"), day.metrics(FUNNEL)
-    names = names_of(now, MAIN)
+    names = sorted((name for name in names_of(now, MAIN) if "." not in name), key=lambda name: -now[f"{name}.{MAIN}"])
     for name in names:
         section.add(name, MAIN, now[f"{name}.{MAIN}"], now.get(f"{name}.{MAIN}_low"), now.get(f"{name}.{MAIN}_high"))
-    lost = {name.removeprefix(LOST).replace("_", " "): value for name, value in now.items() if name.startswith(LOST)}
+    lost = {step: now[key] for step in STEPS if (key := LOST + step.replace(" ", "_")) in now}
     for step, count in lost.items():
         section.add("right answers", step, count)
     total = sum(lost.values()) or 1.0

@@ -43,7 +43,7 @@ def ranking(day: Day) -> Section:
             _interval(now, f"{name}.test_auc"),
             before.get(f"{name}.test_auc"),
         )
-        for name in names
+        for name in sorted(names, key=lambda name: -now[f"{name}.test_auc"])
     ]
     columns = ["", "AUC", "GAUC", "log loss", "calibration error", "AUC, 95 % interval", "AUC of the day before"]
     section.html.append(table("On test rows", columns, rows))
@@ -67,7 +67,7 @@ def recall(day: Day) -> Section:
     before = day.history(RECALL).get(day.yesterday, {})
     rows = [
         (name, *(now.get(f"{name}.{metric}") for metric in RECALL_METRICS), before.get(f"{name}.recall@50"))
-        for name in names
+        for name in sorted(names, key=lambda name: -now[f"{name}.recall@20"])
     ]
     section.html.append(table("On test rows", ["", *RECALL_METRICS, "recall@50 of the day before"], rows))
     curves = {name: [(k, now[f"{name}.recall@{k}"]) for k in CUTOFFS if f"{name}.recall@{k}" in now] for name in names}
@@ -136,7 +136,7 @@ def _calibrations(day: Day, names: Iterable[str]) -> str:
             rows = pq.read_table(day.open(f"rank_{name}").path(PREDICTIONS), columns=["label", "score"])
             bins = calibration(rows["label"].to_numpy(), rows["score"].to_numpy())
             curves[name] = list(zip(bins["predicted"].tolist(), bins["observed"].tolist(), strict=True))
-    return lines("Observed over predicted rate, test rows", curves, None, ("predicted 0", ""), diagonal=True)
+    return lines("Observed over predicted rate, test rows", curves, None, ("predicted 0", "highest"), diagonal=True)
 
 
 def _expect(section: Section, day: Day) -> None:

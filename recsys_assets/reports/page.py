@@ -46,16 +46,16 @@ def verdict(alarms: Sequence[str], well: str) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], alarms: Iterable[int] = ()) -> str:
-    """A table with a heading; `alarms` are the numbers of rows to look at, whose first cell says so too."""
-    marked, body = set(alarms), []
-    for number, row in enumerate(rows):
-        cells = [_cell(value) for value in row]
-        if number in marked:
-            cells[0] = cells[0].replace(">", ">▲ ", 1)
-        body.append(f"<tr{' class=alarm' * (number in marked)}>{''.join(cells)}</tr>")
-    if not body:
+    """A table with a heading, without the columns that have no value; nothing if there are no rows.
+
+    `alarms` are the numbers of rows to look at, whose first cell says so too.
+    """
+    rows, marked = list(rows), set(alarms)
+    if not rows:
         return ""
-    head = "".join(f'<th scope="col">{escape(each) or "<span class=soft>of</span>"}</th>' for each in columns)
+    shown = [place for place in range(len(columns)) if not place or any(row[place] not in (None, "") for row in rows)]
+    head = "".join(_heading(columns[place], [row[place] for row in rows]) for place in shown)
+    body = [_row([row[place] for place in shown], number in marked) for number, row in enumerate(rows)]
     label = escape(title, quote=True)
     return (
         f'<h3>{escape(title)}</h3><div class="wide" tabindex="0" role="region" aria-label="{label}">'
@@ -83,6 +83,19 @@ def _section(section: Section) -> str:
     notes = "".join(f'<p class="note">{escape(each)}</p>' for each in section.notes)
     heading = f'<h2 id="{_anchor(section.title)}">{escape(section.title)}</h2>'
     return f"<section>{heading}{notes}{''.join(section.html)}</section>"
+
+
+def _heading(name: str, values: Sequence[Cell]) -> str:
+    """The heading of a column, aligned as its values are."""
+    kind = ' class="text"' if any(isinstance(value, str) for value in values) else ""
+    return f'<th scope="col"{kind}>{escape(name or "name")}</th>'
+
+
+def _row(values: Sequence[Cell], is_alarm: bool) -> str:
+    if not is_alarm:
+        return f"<tr>{''.join(map(_cell, values))}</tr>"
+    first, *others = values
+    return f'<tr class="alarm">{_cell(f"▲ {first}")}{"".join(map(_cell, others))}</tr>'
 
 
 def _cell(value: Cell) -> str:

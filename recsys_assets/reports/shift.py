@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.arrays import Bools, Doubles, is_list, number_values
-from recsys_assets.metrics import auc
+from recsys_assets.metrics import UndefinedMetric, auc
 from recsys_assets.ranking.bootstrap import Interval, bootstrap_figures, interval
 from recsys_assets.reports.bins import Bins
 from recsys_assets.reports.day_rows import KEY_COLUMNS
@@ -42,6 +42,9 @@ def tell_apart(today: pa.Table, week: pa.Table, bins: dict[str, Bins]) -> Shift:
         today: the watched rows of the day.
         week: those of the last days.
         bins: of their columns.
+
+    Raises:
+        UndefinedMetric: one half of the users has no row of the day, or none of last week.
     """
     import lightgbm
 
@@ -50,6 +53,8 @@ def tell_apart(today: pa.Table, week: pa.Table, bins: dict[str, Bins]) -> Shift:
     names, rows = _matrix(both, {name: each for name, each in bins.items() if name in both.column_names})
     users = number_values(both[_USER])[1] if _USER in both.column_names else np.arange(len(both))
     first = users % 2 == 0
+    if any(len(np.unique(labels[half])) < 2 for half in (first, ~first)):
+        raise UndefinedMetric("there are too few users to tell the day from last week")
     scores, gains = np.zeros(len(both)), np.zeros(len(names))
     for learnt in (first, ~first):
         data = lightgbm.Dataset(rows[learnt], labels[learnt], params={"verbosity": -1, "max_bin": 63})

@@ -1,7 +1,9 @@
 """The models on a small generated world: trained, tracked, exported and evaluated, with all assets run in process."""
 
+import html
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.funnel.by_vector import AFTER_ALL, BEFORE_TEST
 from recsys_assets.models.catalogue import RANKERS, TOWERS, TRAINED_TOWERS, features_for
 from recsys_assets.ranking.champion import read_champion
+from recsys_assets.reports.day import CARD, PAGE, TABLE
 from recsys_assets.retrieval import embeddings, index
 from recsys_assets.retrieval.interactions import histories, read
 from recsys_assets.retrieval.raw_users import raw_users
@@ -211,6 +214,25 @@ def test_the_champion_is_the_best_on_validation_rows_and_its_file_is_the_recorde
     champion = read_champion(world.read("rank_champion"))
     assert champion.validation_auc == found[champion.model] == max(found.values())
     assert file_hash(Path(world.lake.location("rank_champion", DAY)).parents[1] / champion.path) == champion.sha256
+
+
+def test_the_daily_report_shows_the_finished_day_and_the_card_describes_the_champion(world: World) -> None:
+    report, champion = world.read("daily_report"), read_champion(world.read("rank_champion"))
+    page, card = (report.path(file).read_text(encoding="utf-8") for file in (PAGE, CARD))
+    assert "missing partitions" not in page
+    assert re.findall(r"Not shown[^<]*", page) == [f"Not shown: the service logged no request on {DAY} (UTC)."]
+    rows = world.table("daily_report", TABLE).to_pylist()
+    assert len({row["section"] for row in rows}) == 8
+    (found,) = [row for row in rows if (row["name"], row["metric"]) == (champion.model, "test_auc")]
+    assert found["low"] < found["value"] < found["high"]
+    assert found["value"] == world.read(f"rank_{champion.model}").manifest.metrics["test_auc"]
+    for said in (champion.sha256, champion.reason, "recsys rollback --all --to DAY", "AUC by slice", "user_count"):
+        assert html.escape(said) in card
+    client = mlflow.MlflowClient(tracking_uri(world))
+    version = client.get_model_version_by_alias("sample-rank", "champion")
+    assert version.tags["card.sha256"] == version.tags["sha256"] == champion.sha256
+    assert version.tags["card.test_auc"] == f"{found['value']:.4f}"
+    assert CARD in {file.path for file in client.list_artifacts(version.run_id)}
 
 
 def test_the_truth_of_the_generator_is_no_feature(world: World) -> None:

@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from scipy.spatial.distance import jensenshannon
 
+from recsys_assets.metrics import UndefinedMetric
 from recsys_assets.reports.bins import Bins, distance, fit_bins, stability_index
 from recsys_assets.reports.drift import Drift, Known, measure
 from recsys_assets.reports.shift import tell_apart
@@ -125,6 +127,14 @@ def test_the_classifier_names_the_column_that_differs_and_finds_nothing_on_a_qui
     assert found.auc > 0.99
     assert next(iter(found.columns)) == "interactions.price"
     assert sum(found.columns.values()) == pytest.approx(1)
+
+
+def test_an_empty_day_and_a_single_user_are_no_error() -> None:
+    empty = measure(lambda day: rows(day)[: 0 if day == TODAY else None], TODAY, DAYS[:-1], Known())
+    assert empty.today == {}
+    alone = rows(TODAY).filter(pc.equal(rows(TODAY)["interactions.user_id"], 4))
+    with pytest.raises(UndefinedMetric, match="too few users"):
+        tell_apart(alone, alone, drift().bins)
 
 
 def test_distances_are_those_of_scipy_and_of_the_definition() -> None:

@@ -73,6 +73,15 @@ def test_the_first_line_says_whether_all_is_well() -> None:
     assert "All is well." not in made(["price"])
 
 
+def test_a_table_leaves_out_columns_without_a_value_and_aligns_texts_with_their_heading() -> None:
+    made = table("t", ["", "some", "none", "text"], [("a", 1.5, None, "x"), ("b", None, "", "y")], [1])
+    root = ElementTree.fromstring(f"<div>{made}</div>")  # noqa: S314
+    assert [each.text for each in root.iter("th")][1:] == ["some", "text"]
+    assert [each.get("class") for each in root.iter("th")] == ["text", None, "text"]
+    assert [each.text for each in root.iter("td")] == ["a", "1.50", "x", "▲ b", None, "y"]
+    assert table("t", ["a"], []) == ""
+
+
 def test_charts_are_well_formed_and_leave_out_what_has_no_points() -> None:
     drawn = lines("a", {"none": [], "some": [(0.0, 1.0), (1.0, 1.0)]}, None, ("l", "r"))
     figure = ElementTree.fromstring(drawn)  # noqa: S314 -- our own text
