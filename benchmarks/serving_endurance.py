@@ -9,6 +9,7 @@ processes is measured after each tenth of the requests. The exit status is 1 if 
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import random
@@ -31,6 +32,7 @@ from recsys_assets.datasets.profile import load_profile
 CONNECTIONS = 8  # each stays with one process: together they reach all
 SOON = 1.0  # seconds within which all processes must know an event
 THREADS = 4
+EVENTS = 10  # that are acknowledged between two kills
 
 
 class Caller:
@@ -109,7 +111,7 @@ def pairs_of(caller: Caller, users: list[Any]) -> Iterator[tuple[Any, Any]]:
 def kill_under_load(
     url: str, looks: dict[str, Any], process: Any, kills: int, users: list[Any]
 ) -> set[tuple[Any, Any]]:
-    """Kill processes that answer while events are told; returns the pairs of the acknowledged events."""
+    """Kill a process that answers after every few events; returns the pairs of the acknowledged events."""
     callers, lock, stop = [Caller(url) for _ in range(THREADS)], threading.Lock(), threading.Event()
     pairs, acknowledged, run = pairs_of(callers[0], users), set[tuple[Any, Any]](), f"{time.time_ns():x}"
 
@@ -124,7 +126,9 @@ def kill_under_load(
     with ThreadPoolExecutor(THREADS) as pool:
         telling = [pool.submit(go_on, caller) for caller in callers]
         for _ in range(kills):
-            time.sleep(random.uniform(0.5, 2))
+            enough = len(acknowledged) + EVENTS
+            while len(acknowledged) < enough and not any(each.done() for each in telling):
+                time.sleep(0.02)
             workers(process)[0].kill()
         stop.set()
         for each in telling:
@@ -135,10 +139,11 @@ def kill_under_load(
 def workers(process: Any) -> list[psutil.Process]:
     """The processes that answer, once there are any."""
     while True:
-        family = psutil.Process(process.pid).children(recursive=True)
-        generation = [each for each in family if "serving.generation" in " ".join(each.cmdline())]
-        if found := [each for each in generation if each.ppid() != process.pid]:
-            return random.sample(found, len(found))
+        with contextlib.suppress(psutil.Error):  # one may end while it is looked at
+            family = psutil.Process(process.pid).children(recursive=True)
+            generation = [each for each in family if "serving.generation" in " ".join(each.cmdline())]
+            if found := [each for each in generation if each.ppid() != process.pid]:
+                return random.sample(found, len(found))
         time.sleep(0.1)
 
 
