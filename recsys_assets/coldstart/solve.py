@@ -22,7 +22,7 @@ from recsys_assets.coldstart.trial import CHOICE, CHOOSING, L2, LEAST_EVENTS, fi
 from recsys_assets.retrieval.interactions import Interactions
 
 if TYPE_CHECKING:
-    from recsys_assets.models.ridge import LinearContent, Ridge
+    from recsys_assets.models.ridge import LinearContent, Ridge, RidgeConfig
     from recsys_assets.training.loop import Fitted, Judge, OnEpoch
     from recsys_assets.training.recall import Source
     from recsys_assets.training.tower_data import TowerData
@@ -59,7 +59,8 @@ def solve(fitted: "Fitted", source: "Source", data: "TowerData", judge: "Judge",
     for part in ("train", "validation"):
         targets_of(data, part, labelled=False)
     tables = Tables.of(model, source)
-    settings = Als(*(getattr(fitted.config, name) for name in ("width", "alpha", "l2", "rounds")), fitted.seed)
+    config: RidgeConfig = fitted.config
+    settings = Als(config.width, config.alpha, config.l2, config.rounds, fitted.seed)
     before = log.before("test")
     stage = stage_of(before, Drawn.of(before, SHARE, fitted.seed), "validation", source.filter_seen).sample(CHOOSING)
     rule = choose(Known.of(stage.known, tables.items, settings), stage, source.filter_seen)

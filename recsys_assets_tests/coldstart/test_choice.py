@@ -49,8 +49,8 @@ def test_the_winner_of_the_day_serves_unless_the_profile_names_a_model(lake: Lak
     assert (found.model, found.because) == ("ridge", "it is the best")
     assert serving_model(profile_with(None), lake, DAY).model == "dropoutnet"
     assert newest_serving_model(profile_with(None), lake).model == "ridge"
-    for find in (lambda profile: serving_model(profile, lake, LATER), lambda p: newest_serving_model(p, lake)):
-        assert find(profile_with("dssm")).model == "dssm"
+    assert serving_model(profile_with("dssm"), lake, LATER).model == "dssm"
+    assert newest_serving_model(profile_with("dssm"), lake).model == "dssm"
 
 
 def test_without_a_comparison_dropoutnet_serves_and_the_reason_is_given(lake: Lake) -> None:
