@@ -109,6 +109,8 @@ def faults(profile: "Profile") -> Iterator[Fault]:
     if (rule.sides or rule.joined or rule.sql) and not items:
         yield Fault(("fresh",), "needs a table of items that lands")
         return
+    if rule.sql and rule.model is None:
+        yield Fault(("fresh", "sql"), "needs `model` next to it, which names the model whose vectors the table holds")
     if rule.created is not None and (rule.created not in items or items[rule.created].type != "timestamp"):
         yield Fault(("fresh", "created"), f"{quote_text(rule.created)} is no timestamp of items")
     for name, side in rule.sides.items():

@@ -192,6 +192,8 @@ def test_a_side_row_must_fit_the_column_that_is_joined_from_it(step: Step) -> No
         ("items.level", "items.colour", "'items.colour' is no column that an item brings"),
         ("{days_since: authors.since}", "{}", "give exactly one of first, days_since and entry"),
         (", under: items.category", "", "entry and under belong together"),
+        ("fresh:", "fresh:\n  sql: {table: shop.items}", "needs `model` next to it"),
+        ("fresh:", "fresh:\n  sql: {table: 'shop.\"items'}", "table"),
     ],
 )
 def test_a_wrong_rule_is_refused_with_its_line(tmp_path: Path, old: str, new: str, said: str) -> None:
