@@ -1,4 +1,4 @@
-"""What the rows described so far leave to those that come later: sums of users and items, and the newest rows.
+"""The state that described rows leave to those that come later: sums of users and items, and the newest rows.
 
 The statement of `sql/history.sql` adds these sums to its own, and takes the newest rows into its frames, so that new
 rows get the statistics that they would have if all rows were described again. Sums are of whole numbers, and so the
@@ -16,9 +16,10 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Term
 
 USER_SUMS, ITEM_SUMS, NEWEST = "user_sums", "item_sums", "newest_rows"  # tables, and the files that hold them
+_SIDES: dict[str, Literal["user", "item"]] = {USER_SUMS: "user", ITEM_SUMS: "item"}
 # The longest frames of the statement over a user's and an item's newest rows, in rows.
 NEWEST_OF_USER, NEWEST_OF_ITEM = 30, 100
-# What a kept row has of its own run: columns of the table `rated`.
+# Columns of the table `rated` that a kept row has from its own run.
 _KEPT = ("label", "above_item", "above_user", "rate_of_item")
 _DESCRIBED = "label IS NOT NULL"  # of `rated`: the others are kept rows, and rows of a user or an item alone
 
@@ -56,7 +57,7 @@ def write_state(connection: duckdb.DuckDBPyConnection, profile: Profile, terms: 
 
     The longest frame of a user's terms is `window` rows.
     """
-    for table, side in ((USER_SUMS, "user"), (ITEM_SUMS, "item")):
+    for table, side in _SIDES.items():
         query = _sums_of(profile, side, terms)
         connection.execute(f"CREATE OR REPLACE TEMP TABLE ending_{table} AS {query}")
         stored = f"SELECT * REPLACE (squares::DECIMAL(38, 0) AS squares) FROM ending_{table} ORDER BY {side}_id"
@@ -132,7 +133,7 @@ def _nothing(profile: Profile, terms: int, table: str) -> str:
         kept = ", ".join(f"0::{'TINYINT' if column == 'label' else 'BIGINT'} AS {column}" for column in _KEPT)
         columns = f"user_id, item_id, timestamp, seq, {kept}, 0::BIGINT AS user_n, 0::BIGINT AS item_n"
     else:
-        side: Literal["user", "item"] = "user" if table == USER_SUMS else "item"
+        side = _SIDES[table]
         numbers = ", ".join(f"0::{_type_of(name)} AS {name}" for name in _sums(side, terms))
         columns = f"{side}_id, {numbers}" + "".join(f", carried_{place}" for place in carried_places(profile, side))
     return f"SELECT {columns} FROM new_rows LIMIT 0"

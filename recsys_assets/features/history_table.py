@@ -28,7 +28,7 @@ SNAPSHOTS = "snapshots.parquet"
 
 @dataclass(frozen=True)
 class Rule:
-    """What the statement takes from whole tables. States of different rules do not fit together.
+    """Inputs of the statement that are made of whole tables. States of different rules do not fit together.
 
     Attributes:
         terms: the terms that get statistics, in ascending order.

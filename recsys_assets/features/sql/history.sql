@@ -51,7 +51,7 @@ FROM (
     (SELECT coalesce(sum(n), 0) AS n, coalesce(sum(positives), 0) AS positives FROM item_sums) AS everything;
 DROP TABLE events;
 
--- What a row adds to the statistics of later rows: kept rows nothing to sums over all rows, which have them already.
+-- Numbers that a row adds to the statistics of later rows. Kept rows are in the sums over all rows already.
 CREATE OR REPLACE TEMP TABLE rated AS
 SELECT *,
     (user_positives + $user_prior * base_rate) / (user_n + $user_prior) AS user_rate,
