@@ -119,8 +119,12 @@ class Manifest:
 
     @property
     def extended(self) -> dict[str, str]:
-        """The earlier partitions that it extends, with their fingerprints."""
-        return {name: fingerprint for name, fingerprint in self.inputs.items() if name.startswith(f"{self.asset}/")}
+        """The earlier partitions of an extended asset that it extends, or reads, with their fingerprints."""
+        return {
+            name: fingerprint
+            for name, fingerprint in self.upstream.items()
+            if name.partition("/")[0] in EXTENDED and name.partition("/")[2] != self.bizdate
+        }
 
     def seal(self) -> "Manifest":
         """Set the fingerprint from the other fields."""

@@ -3,7 +3,7 @@
 Days of events stay for ever, because every later bizdate is built from them. Besides the newest bizdates there stay the
 newest sound partition of every asset, from which trainings continue and settings are taken; what the kept versions of
 every store were made from, so that each can be served or rolled back to; and whatever a partition that stays was made
-from.
+from. Earlier partitions that it extends (`Manifest.extended`) stay alone, without what they were made from.
 """
 
 import datetime as dt
@@ -46,8 +46,14 @@ def find_old(lake: Lake, keep_days: int, busy: Set[str]) -> Old:
     manifests = lake.manifests(f"{asset}/{day}" for asset, day in there)
     kept = {name for name, each in manifests.items() if each.bizdate >= before or each.bizdate in busy}
     kept |= _newest_sound(manifests.values()) | _served(lake, manifests.keys())
-    kept |= {name for made in kept if made in manifests for name in manifests[made].upstream}
+    kept |= {
+        name
+        for made in kept
+        if made in manifests
+        for name in manifests[made].upstream.keys() - manifests[made].extended
+    }
     kept = _with_inputs(kept, manifests)
+    kept |= {name for made in kept if made in manifests for name in manifests[made].extended}
     old = [(asset, day) for asset, day in there if day < before and day not in busy and asset not in DAILY]
     return Old(before, [(asset, day) for asset, day in old if f"{asset}/{day}" not in kept])
 
@@ -62,10 +68,15 @@ def _newest_sound(manifests: Iterable[Manifest]) -> set[str]:
 
 
 def _with_inputs(kept: set[str], manifests: dict[str, Manifest]) -> set[str]:
-    """The partitions and all their inputs, near and far: without these they would be outdated."""
+    """The partitions and all their inputs, near and far, without which they would be outdated."""
     due = set(kept)
     while due:
-        inputs = {name for each in due if each in manifests for name in manifests[each].inputs}
+        inputs = {
+            name
+            for each in due
+            if each in manifests
+            for name in manifests[each].inputs.keys() - manifests[each].extended
+        }
         due = inputs - kept
         kept = kept | due
     return kept

@@ -94,6 +94,19 @@ def test_a_chain_of_days_is_kept_for_one_step_only(lake: Lake) -> None:
     assert removable(lake) == [f"rank_report/{day}" for day in OLD[:-1]]
 
 
+def test_the_partitions_that_the_newest_one_extends_stay_without_what_they_were_made_from(lake: Lake) -> None:
+    chain: list[str] = []
+    for day in DAYS:
+        build(lake, "splits", day)
+        build(lake, "event_features", day, [f"splits/{day}", *chain])
+        chain.append(f"event_features/{day}")
+        build(lake, "rank_samples", day, [*chain, f"splits/{day}"])
+    assert removable(lake) == [f"{asset}/{day}" for asset in ("rank_samples", "splits") for day in OLD]
+    for day in OLD:
+        shutil.rmtree(lake.location("splits", day))
+    assert lake.outdated_inputs(lake.manifest("rank_samples", DAYS[9])) == []
+
+
 def test_the_newest_sound_partition_of_an_asset_stays_however_old(lake: Lake) -> None:
     build_days(lake)
     build(lake, "tune_fm", DAYS[0])
