@@ -65,7 +65,7 @@ def _there(lake: Lake, key: dg.AssetKey) -> Collection[str]:
 def daemon_runs(instance: dg.DagsterInstance) -> bool:
     """Whether a daemon that would take the backfill has reported within the last `HEARTBEAT_SECONDS`."""
     heartbeat = instance.get_daemon_heartbeats().get(DAEMON)
-    return bool(heartbeat) and heartbeat.timestamp > time.time() - HEARTBEAT_SECONDS
+    return heartbeat is not None and heartbeat.timestamp > time.time() - HEARTBEAT_SECONDS
 
 
 def at_work(instance: dg.DagsterInstance, backfill: Backfill) -> str | None:
