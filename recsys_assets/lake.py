@@ -239,10 +239,14 @@ class Lake:
         fs, place = self._place.fs, self._place.partition(asset, bizdate)
         archive = f"{self._place.base}/{REMOVED}/{asset}"
         with self._place.name_errors():
-            fs.makedirs(archive, exist_ok=True)
             if fs.exists(f"{place}/{MANIFEST}"):
-                fs.mv(f"{place}/{MANIFEST}", f"{archive}/{bizdate}.json")
-            fs.rm(place, recursive=True)
+                fs.makedirs(archive, exist_ok=True)
+                fs.pipe_file(f"{archive}/{bizdate}.json", fs.cat_file(f"{place}/{MANIFEST}"))
+                fs.rm_file(f"{place}/{MANIFEST}")
+            for file in fs.find(place):  # `rm` would read `[` and `*` in a name as a pattern
+                fs.rm_file(file)
+            if self._place.is_local:
+                shutil.rmtree(place)
 
     @contextlib.contextmanager
     def draft(self, asset: str, bizdate: str) -> Iterator[Draft]:

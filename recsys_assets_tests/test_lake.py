@@ -195,6 +195,20 @@ def test_a_damaged_partition_is_refused(lake: Lake, home: Path, file: str, text:
     assert lake.read(ASSET, DAY).path("a.txt").read_text() == "one"
 
 
+def test_a_removed_partition_leaves_its_manifest_in_the_folder_of_removed_ones(lake: Lake, remote: Lake) -> None:
+    for each in (lake, remote):
+        with each.draft("splits", DAY) as draft:
+            draft.path("[a]*.csv").write_text("1", encoding="utf-8")
+            draft.manifest.metrics = {"rows": 1.0}
+        assert each.size("splits", DAY) > 1
+        made = each.manifest("splits", DAY).to_json()
+        each.remove("splits", DAY)
+        assert each.bizdates("splits") == []
+        kept = each._place.fs.cat_file(f"{each._place.base}/.removed/splits/{DAY}.json")
+        assert kept.decode() == made
+    assert lake.partitions() == []
+
+
 def test_bizdates_are_in_order_and_only_of_published_partitions(lake: Lake, remote: Lake) -> None:
     for one in (lake, remote):
         assert one.bizdates(ASSET) == []
