@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Draft, Manifest, Partition, PartitionReplaced, json_text
 from recsys_assets.resources import LakeStore
+from recsys_assets.retries import retrying
 
 # Names of checks: the first fails when an input changes after the partition was made, the second when it is declined,
 # and the third when the partition is not there by the deadline (`assets/publish/deadline.py`).
@@ -31,7 +32,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> Partition:
         """The upstream partition of the run's bizdate."""
-        return self.store.read(context.asset_key.to_user_string(), context.asset_partition_key)
+        with retrying(context.step_context.previous_attempt_count):
+            return self.store.read(context.asset_key.to_user_string(), context.asset_partition_key)
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:  # noqa: ARG002 (the name is Dagster's)
         """Refuse a returned value: assets write their partitions themselves."""

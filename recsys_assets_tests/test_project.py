@@ -54,6 +54,7 @@ FLOORS = {
         "partitions",
         "resources",
         "retention",
+        "retries",
         "run_events",
         "tracking",
         "mlflow_model",

@@ -21,6 +21,7 @@ from recsys_assets.lake import Lake
 from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import Partition, describe_outdated
 from recsys_assets.resources import LakeStore
+from recsys_assets.retries import retrying
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _with_output(function: Callable[..., Any], tolerates_declined: bool) -> Call
 
     def write(context: dg.AssetExecutionContext, lake: LakeStore, **given: Any) -> dg.MaterializeResult:
         inputs = [each for each in given.values() if isinstance(each, Partition)]
-        with write_partition(context, lake, inputs) as output:
+        with retrying(context.retry_number), write_partition(context, lake, inputs) as output:
             known = {"context": context, "lake": lake, "output": output}
             collected = given.keys() - wanted.keys() if tolerates_declined else set()
             given = _without_declined(output, given, collected)
