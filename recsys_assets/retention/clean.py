@@ -19,7 +19,7 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What goes: partitions, the bytes of each asset's, runs of Dagster, and failed or deleted runs of MLflow."""
+    """All that goes: partitions, the bytes of each asset's, runs of Dagster, and failed or deleted runs of MLflow."""
 
     old: Old
     sizes: Mapping[str, int]

@@ -19,7 +19,7 @@ from recsys_assets.stores.store import ReleaseStore, Store, bizdate_of
 
 @dataclass(frozen=True)
 class Old:
-    """What can go.
+    """Partitions that can go.
 
     Attributes:
         before: the first bizdate that is kept whatever it holds; empty if the lake is empty.

@@ -1,4 +1,4 @@
-"""What the sensor of alerts reports of real runs, checks and ticks, and what becomes of an alert that nobody takes."""
+"""Reports of the sensor of alerts on real runs, checks and ticks, and what becomes of an alert that nobody takes."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What `recsys clean` removes, and what it never removes."""
+"""Partitions and runs that `recsys clean` removes, and those that it never removes."""
 
 import datetime as dt
 import shutil
