@@ -33,13 +33,13 @@ STOPPED = f"{sys.executable} -m recsys_assets_tests.readme until-up"
 INSTEAD = {
     r"^make ui$": f"{STOPPED} make ui",
     r"^(dagster|dg) dev$": rf"{STOPPED} \1 dev -p $DAGSTER_PORT",
-    r"^recsys (materialize|rollback --all)$": r"recsys \1 --help",  # the name of a command
+    r"^recsys (materialize|rollback --all|backfill|clean|backup|restore)( /.*)?$": r"recsys \1 --help",  # names
     r"^RECSYS_PROFILE=movielens-1m \. \./activate$": r"\g<0> && RECSYS_PROFILE=sample . ./activate",
     r"^recsys land sample$": f"recsys land sample {SMALL}",
     r"--events 1000000 --days 60": SMALL,
     r"^recsys land movielens-1m$": "recsys land movielens-1m --source ml-1m",
     r"'interactions\+'": "interactions",  # the lines before have built everything downstream
-    r"^recsys backfill .*$": "recsys backfill 'splits' --from $(date -u -d '5 days ago' +%F) --to 2026-11-19 --dry-run",
+    r"^recsys backfill .*--from.*$": "recsys backfill splits --from 2026-11-19 --to 2026-11-19 --dry-run",
     r"^make test$": "make test PYTEST_ARGS='-k comparison'",
     r"-k splits": "-k floors",
     r"2026-11-19|\bD$": "$(date -u -d '3 days ago' +%F)",

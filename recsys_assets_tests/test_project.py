@@ -46,6 +46,7 @@ FLOORS = {
         "alerts",
         "assets",
         "backfills",
+        "backup",
         "checks",
         "deadline",
         "jobs",

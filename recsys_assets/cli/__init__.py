@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from recsys_assets.cli.backfill import backfill
+from recsys_assets.cli.backup import backup, restore
 from recsys_assets.cli.changes import adopt, refresh
 from recsys_assets.cli.clean import clean
 from recsys_assets.cli.data import bizdate, land, show
@@ -81,5 +82,7 @@ for command in (
     adopt,
     demo,
     ui,
+    backup,
+    restore,
 ):
     main.add_command(command)
