@@ -232,7 +232,7 @@ def test_the_daily_report_shows_the_finished_day_and_the_card_describes_the_cham
     version = client.get_model_version_by_alias("sample-rank", "champion")
     assert version.tags["card.sha256"] == version.tags["sha256"] == champion.sha256
     assert version.tags["card.test_auc"] == f"{found['value']:.4f}"
-    assert CARD in {file.path for file in client.list_artifacts(version.run_id)}
+    assert CARD in {file.path for file in client.list_artifacts(version.run_id or "")}
 
 
 def test_the_truth_of_the_generator_is_no_feature(world: World) -> None:
