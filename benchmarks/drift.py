@@ -18,7 +18,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,7 +25,7 @@ import yaml
 
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import REJECTED, ROWS, ingest_entities, ingest_events, load_known_ids
-from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.datasets.profile import load_profile
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.datasets.sample import day_of
 from recsys_assets.datasets.world import World
@@ -162,23 +161,15 @@ class Log:
         self.home, self.world, self.profile = home, world, load_profile(str(path))
         self.days = [(FIRST + dt.timedelta(days=n)).isoformat() for n in range(days)]
         for day in self.days:
-            self._land(day, tables_of(world, dt.date.fromisoformat(day)))
-        with connect(home) as connection:
-            load_known_ids(connection, self.profile, self.days[-1])
-            for day in self.days:
-                ingest(connection, self.profile, day, home / "lake" / day)
+            self._ingest(day, tables_of(world, dt.date.fromisoformat(day)), home / "lake" / day)
         self.read = lru_cache(maxsize=None)(self._read)
 
     def compare(self, day: str, history: int, planted: Callable[[Tables], Tables] | None = None) -> Drift:
         """The drift of a day, as it is or with another one planted, against as many days before."""
-        place, clean = self.home / "lake" / day, tables_of(self.world, dt.date.fromisoformat(day))
+        place = self.home / "lake" / day
         if planted:
             place = self.home / "planted"
-            self._land(day, planted(clean))
-            with connect(self.home) as connection:
-                load_known_ids(connection, self.profile, day)
-                ingest(connection, self.profile, day, place)
-            self._land(day, clean)
+            self._ingest(day, planted(tables_of(self.world, dt.date.fromisoformat(day))), place)
         earlier = self.days[: self.days.index(day)][-history:]
         volumes = {each: self._volume(self.home / "lake" / each) for each in earlier} | {day: self._volume(place)}
 
@@ -187,11 +178,21 @@ class Log:
 
         return measure(read, day, earlier, Known(), statistics(volumes, day))
 
-    def _land(self, day: str, tables: Tables) -> None:
+    def _ingest(self, day: str, tables: Tables, place: Path) -> None:
+        """Land a day's tables alone, as each day has all its users and items, and ingest them into a new folder."""
+        shutil.rmtree(self.profile.landing, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
         for table, rows in tables.items():
             folder = self.profile.landing / table / f"bizdate={day}"
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True)
             pq.write_table(rows, folder / "rows.parquet")
+        with connect(self.home) as connection:
+            load_known_ids(connection, self.profile, day)
+            ingest_events(connection, self.profile, day, place)
+            for table in ENTITIES:
+                (place / table).mkdir()
+                ingest_entities(connection, self.profile, table, day, place / table)
 
     def _read(self, day: str) -> pa.Table:
         return self._rows(self.home / "lake" / day)
@@ -203,16 +204,6 @@ class Log:
     def _volume(self, place: Path) -> Volume:
         rejected = place / REJECTED
         return volume(pq.read_metadata(place / ROWS).num_rows, rejected if rejected.exists() else None)
-
-
-def ingest(connection: duckdb.DuckDBPyConnection, profile: Profile, day: str, place: Path) -> None:
-    """Ingest a day's events, and the users and items as of its end, into a new folder."""
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    ingest_events(connection, profile, day, place)
-    for table in ENTITIES:
-        (place / table).mkdir()
-        ingest_entities(connection, profile, table, day, place / table)
 
 
 def main() -> None:
