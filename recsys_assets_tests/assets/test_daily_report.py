@@ -19,7 +19,7 @@ from recsys_assets.settings import settings
 from recsys_assets_tests.helpers.worlds import DAY, YESTERDAY, World, open_world
 
 DAYS = [(dt.date.fromisoformat(DAY) - dt.timedelta(days=n)).isoformat() for n in range(6, -1, -1)]
-SCHEMA = ["factors", "rank_samples", "feature_schema", "feature_boundaries"]
+SCHEMA = ["event_features", "factors", "rank_samples", "feature_schema", "feature_boundaries"]
 
 
 @pytest.fixture(scope="module")
