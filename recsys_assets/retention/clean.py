@@ -19,7 +19,7 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Cleaning:
-    """All that goes: partitions, the bytes of each asset's, runs of Dagster, and failed or deleted runs of MLflow."""
+    """The things that go: partitions, their bytes by asset, runs of Dagster, and failed or deleted runs of MLflow."""
 
     old: Old
     sizes: Mapping[str, int]

@@ -1,4 +1,4 @@
-"""Reports of the sensor of alerts on real runs, checks and ticks, and what becomes of an alert that nobody takes."""
+"""Alerts of real runs, checks and ticks, and the fate of an alert that nobody takes."""
 
 import json
 import time
@@ -21,7 +21,7 @@ from dagster._core.scheduler.instigation import (
     TickStatus,
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from recsys_assets.alerts.alert import Alert
 from recsys_assets.alerts.channels import AlertNotDelivered, channels
