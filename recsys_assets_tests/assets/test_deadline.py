@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -34,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> Lake:
     """The lake of a profile whose days are those of Berlin and whose deadline is 08:00; it is 08:01 there."""
-    changes = {"name": tmp_path.name[:40].replace("_", "-"), "daily": {"hour": 3, "deadline": 8}}
+    changes: dict[str, Any] = {"name": tmp_path.name[:40].replace("_", "-"), "daily": {"hour": 3, "deadline": 8}}
     changes["files"] = {"timezone": "Europe/Berlin"}
     changes["source"] = None
     monkeypatch.setenv("RECSYS_PROFILE", write_profile(tmp_path / "own.yaml", changes))
