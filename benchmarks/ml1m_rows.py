@@ -123,7 +123,7 @@ def _write_rows(
     terms = build_history(connection, profile, known, users, items)
     if not protocol.neutral:  # ratings of 3 stay in histories but are not rows
         dropped = f"SELECT user_id, item_id, timestamp FROM {scan([known])} WHERE rating = 3"
-        connection.execute(f"UPDATE history SET part = NULL WHERE (user_id, item_id, timestamp) IN ({dropped})")
+        connection.execute(f"DELETE FROM history WHERE (user_id, item_id, timestamp) IN ({dropped})")
     for part in ("train", *HELD_OUT):
         path = folder / f"{part}.parquet"
         if protocol.shuffled and part in HELD_OUT:

@@ -20,7 +20,7 @@ from recsys_assets.datasets.splits import PARTS
 from recsys_assets.i2i import itemcf, swing
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.i2i.triggers import trigger_scores
-from recsys_assets.models.catalogue import TOWERS, configure
+from recsys_assets.models.catalogue import TRAINED_TOWERS, configure
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import Lists, evaluate, recommend
 from recsys_assets.training import recall
@@ -94,7 +94,7 @@ METHODS: dict[str, Method] = {
     "itemcf_ours": item_to_item(lambda events: itemcf.itemcf(events, NEXT_ITEM)),
     "swing": item_to_item(lambda events: swing.swing(events, swing.Swing(activity=0.5, popularity=0, top_n=20))),
     "swing_ours": item_to_item(lambda events: swing.swing(events, swing.Swing(popularity=1.2, top_n=TOP))),
-    **{name: two_tower(name) for name in TOWERS},
+    **{name: two_tower(name) for name in TRAINED_TOWERS},
 }
 
 

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-import requests
-
 from recsys_assets.alerts.alert import Alert
 from recsys_assets.datasets.disk import private_folder
 
@@ -36,6 +34,8 @@ def channels(places: Mapping[str, str]) -> dict[str, Send]:
 
 def _post(url: str, alert: Alert) -> None:
     """Post the alert as JSON."""
+    import requests  # its import takes as long as a tenth of the definitions
+
     host = _host("RECSYS_ALERT_WEBHOOK", url, "https", "http").hostname
     try:
         answer = requests.post(url, json=alert.content(), timeout=SECONDS, allow_redirects=False)

@@ -10,7 +10,6 @@ import dagster as dg
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.lake import Lake
 from recsys_assets.resources import Dataset, LakeStore
-from recsys_assets.retention.history import busy_days, forget, old_runs, remove_runs
 from recsys_assets.retention.plan import Old, find_old
 from recsys_assets.tracking import Tracking
 
@@ -29,6 +28,8 @@ class Cleaning:
 
 def look(instance: dg.DagsterInstance, lake: Lake, tracking: Tracking, keep_days: int) -> Cleaning:
     """Find out what can go, and change nothing."""
+    from recsys_assets.retention.history import busy_days, old_runs  # with it comes SQLAlchemy, which few steps need
+
     old, sizes = find_old(lake, keep_days, busy_days(instance)), Counter[str]()
     for asset, day in old.partitions:
         sizes[asset] += lake.size(asset, day)
@@ -38,6 +39,8 @@ def look(instance: dg.DagsterInstance, lake: Lake, tracking: Tracking, keep_days
 
 def apply(instance: dg.DagsterInstance, lake: Lake, tracking: Tracking, found: Cleaning) -> None:
     """Remove it: files first, so that an interruption leaves no partition that only looks removed."""
+    from recsys_assets.retention.history import forget, remove_runs
+
     for asset, day in found.old.partitions:
         lake.remove(asset, day)
     for asset in sorted(found.sizes):

@@ -21,7 +21,7 @@ import pytest
 
 from recsys_assets.assets.cold_start import report as cold_report
 from recsys_assets.assets.cold_start import samples as cold_samples
-from recsys_assets.assets.data import features, ingest, samples
+from recsys_assets.assets.data import event_features, features, ingest, samples
 from recsys_assets.assets.recall import term
 from recsys_assets.assets.reports import hitrate, rank_report, recall_report
 from recsys_assets.coldstart.trial import Outcome
@@ -201,6 +201,9 @@ FAULTS: dict[str, Fault] = {  # by the checks that it fails
         f"UPDATE splits SET label = 1 WHERE timestamp >= DATE '{DAY}'",
         "INSERT INTO splits FROM splits LIMIT 1",
         "UPDATE splits SET item_id = NULL WHERE position = 1",
+    ),
+    "event_features:no_nulls event_features:rows_match_splits event_features:sums_are_of_all_rows": rewriting(
+        event_features, "extend_history", of_the_future
     ),
     "rank_samples:no_nulls rank_samples:rows_match_splits rank_samples:features_know_only_the_past "
     "recall_samples:no_nulls recall_samples:rows_match_splits": rewriting(samples, "write_parquet", of_the_future),

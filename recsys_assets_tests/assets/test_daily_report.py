@@ -80,6 +80,7 @@ def test_the_manifest_says_how_long_the_partition_took_and_the_fingerprint_does_
     assert any(row["metric"] == "seconds" for row in world.table(REPORT, TABLE).to_pylist())
 
 
+@pytest.mark.fails_check("daily_report:nothing_is_unusual")
 def test_a_column_with_other_values_is_named_and_outdated_partitions_are_listed(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,9 +96,11 @@ def test_a_column_with_other_values_is_named_and_outdated_partitions_are_listed(
     assert "interactions.rating is not distributed as last week" in str(metadata)
     assert "label is not distributed as last week" in str(metadata)
     assert "partitions are outdated (" in str(metadata)
+    assert checks(result)["nothing_is_unusual"] is False
     assert not {"splits/" + DAY, "rank_samples/" + DAY} & copy.read(REPORT).manifest.upstream.keys()
 
 
+@pytest.mark.fails_check("daily_report:sections_are_made")
 def test_a_section_that_fails_is_named_and_the_day_goes_on(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

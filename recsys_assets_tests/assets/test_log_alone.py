@@ -25,8 +25,8 @@ DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
 PAGE = (PROJECT / "docs" / "columns.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(name: shop.*?)```", PAGE, re.DOTALL)
 BUILT = """
-    users items splits factors rank_samples feature_schema user_features item_features recall_samples negative_items
-    recall_term i2i_itemcf i2i_swing hitrate_popularity hitrate_term
+    users items splits factors event_features rank_samples feature_schema user_features item_features recall_samples
+    negative_items recall_term i2i_itemcf i2i_swing hitrate_popularity hitrate_term
     """.split()  # noqa: SIM905
 VALUES = {
     "user_id": [f"u{n}" for n in range(60)],

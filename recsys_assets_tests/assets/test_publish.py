@@ -29,8 +29,8 @@ from recsys_assets_tests.helpers import worlds
 from recsys_assets_tests.helpers.in_process import failures, materialize
 from recsys_assets_tests.helpers.worlds import DAY, open_world, write_profile
 
-BUILT = "users items splits factors rank_samples feature_schema user_features item_features recall_samples recall_term"
-BUILT += " i2i_itemcf i2i_swing rank_lgbm onnx_lgbm rank_champion"
+BUILT = "users items splits factors event_features rank_samples feature_schema user_features item_features"
+BUILT += " recall_samples recall_term i2i_itemcf i2i_swing rank_lgbm onnx_lgbm rank_champion"
 MONGO_COLLECTIONS = families(load_profile("sample"))["mongo"]
 MONGO = [f"mongo_{name}" for name in MONGO_COLLECTIONS]
 

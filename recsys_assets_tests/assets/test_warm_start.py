@@ -96,7 +96,6 @@ def test_a_checkpoint_that_cannot_be_used_is_refused(world: World, tmp_path: Pat
     assert "it has no model.json and no chosen.safetensors" in failure("rank_widedeep", warm_start=str(tmp_path))
     assert "***@" in failure("rank_widedeep", warm_start="nowhere://me:secret@host/folder")
     assert "lgbm: warm_start = 'newest': only a training in steps" in failure("rank_lgbm", warm_start="newest")
-    assert "ridge: warm_start = 'newest': only a training in steps" in failure("recall_ridge", warm_start="newest")
     assert "is a widedeep: dssm cannot continue" in failure("recall_dssm", warm_start=str(known))
     assert "names neither a feature nor a weight" in failure("rank_widedeep", warm_names={"a": "b"})
     shutil.copytree(known, tmp_path / "later")

@@ -110,6 +110,9 @@ def test_a_like_changes_the_list_before_one_s_eyes_by_keyboard_alone(page: Page,
     assert page.evaluate("document.activeElement.closest('li').dataset.item") == str(after[1])  # the next one's button
     page.get_by_role("button", name="Forget what was told").press("Enter")
     expect(page.locator("#forget")).to_be_hidden()
+    expect(page.locator("#this-items li").first).to_have_attribute(
+        "data-item", str(before[0])
+    )  # the new answer is there
     assert listed(page) == before
 
 

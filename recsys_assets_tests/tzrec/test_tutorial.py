@@ -30,7 +30,7 @@ from recsys_assets_tests.helpers.worlds import World, own_environment
 from recsys_assets_tests.readme import commands
 
 DAY = "2026-01-01"
-INPUTS = "users items splits factors rank_samples feature_schema recall_samples negative_items".split()  # noqa: SIM905
+INPUTS = "users items splits factors event_features rank_samples feature_schema recall_samples negative_items".split()  # noqa: SIM905
 RECALL = ["recall_dssm", "emb_dssm_user", "emb_dssm_item", "hitrate_dssm"]
 MODEL = {"width": 16, "embedding": 8, "hidden": [32]}
 TRAINING = {"epochs": 3, "batch": 128, "sampled": 40, "negatives": "table"}
