@@ -22,7 +22,7 @@ Type = dg.DagsterEventType
 
 def of_runs(instance: dg.DagsterInstance, since: float, ui: str) -> Iterator[Alert]:
     """Runs that failed and will not be retried, and runs that succeeded although checks failed."""
-    after = dt.datetime.fromtimestamp(since, dt.UTC)
+    after = dt.datetime.fromtimestamp(since - 1, dt.UTC)  # Dagster's tables hold whole seconds; `end_time` is exact
     for record in instance.get_run_records(dg.RunsFilter(statuses=ENDED, updated_after=after)):
         run, ended = record.dagster_run, record.end_time or 0.0
         if ended <= since:  # something else about it has changed
@@ -43,10 +43,11 @@ def of_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey], si
         name = key.asset_key.to_user_string()
         for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=10, status=failed):
             event = record.event.dagster_event if record.event else None
-            if record.create_timestamp > since and not record.run_id and event:
+            when = record.event.timestamp if record.event else 0.0  # the record's own time is in whole seconds
+            if when > since and not record.run_id and event:
                 text = check_text(event.asset_check_evaluation_data)
                 title, link = f"{name} {record.partition}: {key.name} failed", f"{ui}/assets/{name}?view=checks"
-                yield Alert(f"check {record.id}", record.create_timestamp, title, text, link)
+                yield Alert(f"check {record.id}", when, title, text, link)
 
 
 def of_ticks(instance: dg.DagsterInstance, since: float, failing: dict[str, str], ui: str) -> Iterator[Alert]:
