@@ -4,6 +4,7 @@ Run by Sphinx, or alone: `python docs/reference.py FOLDER`.
 """
 
 import ast
+import builtins
 import inspect
 import json
 import sys
@@ -62,8 +63,6 @@ def http() -> Iterator[str]:
 
 def assets() -> Iterator[str]:
     """Assets by group, with what they are made from and their checks; then what starts runs."""
-    import dagster as dg
-
     from recsys_assets.definitions import build_defs
 
     defs = build_defs()
@@ -84,8 +83,8 @@ def assets() -> Iterator[str]:
     starters = [*(defs.schedules or []), *(defs.sensors or [])]
     rows = [(f"`{each.name}`", each.description) for each in starters if hasattr(each, "description")]
     yield from _table(("schedule or sensor", "what it does"), rows)
-    jobs = [job for job in defs.jobs or [] if isinstance(job, dg.JobDefinition) or hasattr(job, "description")]
-    yield from _table(("job", "what it does"), [(f"`{job.name}`", job.description) for job in jobs])
+    jobs = [(f"`{job.name}`", getattr(job, "description", "")) for job in defs.jobs or []]
+    yield from _table(("job", "what it does"), jobs)
 
 
 def errors() -> Iterator[str]:
@@ -203,20 +202,22 @@ def _json_type(schema: Mapping[str, Any]) -> str:
 
 def _error_classes() -> Iterator[tuple[str, str, str]]:
     """Name, meaning and module of each public error class in the package, read without importing it."""
-    for file in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and _is_error(node):
-                place = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
-                yield node.name, " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split()), place
+    classes = [(file, node) for file in sorted(PACKAGE.rglob("*.py")) for node in _classes(file)]
+    errors = {name for name, each in vars(builtins).items() if isinstance(each, type) and issubclass(each, Exception)}
+    while more := {node.name for _, node in classes if _bases(node) & errors} - errors:
+        errors |= more
+    for file, node in classes:
+        if node.name in errors and not node.name.startswith("_"):
+            place = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+            yield node.name, " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split()), place
 
 
-def _is_error(node: ast.ClassDef) -> bool:
-    bases = [each.id for each in node.bases if isinstance(each, ast.Name)]
-    return any(base.endswith("Error") or base in ERRORS for base in bases)
+def _classes(file: Path) -> list[ast.ClassDef]:
+    return [each for each in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(each, ast.ClassDef)]
 
 
-# Error classes whose own base is one of the project's.
-ERRORS = {"CannotBeBuilt", "NothingToLearn", "PartitionMissing", "StoreUnavailable", "Exception"}
+def _bases(node: ast.ClassDef) -> set[str]:
+    return {each.id for each in node.bases if isinstance(each, ast.Name)}
 
 
 def _first_paragraph(thing: Any) -> str:

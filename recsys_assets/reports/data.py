@@ -1,4 +1,4 @@
-"""The day's data: volumes, rejected rows, and drift of every column."""
+"""The day's data: volumes and rejected rows; and its rows and bins, for the section on drift."""
 
 import contextlib
 import datetime as dt
@@ -21,8 +21,6 @@ from recsys_assets.reports.volumes import EVENTS, Volume, volume
 
 ENTITIES: tuple[TableName, ...] = ("users", "items")
 SCHEMA_FILE = "schema.json"
-CHARTED = 6
-SHIFT = "AUC of today against last week"
 
 
 def volumes(day: Day) -> Section:
