@@ -9,6 +9,8 @@ export RECSYS_HOME ?= $(CURDIR)
 export DAGSTER_HOME ?= $(CURDIR)
 export DAGSTER_DISABLE_TELEMETRY := yes
 export MLFLOW_DISABLE_TELEMETRY := true
+# Some images set it. Then every process would compile all that it imports again: 8 s instead of 2 for the definitions.
+unexport PYTHONDONTWRITEBYTECODE
 export SERVE_PORT ?= 8000
 export DAGSTER_PORT ?= 3000
 export MLFLOW_PORT ?= 5000

@@ -4,6 +4,7 @@ import json
 
 import duckdb
 import numpy as np
+import pyarrow.parquet as pq
 
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.reports.day import Absent, Day
@@ -13,6 +14,7 @@ from recsys_assets.reports.page import charts, table
 from recsys_assets.reports.svg import bars
 
 RELEASE = "release.json"
+LATENCY = "milliseconds"  # the column of the log
 
 
 def published(day: Day) -> Section:
@@ -50,7 +52,9 @@ def requests(day: Day) -> Section:
         rows = scan(files)
         _answers(section, connection, rows)
         _shown(section, connection, rows)
-    section.notes.append("The log has no times; the service's own metrics have the latency.")
+        # Rows that a service of an earlier version logged have no time.
+        if timed := [file for file in files if LATENCY in pq.read_schema(file).names]:
+            _latency(section, connection, scan(timed))
     return section
 
 
@@ -69,6 +73,19 @@ def _answers(section: Section, connection: duckdb.DuckDBPyConnection, rows: str)
         f"SELECT step, count(*) FROM (SELECT unnest(left_out) AS step FROM {rows}) GROUP BY ALL ORDER BY 2 DESC, 1"
     ).fetchall()
     section.html.append(table("Steps left out", ["step", "answers"], steps))
+
+
+def _latency(section: Section, connection: duckdb.DuckDBPyConnection, rows: str) -> None:
+    """Add how long answers took, over the day and by hour (UTC)."""
+    quantiles = f"quantile_cont({LATENCY}, 0.5), quantile_cont({LATENCY}, 0.99), max({LATENCY})"
+    hours = connection.execute(
+        f"SELECT hour(time), count(*), {quantiles} FROM {rows} GROUP BY ALL ORDER BY 1"
+    ).fetchall()
+    day = connection.execute(f"SELECT count(*), {quantiles} FROM {rows}").fetchall()
+    for metric, value in zip(("p50", "p99", "max"), day[0][1:], strict=True):
+        section.add("latency in ms", metric, value)
+    table_rows = [*((f"{hour:02}:00", *rest) for hour, *rest in hours), ("all day", *day[0])]
+    section.html.append(table("Milliseconds of an answer", ["UTC", "answers", "p50", "p99", "longest"], table_rows))
 
 
 def _shown(section: Section, connection: duckdb.DuckDBPyConnection, rows: str) -> None:

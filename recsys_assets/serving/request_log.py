@@ -65,12 +65,12 @@ class RequestLog:
         self._thread = threading.Thread(target=self._run, name="request log", daemon=True)
         self._thread.start()
 
-    def put(self, request_id: str, answer: Answer) -> None:
-        """Keep an answer, unless it is not in the sample or the queue is full; never waits."""
+    def put(self, request_id: str, answer: Answer, seconds: float) -> None:
+        """Keep an answer that took some seconds, unless it is not in the sample or the queue is full; never waits."""
         if zlib.crc32(request_id.encode()) >= self._share * 2**32:
             return
         try:
-            self._queue.put_nowait(Logged(request_id, dt.datetime.now(dt.UTC), answer))
+            self._queue.put_nowait(Logged(request_id, dt.datetime.now(dt.UTC), answer, seconds))
         except queue.Full:
             self.dropped += 1
 

@@ -31,11 +31,12 @@ REPEATED = [
 
 @dataclass(frozen=True)
 class Logged:
-    """An answer, the id that the caller got with it, and when (UTC)."""
+    """An answer, the id that the caller got with it, when (UTC), and the seconds that it took with its wait."""
 
     request_id: str
     time: dt.datetime
     answer: Answer
+    seconds: float
 
 
 def digest(content: Mapping[str, Any]) -> str:
@@ -52,6 +53,7 @@ def log_table(engine: Engine, logged: Sequence[Logged]) -> pa.Table:
     columns = {
         "request_id": pa.array([each.request_id for each in logged], pa.string()),
         "time": pa.array([each.time for each in logged], pa.timestamp("us", "UTC")),
+        "milliseconds": pa.array([1000 * each.seconds for each in logged], pa.float32()),
         "release": pa.array([each.number for each in answers], pa.int64()),
         "bizdate": _texts([engine.bizdate] * len(answers)),
         "fingerprint": _texts([engine.fingerprint] * len(answers)),

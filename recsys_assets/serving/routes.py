@@ -55,9 +55,10 @@ def _measured(
     service: Service, metrics: Metrics, log: RequestLog | None, body: RecommendBody, place: str = ""
 ) -> dict[str, Any]:
     """An answer with its id, which is counted and logged; `place` tells it from others to the same request."""
-    start, request_id = time.perf_counter(), REQUEST_ID.get() + place
-    answered = service.answer(body, WAITED.get())
-    metrics.answered(answered, service.opened.book.ages(answered.engine), time.perf_counter() - start)
+    start, request_id, waited = time.perf_counter(), REQUEST_ID.get() + place, WAITED.get()
+    answered = service.answer(body, waited)
+    seconds = time.perf_counter() - start
+    metrics.answered(answered, service.opened.book.ages(answered.engine), seconds)
     if log:
-        log.put(request_id, answered)
+        log.put(request_id, answered, waited + seconds)
     return {"request_id": request_id, **answered.content}

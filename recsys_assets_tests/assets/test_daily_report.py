@@ -122,6 +122,8 @@ def test_answers_of_the_day_are_counted(world: World, tmp_path: Path, monkeypatc
     folder.mkdir(parents=True)
     item = {"item_id": 3, "probability": 0.5}
     rows = {
+        "time": [dt.datetime.fromisoformat(f"{DAY}T07:00:0{second}") for second in (0, 1, 2)],
+        "milliseconds": [4.0, 6.0, 30.0],
         "release": [1, 1, 1],
         "bizdate": [YESTERDAY] * 3,
         "served_by": ["personal", "personal", "popular"],
@@ -137,6 +139,8 @@ def test_answers_of_the_day_are_counted(world: World, tmp_path: Path, monkeypatc
     }
     assert found["answers", "all"] == 3
     assert found["answers", "degraded"] == pytest.approx(1 / 3)
+    assert (found["latency in ms", "p50"], found["latency in ms", "max"]) == (6, 30)
+    assert "07:00" in page(copy)
     assert found["shown items", "all"] == 2
     assert found["shown items", "gini"] == pytest.approx(0.25)
     assert "ranking: too late" in page(copy)

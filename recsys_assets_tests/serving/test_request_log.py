@@ -75,6 +75,7 @@ def test_a_row_holds_the_answer_and_all_that_it_was_made_from(
     assert [row["served_by"] for row in rows] == ["full", "full", "full", "history", "popular"]
     for row, answer in zip(rows, answers, strict=True):
         assert (row["release"], row["bizdate"], row["user_id"]) == (7, DAY, answer["user_id"])
+        assert 0 < row["milliseconds"] < 60_000
         assert [each["item_id"] for each in row["items"]] == [each["item_id"] for each in answer["items"]]
         assert [each["position"] for each in row["items"]] == list(range(1, 1 + len(answer["items"])))
         assert ({each["propensity"] for each in row["items"]}, row["chances"]) == ({1}, [])
@@ -150,7 +151,7 @@ def test_the_log_keeps_a_sample_and_never_stops_an_answer(service: Service, tmp_
     (tmp_path / "file").write_text("no folder can be made here", encoding="utf-8")
     broken = RequestLog(tmp_path / "file" / "log", said.append)
     for number in range(MOST_WAITING + 300):
-        broken.put(f"request {number}", answer)
+        broken.put(f"request {number}", answer, 0.1)
     broken.close()
     assert (broken.written, broken.dropped) == (0, MOST_WAITING + 300)
     assert "the request log cannot be written" in said[0]
@@ -168,7 +169,7 @@ def test_old_files_are_removed_and_a_setting_that_is_wrong_is_refused(
         (folder / f"date={day}" / "hour=00").mkdir(parents=True)
     with logging("own", print) as log:
         assert log
-        log.put("request", service.answer(RecommendBody(size=1)))
+        log.put("request", service.answer(RecommendBody(size=1)), 0.1)
     assert sorted(each.name for each in folder.iterdir()) == sorted(f"date={day}" for day in days[:3])
     for name, value in (("RECSYS_SERVE_LOG_SHARE", "1.5"), ("RECSYS_SERVE_LOG_DAYS", "0")):
         monkeypatch.setenv(name, value)
