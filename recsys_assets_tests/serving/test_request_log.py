@@ -144,7 +144,7 @@ def test_the_log_keeps_a_sample_and_never_stops_an_answer(service: Service, tmp_
     answer, said = service.answer(RecommendBody(user_id=10**9, size=3)), list[str]()
     sample = RequestLog(tmp_path / "sample", said.append, share=0.25)
     for number in range(400):
-        sample.put(f"request {number}", answer)
+        sample.put(f"request {number}", answer, 0.1)
     sample.close()
     assert 60 < sample.written < 140
     assert not said
