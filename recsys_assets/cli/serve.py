@@ -40,6 +40,7 @@ def serve(port: int, processes: int) -> None:
     from recsys_assets.serving.order import served_last
     from recsys_assets.serving.releases import Lookout, release_store
     from recsys_assets.serving.scenes.file import read_scenes, scenes_path
+    from recsys_assets.serving.stored_users import users_limit
     from recsys_assets.serving.supervise import refuse_taken, supervise
     from recsys_assets.settings import settings
 
@@ -47,6 +48,7 @@ def serve(port: int, processes: int) -> None:
     Limits.read(os.environ)  # a wrong one is reported here
     triton_limit()
     FeastServer.read(os.environ)
+    users_limit(os.environ)
     profile, place = load_profile(), settings()
     sql_recall(profile)
     if (scenes := scenes_path(place)).exists():

@@ -20,7 +20,7 @@ from recsys_assets.funnel.stopwatch import Stopwatch
 
 ALWAYS = "recall popularity"
 PERSONAL = "personal lists"  # all steps together, and what is between them
-ONLINE = "user features from Feast"
+ONLINE = "stored user features"
 LATE, FAILED, RESTS, ASKED = "late", "failed", "failed before", "as asked"
 KEPT = 31  # measurements of a step, whose median is its usual time
 # A step that is left out is measured no more. Its usual time then counts for less each time, so that it is tried again.

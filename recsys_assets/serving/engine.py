@@ -93,7 +93,7 @@ class Engine:
     Attributes:
         known_ids: the ids, ascending, of `user` and of `item`, where the profile rejects events with others.
         user_columns: the columns of `user_features`.
-        online: gives the row of a user from a feature store, as in `user_features`; None: rows are the release's.
+        online: gives the row of a user from a store, as in `user_features`; None: rows are the release's.
         fresh_model: the two-tower model that gives the vectors of fresh and cold items.
         fresh_towers: its ONNX files; None: the release has none.
         pins: where the models are that rules of scenes pin.

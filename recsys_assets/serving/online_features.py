@@ -63,11 +63,20 @@ class FeastServer:
             return None
         if not (host := _host(address)):
             raise InvalidServer(f"{SERVER} is not the address of a feature server: write http://HOST:PORT")
-        given = environment.get(LIMIT) or str(MILLISECONDS)
-        with suppress(ValueError):
-            if 0 < float(given) < math.inf:
-                return cls(host, float(given) / 1000)
-        raise InvalidServer(f"{LIMIT}={given}: write a number of milliseconds above 0")
+        return cls(host, seconds_of(environment, LIMIT))
+
+
+def seconds_of(environment: Mapping[str, str], name: str) -> float:
+    """The time limit in a variable that holds milliseconds, 50 by default.
+
+    Raises:
+        InvalidServer: it is not a number above 0.
+    """
+    given = environment.get(name) or str(MILLISECONDS)
+    with suppress(ValueError):
+        if 0 < float(given) < math.inf:
+            return float(given) / 1000
+    raise InvalidServer(f"{name}={given}: write a number of milliseconds above 0")
 
 
 def _host(address: str) -> str:

@@ -26,6 +26,7 @@ from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.scenes.file import scenes_path
 from recsys_assets.serving.service import Opened, Service
 from recsys_assets.serving.snapshot import Snapshots, named
+from recsys_assets.serving.stored_users import stored_users
 from recsys_assets.serving.told import open_told
 from recsys_assets.settings import settings
 
@@ -69,7 +70,8 @@ def application(ready: Ready | None, port: int, place: Place) -> Iterator[App]:
         log = stack.enter_context(logging(engine.profile.name, say))
         told = stack.enter_context(open_told(engine.profile))
         fresh = stack.enter_context(open_fresh(engine.profile, layer)) if layer else None
-        engine.online = online_features(engine, os.environ)
+        in_store = stack.enter_context(stored_users(engine, ready.opened.number, os.environ))
+        engine.online = in_store or online_features(engine, os.environ)
         book.follow(engine)
         service = Service(ready.opened, told, default_deadline(), fresh)
         service.warm_up()
