@@ -11,7 +11,6 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from recsys_assets.datasets.duck import connect_without_lake, quote_name
 from recsys_assets.datasets.feed import LandingError
@@ -64,6 +63,8 @@ def parquet_query_batches(
         LandingError: the query is not possible, or a file cannot be read.
         LandedFileError: the answer lacks a column, or cannot hold the declared types.
     """
+    import pyarrow.dataset as ds  # loads pandas: 0.5 s, which a look at the definitions does not need
+
     names, done = landed_names(columns), 0
     with connect_without_lake() as connection:
         try:

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.special import ndtr, ndtri
+import scipy  # which loads `special` when it is used
 
 from recsys_assets.arrays import Bools, Doubles, Floats, Ints
 from recsys_assets.datasets.themes import GENRES, LATENT, LATENT_TASTE, MAIN_GENRE, OWN_LATENT, themes_of
@@ -107,7 +107,7 @@ def users_on(world: World, since: dt.date, day: dt.date) -> Users:
     occupation = (u[:, 3] * OCCUPATIONS).astype(np.int64)
     by_gender, by_age, by_occupation = _group_tastes(world.seed)
     shared = by_gender[gender] + by_age[age] + by_occupation[occupation]
-    own = ndtri(u[:, 10 : 10 + len(GENRES) + LATENT])
+    own = scipy.special.ndtri(u[:, 10 : 10 + len(GENRES) + LATENT])
     genre_taste = GENRE_TASTE * (np.sqrt(0.65) * shared + np.sqrt(0.35) * own[:, : len(GENRES)])
     latent = np.sqrt(LATENT_TASTE) * _turn(own[:, len(GENRES) :], 2 * np.pi * (day - since).days / TURN)
     return Users(
@@ -116,8 +116,8 @@ def users_on(world: World, since: dt.date, day: dt.date) -> Users:
         age=age,
         occupation=occupation,
         zip=(u[:, 4] * 100_000).astype(np.int64),
-        activity=np.exp(0.8 * ndtri(u[:, 5]) - 0.32),  # mean 1
-        bias=(MEAN + USER_BIAS * ndtri(u[:, 6])).astype(np.float32),
+        activity=np.exp(0.8 * scipy.special.ndtri(u[:, 5]) - 0.32),  # mean 1
+        bias=(MEAN + USER_BIAS * scipy.special.ndtri(u[:, 6])).astype(np.float32),
         taste=np.concatenate([genre_taste, latent], axis=1).astype(np.float32),
     )
 
@@ -130,8 +130,10 @@ def items_on(world: World, since: dt.date, day: dt.date) -> Items:
     themes = themes_of(world)
     theme = (u[:, 9] * len(themes.genre)).astype(np.int64)
     genres = _genres(u[:, 1], u[:, 10 : 10 + len(GENRES)], themes.genre[theme])
-    latent = np.sqrt(1 - OWN_LATENT) * themes.latent[theme] + np.sqrt(OWN_LATENT) * ndtri(u[:, 30 : 30 + LATENT])
-    quality = ndtri(u[:, 2])
+    latent = np.sqrt(1 - OWN_LATENT) * themes.latent[theme] + np.sqrt(OWN_LATENT) * scipy.special.ndtri(
+        u[:, 30 : 30 + LATENT]
+    )
+    quality = scipy.special.ndtri(u[:, 2])
     born_year = ((np.datetime64(since) + born).astype("datetime64[Y]")).astype(np.int64) + 1970
     return Items(
         id=number + 1,
@@ -149,8 +151,8 @@ def items_on(world: World, since: dt.date, day: dt.date) -> Items:
 
 def _popularity(u: Doubles, quality: Doubles, age: Ints) -> Doubles:
     """Zipf-like weights; better items are seen more, old ones less, and each item has a cycle of its own."""
-    fame = ndtri(u[:, 5]) * np.sqrt(1 - FAME**2) + FAME * quality
-    rank = ndtr(-fame) + 0.01  # share of items that are better known; 0.01 keeps one item from taking all
+    fame = scipy.special.ndtri(u[:, 5]) * np.sqrt(1 - FAME**2) + FAME * quality
+    rank = scipy.special.ndtr(-fame) + 0.01  # share of items that are better known; 0.01 keeps one item from taking all
     swing = u[:, 6] * np.sin(2 * np.pi * (age / (20 + 40 * u[:, 7]) + u[:, 8]))
     weight: Doubles = rank**-0.7 * np.exp(swing - age / ITEMS.life)
     return weight

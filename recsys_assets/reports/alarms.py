@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import chdtri, pdtrik, stdtrit
+import scipy  # which loads `special` when it is used: 0.1 s
 
 Kind = Literal["distance", "share", "count"]
 FEWEST, MOST = 5, 28  # days of history that a bound needs, and uses
@@ -87,10 +87,10 @@ def _range(statistic: Statistic, level: float) -> tuple[float | None, float | No
         by_chance = _distance_by_chance(statistic, level)
         return None, max(_predict(history, level), by_chance)
     if statistic.kind == "share":  # its square root varies equally, whatever its size
-        by_chance = float(pdtrik(1 - level, max(history.mean() * statistic.rows, 1.0)) / statistic.rows)
+        by_chance = float(scipy.special.pdtrik(1 - level, max(history.mean() * statistic.rows, 1.0)) / statistic.rows)
         return None, max(_predict(np.sqrt(history), level) ** 2, by_chance)
     logs = np.log(np.maximum(history, 0.5))
-    chance = stdtrit(1e6, 1 - level / 2) * np.exp(-logs.mean() / 2)  # of a Poisson count, in logarithms
+    chance = scipy.special.stdtrit(1e6, 1 - level / 2) * np.exp(-logs.mean() / 2)  # of a Poisson count, in logarithms
     middle, up = logs.mean(), _predict(logs, level / 2) - logs.mean()
     return float(np.exp(middle - max(up, chance))), float(np.exp(middle + max(up, chance)))
 
@@ -99,7 +99,7 @@ def _predict(history: np.ndarray, level: float) -> float:
     """The value that one more day exceeds with this probability, if days are independent and normal."""
     days = len(history)
     spread = history.std(ddof=1) * np.sqrt(1 + 1 / days)
-    return float(history.mean() + stdtrit(days - 1, 1 - level) * spread)
+    return float(history.mean() + scipy.special.stdtrit(days - 1, 1 - level) * spread)
 
 
 def _distance_by_chance(statistic: Statistic, level: float) -> float:
@@ -107,4 +107,4 @@ def _distance_by_chance(statistic: Statistic, level: float) -> float:
     if not (statistic.degrees and statistic.rows and statistic.reference_rows):
         return 0.0
     pairs = 1 / statistic.rows + 1 / statistic.reference_rows
-    return float(np.sqrt(chdtri(statistic.degrees, level) * pairs / 8 / np.log(2)))
+    return float(np.sqrt(scipy.special.chdtri(statistic.degrees, level) * pairs / 8 / np.log(2)))
