@@ -76,8 +76,9 @@ def compare(validation: Stage, test: Stage, content: Content, networks: Networks
     require_cold(validation, test)
     validation, test = validation.sample(CHOOSING), test.sample(JUDGING)
     known, judge = Known.of(validation.known, content), partial(figures, filter_seen=filter_seen)
-    settings = {name: _choose(name, known, validation, judge) for name in (*CONTENT, *PREFERENCE)}
-    scores = _scores(known, validation, settings, networks)
+    chosen = {name: _choose(name, known, validation, judge) for name in (*CONTENT, *PREFERENCE)}
+    settings = {name: each for name, (each, _) in chosen.items()}
+    scores = {**{name: score for name, (_, score) in chosen.items()}, **networks(validation)}
     judged = {name: judge(validation, score) for name, score in scores.items()}
     winner = _best(judged, [*CONTENT, *(scores.keys() - settings.keys())], "cold")
     preference = _best(judged, list(PREFERENCE), "warm")
@@ -128,15 +129,19 @@ def of_stage(score: OfLikes, stage: Stage) -> Score:
     return lambda block: score(positives(stage.log, stage.asked, block))
 
 
-def _choose(name: str, known: Known, stage: Stage, judge: Callable[..., Figures]) -> dict[str, Any]:
-    """The settings with the best NDCG@20: on cold items, or for a preference method on warm ones; ties by order."""
+def _choose(name: str, known: Known, stage: Stage, judge: Callable[..., Figures]) -> tuple[dict[str, Any], Score]:
+    """The settings with the best NDCG@20, and their scores: on cold items, or for a preference method on warm ones.
+
+    The first of equals wins.
+    """
     method, tried = {**CONTENT, **PREFERENCE}[name]
-    if len(tried) == 1:
-        return dict(tried[0])
     among = "warm" if name in PREFERENCE else "cold"
-    scores = (of_stage(method(known, **each), stage) for each in tried)
-    found = [judge(stage, score, among=[among])[f"{among}_{CHOICE}"] for score in scores]
-    return dict(tried[int(np.argmax(found))])
+    found = []
+    for settings in tried:
+        score = keep(of_stage(method(known, **settings), stage), stage)
+        found.append((judge(stage, score, among=[among])[f"{among}_{CHOICE}"], dict(settings), score))
+    _, best, score = max(found, key=lambda each: each[0])
+    return best, score
 
 
 def _scores(

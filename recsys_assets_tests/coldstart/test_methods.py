@@ -48,6 +48,13 @@ def test_popularity_counts_warm_items_and_expects_of_cold_ones_what_their_conten
     assert scores[4] > scores[2] > scores[5] > scores[3]
 
 
+@pytest.mark.parametrize("users", [USERS, ITEMS, ITEMS // 2])
+def test_the_inverse_is_the_same_for_more_users_than_items_and_for_fewer(known: Known, users: int) -> None:
+    some = Known(known.liked[:users], known.counts, known.content)
+    products = (some.liked.T @ some.liked).toarray() + 7.0 * np.eye(ITEMS)
+    np.testing.assert_allclose(some.inverse(7.0), np.linalg.inv(products), atol=1e-12)
+
+
 def test_ease_is_the_best_matrix_without_a_diagonal(known: Known) -> None:
     x, l2 = known.liked.toarray(), 7.0
     weights = methods.ease(known, l2)(csr_array(np.eye(ITEMS)))
