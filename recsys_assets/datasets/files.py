@@ -41,6 +41,7 @@ class TextFormat(Part):
     quote: str | None = Field(default=None, max_length=1, description="the quotation mark; empty: there are none")
     decimal: Literal[".", ","] = "."
     header: bool | None = None
+    missing: tuple[str, ...] = Field(default=(), description="fields of text files that mean that there is no value")
     date_format: str | None = Field(default=None, min_length=1, description="of times that are text, as for strptime")
     time_unit: Literal["s", "ms", "us", "ns"] = Field(default="s", description="of times that are numbers, since 1970")
 
@@ -50,6 +51,13 @@ class TextFormat(Part):
         if sign and (not sign.isascii() or sign in "\r\n"):
             raise ValueError(f"{sign!r}: give one ASCII character that is not a line break")
         return sign
+
+    @field_validator("missing")
+    @classmethod
+    def _are_words(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        if bad := [word for word in words if not word.strip()]:
+            raise ValueError(f"{bad[0]!r} is an empty field, which is missing anyway: give words such as NA")
+        return words
 
     @field_validator("encoding")
     @classmethod

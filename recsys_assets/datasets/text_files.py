@@ -69,8 +69,7 @@ def read_text(file: Path, suffix: Suffix, codec: str | None, columns: dict[str, 
     table, malformed = _parse(content, suffix, names, files, _BLOCK if quoted else block_size(content))
     refuse_columns(file, names, table.column_names, files.separator_of(suffix))
     _refuse_other_separator(file, files.separator_of(suffix), table.num_rows, malformed)
-    found = pa.table([table[name] for name in landed_names(columns)], list(columns))
-    landed = number_rows(found, malformed)
+    landed = number_rows(_under_own_names(table, columns, files), malformed)
     refuse_swallowed_lines(file, columns, landed, files.quote_of(suffix))
     return landed if quoted or NO_TEXT.encode() not in content else without_marked(landed)
 
@@ -138,7 +137,7 @@ def text_batches(
     with pv.open_csv(pa.PythonFile(source, "r"), **_options(suffix, names, files, malformed, _STREAM_BLOCK)) as reader:
         refuse_columns(file, names, reader.schema.names, files.separator_of(suffix))
         for batch in chain(reader, [pa.RecordBatch.from_pylist([], reader.schema)]):
-            table = pa.table([batch[name].cast(pa.string()) for name in landed_names(columns)], list(columns))
+            table = _under_own_names(batch, columns, files)
             bad = malformed[: _lines_before(malformed, done, table.num_rows)] if table.num_rows else malformed
             landed = number_rows(table, bad, done)
             refuse_swallowed_lines(file, columns, landed, files.quote_of(suffix))
@@ -146,6 +145,15 @@ def text_batches(
             del malformed[: len(bad)]
             if landed.table.num_rows or landed.malformed:
                 yield without_marked(landed) if source.has_marks else landed
+
+
+def _under_own_names(landed: pa.Table | pa.RecordBatch, columns: dict[str, Column], files: Files) -> pa.Table:
+    """The columns of the profile as text; fields that mean that there is no value are empty."""
+    texts = [landed[name].cast(pa.string()) for name in landed_names(columns)]
+    if files.missing:
+        words = pa.array(files.missing)
+        texts = [pc.if_else(pc.is_in(pc.utf8_trim_whitespace(text), value_set=words), "", text) for text in texts]
+    return pa.table(texts, list(columns))
 
 
 def _lines_before(malformed: list[Malformed], done: int, rows: int) -> int:

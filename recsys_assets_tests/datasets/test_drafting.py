@@ -180,6 +180,18 @@ def test_a_few_faults_do_not_hide_what_a_column_is(place: Path, form: str, fault
     assert profile.tables["interactions"]["rating"].max == 5
 
 
+def test_words_for_missing_values_are_found_among_numbers_and_leave_texts_alone(place: Path) -> None:
+    items = [
+        f"{n},{'NA' if n % 3 else n / 2},{'-' if n % 5 else 2000 + n},{'none' if n % 2 else 'glass'}" for n in range(30)
+    ]
+    file = write(place, "items.csv", "movieId,price,year,material", *items)
+    text, profile = draft(place, ratings(place), items=file)
+    assert profile.files.items.missing == ("-", "NA")
+    kinds = {name: column.type for name, column in profile.tables["items"].items()}
+    assert kinds == {"item_id": "int64", "price": "float32", "year": "int64", "material": "string"}
+    assert "price" in profile.features.numeric
+
+
 def test_the_days_of_times_with_an_offset_are_those_of_utc(place: Path) -> None:
     begin = dt.datetime(2025, 12, 1, tzinfo=dt.UTC)
     zones = [dt.timezone(dt.timedelta(hours=hours)) for hours in (-5, 0, 9)]

@@ -76,6 +76,7 @@ TIMES = [row[3] for row in GOOD]
         ({"separator": ";", "decimal": ","}, CSV, SEMI.replace(".0;", ",0;")),
         ({"separator": ";"}, CSV + ".gz", gzip.compress(SEMI.encode())),
         ({"separator": ";", "interactions": {"separator": "|"}}, CSV + ".bz2", bz2.compress(PIPES.encode())),
+        ({"missing": ["NA", "-"]}, CSV, WHOLE),
         ({"time_unit": "ms"}, CSV, with_times([t * 1000 for t in TIMES])),
         ({"time_unit": "us"}, PARQUET, made(*GOOD).assign(timestamp=lambda f: f.timestamp * 10**6)),
         ({"time_unit": "ns"}, PARQUET, made(*GOOD).assign(timestamp=lambda f: f.timestamp * 10**9)),
@@ -177,6 +178,14 @@ def test_a_wrong_form_is_an_error_that_names_what_was_seen(
     others = {"users": {"separator": ",", "header": True}, "items": {"separator": ",", "header": True}}
     with pytest.raises(LandedFileError, match=says):
         ingest(lake, with_files(shop, **others | files))
+
+
+def test_words_for_missing_values_are_empty_fields_of_numbers_and_of_texts(shop: Profile, lake: Lake) -> None:
+    put(shop, "users/users.csv", "user_id,gender,age\n1,F,NA\n2, NA ,35\n3,NAN,-\n")
+    assert ingest(lake, with_files(shop, users={"missing": ["NA", "-"]}), "users")["rows"] == 3
+    read = rows(lake, "users")
+    assert read.age.isna().tolist() == [True, False, True]
+    assert read.gender.fillna("").tolist() == ["F", "", "NAN"]
 
 
 def test_a_file_with_a_header_only_is_a_day_without_events(shop: Profile, lake: Lake) -> None:
@@ -298,6 +307,7 @@ def test_missing_days_are_empty_up_to_the_last_landed_one(shop: Profile, lake: L
         ("{date_format: '%Q'}", "'%Q' is not a date format"),
         ("{date_format: yesterday}", "'yesterday' has no code"),
         ("{time_unit: min}", "files.time_unit"),
+        ("{users: {missing: ['NA', ' ']}}", "' ' is an empty field, which is missing anyway"),
         ("{compression: gzip}", "files.compression: is not a key that profiles have here"),
     ],
 )

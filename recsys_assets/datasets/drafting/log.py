@@ -99,8 +99,8 @@ def _key_of(connection: duckdb.DuckDBPyConnection, events: Survey, side: Survey,
     shares = {}
     for name in side.columns:
         ids = f"SELECT DISTINCT CAST({quote_name(id_column)} AS VARCHAR) AS id FROM {events.sample}"
-        known = f"SELECT CAST({quote_name(name)} AS VARCHAR) FROM {side.sample}"
-        (shares[name],) = only_row(connection, f"SELECT avg((id IN ({known}))::INT) FROM ({ids})")
+        known = f"SELECT CAST({quote_name(name)} AS VARCHAR) FROM {side.sample} WHERE {quote_name(name)} IS NOT NULL"
+        (shares[name],) = only_row(connection, f"SELECT coalesce(avg((id IN ({known}))::INT), 0) FROM ({ids})")
     best = max(shares, key=lambda name: (shares[name], words_of(name) == words_of(id_column)))
     if shares[best] < 0.1:
         raise SurveyError(f"{side.path}: no column holds the ids of {id_column}: give the table of these ids")

@@ -2,7 +2,7 @@
 
 import codecs
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,10 @@ _HEAD = 2**20  # bytes by which the encoding is recognised
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # by the unit of times
 _EARLIEST, _LATEST = 315_532_800, 4_102_444_800  # seconds of 1980 and of 2100: a number between them may be a time
 _SEPARATORS = ("|", ";", ",")  # of several values in one text
+# What programs write where there is no value; a text may mean what it says, so it counts only among numbers or times.
+_MISSING = (
+    *("NA", "N/A", "n/a", "na", "#N/A", "NULL", "Null", "null", "None", "none", "nil", "\\N", "-", "?", "undefined"),
+)
 
 
 class SurveyError(ValueError):
@@ -136,6 +140,8 @@ def survey(connection: duckdb.DuckDBPyConnection, path: Path, sample: str) -> Su
         described = connection.execute(f"DESCRIBE FROM {relation}").fetchall()
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {sample} AS FROM {relation} LIMIT {SAMPLE}")
         texts = [name for name, kind, *_ in described if kind == "VARCHAR"]
+        if relation.startswith("read_csv") and (missing := _remove_missing(connection, sample, texts)):
+            form = {**form, "missing": missing}
         commas = {name for name in texts if _replace_commas(connection, sample, name)}
         formats = (find_date_format(connection, sample, name) for name in texts)
         date_format = next(filter(None, formats), date_format)
@@ -215,6 +221,27 @@ def _foreign(pattern: Any) -> str | None:
     """A format of dates or times that is not the standard's own, which is read without being named."""
     known = str(pattern or "")
     return known if known and not known.startswith("%Y-%m-%d") else None
+
+
+def _remove_missing(connection: duckdb.DuckDBPyConnection, sample: str, names: Sequence[str]) -> list[str]:
+    """Find the words that stand for missing values among numbers or times, and empty all fields that hold one."""
+    known, found = ", ".join(map(quote, _MISSING)), set[str]()
+    for name in names:
+        value = f"trim({quote_name(name)})"
+        point = f"replace({value}, ',', '.')"
+        words, others, plain = only_row(
+            connection,
+            f"SELECT list(DISTINCT {value}) FILTER ({value} IN ({known})), "
+            f"count(*) FILTER ({value} NOT IN ({known}, '')), "
+            f"count(coalesce(try_cast({point} AS DOUBLE)::VARCHAR, try_cast({value} AS TIMESTAMP)::VARCHAR)) "
+            f"FROM {sample}",
+        )
+        if words and others and others == plain:
+            found |= set(words)
+    for name in names if found else ():
+        column, listed = quote_name(name), ", ".join(map(quote, sorted(found)))
+        connection.execute(f"UPDATE {sample} SET {column} = NULL WHERE trim({column}) IN ({listed})")
+    return sorted(found)
 
 
 def _replace_commas(connection: duckdb.DuckDBPyConnection, sample: str, name: str) -> bool:
