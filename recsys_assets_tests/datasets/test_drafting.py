@@ -192,6 +192,22 @@ def test_words_for_missing_values_are_found_among_numbers_and_leave_texts_alone(
     assert "price" in profile.features.numeric
 
 
+def test_a_column_with_a_number_for_a_name_and_lists_that_say_nothing_are_drafted(place: Path) -> None:
+    items = [f'{n},{n % 7},{n}.5,"[""x"", ""y""]"' for n in range(30)]
+    file = write(place, "items.csv", "movieId,1,true,words", *items)
+    _, profile = draft(place, ratings(place), items=file)
+    assert profile.tables["items"].keys() >= {"item_id", "my_1", "words"}
+    assert profile.features.categorical == ["user_id", "item_id", "my_1"]
+    assert (profile.features.multi_valued, profile.features.terms) == ([], None)
+
+
+def test_a_visit_of_any_form_is_a_key(place: Path) -> None:
+    rows = (f"{n % 9 if n % 2 else ''},i{n % 8},{n // 4}.5,{START + 60 * n}" for n in range(400))
+    _, profile = draft(place, write(place, "log.csv", "user_id,item_id,session_id,timestamp", *rows))
+    assert profile.session is not None
+    assert profile.tables["interactions"][profile.session.column].type == "string"
+
+
 def test_the_days_of_times_with_an_offset_are_those_of_utc(place: Path) -> None:
     begin = dt.datetime(2025, 12, 1, tzinfo=dt.UTC)
     zones = [dt.timezone(dt.timedelta(hours=hours)) for hours in (-5, 0, 9)]

@@ -33,7 +33,7 @@ def column_names(
     found: dict[tuple[str, str], str] = {}
     for place, own in columns.items():
         plain = re.sub(r"\W", "_", place[1]).strip("_").lower()[:_LONGEST] or "column"
-        if plain in taken or plain.startswith("raw_"):
+        if plain in taken or plain.startswith("raw_") or plain[0].isdigit():
             plain = f"my_{plain}"
         free = (name for name in chain([plain], (f"{plain}_{n}" for n in count(2))) if name not in found.values())
         found[place] = own or next(free)
@@ -103,6 +103,7 @@ def number(value: float | None) -> float | int | None:
     return int(value) if value is not None and float(value).is_integer() else value
 
 
-def flow(values: Mapping[str, object]) -> str:
-    """A mapping on one line of YAML."""
-    return yaml.safe_dump(dict(values), default_flow_style=True, sort_keys=False, width=10**6).strip()
+def flow(values: Mapping[str, object] | Sequence[str]) -> str:
+    """A mapping or a list on one line of YAML."""
+    plain = dict(values) if isinstance(values, Mapping) else list(values)
+    return yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10**6).strip()

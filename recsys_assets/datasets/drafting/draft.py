@@ -95,6 +95,7 @@ def _event_column(log: Log, facts: Facts) -> str:
     if facts.name in roles.named and (facts.name != roles.session or log.has_visitors):
         bounds = {"min": number(facts.low), "max": number(facts.high)} if facts.name == roles.rating else {}
         kind = "float32" if facts.name == roles.rating else column_type(facts)
+        kind = _id_type(log, facts.name) if facts.name == roles.session else kind
         return column_text(name, facts, kind, **bounds) + why
     if side := roles.owned.get(facts.name):
         return column_text(name, facts, column_type(facts), of=side) + note(f"one value for each {side}")
@@ -135,8 +136,8 @@ def _features(log: Log) -> str:
     for name, facts in _describing(log):
         for kind in feature_kinds(facts):
             kinds[kind].append(name)
-    lines = [f"  {kind}: [{', '.join(names)}]" for kind, names in kinds.items() if names]
-    lists = [name for name, facts in _describing(log, "items") if column_type(facts) == "strings"]
+    lines = [f"  {kind}: {flow(names)}" for kind, names in kinds.items() if names]
+    lists = [name for name, _ in _describing(log, "items") if name in kinds["multi_valued"]]
     if lists:
         lines.append(f"  terms: {{column: {lists[0]}}}")
     return "\n".join(["features:", *lines, *_moment(log)])
@@ -147,7 +148,7 @@ def _moment(log: Log) -> list[str]:
     columns = [log.of_event(facts.name) for facts in log.events.columns.values() if _may_be_of_moment(log, facts)]
     found = [*(TIME_PARTS if log.hours > 1 else ()), *columns]
     why = f"known when a request comes{'; then the columns are declared above, too' if columns else ''}"
-    return [note(f"moment: [{', '.join(found)}]  # if they are {why}")] if found else []
+    return [note(f"moment: {flow(found)}  # if they are {why}")] if found else []
 
 
 def _describing(log: Log, only: str | None = None) -> Iterator[tuple[str, Facts]]:
