@@ -1,8 +1,9 @@
 """Backup and restore of everything that is neither landing files nor the lake: histories, and the state of services.
 
-SQLite files are copied through SQLite, so that programs may go on writing. The lake is copied by whatever copies its
-disk or bucket; the backup holds the manifests, and a restore says which partitions the copied lake lacks. Databases on
-a server of their own (PostgreSQL, MongoDB) have programs for that, and are not part of it.
+SQLite files are copied through SQLite, so that programs may go on writing, and Dagster's history in PostgreSQL by
+pg_dump. The lake is copied by whatever copies its disk or bucket; the backup holds the manifests, and a restore says
+which partitions the copied lake lacks. Other databases on a server of their own (those of the stores, MLflow's) have
+programs for that, and are not part of it.
 """
 
 import contextlib
@@ -16,10 +17,12 @@ from pathlib import Path
 
 from recsys_assets.datasets.disk import history, private_folder, sync_tree
 from recsys_assets.datasets.folders import clear_leftovers, file_hash, move_in, new_folder
+from recsys_assets.history_database import dump, fill, history_database
 from recsys_assets.lake import Lake
 from recsys_assets.settings import settings, sqlite_file
 
 LIST, MANIFESTS = "backup.json", "manifests.json"
+DUMP = "dagster.dump"  # the history in PostgreSQL, if it is there
 _SQLITE = b"SQLite format 3\0"
 _ASIDE = ("-wal", "-shm", "-journal", ".lock", ".log")  # ends of names of files that belong to a running program
 _COPIES = "copies"  # folders of files of the lake, which a service makes again
@@ -50,9 +53,11 @@ def back_up(lake: Lake, folder: Path) -> int:
 
     Raises:
         BackupRefused: the folder exists.
+        HistoryDatabase: Dagster's history is in a database of which no dump can be made.
     """
     if folder.exists():
         raise BackupRefused(f"{folder} exists already: name a new folder")
+    database = history_database()
     private_folder(folder.absolute().parent)
     clear_leftovers(folder.absolute().parent, ".backup")
     draft = new_folder(folder.absolute().parent, ".backup", folder.name)
@@ -60,6 +65,8 @@ def back_up(lake: Lake, folder: Path) -> int:
         for name, place in places().items():
             for file, inside in _files(place):
                 _copy(file, draft / name / inside)
+        if database:
+            dump(database, draft / DUMP)
         names = [f"{asset}/{day}" for asset, day in lake.partitions()]
         prints = {name: each.fingerprint for name, each in lake.manifests(names).items()}
         manifests = {"profile": lake.profile, "fingerprints": prints}
@@ -78,19 +85,40 @@ def restore(lake: Lake, folder: Path) -> Restored:
     """Put a backup's files back to the places of the settings, which must not hold any yet.
 
     Raises:
-        BackupRefused: the backup is not whole, is of another profile, or one of its files is there already.
+        BackupRefused: the backup is not whole, is of another profile or kind of history, or one of its files is there
+            already.
+        HistoryDatabase: Dagster's database cannot be filled, or is not empty.
     """
     hashes, profile, fingerprints = _read(folder)
+    database = _fitting_database(folder, hashes)
     if profile != lake.profile:
         raise BackupRefused(f"{folder} is a backup of the profile '{profile}': set RECSYS_PROFILE to it")
     targets = {name: target for name in hashes if (target := _target(name))}
     if there := [str(target) for target in targets.values() if target.exists()]:
         more = f" and {len(there) - 1} more files are" if len(there) > 1 else " is"
         raise BackupRefused(f"{there[0]}{more} there already: stop every program, move them away, and restore again")
+    if database:
+        fill(database, folder / DUMP)
     for name, target in targets.items():
         private_folder(target.parent)
         shutil.copyfile(folder / name, target)
     return Restored(len(targets), lake.changed_partitions(fingerprints))
+
+
+def _fitting_database(folder: Path, hashes: Mapping[str, str]) -> str | None:
+    """The address of the database that gets the backup's history; None if both the backup and the settings have files.
+
+    Raises:
+        BackupRefused: one of them has a database, and the other files.
+    """
+    database = history_database()
+    if (DUMP in hashes) != bool(database):
+        old, new = ("PostgreSQL", "files") if DUMP in hashes else ("files", "PostgreSQL")
+        raise BackupRefused(
+            f"{folder} has Dagster's history from {old}, and the dagster.yaml in {history().folder.parent} keeps it in "
+            f"{new}: put there the dagster.yaml of the installation that was backed up"
+        )
+    return database
 
 
 def _read(folder: Path) -> tuple[Mapping[str, str], str, Mapping[str, str]]:

@@ -5,10 +5,13 @@ folder, so a command started elsewhere would leave a second history there, and w
 be temporary. A run whose process is killed would stay "started" for ever and keep its place in a pool, so that no
 later training could begin. Error messages of libraries are also kept for ever and shown in the UI, so secrets in the
 URLs that the environment holds are removed from them.
+
+`python -m recsys_assets.instance` ends the dead runs of this machine: a code server that starts has none that live.
 """
 
 import json
 import os
+import socket
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,6 +28,7 @@ from recsys_assets.uris import reveals, without_secrets
 
 SPOKEN = ("message", "user_message", "stack")  # keys of Dagster's events and errors that hold free text or its lines
 T = TypeVar("T")
+MACHINE_TAG = "recsys/machine"  # of a run: the machine, or the container, that its process id belongs to
 _RUNNING = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -55,6 +59,8 @@ class ProjectInstance(dg.DagsterInstance):
     def handle_new_event(self, event: dg.EventLogEntry, **kwargs: Any) -> None:
         """Store an event of a run as Dagster does, without secrets; an error of a full disk says what to do."""
         with self._writing():
+            if event.dagster_event_type == dg.DagsterEventType.RUN_START:
+                self.add_run_tags(event.run_id, {MACHINE_TAG: socket.gethostname()})
             super().handle_new_event(without_spoken_secrets(event), **kwargs)
 
     def update_tick(self, tick: InstigatorTick) -> Any:
@@ -99,11 +105,17 @@ def _redact(value: Any, key: str = "") -> Any:
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark started runs whose process is gone as failed and free their places in pools; returns their ids."""
+    """Mark started runs whose process is gone as failed and free their places in pools; returns their ids.
+
+    Runs of other machines and containers are left alone: their process ids mean nothing here.
+    """
+    here = socket.gethostname()
     dead = [
         record.dagster_run
         for record in instance.get_run_records(dg.RunsFilter(statuses=_RUNNING))
-        if record.start_time and _is_gone(instance, record.dagster_run.run_id, record.start_time)
+        if record.start_time
+        and record.dagster_run.tags.get(MACHINE_TAG, here) == here
+        and _is_gone(instance, record.dagster_run.run_id, record.start_time)
     ]
     for run in dead:
         instance.report_run_failed(run, "The run's process is gone: it was killed, or the machine went down.")
@@ -124,3 +136,17 @@ def _is_gone(instance: dg.DagsterInstance, run_id: str, started: float) -> bool:
         return process.status() == psutil.STATUS_ZOMBIE or process.create_time() > started + 1
     except psutil.NoSuchProcess:
         return True
+
+
+def main() -> None:
+    """End the dead runs of this machine, so that the daemon can retry them."""
+    from recsys_assets.uris import guard_logs
+
+    guard_logs()
+    with dg.DagsterInstance.get() as instance:
+        ended = end_dead_runs(instance)
+    print(f"runs that had died: {', '.join(ended) or 'none'}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

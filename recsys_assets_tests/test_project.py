@@ -61,6 +61,7 @@ FLOORS = {
         "mlflow_model",
         "io_managers",
         "event_log",
+        "history_database",
         "instance",
         "executor",
         "fresh_job",

@@ -99,7 +99,20 @@ def check_history(place: Settings) -> Finding:
             pass
     except OSError as error:
         return _unwritable_folder("history", there, error, "DAGSTER_HOME")
-    return Finding("history", "ok", str(folder))
+    return _check_history_database() or Finding("history", "ok", str(folder))
+
+
+def _check_history_database() -> Finding | None:
+    """Dagster's database answers; None if the history is in files."""
+    from recsys_assets.history_database import VARIABLE, HistoryDatabase, ask, history_database
+
+    try:
+        if (address := history_database()) is None:
+            return None
+        ask(address)
+    except HistoryDatabase as error:
+        return Finding("history", "fix", str(error), f"start it, or correct {VARIABLE}")
+    return Finding("history", "ok", f"{safe_uri(address)} answers")
 
 
 def check_disk(place: Settings) -> Finding:

@@ -1,0 +1,113 @@
+"""Dagster's history in PostgreSQL, where `dagster.yaml` says so (`deploy/dagster.yaml`): its address, dump and return.
+
+PostgreSQL's own programs make the dump and read it. The password reaches them in the environment, because everybody on
+the machine can see arguments.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from recsys_assets.datasets.disk import history
+from recsys_assets.uris import safe_message, safe_uri
+
+VARIABLE = "DAGSTER_PG_URL"  # in deploy/dagster.yaml
+_FILES = ("BatchedStorage", "DagsterSqliteStorage")
+_POSTGRES = "DagsterPostgresStorage"
+
+
+class HistoryDatabase(RuntimeError):
+    """Dagster's database cannot be asked, dumped or filled; the message says what to do."""
+
+
+def history_database() -> str | None:
+    """The address of Dagster's history in PostgreSQL; None if it is in files.
+
+    Raises:
+        HistoryDatabase: it is in another kind of database, or its address is missing.
+    """
+    home = history().folder.parent
+    if not (home / "dagster.yaml").exists():
+        return None
+    from dagster._config import process_config, resolve_to_config_type
+    from dagster._core.instance.ref import InstanceRef
+    from dagster._core.storage.config import pg_config
+
+    kept = InstanceRef.from_dir(str(home)).storage_data
+    if kept is None or kept.class_name in _FILES:
+        return None
+    if kept.class_name != _POSTGRES:
+        raise HistoryDatabase(
+            f"{home / 'dagster.yaml'} keeps Dagster's history in {kept.class_name}, which this command does not know: "
+            "copy it with the programs of its database, or write its storage as in deploy/dagster.yaml"
+        )
+    config = process_config(resolve_to_config_type(pg_config()), dict(kept.config_dict))
+    if not config.success or not config.value:
+        raise HistoryDatabase(f"{home / 'dagster.yaml'} names PostgreSQL, and its address is missing: set {VARIABLE}")
+    return _address(config.value)
+
+
+def ask(address: str) -> None:
+    """Connect once.
+
+    Raises:
+        HistoryDatabase: the database does not answer, or the extra `deploy` is not installed.
+    """
+    import sqlalchemy
+
+    try:
+        sqlalchemy.create_engine(address).connect().close()
+    except Exception as error:
+        said = f"{safe_uri(address)} cannot be used: {safe_message(error, address)}"
+        raise HistoryDatabase(f"Dagster's history at {said}") from None
+
+
+def dump(address: str, file: Path) -> None:
+    """Write all tables of the database as of one moment, whoever writes to them.
+
+    Raises:
+        HistoryDatabase: pg_dump is missing or failed.
+    """
+    _run("pg_dump", address, "--format=custom", "--file", str(file))
+
+
+def fill(address: str, file: Path) -> None:
+    """Put a dump into an empty database, all of it or nothing.
+
+    Raises:
+        HistoryDatabase: pg_restore is missing or failed, or the database is not empty.
+    """
+    _run("pg_restore", address, "--exit-on-error", "--single-transaction", str(file))
+
+
+def _run(program: str, address: str, *arguments: str) -> None:
+    """Run a program of PostgreSQL on the database."""
+    from sqlalchemy.engine import URL, make_url
+
+    found = shutil.which(program)
+    if found is None:
+        raise HistoryDatabase(
+            f"{program} is not on the PATH, and Dagster's history is in PostgreSQL: install PostgreSQL's client "
+            "programs (Debian: postgresql-client), of the server's version or a newer one, and run the command again"
+        )
+    url = make_url(address)
+    place = URL.create("postgresql", url.username, None, url.host, url.port, url.database, url.query)
+    secret = {"PGPASSWORD": str(url.password)} if url.password else {}
+    words = [found, *arguments, "--no-owner", "--no-privileges", "--dbname", str(place)]
+    done = subprocess.run(words, env={**os.environ, **secret}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise HistoryDatabase(_reason(program, address, done.stderr))
+
+
+def _reason(program: str, address: str, said: str) -> str:
+    if "already exists" in said:
+        return f"{safe_uri(address)} has tables already: name an empty database in {VARIABLE}, and restore again"
+    return f"{program} cannot use {safe_uri(address)}: {safe_message(said, address)}"
+
+
+def _address(config: dict[str, object]) -> str:
+    """The address that the configuration of dagster-postgres describes."""
+    from dagster_postgres.utils import pg_url_from_config
+
+    return str(pg_url_from_config(config))
