@@ -37,6 +37,14 @@ def hosts_of(port: int, further: Iterable[str] = ()) -> frozenset[str]:
     return frozenset(name.lower() for name in (*own, *further))
 
 
+def listening_address() -> str:
+    """The address on which servers listen: this machine's own, unless `RECSYS_LISTEN` names another.
+
+    In a container that has to be 0.0.0.0, and the container's ports are published on 127.0.0.1 of its machine.
+    """
+    return os.environ.get("RECSYS_LISTEN") or LOCAL[0]
+
+
 def hosts_in(variable: str) -> list[str]:
     """The hosts that an environment variable names, separated by commas."""
     return [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]

@@ -20,7 +20,7 @@ from typing import Protocol, Self
 
 from recsys_assets.datasets.disk import private_folder
 from recsys_assets.datasets.folders import clear_leftovers, new_folder
-from recsys_assets.guard import LOCAL
+from recsys_assets.guard import listening_address
 from recsys_assets.serving.log import say
 from recsys_assets.serving.order import FINISH, LEAVE, LOOK, RECOMMENDER, Order, Release, Status
 from recsys_assets.serving.releases import ANSWERS
@@ -214,7 +214,7 @@ def listen(port: int) -> socket.socket:
     """
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((LOCAL[0], port))
+    listener.bind((listening_address(), port))
     listener.listen(WAITING)
     listener.setblocking(False)
     return listener

@@ -25,7 +25,7 @@ from dagster_webserver.cli import (
 from dagster_webserver.version import __version__
 from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
 
-from recsys_assets.guard import App, Guard, Receive, Refusal, Scope, Send, hosts_in, hosts_of, refuse
+from recsys_assets.guard import App, Guard, Receive, Refusal, Scope, Send, hosts_in, hosts_of, listening_address, refuse
 
 HOST = "127.0.0.1"
 ASK_EVERY = 2000  # milliseconds between two requests of a page for the state of runs; Dagster's default
@@ -70,7 +70,7 @@ def serve(workspace: str, port: int) -> None:
         with WorkspaceProcessContext(instance, version=__version__, workspace_load_target=target) as context:
             app = NoChangeByAddress(create_app_from_workspace_process_context(context, live_data_poll_rate=ASK_EVERY))
             guard = Guard(app, hosts_of(port, further), os.environ.get("RECSYS_UI_TOKEN", ""))
-            uvicorn.run(guard, host=HOST, port=port, log_level="warning", access_log=False)
+            uvicorn.run(guard, host=listening_address(), port=port, log_level="warning", access_log=False)
 
 
 if __name__ == "__main__":
