@@ -79,10 +79,16 @@ def started(words: Sequence[str]) -> Iterator[list[str]]:
 def commands() -> list[list[str]]:
     """What units, containers and health checks start, with the programs' names alone."""
     lines = [line for path in UNITS for key, said in unit(path).items() if key.startswith("ExecStart") for line in said]
-    found = [shlex.split(line.replace(BIN, "").replace("/opt/recsys", str(PROJECT))) for line in lines if "/bin/sh" not in line and "mkdir" not in line]
+    found = [
+        shlex.split(line.replace(BIN, "").replace("/opt/recsys", str(PROJECT)))
+        for line in lines
+        if "/bin/sh" not in line and "mkdir" not in line
+    ]
     for name in OURS:
         service = COMPOSE["services"][name]
-        found += started([word.replace("workspace.yaml", str(DEPLOY / "workspace.yaml")) for word in service["command"]])
+        found += started(
+            [word.replace("workspace.yaml", str(DEPLOY / "workspace.yaml")) for word in service["command"]]
+        )
         found.append(service["healthcheck"]["test"][1:])
     return found
 
@@ -152,7 +158,9 @@ def test_units_are_hardened_restarted_and_stopped_as_the_page_says() -> None:
 
 def test_a_shell_reads_the_environment_file_as_systemd_does() -> None:
     printed = subprocess.check_output(["sh", "-c", 'set -a; . "$0"; env -0', DEPLOY / "recsys.env"], text=True, env={})
-    told = dict(line.split("=", 1) for line in printed.split("\0") if line and not line.startswith(("PWD", "_", "SHLVL")))
+    told = dict(
+        line.split("=", 1) for line in printed.split("\0") if line and not line.startswith(("PWD", "_", "SHLVL"))
+    )
     assert told == {name: value for name, value in environment_file().items() if name in told}
     assert len(told) == 11
 
@@ -277,7 +285,7 @@ def test_the_chart_s_dagster_yaml_has_the_same_limits_and_is_valid(
 def test_the_page_names_only_files_and_commands_that_there_are() -> None:
     for name in set(re.findall(r"deploy/[\w./-]*\w", PAGE)):
         assert (PROJECT / name).exists(), name
-    for name in set(re.findall(r"\brecsys-[a-z]+\b", PAGE)) - {"recsys-postgresql", "recsys-secrets"}:
+    for name in set(re.findall(r"\brecsys-[a-z]+\b", PAGE)) - {"recsys-postgresql", "recsys-secrets", "recsys-data"}:
         assert (DEPLOY / "systemd" / f"{name}.service").exists(), name
     for command in set(re.findall(r"(?:`|^|bin/|code |recsys_as )recsys ([a-z]+)", PAGE, re.MULTILINE)):
         assert command in main.commands, command

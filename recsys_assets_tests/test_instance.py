@@ -1,6 +1,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from recsys_assets.instance import ProjectInstance, end_dead_runs
+from recsys_assets.instance import MACHINE_TAG, ProjectInstance, end_dead_runs, main
 from recsys_assets_tests.conftest import PROJECT
 
 SLEEPER = """
@@ -106,6 +107,11 @@ def test_a_killed_training_does_not_block_the_next_one(instance: dg.DagsterInsta
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert claims(instance) == 1
+    (run,) = instance.get_runs()
+    assert run.tags[MACHINE_TAG] == socket.gethostname()
+    instance.add_run_tags(run.run_id, {MACHINE_TAG: "another-container"})
+    assert end_dead_runs(instance) == []  # its process id means nothing here
+    instance.add_run_tags(run.run_id, {MACHINE_TAG: socket.gethostname()})
 
     @dg.asset(pool="training")
     def trained() -> None: ...
@@ -115,12 +121,17 @@ def test_a_killed_training_does_not_block_the_next_one(instance: dg.DagsterInsta
     assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE}
 
 
-def test_a_training_at_work_is_left_alone(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_a_training_at_work_is_left_alone(
+    instance: dg.DagsterInstance, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     process = begun(tmp_path)
     try:
-        assert end_dead_runs(instance) == []
+        main()
+        assert capsys.readouterr().out == "runs that had died: none\n"
         assert claims(instance) == 1
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert len(end_dead_runs(instance)) == 1
+    main()
+    (run,) = instance.get_runs()
+    assert capsys.readouterr().out == f"runs that had died: {run.run_id}\n"

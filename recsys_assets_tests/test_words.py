@@ -26,7 +26,7 @@ HABITS = {
 }
 TEXTS = sorted(
     path
-    for place in ("recsys_assets", "recsys_assets_tests", "benchmarks", "docs", "README.md", "data/README.md")
+    for place in ("recsys_assets", "recsys_assets_tests", "benchmarks", "deploy", "docs", "README.md", "data/README.md")
     for path in ((PROJECT / place).rglob("*") if (PROJECT / place).is_dir() else [PROJECT / place])
     if path.suffix in (".py", ".md", ".sql", ".yaml") and path != Path(__file__)
 )
