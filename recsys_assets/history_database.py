@@ -7,7 +7,9 @@ the machine can see arguments.
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from recsys_assets.datasets.disk import history
 from recsys_assets.uris import safe_message, safe_uri
@@ -106,7 +108,7 @@ def _reason(program: str, address: str, said: str) -> str:
     return f"{program} cannot use {safe_uri(address)}: {safe_message(said, address)}"
 
 
-def _address(config: dict[str, object]) -> str:
+def _address(config: Mapping[str, Any]) -> str:
     """The address that the configuration of dagster-postgres describes."""
     from dagster_postgres.utils import pg_url_from_config
 

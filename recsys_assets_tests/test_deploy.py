@@ -1,4 +1,4 @@
-"""The files of `deploy/` are what programs accept: units, compose.yaml, Dockerfile, values.yaml and the page on them."""
+"""The files of `deploy/` are as programs accept them: units, compose.yaml, Dockerfile, values.yaml; and their page."""
 
 import importlib.util
 import re
@@ -77,18 +77,16 @@ def started(words: Sequence[str]) -> Iterator[list[str]]:
 
 
 def commands() -> list[list[str]]:
-    """What units, containers and health checks start, with the programs' names alone."""
+    """The commands of units, containers and health checks, with the programs' names alone and our own paths."""
     lines = [line for path in UNITS for key, said in unit(path).items() if key.startswith("ExecStart") for line in said]
-    found = [
-        shlex.split(line.replace(BIN, "").replace("/opt/recsys", str(PROJECT)))
-        for line in lines
-        if "/bin/sh" not in line and "mkdir" not in line
+    ours = [
+        line.replace(BIN, "").replace("/opt/recsys", str(PROJECT)) for line in lines if not line.startswith("/bin/")
     ]
+    found = [shlex.split(line) for line in ours]
     for name in OURS:
         service = COMPOSE["services"][name]
-        found += started(
-            [word.replace("workspace.yaml", str(DEPLOY / "workspace.yaml")) for word in service["command"]]
-        )
+        here = [word.replace("workspace.yaml", str(DEPLOY / "workspace.yaml")) for word in service["command"]]
+        found += started(here)
         found.append(service["healthcheck"]["test"][1:])
     return found
 
@@ -158,9 +156,8 @@ def test_units_are_hardened_restarted_and_stopped_as_the_page_says() -> None:
 
 def test_a_shell_reads_the_environment_file_as_systemd_does() -> None:
     printed = subprocess.check_output(["sh", "-c", 'set -a; . "$0"; env -0', DEPLOY / "recsys.env"], text=True, env={})
-    told = dict(
-        line.split("=", 1) for line in printed.split("\0") if line and not line.startswith(("PWD", "_", "SHLVL"))
-    )
+    own = ("PWD=", "_=", "SHLVL=")
+    told = dict(line.split("=", 1) for line in printed.split("\0") if line and not line.startswith(own))
     assert told == {name: value for name, value in environment_file().items() if name in told}
     assert len(told) == 11
 
@@ -228,7 +225,12 @@ def test_a_health_check_fails_unless_the_page_answers_the_token() -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def checked(page: str, token: str) -> bool:
-        words = [sys.executable, DEPLOY / "healthy.py", f"http://127.0.0.1:{server.server_port}/{page}", "THE_TOKEN"]
+        words = [
+            sys.executable,
+            str(DEPLOY / "healthy.py"),
+            f"http://127.0.0.1:{server.server_port}/{page}",
+            "THE_TOKEN",
+        ]
         return subprocess.run(words, env={"THE_TOKEN": token}, capture_output=True, check=False).returncode == 0
 
     assert checked("server_info", "s3same")
@@ -248,7 +250,7 @@ def test_the_health_of_the_code_server_is_asked_by_its_own_name(tmp_path: Path) 
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     server.add_insecure_port(f"unix:{tmp_path}/code.sock")
     server.start()
-    words = [sys.executable, DEPLOY / "healthy.py", f"unix:{tmp_path}/code.sock"]
+    words = [sys.executable, str(DEPLOY / "healthy.py"), f"unix:{tmp_path}/code.sock"]
     statuses = health_pb2.HealthCheckResponse
     for status, well in ((statuses.NOT_SERVING, False), (statuses.SERVING, True)):
         servicer.set("DagsterApi", status)

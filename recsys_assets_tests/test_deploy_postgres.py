@@ -1,8 +1,9 @@
-"""Dagster's history in a real PostgreSQL with `deploy/dagster.yaml`: runs, health, `recsys doctor`, backup and restore."""
+"""Dagster's history in a real PostgreSQL with `deploy/dagster.yaml`: runs, health, the doctor, backup and restore."""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import dagster as dg
@@ -55,11 +56,11 @@ def use(server: Postgres, database: str, patch: pytest.MonkeyPatch) -> None:
     patch.setenv(VARIABLE, address.replace("postgresql://", "postgresql+psycopg2://"))
 
 
-def rows(server: Postgres, query: str, run_id: str) -> list[tuple[str, ...]]:
+def rows(server: Postgres, query: str, run_id: str) -> list[Any]:
     import psycopg
 
     with psycopg.connect(server.address(quote(PASSWORD, safe=""), "dagster")) as connection:
-        return connection.execute(query, [run_id]).fetchall()
+        return list(connection.execute(query, [run_id]))
 
 
 def recsys(*arguments: str) -> Result:
@@ -86,7 +87,8 @@ def test_a_run_its_events_and_its_tags_are_in_postgresql(server: Postgres, home:
     assert not (home / ".dagster" / "history").exists()
 
 
-def test_the_daemon_and_the_webserver_say_that_they_are_well(home: Path) -> None:
+@pytest.mark.usefixtures("home")
+def test_the_daemon_and_the_webserver_say_that_they_are_well() -> None:
     with dg.DagsterInstance.get() as instance:
         assert CliRunner().invoke(liveness_check_command).exit_code == 1
         with daemon_controller_from_instance(instance, EmptyWorkspaceTarget()) as controller:
@@ -98,9 +100,8 @@ def test_the_daemon_and_the_webserver_say_that_they_are_well(home: Path) -> None
             assert TestClient(app).get("/server_info").json()["dagster_version"] == dg.__version__
 
 
-def test_the_doctor_asks_the_database_and_hides_the_password(
-    server: Postgres, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("home")
+def test_the_doctor_asks_the_database_and_hides_the_password(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     found = places.check_history(settings())
     assert (found.state, found.found.split("@")[0]) == ("ok", "postgresql+psycopg2://***")
     use(server, "missing", monkeypatch)
@@ -134,8 +135,9 @@ def test_a_backup_has_a_dump_that_fills_an_empty_database(
     assert "history from PostgreSQL" in recsys("restore", str(place)).output
 
 
+@pytest.mark.usefixtures("home")
 def test_a_backup_without_pg_dump_is_refused_and_says_what_to_install(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     refused = recsys("backup", str(tmp_path / "backup"))
