@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from recsys_assets.datasets.disk import history
-from recsys_assets.uris import safe_message, safe_uri
+from recsys_assets.uris import name_errors, safe_message, safe_uri
 
 VARIABLE = "DAGSTER_PG_URL"  # in deploy/dagster.yaml
-_FILES = ("BatchedStorage", "DagsterSqliteStorage")
-_POSTGRES = "DagsterPostgresStorage"
 
 
 class HistoryDatabase(RuntimeError):
@@ -29,25 +27,22 @@ def history_database() -> str | None:
     Raises:
         HistoryDatabase: it is in another kind of database, or its address is missing.
     """
-    home = history().folder.parent
-    if not (home / "dagster.yaml").exists():
+    file = history().folder.parent / "dagster.yaml"
+    if not file.exists():
         return None
-    from dagster._config import process_config, resolve_to_config_type
-    from dagster._core.instance.ref import InstanceRef
-    from dagster._core.storage.config import pg_config
+    with name_errors(HistoryDatabase, f"{file} cannot be used"):
+        from dagster._core.instance.config import dagster_instance_config
 
-    kept = InstanceRef.from_dir(str(home)).storage_data
-    if kept is None or kept.class_name in _FILES:
-        return None
-    if kept.class_name != _POSTGRES:
+        config, _ = dagster_instance_config(str(file.parent))
+    kind, details = next(iter((config.get("storage") or {}).items()), ("", {}))
+    if kind == "postgres":
+        return _address(details, file)
+    if kind not in ("", "sqlite") or any(f"{part}_storage" in config for part in ("run", "event_log", "schedule")):
         raise HistoryDatabase(
-            f"{home / 'dagster.yaml'} keeps Dagster's history in {kept.class_name}, which this command does not know: "
-            "copy it with the programs of its database, or write its storage as in deploy/dagster.yaml"
+            f"{file} keeps Dagster's history in a storage that this command does not know: copy it "
+            "with the programs of its database, or write the storage as in deploy/dagster.yaml"
         )
-    config = process_config(resolve_to_config_type(pg_config()), dict(kept.config_dict))
-    if not config.success or not config.value:
-        raise HistoryDatabase(f"{home / 'dagster.yaml'} names PostgreSQL, and its address is missing: set {VARIABLE}")
-    return _address(config.value)
+    return None
 
 
 def ask(address: str) -> None:
@@ -108,8 +103,14 @@ def _reason(program: str, address: str, said: str) -> str:
     return f"{program} cannot use {safe_uri(address)}: {safe_message(said, address)}"
 
 
-def _address(config: Mapping[str, Any]) -> str:
-    """The address that the configuration of dagster-postgres describes."""
-    from dagster_postgres.utils import pg_url_from_config
+def _address(details: Mapping[str, Any], file: Path) -> str:
+    """The address that dagster.yaml describes, with the values of the environment."""
+    from dagster._config import process_config, resolve_to_config_type
+    from dagster._core.storage.config import pg_config
 
-    return str(pg_url_from_config(config))
+    with name_errors(HistoryDatabase, f"{file} names PostgreSQL: install the extra `deploy`"):
+        from dagster_postgres.utils import pg_url_from_config
+    read = process_config(resolve_to_config_type(pg_config()), dict(details))
+    if not read.success or not read.value:
+        raise HistoryDatabase(f"{file} names PostgreSQL, and its address is missing: set {VARIABLE}")
+    return str(pg_url_from_config(read.value))

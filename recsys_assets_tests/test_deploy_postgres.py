@@ -124,7 +124,7 @@ def test_a_backup_has_a_dump_that_fills_an_empty_database(
     shutil.rmtree(home / ".dagster")
     refused = recsys("restore", str(place))
     assert refused.exit_code == 1 and f"name an empty database in {VARIABLE}" in refused.output
-    assert list((home / ".dagster").iterdir()) == []  # nothing was put back
+    assert not (home / ".dagster").exists()  # nothing was put back
     use(server, "empty", monkeypatch)
     done = recsys("restore", str(place))
     assert done.exit_code == 0, done.output
@@ -145,8 +145,18 @@ def test_a_backup_without_pg_dump_is_refused_and_says_what_to_install(
     assert not (tmp_path / "backup").exists()
 
 
-def test_another_kind_of_database_is_refused(home: Path) -> None:
-    kept = {"module": "dagster._core.storage.legacy_storage", "class": "LegacyStorage", "config": {}}
-    (home / "dagster.yaml").write_text(yaml.safe_dump({"storage": {"custom": kept}}))
-    with pytest.raises(HistoryDatabase, match="LegacyStorage, which this command does not know"):
+@pytest.mark.parametrize(
+    "storage",
+    [
+        {"run_storage": {"module": "dagster_postgres", "class": "PostgresRunStorage", "config": {}}},  # as Helm's chart
+        {"storage": {"mysql": {"mysql_url": "mysql://h/d"}}},
+    ],
+    ids=["run_storage", "mysql"],
+)
+def test_another_kind_of_storage_is_refused(home: Path, storage: dict[str, Any]) -> None:
+    (home / "dagster.yaml").write_text(yaml.safe_dump(storage))
+    with pytest.raises(HistoryDatabase, match="a storage that this command does not know"):
+        history_database()
+    (home / "dagster.yaml").write_text("storage: {postgres: {url: x}}")
+    with pytest.raises(HistoryDatabase, match="dagster.yaml cannot be used: DagsterInvalidConfigError"):
         history_database()
