@@ -16,7 +16,8 @@ SHOWN = 5  # partitions that a message names
 def backup(folder: Path) -> None:
     """Write Dagster's and MLflow's history, the state of services and the manifests of the lake into a new FOLDER.
 
-    Programs may go on running. A history in PostgreSQL is dumped by pg_dump. Copy the lake and the landing files on their own, before the backup.
+    Programs may go on running. A history in PostgreSQL is dumped by pg_dump. Copy the lake and the landing files on
+    their own, before the backup.
     """
     from recsys_assets.backup import back_up
 
