@@ -58,6 +58,7 @@ FLOORS = {
         "retries",
         "run_events",
         "tracking",
+        "verify",
         "mlflow_model",
         "io_managers",
         "event_log",

@@ -29,6 +29,7 @@ from recsys_assets.cli.report import report
 from recsys_assets.cli.serve import serve
 from recsys_assets.cli.stream import stream
 from recsys_assets.cli.triton import triton
+from recsys_assets.cli.verify import verify
 from recsys_assets.datasets.disk import keep_private
 from recsys_assets.uris import guard_logs
 
@@ -79,6 +80,7 @@ for command in (
     replay,
     feast,
     refresh,
+    verify,
     adopt,
     demo,
     ui,
