@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from recsys_assets import remote
 from recsys_assets.datasets.disk import Place, own_folder, private_folder, sync, sync_all, sync_tree, writing_to
@@ -225,6 +226,15 @@ class Lake:
             with contextlib.suppress(ValueError, TypeError):
                 found[name] = _parse(text)
         return found
+
+    @contextlib.contextmanager
+    def open_file(self, asset: str, bizdate: str, file: str) -> Iterator[IO[bytes]]:
+        """A file of a partition, to read parts of it where it is; it is not compared with its hash."""
+        with (
+            self._place.name_errors(),
+            self._place.fs.open(f"{self._place.partition(asset, bizdate)}/{file}") as opened,
+        ):
+            yield opened
 
     def size(self, asset: str, bizdate: str) -> int:
         """Bytes of a partition's files."""

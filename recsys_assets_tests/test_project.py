@@ -67,7 +67,7 @@ FLOORS = {
         "executor",
         "fresh_job",
     ],
-    5: ["definitions", "step_imports", "cli", "demo", "tzrec", "ui", "serving", "streams"],
+    5: ["definitions", "step_imports", "cli", "demo", "forget", "tzrec", "ui", "serving", "streams"],
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

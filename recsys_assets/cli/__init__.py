@@ -19,6 +19,7 @@ from recsys_assets.cli.doctor import doctor
 from recsys_assets.cli.draft import check, init
 from recsys_assets.cli.errors import plain_errors
 from recsys_assets.cli.feast import feast
+from recsys_assets.cli.forget import forget
 from recsys_assets.cli.materialize import materialize
 from recsys_assets.cli.names import NameOrPath
 from recsys_assets.cli.own import demo, ui
@@ -81,6 +82,7 @@ for command in (
     feast,
     refresh,
     verify,
+    forget,
     adopt,
     demo,
     ui,

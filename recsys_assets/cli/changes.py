@@ -22,19 +22,27 @@ def refresh(day: dt.date | None) -> None:
     something older is rebuilt. Assets that were never built for the bizdate stay unbuilt.
     """
     from recsys_assets.cli.days import latest_bizdate
-    from recsys_assets.cli.materialize import execute, run
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.lake import Lake
     from recsys_assets.settings import settings
 
     profile = load_profile()
-    when = day.isoformat() if day else latest_bizdate(profile)
-    lake = Lake.of(settings().lake, profile)
-    execute(ingestion_runs(profile, lake, when))
-    if names := outdated_assets(profile, lake, when):
-        run(",".join(names), when)
+    bring_up_to_date(profile, Lake.of(settings().lake, profile), day.isoformat() if day else latest_bizdate(profile))
+
+
+def bring_up_to_date(profile: "Profile", lake: "Lake", bizdate: str) -> None:
+    """Ingest the days up to a bizdate that are new or changed, and rebuild what is outdated of the bizdate.
+
+    Raises:
+        MaterializeFailed: a step or a blocking check failed.
+    """
+    from recsys_assets.cli.materialize import execute, run
+
+    execute(ingestion_runs(profile, lake, bizdate))
+    if names := outdated_assets(profile, lake, bizdate):
+        run(",".join(names), bizdate)
     else:
-        click.echo(f"{profile.name} {when} is up to date")
+        click.echo(f"{profile.name} {bizdate} is up to date")
 
 
 @click.command()

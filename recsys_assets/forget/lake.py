@@ -1,0 +1,35 @@
+"""The partitions of a lake that have rows of a user."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys_assets.datasets.landed_user import USER
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Manifest
+
+_AT_ONCE = 1_000_000  # rows
+
+
+def find(lake: Lake, user: int | str) -> dict[tuple[str, str], int]:
+    """The number of rows of a user in each partition that has some, by asset and bizdate."""
+    names = [f"{asset}/{day}" for asset, day in lake.partitions()]
+    found = {(each.asset, each.bizdate): count_rows(lake, each, user) for each in lake.manifests(names).values()}
+    return {place: count for place, count in sorted(found.items()) if count}
+
+
+def count_rows(lake: Lake, manifest: Manifest, user: int | str) -> int:
+    """The number of rows of a user in the tables of a partition that have a column of users."""
+    files = [file for file, columns in manifest.schema.items() if USER in columns]
+    return sum(_count(lake, manifest, file, user) for file in files)
+
+
+def _count(lake: Lake, manifest: Manifest, file: str, user: int | str) -> int:
+    with lake.open_file(manifest.asset, manifest.bizdate, file) as opened, pq.ParquetFile(opened) as source:
+        return sum(_equal(batch.column(0), user) for batch in source.iter_batches(_AT_ONCE, columns=[USER]))
+
+
+def _equal(ids: pa.Array, user: int | str) -> int:
+    """How many ids are the user's; a table of rejected rows has them as texts."""
+    wanted = str(user) if pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type) else user
+    return int(pc.sum(pc.equal(ids, pa.scalar(wanted))).as_py() or 0)
