@@ -1,4 +1,4 @@
-"""`recsys forget`: remove one user, rebuild the newest bizdate without them, and prove that nothing of them is in it."""
+"""`recsys forget`: remove one user, rebuild the newest bizdate, and prove that it holds nothing of them."""
 
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -88,7 +88,7 @@ def _extended(lake: "Lake", bizdate: str) -> list[str]:
 
 
 def _found(profile: "Profile", found: "Traces") -> list[str]:
-    """What holds the user, and what will be done about it."""
+    """Lines that say what holds the user."""
     services, said = found.services, list[str]()
     files = [f"  {path.relative_to(profile.landing)}: {rows:,}" for path, rows in found.landing.rows.items()]
     total = sum(found.landing.rows.values())
@@ -116,7 +116,7 @@ def _first(lines: list[str]) -> list[str]:
 
 
 def _not_reached(profile: "Profile", found: "Traces", newest: str) -> list[str]:
-    """What the command leaves, and when each is gone."""
+    """Lines that say what the command leaves, and when each is gone."""
     from recsys_assets.stores.registry import stores_in_use
 
     days = profile.retention.days
@@ -125,8 +125,8 @@ def _not_reached(profile: "Profile", found: "Traces", newest: str) -> list[str]:
     keep, stores = profile.publishing.keep, ", ".join(stores_in_use()) or "none"
     return [
         "not reached:",
-        f"  partitions of earlier bizdates ({len(older)} with rows of the user), and weights and vocabularies that were "
-        f"trained on them: removed {when}, except the newest of its asset and what kept versions were made from",
+        f"  partitions of earlier bizdates ({len(older)} with rows of the user), and weights and vocabularies that are "
+        f"made from them: removed {when}, except the newest of its asset and what kept versions were made from",
         f"  versions in stores ({stores}): gone when {keep} newer releases are live, and until then do not roll back; "
         "rows of earlier bizdates in Feast's offline store: remove them there",
         "  trainings that continue from earlier weights (`warm_start`): train once with `warm_start: nothing`",

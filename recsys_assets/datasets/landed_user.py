@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Bools
-from recsys_assets.datasets.duck import connect_without_lake
 from recsys_assets.datasets.files import Files, Suffix
 from recsys_assets.datasets.landing_files import form
 from recsys_assets.datasets.profile_parts import Column
@@ -63,7 +63,7 @@ class UserFile:
         return read_landed(path or self.path, self.columns if is_text else {USER: self.columns[USER]}, self.files)
 
 
-def count_rows(file: UserFile, user: int | str) -> tuple[int, int]:
+def count_rows(connection: duckdb.DuckDBPyConnection, file: UserFile, user: int | str) -> tuple[int, int]:
     """The number of rows of a user in a file, and of lines that are not rows and name the user.
 
     Raises:
@@ -71,10 +71,10 @@ def count_rows(file: UserFile, user: int | str) -> tuple[int, int]:
     """
     landed = file.read()
     lines = sum(names_user(line.text, user) for line in landed.malformed)
-    return len(_numbers(file, landed, user)) - lines, lines
+    return len(_numbers(connection, file, landed, user)) - lines, lines
 
 
-def without_user(file: UserFile, user: int | str) -> bytes:
+def without_user(connection: duckdb.DuckDBPyConnection, file: UserFile, user: int | str) -> bytes:
     """The content of a file without the rows of a user.
 
     Raises:
@@ -82,7 +82,7 @@ def without_user(file: UserFile, user: int | str) -> bytes:
         CannotRewrite: the new content would not give the other rows as they were.
     """
     landed = file.read()
-    numbers = _numbers(file, landed, user)
+    numbers = _numbers(connection, file, landed, user)
     if file.kind == ".parquet":
         content = parquet_without(file.path, np.isin(np.arange(1, len(landed.table) + 1), sorted(numbers)))
     else:
@@ -105,14 +105,16 @@ def parquet_without(path: Path, is_gone: Bools) -> bytes:
     return sink.getvalue()
 
 
-def are_of(values: pa.ChunkedArray, spec: Column, files: Files, user: int | str) -> Bools:
+def are_of(
+    connection: duckdb.DuckDBPyConnection, values: pa.ChunkedArray, spec: Column, files: Files, user: int | str
+) -> Bools:
     """(N,) whether landed values of a column of ids are the id of a user."""
     coming = pa.table({USER: values})
-    with connect_without_lake() as connection:
-        connection.register("coming", coming)
-        typed = typed_value(USER, spec, coming.schema.field(USER).type, files)
-        query = f"SELECT coalesce(({typed}) = $1, false) AS found FROM coming"
-        found = connection.sql(query, params=[user]).to_arrow_table()["found"]
+    connection.register("coming", coming)
+    typed = typed_value(USER, spec, coming.schema.field(USER).type, files)
+    query = f"SELECT coalesce(({typed}) = $1, false) AS found FROM coming"
+    found = connection.sql(query, params=[user]).to_arrow_table()["found"]
+    connection.unregister("coming")
     return np.asarray(found.to_numpy(), bool)
 
 
@@ -121,9 +123,9 @@ def names_user(text: str, user: int | str) -> bool:
     return re.search(rf"(?<!\w){re.escape(str(user))}(?!\w)", text) is not None
 
 
-def _numbers(file: UserFile, landed: Landed, user: int | str) -> set[int]:
+def _numbers(connection: duckdb.DuckDBPyConnection, file: UserFile, landed: Landed, user: int | str) -> set[int]:
     """The numbers of the user's rows in a file, from 1."""
-    found = are_of(landed.table[USER], file.columns[USER], file.files, user)
+    found = are_of(connection, landed.table[USER], file.columns[USER], file.files, user)
     rows = landed.table["row"].to_numpy()[found].tolist()
     return {*rows, *(line.row for line in landed.malformed if names_user(line.text, user))}
 

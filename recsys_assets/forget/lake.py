@@ -31,5 +31,4 @@ def _count(lake: Lake, manifest: Manifest, file: str, user: int | str) -> int:
 
 def _equal(ids: pa.Array, user: int | str) -> int:
     """How many ids are the user's; a table of rejected rows has them as texts."""
-    wanted = str(user) if pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type) else user
-    return int(pc.sum(pc.equal(ids, pa.scalar(wanted))).as_py() or 0)
+    return int(pc.sum(pc.equal(pc.cast(ids, pa.string()), str(user))).as_py() or 0)

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Bools
 from recsys_assets.datasets.disk import writing_to
+from recsys_assets.datasets.duck import connect_without_lake
 from recsys_assets.datasets.files import Files
 from recsys_assets.datasets.folders import replacing
 from recsys_assets.datasets.landed_user import (
@@ -35,7 +37,7 @@ NO_ROW = "the line "  # begins the reasons to reject a line that is not a row
 
 @dataclass(frozen=True)
 class InLanding:
-    """What the landing folder has of a user.
+    """The rows of a user in the landing folder.
 
     Attributes:
         rows: the number of rows by file; files without any are left out.
@@ -57,15 +59,16 @@ def find(profile: Profile, user: int | str) -> InLanding:
         LandingError: the object store of the landing folder cannot be read.
     """
     rows, total = dict[Path, int](), 0
-    for file in _files(profile):
-        count, lines = count_rows(file, user)
-        if count + lines:
-            without_user(file, user)
-            rows[file.path], total = count + lines, total + lines
-    for path in _rejected_files(profile):
-        theirs, named = _rejected_of(profile, path, user)
-        if count := int((theirs | named).sum()):
-            rows[path], total = count, total + int((named & ~theirs).sum())
+    with connect_without_lake() as connection:
+        for file in _files(profile):
+            count, lines = count_rows(connection, file, user)
+            if count + lines:
+                without_user(connection, file, user)
+                rows[file.path], total = count + lines, total + lines
+        for path in _rejected_files(profile):
+            theirs, named = _rejected_of(connection, profile, path, user)
+            if count := int((theirs | named).sum()):
+                rows[path], total = count, total + int((named & ~theirs).sum())
     return InLanding(rows, total, [path for looked in _looks(profile) for path in looked.left_out])
 
 
@@ -79,12 +82,12 @@ def remove(profile: Profile, user: int | str, found: InLanding) -> None:
         PlaceUnwritable: the landing folder cannot be written.
     """
     files = {file.path: file for file in _files(profile)}
-    with writing_to(place_of(profile.landing)), lock(profile.landing):
+    with writing_to(place_of(profile.landing)), lock(profile.landing), connect_without_lake() as connection:
         for path in found.rows:
             if path in files:
-                _replace(profile, path, without_user(files[path], user))
+                _replace(profile, path, without_user(connection, files[path], user))
             else:
-                theirs, named = _rejected_of(profile, path, user)
+                theirs, named = _rejected_of(connection, profile, path, user)
                 _replace(profile, path, parquet_without(path, theirs | named))
 
 
@@ -117,17 +120,17 @@ def _tables(profile: Profile) -> list[str]:
 
 
 def _files(profile: Profile) -> Iterator[UserFile]:
-    """The files that may hold rows of users; one that several paths lead to is given once, by its own path."""
+    """The files that may hold rows of users; one that several paths lead to is given once, and never as a link."""
     *tables, fresh = _looks(profile)
-    seen = set[Path]()
+    seen, home = set[Path](), profile.landing.resolve()
     for table, looked in zip(_tables(profile), tables, strict=True):
         columns = profile.tables[table]  # type: ignore[index]
         form = profile.files.of(table)  # type: ignore[arg-type]
         for path in looked.files:
-            own = path.resolve() if path.is_symlink() else path
+            own = path.resolve()
             if own not in seen:
                 seen.add(own)
-                yield UserFile(own, columns, form)
+                yield UserFile(profile.landing / own.relative_to(home), columns, form)
     if "users" in profile.tables:
         spec = profile.tables["users"][USER]
         taken = (path for path in fresh.files if path.name.lower().rpartition(".")[2] not in ("csv", "tsv"))
@@ -138,10 +141,13 @@ def _rejected_files(profile: Profile) -> list[Path]:
     return sorted((profile.landing / _REJECTED).glob("*.parquet"))
 
 
-def _rejected_of(profile: Profile, path: Path, user: int | str) -> tuple[Bools, Bools]:
+def _rejected_of(
+    connection: duckdb.DuckDBPyConnection, profile: Profile, path: Path, user: int | str
+) -> tuple[Bools, Bools]:
     """(N,) which rejected rows are the user's, and which are lines that name the user: the first column has them."""
     table, columns = pq.read_table(path), profile.tables["interactions"]
     first, reasons = (table[name].to_pylist() for name in (next(iter(columns)), "reason"))
     named = [why.startswith(NO_ROW) and names_user(str(text), user) for text, why in zip(first, reasons, strict=True)]
     spec = Column(type=columns[USER].type)
-    return are_of(table[USER], spec, profile.files.of("interactions"), user), np.array(named, bool)
+    theirs = are_of(connection, table[USER], spec, profile.files.of("interactions"), user)
+    return theirs, np.array(named, bool)

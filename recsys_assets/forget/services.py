@@ -35,7 +35,7 @@ _FRESH = (
 
 @dataclass(frozen=True)
 class InServices:
-    """What services of this machine keep of a user: told events, fresh rows, and answers by file of the log."""
+    """The rows of a user in services of this machine: told events, fresh rows, and answers by file of the log."""
 
     told: int = 0
     fresh: int = 0

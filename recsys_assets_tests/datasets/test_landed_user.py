@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys_assets.datasets import landed_user
+from recsys_assets.datasets.duck import connect_without_lake
 from recsys_assets.datasets.files import Files
-from recsys_assets.datasets.landed_user import CannotRewrite, UserFile, count_rows, names_user, without_user
+from recsys_assets.datasets.landed_user import CannotRewrite, UserFile, names_user
 from recsys_assets.datasets.profile_parts import Column
 from recsys_assets.datasets.text_files import LandedFileError, read_bytes
 
@@ -24,6 +26,16 @@ ODD = ['O"Neil', "Zoë 🙂", "007", "1e3", "a,b", "it's", "[x]*?", "%_"]
 def file_of(path: Path, content: bytes, **form: object) -> UserFile:
     path.write_bytes(content)
     return UserFile(path, COLUMNS, Files.model_validate(form))
+
+
+def count_rows(file: UserFile, user: int | str) -> tuple[int, int]:
+    with connect_without_lake() as connection:
+        return landed_user.count_rows(connection, file, user)
+
+
+def without_user(file: UserFile, user: int | str) -> bytes:
+    with connect_without_lake() as connection:
+        return landed_user.without_user(connection, file, user)
 
 
 def quoted(text: str) -> str:

@@ -20,6 +20,7 @@ from recsys_assets.datasets.ingest import NotLanded
 from recsys_assets.datasets.landing import contents, fingerprint, land, landed_bizdates, landing_files
 from recsys_assets.datasets.landing_store import LandingStore
 from recsys_assets.datasets.profile import ProfileError, load_profile
+from recsys_assets.forget import landing as forgetting
 from recsys_assets.lake import Lake
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.settings import settings
@@ -238,3 +239,13 @@ def test_an_address_of_another_form_is_refused_without_showing_it(tmp_path: Path
     with pytest.raises(ProfileError, match="line 4: landing: write s3://BUCKET/FOLDER; credentials come") as refused:
         load_profile(str(tmp_path / "shop.yaml"))
     assert "wr0ng" not in str(refused.value)
+
+
+def test_a_user_is_removed_from_the_objects_themselves(bucket: Bucket) -> None:
+    profile = load_profile()
+    found = forgetting.find(profile, 2)
+    assert {path.name: rows for path, rows in found.rows.items()} == {"events [1].csv": 4, "users.csv": 1}
+    forgetting.remove(profile, 2, found)
+    stored = bucket.files.cat_file(f"{BUCKET}/{bucket.folder}/interactions/bizdate={DAY}/events [1].csv").decode()
+    assert stored == csv(*(line for line in WHOLE.splitlines()[1:] if not line.startswith("2,")))
+    assert forgetting.find(load_profile(), 2).rows == {}
