@@ -128,7 +128,7 @@ def _not_reached(profile: "Profile", found: "Traces", newest: str) -> list[str]:
         f"  partitions of earlier bizdates ({len(older)} with rows of the user), and weights and vocabularies that are "
         f"made from them: removed {when}, except the newest of its asset and what kept versions were made from",
         f"  versions in stores ({stores}): gone when {keep} newer releases are live, and until then do not roll back; "
-        "rows of earlier bizdates in Feast's offline store: remove them there",
+        "the user's row in Feast's online store: remove it there",
         "  trainings that continue from earlier weights (`warm_start`): train once with `warm_start: nothing`",
         "  MLflow's runs, models and files: `mlflow runs delete`, then `mlflow gc`",
         "  previews of tables in Dagster's history: removed with runs as old as `recsys clean` keeps days",

@@ -25,7 +25,7 @@ def verify(day: dt.date | None) -> None:
 
     All that is counted is compared by hash: events of all days, users, items, splits, event features, samples,
     snapshots, terms, negatives and item-to-item tables. What is trained, such as `factors`, is taken from the lake. The
-    lake is not changed; the rebuild goes to the temporary folder (TMPDIR), and takes as long as a first build.
+    lake is not changed; the rebuild goes to the temporary folder (TMPDIR), with the events of all days.
     """
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.lake import Lake

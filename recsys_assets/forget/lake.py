@@ -1,5 +1,7 @@
 """The partitions of a lake that have rows of a user."""
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -7,6 +9,8 @@ import pyarrow.parquet as pq
 from recsys_assets.datasets.landed_user import USER
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Manifest
+from recsys_assets.retrieval.details import DETAILS
+from recsys_assets.stores.feast.snapshots import USER as FEAST_USER
 
 _AT_ONCE = 1_000_000  # rows
 
@@ -20,13 +24,19 @@ def find(lake: Lake, user: int | str) -> dict[tuple[str, str], int]:
 
 def count_rows(lake: Lake, manifest: Manifest, user: int | str) -> int:
     """The number of rows of a user in the tables of a partition that have a column of users."""
-    files = [file for file, columns in manifest.schema.items() if USER in columns]
-    return sum(_count(lake, manifest, file, user) for file in files)
+    found = {file: _column(file, columns) for file, columns in manifest.schema.items()}
+    return sum(_count(lake, manifest, file, column, user) for file, column in found.items() if column)
 
 
-def _count(lake: Lake, manifest: Manifest, file: str, user: int | str) -> int:
+def _column(file: str, columns: Mapping[str, str]) -> str | None:
+    """The column of a file that has ids of users."""
+    names = (USER, FEAST_USER.join_key, *(("id",) if file == DETAILS else ()))
+    return next((name for name in names if name in columns), None)
+
+
+def _count(lake: Lake, manifest: Manifest, file: str, column: str, user: int | str) -> int:
     with lake.open_file(manifest.asset, manifest.bizdate, file) as opened, pq.ParquetFile(opened) as source:
-        return sum(_equal(batch.column(0), user) for batch in source.iter_batches(_AT_ONCE, columns=[USER]))
+        return sum(_equal(batch.column(0), user) for batch in source.iter_batches(_AT_ONCE, columns=[column]))
 
 
 def _equal(ids: pa.Array, user: int | str) -> int:

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from recsys_assets.cli import main
 from recsys_assets.datasets.duck import connect_without_lake
 from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.forget import lake as in_lake
 from recsys_assets.forget import landing, services
 from recsys_assets.fresh.database import Database as FreshDatabase
 from recsys_assets.fresh.files import new_files, take_files
@@ -185,3 +186,20 @@ def test_where_ids_are_numbers_only_numbers_are_ids(profile: Profile, tmp_path: 
     assert dry.exit_code == 0, dry.output
     assert "1 rows in 1 files" in dry.output
     assert "nothing was changed" in dry.output
+
+
+def test_every_table_of_the_lake_with_a_column_of_users_is_searched(profile: Profile) -> None:
+    lake = Lake.of(str(profile.landing.parents[1] / "lake"), profile)
+    for asset, file, column in (
+        ("emb_fm_user", "data.parquet", "user_id"),
+        ("feast_offline", "user.parquet", "userid"),
+        ("hitrate_fm", "details.parquet", "id"),
+        ("items", "data.parquet", "id"),
+    ):
+        with lake.draft(asset, "2026-01-05") as draft:
+            pq.write_table(pa.table({column: [OTHER, USER, None, USER]}), draft.path(file))
+            draft.manifest.schema = {file: {column: "string"}}
+    assert in_lake.find(lake, USER) == {
+        (asset, "2026-01-05"): 2 for asset in ("emb_fm_user", "feast_offline", "hitrate_fm")
+    }
+    assert in_lake.find(lake, "08") == {}
