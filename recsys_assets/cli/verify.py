@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from recsys_assets.verify.rebuild import Verification
 
 
+_OF_PROCESSOR = {"i2i_swing", "negative_items"}  # the last digit of a power depends on it
+
+
 class VerifyFailed(RuntimeError):
     """The lake holds something else than its landing files give; the message says which files, and what to do."""
 
@@ -93,4 +96,6 @@ def _advice(lake: "Lake", done: "Verification", bizdate: str) -> str:
     else:
         again = "; ".join("recsys materialize {} --bizdate {}".format(*name.split("/")) for name in names[:3])
         advice = f"build them again, the first one first ({again}), then `recsys refresh --bizdate {bizdate}`"
+    if {name.partition("/")[0] for name in names} <= _OF_PROCESSOR:
+        advice = f"if the lake was built on another kind of processor, the last digit may differ; or else {advice}"
     return f"{len(done.differences)} files are not what the landing files give: {some}{more}: {advice}"
