@@ -54,6 +54,8 @@ def check(lake: "Lake", bizdate: str) -> None:
     Console().print(_table(done, f"{lake.profile} {bizdate}"))
     if done.taken:
         click.echo(f"taken from the lake as it is: {', '.join(name.replace('/', ' ') for name in done.taken)}")
+    if done.failed:
+        click.echo(f"not compared, as they cannot be built from rows that differ from the lake's: {done.failed}")
     if done.differences:
         raise VerifyFailed(_advice(lake, done, bizdate))
 
@@ -86,13 +88,17 @@ def _table(done: "Verification", title: str) -> "Table":
 
 def _advice(lake: "Lake", done: "Verification", bizdate: str) -> str:
     """The message on differences: what they may come from, and what to do about each."""
-    from recsys_assets.lineage import Lineage
+    from recsys_assets.cli.changes import ingestion_runs, outdated_assets
+    from recsys_assets.datasets.profile import load_profile
 
+    profile = load_profile()
     names = sorted({one.name.rpartition("/")[0] for one in done.differences}, key=lambda name: name.partition("/")[2])
     some = "; ".join(f"{one.name} ({one.how})" for one in done.differences[:5])
     more = f"; and {len(done.differences) - 5} more" if len(done.differences) > 5 else ""
-    if Lineage(lake).outdated_assets(bizdate):
-        advice = f"partitions of {bizdate} are outdated: run `recsys refresh --bizdate {bizdate}`, then verify again"
+    if ingestion_runs(profile, lake, bizdate) or outdated_assets(profile, lake, bizdate):
+        advice = (
+            f"it has changed since {bizdate} was built: run `recsys refresh --bizdate {bizdate}`, then verify again"
+        )
     else:
         again = "; ".join("recsys materialize {} --bizdate {}".format(*name.split("/")) for name in names[:3])
         advice = f"build them again, the first one first ({again}), then `recsys refresh --bizdate {bizdate}`"

@@ -9,7 +9,7 @@ import datetime as dt
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,12 @@ class Verification:
     Attributes:
         found: what was built again, upstream first.
         taken: the partitions (`asset/bizdate`) that were taken from the lake as they are.
+        failed: why others were not compared: what is taken does not fit to rows that differ.
     """
 
     found: list[Verified]
     taken: list[str]
+    failed: str = ""
 
     @property
     def differences(self) -> list[Difference]:
@@ -80,7 +82,7 @@ def verify(profile: Profile, lake: Lake, bizdate: str) -> Verification:
     """Build a bizdate again in a temporary folder, and compare it with the lake, which is not changed.
 
     Raises:
-        RebuildFailed: a step failed, or there is nothing to build.
+        RebuildFailed: a step failed although nothing differs, or there is nothing to build.
         PartitionMissing, PartitionDamaged: a partition that would be taken from the lake as it is.
         PlaceUnwritable: the temporary folder is full.
     """
@@ -95,10 +97,14 @@ def verify(profile: Profile, lake: Lake, bizdate: str) -> Verification:
         with writing_to(Place("the temporary folder", Path(folder), "TMPDIR")), _lake_in(folder, profile) as temporary:
             for name in given:
                 _take(lake, temporary, name)
-            _build(profile, made, bizdate, [day for day in days if day in landed])
-        found = [_verified_days(lake, temporary, [day for day in days if day in landed])]
-        found += [_verified(lake, temporary, made[asset]) for asset in COUNTED if asset in made]
-    return Verification(found + _without_manifest(lake, bizdate, made), given)
+            failed = "; ".join(_build(profile, made, bizdate, [day for day in days if day in landed]))
+        found = [_verified_days(lake, temporary, landed.intersection(temporary.bizdates("interactions")))]
+        built = [asset for asset in COUNTED if asset in made and bizdate in temporary.bizdates(asset)]
+        found += [_verified(lake, temporary, made[asset]) for asset in built]
+    done = Verification(found + _without_manifest(lake, bizdate, made), given, failed)
+    if failed and not done.differences:
+        raise RebuildFailed(f"{bizdate} cannot be built again: {failed}")
+    return done
 
 
 def _given(made: Mapping[str, Manifest]) -> list[str]:
@@ -130,17 +136,21 @@ def _take(lake: Lake, temporary: Lake, name: str) -> None:
         draft.manifest = replace(partition.manifest, upstream={})
 
 
-def _build(profile: Profile, made: Mapping[str, Manifest], bizdate: str, days: Sequence[str]) -> None:
-    """Materialize the days of events, and then the partitions of the bizdate, where the environment says."""
+def _build(profile: Profile, made: Mapping[str, Manifest], bizdate: str, days: Sequence[str]) -> list[str]:
+    """Materialize the days of events, and then the partitions of the bizdate, where the environment says.
+
+    Returns:
+        The errors of the steps that failed.
+    """
     provided = resources()
     provided["io_manager"] = LakeIOManager(store=provided["lake"])
     definitions = dg.Definitions(assets=assets_of(profile), resources=provided)
     job = definitions.resolve_implicit_global_asset_job_def()
-    for first, last in stretches([dt.date.fromisoformat(day) for day in days]):
-        _run(job, ["interactions"], first.isoformat(), last.isoformat())
+    spans = stretches([dt.date.fromisoformat(day) for day in days])
+    failed = [each for first, last in spans for each in _run(job, ["interactions"], str(first), str(last))]
     settings = {asset: _settings(made[asset]) for asset in _WITH_SETTINGS if asset in made}
-    if assets := [asset for asset in COUNTED if asset in made]:
-        _run(job, assets, bizdate, bizdate, settings)
+    assets = [asset for asset in COUNTED if asset in made]
+    return failed or (_run(job, assets, bizdate, bizdate, settings) if assets else [])
 
 
 def _settings(manifest: Manifest) -> dict[str, Any]:
@@ -150,12 +160,8 @@ def _settings(manifest: Manifest) -> dict[str, Any]:
 
 def _run(
     job: dg.JobDefinition, assets: Sequence[str], first: str, last: str, settings: Mapping[str, Any] | None = None
-) -> None:
-    """Materialize assets in this process, without a history.
-
-    Raises:
-        RebuildFailed: a step failed.
-    """
+) -> list[str]:
+    """Materialize assets in this process, without a history; returns the errors of the steps that failed."""
     result = job.execute_in_process(
         asset_selection=[dg.AssetKey(asset) for asset in assets],
         partition_key=first if first == last else None,
@@ -163,9 +169,7 @@ def _run(
         run_config={**_QUIET, "ops": {asset: {"config": each} for asset, each in (settings or {}).items()}},
         raise_on_error=False,
     )
-    said = [_cause(event) for event in result.all_events if event.is_step_failure]
-    if not result.success:
-        raise RebuildFailed(f"{last} cannot be built again: {'; '.join(said)}")
+    return [_cause(event) for event in result.all_events if event.is_step_failure]
 
 
 def _cause(event: dg.DagsterEvent) -> str:
@@ -176,9 +180,9 @@ def _cause(event: dg.DagsterEvent) -> str:
     return f"{event.step_key}: {error.message.strip() if error else 'unknown error'}"
 
 
-def _verified_days(lake: Lake, temporary: Lake, days: Sequence[str]) -> Verified:
+def _verified_days(lake: Lake, temporary: Lake, days: Set[str]) -> Verified:
     """The result for days of events."""
-    found = [_verified(lake, temporary, lake.manifest("interactions", day)) for day in days]
+    found = [_verified(lake, temporary, lake.manifest("interactions", day)) for day in sorted(days)]
     rows, different = sum(each.rows for each in found), [each for day in found for each in day.differences]
     return Verified("interactions", rows, different)
 

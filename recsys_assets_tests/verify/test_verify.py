@@ -85,17 +85,20 @@ def test_a_changed_value_is_named_with_its_file_and_column(world: World) -> None
 
 
 def test_a_day_that_landed_again_is_named_and_one_whose_files_are_gone_is_taken(world: World) -> None:
-    keep_only(world, "users")
+    keep_only(world, *STATE, "factors", "rank_samples")
     first, second = world.lake.bizdates("interactions")[:2]
     (kept,) = (world.profile.landing / "interactions" / f"bizdate={first}").glob("*.parquet")
     (gone,) = (world.profile.landing / "interactions" / f"bizdate={second}").glob("*.parquet")
     rows = pq.read_table(kept)
-    pq.write_table(rows.slice(1), kept)
+    place, moved = rows.column_names.index("timestamp"), pc.add(rows["timestamp"][:1], 1)
+    pq.write_table(pa.concat_tables([rows, rows[:1].set_column(place, "timestamp", moved)]), kept)
     gone.unlink()
-    done = verify("--bizdate", YESTERDAY)
+    done = verify()
     assert done.exit_code == 1
-    assert f"interactions/{first}/{ROWS}: {len(rows):,} rows instead of {len(rows) - 1:,}" in done.output
-    assert f"taken from the lake as it is: interactions {second}" in done.output
+    assert f"interactions/{first}/{ROWS}: {len(rows):,} rows instead of {len(rows) + 1:,}" in done.output
+    assert f"taken from the lake as it is: interactions {second}, factors {DAY}" in done.output
+    assert "not compared, as they cannot be built from rows that differ from the lake's: rank_samples: " in done.output
+    assert f"run `recsys refresh --bizdate {DAY}`, then verify again" in done.output
 
 
 @pytest.mark.usefixtures("world")
