@@ -202,7 +202,7 @@ def likeness(known: Known) -> Doubles:
     content = known.content
     parts = [_pairs_of_items(content.field(number)) for number in range(len(content.names))]
     if not parts:
-        return np.zeros(known.gram.shape)
+        return np.zeros((len(known.counts), len(known.counts)))
     drawn = np.random.default_rng(_SEED).permutation(known.liked.shape[0])[:_TAUGHT]
     liked = known.liked[np.sort(drawn)]
     told = np.stack([(liked @ part)[:, known.warm].ravel() for part in parts], 1)

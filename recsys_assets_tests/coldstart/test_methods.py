@@ -77,6 +77,11 @@ def test_aligned_ease_is_the_best_matrix_for_likes_and_for_likeness_together(kno
         np.testing.assert_allclose(weights[others, item], np.linalg.solve(left, right), atol=1e-6)
 
 
+def test_without_content_aligned_ease_knows_nothing_of_cold_items(known: Known) -> None:
+    bare = Known(known.liked, known.counts, Content(np.zeros((ITEMS, 0)), np.zeros(0, np.int64), []))
+    assert np.allclose(methods.aligned_ease(bare)(bare.liked)[:, -COLD:], 0)
+
+
 def test_a_feature_that_says_nothing_gets_less_weight_than_one_that_does(known: Known) -> None:
     alike = methods.likeness(known)
     same = COLOURS[:, None] == COLOURS
