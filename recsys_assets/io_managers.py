@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 
-from recsys_assets.lake import Lake
+from recsys_assets.datasets.column_words import column_words
 from recsys_assets.manifest import Draft, Manifest, Partition, PartitionReplaced, json_text
 from recsys_assets.resources import LakeStore
 from recsys_assets.retries import retrying
@@ -96,14 +96,21 @@ class Output:
         """
         self.manifest.declined = reason
 
-    def describe(self) -> None:
-        """Fill in the schemas of the Parquet files and the metadata that every asset shows."""
+    def describe(self, described: Mapping[str, str]) -> None:
+        """Fill in the schemas of the Parquet files and the metadata that every asset shows.
+
+        Args:
+            described: what columns of the profile hold, by name.
+        """
         tables = {path.name: pq.read_metadata(path) for path in sorted(self.draft.folder.glob("*.parquet"))}
         schemas = {file: _columns(table.schema.to_arrow_schema()) for file, table in tables.items()}
         self.manifest.schema = {file: dict(columns) for file, columns in schemas.items()}
         if tables:
             largest = max(tables, key=lambda file: tables[file].num_rows)
-            columns = [dg.TableColumn(name, kind) for name, kind in schemas[largest]]
+            columns = [
+                dg.TableColumn(name, kind, described.get(name) or column_words(name) or None)
+                for name, kind in schemas[largest]
+            ]
             self.metadata["dagster/column_schema"] = dg.TableSchema(columns)
         if self.manifest.rows is not None:
             self.metadata["dagster/partition_row_count"] = self.manifest.rows
@@ -146,20 +153,21 @@ def write_partition(
         # Closing runs `_complete` and then publishes the draft; the end of the block closes what is still open.
         output = Output(draft, store.lake.location(asset, day), blocking, publish=opened.close)
         output.add_inputs(inputs)
-        opened.enter_context(_complete(output, context, store.lake, begun))
+        opened.enter_context(_complete(output, context, store, begun))
         yield output
 
 
 @contextmanager
-def _complete(output: Output, context: dg.AssetExecutionContext, lake: Lake, begun: float) -> Iterator[None]:
+def _complete(output: Output, context: dg.AssetExecutionContext, store: LakeStore, begun: float) -> Iterator[None]:
     """Describe the output when the block ends, and refuse it if one of its inputs changed in the meantime."""
     yield
+    lake = store.lake
     declared, declined = list(context.assets_def.check_specs), output.manifest.declined
     if declined:
         output.describe_declined(declared)
         context.log.warning(f"{output.manifest.name} cannot be built: {declined}")
     else:
-        output.describe()
+        output.describe(store.described)
     replaced = {each.manifest.name for each in output.inputs if not lake.is_in_place(each)}
     # Everything that the manifest names: of some partitions only the manifest was read.
     replaced |= {*lake.changed_partitions(output.manifest.upstream), *lake.outdated_inputs(output.manifest)}

@@ -55,6 +55,12 @@ class LakeStore(dg.ConfigurableResource[Lake]):
         """
         return Lake.of(settings().lake, load_profile(self.profile))
 
+    @cached_property
+    def described(self) -> dict[str, str]:
+        """What columns of the profile hold, by name, as far as it says so."""
+        tables = load_profile(self.profile).tables.values()
+        return {name: spec.description for table in tables for name, spec in table.items() if spec.description}
+
     def read(self, asset: str, bizdate: str) -> Partition:
         """A partition for another asset to read.
 

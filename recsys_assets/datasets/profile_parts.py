@@ -54,6 +54,7 @@ class Column(Part):
     min: Bound | None = None
     max: Bound | None = None
     of: Literal["user", "item"] | None = None
+    description: str = Field(default="", max_length=300, description="what it holds, for Dagster's catalogue")
 
     @property
     def is_list(self) -> bool:
@@ -86,7 +87,7 @@ class Column(Part):
 
     def deciding_settings(self) -> dict[str, object]:
         """The settings for a manifest; those that are not used are left out, except the ones that older ones have."""
-        return self.model_dump(exclude={name for name in _ADDED if getattr(self, name) is None})
+        return self.model_dump(exclude={"description", *(name for name in _ADDED if getattr(self, name) is None)})
 
 
 class Term(Part):

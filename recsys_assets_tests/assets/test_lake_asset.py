@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from recsys_assets.assets.lake_asset import lake_asset
-from recsys_assets.datasets.profile import load_profile
+from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.io_managers import LakeIOManager, Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Manifest, Partition, PartitionMissing
 from recsys_assets.partitions import daily_partitions
 from recsys_assets.resources import LakeStore, resources
 from recsys_assets_tests.helpers.in_process import QUIET, failures
+from recsys_assets_tests.helpers.worlds import write_profile
 
 BIZDATE = daily_partitions(load_profile("sample"))
 DAY = BIZDATE.get_first_partition_key() or ""
@@ -101,3 +105,22 @@ def test_an_asset_can_publish_before_it_ends_and_then_fail(lake: Lake) -> None:
 
     assert "too late" in failures(run(body))["made"]
     assert lake.manifest("made", NEXT).files.keys() == {"text"}
+
+
+def test_columns_are_described_by_the_platform_and_by_the_profile(
+    lake: Lake,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,  # noqa: ARG001 (the lake is the environment's)
+) -> None:
+    columns = yaml.safe_load(bundled_profiles()["sample"].read_text())["tables"]
+    columns["items"]["year"] = {"type": "int64", "description": "the year of the premiere"}
+    monkeypatch.setenv("RECSYS_PROFILE", write_profile(tmp_path / "own.yaml", {"tables": columns}))
+
+    def body(output: Output) -> None:
+        pq.write_table(pa.table({"item_id": [1], "year": [1999], "colour": ["red"]}), output.path("data.parquet"))
+
+    (made,) = run(body).asset_materializations_for_node("made")
+    schema = made.metadata["dagster/column_schema"].value
+    assert {each.name: each.description for each in schema.columns} == {
+        "item_id": "the item's id", "year": "the year of the premiere", "colour": None,
+    }  # fmt: skip
