@@ -108,12 +108,11 @@ def test_an_asset_can_publish_before_it_ends_and_then_fail(lake: Lake) -> None:
 
 
 def test_columns_are_described_by_the_platform_and_by_the_profile(
-    lake: Lake,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: ARG001 (the lake is the environment's)
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     columns = yaml.safe_load(bundled_profiles()["sample"].read_text())["tables"]
     columns["items"]["year"] = {"type": "int64", "description": "the year of the premiere"}
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
     monkeypatch.setenv("RECSYS_PROFILE", write_profile(tmp_path / "own.yaml", {"tables": columns}))
 
     def body(output: Output) -> None:
@@ -121,6 +120,7 @@ def test_columns_are_described_by_the_platform_and_by_the_profile(
 
     (made,) = run(body).asset_materializations_for_node("made")
     schema = made.metadata["dagster/column_schema"].value
+    assert isinstance(schema, dg.TableSchema)
     assert {each.name: each.description for each in schema.columns} == {
         "item_id": "the item's id", "year": "the year of the premiere", "colour": None,
     }  # fmt: skip
