@@ -57,7 +57,7 @@ class LakeStore(dg.ConfigurableResource[Lake]):
 
     @cached_property
     def described(self) -> dict[str, str]:
-        """What columns of the profile hold, by name, as far as it says so."""
+        """The descriptions of the profile's columns, by name; only of those that have one."""
         tables = load_profile(self.profile).tables.values()
         return {name: spec.description for table in tables for name, spec in table.items() if spec.description}
 
@@ -92,7 +92,8 @@ class LakeStore(dg.ConfigurableResource[Lake]):
         if missing:
             raise PartitionMissing(
                 f"{asset} lacks {len(missing)} of the days up to {bizdate} ({', '.join(missing[:3])}…): land them if "
-                f"they have not landed, then run `recsys materialize {asset} --bizdate {bizdate}`"
+                "they have not landed (if they had no events, write `files: {missing_days: empty}` in the profile), "
+                f"then run `recsys materialize {asset} --bizdate {bizdate}`"
             )
         return [self.read(asset, day) for day in found]
 

@@ -71,7 +71,7 @@ def _plan(selection: str, first: dt.date, last: dt.date, only_missing: bool) -> 
     from recsys_assets.settings import settings
 
     if first > last:
-        raise click.UsageError(f"--from {first} is after --to {last}")
+        raise click.UsageError(f"--from {first} is after --to {last}: exchange them")
     profile, keys, wanted = load_profile(), assets.select(selection), days(first, last)
     for day in (wanted[0], wanted[-1]):
         assets.check_bizdate(day)

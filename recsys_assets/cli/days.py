@@ -69,6 +69,7 @@ def latest_bizdate(profile: "Profile", today: dt.date | None = None) -> str:
     """
     days = complete_bizdates(profile, today)
     if not days:
-        how = f"`recsys land {profile.name}`" if profile.source else f"put its files under {profile.landing_place}"
+        own = f"`recsys land PROFILE --source FILE`, or put its files under {profile.landing_place}"
+        how = f"`recsys land {profile.name}`" if profile.source else own
         raise NothingLanded(f"no complete day of '{profile.name}' has landed in {profile.landing_place}: {how}")
     return days[-1]

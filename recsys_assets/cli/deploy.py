@@ -130,7 +130,8 @@ def _read_config(file: Path | None, name: str, before: "Deployment | None" = Non
 
     given = read_config(file) if file else DeployConfig()
     if given.name not in (None, name):
-        raise DeployConfigError(f"{file} is for the deployment '{given.name}', and not for '{name}'")
+        what = f"{file} is for the deployment '{given.name}', and not for '{name}'"
+        raise DeployConfigError(f"{what}: give its name, or another --config")
     if before is None:
         return given
     changes = given.model_dump(include=given.model_fields_set)

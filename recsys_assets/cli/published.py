@@ -53,7 +53,7 @@ def rollback(collection: str | None, everything: bool, to: dt.date | None) -> No
     from recsys_assets.stores.registry import stores_in_use
 
     if everything == bool(collection):
-        raise click.UsageError("name a collection, or give --all")
+        raise click.UsageError("name a collection (`recsys published` lists them), or give --all")
     day = to.isoformat() if to else None
     with contextlib.ExitStack() as stack:
         stores = {name: stack.enter_context(_open_store(name)) for name in stores_in_use()}

@@ -57,12 +57,13 @@ def select(expression: str) -> frozenset[dg.AssetKey]:
             check_asset(name)
         raise SelectionError(f"selection '{expression}': {error}") from error
     except dg.DagsterError as error:
-        raise SelectionError(f"selection '{expression}' cannot be read: {error}") from error
+        how = "write an asset, '+NAME' with all that it needs, 'NAME+', 'group:NAME' or '*'"
+        raise SelectionError(f"selection '{expression}' cannot be read ({error}): {how}") from error
     if not re.search(rf"\b({ON_DEMAND}|tune_)", expression):
         found = {key for key in found if graph.get(key).group_name != ON_DEMAND}
     if not found:
         groups = ", ".join(sorted({node.group_name for node in graph.asset_nodes if node.group_name}))
-        raise SelectionError(f"selection '{expression}' names no asset; the groups are {groups}")
+        raise SelectionError(f"selection '{expression}' names no asset; the groups are {groups}: write group:NAME")
     return frozenset(found)
 
 

@@ -1,4 +1,4 @@
-"""What the columns of the platform's tables hold, with their units: shown in Dagster's catalogue.
+"""The content of the columns of the platform's tables, with their units: shown in Dagster's catalogue.
 
 A profile describes columns of its own with `description`.
 """
@@ -94,7 +94,7 @@ _PATTERNS = [(re.compile(name), words) for name, words in WORDS.items()]
 
 
 def column_words(name: str) -> str:
-    """What a column of this name holds; empty if it is not one of the platform's."""
+    """The content of a column of this name; empty if it is not one of the platform's."""
     for pattern, words in _PATTERNS:
         if found := pattern.fullmatch(name):
             return words.format(*found.groups())

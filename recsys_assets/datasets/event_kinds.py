@@ -55,12 +55,12 @@ def faults(profile: "Profile") -> Iterator[Fault]:
         return
     column = profile.tables["interactions"].get(events.column)
     if column is None or column.type not in ("string", "int64") or events.column in ("user_id", "item_id"):
-        what = f"{quote_text(events.column)} is not a column of tables.interactions of type string or int64"
+        what = f"{quote_text(events.column)} is not a column of tables.interactions of type string or int64: add it"
         yield Fault(("events", "column"), what)
     for key in ("recall", "rank"):
         unknown = [kind for kind in getattr(events, key) if kind not in events.weights]
         if unknown:
-            yield Fault(("events", key), f"{quote_text(unknown[0])} is not among events.weights")
+            yield Fault(("events", key), f"{quote_text(unknown[0])} is not among events.weights: give it a weight")
     if events.rank and profile.has_label_rule:
         yield Fault(("events", "rank"), "and label both say what ranking models should find: keep one of them")
 

@@ -107,7 +107,7 @@ def faults(profile: "Profile") -> Iterator[Fault]:
     """The rules of fresh items that the profile breaks."""
     rule, items = profile.fresh, profile.tables.get("items", {})
     if (rule.sides or rule.joined or rule.sql) and not items:
-        yield Fault(("fresh",), "needs a table of items that lands")
+        yield Fault(("fresh",), "needs a table of items that lands: add tables.items, or remove sides, joined and sql")
         return
     if rule.sql and rule.model is None:
         yield Fault(("fresh", "sql"), "needs `model` next to it, which names the model whose vectors the table holds")

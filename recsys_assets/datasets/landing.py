@@ -257,18 +257,19 @@ def _day_form(profile: Profile) -> str:
 
 def _check_range(profile: Profile, first: dt.date | None, last: dt.date | None) -> None:
     if first and last and first > last:
-        raise LandingError(f"--from {first} is after --to {last}")
+        raise LandingError(f"--from {first} is after --to {last}: exchange them")
     until = profile.last_bizdate or dt.date.max
     for option, day in (("--from", first), ("--to", last)):
         if day and not profile.first_bizdate <= day <= until:
             end = f" to {until}" if profile.last_bizdate else ""
-            raise LandingError(f"{option} {day}: the bizdates of '{profile.name}' are {profile.first_bizdate}{end}")
+            span = f"{profile.first_bizdate}{end}" if end else f"{profile.first_bizdate} and later ones"
+            raise LandingError(f"{option} {day}: the bizdates of '{profile.name}' are {span}: give one of them")
 
 
 def _refuse(profile: Profile, options: Mapping[str, object]) -> None:
     if given := [name for name, value in options.items() if value is not None]:
         which = f"the {profile.source} source of '{profile.name}'" if profile.source else f"a log of '{profile.name}'"
-        raise LandingError(f"{which} takes no {', '.join(given)}")
+        raise LandingError(f"{which} takes no {', '.join(given)}: leave out {', '.join(f'--{name}' for name in given)}")
 
 
 @contextlib.contextmanager

@@ -73,7 +73,10 @@ def land_log(profile: Profile, log: Log) -> LogReport:
         raise LandingError(f"{home} is a link or a mount, which cannot be replaced in one step: make it a folder")
     for table, path in log.entities.items():  # a fault in them is found before the long work
         if table not in profile.tables:
-            raise LandingError(f"'{profile.name}' has no table of {table}, so {path} cannot land")
+            raise LandingError(
+                f"'{profile.name}' has no table of {table}, so {path} cannot land: add tables.{table} to the profile, "
+                f"or leave out --{table}-file"
+            )
         read_landed(_entity_file(path), profile.tables[table], profile.files.of(table))
     clear_leftovers(profile.landing, "")
     new = new_folder(profile.landing, "", _EVENTS)
@@ -116,7 +119,7 @@ def _read(connection: duckdb.DuckDBPyConnection, profile: Profile, source: Sourc
         if writer:
             writer.close()
     if not writer:
-        raise LandingError(f"{source.shown} has no rows")
+        raise LandingError(f"{source.shown} has no rows: give a file or a query with the rows of the log")
 
 
 def _judged(profile: Profile, files: Files, schema: pa.Schema) -> str:
@@ -182,7 +185,8 @@ def _write_rejected(connection: duckdb.DuckDBPyConnection, profile: Profile, row
         )
         first = connection.execute(f"SELECT row, reason, {shown}, line FROM {source} LIMIT 1").fetchall()
         said = "; ".join(f"row {row}: {reason} ({str(line or value)[:200]!r})" for row, reason, value, line in first)
-        raise LandingError(f"no row of {total:,} can be landed: {said or 'there are none'}")
+        advice = "correct the rows, or say in the profile (`tables`, `files`, first_bizdate) how they are written"
+        raise LandingError(f"no row of {total:,} can be landed: {said or 'there are none'}: {advice}")
     private_folder(place.parent)
     place.unlink(missing_ok=True)
     if counts:

@@ -89,7 +89,7 @@ def _queried_files(source: str, query: str) -> Source:
     if not files:
         raise LandingError(f"{pattern} is not a file, and no file has a path of this pattern: give one of both")
     if other := next((each for each in files if each.suffix.lower() != ".parquet"), None):
-        raise LandingError(f"--query is for databases and Parquet files, and {other} is neither")
+        raise LandingError(f"--query is for databases and Parquet files, and {other} is neither: leave out --query")
     plain = [each for each in pattern.parts if not glob.has_magic(each)]
     name = files[0].name if len(files) == 1 else plain[-1] if plain else "source"
     return Source(name, str(pattern), partial(parquet_query_batches, files, str(pattern), query))

@@ -68,7 +68,7 @@ def feed(
             f"'{profile.name}', {lower} to {upper}: widen the profile's, or land a part with --from and --to"
         )
     if not inside.any():
-        raise LandingError(f"{folder / 'ratings.dat'} has no rating from {lower} to {upper}")
+        raise LandingError(f"{folder / 'ratings.dat'} has no rating from {lower} to {upper}: give other days")
     kept = np.flatnonzero(inside)
     kept = kept[np.argsort(days[kept], kind="stable")]
     found, starts, counts = np.unique(days[kept], return_index=True, return_counts=True)
@@ -94,7 +94,7 @@ def _open(source: str | Path) -> Folder:
     root: Folder = path
     if path.is_file():
         if not zipfile.is_zipfile(path):
-            raise LandingError(f"--source {safe_uri(str(path))} is neither a zip nor a folder")
+            raise LandingError(f"--source {safe_uri(str(path))} is neither a zip nor a folder: give the ml-1m zip")
         root = archives.open_zip(path)
     return root / "ml-1m" if (root / "ml-1m" / "ratings.dat").is_file() else root
 
@@ -144,7 +144,7 @@ def _parse(
 def _links(folder: Folder, links: Path | None) -> pa.Table | None:
     """Columns movieId and imdbId of a links file: the one that was named, else the one next to the ratings, if any."""
     if links and not links.is_file():
-        raise LandingError(f"--links {links} does not exist")
+        raise LandingError(f"--links {links} does not exist: give the path of a links.csv, or leave it out")
     file: Folder = links or folder / "links.csv"
     if not file.is_file():
         return None

@@ -68,7 +68,7 @@ class Column(Part):
         if not isinstance(given, dict):
             return given
         if given.get("type") == "decimal":
-            raise ValueError("decimals are read as float64 (or int64): models and stores hold no others")
+            raise ValueError("decimals are read as float64 (or int64), so write that: models and stores hold no others")
         return _OWN_DEFAULTS.get(str(given.get("type")), {}) | given
 
     @model_validator(mode="after")
@@ -80,7 +80,7 @@ class Column(Part):
     @model_validator(mode="after")
     def _bounds_are_of_numbers(self) -> "Column":
         if (self.min, self.max) != (None, None) and self.type not in NUMBERS:
-            raise ValueError(f"min and max are for numbers, not {self.type}")
+            raise ValueError(f"min and max are for numbers, not {self.type}: remove them")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}: no row could satisfy both")
         return self
@@ -317,7 +317,8 @@ class Daily(Part):
     @model_validator(mode="after")
     def _deadline_is_later(self) -> "Daily":
         if self.deadline is not None and self.deadline <= self.hour:
-            raise ValueError(f"the deadline {self.deadline} is not after the hour {self.hour} at which the run starts")
+            what = f"the deadline {self.deadline} is not after the hour {self.hour} at which the run starts"
+            raise ValueError(f"{what}: give a later deadline, or an earlier hour")
         return self
 
 

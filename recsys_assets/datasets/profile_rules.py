@@ -53,7 +53,7 @@ def faults(profile: "Profile") -> Iterator[Fault]:
 
 def _places(profile: "Profile") -> Iterator[Fault]:
     if profile.last_bizdate and profile.last_bizdate < profile.first_bizdate:
-        yield Fault(("last_bizdate",), "is before first_bizdate")
+        yield Fault(("last_bizdate",), "is before first_bizdate: correct one of them, or remove last_bizdate")
     landing = str(profile.landing)
     if "://" in landing or ":/" in landing or landing == ".":
         yield Fault(("landing",), "give a folder of this machine")
@@ -74,18 +74,20 @@ def _tables(profile: "Profile") -> Iterator[Fault]:
         columns = profile.tables.get(table, {})
         needed = keys if profile.has_entities and (columns or table == "interactions") else ()
         if missing := [key for key in needed if key not in columns]:
-            yield Fault(("tables", table), f"lacks {', '.join(missing)}")
+            how = "add it with its type, as in `user_id: string`; `column` says what the landing files call it"
+            yield Fault(("tables", table), f"lacks {', '.join(missing)}: {how}")
         yield from _names(profile, table)
     events = profile.tables.get("interactions", {})
     if "timestamp" in events and events["timestamp"].type != "timestamp":
-        yield Fault(("tables", "interactions", "timestamp"), f"is {events['timestamp'].type}, not timestamp")
+        what = f"is {events['timestamp'].type}, not timestamp: write `timestamp: timestamp`, which reads numbers too"
+        yield Fault(("tables", "interactions", "timestamp"), what)
     if not events:
-        yield Fault(("tables", "interactions"), "lacks columns")
+        yield Fault(("tables", "interactions"), "lacks columns: name those of the log, as in `user_id: string`")
     for table, key in _IDS if profile.has_entities else ():
         sides = [profile.tables[name] for name in ("interactions", table) if name in profile.tables]
         types = {columns[key].type for columns in sides if key in columns}
         if len(types) > 1 or not types <= {"int64", "string"}:
-            what = f"must be int64, or string, in both tables.interactions and tables.{table}"
+            what = f"must be int64, or string, in both tables.interactions and tables.{table}: give both the same type"
             yield Fault(("tables", table, key), what)
 
 
@@ -135,7 +137,8 @@ def _roles(profile: "Profile") -> Iterator[Fault]:
     columns = profile.tables["interactions"]
     for role, name in (("rating", profile.rating), ("oracle", profile.oracle)):
         if name is not None and (name not in columns or columns[name].type not in NUMBERS):
-            yield Fault((role,), f"{quote_text(name)} is not a numeric column of tables.interactions")
+            what = f"{quote_text(name)} is not a numeric column of tables.interactions: name one, or remove the key"
+            yield Fault((role,), what)
     for key, used in (("rating", profile.rating is not None), ("unknown_ids", profile.unknown_ids == "keep")):
         if used and not profile.has_entities:
             yield Fault((key,), f"{key} needs {_IDS_AND_TIME}")
@@ -208,13 +211,13 @@ def _features(profile: "Profile") -> Iterator[Fault]:
     yield from _repetitions(("features",), [*features.columns, *features.moment])
     yield from _repetitions(("features", "log"), features.log)
     if unknown := sorted(set(features.log) - set(features.numeric)):
-        yield Fault(("features", "log"), f"{quote_text(unknown[0])} is not among features.numeric")
+        yield Fault(("features", "log"), f"{quote_text(unknown[0])} is not among features.numeric: name it there too")
     for name in features.log:
         if any(name in of and of[name].type not in NUMBERS for of in map(profile.columns_of, profile.feature_tables)):
-            yield Fault(("features", "log"), f"{quote_text(name)} is not a column of numbers")
+            yield Fault(("features", "log"), f"{quote_text(name)} is not a column of numbers: name it only elsewhere")
     terms = features.terms
     if terms and not (terms.column in features.multi_valued and terms.column in profile.columns_of("items")):
-        what = f"{quote_text(terms.column)} is not a column of items among features.multi_valued"
+        what = f"{quote_text(terms.column)} is not a column of items among features.multi_valued: name it there too"
         yield Fault(("features", "terms", "column"), what)
     yield from _crosses(profile)
 
@@ -234,7 +237,14 @@ def _why_unfit(profile: "Profile", name: str, types: Sequence[ColumnType]) -> st
         return "is a column of both users and items: rename one"
     if name == "timestamp" or (name in ("user_id", "item_id") and "string" not in types):
         return f"is a name of the platform's own: {_rename_advice(name)}"
-    return "" if found[0].type in types else f"is {found[0].type}, not {' or '.join(types)}"
+    of_type = found[0].type
+    return "" if of_type in types else f"is {of_type}, not {' or '.join(types)}: {_kind_advice(of_type)}"
+
+
+def _kind_advice(of_type: ColumnType) -> str:
+    """Advice on where a column of this type can be a feature."""
+    kinds = [f"features.{kind}" for kind, types in _KINDS.items() if of_type in types]
+    return f"name it under {' or '.join(kinds)}" if kinds else "leave it out, or give the column another type"
 
 
 def _repetitions(place: Place, listed: Sequence[str]) -> Iterator[Fault]:
@@ -250,7 +260,8 @@ def _crosses(profile: "Profile") -> Iterator[Fault]:
         place = ("features", "crosses", number)
         if len(set(cross)) != 2 or len(cross) != 2 or not set(cross) <= known:
             listed = ", ".join(map(quote_text, cross))
-            yield Fault(place, f"[{listed}] is not a pair of categorical or multi-valued features")
+            what = "is not a pair of categorical or multi-valued features: name two that are in their lists"
+            yield Fault(place, f"[{listed}] {what}")
         elif frozenset(cross) in seen:
             yield Fault(place, f"{' and '.join(map(quote_text, cross))} are crossed twice: keep one")
         seen.add(frozenset(cross))

@@ -222,7 +222,7 @@ def form_faults(content: Content, error: ValidationError, owners: str) -> list[F
         if each["type"] == "missing":
             place = each["loc"]
         if each["type"] == "extra_forbidden":
-            what = f"is not a key that {owners} have here"
+            what = f"is not a key that {owners} have here: correct its name, or remove it"
         found.setdefault(place, Fault(place, what))
     return list(found.values())
 

@@ -76,7 +76,7 @@ def faults(profile: "Profile") -> Iterator[Fault]:
         return
     column = profile.tables["interactions"].get(rule.column)
     if column is None or column.type not in ("string", "int64") or rule.column in ("user_id", "item_id"):
-        what = f"{quote_text(rule.column)} is not a column of tables.interactions of type string or int64"
+        what = f"{quote_text(rule.column)} is not a column of tables.interactions of type string or int64: add it"
         yield Fault(("session", "column"), what)
     if rule.split and profile.split.strategy == "given":
         yield Fault(("session", "split"), "and split.strategy given both say which part a row belongs to: keep one")

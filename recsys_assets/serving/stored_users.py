@@ -84,7 +84,8 @@ def users_limit(environment: Mapping[str, str]) -> float | None:
     if not named:
         return None
     if named != "mongo":
-        raise InvalidServer(f"{STORE}={named}: only `mongo` holds releases, from whose versions users are read")
+        what = "only `mongo` holds releases, from whose versions users are read: set it to mongo, or unset it"
+        raise InvalidServer(f"{STORE}={named}: {what}")
     if environment.get(SERVER):
         raise InvalidServer(f"{STORE} and {SERVER} are both set: users' features come from one of them")
     return seconds_of(environment, LIMIT)

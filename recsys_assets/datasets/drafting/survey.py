@@ -19,7 +19,7 @@ _HEAD = 2**20  # bytes by which the encoding is recognised
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # by the unit of times
 _EARLIEST, _LATEST = 315_532_800, 4_102_444_800  # seconds of 1980 and of 2100: a number between them may be a time
 _SEPARATORS = ("|", ";", ",")  # of several values in one text
-# What programs write where there is no value; a text may mean what it says, so it counts only among numbers or times.
+# Words that programs write for a missing value; a text may mean what it says, so it counts only among numbers or times.
 _MISSING = (
     *("NA", "N/A", "n/a", "na", "#N/A", "NULL", "Null", "null", "None", "none", "nil", "\\N", "-", "?", "undefined"),
 )
