@@ -98,7 +98,7 @@ def test_bizdate_says_what_to_do_when_nothing_has_landed() -> None:
             ["land", "sample", "--from", "2026-02-02", "--to", "2026-02-01"],
             "--from 2026-02-02 is after --to 2026-02-01",
         ),
-        (["land", "sample", "--source", "x.zip"], "takes no source"),
+        (["land", "sample", "--source", "x.zip"], "takes no source: leave out --source"),
         (["land", "movielens-1m", "--users", "9"], "takes no users"),
         (
             ["show", "splits", "2026-03-01"],
