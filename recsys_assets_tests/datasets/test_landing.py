@@ -98,7 +98,7 @@ def test_a_profile_without_a_source_says_where_files_go(own: Profile) -> None:
     [
         ("2026-01-05", "2026-01-04", "--from 2026-01-05 is after --to 2026-01-04"),
         ("2025-12-31", "2026-01-04", "--from 2025-12-31: the bizdates of 'sample' are 2026-01-01"),
-        ("2026-01-05", "2026-01-09", "--to 2026-01-09: the bizdates of 'sample' are 2026-01-01 to 2026-01-08: give one of them"),
+        ("2026-01-05", "2026-01-09", "--to 2026-01-09: the bizdates of .* to 2026-01-08: give one of them"),
     ],
 )
 def test_days_out_of_range_are_refused(sample: Profile, first: str, last: str, message: str) -> None:

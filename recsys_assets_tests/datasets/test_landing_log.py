@@ -190,7 +190,7 @@ def test_users_and_items_come_along(shop: Profile, lake: Lake, tmp_path: Path) -
         ("none.csv", None, "none.csv is not a file"),
         ("sqlite:///none.db", "SELECT 1", "an absolute path begins with a fourth slash"),
         ("sqlite:///{}/log.db", None, "log.db needs --query: the SELECT that gives the log"),
-        ("{}/log.csv", "SELECT 1", "--query is for databases and Parquet files, and .*log.csv is neither: leave out --query"),
+        ("{}/log.csv", "SELECT 1", "--query is for databases and .*log.csv is neither: leave out --query"),
         ("{}/*.parquet", "SELECT 1", "no file has a path of this pattern"),
         ("{}/*.parquet", None, "a pattern of Parquet files needs --query"),
         ("sqlite:///{}/log.db", "DROP TABLE log", "--query cannot be answered by .*log.db"),
