@@ -189,19 +189,16 @@ class Affinity(Part):
 
 
 class Features(Part):
-    """Which columns of `users` and `items`, or without these of `interactions`, feed the models, and how.
+    """Which columns of `users` and `items`, or without these of `interactions`, feed the models, and how."""
 
-    `min_count`: a value seen in fewer train rows than this is treated as unknown.
-    """
-
-    categorical: list[str] = []
-    multi_valued: list[str] = []
-    numeric: list[str] = []
+    categorical: list[str] = Field(default=[], description="columns each of whose values is a category")
+    multi_valued: list[str] = Field(default=[], description="columns that hold lists of categories")
+    numeric: list[str] = Field(default=[], description="columns of numbers, dates, vectors or texts")
     log: list[str] = Field(default=[], description="numeric features taken as sign(x) ln(1 + |x|): counts, prices")
     terms: Term | None = None
     affinity: Affinity = Affinity()
     crosses: list[list[str]] = Field(default=[], description="for the wide part: pairs of the features above")
-    min_count: Count = 2
+    min_count: Count = Field(default=2, description="a value of fewer train rows than this is treated as unknown")
     moment: list[str] = Field(
         default=[],
         description="categorical features of a request: hour, weekday, and columns of `interactions`",
