@@ -21,7 +21,7 @@ help:
 	@echo "make demo    install, generate data, build every asset of the latest bizdate, show the results"
 	@echo "make test    linter, types and tests, as in CI (PYTEST_ARGS='-k splits' for some of the tests)"
 	@echo "make test-engines    the comparisons of Feast and the like with the lake on many rows, minutes each"
-	@echo "make ui      lists on 127.0.0.1:$(SERVE_PORT), Dagster on :$(DAGSTER_PORT) and MLflow on :$(MLFLOW_PORT), until Ctrl-C"
+	@echo "make ui      recommendations on 127.0.0.1:$(SERVE_PORT), Dagster on :$(DAGSTER_PORT) and MLflow on :$(MLFLOW_PORT), until Ctrl-C"
 	@echo "make docs    the documentation as a site, in site/"
 	@echo "make setup   only install the environment, in $(VENV)"
 	@echo "make lint    linter and types"

@@ -11,7 +11,7 @@ def feast() -> None:
 
 
 @feast.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True, help="On 127.0.0.1.")
+@click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True, help="The port on 127.0.0.1.")
 def serve(port: int) -> None:
     """Answer POST /get-online-features for the services of the profile, until Ctrl-C.
 

@@ -16,13 +16,13 @@ FIRST_LOOK = 3.0  # seconds that the store has at the start, before the release 
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True, help="On 127.0.0.1.")
+@click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True, help="The port on 127.0.0.1.")
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
     default=min(len(os.sched_getaffinity(0)), MOST_PROCESSES),
     show_default="the cores, at most 4",
-    help="That answer requests.",
+    help="How many processes answer requests.",
 )
 def serve(port: int, processes: int) -> None:
     """Answer requests for recommendations from the current release, and follow newer ones, until Ctrl-C.
