@@ -273,16 +273,16 @@ def _refuse(profile: Profile, options: Mapping[str, object]) -> None:
 
 
 @contextlib.contextmanager
-def lock(folder: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+def lock(folder: Path, timeout: float | None = None) -> Iterator[None]:
     """Lock the landing folder: two writers would remove each other's parts of a day.
 
     Raises:
-        LandingError: another process held it for `timeout` seconds.
+        LandingError: another process held it for `timeout` seconds, a minute by default.
     """
     try:
         with writing_to(place_of(folder)):
             sync_all(private_folder(folder))
-            with FileLock(folder / ".lock", timeout=timeout):
+            with FileLock(folder / ".lock", timeout=LOCK_TIMEOUT if timeout is None else timeout):
                 yield
     except Timeout:
         raise LandingError(f"another process is landing files into {folder}: try again when it has ended") from None

@@ -178,7 +178,7 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
 
 
 def test_clicks_are_kept_only_if_a_person_wants_that(world: World, engine: Engine, page: Page, address: str) -> None:
-    user = engine.log.user_ids[[3]].tolist()[0]
+    user = engine.log.user_ids[[9]].tolist()[0]  # of whom no other test tells anything
     ask(page, address, user)
     expect(page.locator("#keeps")).to_be_hidden()  # this service keeps no events
     with telling(world.profile) as tell:
