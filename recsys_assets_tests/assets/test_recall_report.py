@@ -213,9 +213,14 @@ def test_the_reason_is_named_where_the_data_tell_it(world: World) -> None:
     (unordered,) = recall_report.below_popularity(figures, interactions, Order(0.97, dated=True))
     assert "fm by 0.2000" in unordered
     assert "97% of the events have the same time" in unordered
+    assert "FM learns what people like among the items that they touch" in unordered
     few = interactions.where(np.arange(len(interactions)) % 20 == 0)
     (small,) = recall_report.below_popularity(figures, few, Order(0.1, dated=False))
     assert "rows to learn from" in small
+    (bare,) = recall_report.below_popularity(
+        {**figures, "dssm": {"recall@20": 0.2}} | {"fm": {"recall@20": 0.4}}, few, Order(0.1, False)
+    )
+    assert "FM" not in bare
     assert "only" not in small
     (three,) = recall_report.below_popularity(figures, interactions.where(interactions.users < 3), Order(0.1, False))
     assert "only 3 users" in three

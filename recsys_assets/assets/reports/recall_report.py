@@ -24,6 +24,11 @@ RECALL_METRICS = (
 )
 FEW_USERS = 100  # with fewer, most leads are chance
 FEW_ROWS = 20  # train rows of a user in the middle: with fewer, little is known of tastes
+# What a method's own nature has to do with it.
+OF_METHODS = {
+    "fm": "FM learns what people like among the items that they touch, not which of all items they touch next.",
+    "term": "Terms tell items that share them apart by their number of positives alone.",
+}
 
 
 @lake_asset(
@@ -93,6 +98,7 @@ def below_popularity(figures: Figures, interactions: Interactions, order: Order)
     if not below:
         return reasons if not order.is_real else []
     listed = ", ".join(f"{name} by {-lead:.4f}" for name, lead in sorted(below.items(), key=lambda each: each[1]))
+    reasons += [OF_METHODS[name] for name in below if name in OF_METHODS]
     why = " ".join(reasons) or "No reason is known from the data."
     return [f"**Below {best} (recall@20 {rivals[best]:.4f}): {listed}.** {why}"]
 
