@@ -54,9 +54,9 @@ demo: setup
 	@$(BIN)/python -m recsys_assets.demo
 
 test: lint
-	# One thread per worker: with more, workers on the same cores wait for one another. More workers than cores, because
-	# half of the time is waiting for servers.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile $(PYTEST_ARGS)
+	# One thread per worker: with more, workers on the same cores wait for one another. One worker more than cores,
+	# because half of the time is waiting for servers.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 test-engines: setup
 	@$(BIN)/python -m recsys_assets.cli triton install
