@@ -123,7 +123,8 @@ def copy_of(name: str, build: Callable[[Path], None], folders: pytest.TempPathFa
     run = folders.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else folders.getbasetemp()
     with FileLock(run / f"{name}.lock"):
         if not (built := run / name).exists():
-            build(unfinished := folders.mktemp(name))
+            # Under a name of its own: MLflow keeps connections by path, and SQLite refuses to write to a moved file.
+            build(unfinished := folders.mktemp(f"unfinished-{name}"))
             unfinished.rename(built)
     return Path(shutil.copytree(built, folders.mktemp(name), dirs_exist_ok=True))
 
