@@ -24,7 +24,7 @@ RECALL_METRICS = (
 )
 FEW_USERS = 100  # with fewer, most leads are chance
 FEW_ROWS = 20  # train rows of a user in the middle: with fewer, little is known of tastes
-# Reasons that lie in the method itself.
+# Reasons that come from the method itself.
 OF_METHODS = {
     "fm": "FM learns what people like among the items that they touch, not which of all items they touch next.",
     "term": "Terms tell items that share them apart by their number of positives alone.",
