@@ -107,7 +107,8 @@ def test_triton_reads_the_configuration_for_onnxruntime_as_the_onnx_file_says(wo
     python = str(server.environment(PROJECT) / "bin" / "python")
     said = subprocess.run([python, "-c", code], input=text, stdout=subprocess.PIPE, check=True).stdout
     config, graph = json.loads(said), onnx.load(file).graph
-    (vector,) = open_session(file).get_outputs()  # the file leaves the length of a vector open
+    (vector,) = open_session(file).get_outputs()  # the file leaves the length of a vector open, as that of a history
+    open_widths = {"input": -1, "output": vector.shape[1]}
     types = {
         onnx.TensorProto.INT64: "TYPE_INT64",
         onnx.TensorProto.STRING: "TYPE_STRING",
@@ -118,7 +119,7 @@ def test_triton_reads_the_configuration_for_onnxruntime_as_the_onnx_file_says(wo
         for made, tensor in zip(config[what], tensors, strict=True):
             _, *widths = tensor.type.tensor_type.shape.dim
             assert (made["name"], made["dataType"]) == (tensor.name, types[tensor.type.tensor_type.elem_type])
-            shape = [each.dim_value or vector.shape[1] for each in widths]
+            shape = [each.dim_value or open_widths[what] for each in widths]
             assert [int(each) for each in made["dims"]] == (shape or [1])
             assert ("reshape" in made) == (not shape)
     assert config["backend"] == "onnxruntime"
