@@ -73,3 +73,8 @@ def latest_bizdate(profile: "Profile", today: dt.date | None = None) -> str:
         how = f"`recsys land {profile.name}`" if profile.source else own
         raise NothingLanded(f"no complete day of '{profile.name}' has landed in {profile.landing_place}: {how}")
     return days[-1]
+
+
+def newest_built(lake: "Lake") -> str:
+    """The newest bizdate of which the lake has more than events; empty if there is none."""
+    return max((day for asset, day in lake.partitions() if asset != "interactions"), default="")

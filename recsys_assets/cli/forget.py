@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from recsys_assets.cli.days import newest_built
+
 if TYPE_CHECKING:
     from recsys_assets.datasets.profile import Profile
     from recsys_assets.forget.user import Traces
@@ -75,10 +77,7 @@ def _rebuild(profile: "Profile", lake: "Lake", user: int | str) -> "Traces":
 
 def _built(lake: "Lake") -> str:
     """The newest bizdate that has more than events, or else the newest one; empty if the lake is."""
-    there = lake.partitions()
-    return max(
-        (day for asset, day in there if asset != "interactions"), default=max((day for _, day in there), default="")
-    )
+    return newest_built(lake) or max((day for _, day in lake.partitions()), default="")
 
 
 def _extended(lake: "Lake", bizdate: str) -> list[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recsys_assets.cli.days import Day
+from recsys_assets.cli.days import Day, newest_built
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,10 +66,9 @@ def newest_bizdate(lake: "Lake") -> str:
     Raises:
         VerifyFailed: there is none.
     """
-    days = [day for asset, day in lake.partitions() if asset != "interactions"]
-    if not days:
+    if not (newest := newest_built(lake)):
         raise VerifyFailed(f"the lake of '{lake.profile}' has no bizdate yet: run `recsys materialize` first")
-    return max(days)
+    return newest
 
 
 def _table(done: "Verification", title: str) -> "Table":
