@@ -23,6 +23,7 @@ from recsys_assets.history_database import VARIABLE, HistoryDatabase, history_da
 from recsys_assets.instance import MACHINE_TAG, ProjectInstance
 from recsys_assets.settings import settings
 from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.helpers.environment import forget_tracking_uri
 from recsys_assets_tests.helpers.postgres_server import PASSWORD, Postgres, postgres, programs
 
 DEPLOY = PROJECT / "deploy"
@@ -46,7 +47,7 @@ def home(server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("RECSYS_PROFILE", "sample")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    forget_tracking_uri(monkeypatch)
     use(server, "dagster", monkeypatch)
     return tmp_path
 

@@ -22,6 +22,7 @@ from recsys_assets.models.catalogue import RANKERS
 from recsys_assets.ranking.champion import Candidate, Champion, NothingToServe, PinRefused, choose, read_champion
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.sensors import champion_sensor
+from recsys_assets_tests.helpers.environment import forget_tracking_uri
 from recsys_assets_tests.helpers.in_process import QUIET, failures, job_of_all_assets
 
 DAYS = [f"2026-01-0{number}" for number in range(1, 8)]
@@ -156,7 +157,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_DATA", str(home))
         patch.setenv("RECSYS_PROFILE", "sample")
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        forget_tracking_uri(patch)
         client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
         experiment = client.create_experiment("sample", artifact_location=Path(home / "mlflow").as_uri())
         yield World(Lake(str(home / "lake"), "sample"), client, experiment)

@@ -17,6 +17,7 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.stores.columns import encode_texts
 from recsys_assets.stores.mongo.documents import check_table, encode_rows
 from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.helpers.environment import forget_tracking_uri
 from recsys_assets_tests.helpers.in_process import failed_checks
 from recsys_assets_tests.helpers.worlds import World
 
@@ -45,7 +46,7 @@ def open_log(home: Path, profile: str, **fixed: str) -> Iterator[World]:
         (home / "own.yaml").write_text(profile)
         patch.setenv("RECSYS_DATA", str(home))
         patch.setenv("RECSYS_PROFILE", str(home / "own.yaml"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        forget_tracking_uri(patch)
         world = World(home, load_profile())
         rng = np.random.default_rng(3)
         known = LANDED_ITEMS if world.profile.unknown_ids == "keep" else ITEMS

@@ -21,6 +21,7 @@ from recsys_assets.settings import settings
 from recsys_assets.tracking import Tracking, _mlflow
 from recsys_assets.training import rankers
 from recsys_assets.training.onnx_export import open_session
+from recsys_assets_tests.helpers.environment import forget_tracking_uri
 from recsys_assets_tests.helpers.ranking_rows import quick_settings, ranking_rows, ranking_schema
 
 MODEL, TOLERANCE, ROWS = "models:/sample-rank@champion", 1e-5, 10_000
@@ -44,7 +45,7 @@ def promoted(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_DATA", str(tmp_path_factory.mktemp("mlflow")))
         patch.setenv("RECSYS_PROFILE", "sample")
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        forget_tracking_uri(patch)
         tracking = Tracking(profile="sample")
         promote(tracking, run_of(tracking), files["champion"])
         yield tracking

@@ -23,6 +23,7 @@ from recsys_assets.ranking.champion import Candidate, NoRankers, NothingToServe,
 from recsys_assets.ranking.model_gates import candidate
 from recsys_assets.training import rankers, recall
 from recsys_assets_tests.helpers import recall_world
+from recsys_assets_tests.helpers.environment import forget_tracking_uri
 from recsys_assets_tests.helpers.in_process import failures, materialize
 from recsys_assets_tests.helpers.ranking_rows import quick_settings, ranking_rows, sequence_schema
 
@@ -172,7 +173,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_DATA", str(home))
         patch.setenv("RECSYS_PROFILE", str(home / "profile.yaml"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        forget_tracking_uri(patch)
         assert materialize(["interactions"], DAYS[0], DAYS[-1]).success
         yield Lake(str(home / "lake"), "one-class")
 

@@ -12,6 +12,7 @@ from recsys_assets.cli import main
 from recsys_assets.cli.running import open_instance
 from recsys_assets.lake import Lake
 from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.helpers.environment import forget_tracking_uri
 
 DAY = "2026-01-05"
 
@@ -34,7 +35,7 @@ class Machine:
         self.patch.setenv("DAGSTER_HOME", str(self.home))
         self.patch.setenv("RECSYS_DATA", str(self.home / "data"))
         self.patch.setenv("RECSYS_PROFILE", "sample")
-        self.patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        forget_tracking_uri(self.patch)
 
     @property
     def serving(self) -> Path:

@@ -36,6 +36,7 @@ from recsys_assets.ranking.champion import read_champion
 from recsys_assets.training import data
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.criteo_sample import write_lines
+from recsys_assets_tests.helpers.environment import forget_tracking_uri
 from recsys_assets_tests.helpers.in_process import failures, materialize
 
 DAYS = [f"2026-01-0{number}" for number in range(1, 8)]
@@ -86,7 +87,7 @@ def built(home: Path, source: Path, *assets: str, split: str | None = None) -> W
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_DATA", str(home))
         patch.setenv("RECSYS_PROFILE", str(home / "criteo.yaml"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        forget_tracking_uri(patch)
         profile = load_profile()
         assert land(profile, source).bizdates == landed_bizdates(profile) == DAYS
         for result in (materialize(["interactions"], DAYS[0], DAYS[-1]), materialize(assets, DAYS[-1])):
@@ -307,7 +308,7 @@ def test_rows_without_users_have_a_champion_and_a_report_of_draws_of_rows(
     home = Path(real.lake.location("rank_report", DAYS[-1])).parents[3]
     monkeypatch.setenv("RECSYS_DATA", str(home))
     monkeypatch.setenv("RECSYS_PROFILE", str(home / "criteo.yaml"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    forget_tracking_uri(monkeypatch)
     trained = real.read("rank_widedeep")
     scored = pq.read_table(trained.path(PREDICTIONS))
     for place, model in enumerate(sorted(RANKERS.keys() - {"widedeep"})):

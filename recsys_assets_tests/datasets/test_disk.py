@@ -27,6 +27,7 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.tracking import Tracking
 from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.helpers.environment import forget_tracking_uri
 from recsys_assets_tests.helpers.small_disk import mounted
 
 DAY, TODAY = "2026-01-05", dt.date(2026, 1, 11)
@@ -217,7 +218,7 @@ def test_full_disks_of_mlflow_are_named_and_nothing_of_the_model_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "small"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    forget_tracking_uri(monkeypatch)
     tracking = Tracking(profile="sample")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_bytes(bytes(3_000_000))

@@ -19,6 +19,7 @@ from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.lake import Lake
 from recsys_assets.models.catalogue import DESCRIPTION
 from recsys_assets.ranking.correction import CORRECTION, Correction
+from recsys_assets_tests.helpers.environment import forget_tracking_uri
 from recsys_assets_tests.helpers.in_process import failed_checks, failures, materialize
 from recsys_assets_tests.helpers.shop_log import FIRST_ITEM, FIRST_USER, Shop, land_shop
 
@@ -78,7 +79,7 @@ def calibrate(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_DATA", str(folder))
         patch.setenv("RECSYS_PROFILE", str(write_profile(folder, negatives, repeats)))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        forget_tracking_uri(patch)
         days = land_shop(shop, folder / "landing")
         needed = [*SAMPLES, "user_features", "item_features", f"rank_{model}", f"onnx_{model}"]
         for names, first, last in ((["interactions"], days[0], days[-1]), (needed, days[-1], None)):

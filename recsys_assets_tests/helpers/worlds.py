@@ -26,6 +26,7 @@ from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.interactions import read
+from recsys_assets_tests.helpers.environment import forget_tracking_uri
 from recsys_assets_tests.helpers.in_process import failures, materialize
 
 YESTERDAY, DAY = "2026-03-30", "2026-03-31"
@@ -87,6 +88,7 @@ class World:
         for folder in ("lake", "landing"):
             shutil.copytree(self.home / folder, home / folder)
         monkeypatch.setenv("RECSYS_DATA", str(home))
+        forget_tracking_uri(monkeypatch)
         return World(home, self.profile)
 
 
@@ -113,7 +115,7 @@ def world_in(home: Path) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_DATA", str(home))
         patch.setenv("RECSYS_PROFILE", str(own) if (own := home / OWN_PROFILE).exists() else "sample")
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        forget_tracking_uri(patch)
         yield World(home, load_profile())
 
 
@@ -136,7 +138,7 @@ def own_environment(home: Path) -> Iterator[None]:
         patch.setenv("RECSYS_DATA", str(home))
         patch.setenv("RECSYS_LANDING", str(home / "landing"))
         patch.setenv("RECSYS_PROFILE", str(home / "profile.yaml"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        forget_tracking_uri(patch)
         yield
 
 

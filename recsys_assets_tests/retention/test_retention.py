@@ -22,6 +22,7 @@ from recsys_assets.stores.registry import open_store
 from recsys_assets.stores.store import ReleaseStore
 from recsys_assets.tracking import Tracking, _mlflow
 from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.helpers.environment import forget_tracking_uri
 from recsys_assets_tests.helpers.worlds import write_profile
 
 DAYS = [f"2026-01-{day:02}" for day in range(1, 11)]
@@ -44,7 +45,7 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> Lake:
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
     monkeypatch.setenv("MONGO_URI", server)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    forget_tracking_uri(monkeypatch)
     shutil.copy(PROJECT / "dagster.yaml", tmp_path)
     return Lake(str(tmp_path / "lake"), name)
 
