@@ -32,6 +32,7 @@ def serve(port: int, processes: int) -> None:
     """
     from recsys_assets.datasets.profile import load_profile
     from recsys_assets.lake import Lake
+    from recsys_assets.serving.budget import DEADLINE
     from recsys_assets.serving.by_triton import triton_limit
     from recsys_assets.serving.fresh.sql import sql_recall
     from recsys_assets.serving.limits import Limits
@@ -42,10 +43,12 @@ def serve(port: int, processes: int) -> None:
     from recsys_assets.serving.scenes.file import read_scenes, scenes_path
     from recsys_assets.serving.stored_users import users_limit
     from recsys_assets.serving.supervise import refuse_taken, supervise
+    from recsys_assets.serving.variables import milliseconds
     from recsys_assets.settings import settings
 
     refuse_taken(port)
     Limits.read(os.environ)  # a wrong one is reported here
+    milliseconds(os.environ, DEADLINE)
     triton_limit()
     FeastServer.read(os.environ)
     users_limit(os.environ)

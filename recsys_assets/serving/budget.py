@@ -6,8 +6,6 @@ popular items are always there. A step that has begun is not stopped: an answer 
 """
 
 import logging
-import math
-import os
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
@@ -29,22 +27,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds for which a step rests that fa
 DEADLINE = "RECSYS_SERVE_DEADLINE_MS"
 _LOG = logging.getLogger(__name__)
 Made = TypeVar("Made")
-
-
-def default_deadline() -> float | None:
-    """The deadline in milliseconds of requests that name none, from the environment; None: there is none.
-
-    Raises:
-        ValueError: the variable does not hold a positive number.
-    """
-    text = os.environ.get(DEADLINE, "")
-    try:
-        found = float(text) if text else None
-    except ValueError:
-        found = 0.0
-    if found is not None and not 0 < found < math.inf:
-        raise ValueError(f"{DEADLINE}={text}: write a number of milliseconds above 0, or leave it out")
-    return found
 
 
 @dataclass

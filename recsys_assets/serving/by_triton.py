@@ -5,7 +5,6 @@ the version that was published from the file of its release, so that both give t
 or does not have that version, the file ranks, and the server is tried again after a second, then two, up to a minute.
 """
 
-import math
 import os
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from recsys_assets.arrays import Scores
 from recsys_assets.features.feed import Inputs, encoded
 from recsys_assets.features.raw import Decoder
 from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.serving.variables import milliseconds
 from recsys_assets.settings import settings
 from recsys_assets.stores.registry import STORES, StoreNotConfigured
 from recsys_assets.stores.triton.client import TritonClient
@@ -31,18 +31,11 @@ def triton_limit() -> float | None:
     """The seconds that a ranking waits for Triton, from the environment; None: the service does not ask it.
 
     Raises:
-        ValueError: the variable does not hold a positive number.
+        InvalidVariable: the variable does not hold a positive number.
         StoreNotConfigured: no server is named.
     """
-    text = os.environ.get(LIMIT, "")
-    if not text:
+    if (found := milliseconds(os.environ, LIMIT)) is None:
         return None
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0 < found < math.inf:
-        raise ValueError(f"{LIMIT}={text}: write a number of milliseconds above 0, or leave it out")
     if STORES["triton"].variable not in settings().stores:
         raise StoreNotConfigured(f"{LIMIT} is set, but {STORES['triton'].variable} is not: give the server's address")
     return found / 1000

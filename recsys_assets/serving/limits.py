@@ -10,14 +10,11 @@ import numpy as np
 from starlette.exceptions import HTTPException
 
 from recsys_assets.guard import Message, Receive
+from recsys_assets.serving.variables import InvalidVariable, number
 
 BODY_SECONDS = 10.0  # within which a body must arrive
 BURST = 2.0  # seconds of its rate that a client may send at once
 _SLOTS = 1 << 16  # clients that share one are limited together
-
-
-class InvalidLimit(ValueError):
-    """A variable holds something other than what it may; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -43,30 +40,19 @@ class Limits:
         """The settings that the environment gives.
 
         Raises:
-            InvalidLimit: one is not a number in its bounds, or an origin is not one.
+            InvalidVariable: one is not a number in its bounds, or an origin is not one.
         """
         named = [each.strip().rstrip("/").lower() for each in environment.get("RECSYS_SERVE_ORIGINS", "").split(",")]
         origins = tuple(each for each in named if each)
         if odd := [each for each in origins if not each.startswith(("http://", "https://"))]:
-            raise InvalidLimit(f"RECSYS_SERVE_ORIGINS: {odd[0]!r} is not an origin such as https://shop.example")
+            raise InvalidVariable(f"RECSYS_SERVE_ORIGINS: {odd[0]!r} is not an origin such as https://shop.example")
         return cls(
-            int(_number(environment, "RECSYS_SERVE_BODY", cls.body, 1 << 30)),
-            _number(environment, "RECSYS_SERVE_RATE", cls.rate, 1e6),
-            _number(environment, "RECSYS_SERVE_ACCESS_LOG", cls.logged, 1.0),
-            int(_number(environment, "RECSYS_SERVE_QUEUE", cls.queue, 1e6, 1.0)),
+            int(number(environment, "RECSYS_SERVE_BODY", cls.body, 1 << 30)),
+            number(environment, "RECSYS_SERVE_RATE", cls.rate, 1e6),
+            number(environment, "RECSYS_SERVE_ACCESS_LOG", cls.logged, 1.0),
+            int(number(environment, "RECSYS_SERVE_QUEUE", cls.queue, 1e6, 1.0)),
             origins,
         )
-
-
-def _number(environment: Mapping[str, str], name: str, default: float, most: float, least: float = 0.0) -> float:
-    given = environment.get(name) or str(default)
-    try:
-        found = float(given)
-    except ValueError:
-        found = -1.0
-    if not least <= found <= most:
-        raise InvalidLimit(f"{name}={given} is not a number from {least:g} to {most:,.0f}")
-    return found
 
 
 class Rates:

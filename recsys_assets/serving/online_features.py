@@ -8,7 +8,6 @@ goes on with the row of the release.
 import datetime as dt
 import http.client
 import json
-import math
 import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,16 +19,13 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from recsys_assets.serving.engine import Engine
+from recsys_assets.serving.variables import InvalidVariable, milliseconds
 from recsys_assets.stores.feast.place import project_of, service_of
 from recsys_assets.stores.feast.server import READ
 from recsys_assets.stores.feast.snapshots import USER, from_feast, known_from
 
 SERVER, LIMIT = "RECSYS_SERVE_FEAST", "RECSYS_SERVE_FEAST_MS"
 MILLISECONDS = 50.0  # unless the environment says otherwise
-
-
-class InvalidServer(ValueError):
-    """A variable holds something other than what it may; the message names it."""
 
 
 class FeaturesUnfit(RuntimeError):
@@ -57,26 +53,13 @@ class FeastServer:
         """The server that the environment names; None if it names none.
 
         Raises:
-            InvalidServer: a setting is not an address, or not a number.
+            InvalidVariable: a setting is not an address, or not a number.
         """
         if not (address := environment.get(SERVER, "")):
             return None
         if not (host := _host(address)):
-            raise InvalidServer(f"{SERVER} is not the address of a feature server: write http://HOST:PORT")
-        return cls(host, seconds_of(environment, LIMIT))
-
-
-def seconds_of(environment: Mapping[str, str], name: str) -> float:
-    """The time limit in a variable that holds milliseconds, 50 by default.
-
-    Raises:
-        InvalidServer: it is not a number above 0.
-    """
-    given = environment.get(name) or str(MILLISECONDS)
-    with suppress(ValueError):
-        if 0 < float(given) < math.inf:
-            return float(given) / 1000
-    raise InvalidServer(f"{name}={given}: write a number of milliseconds above 0")
+            raise InvalidVariable(f"{SERVER} is not the address of a feature server: write http://HOST:PORT")
+        return cls(host, (milliseconds(environment, LIMIT) or MILLISECONDS) / 1000)
 
 
 def _host(address: str) -> str:
@@ -169,7 +152,7 @@ def online_features(engine: Engine, environment: Mapping[str, str]) -> OnlineFea
     """The feature server that the environment names, asked for users of a release; None if it names none.
 
     Raises:
-        InvalidServer: a setting is wrong.
+        InvalidVariable: a setting is wrong.
     """
     if (server := FeastServer.read(environment)) is None:
         return None

@@ -10,7 +10,7 @@ from recsys_assets.datasets.profile import load_profile
 from recsys_assets.guard import App
 from recsys_assets.lake import Lake
 from recsys_assets.serving.app import create_app
-from recsys_assets.serving.budget import default_deadline
+from recsys_assets.serving.budget import DEADLINE
 from recsys_assets.serving.by_triton import rank_by_triton
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.fresh.layer import Layer
@@ -28,6 +28,7 @@ from recsys_assets.serving.service import Opened, Service
 from recsys_assets.serving.snapshot import Snapshots, named
 from recsys_assets.serving.stored_users import stored_users
 from recsys_assets.serving.told import open_told
+from recsys_assets.serving.variables import milliseconds
 from recsys_assets.settings import settings
 
 
@@ -73,7 +74,7 @@ def application(ready: Ready | None, port: int, place: Place) -> Iterator[App]:
         in_store = stack.enter_context(stored_users(engine, ready.opened.number, os.environ))
         engine.online = in_store or online_features(engine, os.environ)
         book.follow(engine)
-        service = Service(ready.opened, told, default_deadline(), fresh)
+        service = Service(ready.opened, told, milliseconds(os.environ, DEADLINE), fresh)
         service.warm_up()
         yield guarded(create_app(service, log, place), port, place, PATHS)
 

@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from recsys_assets.lake import Lake
 from recsys_assets.serving.engine import Engine
-from recsys_assets.serving.online_features import SERVER, FeaturesUnfit, InvalidServer, seconds_of
+from recsys_assets.serving.online_features import MILLISECONDS, SERVER, FeaturesUnfit
 from recsys_assets.serving.releases import release_store
+from recsys_assets.serving.variables import InvalidVariable, milliseconds
 from recsys_assets.settings import settings
 from recsys_assets.stores.store import ReleaseStore
 
@@ -78,17 +79,17 @@ def users_limit(environment: Mapping[str, str]) -> float | None:
     """The seconds that the store has for a user; None if users are not to be asked for.
 
     Raises:
-        InvalidServer: a setting is wrong, or Feast is to be asked as well.
+        InvalidVariable: a setting is wrong, or Feast is to be asked as well.
     """
     named = environment.get(STORE, "")
     if not named:
         return None
     if named != "mongo":
         what = "only `mongo` holds releases, from whose versions users are read: set it to mongo, or unset it"
-        raise InvalidServer(f"{STORE}={named}: {what}")
+        raise InvalidVariable(f"{STORE}={named}: {what}")
     if environment.get(SERVER):
-        raise InvalidServer(f"{STORE} and {SERVER} are both set: users' features come from one of them")
-    return seconds_of(environment, LIMIT)
+        raise InvalidVariable(f"{STORE} and {SERVER} are both set: users' features come from one of them")
+    return (milliseconds(environment, LIMIT) or MILLISECONDS) / 1000
 
 
 @contextlib.contextmanager
@@ -96,7 +97,7 @@ def stored_users(engine: Engine, number: int, environment: Mapping[str, str]) ->
     """The users of a release in the store, as long as the block runs; None if the environment does not ask for it.
 
     Raises:
-        InvalidServer: a setting is wrong.
+        InvalidVariable: a setting is wrong.
     """
     seconds = users_limit(environment)
     users = None if seconds is None else StoredUsers(engine, number, seconds)

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from recsys_assets.funnel.funnel import step_of
 from recsys_assets.funnel.model import FEATURES, MERGE, ORDERING
-from recsys_assets.serving.budget import ALWAYS, DEADLINE, KEPT, Budget, Usual, default_deadline
+from recsys_assets.serving.budget import ALWAYS, KEPT, Budget, Usual
 from recsys_assets.serving.engine import Engine
 from recsys_assets.serving.people import NOTHING
 from recsys_assets.serving.requests import RecommendBody
@@ -172,13 +172,3 @@ def test_a_list_without_its_channels_holds_nothing_that_was_seen(engine: Engine)
     quick = Service(Opened(7, engine, Book()))
     listed = quick.answer(RecommendBody(user_id=user, deadline_ms=0.001)).content["items"]
     assert not {row["item_id"] for row in listed} & set(engine.log.item_ids[engine.people(user, NOTHING).history.items])
-
-
-def test_the_default_deadline_is_a_number_above_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_deadline() is None
-    monkeypatch.setenv(DEADLINE, "15")
-    assert default_deadline() == 15
-    for wrong in ("0", "-3", "soon", "inf"):
-        monkeypatch.setenv(DEADLINE, wrong)
-        with pytest.raises(ValueError, match="write a number of milliseconds above 0"):
-            default_deadline()

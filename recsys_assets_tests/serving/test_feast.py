@@ -31,7 +31,6 @@ from recsys_assets.serving.online_features import (
     SERVER,
     FeastServer,
     FeaturesUnfit,
-    InvalidServer,
     OnlineFeatures,
     TooSlow,
     online_features,
@@ -39,6 +38,7 @@ from recsys_assets.serving.online_features import (
 from recsys_assets.serving.requests import RecommendBody
 from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.service import Opened, Service
+from recsys_assets.serving.variables import InvalidVariable
 from recsys_assets.settings import settings
 from recsys_assets.stores.feast.online_stores import redis_settings
 from recsys_assets.stores.feast.place import FeastFailed, needed_place
@@ -319,10 +319,10 @@ def test_features_of_another_day_or_of_nobody_do_not_count(
 
 @pytest.mark.parametrize("address", ["127.0.0.1:6566", "https://h:1", "http://me:secret@h:1", "http://h", "http://h:x"])
 def test_an_address_that_is_none_is_refused_and_not_shown(address: str) -> None:
-    with pytest.raises(InvalidServer, match=f"{SERVER} .*: write http://HOST:PORT") as refused:
+    with pytest.raises(InvalidVariable, match=f"{SERVER} .*: write http://HOST:PORT") as refused:
         FeastServer.read({SERVER: address})
     assert "secret" not in str(refused.value)
-    with pytest.raises(InvalidServer, match=f"{LIMIT}=0: write a number"):
+    with pytest.raises(InvalidVariable, match=f"{LIMIT}=0: write a number"):
         FeastServer.read({SERVER: "http://h:1", LIMIT: "0"})
 
 

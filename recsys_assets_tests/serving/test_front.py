@@ -18,10 +18,11 @@ from recsys_assets.serving import limits, log
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.budget import Usual
 from recsys_assets.serving.engine import Engine, Found
-from recsys_assets.serving.limits import InvalidLimit, Limits, Rates
+from recsys_assets.serving.limits import Limits, Rates
 from recsys_assets.serving.place import Place
 from recsys_assets.serving.requests import RecommendBody
 from recsys_assets.serving.service import Service
+from recsys_assets.serving.variables import InvalidVariable
 from recsys_assets_tests.helpers.served import serving
 
 
@@ -187,5 +188,5 @@ def test_a_fault_of_the_model_gives_popular_items_and_is_counted(
     ],
 )
 def test_a_wrong_setting_is_named(name: str, value: str) -> None:
-    with pytest.raises(InvalidLimit, match=name):
+    with pytest.raises(InvalidVariable, match=name):
         Limits.read({name: value})

@@ -13,11 +13,12 @@ from click.testing import CliRunner
 from recsys_assets.cli import main
 from recsys_assets.serving.budget import ONLINE, Usual
 from recsys_assets.serving.engine import Engine
-from recsys_assets.serving.online_features import SERVER, FeaturesUnfit, InvalidServer
+from recsys_assets.serving.online_features import SERVER, FeaturesUnfit
 from recsys_assets.serving.requests import RecommendBody
 from recsys_assets.serving.scenes.book import Book
 from recsys_assets.serving.service import Opened, Service
 from recsys_assets.serving.stored_users import LIMIT, STORE, StoredUsers, users_limit
+from recsys_assets.serving.variables import InvalidVariable
 from recsys_assets.stores.registry import STORES, open_store
 from recsys_assets_tests.helpers.mongo_servers import Daemon, daemon
 from recsys_assets_tests.helpers.worlds import DAY, World
@@ -102,7 +103,7 @@ def test_a_store_that_is_killed_costs_its_rows_and_is_asked_again(engine: Engine
 def test_a_wrong_setting_stops_the_service_at_its_start(
     settings: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InvalidServer, match=said):
+    with pytest.raises(InvalidVariable, match=said):
         users_limit(settings)
     assert users_limit({}) is None
     for name, value in settings.items():
