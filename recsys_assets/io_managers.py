@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 
-from recsys_assets.datasets.column_words import column_words
+from recsys_assets.datasets.column_words import RESULTS, column_words
 from recsys_assets.manifest import Draft, Manifest, Partition, PartitionReplaced, json_text
 from recsys_assets.resources import LakeStore
 from recsys_assets.retries import retrying
@@ -112,9 +112,20 @@ class Output:
                 for name, kind in schemas[largest]
             ]
             self.metadata["dagster/column_schema"] = dg.TableSchema(columns)
+            if lineage := self._lineage([column.name for column in columns]):
+                self.metadata["dagster/column_lineage"] = dg.TableColumnLineage(lineage)
         if self.manifest.rows is not None:
             self.metadata["dagster/partition_row_count"] = self.manifest.rows
         self.metadata |= {**self.manifest.metrics, "path": dg.MetadataValue.path(self.location)}
+
+    def _lineage(self, columns: Collection[str]) -> dict[str, list[dg.TableColumnDep]]:
+        """For each column that inputs have under the same name and that is no result of the asset, these columns."""
+        found: dict[str, list[dg.TableColumnDep]] = {}
+        others = [each.manifest for each in self.inputs if each.manifest.asset != self.manifest.asset]
+        for made in sorted(others, key=lambda made: made.asset):
+            for column in {name for file in made.schema.values() for name in file}.intersection(columns) - RESULTS:
+                found.setdefault(column, []).append(dg.TableColumnDep(dg.AssetKey(made.asset), column))
+        return dict(sorted(found.items()))
 
     def describe_declined(self, checks: Collection[dg.AssetCheckSpec]) -> None:
         """Leave the reason alone: no files, figures or rows; every check that the asset declares has a result."""

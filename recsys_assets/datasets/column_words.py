@@ -90,6 +90,10 @@ WORDS: Mapping[str, str] = {
     "probability": "the ranking model's probability of a positive",
     names.QUERY_ID: "the key that services look rows up by",
 }
+# Columns that each asset makes itself: one of the same name in a table that it reads holds something else.
+RESULTS = frozenset(
+    {"score", "probability", "neighbours", "items", "id", "topk_ids", "topk_dists", "hit_ids", "hitrate", names.TERMS}
+) | {names.VECTOR}
 _PATTERNS = [(re.compile(name), words) for name, words in WORDS.items()]
 
 

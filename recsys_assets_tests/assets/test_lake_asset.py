@@ -124,3 +124,17 @@ def test_columns_are_described_by_the_platform_and_by_the_profile(
     assert {each.name: each.description for each in schema.columns} == {
         "item_id": "the item's id", "year": "the year of the premiere", "colour": None,
     }  # fmt: skip
+
+
+def test_columns_name_those_of_the_inputs_that_they_come_from(lake: Lake) -> None:
+    with lake.draft("a", NEXT) as draft:
+        draft.path("data.parquet").write_bytes(b"")
+        draft.manifest.schema = {"data.parquet": {"item_id": "int64", "score": "double", "other": "int64"}}
+
+    def body(output: Output, a: Partition, b: Partition) -> None:  # noqa: ARG001 (only their manifests count)
+        pq.write_table(pa.table({"item_id": [1], "score": [0.5], "new": [1]}), output.path("data.parquet"))
+
+    (made,) = run(body).asset_materializations_for_node("made")
+    lineage = made.metadata["dagster/column_lineage"].value
+    assert isinstance(lineage, dg.TableColumnLineage)
+    assert lineage.deps_by_column == {"item_id": [dg.TableColumnDep(dg.AssetKey("a"), "item_id")]}
