@@ -17,9 +17,7 @@ from typing import Any
 import click
 import pytest
 import yaml
-from dagster._cli import create_dagster_cli
 from dagster._core.instance.config import dagster_instance_config
-from dagster._daemon.cli import create_dagster_daemon_cli
 from dagster._grpc import server as code_server
 
 from recsys_assets.cli import main
@@ -28,6 +26,7 @@ from recsys_assets.serving.supervisor import listen
 from recsys_assets.settings import PORTS
 from recsys_assets.ui.servers import mlflow_server
 from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.helpers.command_lines import parse
 from recsys_assets_tests.helpers.dagster_dev import free_port
 
 DEPLOY = PROJECT / "deploy"
@@ -94,30 +93,13 @@ def commands() -> list[list[str]]:
 def accept(words: list[str]) -> None:
     """Let a program's own parser read its arguments, as far as before it would start."""
     program, *arguments = words
-    if program == "python" and arguments[0] == "-m":
-        assert importlib.util.find_spec(arguments[1]) is not None
-        return
-    if program == "python":
+    if program == "python" and arguments[0] != "-m":
         assert arguments[0] == "-c" or (DEPLOY / arguments[0]).is_file()
-        return
-    if program == "rm":
-        return
-    if program == "mlflow":  # its import takes seconds; the tests of `make ui` start what is compared with
+    elif program == "mlflow":  # its import takes seconds; the tests of `make ui` start what is compared with
         flags = [word for word in mlflow_server().arguments if not word.replace(".", "").isdecimal()]
         assert [word for word in arguments if not word.replace(".", "").isdecimal()] == flags
-        return
-    command: click.Command = programs()[program]
-    context = click.Context(command, info_name=program)
-    while isinstance(command, click.Group):
-        found = command.get_command(context, arguments[0])
-        assert found is not None, f"{program} has no command {arguments[0]}"
-        command, arguments = found, arguments[1:]
-    command.make_context(program, arguments)
-
-
-def programs() -> dict[str, click.Command]:
-    dagster, daemon = create_dagster_cli(), create_dagster_daemon_cli()  # type: ignore[no-untyped-call]
-    return {"dagster": dagster, "dagster-daemon": daemon, "recsys": main}
+    elif program != "rm":
+        parse(words)
 
 
 def test_every_command_of_units_and_containers_is_one_that_its_program_accepts() -> None:
