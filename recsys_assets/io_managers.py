@@ -120,11 +120,14 @@ class Output:
 
     def _lineage(self, columns: Collection[str]) -> dict[str, list[dg.TableColumnDep]]:
         """For each column that inputs have under the same name and that is no result of the asset, these columns."""
+        has: dict[str, set[str]] = {}  # the columns of an asset, of which several bizdates may have been read
+        for each in self.inputs:
+            has.setdefault(each.manifest.asset, set()).update(*each.manifest.schema.values())
+        has.pop(self.manifest.asset, None)
         found: dict[str, list[dg.TableColumnDep]] = {}
-        others = [each.manifest for each in self.inputs if each.manifest.asset != self.manifest.asset]
-        for made in sorted(others, key=lambda made: made.asset):
-            for column in {name for file in made.schema.values() for name in file}.intersection(columns) - RESULTS:
-                found.setdefault(column, []).append(dg.TableColumnDep(dg.AssetKey(made.asset), column))
+        for asset, theirs in sorted(has.items()):
+            for column in theirs.intersection(columns) - RESULTS:
+                found.setdefault(column, []).append(dg.TableColumnDep(dg.AssetKey(asset), column))
         return dict(sorted(found.items()))
 
     def describe_declined(self, checks: Collection[dg.AssetCheckSpec]) -> None:

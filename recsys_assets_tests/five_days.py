@@ -3,11 +3,12 @@
 Twenty days land and the last one is built; then the sensor and the schedule are started, and nothing else is typed.
 Each day the clock of all servers moves to two minutes before the schedule's hour, and that day's files land. On the
 third day the daemon and all steps are killed while the day is built. Every day must be built whole, from its own
-files, and be live. The clock is libfaketime's (Debian: `apt-get install faketime`).
+files, and be live. The clock is moved by `helpers/moved_clock.c`, which gcc compiles.
 """
 
 import contextlib
 import datetime as dt
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 
+from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.leftovers import command
 from recsys_assets_tests.week import TODAY, WORLD, Week, built, say
 
@@ -31,13 +33,10 @@ class Moved(Week):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.clock = folder / "clock"
-        (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-        self.family.environment |= {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(self.clock),
-            "FAKETIME_CACHE_DURATION": "1",  # seconds after which a program reads the file again
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # waits take as long as they say
-        }
+        library = folder / "moved_clock.so"
+        source = PROJECT / "recsys_assets_tests" / "helpers" / "moved_clock.c"
+        subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+        self.family.environment |= {"LD_PRELOAD": str(library), "MOVED_CLOCK": str(self.clock)}
 
     def move_to(self, moment: dt.datetime) -> None:
         """Move the clock; it goes on from there at its usual speed."""

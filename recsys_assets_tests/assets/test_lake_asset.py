@@ -127,11 +127,13 @@ def test_columns_are_described_by_the_platform_and_by_the_profile(
 
 
 def test_columns_name_those_of_the_inputs_that_they_come_from(lake: Lake) -> None:
-    with lake.draft("a", NEXT) as draft:
-        draft.path("data.parquet").write_bytes(b"")
-        draft.manifest.schema = {"data.parquet": {"item_id": "int64", "score": "double", "other": "int64"}}
+    for day in (DAY, NEXT):
+        with lake.draft("a", day) as draft:
+            draft.path("data.parquet").write_bytes(b"")
+            draft.manifest.schema = {"data.parquet": {"item_id": "int64", "score": "double", "other": "int64"}}
 
     def body(output: Output, a: Partition, b: Partition) -> None:  # noqa: ARG001 (only their manifests count)
+        output.add_inputs([lake.read("a", DAY)])
         pq.write_table(pa.table({"item_id": [1], "score": [0.5], "new": [1]}), output.path("data.parquet"))
 
     (made,) = run(body).asset_materializations_for_node("made")
