@@ -39,7 +39,7 @@ PREFERENCE: dict[str, tuple[Callable[..., OfLikes], Sequence[Mapping[str, float]
     "ease": (methods.ease, [{"l2": l2} for l2 in L2[1:]]),
 }
 LEAST_EVENTS = (1, 2, 5, 10)  # events from which on an item may be routed to its preference vector
-LIFTS = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0)
+LIFTS = (-6.0, -3.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0)  # the first: cold items come after all warm ones that fit
 CHOOSING, JUDGING = 2000, 10_000  # queries that choices are made by, and figures are of; always the same ones
 _ROWS = 1024  # queries that are scored at once
 Figures = dict[str, float]  # `cold_ndcg@20` and so on
