@@ -4,7 +4,9 @@
  * long something takes stay as they are, so that waits take as long as they say (libfaketime moves these too, and then
  * Python's waits hang or fail). */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -47,4 +49,14 @@ time_t time(time_t *found) {
     clock_gettime(CLOCK_REALTIME, &now);
     if (found) *found = now.tv_sec;
     return now.tv_sec;
+}
+
+/* A deadline of the moved clock, which the kernel compares with its own; on a monotonic clock it is a small number. */
+int pthread_cond_timedwait(pthread_cond_t *restrict what, pthread_mutex_t *restrict lock,
+                           const struct timespec *restrict until) {
+    static int (*wait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+    if (!wait) wait = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
+    struct timespec own = *until;
+    if (own.tv_sec > 1000000000) own.tv_sec -= seconds_added();
+    return wait(what, lock, &own);
 }
