@@ -75,7 +75,8 @@ class Week:
         """Dagster's runs, newest first."""
         import dagster as dg
 
-        with dg.DagsterInstance.from_config(str(self.home)) as instance:
+        os.environ["DAGSTER_HOME"] = str(self.home)  # the history is looked for next to it
+        with dg.DagsterInstance.get() as instance:
             return list(instance.get_runs(dg.RunsFilter(**filters)))
 
     def quiet(self) -> bool:
