@@ -31,7 +31,7 @@ tables:
 label: bought
 split: {strategy: leave_last_n}
 """
-# What readers have where the page has a placeholder, or a file of theirs.
+# Words for placeholders of the pages, and for files of their readers.
 STANDS_FOR = {
     **{"D": "2026-11-19", "N": "2", "deploy.yaml": str(PROJECT / "workspace.yaml")},
     **{"/backups/monday": str(PROJECT / "docs"), "data/serving/sample/requests": str(PROJECT / "docs")},
