@@ -24,6 +24,8 @@ from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import PartitionDamaged, PartitionMissing
 from recsys_assets.own_service import service_running
 from recsys_assets.settings import settings
+from recsys_assets.stores.mongo.embedded import require_server
+from recsys_assets.stores.registry import STORES
 
 # For each report: its subject, the metrics that are shown, and the metric that orders the rows.
 REPORTS = {
@@ -55,6 +57,8 @@ def main() -> None:
     keep_private()
     os.environ["RECSYS_PROFILE"] = "sample"
     with plain_errors(lambda: "make demo"):
+        if STORES["mongo"].variable not in settings().stores:
+            require_server()  # now, and not after minutes of work
         _demonstrate(Console())
 
 

