@@ -6,6 +6,7 @@ It builds only what is missing: a second run says that everything is there.
 import datetime as dt
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -37,18 +38,22 @@ REPORTS = {
     ),
     "rank_report": ("ranking, test rows", ("test_auc", "test_gauc", "test_logloss"), "test_auc"),
 }
-NEXT_COMMANDS = """
-next:
-  make ui                                                     see the graph, rerun any part of it
-  . ./activate                                                then, from any folder:
-  recsys show rank_widedeep                                   the contents of a partition
-  recsys published                                            what services see
-  recsys serve                                                recommendations over HTTP, and a page, on 127.0.0.1:8000
-  dagster asset materialize --select rank_widedeep            train again, on the latest bizdate
-  recsys materialize '+rank_report' --bizdate {before}      it and all it needs, for another day
-  recsys land movielens-1m                                    real data, then
-  recsys --profile movielens-1m materialize '*'
-"""
+# Commands to type next: in a checkout, where only the package is installed, and in both.
+GRAPH, AGAIN = "see the graph, rerun any part of it", "train again, on the latest bizdate"
+IN_CHECKOUT = {
+    "make ui": GRAPH,
+    ". ./activate": "then, from any folder:",
+    "dagster asset materialize --select rank_widedeep": AGAIN,
+}
+WITHOUT = {"recsys ui": GRAPH, "recsys materialize rank_widedeep": AGAIN}
+NEXT = {
+    "recsys show rank_widedeep": "the contents of a partition",
+    "recsys published": "what services see",
+    "recsys serve": "recommendations over HTTP, and a page, on 127.0.0.1:8000",
+    "recsys materialize '+rank_report' --bizdate {before}": "it and all it needs, for another day",
+    "recsys land movielens-1m": "real data, then",
+    "recsys --profile movielens-1m materialize '*'": "",
+}
 
 
 @click.command()
@@ -78,8 +83,15 @@ def _demonstrate(console: Console) -> None:
         console.print(comparison(lake.manifest(report, day).metrics, f"{title} of {day}", shown, key))
     console.print(f"artefacts: {lake.location('<asset>', day)}", highlight=False, markup=False, soft_wrap=True)
     _ask_service(console)
+    console.print(next_commands(day, settings().home), highlight=False, markup=False, soft_wrap=True)
+
+
+def next_commands(day: str, home: Path) -> str:
+    """What to type after the demonstration of a day, in a home that is a checkout or not."""
     before = (dt.date.fromisoformat(day) - dt.timedelta(days=1)).isoformat()
-    console.print(NEXT_COMMANDS.format(before=before), highlight=False, markup=False, soft_wrap=True)
+    first = IN_CHECKOUT if (home / "Makefile").exists() else WITHOUT
+    lines = [f"  {command.format(before=before):<55} {why}" for command, why in {**first, **NEXT}.items()]
+    return "\n".join(["", "next:", *map(str.rstrip, lines), ""])
 
 
 def _ask_service(console: Console) -> None:

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from recsys_assets.demo import comparison, main
+from recsys_assets.demo import comparison, main, next_commands
 
 
 def test_without_a_mongodb_the_demo_says_so_before_it_does_anything(
@@ -31,3 +31,12 @@ def test_the_comparison_has_the_best_model_first_and_leaves_out_what_was_not_mea
     console.print(table)
     lines = [line.replace("│", " ").split() for line in console.export_text().splitlines() if "│" in line]
     assert lines == [["widedeep", "0.7100", "0.6900"], ["popularity", "0.6100"]]
+
+
+def test_the_next_commands_are_those_of_a_checkout_only_where_there_is_one(tmp_path: Path) -> None:
+    said = next_commands("2026-03-31", tmp_path)
+    assert "recsys ui " in said and "make ui" not in said and "activate" not in said
+    assert "recsys materialize '+rank_report' --bizdate 2026-03-30 " in said
+    (tmp_path / "Makefile").touch()
+    said = next_commands("2026-03-31", tmp_path)
+    assert "make ui " in said and ". ./activate " in said and "recsys ui" not in said
