@@ -87,7 +87,7 @@ def _demonstrate(console: Console) -> None:
 
 
 def next_commands(day: str, home: Path) -> str:
-    """What to type after the demonstration of a day, in a home that is a checkout or not."""
+    """Lines with commands to type after the demonstration of a day, in a home that is a checkout or not."""
     before = (dt.date.fromisoformat(day) - dt.timedelta(days=1)).isoformat()
     first = IN_CHECKOUT if (home / "Makefile").exists() else WITHOUT
     lines = [f"  {command.format(before=before):<55} {why}" for command, why in {**first, **NEXT}.items()]
