@@ -33,7 +33,10 @@ STOPPED = f"{sys.executable} -m recsys_assets_tests.readme until-up"
 INSTEAD = {
     r"^make ui$": f"{STOPPED} make ui",
     r"^(dagster|dg) dev$": rf"{STOPPED} \1 dev -p $DAGSTER_PORT",
-    r"^recsys (materialize|rollback --all|backfill|clean|backup|restore)( /.*)?$": r"recsys \1 --help",  # names
+    r"^recsys serve$": f"{STOPPED} recsys serve --port $SERVE_PORT",
+    # names in sentences, and what needs a setting
+    r"^recsys (materialize|rollback --all|backfill|clean|backup|restore)( /.*)?$": r"recsys \1 --help",
+    r"^recsys (demo|ui|feast serve)$": r"recsys \1 --help",
     r"^RECSYS_PROFILE=movielens-1m \. \./activate$": r"\g<0> && RECSYS_PROFILE=sample . ./activate",
     r"^recsys land sample$": f"recsys land sample {SMALL}",
     r"--events 1000000 --days 60": SMALL,
@@ -149,10 +152,13 @@ def _clean(folder: Path) -> dict[str, str]:
 
 
 def until_up(words: Sequence[str]) -> None:
-    """Run a command until Dagster's page answers (with `make ui` also MLflow's), then press Ctrl-C."""
-    pages = [f"http://127.0.0.1:{os.environ['DAGSTER_PORT']}/server_info"]
+    """Run a command until its pages answer, then press Ctrl-C."""
+    lists, dagster, mlflow = (os.environ[each] for each in ("SERVE_PORT", "DAGSTER_PORT", "MLFLOW_PORT"))
+    pages = [f"http://127.0.0.1:{dagster}/server_info"]
     if words[0] == "make":
-        pages.append(f"http://127.0.0.1:{os.environ['MLFLOW_PORT']}/health")
+        pages.append(f"http://127.0.0.1:{mlflow}/health")
+    if words[0] == "recsys":
+        pages = [f"http://127.0.0.1:{lists}/health/ready"]
     started = subprocess.Popen(words, start_new_session=True)
     while not all(map(_answers, pages)):
         if started.poll() is not None:
