@@ -47,7 +47,7 @@ INSTEAD = {
     r"-k splits": "-k floors",
     r"2026-11-19|\bD$": "$(date -u -d '3 days ago' +%F)",
     r"A\.\.\.B": "$(date -u -d '5 days ago' +%F)...$(date -u -d '4 days ago' +%F)",
-    r"\bUSER$": "7",
+    r"\bUSER$": "$(python -m recsys_assets_tests.readme a-user)",
 }
 COMMAND = re.compile(r"(\w+=\S* )*(\. \./activate|(recsys|dagster|dg|python|make) [^…]+)")
 
@@ -168,6 +168,14 @@ def until_up(words: Sequence[str]) -> None:
     started.wait(120)
 
 
+def first_user() -> int:
+    """The lowest id of a user in the landed sample of the current folder."""
+    import duckdb
+
+    files = "data/landing/sample/interactions/*/*.parquet"
+    return int(duckdb.connect().execute(f"SELECT min(user_id) FROM '{files}'").fetchall()[0][0])
+
+
 def _answers(page: str) -> bool:
     try:
         return requests.get(page, timeout=5).ok
@@ -179,6 +187,9 @@ def main() -> None:
     """Type all lines and print their results."""
     if sys.argv[1] == "until-up":
         until_up(sys.argv[2:])
+        return
+    if sys.argv[1] == "a-user":
+        print(first_user())  # noqa: T201
         return
     folder, shell, first = Path(sys.argv[1]).resolve(), sys.argv[2], sys.argv[3:]
     if not folder.exists():
