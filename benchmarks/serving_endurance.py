@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from serving_load import service
 
 from recsys_assets.datasets.profile import load_profile
+from recsys_assets_tests.helpers.leftovers import command
 
 CONNECTIONS = 8  # each stays with one process: together they reach all
 SOON = 1.0  # seconds within which all processes must know an event
@@ -141,7 +142,7 @@ def workers(process: Any) -> list[psutil.Process]:
     while True:
         with contextlib.suppress(psutil.Error):  # one may end while it is looked at
             family = psutil.Process(process.pid).children(recursive=True)
-            generation = [each for each in family if "serving.generation" in " ".join(each.cmdline())]
+            generation = [each for each in family if "serving.generation" in command(each)]
             if found := [each for each in generation if each.ppid() != process.pid]:
                 return random.sample(found, len(found))
         time.sleep(0.1)
@@ -165,7 +166,7 @@ def landed(looks: dict[str, Any], acknowledged: set[tuple[Any, Any]], files: Ite
 def memory(process: Any) -> float:
     """MB of all processes of the service; what they share counts once."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    return sum(each.memory_full_info().pss for each in family if "embedded" not in " ".join(each.cmdline())) / 2**20
+    return sum(each.memory_full_info().pss for each in family if "embedded" not in command(each)) / 2**20
 
 
 def ask_often(url: str, process: Any, requests: int, users: list[Any]) -> None:

@@ -63,6 +63,7 @@ def test_each_machine_knows_what_the_other_was_told_and_lands_its_own(
     with contextlib.ExitStack() as sharing:
         for teller in machines:
             sharing.enter_context(Sharing("shop", teller.database, f"unix://{tmp_path}/redis.sock"))
+        time.sleep(1)  # there is no server yet, and this is said
         with redis_server(tmp_path):
             seconds_until(lambda: items(other, 1) == [10])
             other({**FIRST, "item_id": 11}, {**FIRST, "user_id": 2})
