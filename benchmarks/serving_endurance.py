@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
-from serving_load import service
+from serving_load import memories, service
 
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets_tests.helpers.leftovers import command
@@ -165,8 +165,7 @@ def landed(looks: dict[str, Any], acknowledged: set[tuple[Any, Any]], files: Ite
 
 def memory(process: Any) -> float:
     """MB of all processes of the service; what they share counts once."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    return sum(each.memory_full_info().pss for each in family if "embedded" not in command(each)) / 2**20
+    return sum(float(each.pss) for each in memories(process)) / 2**20
 
 
 def ask_often(url: str, process: Any, requests: int, users: list[Any]) -> None:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import httpx
 import psutil
@@ -83,10 +84,19 @@ def row(name: str, found: Sequence[Answer], seconds: float) -> str:
     return f"| {name} | {done:.0f} | {times} | {failures} | {shed:.0f} | {late:.0f} |"
 
 
+def memories(process: "subprocess.Popen[bytes]") -> list[Any]:
+    """The memory of each process of the service that lives, without its store: psutil's figures, in bytes."""
+    found = []
+    for each in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
+            if "embedded" not in " ".join(each.cmdline()):
+                found.append(each.memory_full_info())
+    return found
+
+
 def memory(process: "subprocess.Popen[bytes]") -> str:
     """The memory of every process of the service: its equal share of what several hold, and what it holds alone."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    infos = [each.memory_full_info() for each in family if "embedded" not in " ".join(each.cmdline())]
+    infos = memories(process)
     return ", ".join(f"{each.pss / 2**20:.0f} ({each.uss / 2**20:.0f}) of {each.rss / 2**20:.0f}" for each in infos)
 
 

@@ -54,7 +54,7 @@ class Moved(Week):
         found: Counter[str] = Counter()
         for process in self.family.alive():
             with contextlib.suppress(psutil.NoSuchProcess):
-                for name in ("dagster._daemon", "dagster_webserver", "recsys_assets.cli serve"):
+                for name in ("dagster._daemon", "recsys_assets.ui.webserver", "recsys_assets.cli serve"):
                     found[name] += name in command(process) and process.memory_info().rss >> 20
         return ", ".join(f"{name} {size} MB" for name, size in sorted(found.items()))
 
@@ -72,8 +72,9 @@ def replay(week: Moved) -> None:
         for day in DAYS:
             passes(week, day)
             assert built(week, str(day)) == everything, everything ^ built(week, str(day))
-            assert landed(week, str(day)) == week.lake.manifest("interactions", str(day)).rows
-            say(f"{day} whole, {landed(week, str(day))} rows of its own; {week.memory()}")
+            rows = landed(week, str(day))
+            assert rows == week.lake.manifest("interactions", str(day)).rows
+            say(f"{day} whole, {rows} rows of its own; {week.memory()}")
     assert not week.faults, week.faults
     statuses = Counter(run.status.value for run in week.runs())
     say(f"runs: {dict(statuses)}; no mixture was seen at any moment")
@@ -85,11 +86,7 @@ def passes(week: Moved, day: dt.date) -> None:
     week.land(str(day), str(day))
     if day == KILLED:
         week.until("the day has begun to train", lambda: "rank_samples" in built(week, str(day)))
-        for process in week.family.alive():
-            if "dagster._daemon" in command(process) or process in week.family.steps():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-        say("the daemon and all steps were killed")
+        week.kill_daemon_and_steps()
     week.until(f"{day} is live", lambda: week.live() == str(day))
     week.until("all runs have ended", week.quiet)
     time.sleep(180)  # the schedule's hour passes

@@ -46,6 +46,7 @@ class Week:
         # as in the activated shell: the UI's own code location
         place = {"DAGSTER_CLI_SENSOR_START_WORKSPACE": str(PROJECT / "workspace.yaml"), "RECSYS_HOME": str(PROJECT)}
         self.family = Family(DAGSTER_HOME=str(self.home), RECSYS_DATA=str(self.data), **ports, **place)
+        os.environ["DAGSTER_HOME"] = str(self.home)  # where `runs` finds the history
         self.lake = Lake(str(self.data / "lake"), "sample")
         self.faults: list[str] = []
 
@@ -75,13 +76,20 @@ class Week:
         """Dagster's runs, newest first."""
         import dagster as dg
 
-        os.environ["DAGSTER_HOME"] = str(self.home)  # the history is looked for next to it
         with dg.DagsterInstance.get() as instance:
             return list(instance.get_runs(dg.RunsFilter(**filters)))
 
     def quiet(self) -> bool:
         """Whether no run is waiting or running."""
         return all(run.status.value in ENDED for run in self.runs())
+
+    def kill_daemon_and_steps(self) -> None:
+        """Kill the daemon and all steps that run."""
+        for process in self.family.alive():
+            if "dagster._daemon" in command(process) or process in self.family.steps():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        say("the daemon and all steps were killed")
 
     def live(self) -> str | None:
         """The bizdate that services see; a mixture is an error."""
@@ -195,11 +203,7 @@ def killed(week: Week) -> None:
     """The daemon and the run are killed while the newest day is built; it is still built and released."""
     week.recsys("land", "sample", *WORLD, "--from", LAST, "--to", LAST)
     week.until("the run has begun to train", lambda: "rank_samples" in built(week, LAST))
-    for process in week.family.alive():
-        if "dagster._daemon" in command(process) or process in week.family.steps():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-    say("the daemon and all steps were killed")
+    week.kill_daemon_and_steps()
     week.until(f"{LAST} is live", lambda: week.live() == LAST)
     week.until("all runs have ended", week.quiet)
     assert "daemon was killed by SIGKILL" in (week.home / "terminal").read_text(encoding="utf-8")

@@ -92,8 +92,11 @@ WORDS: Mapping[str, str] = {
 }
 # Columns that each asset makes itself: one of the same name in a table that it reads holds something else.
 RESULTS = frozenset(
-    {"score", "probability", "neighbours", "items", "id", "topk_ids", "topk_dists", "hit_ids", "hitrate", names.TERMS}
-) | {names.VECTOR}
+    {
+        *("score", "probability", "neighbours", "items", names.TERMS, names.VECTOR),
+        *("id", "topk_ids", "topk_dists", "hit_ids", "hitrate"),
+    }
+)
 _PATTERNS = [(re.compile(name), words) for name, words in WORDS.items()]
 
 
