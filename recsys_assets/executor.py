@@ -6,8 +6,8 @@ from multiprocessing import forkserver
 
 import dagster as dg
 
-# Two steps at a time: each may hold a few GB, and one training already uses all cores.
-CONCURRENT = 2
+from recsys_assets.parallel import STEPS_AT_ONCE
+
 # The libraries that assets with all of these kinds import. Import times on one core: torch 1.9 s, LightGBM with
 # scikit-learn 1.3 s, MLflow with its database 2.0 s, matplotlib 0.6 s.
 # onnxruntime is not listed: it starts a thread, which a fork would lose.
@@ -31,7 +31,7 @@ def step_executor(context: dg.InitExecutorContext) -> dg.Executor:
         *shared_libraries(context.job.get_definition()),
     ]
     config = {
-        "max_concurrent": CONCURRENT,
+        "max_concurrent": STEPS_AT_ONCE,
         "start_method": {"forkserver": {"preload_modules": preloaded}},
         "retries": {"enabled": {}},
     }

@@ -1,7 +1,7 @@
 """The progress of a run on the terminal: one line per step that ended, the steps at work, and why a step failed.
 
 Steps that may not begin yet are reported at once and every minute: the pool that they wait for, and who holds it. A
-pool (`training`) lets one step at a time run, across all runs of this project. Dagster reports a waiting step as an
+pool (`training`) lets two steps at a time run, across all runs of this project. Dagster reports a waiting step as an
 engine event that names the pool; the event log knows who holds the pool.
 """
 

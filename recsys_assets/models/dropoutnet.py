@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize, sof
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.models.axes import Block, as_axis, size_of
 from recsys_assets.models.config import ConfigError, Count, NotNegative, Positive, Share
-from recsys_assets.models.layers import Embed, Mlp, Table
+from recsys_assets.models.layers import Embed, Hidden, Mlp, Table
 from recsys_assets.models.losses import are_in, mined_softmax, softmax_loss
 from recsys_assets.models.numbers import Numbers
 from recsys_assets.models.towers import Batch, TwoTower, mean_of, newest_of
@@ -171,19 +171,19 @@ class Side(nn.Module):
         self.numbers = Numbers(schema) if schema.floats else None
         taken = (*as_axis(self.sparse.width if self.sparse else 0), *(self.numbers.axis if self.numbers else ()))
         has_content = size_of(taken) > 0
-        self.content = Mlp(taken, (), config.content) if has_content else None
-        self.preference = Mlp(preference, (), config.hidden)
+        self.content = Hidden(taken, (config.content,)) if has_content else None
+        self.preference = Hidden(preference, (config.hidden,))
         self.both = Mlp(config.hidden + (config.content if has_content else 0), (config.hidden,), config.width)
 
     def forward(self, indices: Tensor, preference: Tensor) -> Tensor:
         """Vectors (N, width) of length 1, from the tower's input (N, columns) and preference vectors (N, P)."""
         if self.training and self.rate:
             preference = preference * (torch.rand(len(preference), 1, device=preference.device) >= self.rate)
-        parts = [torch.relu(self.preference(preference))]
+        parts = [self.preference(preference)]
         if self.content:
             content = [self.sparse(indices[:, self.floats :].long())] if self.sparse else []
             content += [self.numbers(indices[:, : self.floats].float())] if self.numbers else []
-            parts.append(torch.relu(self.content(torch.cat(content, 1))))
+            parts.append(self.content(torch.cat(content, 1)))
         return normalize(self.both(torch.cat(parts, 1)), dim=1)
 
 

@@ -136,11 +136,18 @@ class Block(nn.Module):
         return x + mixed
 
     def _attention(self, x: Tensor) -> Tensor:
-        """Attention, written out: on a CPU with 200 places, a quarter of `scaled_dot_product_attention`'s time."""
+        """Attention of each place to itself and those before it, (N, T, width) to (N, T, width).
+
+        It is written out in training: with 200 places in bfloat16 that takes half the time of torch's function, which
+        in float32 and without gradients takes a third of the time of the written one.
+        """
         rows, places, width = x.shape
         query, key, value = self.attend(x).view(rows, places, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        scores = query @ key.transpose(-1, -2) * (width // self.heads) ** -0.5  # (N, heads, T, T)
-        later = torch.ones(places, places, dtype=torch.bool, device=x.device).triu(1)
-        read = scores.masked_fill(later, -1e4).softmax(-1) @ value
+        if self.training:
+            scores = (query * (width // self.heads) ** -0.5) @ key.transpose(-1, -2)  # (N, heads, T, T)
+            later = torch.full((places, places), -1e4, dtype=scores.dtype, device=x.device).triu(1)
+            read = scores.add_(later).softmax(-1) @ value
+        else:
+            read = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         joined: Tensor = self.joined(read.transpose(1, 2).reshape(rows, places, width))
         return joined
