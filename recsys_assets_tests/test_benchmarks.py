@@ -218,7 +218,7 @@ def test_feast_history(run: Runner) -> None:
 
 def test_every_script_is_run_here() -> None:
     tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8")))
-    tested |= {"final_fuxictr.py", "funnel_merges.py"}  # `test_funnel_report.py` runs the second one
+    tested |= {"final_fuxictr.py", "funnel_merges.py", "tower_curves.py"}  # `test_funnel_report.py` runs the last two
     # Tests in `serving/` run these.
     tested |= {"serving_properties.py", "serving_latency.py", "large_catalogue.py", "serving_endurance.py"}
     # These need a release in a store, and minutes; the last one runs in a different environment.
@@ -272,6 +272,7 @@ _SOURCE = ["--source", "FOLDER"]
 NEEDY = {
     "publish_speed.py": ["--bizdate", "2003-02-28"],
     "funnel_merges.py": ["2003-02-28"],
+    "tower_curves.py": ["2003-02-28"],
     "serving_fuzz.py": ["http://127.0.0.1:8001", "20000"],
     "serving_latency.py": ["2003-02-28"],
     "triton_service.py": ["2003-02-28"],

@@ -114,22 +114,22 @@ MODELS = {
     "simplex": Model(
         "simplex:Simplex",
         "SimpleX (Mao et al. 2021): user vector and mean history, trained with the cosine contrastive loss.",
-        RecallTraining(batch=1024, patience=3, l2=0.0, negatives="uniform", sampled=1000),
+        RecallTraining(batch=1024, epochs=12, learning_rate=8e-3, l2=0.0, negatives="uniform", sampled=1000),
     ),
     "dssm": Model(
         "dssm:Dssm",
         "DSSM (Huang et al. 2013): one MLP per tower, softmax over the catalogue or a weighted sample of it.",
-        RecallTraining(batch=1024, patience=3, learning_rate=1e-3, l2=0.0),
+        RecallTraining(batch=1024, learning_rate=2e-3, l2=0.0),
     ),
     "sasrec": Model(
         "sasrec:SasRec",
         "SASRec (Kang & McAuley 2018) with cross-entropy: a causal transformer over the history.",
-        RecallTraining(batch=64, epochs=24, patience=4, learning_rate=2e-3, warmup=200, l2=0.0, clip=1.0),
+        RecallTraining(batch=16, epochs=12, learning_rate=1.5e-3, warmup=200, l2=0.0, clip=1.0, last_rate=0.1),
     ),
     "dropoutnet": Model(
         "dropoutnet:DropoutNet",
         "DropoutNet (Volkovs et al. 2017): towers that need no events, trained with dropped preferences.",
-        RecallTraining(batch=512, epochs=30, patience=4, learning_rate=3e-3, l2=0.0),
+        RecallTraining(batch=512, epochs=30, learning_rate=6e-3, l2=0.0),
         cold=True,
     ),
     "ridge": Model(

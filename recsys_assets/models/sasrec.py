@@ -44,7 +44,7 @@ SPACE = {
         "blocks": [1, 2, 3],
         "heads": [2, 4],
         "dropout": {"low": 0.1, "high": 0.5},
-        "batch": [32, 64, 128],
+        "batch": [8, 16, 32],
         "learning_rate": {"low": 0.0005, "high": 0.005, "log": True},
     },
 }

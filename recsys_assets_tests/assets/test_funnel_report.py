@@ -319,3 +319,16 @@ def test_the_benchmark_of_merges_compares_the_former_merge(world: World, capsys:
     said = capsys.readouterr().out
     assert "former merge" in said
     assert f"final                {world.read('funnel_report').manifest.metrics['final.ndcg@50']:.4f}" in said
+
+
+def test_the_benchmark_of_curves_has_a_line_per_epoch(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.copy(tmp_path, monkeypatch).run(["negative_items"])
+    script = runpy.run_path(str(PROJECT / "benchmarks" / "tower_curves.py"))
+    capsys.readouterr()
+    script["curve"]("fm", DAY, {"epochs": 2}, 1)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:2] for line in lines] == [["fm", "1"], ["fm", "2"]]
+    assert all(0 <= float(first) <= float(second) for first, second in zip(*(line[2:4] for line in lines), strict=True))
+    assert all(0 <= float(line[4]) <= 1 for line in lines)
