@@ -29,6 +29,7 @@ class Load:
         seconds: for how long.
         seed: of the draws.
         limit: seconds after which a request is given up.
+        bodies: JSON to send to the path at the same place; if there are none, the paths are asked for with GET.
     """
 
     url: str
@@ -37,6 +38,7 @@ class Load:
     seconds: float
     seed: int = 1
     limit: float = 30.0
+    bodies: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -86,17 +88,21 @@ async def _send_all(load: Load) -> list[Answer]:
         began = time.perf_counter()
         while (due := due + draw.expovariate(load.rate)) < load.seconds:
             await asyncio.sleep(max(0.0, began + due - time.perf_counter()))
-            tasks.append(asyncio.create_task(_send(session, draw.choice(load.paths), began, due)))
+            place = draw.randrange(len(load.paths))
+            body = load.bodies[place] if load.bodies else None
+            tasks.append(asyncio.create_task(_send(session, load.paths[place], body, began, due)))
         return list(await asyncio.gather(*tasks))
 
 
-async def _send(session: aiohttp.ClientSession, path: str, began: float, due: float) -> Answer:
+async def _send(session: aiohttp.ClientSession, path: str, body: str | None, began: float, due: float) -> Answer:
+    method = "GET" if body is None else "POST"
+    headers = {} if body is None else {"Content-Type": "application/json"}
     late, status, release, error = time.perf_counter() - began - due, 0, 0, ""
     try:
-        async with session.get(path) as response:
-            body = await response.read()
+        async with session.request(method, path, data=body, headers=headers) as response:
+            answered = await response.read()
             status = response.status
-            release = json.loads(body).get("release", 0) if status == 200 else 0
+            release = json.loads(answered).get("release", 0) if status == 200 else 0
     except (aiohttp.ClientError, TimeoutError) as fault:
         error = type(fault).__name__
     return Answer(due, late, time.perf_counter() - began - due, status, release, error)

@@ -1,16 +1,19 @@
 """Measures the online service under load: an open loop at several rates, memory, and changes of the release.
 
     python benchmarks/serving_load.py [--rates 1 50 100 250 500] [--seconds 20] [--processes 2] [--releases 20]
+                                      [--history 5]
 
 It starts `recsys serve` on the current release of this installation, asks for the lists of its users, and prints for
 each rate the percentiles of the time from when a request was due to the end of its answer; a service that has too much
 to do refuses requests with 503. At the highest rate that
 was still kept up with, it makes the current release again and again, and then rolls back: no request may fail, and no
-answer may be of an old release two seconds after the first one of the new release.
+answer may be of an old release two seconds after the first one of the new release. With `--history` each request tells
+so many events that the release does not know, so that all towers that read a history encode the user's new one.
 """
 
 import argparse
 import contextlib
+import json
 import signal
 import socket
 import subprocess
@@ -20,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 from open_loop import Answer, Load, answers, begin, milliseconds
@@ -64,13 +68,25 @@ def is_ready(url: str) -> bool:
 
 def users_of_current_release() -> list[str]:
     """Paths of requests for the lists of some users."""
+    return [f"/recommend/{each}" for each in _ids("user_id")]
+
+
+def told_requests(events: int, seed: int = 1) -> list[str]:
+    """Bodies of requests for the lists of some users, who have just touched so many items that were drawn."""
+    items, rng = _ids("item_id"), np.random.default_rng(seed)
+    told = [[{"item_id": items[place]} for place in rng.choice(len(items), events)] for _ in range(USERS)]
+    return [json.dumps({"user_id": user, "history": each}) for user, each in zip(_ids("user_id"), told, strict=False)]
+
+
+def _ids(key: str) -> list[Any]:
+    """The ids of some users or items of the current release."""
     profile = load_profile()
     lake = Lake.of(settings().lake, profile)
     with release_store(profile, lake) as store:
         record = store.release() or {}
-    ids = pq.read_table(lake.read("users", record["bizdate"]).path(ROWS), columns=["user_id"])["user_id"]
-    step = max(1, len(ids) // USERS)
-    return [f"/recommend/{each}" for each in ids.to_pylist()[::step]]
+    ids = pq.read_table(lake.read(f"{key[:4]}s", record["bizdate"]).path(ROWS), columns=[key])[key]
+    found: list[Any] = ids.to_pylist()[:: max(1, len(ids) // USERS)]
+    return found
 
 
 def row(name: str, found: Sequence[Answer], seconds: float) -> str:
@@ -129,13 +145,15 @@ def main() -> None:
     parser.add_argument("--releases", type=int, default=20)
     parser.add_argument("--rollbacks", type=int, default=5)
     parser.add_argument("--pause", type=float, default=6, help="seconds between two releases")
+    parser.add_argument("--history", type=int, default=0, help="events that each request tells")
     given = parser.parse_args()
-    paths, kept_up = users_of_current_release(), given.rates[0]
+    bodies = told_requests(given.history) if given.history else []
+    paths, kept_up = ["/recommend"] * len(bodies) or users_of_current_release(), given.rates[0]
     with service(given.processes) as (url, process):
-        answers(begin(Load(url, paths, 20, 3)))
+        answers(begin(Load(url, paths, 20, 3, bodies=bodies)))
         print("| a second | answered | p50 | p90 | p99 | p99.9 | max, ms | failed | longest 503, ms | sent late, ms |")
         for rate in given.rates:
-            found = answers(begin(Load(url, paths, rate, given.seconds)))
+            found = answers(begin(Load(url, paths, rate, given.seconds, bodies=bodies)))
             print(row(f"{rate:g}", found, given.seconds), flush=True)
             all_answered = all(each.status == 200 for each in found)
             kept_up = rate if all_answered and milliseconds(found)["p99"] < KEPT_UP * 1000 else kept_up
@@ -144,7 +162,7 @@ def main() -> None:
         if not changes:
             return
         seconds = changes * given.pause + 10
-        load = begin(Load(url, paths, kept_up, seconds))
+        load = begin(Load(url, paths, kept_up, seconds, bodies=bodies))
         change_releases(given.releases, given.rollbacks, given.pause)
         found = answers(load)
         print(row(f"{kept_up:g}, {changes} changes", found, seconds))
