@@ -19,6 +19,7 @@ from recsys_assets.funnel.known import Known, item_trends
 from recsys_assets.funnel.methods import RECALL_METHODS
 from recsys_assets.funnel.model import Describe, FunnelLists, FunnelModel
 from recsys_assets.funnel.model import recommend as recommend_by
+from recsys_assets.funnel.repeats import repeats
 from recsys_assets.funnel.requests import moments_of
 from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.funnel.stopwatch import Stopwatch
@@ -154,6 +155,7 @@ def describer(
     def describe(candidates: Candidates) -> Mapping[str, Floats]:
         item = find(known.item_ids, events.item_ids[candidates.item])
         moment = now[candidates.query] if len(asked) > 1 else now
-        return known.describe(users, user[candidates.query], item, moment)
+        found = known.describe(users, user[candidates.query], item, moment)
+        return found | repeats(events, asked, candidates) if known.repeats else found
 
     return describe

@@ -35,6 +35,9 @@ COMPUTED = (AFFINITY, NEARBY)  # lists of floats for each pair
 class Known:
     """Knowledge of pairs at one moment; whatever is of the items alone is prepared once.
 
+    Attributes:
+        repeats: whether lists may hold items that their user touched before.
+
     Args:
         profile: its rules say how features of pairs are computed, and which columns are numbers.
         items: `item_features` of all items, with the columns of `item_trends`.
@@ -44,6 +47,7 @@ class Known:
 
     def __init__(self, profile: Profile, items: pa.Table, ranker: Scorer | None) -> None:
         self.items, self.ranker = ItemSnapshot(items, profile.features.affinity), ranker
+        self.repeats = not profile.recall.filter_seen
         self.item_ids = self.items.ids.to_numpy(zero_copy_only=False)
         self._names = (*profile.features.numeric, *USER_STATISTICS, *ITEM_STATISTICS, RECENT_COUNT, TREND)
         self._numbers = Numbers.of(items, self._names)

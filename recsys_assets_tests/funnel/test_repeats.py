@@ -1,0 +1,40 @@
+"""What is counted of items that a user touched before, on a history small enough to count by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from recsys_assets.arrays import Floats, Ints
+from recsys_assets.funnel.candidates import Candidates
+from recsys_assets.funnel.repeats import COUNT, SINCE, WORTH, repeats
+from recsys_assets.retrieval.interactions import Interactions, user_queries
+from recsys_assets_tests.funnel.test_funnel import events
+
+PLAIN = events(
+    *((1, 10, 1, "train"), (1, 11, 1, "train"), (1, 10, 1, "test"), (1, 12, 1, "online")),
+    *((2, 11, 1, "online"), (3, 10, 1, "train")),
+)
+LOG: Interactions = replace(PLAIN, weights=np.array([1.0, 3, 10, 1, 1, 1]))
+
+
+def counted(users: list[int], query: list[int], item: list[int]) -> dict[str, list[float]]:
+    none: Floats = np.empty((len(item), 0), np.float32)
+    pairs: Ints = np.array([query, item])
+    found = repeats(LOG, user_queries(LOG, "online", np.array(users)), Candidates(*pairs, none, none))
+    return {name: np.nan_to_num(column, nan=-1).tolist() for name, column in found.items()}
+
+
+def test_events_are_counted_with_their_weights_up_to_the_moment_and_the_newest_one_has_a_place() -> None:
+    assert counted([0, 1, 2], [0, 0, 0, 1, 2, 2], [0, 1, 2, 1, 0, 1]) == {
+        COUNT: [2, 1, 0, 0, 1, 0],
+        WORTH: [11, 3, 0, 0, 1, 0],
+        SINCE: [1, 2, -1, -1, 1, -1],
+    }
+
+
+def test_a_user_alone_has_the_same_and_items_may_come_in_any_order() -> None:
+    assert counted([0], [0, 0], [1, 0]) == {COUNT: [1, 2], WORTH: [3, 11], SINCE: [2, 1]}
+
+
+def test_a_user_without_a_history_has_touched_nothing() -> None:
+    assert counted([1], [0], [1]) == {COUNT: [0], WORTH: [0], SINCE: [-1]}
