@@ -16,8 +16,12 @@ def folds_of(ids: Ids) -> Ints:
 
 def draw_queries(asked: Queries, ids: Ids, most: int) -> Queries:
     """The queries of the `most` users whose ids (N,) have the lowest hashes."""
-    chosen = np.argsort(hashes(ids), kind="stable")[:most]
-    return asked.restrict(np.isin(asked.truth_queries, chosen))
+    return asked.restrict(np.isin(asked.truth_queries, lowest(ids, most)))
+
+
+def lowest(ids: Ids, most: int) -> Ints:
+    """(n,) positions, ascending, of the `most` users whose ids (N,) have the lowest hashes."""
+    return np.sort(np.argsort(hashes(ids), kind="stable")[:most])
 
 
 def hashes(ids: Ids) -> npt.NDArray[np.uint64]:

@@ -72,7 +72,7 @@ def merge(channels: Mapping[str, Lists], fusion: Fusion, width: int, most: int) 
     """
     parts = []
     for block in slices(len(next(iter(channels.values())).items), QUERIES_AT_ONCE):
-        part = {name: Lists(listed.items[block], listed.scores[block]) for name, listed in channels.items()}
+        part = {name: listed.take(block) for name, listed in channels.items()}
         parts.append(cut(gather(part, width).shift(block.start), fusion, most))
     if len(parts) <= 1:
         return parts[0] if parts else cut(gather(channels, width), fusion, most)

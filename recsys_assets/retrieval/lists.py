@@ -28,6 +28,10 @@ class Lists:
     items: Ints
     scores: Scores
 
+    def take(self, rows: Ints | slice) -> "Lists":
+        """The lists of the queries at the given positions."""
+        return Lists(self.items[rows], self.scores[rows])
+
 
 def empty_lists(rows: int, k: int) -> Lists:
     """Lists without items, to be filled."""

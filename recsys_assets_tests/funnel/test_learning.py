@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recsys_assets.arrays import Doubles, Floats, Ints
-from recsys_assets.funnel import trees
+from recsys_assets.funnel import learning, trees
 from recsys_assets.funnel.candidates import Candidates
 from recsys_assets.funnel.folds import FOLDS, draw_queries, folds_of, hashes
 from recsys_assets.funnel.learning import EQUAL, FEWEST_USERS, MERGED, TREES, Learned, choose, learn, next_rows, useful
@@ -121,6 +121,26 @@ def test_a_channel_stays_where_it_is_not_shown_that_nothing_is_lost_without_it()
     costs, served = useful(ndcg, ("itemcf", "popularity", "swing"))
     assert costs["itemcf"] == pytest.approx(0)
     assert served == ("itemcf", "popularity")
+
+
+def test_channels_may_be_judged_by_some_of_the_users(monkeypatch: pytest.MonkeyPatch, learned: Learned) -> None:
+    monkeypatch.setattr(learning, "FEW_USERS", 200)
+    found = taught(300)
+    assert found.evidence.users == learned.evidence.users
+    assert found.evidence.ndcg[TREES] == pytest.approx(learned.evidence.ndcg[TREES], abs=0.01)
+    assert found.evidence.costs != learned.evidence.costs
+    assert "shuffled" in found.evidence.dropped
+
+
+def test_of_many_candidates_the_right_ones_and_some_wrong_ones_are_learned_from(
+    monkeypatch: pytest.MonkeyPatch, learned: Learned
+) -> None:
+    examples = learned.examples
+    assert examples
+    assert examples.drawn.all()
+    monkeypatch.setattr(trees, "MOST_ROWS", len(examples.gains) // 2)
+    assert examples.drawn[examples.gains > 0].all()
+    assert examples.drawn.mean() == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_few_users_teach_nothing() -> None:

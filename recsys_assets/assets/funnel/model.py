@@ -45,7 +45,7 @@ class FunnelConfig(Seeded):
     channel_size: int = Field(default=200, ge=1, description="items from each channel")
     candidates: int = Field(default=300, ge=1, description="items to order")
     length: int = Field(default=50, ge=1, description="items in the final list")
-    users: int = Field(default=2000, ge=1, description="most users to learn from, drawn by a hash of their ids")
+    users: int = Field(default=8000, ge=1, description="most users to learn from, drawn by a hash of their ids")
 
     @property
     def sizes(self) -> Sizes:
