@@ -27,8 +27,8 @@ def threads() -> int:
 
 
 @contextmanager
-def one_of_several_steps() -> Iterator[None]:
-    """Inside the block, libraries compute with this step's share of the cores, so that as many trainings run at once.
+def one_of_several_trainings() -> Iterator[None]:
+    """Inside the block, libraries compute with a training's share of the cores, so that as many trainings run at once.
 
     A training has many small products, which more threads hardly speed up: on two cores an epoch of DSSM on MovieLens
     1M took 13.5 s with one thread and 12.8 s with two, one of DropoutNet 19.3 s and 21.3 s. So two trainings at a time,

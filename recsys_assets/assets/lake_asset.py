@@ -20,7 +20,6 @@ from recsys_assets.io_managers import CAN_BE_BUILT, UP_TO_DATE, Output, write_pa
 from recsys_assets.lake import Lake
 from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import Partition, describe_outdated
-from recsys_assets.parallel import one_of_several_steps
 from recsys_assets.resources import LakeStore
 from recsys_assets.retries import retrying
 
@@ -124,21 +123,10 @@ def lake_asset(
     def declare(function: Callable[..., Any]) -> LakeAsset:
         key = name or function.__name__
         declared = [*checks, *([] if key in LANDED else [INPUTS_UNCHANGED, BUILDABLE])]
-        made = _with_output(_sharing_cores(function) if "pool" in settings else function, tolerates_declined)
+        made = _with_output(function, tolerates_declined)
         return LakeAsset(key, made, declared, {"kinds": kinds, "code_version": code_version, **settings})
 
     return declare
-
-
-def _sharing_cores(function: Callable[..., None]) -> Callable[..., None]:
-    """The function of an asset in a pool: it leaves cores to the other steps that the pool lets run."""
-
-    @functools.wraps(function)
-    def compute(*given: Any, **named: Any) -> None:
-        with one_of_several_steps():
-            function(*given, **named)
-
-    return compute
 
 
 def _with_output(function: Callable[..., Any], tolerates_declined: bool) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import Output
+from recsys_assets.parallel import one_of_several_trainings
 from recsys_assets.resources import LakeStore
 from recsys_assets.tracking import Tracking
 
@@ -50,10 +51,11 @@ def log_training(
 ) -> Iterator[None]:
     """Run the block in an MLflow run with these settings; the partition names the run, and the run the partition.
 
-    Check the settings and the rows before the block, so that a mistake in them leaves no failed run in MLflow.
+    The training has its share of the cores: see `one_of_several_trainings`. Check the settings and the rows before the
+    block, so that a mistake in them leaves no failed run in MLflow.
     """
     output.manifest.config, output.manifest.seed = {"name": model, **config.model_dump()}, config.seed
-    with tracking.run(context, output.manifest.config) as run:
+    with one_of_several_trainings(), tracking.run(context, output.manifest.config) as run:
         output.manifest.mlflow_run_id = run.info.run_id
         yield
         output.metadata["mlflow run"] = dg.MetadataValue.url(tracking.url(run))

@@ -124,7 +124,7 @@ MODELS = {
     "sasrec": Model(
         "sasrec:SasRec",
         "SASRec (Kang & McAuley 2018) with cross-entropy: a causal transformer over the history.",
-        RecallTraining(batch=16, epochs=12, learning_rate=1.5e-3, warmup=200, l2=0.0, clip=1.0, last_rate=0.1),
+        RecallTraining(batch=16, epochs=10, learning_rate=1.5e-3, warmup=200, l2=0.0, clip=1.0, last_rate=0.1),
     ),
     "dropoutnet": Model(
         "dropoutnet:DropoutNet",

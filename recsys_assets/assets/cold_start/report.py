@@ -22,6 +22,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
+from recsys_assets.parallel import one_of_several_trainings
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval.interactions import Interactions
 
@@ -111,7 +112,8 @@ class Trials:
         """DropoutNet, with more settings of the network."""
         config, source = self._config, self._source
         training = {"epochs": network.epochs_of(validation, config.steps), **config.training}
-        fitted = network.train(self._schema, source, validation, {**config.model, **more}, training, config.seed)
+        with one_of_several_trainings():
+            fitted = network.train(self._schema, source, validation, {**config.model, **more}, training, config.seed)
         self._trained[fitted.config.item_dropout] = fitted
         return fitted
 
