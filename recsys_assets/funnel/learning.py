@@ -155,7 +155,7 @@ def useful(ndcg: Callable[[Sequence[str]], Doubles], names: Sequence[str]) -> tu
     alone = {name: everything - ndcg([each for each in names if each != name]) for name in names if len(names) > 1}
     costs = {name: float(lost.mean()) for name, lost in alone.items()}
     nothing = NOTHING * everything.mean()
-    # A loss without one channel does not go away without more of them, and a look takes 2 s on MovieLens 1M.
+    # Quality that is lost without one channel is not found again without more: a look takes 2 s on MovieLens 1M.
     cheap = [name for name, lost in alone.items() if name != FOR_EVERYONE and _largest_loss(lost) < nothing]
     for name in sorted(cheap, key=lambda each: (costs[each], each)):
         without = tuple(each for each in served if each != name)

@@ -1,4 +1,4 @@
-"""Columns of items that a user touched before, counted on a history small enough to count by hand."""
+"""Columns of items that a user touched before, on a history small enough to count by hand."""
 
 from dataclasses import replace
 
