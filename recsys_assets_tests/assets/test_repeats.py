@@ -15,8 +15,6 @@ from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.funnel.methods import RECALL_METHODS
-from recsys_assets.funnel.model import FunnelModel
-from recsys_assets.funnel.repeats import COUNT, SINCE, WORTH
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS, TRAINED_TOWERS
@@ -141,12 +139,6 @@ def test_the_funnel_recommends_items_again(again: Again) -> None:
         )
     )
     assert is_among(listed, seen).sum() > 5 * final.num_rows
-
-
-def test_the_funnel_learns_from_how_often_a_user_touched_an_item(again: Again) -> None:
-    order = FunnelModel.read(again.read("funnel_model").folder).order
-    assert order
-    assert {COUNT, WORTH, SINCE} <= set(order.columns)
 
 
 def test_what_is_published_counts_repeats_and_leaves_nothing_out(again: Again) -> None:

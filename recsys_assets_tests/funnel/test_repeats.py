@@ -1,12 +1,18 @@
 """Columns of items that a user touched before, on a history small enough to count by hand."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
+import pytest
 
 from recsys_assets.arrays import Floats, Ints
 from recsys_assets.funnel.candidates import Candidates
+from recsys_assets.funnel.funnel import describer
+from recsys_assets.funnel.known import Known
 from recsys_assets.funnel.repeats import COUNT, SINCE, WORTH, repeats
+from recsys_assets.funnel.users import Users
 from recsys_assets.retrieval.interactions import Interactions, user_queries
 from recsys_assets_tests.funnel.test_funnel import events
 
@@ -38,3 +44,14 @@ def test_a_user_alone_has_the_same_and_items_may_come_in_any_order() -> None:
 
 def test_a_user_without_a_history_has_touched_nothing() -> None:
     assert counted([1], [0], [1]) == {COUNT: [0], WORTH: [0], SINCE: [-1]}
+
+
+@pytest.mark.parametrize("filter_seen", [False, True])
+def test_candidates_have_these_columns_where_lists_may_hold_them(filter_seen: bool) -> None:
+    nothing: dict[str, Any] = {"moments": lambda *_: None, "describe": lambda *_: {}}
+    known = SimpleNamespace(item_ids=LOG.item_ids, repeats=not filter_seen, **nothing)
+    asked, users = user_queries(LOG, "online", np.array([0])), SimpleNamespace(ids=LOG.user_ids)
+    describe = describer(cast(Known, known), cast(Users, users), LOG, asked, {})
+    none: Floats = np.empty((1, 0), np.float32)
+    found = describe(Candidates(np.array([0]), np.array([0]), none, none))
+    assert found == ({} if filter_seen else {COUNT: [2], WORTH: [11], SINCE: [1]})
