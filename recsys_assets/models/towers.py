@@ -128,9 +128,11 @@ def tower_schemas(schema: FeatureSchema, history: int, *, numbers: bool = False)
 
 
 def mean_of(vectors: Tensor, tokens: Tensor) -> Tensor:
-    """(N, D) means of vectors (N, T, D) over the places whose token (N, T) is not 0; zeros if there are none."""
-    there = (tokens > 0).to(vectors.dtype)
-    return (vectors * there.unsqueeze(2)).sum(1) / there.sum(1, keepdim=True).clamp(min=1.0)
+    """(N, D) means of vectors (N, T, D) over the places whose token (N, T) is not 0; zeros if there are none.
+
+    The vectors of the other places must be zeros, as a `Table` gives them.
+    """
+    return vectors.sum(1) / (tokens > 0).sum(1, keepdim=True).clamp(min=1)
 
 
 def newest_of(values: Tensor, tokens: Tensor) -> Tensor:

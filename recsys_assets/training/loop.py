@@ -5,6 +5,7 @@ AUC of Wide & Deep is 0.823 with it, and 0.819 with the last weights.
 """
 
 import copy
+import ctypes
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ Losses = Iterable[tuple[Tensor, int]]  # lazy: the mean loss and the number of r
 # The warm-up ends with the second epoch at the latest. On small logs, where an epoch has 2 to 10 steps, the 50 to 200
 # steps that suit MovieLens 1M would last for the whole training.
 WARM_EPOCHS = 2
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 class TrainingDiverged(RuntimeError):
@@ -80,6 +82,7 @@ def seeding(seed: int) -> Iterator[None]:
     Denormals are flushed in the block: with L2, unused weights shrink to denormals, and a step takes several times as
     long.
     """
+    _keep_freed_memory()
     torch.set_flush_denormal(True)
     try:
         with torch.random.fork_rng():
@@ -87,6 +90,18 @@ def seeding(seed: int) -> Iterator[None]:
             yield
     finally:
         torch.set_flush_denormal(False)
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep up to 1 GB that is freed, instead of giving it back to the system at once.
+
+    Each step of a training needs the same memory as the one before. On MovieLens 1M, 100 steps of DSSM take 3.0 s
+    instead of 3.9 s, 200 of DropoutNet 4.6 s instead of 5.2 s and 200 of SASRec 9.6 s instead of 10.3 s.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:  # of glibc alone
+        mallopt(_TRIM_THRESHOLD, 1 << 30)
+        mallopt(_MMAP_THRESHOLD, 1 << 25)  # the most that it takes
 
 
 @dataclass

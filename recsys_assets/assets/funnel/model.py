@@ -31,6 +31,7 @@ from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.funnel.users import Users
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
+from recsys_assets.parallel import one_blas_thread
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.interactions import queries
 
@@ -73,7 +74,8 @@ def funnel_model(output: Output, config: FunnelConfig, lake: LakeStore, dataset:
     output.add_optional_inputs(inputs.partitions, needed, inputs.without)
     output.manifest.config = {"right": profile.funnel.right, **config.model_dump()}
     output.manifest.seed = config.seed
-    learned = _learn(output, profile, inputs, config)
+    with one_blas_thread():
+        learned = _learn(output, profile, inputs, config)
     output.write_json(
         DESCRIPTION,
         {

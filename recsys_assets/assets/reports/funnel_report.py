@@ -29,6 +29,7 @@ from recsys_assets.funnel.model import DESCRIPTION, FunnelLists, fused_lists
 from recsys_assets.funnel.stopwatch import Stopwatch
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
+from recsys_assets.parallel import one_blas_thread
 from recsys_assets.ranking.bootstrap import SEED, Comparison
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.details import faults
@@ -72,7 +73,8 @@ def funnel_report(output: Output, lake: LakeStore, dataset: Dataset, **needed: P
     with watch("open"):
         events = events_of(inputs["splits"], inputs["users"])
         funnel = Funnel(profile, inputs, events, watch)
-    asked, found = funnel.lists_of(np.arange(len(events.user_ids)))
+    with one_blas_thread():
+        asked, found = funnel.lists_of(np.arange(len(events.user_ids)))
     with watch("write"):
         table = recommendations.table(events, asked, found.served, found.final)
         pq.write_table(table, output.path(RECOMMENDATIONS), compression="zstd")
