@@ -50,7 +50,7 @@ class ColdStartConfig(ModelConfig):
     ins={name: dg.AssetIn(name) for name in towers.inputs_of(network.MODEL)},
     kinds={"pytorch", "markdown"},
     pool="training",
-    code_version="2",
+    code_version="3",
     checks=[BEATS],
 )
 def cold_start_report(output: Output, config: ColdStartConfig, dataset: Dataset, **inputs: Partition) -> None:
@@ -66,11 +66,12 @@ def cold_start_report(output: Output, config: ColdStartConfig, dataset: Dataset,
     source, schema = towers.source(network.MODEL, profile, inputs), towers.features_of(inputs)
     trials = Trials(config, schema, source, profile)
     found: dict[str, Outcome] = {}
-    for name, drawn in trials.definitions.items():
-        try:
-            found[name] = trials.run(drawn)
-        except CannotBeBuilt as error:
-            output.without[f"cold items by {name}"] = str(error)
+    with one_of_several_trainings():
+        for name, drawn in trials.definitions.items():
+            try:
+                found[name] = trials.run(drawn)
+            except CannotBeBuilt as error:
+                output.without[f"cold items by {name}"] = str(error)
     if "draw" not in found:
         raise CannotBeBuilt(output.without["cold items by draw"])
     _record(output, found, profile.fresh.model)
@@ -112,8 +113,7 @@ class Trials:
         """DropoutNet, with more settings of the network."""
         config, source = self._config, self._source
         training = {"epochs": network.epochs_of(validation, config.steps), **config.training}
-        with one_of_several_trainings():
-            fitted = network.train(self._schema, source, validation, {**config.model, **more}, training, config.seed)
+        fitted = network.train(self._schema, source, validation, {**config.model, **more}, training, config.seed)
         self._trained[fitted.config.item_dropout] = fitted
         return fitted
 

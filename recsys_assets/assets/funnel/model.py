@@ -60,6 +60,7 @@ class FunnelConfig(Seeded):
     deps=list(OPTIONAL),
     kinds={"lightgbm", "onnx"},
     pool="training",
+    code_version="2",
     checks=[PARITY],
 )
 def funnel_model(output: Output, config: FunnelConfig, lake: LakeStore, dataset: Dataset, **needed: Partition) -> None:

@@ -65,7 +65,7 @@ def recaller(model: str, description: str) -> LakeAsset:
         kinds={"pytorch", "mlflow"},
         pool="training",
         op_tags=FIRST,
-        code_version="3",
+        code_version="4",
         checks=[FLOOR],
     )
     def recall(
