@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from recsys_assets.arrays import Floats, Ints
+from recsys_assets.arrays import Floats
 from recsys_assets.funnel.candidates import Candidates
 from recsys_assets.funnel.funnel import describer
 from recsys_assets.funnel.known import Known
@@ -25,8 +25,8 @@ LOG: Interactions = replace(PLAIN, weights=np.array([1.0, 3, 10, 1, 1, 1]))
 
 def counted(users: list[int], query: list[int], item: list[int]) -> dict[str, list[float]]:
     none: Floats = np.empty((len(item), 0), np.float32)
-    pairs: Ints = np.array([query, item])
-    found = repeats(LOG, user_queries(LOG, "online", np.array(users)), Candidates(*pairs, none, none))
+    candidates = Candidates(np.array(query), np.array(item), none, none)
+    found = repeats(LOG, user_queries(LOG, "online", np.array(users)), candidates)
     return {name: np.nan_to_num(column, nan=-1).tolist() for name, column in found.items()}
 
 
