@@ -179,6 +179,15 @@ def test_an_environment_without_fuxictr_and_a_folder_without_movielens_are_named
         run("recall_ml1m.py", "--source", rank_samples)
 
 
+def test_shop_log(run: Runner, tmp_path: Path) -> None:
+    few = ("--users", 40, "--items", 30, "--visits", 900, "--days", 10)
+    said = run("shop_log.py", tmp_path, *few)
+    written = {name: (tmp_path / name).read_bytes() for name in ("events.csv", "items.csv")}
+    assert run("shop_log.py", tmp_path, *few) == said == f"{len(written['events.csv'].splitlines()) - 1:,} events\n"
+    assert written == {name: (tmp_path / name).read_bytes() for name in written}
+    assert written["items.csv"].splitlines()[0] == b'"item_id","category","price"'
+
+
 def test_mixed_reads(run: Runner) -> None:
     assert re.search(r"mixed +0$", run("mixed_reads.py", "--seconds", 1), flags=re.MULTILINE)
 
@@ -272,6 +281,7 @@ _SOURCE = ["--source", "FOLDER"]
 NEEDY = {
     "publish_speed.py": ["--bizdate", "2003-02-28"],
     "funnel_merges.py": ["2003-02-28"],
+    "shop_log.py": ["FOLDER"],
     "tower_curves.py": ["2003-02-28"],
     "serving_fuzz.py": ["http://127.0.0.1:8001", "20000"],
     "serving_latency.py": ["2003-02-28"],
