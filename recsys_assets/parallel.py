@@ -42,9 +42,10 @@ def one_of_several_trainings() -> Iterator[None]:
 
     A training has many small products, which more threads hardly speed up: on two cores an epoch of DSSM on MovieLens
     1M took 13.5 s with one thread and 12.8 s with two, one of DropoutNet 19.3 s and 21.3 s. So two trainings at a time,
-    with a thread each, take about half of the time that they take one after the other.
+    with a thread each, take about half of the time that they take one after the other. `OMP_NUM_THREADS` may say less.
     """
-    share = max(1, threads() // STEPS_AT_ONCE)
+    share, most = max(1, threads() // STEPS_AT_ONCE), os.environ.get("OMP_NUM_THREADS", "")
+    share = min(share, int(most)) if most.isdigit() and int(most) else share
     # The variable is for libraries that are loaded in the block.
     with _variable("OMP_NUM_THREADS", str(share)), threadpool_limits(share):
         yield

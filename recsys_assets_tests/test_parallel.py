@@ -21,6 +21,13 @@ def test_a_training_among_others_uses_its_share_of_the_cores_until_it_ends(monke
     assert "OMP_NUM_THREADS" not in os.environ
 
 
+def test_it_uses_no_more_than_somebody_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "threads", lambda: 3 * STEPS_AT_ONCE)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with one_of_several_trainings():
+        assert (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]) == (2, "2")
+
+
 def test_what_was_set_comes_back_after_a_failure_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "threads", lambda: 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
