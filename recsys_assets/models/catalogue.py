@@ -129,7 +129,7 @@ MODELS = {
     "dropoutnet": Model(
         "dropoutnet:DropoutNet",
         "DropoutNet (Volkovs et al. 2017): towers that need no events, trained with dropped preferences.",
-        RecallTraining(batch=512, epochs=30, learning_rate=6e-3, l2=0.0),
+        RecallTraining(batch=512, epochs=30, patience=4, learning_rate=6e-3, l2=0.0),
         cold=True,
     ),
     "ridge": Model(
