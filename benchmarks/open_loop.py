@@ -1,8 +1,8 @@
 """An open loop of requests: each is sent when it is due, whether earlier ones were answered or not.
 
 Its time counts from when it was due, so that waiting counts: a server that stalls does not slow its own measurement.
-`serving_load.py` and `serving_faults.py` run this file in a process of its own. Its argument says as JSON what to send,
-and it prints one line of JSON for each answer.
+`serving_load.py` and `serving_faults.py` run this file in a process of its own. A line of JSON says what to send, and it
+prints one for each answer.
 """
 
 import asyncio
@@ -64,8 +64,11 @@ class Answer:
 
 def begin(load: Load) -> "subprocess.Popen[str]":
     """Send requests from another process; `answers` waits for it."""
-    command = [sys.executable, __file__, json.dumps(asdict(load))]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    if process.stdin:
+        process.stdin.write(json.dumps(asdict(load)) + "\n")
+        process.stdin.flush()
+    return process
 
 
 def answers(process: "subprocess.Popen[str]") -> list[Answer]:
@@ -109,6 +112,6 @@ async def _send(session: aiohttp.ClientSession, path: str, body: str | None, beg
 
 
 if __name__ == "__main__":
-    for each in asyncio.run(_send_all(Load(**json.loads(sys.argv[1])))):
+    for each in asyncio.run(_send_all(Load(**json.loads(sys.stdin.readline())))):
         sys.stdout.write(json.dumps(asdict(each)) + "\n")
     sys.stdout.flush()
