@@ -1,7 +1,7 @@
 """An open loop of requests: each is sent when it is due, whether earlier ones were answered or not.
 
 Its time counts from when it was due, so that waiting counts: a server that stalls does not slow its own measurement.
-`serving_load.py` and `serving_faults.py` run this file in a process of its own. A line of JSON says what to send, and it
+`serving_load.py` and `serving_faults.py` run this file in a process of its own. A line of JSON says what to send; it
 prints one for each answer.
 """
 
