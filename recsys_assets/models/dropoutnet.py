@@ -183,7 +183,7 @@ class Side(nn.Module):
         if self.content:
             content = [self.sparse(indices[:, self.floats :].long())] if self.sparse else []
             content += [self.numbers(indices[:, : self.floats].float())] if self.numbers else []
-            parts.append(self.content(torch.cat(content, 1).float()))  # statistics of numbers may be of 64 bits
+            parts.append(self.content(torch.cat(content, 1)))
         return normalize(self.both(torch.cat(parts, 1)), dim=1)
 
 

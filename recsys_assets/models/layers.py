@@ -96,8 +96,10 @@ class Normalise(nn.Module):
     def __init__(self, schema: FeatureSchema) -> None:
         super().__init__()
         numeric = schema.of_kind("numeric")
-        self.register_buffer("mean", torch.tensor([value for f in numeric for value in f.mean]))
-        self.register_buffer("std", torch.tensor([value or 1.0 for f in numeric for value in f.std]))  # 0: constant
+        mean = [value for f in numeric for value in f.mean]
+        std = [value or 1.0 for f in numeric for value in f.std]  # 0: constant
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
         log = [f.transform == "log" for f in numeric for _ in range(f.length)]
         self.register_buffer("log", torch.tensor(log), persistent=False)
         self.transforms = any(log)
