@@ -46,7 +46,7 @@ def former(channels: Mapping[str, Lists], width: int, describe: Describe) -> Int
 def main(day: str) -> None:
     """Print a row for each way."""
     profile, lake = load_profile(), LakeStore(profile=settings().profile)
-    inputs = read_inputs(lake.lake, day, {asset: lake.read(asset, day) for asset in NEEDED})
+    inputs = read_inputs(profile, lake.lake, day, {asset: lake.read(asset, day) for asset in NEEDED})
     events = events_of(inputs["splits"], inputs["users"])
     funnel, width = Funnel(profile, inputs, events, Stopwatch()), len(events.item_ids)
     asked, found = funnel.lists_of(np.arange(len(events.user_ids)))

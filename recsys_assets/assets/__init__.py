@@ -4,6 +4,8 @@ Put a new asset into the module of its stage and into its group here, and its me
 An asset of a model needs no line here.
 """
 
+from dataclasses import replace
+
 import dagster as dg
 
 from recsys_assets.assets import rank, tuning, warm_start
@@ -19,6 +21,7 @@ from recsys_assets.assets.publish.serving_parity import serving_parity
 from recsys_assets.assets.recall import embeddings, i2i, index, term, towers
 from recsys_assets.assets.reports import daily, funnel_report, hitrate, rank_report, recall_report
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.funnel.inputs import TOUCH
 from recsys_assets.jobs import ON_DEMAND
 from recsys_assets.partitions import daily_partitions
 from recsys_assets.reports.day import REPORT
@@ -42,7 +45,7 @@ def groups(profile: Profile) -> dict[str, list[LakeAsset]]:
         "embeddings": [*embeddings.embedding_assets, *index.index_assets],
         "rank": [*rank.rank_assets, champion.rank_champion],
         "onnx": onnx.onnx_assets,
-        "funnel": [funnel.funnel_model],
+        "funnel": [rank.touch_model, funnel.funnel_model],
         "tuning": tuning.tuning_assets,
         "publish": [
             *collections.publish_assets(profile),
@@ -72,6 +75,7 @@ def _entity_groups(profile: Profile) -> dict[str, list[LakeAsset]]:
         "samples": [
             samples.splits,
             samples.rank_samples,
+            *([samples.touch_samples] if profile.touch else []),
             samples.recall_samples,
             cold_samples.cold_start_samples,
             negatives.negative_items,
@@ -97,7 +101,7 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     warm_start.refuse_unknown(profile)
     bizdate = daily_partitions(profile)
     assets = {
-        each.key: add_deadline(warm_start.add_own_days(each, profile), profile).define(bizdate, group)
+        each.key: add_deadline(warm_start.add_own_days(_wanted(each, profile), profile), profile).define(bizdate, group)
         for group, made in groups(profile).items()
         for each in made
     }
@@ -110,6 +114,15 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     report = daily.of_graph(daily.daily_report, set(regular) - {REPORT})
     assets[REPORT] = report.define(bizdate, "evaluation")
     return list(assets.values())
+
+
+def _wanted(asset: LakeAsset, profile: Profile) -> LakeAsset:
+    """The asset, without a dependency on the touch model if the profile has none: whatever may read it can do without.
+
+    Otherwise the asset would be left out.
+    """
+    deps = [each for each in asset.settings.get("deps", ()) if profile.touch or each not in TOUCH]
+    return replace(asset, settings={**asset.settings, "deps": deps})
 
 
 def checks_of(assets: list[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:

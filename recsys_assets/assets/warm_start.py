@@ -39,7 +39,7 @@ HOLDS = Check(
 )
 # The asset of each model that can continue: not those of other libraries, and not those in closed form.
 ASSETS = {name: f"rank_{name}" for name, each in RANKERS.items() if each.library == "pytorch"}
-ASSETS |= {name: f"recall_{name}" for name in TRAINED_TOWERS}
+ASSETS |= {"touch": "touch_model", **{name: f"recall_{name}" for name in TRAINED_TOWERS}}
 
 
 class CheckpointUnavailable(RuntimeError):

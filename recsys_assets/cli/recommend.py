@@ -84,7 +84,7 @@ def _print_computed(user: str, day: dt.date | None) -> None:
     profile = load_profile()
     lake = LakeStore(profile=settings().profile)
     when = day.isoformat() if day else latest_partition(lake.lake, "funnel_model")
-    inputs = read_inputs(lake.lake, when, {asset: lake.read(asset, when) for asset in NEEDED})
+    inputs = read_inputs(profile, lake.lake, when, {asset: lake.read(asset, when) for asset in NEEDED})
     events = events_of(inputs["splits"], inputs["users"])
     number = _user_number(events, user, when)
     history = _newest_rows(profile, inputs["splits"], events, number)

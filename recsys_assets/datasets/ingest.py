@@ -124,7 +124,7 @@ def ingest_entities(
     if not files:
         raise NotLanded(f"no {table} have landed by {bizdate}: put the table under {profile.landing_place}/{table}")
     _load(connection, profile, table, files)
-    if table == "items" and profile.draws:
+    if table == "items" and profile.draws_any:
         dated = "SELECT item_id, min(day)::DATE AS day FROM landed WHERE reason IS NULL AND day <> '' GROUP BY item_id"
         write_parquet(connection, f"{dated} ORDER BY item_id", folder / ARRIVALS)
     _keep_newest_rows(connection, KEYS[table][0])

@@ -177,6 +177,20 @@ class Profile(Part):
         return bool(self.draws) and self._has_positives_only
 
     @property
+    def touch(self) -> Negatives | None:
+        """The negatives of the touch model, one for each event; None for no such model.
+
+        There is one where ranking models tell events from one another, and learn nothing of what is touched at all.
+        """
+        needless = not self.has_entities or self.impressions or self.negatives or self.draws
+        return None if needless else Negatives(rate=1)
+
+    @property
+    def draws_any(self) -> Negatives | None:
+        """The negatives that are drawn, for whichever model."""
+        return self.draws or self.touch
+
+    @property
     def _has_positives_only(self) -> bool:
         """Whether no event is a negative for ranking."""
         return not self.has_label_rule and (not self.events or set(self.events.ranked) == set(self.events.weights))
@@ -208,6 +222,11 @@ class Profile(Part):
         if self.impressions:
             return KEYS["impressions"]
         return (*KEYS["interactions"], "seq") if self.events or self.draws else KEYS["interactions"]
+
+    @property
+    def pair_keys(self) -> tuple[str, ...]:
+        """Columns that identify the rows of user-item features: those of samples, and `seq` for drawn rows."""
+        return tuple(dict.fromkeys([*self.event_keys, *(["seq"] if self.draws_any else [])]))
 
 
 def bundled_profiles() -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """The drawn negatives of a table of offline events, and the columns that tell drawn rows and their chances."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,8 @@ class DrawRows:
         columns: of the M events and the K drawn rows: `drawn`; `item_events`, the item's offline events before the
             moment; `draw_log_rate`, the log of how many times a pair is drawn as a negative for each positive of its
             user at that moment, -inf for an item that was not known.
-        of_item: `draw_log_rate` of each item after the last event, for a user who has touched nothing.
+        of_item: `draw_log_rate` of each item after the last event, for a user who has touched nothing; only if
+            ranking models learn from drawn rows.
         of_user: `draw_log_left` of each user: the log of the share of draws that is left without seen items, if lists
             leave these out. A pair's own rate is that of the item, divided by this share.
     """
@@ -39,7 +40,7 @@ class DrawRows:
 
 def draw_columns(profile: Profile) -> str:
     """SQL for the day of an event, and the hash that its draws begin from: of user, item, time and kind alone."""
-    if not profile.draws:
+    if not profile.draws_any:
         return ""
     kind = f", '/', {KIND}" if profile.events else ""
     content = f"concat(user_id, '/', item_id, '/', epoch_us(timestamp){kind})"
@@ -49,35 +50,38 @@ def draw_columns(profile: Profile) -> str:
 def draw_rows(profile: Profile, rows: pa.Table, ids: Mapping[str, pa.Array], arrivals: Path | None) -> DrawRows:
     """Draw the profile's negatives for offline events, which are ordered by user and time.
 
+    Ranking models get some for each positive, the touch model for each event.
+
     Args:
-        profile: its `draws` say how many and how.
+        profile: its `draws`, or its `touch`, say how many and how.
         rows: user_id, item_id, timestamp, seq, label, part and the columns of `draw_columns`.
         ids: the ids of users and items in ascending order.
         arrivals: item_id and `day` of the first dated row of items that have one; None: no item has one.
     """
-    rule = profile.draws
+    rule = profile.draws_any
     if not rule:
         return DrawRows()
     moments = _moments(rows, ids, arrivals)
+    if profile.touch:
+        moments = replace(moments, labels=np.ones_like(moments.labels))
     mentions = Mentions(moments, rule.exponent)
     without_seen, users = profile.recall.filter_seen, len(ids["user"])
     drawn = draw(moments, mentions, rule.rate, without_seen)
     events = np.concatenate([np.arange(rows.num_rows), drawn.events])
     items, places = np.concatenate([moments.items, drawn.items]), mentions.of_event[events]
+    left = share_left(moments, mentions, without_seen)[events]
+    columns = {
+        DRAWN: pa.array(np.arange(len(events)) >= rows.num_rows),
+        ITEM_EVENTS: pa.array(mentions.events(items, places)),
+        DRAW_LOG_RATE: pa.array(mentions.log_share(items, places) + np.log(rule.rate) - np.log(left)),
+    }
+    if not profile.draws:
+        return DrawRows(drawn, columns)
     everything = np.arange(len(ids["item"]))
     at_the_end = mentions.log_share(everything, np.full(len(everything), len(mentions.items)))
-    left = share_left(moments, mentions, without_seen)[events]
     unseen = share_unseen(moments, mentions, users) if without_seen else np.ones(users)
-    return DrawRows(
-        drawn,
-        {
-            DRAWN: pa.array(np.arange(len(events)) >= rows.num_rows),
-            ITEM_EVENTS: pa.array(mentions.events(items, places)),
-            DRAW_LOG_RATE: pa.array(mentions.log_share(items, places) + np.log(rule.rate) - np.log(left)),
-        },
-        {DRAW_LOG_RATE: pa.array(at_the_end + np.log(rule.rate))},
-        {DRAW_LOG_LEFT: pa.array(np.log(unseen))},
-    )
+    of_item = {DRAW_LOG_RATE: pa.array(at_the_end + np.log(rule.rate))}
+    return DrawRows(drawn, columns, of_item, {DRAW_LOG_LEFT: pa.array(np.log(unseen))})
 
 
 def _moments(rows: pa.Table, ids: Mapping[str, pa.Array], arrivals: Path | None) -> Moments:

@@ -60,7 +60,8 @@ def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: 
     if profile.impressions:
         return _sample_query_of_impressions(profile, users, items, pairs, part)
     if profile.draws:
-        return _sample_query_with_draws(profile, users, items, pairs, part)
+        label = f"CASE WHEN pairs.{DRAWN} THEN 0 ELSE history.label END"
+        return _sample_query_with_draws(profile, users, items, pairs, part, label)
     oracle = f", history.oracle AS {quote_name(profile.oracle)}" if profile.oracle else ""
     keys = ", ".join(profile.event_keys)
     return (
@@ -71,11 +72,19 @@ def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: 
         f"FROM history JOIN {scan([pairs])} AS pairs USING ({keys}) "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
-        f"WHERE pairs.part = {quote(part)} ORDER BY history.user_id, history.timestamp, history.seq"
+        f"WHERE pairs.part = {quote(part)}{f' AND NOT pairs.{DRAWN}' if profile.touch else ''} "
+        "ORDER BY history.user_id, history.timestamp, history.seq"
     )
 
 
-def _sample_query_with_draws(profile: Profile, users: Path, items: Path, pairs: Path, part: str) -> str:
+def touch_query(profile: Profile, users: Path, items: Path, pairs: Path, part: str) -> str:
+    """SQL for the rows of one part that tell events, the positives, from drawn items; otherwise like `sample_query`."""
+    return _sample_query_with_draws(profile, users, items, pairs, part, f"NOT pairs.{DRAWN}")
+
+
+def _sample_query_with_draws(  # noqa: PLR0913, PLR0917 (the tables, and which rows)
+    profile: Profile, users: Path, items: Path, pairs: Path, part: str, label: str
+) -> str:
     """A row has the user's side of its event, and the item's side as of the item's events before that moment.
 
     These are the statistics of the item's next row, except for the shrunk rate: it is computed for the moment.
@@ -86,8 +95,7 @@ def _sample_query_with_draws(profile: Profile, users: Path, items: Path, pairs: 
     truth = f"CASE WHEN NOT {drawn} THEN history.oracle END"
     oracle = f", {truth} AS {quote_name(profile.oracle)}" if profile.oracle else ""
     return (
-        f"SELECT {_columns_of('pairs', profile.event_keys)}, "
-        f"CASE WHEN {drawn} THEN 0 ELSE history.label END::TINYINT AS label, "
+        f"SELECT {_columns_of('pairs', profile.pair_keys)}, ({label})::TINYINT AS label, "
         f"{_side_columns(profile, 'users')}, {own}, "
         f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}{moment_columns(profile, 'history')}, "
         f"{_columns_of('pairs', (DRAWN, DRAW_LOG_RATE))}{oracle} "

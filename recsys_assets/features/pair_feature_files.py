@@ -40,15 +40,18 @@ def write_pair_features(
     """Write the features of the rows, and the columns of users and of items; returns the rows of each file.
 
     Rows are the offline events and, if the profile draws negatives, the drawn ones; `arrivals` has the days of dated
-    items, if there are any. Values are the profile's rating, if it has one, the weight of the event's kind, if it has
-    kinds, and the label. Items are fitted on train rows. A row without a rating has no value of that kind; it is NaN
-    among the recent values. With a file of labelled `impressions`, these are the rows, and events are history alone.
+    items, if there are any. Nothing is fitted on rows that were drawn for the touch model. Values are the profile's
+    rating, if it has one, the weight of the event's kind, if it has kinds, and the label. Items are fitted on train
+    rows. A row without a rating has no value of that kind; it is NaN among the recent values. With a file of labelled
+    `impressions`, these are the rows, and events are history alone.
     """
     ids = {side: _ids(connection, side, path) for side, path in {"user": users, "item": items}.items()}
     rows = _events(connection, profile, splits, ONLINE)
     shown = place_impressions(impressions, rows, ids) if impressions else None
     draws = DrawRows(shown.drawn) if shown else draw_rows(profile, rows, ids, arrivals)
     rows, learned = (shown.events, shown.negative) if shown else (rows, None)
+    if profile.touch:
+        learned = np.zeros(len(draws.drawn.events), bool)
     kinds, drawn_values = _kinds(rows, ids, draws.drawn, learned)
     rule, labels = profile.features.affinity, rows["label"].to_numpy()
     log = Log(kinds, labels, ids["user"], ids["item"], rule, draws.drawn, drawn_values, learned)
@@ -57,7 +60,7 @@ def write_pair_features(
     if shown:
         _write_shown(folder / ROWS, shown.table, rows.num_rows, fitted)
     else:
-        _write_rows(folder / ROWS, log, rows.select([*profile.event_keys, "part"]), draws.columns, fitted)
+        _write_rows(folder / ROWS, log, rows.select([*profile.pair_keys, "part"]), draws.columns, fitted)
     tables = {
         USER_FILE: _user_table(log, fitted, draws),
         ITEM_FILE: pa.table(
@@ -85,7 +88,7 @@ def users_before_test(
     """
     ids = {side: _ids(connection, side, path) for side, path in {"user": users, "item": items}.items()}
     rows, rule = _events(connection, profile, splits, "test"), profile.features.affinity
-    draws = draw_rows(profile, rows, ids, arrivals)
+    draws = draw_rows(profile, rows, ids, arrivals) if profile.draws else DrawRows()
     kinds, _ = _kinds(rows, ids, draws.drawn)
     fitted = read_factors(pq.read_table(written, columns=[ITEM_FACTORS])[ITEM_FACTORS], rule)
     log = Log(kinds, rows["label"].to_numpy(), ids["user"], ids["item"], rule, fitted=fitted)

@@ -48,7 +48,7 @@ class Funnel:
         self.channels = open_channels(inputs, log, "online")
         rows = pq.read_table(inputs["splits"].path(ROWS), columns=["item_id", "timestamp", "part"])
         items = pq.read_table(inputs["item_features"].path(ROWS))
-        self.known = Known(profile, item_trends(rows, "online", items), inputs.ranker)
+        self.known = Known(profile, item_trends(rows, "online", items), inputs.ranker, inputs.touch)
         self.users = self.known.users(pq.read_table(inputs["user_features"].path(ROWS)))
 
     @property
@@ -94,7 +94,7 @@ class Funnel:
         sizes, twin = replace(self.model.sizes, final=self.model.sizes.candidates), copy(self)
         twin.model = replace(self.model, fusion=fusion, sizes=sizes, order=self.model.order if learned else None)
         twin.channels = {name: each for name, each in self.channels.items() if name in fusion.weights}
-        twin.known = self.known if ranked else self.known.without_ranker()
+        twin.known = self.known if ranked else self.known.with_ranker(None)
         return twin
 
     def ranked_by(self, ranker: Scorer) -> "Funnel":

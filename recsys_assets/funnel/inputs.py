@@ -1,31 +1,34 @@
-"""The partitions that the funnel reads: the tables that it needs, and whatever there is of channels and ranker.
+"""The partitions that the funnel reads: the tables that it needs, and whatever there is of channels and models.
 
-The assets of channels and the ranker are no inputs in Dagster's sense, which would stop the funnel if one of them
-failed: a channel that was not built, or that the data do not allow, is left out, and the reason is recorded.
+The assets of channels, of the ranker and of the touch model are no inputs in Dagster's sense, which would stop the
+funnel if one of them failed: whatever was not built, or the data do not allow, is left out, with the reason.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from recsys_assets.datasets.profile import Profile
 from recsys_assets.funnel.by_vector import EXACT_ITEMS
 from recsys_assets.funnel.methods import CHANNELS, RECALL_METHODS
-from recsys_assets.funnel.scoring import NotTheChampion, Scorer, open_champion
+from recsys_assets.funnel.scoring import NotTheChampion, Scorer, open_champion, open_ranker
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import GateNotPassed, Partition, PartitionDamaged, PartitionMissing, PartitionOutdated
 from recsys_assets.ranking.champion import read_champion
 
 CHAMPION, TABLE = "rank_champion", "items"
+TOUCH, TOUCH_FILE = ("onnx_touch", "touch_model"), "model.onnx"
 _OF_CHANNELS = dict.fromkeys(asset for channel in CHANNELS for asset in RECALL_METHODS[channel].reads if asset != TABLE)
 _INDEXES = {method.index: method.reads[1] for method in RECALL_METHODS.values() if method.index}  # with their items
-OPTIONAL = (*_OF_CHANNELS, *_INDEXES, CHAMPION)
+OPTIONAL = (*_OF_CHANNELS, *_INDEXES, CHAMPION, *TOUCH)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Partitions of a bizdate by asset, the ranker if there is one, and why others are left out, by asset."""
+    """Partitions of a bizdate by asset, the models if there are any, and why others are left out, by asset."""
 
     partitions: Mapping[str, Partition]
     ranker: Scorer | None
+    touch: Scorer | None
     without: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, asset: str) -> Partition:
@@ -42,11 +45,13 @@ class Inputs:
         return [self.partitions[asset] for asset in (*method.reads, method.index) if asset in self.partitions]
 
 
-def read_inputs(lake: Lake, day: str, needed: Mapping[str, Partition]) -> Inputs:
+def read_inputs(profile: Profile, lake: Lake, day: str, needed: Mapping[str, Partition]) -> Inputs:
     """Everything that is there of a bizdate, next to the partitions that are needed."""
     found, without = dict(needed), {}
     for asset in OPTIONAL:
         if asset in _INDEXES and not _is_large(found.get(_INDEXES[asset])):
+            continue
+        if asset in TOUCH and not profile.touch:
             continue
         try:
             partition = lake.read_sound(asset, day)
@@ -61,12 +66,24 @@ def read_inputs(lake: Lake, day: str, needed: Mapping[str, Partition]) -> Inputs
         else:
             found[asset] = partition
     ranker, of_ranker = _open_ranker(lake, found, without)
-    return Inputs({**found, **of_ranker}, ranker, without)
+    return Inputs({**found, **of_ranker}, ranker, _open_touch(found, without), without)
 
 
 def _is_large(items: Partition | None) -> bool:
     """Whether the vectors of items are so many that an index is searched."""
     return items is not None and (items.manifest.rows or 0) > EXACT_ITEMS
+
+
+def _open_touch(found: Mapping[str, Partition], without: dict[str, str]) -> Scorer | None:
+    """The touch model; the reason is added to `without` if its files do not fit each other."""
+    if not all(asset in found for asset in TOUCH):
+        return None
+    onnx, model = (found[asset] for asset in TOUCH)
+    try:
+        return open_ranker(onnx, model, TOUCH_FILE)
+    except NotTheChampion as error:
+        without[model.manifest.asset] = str(error)
+        return None
 
 
 def _open_ranker(

@@ -1,5 +1,6 @@
 """Knowledge of users as arrays: made once for all users of a table, and taken by row for each request."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,22 @@ class Numbers:
 
 
 @dataclass(frozen=True)
+class Encodings:
+    """The features of N users, or of N moments, as models read them: by the fingerprint of a model's schema."""
+
+    of_schema: Mapping[str, Encoded]
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, rows: Ints | slice) -> "Encodings":
+        """The chosen rows."""
+        number = len(np.arange(self.rows)[rows])
+        return Encodings({schema: each[rows] for schema, each in self.of_schema.items()}, number)
+
+
+@dataclass(frozen=True)
 class Users:
     """U users.
 
@@ -42,14 +59,14 @@ class Users:
         ids: (U,) in ascending order.
         snapshot: what features of pairs are computed from.
         numbers: those by which candidates are ordered.
-        encoded: (U, …) the features that the ranker reads of users; without a ranker no columns.
+        encoded: (U, …) the features that models read of users.
         draw_left: (U,) see `scoring.log_draw_left`.
     """
 
     ids: Ids
     snapshot: UserSnapshot
     numbers: Numbers
-    encoded: Encoded
+    encoded: Encodings
     draw_left: Doubles | None
 
     def take(self, rows: Ints | slice) -> "Users":

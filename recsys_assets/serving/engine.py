@@ -111,7 +111,7 @@ class Engine:
 
     def __init__(self, profile: Profile, lake: Lake, bizdate: str, pins: Lake | None = None) -> None:
         needed = {asset: lake.read_sound(asset, bizdate) for asset in NEEDED}
-        inputs = read_partitions(lake, bizdate, needed)
+        inputs = read_partitions(profile, lake, bizdate, needed)
         self.profile, self.bizdate, self.without = profile, bizdate, dict(inputs.without)
         self._partitions, self.pins, self._release = inputs.partitions, pins or lake, self
         self.log, self.usual = events_of(inputs["splits"], inputs["users"]), Usual()

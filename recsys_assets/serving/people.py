@@ -17,7 +17,7 @@ from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.features.pair_data import Recent
 from recsys_assets.features.schema import Encoded
 from recsys_assets.funnel.known import Known
-from recsys_assets.funnel.users import Users
+from recsys_assets.funnel.users import Encodings, Users
 from recsys_assets.retrieval.interactions import Interactions, State, histories
 
 Number = TypeVar("Number", bound=np.generic)
@@ -127,7 +127,7 @@ class Renewal:
     def __init__(self, known: Known, log: Interactions) -> None:
         self._recent = known.items.rule.recent
         self._rows = find(known.item_ids, log.item_ids)  # (I,) of the items' table
-        self._sequences = [known.sequence(name, log.item_ids) for name in (LIKED, DISLIKED)]
+        self._sequences = [known.sequences(name, log.item_ids) for name in (LIKED, DISLIKED)]
 
     def __call__(self, row: Users, since: History) -> Users:
         """The row as it is after these events."""
@@ -141,11 +141,17 @@ class Renewal:
             self._put_first(unrated, old.values),
             self._put_first(labels.astype(np.float32), old.labels),
         )
-        encoded = row.encoded.indices.copy()
-        for (places, encode), wanted in zip(self._sequences, (1, 0), strict=True):
-            encoded[0, places] = np.append(encode[items[labels == wanted]], encoded[0, places])[: len(places)]
+        encoded = {name: self._renewed(name, each, items, labels) for name, each in row.encoded.of_schema.items()}
         snapshot = replace(row.snapshot, recent=recent)
-        return replace(row, snapshot=snapshot, encoded=Encoded(encoded, row.encoded.numeric))
+        return replace(row, snapshot=snapshot, encoded=Encodings(encoded, 1))
+
+    def _renewed(self, schema: str, old: Encoded, items: Ints, labels: npt.NDArray[np.int8]) -> Encoded:
+        """The features of a schema with new items, the newest first."""
+        indices = old.indices.copy()
+        for of_schema, wanted in zip(self._sequences, (1, 0), strict=True):
+            places, encode = of_schema[schema]
+            indices[0, places] = np.append(encode[items[labels == wanted]], indices[0, places])[: len(places)]
+        return Encoded(indices, old.numeric)
 
     def _put_first(self, new: npt.NDArray[Number], old: npt.NDArray[Number]) -> npt.NDArray[Number]:
         """(1, L) the values with new ones in front."""

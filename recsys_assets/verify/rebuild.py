@@ -30,7 +30,7 @@ from recsys_assets.verify.compare import Difference, differences
 # Sums, states, and what follows from them without training, upstream first; `interactions` come before all of these.
 COUNTED = (
     *("users", "items", "splits", "event_features", "recall_samples", "cold_start_samples", "rank_samples"),
-    *("feature_schema", "feature_boundaries", "user_features", "item_features", "negative_items"),
+    *("touch_samples", "feature_schema", "feature_boundaries", "user_features", "item_features", "negative_items"),
     *("recall_term", "i2i_itemcf", "i2i_swing"),
 )
 # These are built with the settings that the partition of the lake says it was built with.

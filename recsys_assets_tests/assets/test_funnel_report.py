@@ -80,7 +80,7 @@ def final_lists(world: World) -> Lists:
 def everything(world: World) -> Inputs:
     """All that the funnel reads."""
     lake = LakeStore(profile=settings().profile)
-    return read_inputs(lake.lake, DAY, {asset: world.read(asset) for asset in NEEDED})
+    return read_inputs(load_profile(), lake.lake, DAY, {asset: world.read(asset) for asset in NEEDED})
 
 
 def recsys(*arguments: str) -> Result:

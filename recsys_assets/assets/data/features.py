@@ -54,11 +54,12 @@ def factors(output: Output, dataset: Dataset, splits: Partition, users: Partitio
 
     They are the preference that a factor model predicts, with items fitted on other users' train rows (`user_factors`
     times `item_factors`); the user's opinion of the nearest items; and the items that the user liked and did not like.
-    If the profile has `negatives`, they are drawn here, and their rows follow those of the events. In a profile with
-    impressions, these are the rows, and the events are history.
+    Negatives are drawn here, those of ranking models or those of the touch model, and their rows follow those of the
+    events. In a profile with impressions, these are the rows, and the events are history.
     """
     profile = dataset.load()
-    output.manifest.config = {"affinity": profile.features.affinity.model_dump(), **draws_config(profile)}
+    affinity, drawn = profile.features.affinity.model_dump(), draws_config(profile, profile.draws_any)
+    output.manifest.config = {"affinity": affinity, **drawn}
     events, user_rows, item_rows = (partition.path(ROWS) for partition in (splits, users, items))
     arrivals = items.path(ARRIVALS) if ARRIVALS in items.manifest.files else None
     shown = splits.path(IMPRESSIONS) if profile.impressions else None
@@ -71,7 +72,7 @@ def factors(output: Output, dataset: Dataset, splits: Partition, users: Partitio
             ranked_impressions(shown, user_rows, item_rows) if shown else f"{scan([events])} WHERE part <> 'online'"
         )
         (offline,) = only_row(connection, f"SELECT count(*) FROM {rankable}")
-        if profile.draws:
+        if profile.draws_any:
             (drawn,) = only_row(connection, f"SELECT count(*) FROM {scan([output.path(ROWS)])} WHERE {DRAWN}")
             output.manifest.metrics["drawn_rows"] = float(drawn)
             rows[ROWS] -= drawn

@@ -1,10 +1,11 @@
 """Samples: the split of events into train, validation, test and online, and the rows that ranking models learn from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
 import duckdb
+import pyarrow.parquet as pq
 
 from recsys_assets.assets.data.event_features import rows_of_all_days
 from recsys_assets.assets.lake_asset import Check, lake_asset
@@ -16,8 +17,9 @@ from recsys_assets.datasets.impressions import label_impressions
 from recsys_assets.datasets.ingest import ROWS, SHOWN
 from recsys_assets.datasets.names import ANONYMOUS, DRAW_LOG_RATE, DRAWN, FEATURES_VERSION, KIND, RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.profile_parts import Negatives
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
-from recsys_assets.features.history import sample_query
+from recsys_assets.features.history import sample_query, touch_query
 from recsys_assets.features.history_table import SNAPSHOTS, open_history
 from recsys_assets.features.leakage import count_leaking_rows
 from recsys_assets.io_managers import Output
@@ -106,24 +108,82 @@ def rank_samples(
     profile has any, are marked in `drawn`; events of items that could not have been drawn at their moment are left out.
     """
     profile = dataset.load()
-    events, user_rows, item_rows, affinities = (each.path(ROWS) for each in (splits, users, items, factors))
-    described = [each.path(ROWS) for each in rows_of_all_days(output, lake, event_features)]
-    features, terms = profile.features.model_dump(), event_features.manifest.config["terms"]
-    output.manifest.config = {"features": features, "terms": terms, **draws_config(profile)}
+    events, user_rows, item_rows, pairs = (each.path(ROWS) for each in (splits, users, items, factors))
+    output.manifest.config = draws_config(profile, profile.draws)
+    rankable = _drawable(events, pairs) if profile.draws else f"{scan([events])} WHERE part <> 'online'"
+    if profile.impressions:
+        rankable = ranked_impressions(splits.path(IMPRESSIONS), user_rows, item_rows)
+    queries = {part: sample_query(profile, user_rows, item_rows, pairs, part) for part in RANKED_PARTS}
+    described = rows_of_all_days(output, lake, event_features)
+    _write_samples(output, profile, events, described, queries, profile.event_keys, rankable)
+    output.metadata["negatives"] = profile.negatives_text
+
+
+@lake_asset(
+    kinds={"duckdb", "parquet"},
+    checks=[
+        Check("no_nulls", "no key or label is null"),
+        Check("rows_match_splits", "each part has the events of `splits` that could have been drawn"),
+        Check("features_know_only_the_past", "counted again, no row's features use that row or a later one"),
+        BOTH_CLASSES,
+    ],
+    code_version=FEATURES_VERSION,
+)
+def touch_samples(
+    output: Output,
+    lake: LakeStore,
+    dataset: Dataset,
+    splits: Partition,
+    users: Partition,
+    items: Partition,
+    factors: Partition,
+    event_features: Partition,
+) -> None:
+    """Rows that tell what a user touches from what they do not: events, and an item drawn for each of them.
+
+    They have the features of `rank_samples`, and are in the same files. The label of an event is 1, whatever its own
+    is; that of a drawn item is 0. Events of items that could not have been drawn at their moment are left out.
+    """
+    profile = dataset.load()
+    events, user_rows, item_rows, pairs = (each.path(ROWS) for each in (splits, users, items, factors))
+    output.manifest.config = draws_config(profile, profile.touch)
+    queries = {part: touch_query(profile, user_rows, item_rows, pairs, part) for part in RANKED_PARTS}
+    touched = f"(SELECT * REPLACE (1 AS label) FROM {_drawable(events, pairs)})"
+    described = rows_of_all_days(output, lake, event_features)
+    _write_samples(output, profile, events, described, queries, profile.pair_keys, touched)
+
+
+def _write_samples(  # noqa: PLR0913, PLR0917 (what is written, and what it is compared with)
+    output: Output,
+    profile: Profile,
+    events: Path,
+    described: list[Partition],
+    queries: Mapping[str, str],
+    keys: Sequence[str],
+    expected_rows: str,
+) -> None:
+    """Write the rows of each part, with the checks that both kinds of samples share.
+
+    Args:
+        output: the partition; the rules of the features are added to its config.
+        profile: of the data set.
+        events: the file of `splits`.
+        described: the partitions of `event_features` that hold the rows of all days, the newest last.
+        queries: the rows of each part.
+        keys: the columns that identify them.
+        expected_rows: SQL for the events that these must hold.
+    """
+    *_, newest = described
+    output.manifest.config |= {"features": profile.features.model_dump(), "terms": newest.manifest.config["terms"]}
     with connect() as connection:
-        open_history(connection, described, event_features.path(SNAPSHOTS))
-        queries = {part: sample_query(profile, user_rows, item_rows, affinities, part) for part in RANKED_PARTS}
-        written = scan(write_parts(output, connection, queries, list(profile.event_keys)))
-        rankable = _rankable(profile, events, affinities)
-        if profile.impressions:
-            rankable = ranked_impressions(splits.path(IMPRESSIONS), user_rows, item_rows)
-        expected = rows_and_positives(connection, rankable)
-        found = rows_and_positives(connection, f"{written} WHERE NOT {DRAWN}" if profile.draws else written)
+        open_history(connection, [each.path(ROWS) for each in described], newest.path(SNAPSHOTS))
+        files = write_parts(output, connection, queries, list(keys))
+        written, expected = scan(files), rows_and_positives(connection, expected_rows)
+        not_drawn = f" WHERE NOT {DRAWN}" if DRAWN in pq.read_schema(files[0]).names else ""
+        found = rows_and_positives(connection, f"{written}{not_drawn}")
         output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
-        output.metadata["negatives"] = profile.negatives_text
-        leaking = count_leaking_rows(
-            connection, events, written, profile.event_keys, impressions=bool(profile.impressions)
-        )
+        is_shown = bool(profile.impressions)
+        leaking = count_leaking_rows(connection, events, written, keys, impressions=is_shown)
         output.check("features_know_only_the_past", leaking == 0, rows=leaking)
 
 
@@ -166,11 +226,11 @@ def recall_samples(output: Output, dataset: Dataset, splits: Partition) -> None:
         output.metadata["preview"] = show.preview(db, f"FROM {written}", 5)
 
 
-def draws_config(profile: Profile) -> dict[str, object]:
+def draws_config(profile: Profile, rule: Negatives | None) -> dict[str, object]:
     """The rule of drawn negatives, or of impressions, for the config of an asset with such rows; empty without them."""
     if profile.impressions:
         return {"impressions": profile.impressions.model_dump()}
-    return {"negatives": profile.draws.model_dump()} if profile.draws else {}
+    return {"negatives": rule.model_dump()} if rule else {}
 
 
 def ranked_impressions(shown: Path, users: Path, items: Path) -> str:
@@ -181,10 +241,8 @@ def ranked_impressions(shown: Path, users: Path, items: Path) -> str:
     return f"{scan([shown])} WHERE part <> 'online'{known}"
 
 
-def _rankable(profile: Profile, events: Path, pairs: Path) -> str:
-    """The offline events of a `splits` file that are ranked rows."""
-    if not profile.draws:
-        return f"{scan([events])} WHERE part <> 'online'"
+def _drawable(events: Path, pairs: Path) -> str:
+    """The offline events of a `splits` file whose item could have been drawn at their moment."""
     known = f"FROM {scan([pairs])} WHERE NOT {DRAWN} AND isfinite({DRAW_LOG_RATE})"
     return f"{scan([events])} SEMI JOIN ({known}) USING (user_id, timestamp, seq)"
 

@@ -60,7 +60,7 @@ class FunnelConfig(Seeded):
     deps=list(OPTIONAL),
     kinds={"lightgbm", "onnx"},
     pool="training",
-    code_version="2",
+    code_version="3",
     checks=[PARITY],
 )
 def funnel_model(output: Output, config: FunnelConfig, lake: LakeStore, dataset: Dataset, **needed: Partition) -> None:
@@ -71,7 +71,7 @@ def funnel_model(output: Output, config: FunnelConfig, lake: LakeStore, dataset:
     candidates, unless that gained nothing for users who were held out.
     """
     profile = dataset.load()
-    inputs = read_inputs(lake.lake, output.manifest.bizdate, needed)
+    inputs = read_inputs(profile, lake.lake, output.manifest.bizdate, needed)
     output.add_optional_inputs(inputs.partitions, needed, inputs.without)
     output.manifest.config = {"right": profile.funnel.right, **config.model_dump()}
     output.manifest.seed = config.seed
@@ -115,7 +115,7 @@ def _known_before_test(output: Output, profile: Profile, inputs: Inputs) -> tupl
         written = inputs["factors"].path(ITEM_FILE)
         found = snapshots_before_test(connection, profile, splits, users, items, written, output.draft.folder, arrivals)
     rows = pq.read_table(splits, columns=["item_id", "timestamp", "part"])
-    known = Known(profile, item_trends(rows, "test", found.items), inputs.ranker)
+    known = Known(profile, item_trends(rows, "test", found.items), inputs.ranker, inputs.touch)
     return known, known.users(found.users)
 
 

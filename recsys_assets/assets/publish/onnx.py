@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 from recsys_assets.arrays import Ints
 from recsys_assets.assets.data.samples import RANKED_PARTS, part_file
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
+from recsys_assets.assets.rank import RANK_TASKS, TOUCH, Task
 from recsys_assets.assets.reports import show
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
-from recsys_assets.models.catalogue import RANKERS, TOWERS
+from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval.interactions import histories, read
 from recsys_assets.retrieval.raw_users import raw_users
@@ -27,27 +28,27 @@ PARITY_USERS = 1_000
 TOLERANCE = 1e-5
 
 
-def ranker_onnx(model: str) -> LakeAsset:
+def ranker_onnx(task: Task) -> LakeAsset:
     """The ONNX asset of one ranking model."""
 
     @lake_asset(
-        name=f"onnx_{model}",
+        name=f"onnx_{task.name}",
         description=(
-            f"`rank_{model}` as one ONNX file: takes the raw features of `feature_schema` (look-up and "
+            f"`{task.asset}` as one ONNX file: takes the raw features of `feature_schema` (look-up and "
             "normalisation are inside), any batch size, and gives the probability of a positive."
         ),
-        ins={"ranker": dg.AssetIn(f"rank_{model}")},
+        ins={"ranker": dg.AssetIn(task.asset), "samples": dg.AssetIn(task.samples)},
         kinds={"onnx"},
         checks=[Check("onnx_matches_model", f"onnxruntime and the model agree within {TOLERANCE} on real rows")],
     )
-    def onnx(output: Output, dataset: Dataset, ranker: Partition, rank_samples: Partition) -> None:
+    def onnx(output: Output, dataset: Dataset, ranker: Partition, samples: Partition) -> None:
         from recsys_assets.training import onnx_export, rankers
 
         profile, about = dataset.load(), {"bizdate": output.manifest.bizdate}
         if profile.draws:
             about["negatives"] = profile.negatives_text
         rankers.load(ranker.folder).export(output.path(MODEL), about)
-        rows = real_rows(rank_samples)
+        rows = real_rows(samples)
         found = rankers.parity(ranker.folder, output.path(MODEL), rows)
         output.manifest.metrics = {"parity_rows": float(rows.num_rows), **found}
         output.check("onnx_matches_model", max(found.values()) <= TOLERANCE, rows=rows.num_rows, **found)
@@ -122,4 +123,7 @@ def _signature(runtime: Any) -> list[tuple[str, str, list[Any]]]:
     return [(each.name, each.type, each.shape) for each in (*runtime.get_inputs(), *runtime.get_outputs())]
 
 
-onnx_assets = [*(ranker_onnx(model) for model in RANKERS), *(tower_onnx(model) for model in TOWERS)]
+onnx_assets = [
+    *(ranker_onnx(task) for task in (*RANK_TASKS, TOUCH)),
+    *(tower_onnx(model) for model in TOWERS),
+]

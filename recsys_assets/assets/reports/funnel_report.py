@@ -66,7 +66,7 @@ def funnel_report(output: Output, lake: LakeStore, dataset: Dataset, **needed: P
     The 95 % intervals come from 200 draws of users; differences are on the same draws.
     """
     profile = dataset.load()
-    inputs, watch = read_inputs(lake.lake, output.manifest.bizdate, needed), Stopwatch()
+    inputs, watch = read_inputs(profile, lake.lake, output.manifest.bizdate, needed), Stopwatch()
     output.add_optional_inputs(inputs.partitions, needed, inputs.without)
     output.manifest.config = {"filter_seen": profile.recall.filter_seen, "right": profile.funnel.right}
     output.manifest.seed = SEED
