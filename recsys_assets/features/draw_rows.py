@@ -70,13 +70,14 @@ def draw_rows(profile: Profile, rows: pa.Table, ids: Mapping[str, pa.Array], arr
     events = np.concatenate([np.arange(rows.num_rows), drawn.events])
     items, places = np.concatenate([moments.items, drawn.items]), mentions.of_event[events]
     left = share_left(moments, mentions, without_seen)[events]
+    rates = mentions.log_share(items, places) + np.log(rule.rate) - np.log(left)
     columns = {
         DRAWN: pa.array(np.arange(len(events)) >= rows.num_rows),
         ITEM_EVENTS: pa.array(mentions.events(items, places)),
-        DRAW_LOG_RATE: pa.array(mentions.log_share(items, places) + np.log(rule.rate) - np.log(left)),
+        DRAW_LOG_RATE: pa.array(rates),
     }
-    if not profile.draws:
-        return DrawRows(drawn, columns)
+    if not profile.draws:  # nothing is corrected by these rates, and their last bits depend on the processor
+        return DrawRows(drawn, columns | {DRAW_LOG_RATE: pa.array(rates.astype(np.float32))})
     everything = np.arange(len(ids["item"]))
     at_the_end = mentions.log_share(everything, np.full(len(everything), len(mentions.items)))
     unseen = share_unseen(moments, mentions, users) if without_seen else np.ones(users)

@@ -52,6 +52,7 @@ NETWORKS = {
 }
 CONFIG: dict[str, dict[str, Any]] = {
     **{f"rank_{model}": QUICK for model in RANKERS},
+    "touch_model": QUICK,
     "rank_lgbm": {"model": {"epochs": 2, "min_rows": 20}},
     **{f"recall_{model}": {**QUICK, "model": NETWORKS.get(model, {})} for model in TRAINED_TOWERS},
     "cold_start_report": {**QUICK, "rates": [0.0, 0.5]},

@@ -25,6 +25,7 @@ ASSETS = [
     "factors",
     "event_features",
     "rank_samples",
+    "touch_samples",
     "feature_schema",
     "user_features",
     "item_features",

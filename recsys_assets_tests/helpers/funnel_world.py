@@ -17,7 +17,8 @@ from recsys_assets_tests.helpers.ranking_rows import quick_settings
 from recsys_assets_tests.helpers.worlds import DAY, World, copy_of, open_world, world_in
 
 RECALL = ["recall_samples", "recall_term", "i2i_itemcf", "i2i_swing"]
-RANK = ["factors", "event_features", "rank_samples", "feature_schema", "user_features", "item_features"]
+SAMPLES = ["rank_samples", "touch_samples"]
+RANK = ["factors", "event_features", *SAMPLES, "feature_schema", "user_features", "item_features"]
 TAIL = {
     "name": "tail",
     "split": {"strategy": "per_user_tail", "online_last_n": 4},
@@ -27,7 +28,11 @@ TAIL = {
 
 @contextmanager
 def funnel_world(folders: pytest.TempPathFactory) -> Iterator[World]:
-    """The world in a folder of its own; its towers' vectors are random, and its ranker is a small LightGBM model."""
+    """The world in a folder of its own.
+
+    Its towers' vectors are random, its ranker is a small LightGBM model, and its touch model a small DIN,
+    which reads other features.
+    """
     with world_in(copy_of("funnel_world", build, folders)) as world:
         yield world
 
@@ -38,22 +43,29 @@ def build(home: Path) -> None:
         world.run(["users", "items", "splits", *RECALL, *RANK])
         world.write_vectors()
         write_champion(world.lake)
+        write_ranker(world.lake, "din", "touch_samples", "touch_model", "onnx_touch")
         world.run(["funnel_model"])
         world.run(["funnel_report"])
 
 
 def write_champion(lake: Lake) -> None:
     """Write a small LightGBM model, its ONNX file, and the record that points to it."""
-    schema = FeatureSchema.read(lake.read("feature_schema", DAY).path("schema.json"))
-    train, validation = (lake.read("rank_samples", DAY).path(f"{part}.parquet") for part in ("train", "validation"))
-    ranker = rankers.fit("lgbm", schema, train, validation, *quick_settings("lgbm", 20), seed=1)
-    with lake.draft("rank_lgbm", DAY) as draft:
-        ranker.save(draft.folder)
-    with lake.draft("onnx_lgbm", DAY) as draft:
-        ranker.export(draft.path(MODEL), {"bizdate": DAY})
+    write_ranker(lake, "lgbm", "rank_samples", "rank_lgbm", "onnx_lgbm")
     onnx = lake.read("onnx_lgbm", DAY).manifest
     path, sha256 = f"onnx_lgbm/bizdate={DAY}/{MODEL}", onnx.files[MODEL]
     chosen = Candidate("lgbm", DAY, 0.7, path=path, sha256=sha256, fingerprint=onnx.fingerprint)
     with lake.draft("rank_champion", DAY) as draft:
         champion = asdict(record(chosen, "the only one", [chosen]))
         draft.path(CHAMPION_FILE).write_text(json_text(champion), encoding="utf-8")
+
+
+def write_ranker(lake: Lake, model: str, samples: str, asset: str, onnx: str) -> None:
+    """Train a small model on samples, and write it and its ONNX file."""
+    schema = FeatureSchema.read(lake.read("feature_schema", DAY).path("schema.json"))
+    train, validation = (lake.read(samples, DAY).path(f"{part}.parquet") for part in ("train", "validation"))
+    epochs = 20 if model == "lgbm" else 2
+    ranker = rankers.fit(model, schema, train, validation, *quick_settings(model, epochs), seed=1)
+    with lake.draft(asset, DAY) as draft:
+        ranker.save(draft.folder)
+    with lake.draft(onnx, DAY) as draft:
+        ranker.export(draft.path(MODEL), {"bizdate": DAY})
