@@ -53,7 +53,7 @@ SCORED_KEYS = ("user_id", "item_id", "timestamp", "seq", "label", DRAWN, DRAW_LO
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained: a model of the catalogue, and the samples whose label it learns.
+    """A training: of a model of the catalogue, on the samples whose label it learns.
 
     Attributes:
         name: of the model in settings and in MLflow.

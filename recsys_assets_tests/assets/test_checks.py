@@ -53,6 +53,7 @@ SAME = [
     *([f"{stage}_{model}{side}" for model in TOWERS] for stage, side in (("recall", ""), ("onnx", ""), ("index", ""))),
     *([f"emb_{model}_{side}" for model in TOWERS] for side in ("user", "item")),
     ["i2i_itemcf", "i2i_swing"],
+    ["rank_samples", "touch_samples"],
     ["hitrate_popularity", *(f"hitrate_{method}" for method in RECALL_METHODS)],
 ]
 STANDS_FOR = {asset: assets[0] for assets in SAME for asset in assets}
@@ -70,14 +71,14 @@ def returning(module: ModuleType, name: str, change: Callable[[Any], Any]) -> Fa
 
 
 def rewriting(module: ModuleType, name: str, change: Callable[[pa.Table], pa.Table]) -> Fault:
-    """The rows that the module's function writes, to the last of its arguments that is a path, are changed."""
+    """The rows that the module's function writes are changed: in a folder that it is given, or in its last path."""
 
     def put(_: World, patch: pytest.MonkeyPatch) -> None:
         real = getattr(module, name)
 
         def write(*given: Any) -> Any:
-            found, place = real(*given), [each for each in given if isinstance(each, Path)][-1]
-            path = place / ROWS if place.is_dir() else place
+            found, paths = real(*given), [each for each in given if isinstance(each, Path)]
+            path = next((each / ROWS for each in paths if each.is_dir()), paths[-1])
             pq.write_table(change(pq.read_table(path)), path)
             return found
 

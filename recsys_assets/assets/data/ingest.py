@@ -97,6 +97,7 @@ def users(output: Output, dataset: Dataset) -> None:
 @lake_asset(
     kinds={"duckdb", "parquet"},
     checks=[NO_NULLS, UNIQUE_KEYS, *LANDED_CHECKS],
+    code_version="2",
 )
 def items(output: Output, dataset: Dataset) -> None:
     """Every item known by the end of the bizdate, the newest row of each, ordered by `item_id`."""
