@@ -217,6 +217,8 @@ def test_the_reason_is_named_where_the_data_tell_it(world: World) -> None:
     few = interactions.where(np.arange(len(interactions)) % 20 == 0)
     (small,) = recall_report.below_popularity(figures, few, Order(0.1, dated=False))
     assert "rows to learn from" in small
+    assert re.search(r"Half of the touched items have at most \d events", small)
+    assert "Half of the touched items" not in unordered
     (bare,) = recall_report.below_popularity(
         {**figures, "dssm": {"recall@20": 0.2}} | {"fm": {"recall@20": 0.4}}, few, Order(0.1, False)
     )

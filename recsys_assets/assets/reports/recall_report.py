@@ -24,6 +24,7 @@ RECALL_METRICS = (
 )
 FEW_USERS = 100  # with fewer, most leads are chance
 FEW_ROWS = 20  # train rows of a user in the middle: with fewer, little is known of tastes
+FEW_EVENTS = 10  # of an item in the middle: with fewer, little is known of items
 # Reasons that come from the method itself.
 OF_METHODS = {
     "fm": "FM learns what people like among the items that they touch, not which of all items they touch next.",
@@ -95,6 +96,9 @@ def below_popularity(figures: Figures, interactions: Interactions, order: Order)
         reasons.append(f"There are only {count} users to learn from.")
     if np.median(rows) < FEW_ROWS:
         reasons.append(f"Half of the users have at most {np.median(rows):.0f} rows to learn from.")
+    counts = interactions.before("test").item_counts
+    if counts.any() and (middle := np.median(counts[counts > 0])) < FEW_EVENTS:
+        reasons.append(f"Half of the touched items have at most {middle:.0f} events: little can be learned of each.")
     if not below:
         return reasons if not order.is_real else []
     listed = ", ".join(f"{name} by {-lead:.4f}" for name, lead in sorted(below.items(), key=lambda each: each[1]))
