@@ -206,6 +206,15 @@ def judge_among(
     return {name: value for name, value in found.items() if name.startswith(("recall@", "ndcg@"))}
 
 
+def ndcg_of_items(items: Ints, queries: Queries, width: int) -> Doubles:
+    """(I,) what each of `width` items, where it is right, adds to the mean NDCG of lists (N, K)."""
+    longest = items.shape[1]
+    each = gains_of(items, queries) / np.log2(np.arange(2, longest + 2)) / _discounted(_ideal(queries, longest))[:, -1:]
+    right = each > 0
+    found: Doubles = np.bincount(items[right], each[right], width) / len(queries)
+    return found
+
+
 def coverage(items: Ints, catalogue: Bools) -> float:
     """Share of the items of the catalogue (I,) that are in some list (N, K)."""
     shown = np.zeros(len(catalogue), bool)

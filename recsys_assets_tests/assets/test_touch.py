@@ -10,8 +10,9 @@ import pytest
 
 from recsys_assets.assets import assets_of
 from recsys_assets.assets.data.samples import RANKED_PARTS, part_file
+from recsys_assets.datasets.label import EVERY_EVENT
 from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN
-from recsys_assets.datasets.profile import EVERY_EVENT, Profile, load_profile
+from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.profile_parts import Negatives
 from recsys_assets.funnel.funnel import NEEDED as FUNNEL
 from recsys_assets.funnel.funnel import Funnel, events_of

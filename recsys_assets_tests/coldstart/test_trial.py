@@ -7,7 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recsys_assets.arrays import Doubles
+from recsys_assets.coldstart import trial
 from recsys_assets.coldstart.content import content_of
+from recsys_assets.coldstart.methods import Known
 from recsys_assets.coldstart.stages import Drawn, StagePart, stage_of
 from recsys_assets.coldstart.trial import Outcome, compare
 from recsys_assets.declined import CannotBeBuilt
@@ -92,6 +95,23 @@ def test_test_rows_change_no_choice() -> None:
     assert (one.settings, one.winner, one.preference) == (two.settings, two.winner, two.preference)
     assert one.validation == two.validation
     assert one.test != two.test
+
+
+def test_one_cold_item_that_many_like_does_not_lift_all_cold_items() -> None:
+    """The lead of a lift, less its standard error over items: it counts if many items give it."""
+    events = log()
+    stage = stage_of(events, Drawn.nothing(events), "validation", True)
+    known, users, width = Known.of(stage.known, content_of(SCHEMA, table(), events.item_ids)), USERS, ITEMS
+    right = np.zeros((users, width))
+    right[stage.asked.truth_queries, stage.asked.truth] = 1
+    preference = np.random.default_rng(0).normal(size=(users, width))
+    first = np.flatnonzero(stage.cold)[0]
+    of_one = np.where(np.arange(width) == first, right, -right)
+
+    def lift(content: Doubles) -> float:
+        return trial._merging(lambda block: preference[block], lambda block: content[block], known, stage, True)["lift"]
+
+    assert lift(of_one) == trial.LIFTS[0] < lift(right)
 
 
 def test_a_log_without_cold_items_is_declined() -> None:

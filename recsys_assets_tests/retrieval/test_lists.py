@@ -23,6 +23,7 @@ from recsys_assets.retrieval.lists import (
     curves,
     evaluate,
     hits,
+    ndcg_of_items,
     recommend,
     top_k,
 )
@@ -246,6 +247,14 @@ def test_metrics_are_those_of_a_plain_loop_at_every_cutoff() -> None:
         at_k = {metric: float(curve[k - 1]) for metric, curve in course.items()}
         assert at_k == pytest.approx(naive(items.tolist(), truths(asked), k), abs=1e-12)
     assert evaluate(items, asked, (5,)) == {f"{metric}@5": float(curve[4]) for metric, curve in course.items()}
+
+
+def test_each_right_item_has_its_share_of_the_mean_ndcg() -> None:
+    items, asked = np.array([[3, 1, 0], [1, 2, -1]]), asking([0, 3], [2])
+    found = ndcg_of_items(items, asked, 5)
+    ideal = 1 + 1 / np.log2(3)
+    assert found == pytest.approx([1 / np.log2(4) / ideal / 2, 0, 1 / np.log2(3) / 2, 1 / ideal / 2, 0])
+    assert found.sum() == pytest.approx(evaluate(items, asked, [3])["ndcg@3"])
 
 
 def test_with_weights_an_item_is_worth_the_highest_of_its_events() -> None:

@@ -50,7 +50,7 @@ class ColdStartConfig(ModelConfig):
     ins={name: dg.AssetIn(name) for name in towers.inputs_of(network.MODEL)},
     kinds={"pytorch", "markdown"},
     pool="training",
-    code_version="3",
+    code_version="4",
     checks=[BEATS],
 )
 def cold_start_report(output: Output, config: ColdStartConfig, dataset: Dataset, **inputs: Partition) -> None:
