@@ -21,7 +21,7 @@ from recsys_assets.assets.publish.serving_parity import serving_parity
 from recsys_assets.assets.recall import embeddings, i2i, index, term, towers
 from recsys_assets.assets.reports import daily, funnel_report, hitrate, rank_report, recall_report
 from recsys_assets.datasets.profile import Profile
-from recsys_assets.funnel.inputs import TOUCH
+from recsys_assets.funnel.inputs import TOUCH_ASSETS
 from recsys_assets.jobs import ON_DEMAND
 from recsys_assets.partitions import daily_partitions
 from recsys_assets.reports.day import REPORT
@@ -121,7 +121,7 @@ def _wanted(asset: LakeAsset, profile: Profile) -> LakeAsset:
 
     Otherwise the asset would be left out.
     """
-    deps = [each for each in asset.settings.get("deps", ()) if profile.touch or each not in TOUCH]
+    deps = [each for each in asset.settings.get("deps", ()) if profile.touch or each not in TOUCH_ASSETS]
     return replace(asset, settings={**asset.settings, "deps": deps})
 
 

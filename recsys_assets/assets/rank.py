@@ -70,7 +70,7 @@ class Task:
 
 # DeepFM, because the interest is in pairs of ids. On MovieLens 1M it ordered 1,812,000 candidates with an AUC of 0.748,
 # and LightGBM, of 400,000 rows, with 0.721.
-TOUCH = Task("touch", "touch_model", "touch_samples", "deepfm")
+TOUCH_TASK = Task("touch", "touch_model", "touch_samples", "deepfm")
 TOUCH_TEXT = """The probability that a user touches an item, learned from events and drawn items by DeepFM.
 
 Ranking models of such a log learn what is liked among what was touched. The learned order of the funnel reads both."""
@@ -108,7 +108,7 @@ def ranker(task: Task, description: str) -> LakeAsset:
             ranker = train(log_epochs(context, tracking), start)
             scored = _write(output, ranker, samples)
             plots = _evaluate(context, output, profile, scored)
-            drawn = profile.touch if task is TOUCH else None
+            drawn = profile.touch if task is TOUCH_TASK else None
             output.metadata["negatives"] = drawn.text if drawn else profile.negatives_text
             if profile.draws_all:
                 _correct(output, scored)
@@ -182,4 +182,4 @@ def _correct(output: Output, scored: pa.Table) -> None:
 
 RANK_TASKS = [Task(name, f"rank_{name}", "rank_samples", name) for name in RANKERS]
 rank_assets = [ranker(task, RANKERS[task.model].description) for task in RANK_TASKS]
-touch_model = ranker(TOUCH, TOUCH_TEXT)
+touch_model = ranker(TOUCH_TASK, TOUCH_TEXT)

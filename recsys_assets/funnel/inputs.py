@@ -16,10 +16,10 @@ from recsys_assets.manifest import GateNotPassed, Partition, PartitionDamaged, P
 from recsys_assets.ranking.champion import read_champion
 
 CHAMPION, TABLE = "rank_champion", "items"
-TOUCH, TOUCH_FILE = ("onnx_touch", "touch_model"), "model.onnx"
+TOUCH_ASSETS, TOUCH_FILE = ("onnx_touch", "touch_model"), "model.onnx"
 _OF_CHANNELS = dict.fromkeys(asset for channel in CHANNELS for asset in RECALL_METHODS[channel].reads if asset != TABLE)
 _INDEXES = {method.index: method.reads[1] for method in RECALL_METHODS.values() if method.index}  # with their items
-OPTIONAL = (*_OF_CHANNELS, *_INDEXES, CHAMPION, *TOUCH)
+OPTIONAL = (*_OF_CHANNELS, *_INDEXES, CHAMPION, *TOUCH_ASSETS)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_inputs(profile: Profile, lake: Lake, day: str, needed: Mapping[str, Par
     for asset in OPTIONAL:
         if asset in _INDEXES and not _is_large(found.get(_INDEXES[asset])):
             continue
-        if asset in TOUCH and not profile.touch:
+        if asset in TOUCH_ASSETS and not profile.touch:
             continue
         try:
             partition = lake.read_sound(asset, day)
@@ -76,9 +76,9 @@ def _is_large(items: Partition | None) -> bool:
 
 def _open_touch(found: Mapping[str, Partition], without: dict[str, str]) -> Scorer | None:
     """The touch model; the reason is added to `without` if its files do not fit each other."""
-    if not all(asset in found for asset in TOUCH):
+    if not all(asset in found for asset in TOUCH_ASSETS):
         return None
-    onnx, model = (found[asset] for asset in TOUCH)
+    onnx, model = (found[asset] for asset in TOUCH_ASSETS)
     try:
         return open_ranker(onnx, model, TOUCH_FILE)
     except NotTheChampion as error:

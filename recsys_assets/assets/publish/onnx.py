@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from recsys_assets.arrays import Ints
 from recsys_assets.assets.data.samples import RANKED_PARTS, part_file
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
-from recsys_assets.assets.rank import RANK_TASKS, TOUCH, Task
+from recsys_assets.assets.rank import RANK_TASKS, TOUCH_TASK, Task
 from recsys_assets.assets.reports import show
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output
@@ -124,6 +124,6 @@ def _signature(runtime: Any) -> list[tuple[str, str, list[Any]]]:
 
 
 onnx_assets = [
-    *(ranker_onnx(task) for task in (*RANK_TASKS, TOUCH)),
+    *(ranker_onnx(task) for task in (*RANK_TASKS, TOUCH_TASK)),
     *(tower_onnx(model) for model in TOWERS),
 ]
