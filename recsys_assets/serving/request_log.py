@@ -36,7 +36,7 @@ MOST_ROWS = 500  # in a row group: about 15 MB before they are encoded
 MOST_BYTES = 64 << 20  # in a file
 LONGEST = 60.0  # seconds that a file is written to
 PAUSE = 0.5  # seconds between two looks at the queue
-LOW = 10  # niceness of the thread that writes: answers go first
+LOW = 10  # added to the niceness of the thread that writes: answers go first
 
 
 class BadSetting(ValueError):
@@ -81,7 +81,8 @@ class RequestLog:
         self._thread.join()
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW)
+        this = os.PRIO_PROCESS, threading.get_native_id()
+        os.setpriority(*this, os.getpriority(*this) + LOW)
         self._remove_old()
         while not self._closing.is_set() or not self._queue.empty():
             self._closing.wait(PAUSE)

@@ -17,7 +17,7 @@ from recsys_assets.serving.place import Place
 
 # Seconds after which a thread that writes lets an answer go on; Python's own 0.005 are waited after each step that lets
 # other threads run. With this and the priority of the log's thread, the 99th percentile of 250 requests a second on
-# MovieLens 1M fell from 60 to 44 ms (medians of five and of five loads, in turns).
+# MovieLens 1M fell from 63 to 41 ms (medians of five loads each, in turns).
 SWITCH = 0.0005
 # uvloop takes one new connection between two answers, so those that wait too long could not even be refused.
 LOOP: Literal["asyncio"] = "asyncio"
