@@ -133,6 +133,12 @@ def test_parquet_with_lists_and_moments_is_understood(place: Path) -> None:
     assert profile.split.strategy == "by_day"
 
 
+def test_short_histories_have_a_validation_part_too(place: Path) -> None:
+    rows = (f"{n // 12},{n % 12},{START + 1000 * (n // 12) + 7200 * (n % 12)}" for n in range(60 * 12))
+    _, profile = draft(place, write(place, "log.csv", "user,item,at", *rows))
+    assert (profile.split.strategy, profile.split.validation_ratio) == ("per_user_tail", 0.2)
+
+
 def test_users_with_one_event_each_are_split_by_day(place: Path) -> None:
     rows = (f"{n},{n % 11},{START + 3600 * n}" for n in range(300))
     text, profile = draft(place, write(place, "log.csv", "user,item,ts", *rows))

@@ -22,6 +22,7 @@ from recsys_assets.datasets.moments import TIME_PARTS
 
 _LIVE_DAYS = 14  # a log whose newest event is no older is still growing
 _FEWEST = 3  # events of a user that can be split by the order of the user's events: one each to learn, test and judge
+_FEW = 16  # events of a user below which a tenth of the train rows may be none
 _REPEATED = 0.1  # share of events that repeat a pair of user and item from which on people come back to items
 
 
@@ -175,6 +176,8 @@ def _split(log: Log, today: dt.date) -> str:
         return f"split: {flow(rule)}  # a user has {log.events_per_user:g} events (median): too few to part them"
     if log.events_per_user >= 10:
         rule = {"strategy": "per_user_tail", "online_last_n": min(10, round(log.events_per_user / 10))}
+        if log.events_per_user < _FEW:  # a tenth of fewer than ten train rows is none
+            rule["validation_ratio"] = 0.2
     else:
         rule = {"strategy": "leave_last_n", "online_last_n": 1, "test_last_n": 1, "validation_ratio": 0.2}
     return f"split: {flow(rule)}  # a user has {log.events_per_user:g} events (median)"

@@ -19,7 +19,7 @@ _ITEMS = (
     "item iid product article movie track song artist book sku asin video news ad listing offer restaurant poi "
     "business content document game recipe anime artikel film hotel job isbn"
 )
-_TIMES = "time timestamp date datetime ts created when day zeit datum"
+_TIMES = "time timestamp date datetime ts created when at day zeit datum"
 _RATINGS = "rating score star grade overall rate bewertung"
 _LABELS = "label target click clicked bought purchased like liked conversion converted"
 _NAMED: Mapping[str, frozenset[str]] = {
