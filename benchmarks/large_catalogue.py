@@ -13,8 +13,10 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +206,17 @@ def main() -> None:
     if not target.bizdates("splits"):
         with seconds_of("the release is made"):
             Enlarger(Lake.of(settings().lake, profile), target, day, given.users, given.items).run()
+    # In a process of its own, whose memory is free again when the service opens the same release.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
+        drawn = apart.submit(answer, target, day, given.requests).result()
+    if given.rate:
+        serve(given.folder, profile.name, day, drawn, given)
+
+
+def answer(lake: Lake, day: str, requests: int) -> list[Any]:
+    """Print what the release holds and the time of each step of its answers; returns the users who were asked about."""
     with seconds_of("the release is opened"):
-        engine = Engine(profile, target, day)
+        engine = Engine(load_profile(), lake, day)
     engine.warm_up()
     ids = engine.log.user_ids
     print(
@@ -213,11 +224,9 @@ def main() -> None:
         f"channels: {', '.join(engine.funnel.served)}"
     )
     print(f"memory, MB: {psutil.Process().memory_info().rss / 2**20:,.0f}")
-    drawn = np.random.default_rng(0).choice(ids, given.requests).tolist()
-    print(table_of(measure(engine, drawn, 0, judged=False)))
-    del engine
-    if given.rate:
-        serve(given.folder, profile.name, day, drawn, given)
+    drawn: list[Any] = np.random.default_rng(0).choice(ids, requests).tolist()
+    print(table_of(measure(engine, drawn, 0, judged=False)), flush=True)
+    return drawn
 
 
 def serve(folder: Path, profile: str, day: str, users: list[Any], given: argparse.Namespace) -> None:
