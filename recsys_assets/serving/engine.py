@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -139,8 +140,9 @@ class Engine:
 
     def _people(self) -> People:
         """The users as the funnel knows them."""
-        table = pq.read_table(self._partitions["user_features"].path(ROWS))
-        nobody = newcomer(table, self.profile.features.affinity)
+        file = pq.ParquetFile(self._partitions["user_features"].path(ROWS))
+        first = pa.Table.from_batches(list(itertools.islice(file.iter_batches(1), 1)), file.schema_arrow)
+        nobody = newcomer(first, self.profile.features.affinity)
         return People(self.log, self.funnel.users, self.funnel.known, nobody)
 
     @property
