@@ -36,9 +36,10 @@ def features(day: Day) -> Section:
         read = {each: _read(connection, rows, when, each, chosen) for each in days[-HISTORY - 1 :]}
     drift = measure(read.__getitem__, days[-1], days[:-1], feature_bins(day))
     lag = (dt.date.fromisoformat(day.bizdate) - dt.date.fromisoformat(days[-1])).days
+    ago = "1 day" if lag == 1 else f"{lag} days"
     section.notes.append(
-        f"The newest rows with features are of {days[-1]}, {lag} days before the bizdate. Of a feature of several "
-        "numbers, their mean is counted. What is unusual is marked, and is not an alarm."
+        f"The newest rows with features are of {days[-1]}, {ago} before the bizdate. Of a feature of several numbers, "
+        "their mean is counted. What is unusual is marked, and is not an alarm."
     )
     show_drift(section, drift)
     return section
