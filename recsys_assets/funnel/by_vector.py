@@ -62,6 +62,11 @@ class ByVector:
         self._items, self._absent = item_vectors[columns].T, np.flatnonzero(columns < 0)
         self._search = _Search(searched.folder, item_ids, find(log.item_ids, ids)) if searched else None
 
+    @property
+    def is_indexed(self) -> bool:
+        """Whether an index is searched, because the catalogue is large."""
+        return self._search is not None
+
     def __call__(self, interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
         """The k best items of every query."""
         vectors, known = self._vectors_of(interactions, queries)
