@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from recsys_assets.arrays import Vectors
 from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
+from recsys_assets.funnel.by_vector import ByVector
 from recsys_assets.retrieval.interactions import Interactions, Queries, State
 from recsys_assets.serving.app import create_app
 from recsys_assets.serving.engine import Engine, Wish
@@ -200,3 +201,15 @@ def test_the_service_loads_neither_dagster_nor_torch_nor_mlflow() -> None:
     code = f"import sys, json, {modules}; print(json.dumps(list(sys.modules)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
     assert not {"dagster", "torch", "mlflow", "lightgbm", "sklearn"} & set(loaded)
+
+
+def test_a_process_that_was_warmed_up_can_be_copied_to_search_indexes(engine: Engine) -> None:
+    """The channels of a large catalogue are not asked before the copies are made: faiss crashed in these otherwise."""
+    asked: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ByVector, "is_indexed", property(lambda _: True))
+        patch.setattr(ByVector, "__call__", lambda *_: asked.append("searched"))
+        engine.warm_up()
+    assert not asked
+    engine.warm_up()
+    assert len(engine.recommend(None, engine.history(engine.log.item_ids[:3].tolist(), [1, 1, 1]), Wish())) > 10
