@@ -34,6 +34,12 @@ def end_with_parent() -> None:
         end_with(parent.pid)
 
 
+def give_way(niceness: int) -> None:
+    """Add to the niceness of this thread; it may not take it back."""
+    this = os.PRIO_PROCESS, threading.get_native_id()
+    os.setpriority(*this, os.getpriority(*this) + niceness)
+
+
 def is_alive(process: psutil.Process) -> bool:
     """Whether a process runs; a zombie, which has ended but was not waited for, does not."""
     try:

@@ -14,7 +14,6 @@ import resource
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
-from recsys_assets.processes import end_with
+from recsys_assets.processes import end_with, give_way
 from recsys_assets.serving.kinds import Kind, kind_of
 from recsys_assets.serving.limits import Limits, Rates
 from recsys_assets.serving.log import say
@@ -118,8 +117,7 @@ def in_thread(function: Callable[[], Any], niceness: int) -> Any:
     """
 
     def run() -> Any:
-        this = os.PRIO_PROCESS, threading.get_native_id()
-        os.setpriority(*this, os.getpriority(*this) + niceness)
+        give_way(niceness)
         return function()
 
     with ThreadPoolExecutor(1) as pool:

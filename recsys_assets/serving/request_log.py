@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.datasets.disk import private_folder, sync
+from recsys_assets.processes import give_way
 from recsys_assets.serving.request_rows import REPEATED, Logged, log_table
 from recsys_assets.serving.respond import Answer
 from recsys_assets.settings import settings
@@ -81,8 +82,7 @@ class RequestLog:
         self._thread.join()
 
     def _run(self) -> None:
-        this = os.PRIO_PROCESS, threading.get_native_id()
-        os.setpriority(*this, os.getpriority(*this) + LOW)
+        give_way(LOW)
         self._remove_old()
         while not self._closing.is_set() or not self._queue.empty():
             self._closing.wait(PAUSE)
