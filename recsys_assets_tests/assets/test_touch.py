@@ -25,7 +25,6 @@ from recsys_assets_tests.helpers.funnel_world import funnel_world
 from recsys_assets_tests.helpers.in_process import failed_checks
 from recsys_assets_tests.helpers.worlds import DAY, World
 
-OF_DRAWS = [DRAWN, DRAW_LOG_RATE]
 KEYS = ["user_id", "item_id", "timestamp"]
 
 
