@@ -4,8 +4,8 @@
 
 The copies of a user differ in what they touched and a little in their vectors, and so do those of an item. Neighbours
 of items and indexes are made for the whole catalogue; the models are those of the small lake. The script prints how
-long the release takes to open, the time of each step of an answer in process, and, over HTTP in an open loop, the
-percentiles at a rate and the memory of every process.
+long the release takes to open, and, over HTTP in an open loop, the percentiles at a rate and the memory of every
+process; then the time of each step of an answer in process.
 """
 
 import argparse
@@ -13,10 +13,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -206,27 +204,25 @@ def main() -> None:
     if not target.bizdates("splits"):
         with seconds_of("the release is made"):
             Enlarger(Lake.of(settings().lake, profile), target, day, given.users, given.items).run()
-    # In a process of its own, whose memory is free again when the service opens the same release.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
-        drawn = apart.submit(answer, target, day, given.requests).result()
+    ids = pq.read_table(target.read("users", day).path(ROWS), columns=["user_id"])["user_id"].to_numpy()
+    drawn = np.random.default_rng(0).choice(ids, given.requests).tolist()
+    # The service comes first: afterwards this process keeps a release in memory, and two large ones may not fit.
     if given.rate:
         serve(given.folder, profile.name, day, drawn, given)
+    answer(target, day, drawn)
 
 
-def answer(lake: Lake, day: str, requests: int) -> list[Any]:
-    """Print what the release holds and the time of each step of its answers; returns the users who were asked about."""
+def answer(lake: Lake, day: str, drawn: list[Any]) -> None:
+    """Print what the release holds and the time of each step of the answers for some users."""
     with seconds_of("the release is opened"):
         engine = Engine(load_profile(), lake, day)
     engine.warm_up()
-    ids = engine.log.user_ids
     print(
-        f"{len(ids):,} users, {len(engine.log.item_ids):,} items, {len(engine.log):,} events; "
+        f"{len(engine.log.user_ids):,} users, {len(engine.log.item_ids):,} items, {len(engine.log):,} events; "
         f"channels: {', '.join(engine.funnel.served)}"
     )
     print(f"memory, MB: {psutil.Process().memory_info().rss / 2**20:,.0f}")
-    drawn: list[Any] = np.random.default_rng(0).choice(ids, requests).tolist()
-    print(table_of(measure(engine, drawn, 0, judged=False)), flush=True)
-    return drawn
+    print(table_of(measure(engine, drawn, 0, judged=False)))
 
 
 def serve(folder: Path, profile: str, day: str, users: list[Any], given: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ and read the difference before you commit it.
 """
 
 import os
+import re
 import subprocess
 import sys
 from itertools import chain
@@ -80,7 +81,7 @@ def test_every_asset_is_documented_owned_and_marked_with_kinds_and_code_version(
     assert str(node.description).endswith(".")
     assert node.owners == ["team:recsys"]
     assert node.kinds
-    assert str(node.code_version).isdigit()
+    assert re.fullmatch(r"\d+(\.\d+)?", str(node.code_version))
 
 
 @every_asset
