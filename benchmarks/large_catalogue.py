@@ -27,6 +27,7 @@ from serving_latency import measure, table_of
 from serving_load import memory, row, service
 
 from recsys_assets.arrays import Ids, Ints, find, spread
+from recsys_assets.assets.recall.index import QUERIED_USERS, SHARE_ASKED, IndexConfig
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.funnel.by_vector import AFTER_ALL
@@ -39,7 +40,7 @@ from recsys_assets.manifest import Draft, Partition
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.retrieval import embeddings, index
 from recsys_assets.retrieval.index import IndexSettings
-from recsys_assets.retrieval.lists import Lists
+from recsys_assets.retrieval.lists import CUTOFFS, Lists
 from recsys_assets.serving.engine import Engine
 from recsys_assets.settings import settings
 
@@ -174,7 +175,11 @@ class Enlarger:
 
     def _index(self, model: str) -> None:
         ids, vectors = embeddings.read(self.target.read(f"emb_{model}_item", self.day).path(ROWS))
-        built = index.build(vectors, ids, IndexSettings(nprobe=100).trainable_by(len(ids)))
+        users = embeddings.read(self.target.read(f"emb_{model}_user", self.day).path(ROWS))[1][:QUERIED_USERS]
+        built = index.build(vectors, ids, IndexConfig().settings(len(ids)))
+        flat = index.build(vectors, ids, IndexSettings("FlatIP"))
+        built.probe_for(SHARE_ASKED, users, flat.search(users, max(CUTOFFS)).items)
+        print(f"index_{model}: {built.index.nlist:,} clusters, of which a search looks into {built.index.nprobe:,}")
         with self.target.draft(f"index_{model}", self.day) as draft:
             built.write(draft.folder)
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.arrays import Array, Floats, Ids, Vectors, find, list_array, slices
+from recsys_assets.arrays import Array, Floats, Ids, Ints, Vectors, find, list_array, slices
 from recsys_assets.datasets.names import HISTORY
 from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
 from recsys_assets.funnel.network import Lookups, Network, read_network
@@ -16,7 +15,6 @@ from recsys_assets.retrieval.interactions import Interactions, Queries
 
 KEPT = 1 << 13  # vectors of the latest histories: at most 10 MB; most requests of a user come without a new event
 ROWS_AT_ONCE = 4096  # bounds the memory of histories that are looked up
-Rows = TypeVar("Rows", Ids, pa.Array)
 
 
 class TowerTooOld(RuntimeError):
@@ -42,21 +40,30 @@ class UserTower:
             raise TowerTooOld(
                 f"{made.asset} is of an older version: `recsys materialize {made.asset} --bizdate {made.bizdate}`"
             )
-        self._inputs, self._users = read_inputs(self._network.about[INPUTS]), users
+        self._inputs = read_inputs(self._network.about[INPUTS])
         self._length = next(each.length for each in self._inputs if each.name == HISTORY)
-        self._ids = np.sort(users["user_id"].to_numpy())
         lookups = Lookups(tower.path("user.onnx"))
         length = lookups.widths[HISTORY]
         self._shortest = length if isinstance(length, int) else 1  # files of older versions take one length
+        ordered = users.sort_by("user_id")
+        self._ids = ordered["user_id"].to_numpy()
+        nobody = rows_of(users.slice(0, 0), "user_id", pa.nulls(1, users["user_id"].type))
         # The last row is that of somebody who is not in the table.
-        known = pa.array([*self._ids.tolist(), None], users["user_id"].type)
-        raw = [self._raw(block, item_ids[:0]) for block in _blocks(known)]
-        self._rows = np.concatenate([lookups(block) for block in raw])[:, : -self._length]
-        numbers = [each.name for each in self._inputs if each.kind == "numeric"]
-        self._numbers = np.concatenate([_numbers(block, numbers) for block in raw]) if numbers else None
-        past = [lookups(self._raw(pa.nulls(len(block)), block)) for block in _blocks(item_ids)]
+        self._rows, self._numbers = self._look_up(lookups, pa.concat_tables([ordered, nobody]))
+        past = [lookups(self._raw(nobody.take(np.zeros(len(block), int)), block)) for block in _blocks(item_ids)]
         self._past = np.concatenate(past)[:, -self._length].astype(np.int32)  # (I,) stands for an item in a history
         self._encode = lru_cache(KEPT)(self._vector)
+
+    def _look_up(self, lookups: Lookups, users: pa.Table) -> tuple[Ints, Floats | None]:
+        """The users' rows of `indices` without the history, and of `numeric`, if the tower reads numbers."""
+        numeric = [each.name for each in self._inputs if each.kind == "numeric"]
+        indices, numbers = [], []
+        for block in slices(users.num_rows, ROWS_AT_ONCE):
+            raw = self._raw(users.slice(block.start, block.stop - block.start), np.zeros(0, np.int64))
+            indices.append(lookups(raw)[:, : -self._length])
+            if numeric:
+                numbers.append(_numbers(raw, numeric))
+        return np.concatenate(indices), np.concatenate(numbers) if numeric else None
 
     def __call__(self, interactions: Interactions, queries: Queries) -> Vectors:
         """(N, D) the vectors of the queries."""
@@ -75,11 +82,10 @@ class UserTower:
             inputs["numeric"] = self._numbers[[user]]
         return self._network(inputs)
 
-    def _raw(self, ids: pa.Array, items: Ids) -> dict[str, Array]:
+    def _raw(self, users: pa.Table, items: Ids) -> dict[str, Array]:
         """The raw inputs of users (N,), each with one item (N,) as history, or without any (0,)."""
-        sizes = np.ones(len(ids), np.int64) if len(items) else np.zeros(len(ids), np.int64)
-        table = rows_of(self._users, "user_id", ids).append_column(HISTORY, list_array(pa.array(items), sizes))
-        return raw_columns(self._inputs, table)
+        sizes = np.full(users.num_rows, min(len(items), 1))
+        return raw_columns(self._inputs, users.append_column(HISTORY, list_array(pa.array(items), sizes)))
 
 
 def _numbers(raw: Mapping[str, Array], names: Sequence[str]) -> Floats:
@@ -87,5 +93,5 @@ def _numbers(raw: Mapping[str, Array], names: Sequence[str]) -> Floats:
     return np.concatenate([raw[name].reshape(len(raw[name]), -1) for name in names], 1, dtype=np.float32)
 
 
-def _blocks(rows: Rows) -> Iterator[Rows]:
-    return (rows[block.start : block.stop] for block in slices(len(rows), ROWS_AT_ONCE))
+def _blocks(ids: Ids) -> Iterator[Ids]:
+    return (ids[block] for block in slices(len(ids), ROWS_AT_ONCE))

@@ -1,5 +1,6 @@
 """faiss indexes survive writing and reading, are the same when rebuilt, and find only items that exist."""
 
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,7 +10,17 @@ import pyarrow as pa
 import pytest
 
 from recsys_assets.arrays import Vectors
-from recsys_assets.retrieval.index import IDS, INDEX, IndexSettings, Kind, UnusableIndex, build, read
+from recsys_assets.retrieval.index import (
+    IDS,
+    INDEX,
+    IndexSettings,
+    Kind,
+    UnusableIndex,
+    build,
+    clusters_for,
+    overlap,
+    read,
+)
 from recsys_assets.tzrec.exact_search import Flat
 
 KINDS = get_args(Kind)
@@ -65,6 +76,34 @@ def test_an_approximate_index_finds_most(metric: str, vectors: Vectors, ids: pa.
         found = build(vectors, ids, IndexSettings(kind, nlist=50, nprobe=30)).search(vectors[:100], 10).items  # type: ignore[arg-type]
         shared = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), right.tolist(), strict=True)])
         assert shared > 0.9, kind
+
+
+def test_a_search_looks_into_the_fewest_clusters_that_find_the_share_asked_for(vectors: Vectors, ids: pa.Array) -> None:
+    built, exact = build(vectors, ids, IndexSettings(nlist=50, nprobe=1)), Flat(vectors).search(vectors[:100], 50).items
+    found = {}
+    for share in (0.5, 0.9, 1.0):
+        built.probe_for(share, vectors[:100], exact)
+        found[share] = built.index.nprobe
+        assert overlap(exact, built.search(vectors[:100], 50).items, 3000) >= share
+        built.index.nprobe //= 2
+        assert overlap(exact, built.search(vectors[:100], 50).items, 3000) < share or not built.index.nprobe
+    assert 1 <= found[0.5] < found[0.9] < found[1.0] <= 50
+
+
+def test_clusters_grow_with_the_root_of_the_vectors_as_far_as_these_can_train_them() -> None:
+    assert [clusters_for(count) for count in (1, 10_000, 1_000_000)] == [4, 400, 4000]
+    assert IndexSettings(nlist=clusters_for(1)).trainable_by(1).nlist == 1
+
+
+def test_a_mapped_index_finds_the_same_and_reads_nothing_ahead(vectors: Vectors, ids: pa.Array, tmp_path: Path) -> None:
+    build(vectors, ids, IndexSettings(nlist=50, nprobe=3)).write(tmp_path)
+    kept, mapped = read(tmp_path), read(tmp_path, mapped=True)
+    kept.search(vectors[:1], 10)  # starts the threads that faiss keeps
+    threads = len(os.listdir("/proc/self/task"))
+    np.testing.assert_array_equal(mapped.search(vectors[:1], 10).items, kept.search(vectors[:1], 10).items)
+    clusters: Any = faiss.downcast_InvertedLists(mapped.index.invlists)
+    assert clusters.prefetch_nthread == 0
+    assert len(os.listdir("/proc/self/task")) == threads
 
 
 def test_more_probes_find_more(vectors: Vectors, ids: pa.Array) -> None:

@@ -78,7 +78,7 @@ def test_a_large_catalogue_is_made_and_served_through_its_indexes(
         model = read_model(folder)
         return replace(model, fusion=Fusion(model.fusion.constant, {**model.fusion.weights, "sasrec": 1.0}))
 
-    def counted(self: VectorIndex, queries: Vectors, k: int, how: object) -> Lists:
+    def counted(self: VectorIndex, queries: Vectors, k: int, how: object = None) -> Lists:
         searched.append(k)
         return search(self, queries, k, how)
 
