@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from recsys_assets.arrays import Array, Floats, Ids, Ints, Vectors, find, list_array, slices
 from recsys_assets.datasets.names import HISTORY
-from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs, rows_of
+from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs
 from recsys_assets.funnel.network import Lookups, Network, read_network
 from recsys_assets.manifest import Partition
 from recsys_assets.retrieval.interactions import Interactions, Queries
@@ -45,11 +45,13 @@ class UserTower:
         lookups = Lookups(tower.path("user.onnx"))
         length = lookups.widths[HISTORY]
         self._shortest = length if isinstance(length, int) else 1  # files of older versions take one length
-        ordered = users.sort_by("user_id")
-        self._ids = ordered["user_id"].to_numpy()
-        nobody = rows_of(users.slice(0, 0), "user_id", pa.nulls(1, users["user_id"].type))
+        ids = users["user_id"].to_numpy()
+        order = np.argsort(ids, kind="stable")
+        self._ids = ids[order]
         # The last row is that of somebody who is not in the table.
-        self._rows, self._numbers = self._look_up(lookups, pa.concat_tables([ordered, nobody]))
+        everyone = users.take(pa.array([*order.tolist(), None]))
+        self._rows, self._numbers = self._look_up(lookups, everyone)
+        nobody = everyone.slice(len(ids))
         past = [lookups(self._raw(nobody.take(np.zeros(len(block), int)), block)) for block in _blocks(item_ids)]
         self._past = np.concatenate(past)[:, -self._length].astype(np.int32)  # (I,) stands for an item in a history
         self._encode = lru_cache(KEPT)(self._vector)

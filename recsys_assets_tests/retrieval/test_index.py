@@ -1,6 +1,5 @@
 """faiss indexes survive writing and reading, are the same when rebuilt, and find only items that exist."""
 
-import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -99,11 +98,11 @@ def test_a_mapped_index_finds_the_same_and_reads_nothing_ahead(vectors: Vectors,
     build(vectors, ids, IndexSettings(nlist=50, nprobe=3)).write(tmp_path)
     kept, mapped = read(tmp_path), read(tmp_path, mapped=True)
     kept.search(vectors[:1], 10)  # starts the threads that faiss keeps
-    threads = len(os.listdir("/proc/self/task"))
+    threads = len(list(Path("/proc/self/task").iterdir()))
     np.testing.assert_array_equal(mapped.search(vectors[:1], 10).items, kept.search(vectors[:1], 10).items)
     clusters: Any = faiss.downcast_InvertedLists(mapped.index.invlists)
     assert clusters.prefetch_nthread == 0
-    assert len(os.listdir("/proc/self/task")) == threads
+    assert len(list(Path("/proc/self/task").iterdir())) == threads
 
 
 def test_more_probes_find_more(vectors: Vectors, ids: pa.Array) -> None:

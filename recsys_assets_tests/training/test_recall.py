@@ -11,7 +11,7 @@ import torch
 from recsys_assets.arrays import Vectors
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.declined import NothingToLearn
-from recsys_assets.features.raw import raw_inputs, widths
+from recsys_assets.features.raw import raw_inputs, rows_of, widths
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS, TRAINED_TOWERS, build_towers, configure
 from recsys_assets.models.config import ConfigError, NegativesKind
@@ -186,9 +186,27 @@ def test_a_checkpoint_and_its_onnx_files_give_the_vectors_of_training(name: str,
 
 
 def served(folder: Path, given: recall.Source, asked: Queries) -> Vectors:
-    """The vectors that a service computes with the files of a tower."""
+    """The vectors that a service computes with the files of a tower, and a table of users that is as the lake's."""
     files = cast(Partition, SimpleNamespace(path=lambda name: folder / name))
-    return UserTower(files, given.users, given.interactions.item_ids)(given.interactions, asked)
+    key = given.users.schema.field("user_id").with_nullable(False)
+    users = given.users.set_column(given.users.schema.get_field_index("user_id"), key, given.users["user_id"])
+    return UserTower(files, users, given.interactions.item_ids)(given.interactions, asked)
+
+
+def test_a_service_encodes_somebody_who_is_not_in_the_users_table(tmp_path: Path) -> None:
+    given, fitted = source(), fit("sasrec", epochs=2)
+    checkpoint.save(tmp_path, fitted)
+    onnx_towers.export(tmp_path, tmp_path)
+    model = recall.two_tower(fitted)
+    users, ends = np.arange(4), np.array([3, 9, 4, 5])
+    asked = Queries(users, ends - 3, ends, users[:0], np.zeros(5, np.int64))
+    kept = given.interactions.user_ids[[0, 2, 3]]  # the second one is left out
+    without = replace(given, users=rows_of(given.users, "user_id", pa.array(kept)).take([2, 0, 1]))
+    found, known = served(tmp_path, without, asked), served(tmp_path, given, asked)
+    assert np.array_equal(found[[0, 2, 3]], known[[0, 2, 3]])
+    histories = raw_users(model.history, given.interactions, without.users, users, ends - 3, ends)
+    runtime = onnx_export.open_session(tmp_path / "user.onnx")
+    assert np.abs(runtime.run(["vector"], raw_inputs(model.user_schema, histories))[0] - found).max() < 1e-5
 
 
 def test_files_of_older_versions_take_histories_of_one_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
