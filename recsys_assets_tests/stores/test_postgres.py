@@ -46,10 +46,11 @@ class TestPostgres(StoreContract):
     pass
 
 
-def nearest(uri: str, vector: Vectors) -> list[str]:
-    """The keys that one SQL statement finds, sent by somebody who knows nothing of the store."""
+def nearest(uri: str, vector: Vectors, before: str = "") -> list[str]:
+    """What one SQL statement finds, the keys, sent by somebody who knows nothing of the store."""
     with psycopg.connect(uri) as connection:
-        return [key for (key,) in connection.execute(NEAREST, (str(vector.tolist()),)).fetchall()]
+        connection.execute(f"SET enable_seqscan = {'off' if before else 'on'}".encode())  # few rows are sorted faster
+        return [key for (key,) in connection.execute(f"{before}{NEAREST}".encode(), (str(vector.tolist()),)).fetchall()]
 
 
 def fresh(keys: list[str], vectors: Vectors, number: int, **changes: Any) -> Changes:
@@ -72,6 +73,18 @@ def test_one_statement_finds_the_200_best_rows(
     found = nearest(uri, vector)
     assert len(found) == 200
     assert found == wanted if exact else len(set(found) & set(wanted)) > 190
+
+
+def test_the_view_of_many_rows_is_read_in_the_order_of_the_index(
+    store: PostgresStore, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EXACT", 100)
+    store.write("item", NEW, rows(2000))
+    store.go_live("item", NEW)
+    for _ in ("only published rows", "fresh ones, too"):
+        plan = nearest(uri, np.ones(8, np.float32), before="EXPLAIN ")
+        assert any("Index Scan using item__" in line for line in plan), plan
+        store.put_fresh("item", NEW, fresh(["new"], np.ones((1, 8), np.float32), 1))
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -170,11 +170,12 @@ class PostgresStore(StoreBase):
                 self._client.statement("CREATE VIEW {view} AS SELECT * FROM {table}", collection, version)
             )
             return
-        # `NOT IN` is a filter of the index scan; as a join, the rows would be sorted first.
+        # A part with a condition of its own would be read whole and sorted; `hidden` is a filter of the index scan.
         text = """
-            CREATE VIEW {view} AS SELECT {key}, vector, NULL::timestamptz AS update_time FROM {table}
-            WHERE {key} NOT IN (SELECT {key} FROM {fresh})
-            UNION ALL SELECT {key}, vector, update_time FROM {fresh} WHERE NOT withdrawn
+            CREATE VIEW {view} AS SELECT {key}, vector, update_time FROM (
+                SELECT {key}, vector, NULL::timestamptz AS update_time, {key} IN (SELECT {key} FROM {fresh}) AS hidden
+                FROM {table} UNION ALL SELECT {key}, vector, update_time, withdrawn FROM {fresh}
+            ) AS states WHERE NOT hidden
         """
         connection.execute(self._client.statement(text, collection, version))
 
