@@ -16,6 +16,7 @@ import duckdb
 import httpx
 import pytest
 from click.testing import CliRunner
+from starlette.testclient import TestClient
 
 from recsys_assets import definitions
 from recsys_assets.cli import main
@@ -126,6 +127,13 @@ def test_a_body_is_answered_as_its_page_says(place: Place, block: Block) -> None
     answer = place.ask(user | {name: said for name, said in body.items() if name != "served_by"})
     same = {"user_id", "scene", "served_by", "left_out"} & body.keys()
     assert {name: answer[name] for name in same} == {name: body[name] for name in same}
+
+
+@pytest.mark.parametrize("more", [{"scene": "home"}, {"context": {"device": "ios"}}], ids=["scene", "context"])
+def test_what_the_data_set_lacks_is_refused_as_the_page_says(client: TestClient, more: dict[str, Any]) -> None:
+    refused = client.post("/recommend", json={"user_id": 42, **more})
+    assert refused.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+    assert refused.json()["detail"].startswith(next(iter(more)))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
