@@ -115,9 +115,9 @@ def curl(command: str) -> Any:
 @pytest.mark.parametrize("block", REQUESTS, ids=lambda block: block.name[:60])
 def test_requests_are_answered_as_their_page_shows(place: Place, block: Block) -> None:
     answers = [curl(place.here(each)) for each in commands_of(block.text) if each in typed_commands("curl ")]
-    assert all(answers)
     shown = [json.loads(place.here(each)) for each in answers_of(block.text)]
     assert answers[: len(shown)] == shown
+    assert all([] not in answer.values() for answer in answers[len(shown) :])
 
 
 @pytest.mark.parametrize("block", BODIES, ids=lambda block: block.name[:60])
