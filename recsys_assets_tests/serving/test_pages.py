@@ -62,7 +62,7 @@ class Place:
         """A text of the pages with the user, item, days, release and address of this world."""
         log = self.engine.log
         words = {
-            **{"42": log.user_ids[0], "USER": log.user_ids[0], "17": log.item_ids[0], "sample": "tail"},
+            **{"42": log.user_ids[0], "USER": log.user_ids[0], "17": log.item_ids[0], "serving/sample": "serving/tail"},
             **{"2026-01-01": FIRST, "2026-01-31": DAY, "--release 3": f"--release {self.number}"},
             **{f"http://{ADDRESS}": self.address, ADDRESS: self.address, "/backups": "backups"},
         }
