@@ -1,6 +1,7 @@
 """The files of `deploy/` are as programs accept them: units, compose.yaml, Dockerfile, values.yaml; and their page."""
 
 import importlib.util
+import os
 import re
 import shlex
 import shutil
@@ -28,6 +29,7 @@ from recsys_assets.ui.servers import mlflow_server
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.command_lines import parse
 from recsys_assets_tests.helpers.dagster_dev import free_port
+from recsys_assets_tests.helpers.page_blocks import commands_of, only_block
 
 DEPLOY = PROJECT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
@@ -264,6 +266,22 @@ def test_the_chart_s_dagster_yaml_has_the_same_limits_and_is_valid(
     assert own["run_monitoring"]["poll_interval_seconds"] == monitoring["pollIntervalSeconds"]
     for kind, kept in own["retention"].items():
         assert VALUES["retention"][kind] == {"purgeAfterDays": kept["purge_after_days"]}
+
+
+def test_the_page_s_function_runs_commands_with_the_settings_of_the_file(tmp_path: Path) -> None:
+    """Here `sudo -u recsys` stays the same user."""
+    function, doctor, land, _ = commands_of(only_block("deploy.md", "recsys_as()"))
+    _, backup = commands_of(only_block("deploy.md", "recsys_as backup"))
+    (tmp_path / "recsys.env").write_text(f"RECSYS_DATA='{tmp_path}/its data'\nDAGSTER_HOME={tmp_path}\n")
+    shutil.copy(PROJECT / "dagster.yaml", tmp_path)
+    typed = "\n".join(['sudo() { shift 2; "$@"; }', function, doctor, land, backup])
+    for there, here in (("/etc/recsys", tmp_path), ("/opt/recsys", PROJECT), ("/backups/", f"{tmp_path}/")):
+        typed = typed.replace(there, str(here))
+    kept = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(["bash", "-euc", typed], env=kept, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"in {tmp_path}/its data/landing/sample" in done.stdout
+    assert (tmp_path / "monday").is_dir()
 
 
 def test_the_page_names_only_files_and_commands_that_there_are() -> None:

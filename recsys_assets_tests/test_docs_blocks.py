@@ -1,8 +1,8 @@
-"""The code blocks of all pages are accepted by what reads them: parsers of commands, profiles, Python and JSON."""
+"""The code blocks of all pages: a test runs each, or it is excused; and parsers accept what they hold."""
 
-import json
 import re
 import shlex
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,10 +13,20 @@ import yaml
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.command_lines import parse, programs
+from recsys_assets_tests.helpers.page_blocks import (
+    BLOCKS_EXCUSED,
+    BLOCKS_RUN_BY,
+    EXCUSED,
+    PAGES,
+    RUN_BY,
+    SHELL,
+    Block,
+    all_commands,
+    blocks,
+    commands_of,
+)
 from recsys_assets_tests.readme import commands
 
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
-TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
 FIELDS = set(Profile.model_fields)
 TARGETS = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 # A profile whose tables have the columns that parts of profiles speak of.
@@ -42,7 +52,7 @@ BEFORE = re.compile(r"^((\w+=\S*|sudo|-u \w+) )*(\.venv/bin/)?")
 def lines() -> list[tuple[str, list[str]]]:
     """The words of all commands of our programs, with the page that they stand on."""
     found = []
-    for page, text in TEXTS.items():
+    for page, text in PAGES.items():
         shell = re.sub(r"^```sh$", "```", text, flags=re.MULTILINE)
         for line in commands(shell):
             words = BEFORE.sub("", line)
@@ -51,19 +61,10 @@ def lines() -> list[tuple[str, list[str]]]:
     return found
 
 
-def blocks(language: str) -> list[tuple[str, str]]:
-    """The blocks of a language, with the page that they stand on."""
-    return [(page, block) for page, text in TEXTS.items() for block in _of(text, language)]
-
-
-def _of(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-
-
 def parts() -> list[tuple[str, str]]:
     """The YAML blocks that are a profile or a part of one, but for those of the page that has tests of its own."""
-    found = [(page, block) for page, block in blocks("yaml") if page != "files.md"]
-    return [(page, block) for page, block in found if set(yaml.safe_load(block)) <= FIELDS]
+    found = [(block.page, block.text) for block in blocks("yaml") if block.page != "files.md"]
+    return [(page, text) for page, text in found if set(yaml.safe_load(text)) <= FIELDS]
 
 
 def test_every_command_of_a_page_is_one_that_its_program_accepts() -> None:
@@ -90,14 +91,50 @@ def test_every_part_of_a_profile_is_read(page: str, block: str, tmp_path: Path) 
     assert load_profile(str(tmp_path / "own.yaml")), page
 
 
-@pytest.mark.parametrize(("page", "block"), blocks("json"))
-def test_every_json_block_is_json(page: str, block: str) -> None:
-    try:
-        json.loads(block)
-    except json.JSONDecodeError:
-        assert [json.loads(line) for line in block.splitlines()], page
+def matched(name: str, *tables: dict[str, str]) -> list[str]:
+    """The patterns of the tables that are of a command or block."""
+    return [pattern for table in tables for pattern in table if re.fullmatch(pattern, name, re.DOTALL)]
 
 
-@pytest.mark.parametrize(("page", "block"), blocks("python"))
-def test_every_python_block_is_python(page: str, block: str) -> None:
-    compile(block, page, "exec")
+def test_every_command_is_run_or_excused_and_no_entry_is_left_over() -> None:
+    commands, used = {command for _, command in all_commands()}, set()
+    for command in commands:
+        found = matched(command, RUN_BY, EXCUSED)
+        assert len(found) <= 1, (command, found)
+        assert found or re.match(r"recsys |curl '?127\.0\.0\.1:8000/", command), f"nothing runs {command}"
+        used.update(found)
+    assert used == {*RUN_BY, *EXCUSED}
+
+
+def test_every_other_block_is_run_or_excused_and_no_entry_is_left_over() -> None:
+    used = set()
+    for block in blocks():
+        if block.language not in SHELL:
+            found = matched(block.name, BLOCKS_RUN_BY, BLOCKS_EXCUSED)
+            assert len(found) == 1, (block.name, found)
+            used.update(found)
+    assert used == {*BLOCKS_RUN_BY, *BLOCKS_EXCUSED}
+
+
+@pytest.mark.parametrize("file", sorted({*RUN_BY.values(), *BLOCKS_RUN_BY.values()}))
+def test_the_files_that_run_them_name_them(file: str) -> None:
+    text = (PROJECT / "recsys_assets_tests" / file).read_text(encoding="utf-8")
+    for pattern in [each for each, where in RUN_BY.items() if where == file]:
+        command = next(command for _, command in all_commands() if re.fullmatch(pattern, command, re.DOTALL))
+        assert "page_blocks" in text or named(command) in text, (file, command)
+    for pattern in [each for each, where in BLOCKS_RUN_BY.items() if where == file]:
+        block = next(block for block in blocks() if re.fullmatch(pattern, block.name))
+        assert block.page in text or "page_blocks" in text or '"docs"' in text, (file, block.name)
+
+
+def named(command: str) -> str:
+    """The word by which a test must name a command."""
+    words = [word for word in shlex.split(command) if word not in ("recsys", "make", "python", "-m")]
+    return words[0].rpartition(".")[2]
+
+
+@pytest.mark.parametrize("block", blocks(*SHELL), ids=lambda block: block.name[:60])
+def test_a_shell_reads_every_block_of_commands(block: Block) -> None:
+    script = "\n".join(commands_of(block.text))
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ import dagster as dg
 import mlflow
 import numpy as np
 import onnxruntime
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from recsys_assets.assets.publish.onnx import MODEL, TOLERANCE
 from recsys_assets.assets.publish.release import RELEASE
 from recsys_assets.assets.rank import IMPORTANCE, PREDICTIONS
+from recsys_assets.cli import main
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.definitions import build_defs
@@ -42,7 +46,8 @@ from recsys_assets_tests.helpers.code_versions import (
     write_snapshot,
 )
 from recsys_assets_tests.helpers.in_process import QUIET, failed_checks, failures, materialize
-from recsys_assets_tests.helpers.worlds import DAY, World, open_world
+from recsys_assets_tests.helpers.page_blocks import all_commands
+from recsys_assets_tests.helpers.worlds import DAY, YESTERDAY, World, open_world
 
 QUICK = {"training": {"epochs": 2, "batch": 512}}
 NETWORKS = {
@@ -234,6 +239,29 @@ def test_the_daily_report_shows_the_finished_day_and_the_card_describes_the_cham
     assert version.tags["card.sha256"] == version.tags["sha256"] == champion.sha256
     assert version.tags["card.test_auc"] == f"{found['value']:.4f}"
     assert CARD in {file.path for file in client.list_artifacts(version.run_id or "")}
+
+
+@pytest.fixture
+def two_days(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A copy of the world with a report of the day before too, whose figures are twice as high."""
+    copy = world.copy(tmp_path, monkeypatch)
+    rows = copy.table("daily_report", TABLE).to_pylist()
+    earlier = [{**row, "bizdate": YESTERDAY, "value": 2 * row["value"]} for row in rows if row["bizdate"] == DAY]
+    with copy.lake.draft("daily_report", YESTERDAY) as draft:
+        pq.write_table(pa.Table.from_pylist(earlier), draft.path(TABLE))
+    return copy
+
+
+@pytest.mark.usefixtures("two_days")
+def test_the_commands_of_the_pages_show_the_day_and_compare_it_with_another() -> None:
+    shown = re.compile(r"recsys (show \w+|report|report \S+ \S+[0-9])")
+    commands = {command for _, command in all_commands() if shown.fullmatch(command)}
+    assert len(commands) == 5
+    for command in commands:
+        words = shlex.split(command.replace("2026-11-18", YESTERDAY).replace("2026-11-19", DAY))
+        done = CliRunner().invoke(main, words[1:])
+        assert done.exit_code == 0, done.output
+        assert DAY in done.output
 
 
 def test_the_truth_of_the_generator_is_no_feature(world: World) -> None:

@@ -1,6 +1,7 @@
 """The registered champion is a model of MLflow's own: `mlflow models serve` scores raw features with it."""
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from recsys_assets.tracking import Tracking, _mlflow
 from recsys_assets.training import rankers
 from recsys_assets.training.onnx_export import open_session
 from recsys_assets_tests.helpers.environment import forget_tracking_uri
+from recsys_assets_tests.helpers.page_blocks import commands_of, only_block
 from recsys_assets_tests.helpers.ranking_rows import quick_settings, ranking_rows, ranking_schema
 
 MODEL, TOLERANCE, ROWS = "models:/sample-rank@champion", 1e-5, 10_000
@@ -70,18 +72,8 @@ def url(promoted: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port, log = probe.getsockname()[1], tmp_path_factory.mktemp("log") / "serve.log"
-    command = [
-        "models",
-        "serve",
-        "--model-uri",
-        MODEL,
-        "--env-manager",
-        "local",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+    _, serve, _ = commands_of(only_block("triton.md", "mlflow models serve"))
+    command = shlex.split(serve.replace("5001", str(port)))[1:]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # as in an activated environment
     environment = {**os.environ, "MLFLOW_TRACKING_URI": settings().tracking_uri, "PATH": path}
     with log.open("wb") as said:

@@ -18,6 +18,7 @@ from recsys_assets.datasets.profile import bundled_profiles, load_profile
 from recsys_assets.lake import Lake
 from recsys_assets.partitions import stretches
 from recsys_assets_tests.conftest import PROJECT
+from recsys_assets_tests.helpers.page_blocks import all_commands
 
 SMALL = ["--users", "60", "--items", "120", "--events", "3750", "--days", "10", "--seed", "7", "--to", "2026-06-30"]
 KEYS = ["asset", "profile", "bizdate", "path", "rows", "metrics", "manifest", "outdated"]
@@ -276,6 +277,21 @@ def test_activate_takes_a_profile_for_the_rest_of_the_shell() -> None:
     lines = "RECSYS_PROFILE=movielens-1m . ./activate; printenv RECSYS_PROFILE"
     said = subprocess.run(["bash", "-c", lines], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert said.stdout == "movielens-1m\n"
+
+
+def test_dagsters_own_commands_that_list_or_take_a_range_work_as_the_page_prints_them(landed: Path) -> None:
+    shown = re.compile(r"(\w+= )?(dagster|dg) (asset list|list defs|.* --partition-range A\.\.\.B)")
+    commands = {command for _, command in all_commands() if shown.fullmatch(command)}
+    assert len(commands) == 4
+    lake = Lake(str(landed / "data" / "lake"), "sample")
+    for command in commands:
+        ran = activated(command.replace("A...B", "2026-06-28...2026-06-29"))
+        assert ran.returncode == 0, ran.stderr[-2000:]
+        if "range" in command:
+            assert lake.bizdates("interactions") == ["2026-06-28", "2026-06-29"]
+            shutil.rmtree(landed / "data" / "lake" / "sample" / "interactions")
+        else:
+            assert "rank_widedeep" in ran.stdout
 
 
 def sample_with_floor(home: Path, min_auc: float) -> str:

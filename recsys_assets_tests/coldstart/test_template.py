@@ -9,6 +9,7 @@ import pytest
 from recsys_assets.coldstart.template import TemplateError, read_template, selection_sql
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.profile_parts import Column, EventKinds
+from recsys_assets_tests.helpers.page_blocks import only_block
 
 DOCUMENT = """
 {
@@ -44,8 +45,9 @@ def text(**changed: Any) -> bytes:
     return json.dumps({"cold_start_recall": kept}).encode()
 
 
-def test_the_text_of_the_document_works_as_printed(profile: Profile) -> None:
-    template = read_template(DOCUMENT.encode())
+@pytest.mark.parametrize("printed", [DOCUMENT, only_block("cold_start.md", "cold_start_recall")], ids=["its", "ours"])
+def test_the_text_of_the_document_works_as_printed(profile: Profile, printed: str) -> None:
+    template = read_template(printed.encode())
     assert (template.model_type, template.days) == ("dropoutnet", 14)
     sql = selection_sql(template, profile)
     rows = "VALUES ('view', 1), ('click', 1), ('view', 2), (NULL, 2), (NULL, 3)"

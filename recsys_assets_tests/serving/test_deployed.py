@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,10 +20,13 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.features.raw import INPUTS, raw_columns, read_inputs
 from recsys_assets.serving.background import Background
 from recsys_assets_tests.helpers.dagster_dev import free_port
+from recsys_assets_tests.helpers.page_blocks import answers_of, commands_of, only_block
 from recsys_assets_tests.helpers.worlds import DAY, YESTERDAY, World
 from recsys_assets_tests.serving.running import until
 
 ROW = {"item_id": 3, "genres": ["Drama"]}
+CREATE, UPDATE, ROLLBACK, DESCRIBE, DELETE = commands_of(only_block("fresh.md", "recsys deploy update"))
+ASKED = only_block("fresh.md", "/vectors")
 
 
 def recsys(*arguments: str, fails: bool = False) -> str:
@@ -52,11 +56,17 @@ def config(own: World, tmp_path: Path) -> Iterator[Path]:  # noqa: ARG001 (its e
     file.write_text(f"name: items\nmodel: dssm\nprocesses: 2\nmemory: 1500\nport: {free_port()}\n", encoding="utf-8")
     yield file
     with contextlib.suppress(AssertionError):
-        recsys("deploy", "delete", "items")
+        typed(DELETE)
+
+
+def typed(command: str, config: Path = Path()) -> str:
+    """The output of a command of the page, for the days of this world."""
+    words = {"2026-01-31": YESTERDAY, "2026-02-01": DAY, "deploy.yaml": str(config)}
+    return recsys(*(words.get(word, word) for word in shlex.split(command)[1:]))
 
 
 def described() -> dict[str, Any]:
-    return dict(json.loads(recsys("deploy", "describe", "items")))
+    return dict(json.loads(typed(DESCRIBE)))
 
 
 class Load(Background):
@@ -76,18 +86,19 @@ class Load(Background):
 
 
 def test_update_and_rollback_under_load_fail_no_request_and_mix_no_versions(own: World, config: Path) -> None:
-    said = recsys("deploy", "create", "items", "--bizdate", YESTERDAY, "--config", str(config))
+    said = typed(CREATE, config)
     assert f"version 1 (dssm of {YESTERDAY}) answers at http://127.0.0.1:" in said
     url = described()["address"]
     table = pq.read_table(own.read("items").path(ROWS)).slice(0, 50)
     with Load(url) as load:
         until("answers", lambda: len(load.answers) > 5)
-        recsys("deploy", "update", "items", "--bizdate", DAY)
+        typed(UPDATE)
+        check_the_request_of_the_page(url)
         seen = len(load.answers)
         until("it goes on", lambda: len(load.answers) > seen + 20)
         now = described()
         assert (now["answers"], now["current"]) == ({"version": 2, "bizdate": DAY}, 2)
-        recsys("deploy", "rollback", "items")
+        typed(ROLLBACK)
         seen = len(load.answers)
         until("it goes on", lambda: len(load.answers) > seen + 20)
     assert {(status, count) for status, _, count in load.answers} == {(200, 1)}
@@ -99,6 +110,18 @@ def test_update_and_rollback_under_load_fail_no_request_and_mix_no_versions(own:
     got = httpx.post(f"{url}/vectors", json={"rows": rows}).json()["vectors"]
     (wanted,) = onnxruntime.InferenceSession(path).run(["vector"], raw_columns(inputs, table))
     np.testing.assert_allclose(np.array(got, np.float32), wanted, atol=1e-6, rtol=0)
+
+
+def check_the_request_of_the_page(url: str) -> None:
+    """Check that curl gets what the page shows, but for the model and the numbers."""
+    (command,), (shown,) = commands_of(ASKED), answers_of(ASKED)
+    words = [word.replace("127.0.0.1:8100", url) for word in shlex.split(command)]
+    answer = json.loads(subprocess.check_output([*words, "--silent", "--fail-with-body"]))
+    expected = json.loads(shown.replace(", …", ""))
+    assert answer.keys() == expected.keys()
+    assert (answer["deployment"], answer["version"]) == (expected["deployment"], expected["version"])
+    assert answer["bizdate"] == DAY
+    assert len(answer["vectors"]) == len(expected["vectors"])
 
 
 def _pairs(answers: list[tuple[int, int, int]]) -> tuple[list[int], list[int]]:

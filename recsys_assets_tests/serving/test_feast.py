@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import json
+import shlex
 import socket
 import subprocess
 import sys
@@ -47,6 +48,7 @@ from recsys_assets.stores.feast.snapshots import ITEM, SIDES, USER, from_feast, 
 from recsys_assets.stores.store import Unrepresentable
 from recsys_assets_tests.helpers.dagster_dev import free_port
 from recsys_assets_tests.helpers.in_process import failed_checks, materialize
+from recsys_assets_tests.helpers.page_blocks import commands_of, only_block
 from recsys_assets_tests.helpers.worlds import DAY, YESTERDAY, World
 
 pytest.importorskip("feast", reason="needs the extra: pip install 'recsys-assets[feast]'")
@@ -196,8 +198,10 @@ def wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
 
 def test_the_probe_of_recsys_pipeline_works_as_it_is_printed(published: World, server: Server) -> None:
     items = published.table(ITEM.snapshot).slice(0, 3).to_pydict()
-    asked = json.dumps({"feature_service": f"{published.profile.name}_item", "entities": {"itemid": items["item_id"]}})
-    command = ["curl", "-s", "-X", "POST", f"{server[0]}/get-online-features", "-d", asked]
+    (printed,) = commands_of(only_block("feast.md", "/get-online-features"))
+    for its, ours in (("http://127.0.0.1:6566", server[0]), ("ml_item", "tail_item"), ("[1, 3, 5]", items["item_id"])):
+        printed = printed.replace(its, str(ours))
+    command = shlex.split(printed)
     answer = json.loads(subprocess.check_output(command))
     columns = dict(
         zip(answer["metadata"]["feature_names"], (each["values"] for each in answer["results"]), strict=True)

@@ -16,10 +16,12 @@ from recsys_assets.stores.fresh import FreshStore
 from recsys_assets.stores.postgres import store as module
 from recsys_assets.stores.postgres.store import PostgresStore
 from recsys_assets.stores.store import KEY, StoreUnavailable, Unrepresentable, VersionMissing
+from recsys_assets_tests.helpers.page_blocks import only_block
 from recsys_assets_tests.helpers.postgres_server import PASSWORD, postgres
 from recsys_assets_tests.helpers.store_contract import NEW, OLD, StoreContract, rows, said
 
-NEAREST = 'SELECT queryid FROM "movielens-1m".item ORDER BY vector <#> %s::vector LIMIT 200'
+# The statement of the page, on the tests' own collection.
+NEAREST = only_block("fresh.md", "<#>").replace("sample.ridge_item", '"movielens-1m".item')
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,8 @@ def nearest(uri: str, vector: Vectors, before: str = "") -> list[str]:
     """What one SQL statement finds, the keys, sent by somebody who knows nothing of the store."""
     with psycopg.connect(uri) as connection:
         connection.execute(f"SET enable_seqscan = {'off' if before else 'on'}".encode())  # few rows are sorted faster
-        return [key for (key,) in connection.execute(f"{before}{NEAREST}".encode(), (str(vector.tolist()),)).fetchall()]
+        statement = before + NEAREST.replace("[0.12, …]", str(vector.tolist()))
+        return [key for (key,) in connection.execute(statement.encode()).fetchall()]
 
 
 def fresh(keys: list[str], vectors: Vectors, number: int, **changes: Any) -> Changes:
