@@ -21,7 +21,7 @@ _SIDES: dict[str, Literal["user", "item"]] = {USER_SUMS: "user", ITEM_SUMS: "ite
 NEWEST_OF_USER, NEWEST_OF_ITEM = 30, 100
 # Columns of the table `rated` that a kept row has from its own run.
 _KEPT = ("label", "above_item", "above_user", "rate_of_item")
-_DESCRIBED = "label IS NOT NULL"  # of `rated`: the others are kept rows, and rows of a user or an item alone
+_DESCRIBED = "label IS NOT NULL"  # of `rated`: the others are rows of a user or an item alone
 
 
 def open_state(connection: duckdb.DuckDBPyConnection, profile: Profile, terms: int, folder: Path | None) -> None:
@@ -42,14 +42,25 @@ def open_state(connection: duckdb.DuckDBPyConnection, profile: Profile, terms: i
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {query}")
 
 
-def kept_rows() -> str:
-    """SQL for the newest rows of the state, as the statement reads them.
+def keep_rows(connection: duckdb.DuckDBPyConnection, window: int) -> None:
+    """Create the tables of kept rows: those of the state that the frames of the users and items of `events` reach.
 
-    Some are only among the newest of their item, or only of their user. They are older than those that are, so that no
-    frame of the other reaches them.
+    The longest frame of a user's terms is `window` rows.
     """
-    kept = ", ".join(f"{column} AS kept_{column}" for column in _KEPT)
-    return f"SELECT user_id, item_id, timestamp, seq, {kept}, true AS kept FROM {NEWEST}"
+    kept = ", ".join(f"rows.{column} AS newest_{column}" for column in _KEPT)
+    for table, side in _SIDES.items():
+        connection.execute(f"""
+            CREATE OR REPLACE TEMP TABLE kept_of_{side}s AS
+            SELECT rows.user_id, rows.item_id, timestamp, seq, {kept}
+            FROM {NEWEST} AS rows SEMI JOIN events USING ({side}_id)
+            JOIN {table} AS of_{side} USING ({side}_id) WHERE {_is_newest(side, window)}
+        """)
+
+
+def _is_newest(side: Literal["user", "item"], window: int) -> str:
+    """SQL for whether a frame over the newest of all `rows` of a user or an item reaches a row."""
+    longest = max(NEWEST_OF_USER, window) if side == "user" else NEWEST_OF_ITEM
+    return f"of_{side}.n - rows.{side}_n <= {longest}"
 
 
 def write_state(connection: duckdb.DuckDBPyConnection, profile: Profile, terms: int, window: int, folder: Path) -> None:
@@ -68,7 +79,7 @@ def write_state(connection: duckdb.DuckDBPyConnection, profile: Profile, terms: 
             SELECT {columns} FROM {NEWEST} UNION ALL SELECT {columns} FROM rated WHERE {_DESCRIBED}
         ) AS rows
         JOIN ending_{USER_SUMS} AS of_user USING (user_id) JOIN ending_{ITEM_SUMS} AS of_item USING (item_id)
-        WHERE of_user.n - rows.user_n <= {max(NEWEST_OF_USER, window)} OR of_item.n - rows.item_n <= {NEWEST_OF_ITEM}
+        WHERE {_is_newest("user", window)} OR {_is_newest("item", window)}
         ORDER BY timestamp, seq, user_id, item_id
     """
     write_parquet(connection, newest, folder / f"{NEWEST}.parquet")

@@ -18,7 +18,14 @@ from recsys_assets.datasets.log_entities import known_value
 from recsys_assets.datasets.moments import columns_of_log
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import ONLINE, before
-from recsys_assets.features.history_state import kept_rows, longest_window, open_state, write_state
+from recsys_assets.features.history_state import (
+    ITEM_SUMS,
+    carried_places,
+    keep_rows,
+    longest_window,
+    open_state,
+    write_state,
+)
 
 # Rates and biases are shrunk towards those of all rows, as if there were this many more average rows: the first rows
 # of an item say less about it than those of a user.
@@ -95,6 +102,8 @@ def extend_history(
     _describe(connection, profile, rule, users, items, state)
     write_state(connection, profile, len(rule.terms), longest_window(profile.features.terms), folder)
     connection.execute("DROP TABLE rated")
+    if state:
+        connection.execute(f"INSERT INTO history BY NAME {_unchanged(users, items, state, folder)}")
     next_rows = "FROM history WHERE label IS NULL ORDER BY user_id, item_id"
     write_parquet(connection, next_rows, folder / SNAPSHOTS)
     rows = "FROM history WHERE label IS NOT NULL ORDER BY timestamp, seq, user_id, item_id"
@@ -145,11 +154,37 @@ def offer_rows(connection: duckdb.DuckDBPyConnection, profile: Profile, rule: Ru
     connection.execute(f"CREATE OR REPLACE TEMP VIEW new_rows AS SELECT {rows} {known}")
 
 
-def _next_rows(users: Path, items: Path) -> str:
-    """SQL for a row at the end of time for each user, and for each item."""
-    end = "'infinity'::TIMESTAMP AS timestamp, 0 AS seq"
-    sides = (f"SELECT {side}_id, {end} FROM {scan([path])}" for side, path in (("user", users), ("item", items)))
+def _next_rows(users: Path, items: Path, state: Path | None) -> str:
+    """SQL for a row at the end of time for each user, and for each item, except for those that `_unchanged` gives."""
+    sides = []
+    for side, path in (("user", users), ("item", items)):
+        row = f"SELECT {side}_id, 'infinity'::TIMESTAMP AS timestamp, 0 AS seq FROM {scan([path])}"
+        if state:
+            same = f"SELECT {side}_id FROM {scan([state / SNAPSHOTS])} ANTI JOIN events USING ({side}_id)"
+            row += f" ANTI JOIN ({same}) USING ({side}_id)"
+        sides.append(row)
     return " UNION ALL BY NAME ".join(sides)
+
+
+def _unchanged(users: Path, items: Path, state: Path, folder: Path) -> str:
+    """SQL for the described next rows of listed users and items without new rows.
+
+    They are those of the state, with the rate of all rows of the new state, which is in `folder`.
+    """
+    rates = "".join(
+        f", (({side}_positives + {prior} * now.rate) / ({side}_n + {prior}))::FLOAT AS {side}_positive_rate"
+        for side, prior in (("user", USER_PRIOR), ("item", ITEM_PRIOR))
+    )
+    chosen = " OR ".join(
+        f"({side}_id IN (SELECT {side}_id FROM {scan([path])}) "
+        f"AND {side}_id NOT IN (SELECT {side}_id FROM history WHERE {side}_id IS NOT NULL))"
+        for side, path in (("user", users), ("item", items))
+    )
+    now = f"SELECT (sum(positives) + 1) / (sum(n) + 2) AS rate FROM {scan([folder / f'{ITEM_SUMS}.parquet'])}"
+    return (
+        f"SELECT earlier.* REPLACE (now.rate AS base_rate{rates}) "
+        f"FROM {scan([state / SNAPSHOTS])} AS earlier, ({now}) AS now WHERE {chosen}"
+    )
 
 
 def _describe(
@@ -160,14 +195,11 @@ def _describe(
     items: Path,
     state: Path | None = None,
 ) -> None:
-    """Create `history` for the view `new_rows` and for next rows, and leave the table `rated` for the next state."""
+    """Create `history` for the view `new_rows` and the `_next_rows`, and leave the table `rated` for the next state."""
     open_state(connection, profile, len(rule.terms), state)
-    connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE events AS
-        SELECT *, false AS kept FROM new_rows
-        UNION ALL BY NAME SELECT *, false AS kept FROM ({_next_rows(users, items)})
-        UNION ALL BY NAME {kept_rows()}
-    """)
+    connection.execute("CREATE OR REPLACE TEMP TABLE events AS FROM new_rows")
+    connection.execute(f"INSERT INTO events BY NAME {_next_rows(users, items, state)}")
+    keep_rows(connection, longest_window(profile.features.terms))
     statement = Template((Path(__file__).parent / "sql" / "history.sql").read_text(encoding="utf-8"))
     connection.execute(
         statement.substitute(
@@ -175,7 +207,8 @@ def _describe(
             item_prior=ITEM_PRIOR,
             unit=rule.unit,
             window=longest_window(profile.features.terms),
-            windows=_newest_values(profile) + _term_windows(len(rule.terms)),
+            user_windows=_newest_values(profile, "user") + _term_windows(len(rule.terms)),
+            item_windows=_newest_values(profile, "item"),
             columns=_own_columns(profile) + _term_columns(len(rule.terms)),
         )
     )
@@ -190,11 +223,11 @@ def _rating_unit(connection: duckdb.DuckDBPyConnection, profile: Profile, known:
     return 10.0 ** math.floor(math.log10(2**62 / (rows * largest))) if largest else 1.0
 
 
-def _newest_values(profile: Profile) -> str:
-    """SQL for the newest known value of each carried feature in the new rows before, of the same user or item."""
+def _newest_values(profile: Profile, side: str) -> str:
+    """SQL for the newest known value, in the new rows before, of each carried feature of a side."""
     return "".join(
-        f", last_value(carried_{place} IGNORE NULLS) OVER {spec.of}_past AS newest_{place}"
-        for place, spec in enumerate(profile.carried_features.values())
+        f", last_value(carried_{place} IGNORE NULLS) OVER {side}_past AS newest_{place}"
+        for place in carried_places(profile, side)
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -71,7 +72,7 @@ class Log:
 
     @property
     def home(self) -> Path:
-        return self.splits.parent
+        return self.users.parent
 
 
 def write_log(home: Path, seed: int) -> Log:
@@ -113,20 +114,34 @@ def write_log(home: Path, seed: int) -> Log:
     return Log(*(home / f"{name}.parquet" for name in tables))
 
 
-def describe(log: Log, cuts: Sequence[str], home: Path) -> list[Path]:
-    """Describe the rows up to each cut, and the rest, one after the other; returns the folders."""
+def describe(log: Log, cuts: Sequence[str], home: Path, lists: Sequence[Log] = ()) -> list[Path]:
+    """Describe the rows up to each cut, and the rest, one after the other; returns the folders.
+
+    Each day has the users and items of its own log in `lists`, or all those of `log`.
+    """
     folders: list[Path] = []
-    with connect(log.home, home) as connection:
+    with connect(log.home, home, *(each.home for each in lists)) as connection:
         rule = read_rule(connection, PROFILE, log.splits, log.items)
         ends = [*cuts, "infinity"]
-        for start, end in zip(["-infinity", *cuts], ends, strict=True):
+        for day, start, end in zip(lists or [log] * len(ends), ["-infinity", *cuts], ends, strict=True):
             (home / str(len(folders))).mkdir(parents=True)
             rows = f"{known_rows(log.splits)} AND {only_after(start)} AND NOT {only_after(end)}"
-            offer_rows(connection, PROFILE, rule, log.items, rows)
+            offer_rows(connection, PROFILE, rule, day.items, rows)
             state, folder = folders[-1] if folders else None, home / str(len(folders))
-            extend_history(connection, PROFILE, rule, log.users, log.items, state, folder)
+            extend_history(connection, PROFILE, rule, day.users, day.items, state, folder)
             folders.append(home / str(len(folders)))
     return folders
+
+
+def without(log: Log, users: Sequence[int], items: Sequence[str], home: Path) -> Log:
+    """The same rows with some users and items unlisted."""
+    home.mkdir()
+    tables = [(log.users, "user_id", users), (log.items, "item_id", items)]
+    for path, key, left_out in tables:
+        table = pq.read_table(path)
+        kept = pc.invert(pc.is_in(table[key], pa.array(left_out, table[key].type)))
+        pq.write_table(table.filter(kept), home / path.name)
+    return Log(log.splits, home / log.users.name, home / log.items.name)
 
 
 def moments(log: Log, count: int, seed: int) -> list[str]:
@@ -174,3 +189,16 @@ def test_rows_and_snapshots_are_those_of_the_whole_history(tmp_path: Path) -> No
     assert read([folders[-1] / SNAPSHOTS]).equals(next_rows)
     assert next_rows.num_rows == 8 + 5
     assert opened.equals(pa.concat_tables([rows, next_rows]))
+
+
+def test_users_and_items_that_come_and_go_have_the_next_rows_of_all_rows_at_once(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log", seed=5)
+    times = sorted({str(each) for each in pq.read_table(log.splits)["timestamp"].to_pylist()})
+    cuts = [times[100], times[200], times[-14], times[-13]]  # few rows on the last days: most users have none
+    few = without(log, [1, 3, 7], ["never"], tmp_path / "few")
+    (tmp_path / "days").mkdir()
+    by_day = describe(log, cuts, tmp_path / "days", [few, log, few, few, log])
+    for place, listed in ((3, few), (4, log)):
+        (tmp_path / f"once-{place}").mkdir()
+        once, *_ = describe(log, cuts[place:], tmp_path / f"once-{place}", [listed] * (5 - place))
+        assert read([by_day[place] / SNAPSHOTS]).equals(read([once / SNAPSHOTS]))

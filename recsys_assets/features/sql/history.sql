@@ -1,18 +1,19 @@
 -- Statistics of the user and of the item just before each row (point in time).
 --
 -- `events`: rows to describe (user_id, item_id, timestamp, seq, label, value, oracle, and what they carry of user and
--- item, carried_0, carried_1, ...); rows of a user or an item alone, which come last and have no label: their history
--- is the snapshot that serving reads; and rows that an earlier run of this statement described (`kept`).
--- `user_sums` and `item_sums` have the sums over all rows of earlier runs. Kept rows are the newest of these rows, as
--- many as the longest frame of a user or an item needs, with what their own run found (kept_label, kept_above_item, …).
--- A first run has no sums and no kept rows: all rows at once get the same statistics as one day after the other.
+-- item, carried_0, carried_1, ...); and rows of a user or an item alone, which come last and have no label: their
+-- history is the snapshot that serving reads.
+-- `user_sums` and `item_sums` have the sums over all rows of earlier runs. `kept_of_users` and `kept_of_items` have the
+-- newest of these rows, as many as the longest frame of a user or an item of `events` needs, with what their own run
+-- found (newest_label, newest_above_item, ...). A first run has no sums and no kept rows: all rows at once get the same
+-- statistics as one day after the other.
 --
 -- "Before" is the order (timestamp, seq); every frame ends one row earlier, so no row sees its own label.
 -- Sums are over whole numbers (labels; rates and residuals in millionths; ratings, `value`, in units of 1 / $unit), so
 -- they are exact in any order. Means and deviations of ratings are over the rows that have one.
 
 -- Counts, and positive rates shrunk towards the rate of all rows so far, as if $item_prior more rows of the item and
--- $user_prior more rows of the user had that rate. Kept rows have neither label nor value here: they are in the sums.
+-- $user_prior more rows of the user had that rate.
 CREATE OR REPLACE TEMP TABLE counted AS
 SELECT new.* EXCLUDE (n_so_far, positives_so_far) REPLACE (
         coalesce(of_user.n, 0) + user_n AS user_n,
@@ -51,7 +52,7 @@ FROM (
     (SELECT coalesce(sum(n), 0) AS n, coalesce(sum(positives), 0) AS positives FROM item_sums) AS everything;
 DROP TABLE events;
 
--- Numbers that a row adds to the statistics of later rows. Kept rows are in the sums over all rows already.
+-- Numbers that a row adds to the statistics of later rows.
 CREATE OR REPLACE TEMP TABLE rated AS
 SELECT *,
     (user_positives + $user_prior * base_rate) / (user_n + $user_prior) AS user_rate,
@@ -62,13 +63,14 @@ SELECT *,
     CASE WHEN label IS NOT NULL THEN CAST(1e6 * user_rate AS BIGINT) END AS rate_of_user,
     CASE WHEN label IS NOT NULL THEN CAST(1e6 * ln(1 + item_n) AS BIGINT) END AS count_of_item,
     CASE WHEN label IS NOT NULL THEN CAST(1e6 * ln(1 + user_n) AS BIGINT) END AS count_of_user,
-    coalesce(label, kept_label) AS newest_label,
-    coalesce(above_item, kept_above_item) AS newest_above_item,
-    coalesce(above_user, kept_above_user) AS newest_above_user,
-    coalesce(rate_of_item, kept_rate_of_item) AS newest_rate_of_item
+    label AS newest_label,
+    above_item AS newest_above_item,
+    above_user AS newest_above_user,
+    rate_of_item AS newest_rate_of_item
 FROM counted;
 DROP TABLE counted;
 
+-- Kept rows have no label here, as the sums have them already: they are in the frames over the newest rows alone.
 CREATE OR REPLACE TEMP TABLE history AS
 SELECT new.user_id, new.item_id, timestamp, seq, label, oracle,
     -- for drawn rows, which take the item's side from its next row: only its rate depends on the moment of that row
@@ -97,32 +99,39 @@ SELECT new.user_id, new.item_id, timestamp, seq, label, oracle,
         AS item_rating_std
     $columns
 FROM (
-    SELECT rated.*,
+    SELECT of_items.*,
         coalesce(sum(above_item) OVER user_past, 0) AS user_above,
         coalesce(sum(rate_of_item) OVER user_past, 0) AS user_rates,
         coalesce(sum(count_of_item) OVER user_past, 0) AS user_counts,
-        coalesce(sum(above_user) OVER item_past, 0) AS item_above,
-        coalesce(sum(rate_of_user) OVER item_past, 0) AS item_rates,
-        coalesce(sum(count_of_user) OVER item_past, 0) AS item_counts,
         (avg(newest_label) OVER user_3)::FLOAT AS user_positive_rate_3,
         (avg(newest_label) OVER user_10)::FLOAT AS user_positive_rate_10,
         (avg(newest_label) OVER user_30)::FLOAT AS user_positive_rate_30,
         (sum(newest_above_item) OVER user_10 / 1e6 / least(user_n, 10))::FLOAT AS user_bias_10,
         (sum(newest_above_item) OVER user_30 / 1e6 / least(user_n, 30))::FLOAT AS user_bias_30,
-        (sum(newest_rate_of_item) OVER user_10 / 1e6 / least(user_n, 10))::FLOAT AS user_item_rate_10,
-        (avg(newest_label) OVER item_50)::FLOAT AS item_positive_rate_50,
-        (sum(newest_above_user) OVER item_100 / 1e6 / least(item_n, 100))::FLOAT AS item_bias_100
-        $windows
-    FROM rated LEFT JOIN item_terms USING (item_id)
+        (sum(newest_rate_of_item) OVER user_10 / 1e6 / least(user_n, 10))::FLOAT AS user_item_rate_10
+        $user_windows
+    FROM (
+        SELECT *,
+            coalesce(sum(above_user) OVER item_past, 0) AS item_above,
+            coalesce(sum(rate_of_user) OVER item_past, 0) AS item_rates,
+            coalesce(sum(count_of_user) OVER item_past, 0) AS item_counts,
+            (avg(newest_label) OVER item_50)::FLOAT AS item_positive_rate_50,
+            (sum(newest_above_user) OVER item_100 / 1e6 / least(item_n, 100))::FLOAT AS item_bias_100
+            $item_windows
+        FROM (SELECT *, false AS kept FROM rated UNION ALL BY NAME SELECT *, true AS kept FROM kept_of_items)
+        WINDOW
+            item_past AS (PARTITION BY item_id ORDER BY timestamp, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+            item_50 AS (PARTITION BY item_id ORDER BY timestamp, seq ROWS BETWEEN 50 PRECEDING AND 1 PRECEDING),
+            item_100 AS (PARTITION BY item_id ORDER BY timestamp, seq ROWS BETWEEN 100 PRECEDING AND 1 PRECEDING)
+        QUALIFY NOT kept
+        UNION ALL BY NAME SELECT *, true AS kept FROM kept_of_users
+    ) AS of_items LEFT JOIN item_terms USING (item_id)
     WINDOW
         user_past AS (PARTITION BY user_id ORDER BY timestamp, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
         user_3 AS (PARTITION BY user_id ORDER BY timestamp, seq ROWS BETWEEN 3 PRECEDING AND 1 PRECEDING),
         user_10 AS (PARTITION BY user_id ORDER BY timestamp, seq ROWS BETWEEN 10 PRECEDING AND 1 PRECEDING),
         user_30 AS (PARTITION BY user_id ORDER BY timestamp, seq ROWS BETWEEN 30 PRECEDING AND 1 PRECEDING),
-        user_recent AS (PARTITION BY user_id ORDER BY timestamp, seq ROWS BETWEEN $window PRECEDING AND 1 PRECEDING),
-        item_past AS (PARTITION BY item_id ORDER BY timestamp, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
-        item_50 AS (PARTITION BY item_id ORDER BY timestamp, seq ROWS BETWEEN 50 PRECEDING AND 1 PRECEDING),
-        item_100 AS (PARTITION BY item_id ORDER BY timestamp, seq ROWS BETWEEN 100 PRECEDING AND 1 PRECEDING)
+        user_recent AS (PARTITION BY user_id ORDER BY timestamp, seq ROWS BETWEEN $window PRECEDING AND 1 PRECEDING)
 ) AS new
     LEFT JOIN user_sums AS of_user ON of_user.user_id = new.user_id
     LEFT JOIN item_sums AS of_item ON of_item.item_id = new.item_id
