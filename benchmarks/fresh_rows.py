@@ -1,6 +1,6 @@
-"""Measures fresh items in bulk: vectors and rows a second, what SIGKILL loses, and the top 200 of many vectors in SQL.
+"""Measures fresh items in bulk: vectors and rows a second, upserts into PostgreSQL, and what SIGKILL loses.
 
-    python benchmarks/fresh_rows.py [--items 100000] [--kills 20] [--vectors 100000]
+    python benchmarks/fresh_rows.py [--items 100000] [--kills 20]
 
 Items are generated in the columns of the profile `sample`, and encoded by the newest `onnx_<model>` of its lake, the
 model being that of fresh items. After every SIGKILL of a process that takes new items and changes of them, each item
@@ -48,7 +48,7 @@ from recsys_assets.stores.store import KEY
 from recsys_assets_tests.helpers.postgres_server import PASSWORD, postgres
 
 GENRES = ("Action", "Comedy", "Drama", "Horror", "Romance", "War")
-BLOCK, WIDTH, RANK, TOP, QUERIES = 5_000, 64, 16, 200, 100
+BLOCK = 5_000
 VERSION, COLLECTION = "2026-01-01.aaaaaaaaaaaa", "bench_item"
 
 
@@ -177,33 +177,6 @@ def write(store: PostgresStore, vectors: Vectors) -> None:
     store.go_live(COLLECTION, VERSION)
 
 
-def searched(store: PostgresStore, uri: str, schema: str, count: int) -> str:
-    """Rows, latency and recall of the top 200 by inner product in one statement."""
-    import psycopg
-
-    rng = np.random.default_rng(1)
-    mixing = rng.normal(size=(RANK, WIDTH))
-    every = (rng.normal(size=(count + QUERIES, RANK)) @ mixing).astype(np.float32)
-    every /= np.linalg.norm(every, axis=1, keepdims=True)
-    vectors, asked = every[:count], every[count:]
-    began = time.perf_counter()
-    write(store, vectors)
-    written, times, hits, rows = time.perf_counter() - began, list[float](), 0, set[int]()
-    statement = f'SELECT {KEY} FROM "{schema}".{COLLECTION} ORDER BY vector <#> %s::vector LIMIT {TOP}'  # noqa: S608
-    with psycopg.connect(uri) as connection:
-        for query in asked:
-            began = time.perf_counter()
-            found = connection.execute(statement.encode(), (str(query.tolist()),)).fetchall()
-            times.append(1000 * (time.perf_counter() - began))
-            best = np.argpartition(-(vectors @ query), TOP)[:TOP]
-            hits, rows = hits + len({key for (key,) in found} & {f"v{each}" for each in best}), rows | {len(found)}
-    p50, p95 = np.percentile(times, (50, 95))
-    return (
-        f"top {TOP} of {count:,} vectors: {sorted(rows)} rows, p50 {p50:.1f} ms, p95 {p95:.1f} ms, "
-        f"recall {hits / TOP / QUERIES:.4f}, written with the index in {written:.0f} s"
-    )
-
-
 @contextlib.contextmanager
 def server() -> Iterator[str]:
     """The address of PostgreSQL."""
@@ -219,7 +192,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--take", type=int, help="the number of the first item: take items until killed")
     given = parser.parse_args()
     if given.take is not None:
@@ -234,7 +206,6 @@ def main() -> None:
                 store = cast("PostgresStore", made)
                 print(bulk(step, given.items), flush=True)
                 print(pushed(step, store), flush=True)
-                print(searched(store, uri, profile.name, given.vectors), flush=True)
                 store.drop(COLLECTION, VERSION)
 
 

@@ -217,6 +217,11 @@ def test_told_events(run: Runner) -> None:
     assert "reading a user's events" in printed
 
 
+def test_sql_recall(run: Runner) -> None:
+    printed = run("sql_recall.py", "--rows", 1500, "--dimensions", 8, "--queries", 3)
+    assert re.findall(r"^\| (\d+) \| 200 \| 1.0000 ", printed, re.MULTILINE) == ["100", "200", "400", "1000"]
+
+
 @pytest.mark.engines
 def test_feast_history(run: Runner) -> None:
     pytest.importorskip("feast", reason="needs the extra: pip install 'recsys-assets[feast]'")
