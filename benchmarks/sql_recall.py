@@ -2,7 +2,7 @@
 
     python benchmarks/sql_recall.py [--rows 1000000] [--dimensions 64] [--queries 200]
 
-The vectors are drawn around centres, as those of items lie in groups of taste; queries lie near to some of them. A
+The vectors are drawn around centres, as those of items are in groups of taste; queries are near to some of them. A
 server is started for the measurement, and the store writes a version and makes its index as it does when it publishes.
 Then one statement after another asks for the best 200 rows. The script prints how long the writing took, how many rows
 the shortest answer had, the latency, and the share of the exact lists that was found, with the candidates that the

@@ -49,7 +49,7 @@ class TestPostgres(StoreContract):
 
 
 def nearest(uri: str, vector: Vectors, before: str = "") -> list[str]:
-    """What one SQL statement finds, the keys, sent by somebody who knows nothing of the store."""
+    """The keys that one SQL statement finds, or its plan, sent by somebody who knows nothing of the store."""
     with psycopg.connect(uri) as connection:
         connection.execute(f"SET enable_seqscan = {'off' if before else 'on'}".encode())  # few rows are sorted faster
         statement = before + NEAREST.replace("[0.12, …]", str(vector.tolist()))
