@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 LISTED = 200
 CENTRES = 1000
-MEMORY = "1GB"  # in which the server makes the index; it takes several times as long if the graph does not fit
+MEMORY = "1GB"  # in which the server makes the index
 SPREAD = 0.7  # of a vector around its centre, whose coordinates have a deviation of 1
 CANDIDATES = (100, 200, int(SESSION["hnsw.ef_search"]), 1000)
 NAME, VERSION = "items", "2026-01-05.0c1f0ab1ce5b"

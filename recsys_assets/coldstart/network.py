@@ -76,10 +76,9 @@ def of_warm_items(schema: FeatureSchema, stage: Stage) -> FeatureSchema:
     log = stage.known
     there = pa.array(log.item_ids[log.item_counts > 0])
 
-    def known(feature: Feature) -> Feature:
-        if feature.name != "item_id":
-            return feature
+    def known(feature: Feature) -> list[Any]:
         kept = pc.is_in(feature.keys, value_set=there.cast(feature.keys.type))
-        return replace(feature, vocabulary=feature.keys.filter(kept).to_pylist())
+        found: list[Any] = feature.keys.filter(kept).to_pylist()
+        return found
 
-    return FeatureSchema([known(feature) for feature in schema.features], schema.crosses)
+    return schema.with_vocabulary("item_id", known)

@@ -6,7 +6,8 @@ fitted on train rows, and turns raw columns into the two arrays that a model com
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -116,6 +117,11 @@ class FeatureSchema:
     def of_kind(self, kind: Kind) -> list[Feature]:
         """Features of one kind, in order."""
         return [feature for feature in self.features if feature.kind == kind]
+
+    def with_vocabulary(self, name: str, change: Callable[[Feature], list[int] | list[str]]) -> "FeatureSchema":
+        """The schema in which the feature of this name, if there is one, has the vocabulary that `change` gives."""
+        features = [replace(each, vocabulary=change(each)) if each.name == name else each for each in self.features]
+        return FeatureSchema(features, self.crosses)
 
     @cached_property
     def sparse(self) -> list[Feature]:

@@ -1,6 +1,6 @@
 """The user tower of a two-tower model, for histories that go on after those of which vectors are kept."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -52,7 +52,8 @@ class UserTower:
         everyone = users.take(pa.array([*order.tolist(), None]))
         self._rows, self._numbers = self._look_up(lookups, everyone)
         nobody = everyone.slice(len(ids))
-        past = [lookups(self._raw(nobody.take(np.zeros(len(block), int)), block)) for block in _blocks(item_ids)]
+        blocks = (item_ids[block] for block in slices(len(item_ids), ROWS_AT_ONCE))
+        past = [lookups(self._raw(nobody.take(np.zeros(len(block), int)), block)) for block in blocks]
         self._past = np.concatenate(past)[:, -self._length].astype(np.int32)  # (I,) stands for an item in a history
         self._encode = lru_cache(KEPT)(self._vector)
 
@@ -93,7 +94,3 @@ class UserTower:
 def _numbers(raw: Mapping[str, Array], names: Sequence[str]) -> Floats:
     """(N, F) the numbers of the named raw inputs of N users."""
     return np.concatenate([raw[name].reshape(len(raw[name]), -1) for name in names], 1, dtype=np.float32)
-
-
-def _blocks(ids: Ids) -> Iterator[Ids]:
-    return (ids[block] for block in slices(len(ids), ROWS_AT_ONCE))
