@@ -22,9 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.assets.data.samples import part_file
 from recsys_assets.assets.publish.feast import sources
 from recsys_assets.datasets.duck import quote, quote_name, scan
+from recsys_assets.ranking.sample_parts import part_files
 from recsys_assets.stores.compare import count_differing
 from recsys_assets.stores.feast.place import needed_place
 from recsys_assets.stores.feast.repository import Repository
@@ -58,7 +58,7 @@ def build(world: World, days: int) -> None:
 
 def draw(world: World, events: int) -> pa.Table:
     """Rows of the newest `rank_samples` of all parts, with a number; the order of drawing is a hash of the keys."""
-    files = [world.read("rank_samples").path(part_file(part)) for part in PARTS]
+    files = [file for part in PARTS for file in part_files(world.read("rank_samples"), part)]
     keys = ", ".join(world.profile.event_keys)
     return duckdb.sql(
         f"SELECT row_number() OVER (ORDER BY hash({keys}), {keys}) AS number, * FROM {scan(files)} "

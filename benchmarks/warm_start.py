@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 from ml1m import finish, show
 
 from recsys_assets.assets.data.features import SCHEMA
-from recsys_assets.assets.data.samples import RANKED_PARTS, part_file
 from recsys_assets.assets.recall.towers import INPUTS, source
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import Profile, load_profile
@@ -33,6 +32,7 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.metrics import auc
 from recsys_assets.models.catalogue import RANKERS, configure
+from recsys_assets.ranking.sample_parts import RANKED_PARTS, part_files
 from recsys_assets.retrieval.interactions import queries
 from recsys_assets.retrieval.lists import evaluate
 from recsys_assets.training import checkpoint, rankers, recall, tower_data, trainer
@@ -105,7 +105,7 @@ def _rank(
     model: str, schema: FeatureSchema, inputs: dict[str, Partition], _: Profile, seed: int, start: Start | None
 ) -> tuple[Fitted, float]:
     """A ranking model and its AUC on the test rows."""
-    train, validation, test = (inputs["rank_samples"].path(part_file(part)) for part in RANKED_PARTS)
+    train, validation, test = (part_files(inputs["rank_samples"], part) for part in RANKED_PARTS)
     fitted = rankers.fit(model, schema, train, validation, *configure(model, {}, {}), seed, start=start).fitted
     rows = pq.read_table(test)
     return fitted, auc(rows["label"].to_numpy(), trainer.predict(fitted.model, encode(fitted.schema, rows)))

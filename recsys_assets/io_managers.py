@@ -4,6 +4,7 @@ An input parameter annotated `Partition` receives the partition of the run's biz
 is published as a whole or not at all.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -78,6 +79,18 @@ class Output:
     def path(self, file: str) -> Path:
         """Where to write one of its files."""
         return self.draft.path(file)
+
+    def keep(self, earlier: Partition, file: str) -> None:
+        """Take over a file of an earlier partition as it is.
+
+        The file gets a second name, and its bytes stay until both names are gone: the partition stays whole whatever
+        becomes of the earlier one. File systems without such names, and other disks, get a copy.
+        """
+        try:
+            os.link(earlier.path(file), self.path(file))
+        except OSError:
+            shutil.copyfile(earlier.path(file), self.path(file))
+        self.draft.kept[file] = earlier.manifest.files[file]
 
     def write_json(self, file: str, content: Mapping[str, Any]) -> None:
         """Write a small file for people and programs."""

@@ -296,7 +296,8 @@ class Lake:
 
     def _publish(self, draft: Draft) -> None:
         files = sorted(path for path in draft.folder.rglob("*") if path.is_file())
-        draft.manifest.files = {str(path.relative_to(draft.folder)): file_hash(path) for path in files}
+        names = [str(path.relative_to(draft.folder)) for path in files]
+        draft.manifest.files = {name: draft.kept.get(name) or file_hash(draft.folder / name) for name in names}
         (draft.folder / MANIFEST).write_text(draft.manifest.seal().to_json(), encoding="utf-8")
         place = self._place.partition(draft.manifest.asset, draft.manifest.bizdate)
         if self._place.is_local:

@@ -197,10 +197,14 @@ class Partition:
 
 @dataclass
 class Draft:
-    """A partition being written: put files into `folder`, fill in `manifest`."""
+    """A partition being written: put files into `folder`, fill in `manifest`.
+
+    `kept` has the SHA-256 of files that were taken over from an earlier partition, and need not be read again.
+    """
 
     folder: Path
     manifest: Manifest
+    kept: dict[str, str] = field(default_factory=dict)
 
     def path(self, file: str) -> Path:
         """Where to write one of its files."""

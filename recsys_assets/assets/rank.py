@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from recsys_assets.arrays import number_values
 from recsys_assets.assets.data.features import SCHEMA
-from recsys_assets.assets.data.samples import RANKED_PARTS, part_file
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.model_asset import (
     ModelConfig,
@@ -29,12 +28,14 @@ from recsys_assets.checks import check_floor
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.row_files import read_columns
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration, ranker_metrics
 from recsys_assets.models.catalogue import RANKERS, configure
 from recsys_assets.ranking.correction import fit_correction, undrawn
+from recsys_assets.ranking.sample_parts import RANKED_PARTS, part_files
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.tracking import Tracking
 
@@ -101,7 +102,7 @@ def ranker(task: Task, description: str) -> LakeAsset:
         profile = dataset.load()
         config = with_tuned_settings(output, lake, profile, task.name, config)
         settings = configure(task.model, config.model, config.training)
-        require_both_classes({part: samples.path(part_file(part)) for part in RANKED_PARTS})
+        require_both_classes({part: part_files(samples, part) for part in RANKED_PARTS})
         config, start = find_start(output, lake.lake, profile, task.name, config)
         train = partial(_train, task.model, settings, config.seed, samples, feature_schema)
         with log_training(context, output, tracking, task.name, config):
@@ -131,7 +132,7 @@ def _train(
     from recsys_assets.training import rankers
 
     schema = FeatureSchema.read(feature_schema.path(SCHEMA))
-    train, validation = (samples.path(part_file(part)) for part in RANKED_PARTS[:2])
+    train, validation = (part_files(samples, part) for part in RANKED_PARTS[:2])
     return rankers.fit(model, schema, train, validation, *settings, seed, on_epoch, start)
 
 
@@ -139,15 +140,14 @@ def _write(output: Output, ranker: "Ranker", samples: Partition) -> pa.Table:
     """Write the model, score the test rows; returns the scored rows."""
     from recsys_assets.training import data
 
-    test = samples.path(part_file(RANKED_PARTS[2]))
+    test = part_files(samples, RANKED_PARTS[2])
     ranker.save(output.draft.folder)
     if (importance := ranker.importance()) is not None:
         pq.write_table(importance, output.path(IMPORTANCE))
     output.metadata["training"] = show.lines("training", "epoch", ranker.fitted.history)
     output.manifest.metrics["validation_auc"] = ranker.fitted.best["validation_auc"]
     scores = ranker.predict(data.encode_rows(ranker.fitted.schema, test)[0])
-    keys = [name for name in pq.read_schema(test).names if name in SCORED_KEYS]
-    scored = pq.read_table(test, columns=keys).append_column("score", pa.array(scores))
+    scored = read_columns(test, SCORED_KEYS).append_column("score", pa.array(scores))
     pq.write_table(scored, output.path(PREDICTIONS), compression="zstd")
     output.manifest.rows = scored.num_rows
     return scored

@@ -20,7 +20,6 @@ import yaml
 from pydantic import Field
 
 from recsys_assets.assets.data.features import SCHEMA
-from recsys_assets.assets.data.samples import RANKED_PARTS, part_file
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.model_asset import BEST_SETTINGS, Seeded, log_training
 from recsys_assets.assets.recall import i2i, towers
@@ -33,6 +32,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import MODELS, RANKERS, TOWERS
+from recsys_assets.ranking.sample_parts import RANKED_PARTS, part_files
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval.interactions import read
 from recsys_assets.settings import settings
@@ -228,7 +228,7 @@ def _show(output: Output, trials: Sequence[Trial], searched: Space, unused: Mapp
 
 def _ranking(model: str, _: Profile, seed: int, inputs: Inputs) -> Objective:
     schema = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
-    parts = {part: inputs["rank_samples"].path(part_file(part)) for part in RANKED_PARTS}
+    parts = {part: part_files(inputs["rank_samples"], part) for part in RANKED_PARTS}
     require_both_classes(parts)
     train, validation, test = parts.values()
     return Ranking(model, schema, train, validation, test, seed)

@@ -12,27 +12,28 @@ import duckdb
 import pyarrow.parquet as pq
 
 from recsys_assets.datasets.duck import quote_name, scan
+from recsys_assets.datasets.row_files import RowFiles, files_of
 from recsys_assets.features.schema import Feature, FeatureSchema
 
 BINS = 10
 
 
 def fit_boundaries(
-    connection: duckdb.DuckDBPyConnection, schema: FeatureSchema, train: Path, bins: int
+    connection: duckdb.DuckDBPyConnection, schema: FeatureSchema, train: RowFiles, bins: int
 ) -> dict[str, list[float]]:
     """The edges between at most `bins` bins of each feature that is one number, from the train rows' known values.
 
     Edges are values of the rows, distinct and ascending; a value belongs to the bin above an edge that it equals. The
     lowest value is no edge, as every row reaches it.
     """
-    found = {}
+    found, rows = {}, scan(files_of(train))
     for feature in schema.of_kind("numeric"):
         if feature.length > 1:
             continue
         column = f"{quote_name(feature.name)}::FLOAT"
         shares = [place / bins for place in range(1, bins)]
         (row,) = connection.execute(
-            f"SELECT quantile_disc({column}, {shares}), min({column}) FROM {scan([train])} WHERE isfinite({column})"
+            f"SELECT quantile_disc({column}, {shares}), min({column}) FROM {rows} WHERE isfinite({column})"
         ).fetchall()
         edges, lowest = row
         found[feature.name] = sorted({float(edge) for edge in edges or [] if edge > lowest})

@@ -1,12 +1,11 @@
 """Check that labelled rows have both classes: rows of one class can neither train, choose nor evaluate a ranker."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from recsys_assets.datasets.row_files import Source, read_columns
 from recsys_assets.declined import CannotBeBuilt
 
 LISTED = 5  # a message names up to this many days one by one
@@ -16,11 +15,11 @@ class OneClass(CannotBeBuilt):
     """A part whose rows all have the same label; the message names the part and its days."""
 
 
-def require_both_classes(parts: Mapping[str, pa.Table | Path]) -> None:
+def require_both_classes(parts: Mapping[str, Source]) -> None:
     """Check that every part has both classes.
 
     Args:
-        parts: tables or Parquet files with `label` and, if their rows have a time, `timestamp`.
+        parts: rows with `label` and, if their rows have a time, `timestamp`.
 
     Raises:
         OneClass: at least one part has rows of one class only.
@@ -33,11 +32,9 @@ def require_both_classes(parts: Mapping[str, pa.Table | Path]) -> None:
         )
 
 
-def one_class(source: pa.Table | Path) -> str:
+def one_class(source: Source) -> str:
     """A text on the label that all rows share; empty if their labels differ or there are no rows."""
-    names = source.column_names if isinstance(source, pa.Table) else pq.read_schema(source).names
-    columns = [name for name in ("label", "timestamp") if name in names]
-    rows = source.select(columns) if isinstance(source, pa.Table) else pq.read_table(source, columns=columns)
+    rows = read_columns(source, ("label", "timestamp"))
     labels = pc.unique(rows["label"]).to_pylist()
     if len(labels) != 1:
         return ""

@@ -6,7 +6,6 @@ the rows.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import duckdb
@@ -20,6 +19,7 @@ from recsys_assets.datasets.moments import TIME_PARTS
 from recsys_assets.datasets.names import TERM_STATISTICS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import TableName
+from recsys_assets.datasets.row_files import RowFiles, files_of
 from recsys_assets.features.history import item_columns, user_columns
 from recsys_assets.features.pair_features import MODEL_INPUTS
 from recsys_assets.features.schema import MISSING, Feature, FeatureSchema, Side, floats
@@ -30,22 +30,27 @@ BATCH_ROWS = 2**18  # rows
 
 @dataclass(frozen=True)
 class Train:
-    """The Parquet file of the train rows, and a connection to count in it."""
+    """The Parquet files of the train rows, and a connection to count in them."""
 
     connection: duckdb.DuckDBPyConnection
-    path: Path
+    files: RowFiles
+
+    @property
+    def relation(self) -> str:
+        """SQL for the rows."""
+        return scan(files_of(self.files))
 
     def vocabulary(self, column: str, min_count: int) -> list[int] | list[str]:
         """Values that occur at least `min_count` times, in ascending order; those in lists are counted one by one."""
         found = self.connection.execute(
-            f"SELECT value FROM (SELECT {column} AS value FROM {scan([self.path])}) WHERE value IS NOT NULL "
+            f"SELECT value FROM (SELECT {column} AS value FROM {self.relation}) WHERE value IS NOT NULL "
             f"GROUP BY value HAVING count(*) >= {min_count} ORDER BY value"
         ).fetchall()
         return [value for (value,) in found if value not in MISSING.values()]
 
     def longest(self, column: str) -> int:
         """Length of the longest list, at least 1."""
-        (length,) = only_row(self.connection, f"SELECT max(len({identifier(column)})) FROM {scan([self.path])}")
+        (length,) = only_row(self.connection, f"SELECT max(len({identifier(column)})) FROM {self.relation}")
         return int(length or 1)
 
     def moments(self, feature: Feature) -> tuple[list[float], list[float]]:
@@ -65,13 +70,16 @@ class Train:
 
     def _floats(self, feature: Feature) -> Iterator[Doubles]:
         """(rows, length) floats, batch by batch."""
-        with pq.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(BATCH_ROWS, columns=[feature.name]):
-                values = floats(feature, batch.column(0)).astype(np.float64)
-                yield np.sign(values) * np.log1p(np.abs(values)) if feature.transform == "log" else values
+        for each in files_of(self.files):
+            with pq.ParquetFile(each) as file:
+                for batch in file.iter_batches(BATCH_ROWS, columns=[feature.name]):
+                    values = floats(feature, batch.column(0)).astype(np.float64)
+                    yield np.sign(values) * np.log1p(np.abs(values)) if feature.transform == "log" else values
 
 
-def fit_schema(connection: duckdb.DuckDBPyConnection, profile: Profile, train: Path, terms: list[str]) -> FeatureSchema:
+def fit_schema(
+    connection: duckdb.DuckDBPyConnection, profile: Profile, train: RowFiles, terms: list[str]
+) -> FeatureSchema:
     """Schema of the columns of `rank_samples`, fitted on the rows of its train part (without validation).
 
     `terms` are the counted terms, in the order of the term counts, and the vocabulary of their column. If no item has
@@ -83,7 +91,7 @@ def fit_schema(connection: duckdb.DuckDBPyConnection, profile: Profile, train: P
     return FeatureSchema(features, profile.features.crosses)
 
 
-def fit_tower_schema(connection: duckdb.DuckDBPyConnection, profile: Profile, train: Path) -> FeatureSchema:
+def fit_tower_schema(connection: duckdb.DuckDBPyConnection, profile: Profile, train: RowFiles) -> FeatureSchema:
     """Schema of the features that two-tower models read: the ids, and the sets of values of users and items.
 
     It is what these models take of `fit_schema`, from rows that lack the other columns of `rank_samples`.

@@ -51,17 +51,18 @@ def has_positions(profile: Profile) -> bool:
     return bool(profile.impressions) and POSITION in profile.tables["impressions"]
 
 
-def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: str) -> str:
+def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: str, only: str = "true") -> str:
     """SQL for the rows of one part with all their features, ordered by user_id and time; drawn rows after their event.
 
-    A row of an item that was not known at its moment is left out if negatives are drawn: see `draws.py`. In a profile
-    with impressions these are the rows.
+    `only` is a condition (SQL) on the rows of `pairs`. A row of an item that was not known at its moment is left out if
+    negatives are drawn: see `draws.py`. In a profile with impressions these are the rows.
     """
+    rows = f"(SELECT * FROM {scan([pairs])} WHERE part = {quote(part)} AND {only})"
     if profile.impressions:
-        return _sample_query_of_impressions(profile, users, items, pairs, part)
+        return _sample_query_of_impressions(profile, users, items, rows)
     if profile.draws:
         label = f"CASE WHEN pairs.{DRAWN} THEN 0 ELSE history.label END"
-        return _sample_query_with_draws(profile, users, items, pairs, part, label)
+        return _sample_query_with_draws(profile, users, items, rows, label)
     oracle = f", history.oracle AS {quote_name(profile.oracle)}" if profile.oracle else ""
     keys = ", ".join(profile.event_keys)
     return (
@@ -69,22 +70,21 @@ def sample_query(profile: Profile, users: Path, items: Path, pairs: Path, part: 
         f"{_side_columns(profile, 'users')}, {_side_columns(profile, 'items')}, "
         f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}"
         f"{moment_columns(profile, 'history')}{oracle} "
-        f"FROM history JOIN {scan([pairs])} AS pairs USING ({keys}) "
+        f"FROM history JOIN {rows} AS pairs USING ({keys}) "
         f"JOIN {scan([users])} AS users ON users.user_id = history.user_id "
         f"JOIN {scan([items])} AS items ON items.item_id = history.item_id "
-        f"WHERE pairs.part = {quote(part)}{f' AND NOT pairs.{DRAWN}' if profile.touch else ''} "
+        f"{f'WHERE NOT pairs.{DRAWN} ' if profile.touch else ''}"
         "ORDER BY history.user_id, history.timestamp, history.seq"
     )
 
 
-def touch_query(profile: Profile, users: Path, items: Path, pairs: Path, part: str) -> str:
+def touch_query(profile: Profile, users: Path, items: Path, pairs: Path, part: str, only: str = "true") -> str:
     """SQL for the rows of one part that tell events, the positives, from drawn items; otherwise like `sample_query`."""
-    return _sample_query_with_draws(profile, users, items, pairs, part, f"NOT pairs.{DRAWN}")
+    rows = f"(SELECT * FROM {scan([pairs])} WHERE part = {quote(part)} AND {only})"
+    return _sample_query_with_draws(profile, users, items, rows, f"NOT pairs.{DRAWN}")
 
 
-def _sample_query_with_draws(  # noqa: PLR0913, PLR0917 (the tables, and which rows)
-    profile: Profile, users: Path, items: Path, pairs: Path, part: str, label: str
-) -> str:
+def _sample_query_with_draws(profile: Profile, users: Path, items: Path, pairs: str, label: str) -> str:
     """A row has the user's side of its event, and the item's side as of the item's events before that moment.
 
     These are the statistics of the item's next row, except for the shrunk rate: it is computed for the moment.
@@ -99,16 +99,16 @@ def _sample_query_with_draws(  # noqa: PLR0913, PLR0917 (the tables, and which r
         f"{_side_columns(profile, 'users')}, {own}, "
         f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}{moment_columns(profile, 'history')}, "
         f"{_columns_of('pairs', (DRAWN, DRAW_LOG_RATE))}{oracle} "
-        f"FROM {scan([pairs])} AS pairs JOIN history USING (user_id, timestamp, seq) "
+        f"FROM {pairs} AS pairs JOIN history USING (user_id, timestamp, seq) "
         f"JOIN history AS next_row ON next_row.item_id = pairs.item_id AND next_row.item_n = pairs.{ITEM_EVENTS} "
         f"JOIN {scan([users])} AS users ON users.user_id = pairs.user_id "
         f"JOIN {scan([items])} AS items ON items.item_id = pairs.item_id "
-        f"WHERE pairs.part = {quote(part)} AND isfinite(pairs.{DRAW_LOG_RATE}) "
+        f"WHERE isfinite(pairs.{DRAW_LOG_RATE}) "
         f"ORDER BY pairs.user_id, pairs.timestamp, pairs.seq, {drawn}, pairs.item_id"
     )
 
 
-def _sample_query_of_impressions(profile: Profile, users: Path, items: Path, pairs: Path, part: str) -> str:
+def _sample_query_of_impressions(profile: Profile, users: Path, items: Path, pairs: str) -> str:
     """A row has both sides as of the events of its user, and of its item, before the moment.
 
     These are the statistics of the user's and the item's next rows, except for the shrunk rates, which are computed for
@@ -123,12 +123,12 @@ def _sample_query_of_impressions(profile: Profile, users: Path, items: Path, pai
     return (
         f"SELECT {_columns_of('pairs', profile.event_keys)}, pairs.label, {theirs}, {its}, "
         f"{_columns_of('pairs', [feature.name for feature in MODEL_INPUTS])}{moment_columns(profile, 'pairs')} "
-        f"FROM {scan([pairs])} AS pairs "
+        f"FROM {pairs} AS pairs "
         f"JOIN history AS of_user ON of_user.user_id = pairs.user_id AND of_user.user_n = pairs.{USER_EVENTS} "
         f"JOIN history AS of_item ON of_item.item_id = pairs.item_id AND of_item.item_n = pairs.{ITEM_EVENTS} "
         f"JOIN {scan([users])} AS users ON users.user_id = pairs.user_id "
         f"JOIN {scan([items])} AS items ON items.item_id = pairs.item_id "
-        f"WHERE pairs.part = {quote(part)} ORDER BY pairs.user_id, pairs.timestamp, pairs.item_id"
+        "ORDER BY pairs.user_id, pairs.timestamp, pairs.item_id"
     )
 
 

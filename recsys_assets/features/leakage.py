@@ -22,27 +22,33 @@ def count_leaking_rows(
     """Count rows with leakage: rows whose user or item statistics are not those of the rows before them.
 
     The statistics are counted again with plain joins, not with the window frames that made the features. For each row
-    of `users` users (spread over the ids), these are the earlier offline rows of the user and of the item, and the
-    positives among them. If `seq` is among the keys, rows that only the samples have, drawn ones, are counted too, and
-    events that the samples leave out are not. `impressions`: the samples are impressions instead of events.
+    of `users` users of the samples (spread over the ids), these are the earlier offline rows of the user and of the
+    item, and the positives among them. The samples may begin later than the offline rows. If `seq` is among the keys,
+    rows that only the samples have, drawn ones, are counted too, and events that the samples leave out are not.
+    `impressions`: the samples are impressions instead of events.
     """
     of_samples = f"SELECT DISTINCT {', '.join(keys)} FROM {samples}"
     asked = f"({of_samples}) JOIN moments USING (user_id, timestamp, seq)" if "seq" in keys else "running"
     if impressions:
         asked = f"""(
-            SELECT shown.*, -1 AS seq, coalesce(all_n, 0) AS all_n, coalesce(all_p, 0) AS all_p
-            FROM ({of_samples}) AS shown ASOF LEFT JOIN (
+            SELECT shown.*, -1 AS seq, coalesce(all_n, before.n) AS all_n, coalesce(all_p, before.p) AS all_p
+            FROM before, ({of_samples}) AS shown ASOF LEFT JOIN (
                 SELECT timestamp, max(all_n) + 1 AS all_n, max(all_p + label) AS all_p FROM running GROUP BY timestamp
             ) AS earlier ON shown.timestamp > earlier.timestamp)"""
     expected = f"""
         WITH offline AS (
             SELECT user_id, item_id, timestamp, seq, label FROM {scan([splits])} WHERE part <> 'online'
         ),
-        ids AS (SELECT DISTINCT user_id FROM offline),
+        ids AS (SELECT DISTINCT user_id FROM {samples} SEMI JOIN offline USING (user_id)),
+        first AS (SELECT min(timestamp) AS moment FROM {samples}),
+        before AS (
+            SELECT count(*) AS n, coalesce(sum(label), 0) AS p FROM offline, first WHERE timestamp < moment
+        ),
         chosen AS (SELECT user_id FROM ids ORDER BY hash(user_id), user_id LIMIT {users}),
         running AS (
-            SELECT *, row_number() OVER everyone - 1 AS all_n, sum(label) OVER everyone - label AS all_p
-            FROM offline WINDOW everyone AS (ORDER BY timestamp, seq)
+            SELECT offline.*, before.n + row_number() OVER everyone - 1 AS all_n,
+                before.p + sum(label) OVER everyone - label AS all_p
+            FROM offline, before, first WHERE timestamp >= moment WINDOW everyone AS (ORDER BY timestamp, seq)
         ),
         moments AS (SELECT * EXCLUDE (item_id) FROM running),
         asked AS (SELECT *, (all_p + 1) / (all_n + 2) AS base_rate FROM {asked} JOIN chosen USING (user_id)),

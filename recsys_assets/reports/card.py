@@ -8,19 +8,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from recsys_assets.datasets.row_files import read_columns
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.metrics import calibration
 from recsys_assets.models.catalogue import RANKERS
 from recsys_assets.ranking.champion import Champion
+from recsys_assets.ranking.sample_parts import part_files
 from recsys_assets.ranking.slices import COUNTS, slice_aucs, slices
 from recsys_assets.reports.day import Day
 from recsys_assets.reports.figures import Section
 from recsys_assets.reports.models import PREDICTIONS, RANK, RANK_METRICS, champion_of
 from recsys_assets.reports.page import charts, page, table, text
 from recsys_assets.reports.svg import lines
-
-TEST_ROWS = "test.parquet"
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,10 @@ def _figures(day: Day, champion: Champion, model: Partition) -> Section:
 
 def _slices(day: Day, champion: Champion, labels: Any, scores: Any) -> list[tuple[str, float, int]]:
     """The AUC and the rows of each slice of the test rows."""
-    file = day.open("rank_samples", champion.bizdate).path(TEST_ROWS)
+    files = part_files(day.open("rank_samples", champion.bizdate), "test")
     term = day.profile.features.terms
     wanted = ["label", *COUNTS, *([term.column] if term else [])]
-    test = pq.read_table(file, columns=[name for name in wanted if name in pq.read_schema(file).names])
+    test = read_columns(files, wanted)
     chosen = slices(test, term.column if term else None)
     aucs = slice_aucs(chosen, labels, {"model": scores})
     return [(name, aucs[name]["model"], int(rows.sum())) for name, rows in chosen.items()]

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from recsys_assets.datasets.duck import connect, only_row, quote, quote_name, scan
 from recsys_assets.features.schema import Feature, FeatureSchema
+from recsys_assets.ranking.sample_parts import RANKED_PARTS, part_files
 from recsys_assets.reports.data import SCHEMA_FILE, feature_bins
 from recsys_assets.reports.day import Day
 from recsys_assets.reports.day_rows import MOST_ROWS
@@ -14,7 +15,6 @@ from recsys_assets.reports.drift import HISTORY, measure
 from recsys_assets.reports.drift_section import show_drift
 from recsys_assets.reports.figures import Section
 
-PARTS = ("train.parquet", "validation.parquet", "test.parquet")
 IDS = ("user_id", "item_id")
 
 
@@ -27,7 +27,7 @@ def features(day: Day) -> Section:
     section = Section("Features of models")
     schema = FeatureSchema.read(day.open("feature_schema").path(SCHEMA_FILE))
     samples = day.open("rank_samples")
-    rows = scan([samples.path(part) for part in PARTS if part in samples.manifest.files])
+    rows = scan([file for part in RANKED_PARTS for file in part_files(samples, part)])
     when = day.profile.files.day_sql()
     with connect() as connection:
         found = connection.execute(f"SELECT DISTINCT {when}::VARCHAR AS day FROM {rows} ORDER BY day").fetchall()

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recsys_assets.arrays import Floats
+from recsys_assets.datasets.row_files import RowFiles, Source, files_of
 from recsys_assets.features.schema import Encoded, FeatureSchema, encode
 from recsys_assets.training.distributed import processes, rank
 
@@ -38,8 +38,8 @@ class Rows:
         return Rows(*(column.index_select(0, places) for column in (self.indices, self.numeric, self.labels)))
 
 
-def load(schema: FeatureSchema, source: pa.Table | Path, device: torch.device) -> Rows:
-    """Encode a table or a Parquet file with `encode_rows` and move all of it to the device.
+def load(schema: FeatureSchema, source: Source, device: torch.device) -> Rows:
+    """Encode a table or Parquet files with `encode_rows` and move all of it to the device.
 
     Raises:
         LabelError, SchemaError: see `encode_rows`.
@@ -48,8 +48,8 @@ def load(schema: FeatureSchema, source: pa.Table | Path, device: torch.device) -
     return Rows(*(torch.from_numpy(array).to(device) for array in (rows.indices, rows.numeric, labels)))
 
 
-def encode_rows(schema: FeatureSchema, source: pa.Table | Path) -> tuple[Encoded, Floats]:
-    """Encode a table, or only the needed columns of a Parquet file; the labels (N,) are the second result.
+def encode_rows(schema: FeatureSchema, source: Source) -> tuple[Encoded, Floats]:
+    """Encode a table, or only the needed columns of Parquet files; the labels (N,) are the second result.
 
     Rows are encoded `BATCH` at a time: at most the encoded rows and one raw batch are in memory.
 
@@ -70,18 +70,19 @@ def encode_rows(schema: FeatureSchema, source: pa.Table | Path) -> tuple[Encoded
     return rows, labels
 
 
-def _read(source: pa.Table | Path, columns: list[str]) -> tuple[int, Iterator[pa.Table]]:
+def _read(source: Source, columns: list[str]) -> tuple[int, Iterator[pa.Table]]:
     """The number of rows, and the rows in tables of at most `BATCH`."""
     if isinstance(source, pa.Table):
         slices = (source.slice(start, BATCH) for start in range(0, source.num_rows, BATCH))
         return source.num_rows, slices
-    return pq.read_metadata(source).num_rows, _read_parquet(source, columns)
+    return sum(pq.read_metadata(file).num_rows for file in files_of(source)), _read_parquet(source, columns)
 
 
-def _read_parquet(file: Path, columns: list[str]) -> Iterator[pa.Table]:
-    with pq.ParquetFile(file) as opened:
-        for batch in opened.iter_batches(BATCH, columns=columns):
-            yield pa.Table.from_batches([batch])
+def _read_parquet(source: RowFiles, columns: list[str]) -> Iterator[pa.Table]:
+    for file in files_of(source):
+        with pq.ParquetFile(file) as opened:
+            for batch in opened.iter_batches(BATCH, columns=columns):
+                yield pa.Table.from_batches([batch])
 
 
 def _labels(column: pa.ChunkedArray) -> Floats:

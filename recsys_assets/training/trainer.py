@@ -12,16 +12,15 @@ the test AUC by about 0.0004.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 from torch import nn
 
 from recsys_assets.arrays import Floats
 from recsys_assets.bfloat16 import bfloat16_is_fast
 from recsys_assets.datasets.classes import require_both_classes
+from recsys_assets.datasets.row_files import Source
 from recsys_assets.features.schema import Encoded, FeatureSchema
 from recsys_assets.metrics import auc, log_loss
 from recsys_assets.models.catalogue import entry, features_for
@@ -36,8 +35,8 @@ from recsys_assets.training.warm_start import Start, continue_from
 def fit(  # noqa: PLR0913, PLR0917 (all that decides what is trained)
     model_name: str,
     schema: FeatureSchema,
-    train: pa.Table | Path,
-    validation: pa.Table | Path,
+    train: Source,
+    validation: Source,
     config: Any = None,
     training: TrainingConfig | None = None,
     seed: int = 0,

@@ -6,9 +6,9 @@ A trial is trained as the model's own asset would train it.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from recsys_assets.datasets.row_files import Source
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.i2i.triggers import trigger_scores
@@ -89,13 +89,13 @@ class ItemToItem:
 
 @dataclass(frozen=True)
 class Ranking:
-    """A ranking model, tuned by its AUC. `train`, `validation` and `test_rows` are Parquet files."""
+    """A ranking model, tuned by its AUC. `train`, `validation` and `test_rows` have the rows of the parts."""
 
     model: str
     schema: FeatureSchema
-    train: Path
-    validation: Path
-    test_rows: Path
+    train: Source
+    validation: Source
+    test_rows: Source
     seed: int
     metric: str = "auc"
 

@@ -4,17 +4,20 @@ The rows of an extended asset are in the files of several days, whose rows, one 
 one file that was built at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
 import duckdb
 
-from recsys_assets.datasets.duck import connect_without_lake, quote_name, scan
+from recsys_assets.datasets.duck import connect_without_lake, only_row, quote_name, scan
 from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.names import DRAWN
+from recsys_assets.datasets.profile import KEYS
 from recsys_assets.manifest import Partition
+from recsys_assets.ranking.sample_parts import files_by_part, part_files
 
 _PLACE = "file_row_number"  # a column that DuckDB adds
 
@@ -57,6 +60,33 @@ def differences(there: Sequence[Partition], rebuilt: Partition) -> list[Differen
         elif len(chain) > 1 or file_hash(newest.folder / file) != rebuilt.manifest.files[file]:
             found += _different_content(chain, rebuilt, file)
     return found
+
+
+def sample_differences(there: Partition, rebuilt: Partition, columns: Collection[str]) -> list[Difference]:
+    """The parts of samples whose events are not those of a rebuild, where days keep the rows that were written first.
+
+    Args:
+        there: the partition of the lake.
+        rebuilt: the same, with all rows written at once.
+        columns: what is compared of an event; the rows of drawn items are not.
+    """
+    with connect_without_lake(there.folder, rebuilt.folder) as connection:
+        parts = {
+            part: [_sums(connection, part_files(each, part), columns) for each in (there, rebuilt)]
+            for part in files_by_part(rebuilt.manifest)
+        }
+    return [_difference(there, part, how) for part, contents in parts.items() if (how := _how(*contents))]
+
+
+def _sums(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], columns: Collection[str]) -> Content:
+    """The content of the events of a part, in whatever order they are."""
+    types = {name: str(kind) for name, kind, *_ in connection.execute(f"DESCRIBE FROM {scan(files)}").fetchall()}
+    compared = {name: kind for name, kind in types.items() if name in columns}
+    keys = ", ".join(quote_name(name) for name in KEYS["interactions"])
+    sums = "".join(f", sum(hash({keys}, {quote_name(name)})::HUGEINT)" for name in compared)
+    events = f" WHERE NOT {DRAWN}" if DRAWN in types else ""
+    count, *hashes = only_row(connection, f"SELECT count(*){sums} FROM {scan(files)}{events}")
+    return Content(count, _columns(compared, hashes))
 
 
 def _different_content(chain: Sequence[Partition], rebuilt: Partition, file: str) -> list[Difference]:

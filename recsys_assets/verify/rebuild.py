@@ -18,6 +18,7 @@ import dagster as dg
 
 from recsys_assets.assets import assets_of
 from recsys_assets.datasets.disk import Place, writing_to
+from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import landed_bizdates
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.io_managers import LakeIOManager
@@ -25,7 +26,7 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import DAILY, Manifest, Partition, PartitionDamaged
 from recsys_assets.partitions import span_tags, stretches
 from recsys_assets.resources import resources
-from recsys_assets.verify.compare import Difference, differences
+from recsys_assets.verify.compare import Difference, differences, sample_differences
 
 # Sums, states, and what follows from them without training, upstream first; `interactions` come before all of these.
 COUNTED = (
@@ -33,6 +34,7 @@ COUNTED = (
     *("touch_samples", "feature_schema", "feature_boundaries", "user_features", "item_features", "negative_items"),
     *("recall_term", "i2i_itemcf", "i2i_swing"),
 )
+SAMPLES, _AFTER_SAMPLES = ("rank_samples", "touch_samples"), "feature_schema"
 # These are built with the settings that the partition of the lake says it was built with.
 _WITH_SETTINGS = ("feature_boundaries", "negative_items", "recall_term", "i2i_itemcf", "i2i_swing")
 _NO_SETTING = {"recall_term": {"column"}}  # entries of a manifest's config that the profile decides
@@ -97,10 +99,11 @@ def verify(profile: Profile, lake: Lake, bizdate: str) -> Verification:
         with writing_to(Place("the temporary folder", Path(folder), "TMPDIR")), _lake_in(folder, profile) as temporary:
             for name in given:
                 _take(lake, temporary, name)
-            failed = "; ".join(_build(profile, made, bizdate, [day for day in days if day in landed]))
-        found = [_verified_days(lake, temporary, landed.intersection(temporary.bizdates("interactions")))]
+            samples, failed = _build(profile, lake, temporary, made, [day for day in days if day in landed])
+        found = [_verified_days(lake, temporary, landed.intersection(temporary.bizdates("interactions"))), *samples]
+        compared = {each.asset for each in found}
         built = [asset for asset in COUNTED if asset in made and bizdate in temporary.bizdates(asset)]
-        found += [_verified(lake, temporary, made[asset]) for asset in built]
+        found += [_verified(lake, temporary, made[asset]) for asset in built if asset not in compared]
     done = Verification(found + _without_manifest(lake, bizdate, made), given, failed)
     if failed and not done.differences:
         raise RebuildFailed(f"{bizdate} cannot be built again: {failed}")
@@ -136,21 +139,47 @@ def _take(lake: Lake, temporary: Lake, name: str) -> None:
         draft.manifest = replace(partition.manifest, upstream={})
 
 
-def _build(profile: Profile, made: Mapping[str, Manifest], bizdate: str, days: Sequence[str]) -> list[str]:
-    """Materialize the days of events, and then the partitions of the bizdate, where the environment says.
+def _build(
+    profile: Profile, lake: Lake, temporary: Lake, made: Mapping[str, Manifest], days: Sequence[str]
+) -> tuple[list[Verified], str]:
+    """Materialize the days of events, and then the partitions of the bizdate, in the temporary lake.
+
+    Samples that took over files of earlier days are compared, and then replaced by those of the lake, from which the
+    assets after them were made.
 
     Returns:
-        The errors of the steps that failed.
+        The results for such samples, and the errors of the steps that failed.
     """
-    provided = resources()
-    provided["io_manager"] = LakeIOManager(store=provided["lake"])
-    definitions = dg.Definitions(assets=assets_of(profile), resources=provided)
-    job = definitions.resolve_implicit_global_asset_job_def()
+    job = _job(profile)
     spans = stretches([dt.date.fromisoformat(day) for day in days])
     failed = [each for first, last in spans for each in _run(job, ["interactions"], str(first), str(last))]
-    settings = {asset: _settings(made[asset]) for asset in _WITH_SETTINGS if asset in made}
-    assets = [asset for asset in COUNTED if asset in made]
-    return failed or (_run(job, assets, bizdate, bizdate, settings) if assets else [])
+    failed = failed or _materialize(job, made, COUNTED[: COUNTED.index(_AFTER_SAMPLES)])
+    if failed:
+        return [], "; ".join(failed)
+    kept = [each for each in made.values() if any(name.startswith(f"{each.asset}/") for name in each.upstream)]
+    found = [_verified_samples(lake, temporary, each) for each in kept if each.asset in SAMPLES]
+    for each in found:
+        _take(lake, temporary, made[each.asset].name)
+    return found, "; ".join(_materialize(job, made, COUNTED[COUNTED.index(_AFTER_SAMPLES) :]))
+
+
+def _job(profile: Profile) -> dg.JobDefinition:
+    """All assets of a profile, in the lake that the environment names."""
+    provided = resources()
+    provided["io_manager"] = LakeIOManager(store=provided["lake"])
+    return dg.Definitions(assets=assets_of(profile), resources=provided).resolve_implicit_global_asset_job_def()
+
+
+def _materialize(job: dg.JobDefinition, made: Mapping[str, Manifest], assets: Sequence[str]) -> list[str]:
+    """Materialize those of the assets that the lake has, with their settings; returns the errors of failed steps."""
+    there = [asset for asset in assets if asset in made]
+    if not there:
+        return []
+    day, settings = (
+        made[there[0]].bizdate,
+        {asset: _settings(made[asset]) for asset in there if asset in _WITH_SETTINGS},
+    )
+    return _run(job, there, day, day, settings)
 
 
 def _settings(manifest: Manifest) -> dict[str, Any]:
@@ -193,6 +222,17 @@ def _verified(lake: Lake, temporary: Lake, manifest: Manifest) -> Verified:
     names = [*sorted(name for name in manifest.extended if name.partition("/")[0] == manifest.asset), manifest.name]
     there = [_open(lake, name) for name in names]
     return Verified(manifest.asset, rebuilt.manifest.rows or 0, differences(there, rebuilt))
+
+
+def _verified_samples(lake: Lake, temporary: Lake, manifest: Manifest) -> Verified:
+    """The result for samples whose rows have features as they were when they were written.
+
+    What event features say of an event is compared; the rest may be different today.
+    """
+    features = lake.manifest("event_features", manifest.bizdate).schema[ROWS]
+    rebuilt = temporary.read(manifest.asset, manifest.bizdate)
+    found = sample_differences(_open(lake, manifest.name), rebuilt, features.keys())
+    return Verified(manifest.asset, rebuilt.manifest.rows or 0, found)
 
 
 def _without_manifest(lake: Lake, bizdate: str, made: Mapping[str, Manifest]) -> list[Verified]:

@@ -170,7 +170,7 @@ def test_an_index_that_would_order_items_otherwise_than_the_model_is_refused(wor
 @pytest.mark.parametrize("model", RANKERS)
 def test_the_onnx_file_alone_scores_raw_rows_as_the_model_did(world: World, model: str) -> None:
     schema = features_for(model, FeatureSchema.read(world.read("feature_schema").path("schema.json")))
-    rows = world.table("rank_samples", "test.parquet")
+    rows = world.part("rank_samples", "test")
     runtime = onnxruntime.InferenceSession(world.read(f"onnx_{model}").path(MODEL))
     (scores,) = runtime.run(["score"], raw_inputs(schema, rows))
     expected = world.table(f"rank_{model}", PREDICTIONS)["score"].to_numpy()

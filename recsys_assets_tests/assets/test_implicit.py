@@ -18,6 +18,7 @@ from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN, KIND, RECALL_LABE
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.funnel.funnel import events_of
 from recsys_assets.lake import Lake
+from recsys_assets.ranking.sample_parts import RANKED_PARTS, part_files
 from recsys_assets.retrieval.interactions import queries, read
 from recsys_assets.retrieval.lists import by_query
 from recsys_assets_tests.conftest import PROJECT
@@ -51,6 +52,10 @@ class Built:
     def table(self, asset: str, file: str = ROWS) -> pa.Table:
         return pq.read_table(self.lake.read(asset, self.days[-1]).path(file))
 
+    def part(self, asset: str, part: str) -> pa.Table:
+        """The rows of a part of samples."""
+        return pa.concat_tables(map(pq.read_table, part_files(self.lake.read(asset, self.days[-1]), part)))
+
 
 def build(name: str, home: Path, shop: Shop, assets: list[str]) -> Iterator[Built]:
     with own_environment(home):
@@ -75,9 +80,7 @@ def goods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
 @pytest.mark.fails_check("rank_*:auc_floor", "*:label_rate_is_steady")
 def test_a_log_of_positives_trains_a_ranker_on_drawn_negatives(plays: Built) -> None:
     assert not {each for each in failed_checks(plays.result) if "rank_samples" in each or "factors" in each}
-    rows = pa.concat_tables(
-        [plays.table("rank_samples", f"{part}.parquet") for part in ("train", "validation", "test")]
-    )
+    rows = pa.concat_tables([plays.part("rank_samples", part) for part in RANKED_PARTS])
     drawn = rows[DRAWN].to_numpy(zero_copy_only=False)
     assert (rows["label"].to_numpy() == ~drawn).all()
     assert 3.9 < drawn.sum() / (~drawn).sum() <= 4
@@ -91,7 +94,7 @@ def test_a_log_of_positives_trains_a_ranker_on_drawn_negatives(plays: Built) -> 
 
 
 def test_factors_of_positives_tell_what_a_user_touches(plays: Built) -> None:
-    test = plays.table("rank_samples", "test.parquet")
+    test = plays.part("rank_samples", "test")
     affinity = np.stack(test["user_item_affinity"].to_numpy(zero_copy_only=False))[:, -1]
     labels = test["label"].to_numpy()
     assert affinity[labels == 1].mean() > affinity[labels == 0].mean() + 0.1 * affinity.std()
@@ -142,7 +145,7 @@ def test_the_funnel_is_learned_and_judged_by_weights_and_reports_the_other_answe
 
 
 def test_ranked_rows_of_kinds_are_of_the_log_and_drawn(goods: Built) -> None:
-    train = goods.table("rank_samples", "train.parquet")
+    train = goods.part("rank_samples", "train")
     drawn = train[DRAWN].to_numpy(zero_copy_only=False)
     orders, labels = train["label"].to_numpy() == 1, train["label"].to_numpy()
     assert drawn.sum() == pytest.approx(4 * orders.sum(), rel=0.02)

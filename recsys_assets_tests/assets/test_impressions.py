@@ -13,7 +13,7 @@ import pytest
 from pyarrow import csv
 
 from recsys_assets.arrays import Doubles
-from recsys_assets.assets.data.samples import IMPRESSIONS, RANKED_PARTS
+from recsys_assets.assets.data.samples import IMPRESSIONS
 from recsys_assets.assets.rank import PREDICTIONS
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import ROWS
@@ -22,6 +22,7 @@ from recsys_assets.features.leakage import count_leaking_rows
 from recsys_assets.features.pair_data import ItemSnapshot
 from recsys_assets.features.pair_features import candidate_rows
 from recsys_assets.lake import Lake
+from recsys_assets.ranking.sample_parts import RANKED_PARTS
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.in_process import failed_checks, failures, materialize
 from recsys_assets_tests.helpers.worlds import own_environment

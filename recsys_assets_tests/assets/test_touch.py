@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 import pytest
 
 from recsys_assets.assets import assets_of
-from recsys_assets.assets.data.samples import RANKED_PARTS, part_file
 from recsys_assets.datasets.label import EVERY_EVENT
 from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN
 from recsys_assets.datasets.profile import Profile, load_profile
@@ -20,6 +19,7 @@ from recsys_assets.funnel.inputs import Inputs, read_inputs
 from recsys_assets.funnel.known import RANKER, TOUCH
 from recsys_assets.funnel.order import ORDER, Order
 from recsys_assets.funnel.stopwatch import Stopwatch
+from recsys_assets.ranking.sample_parts import RANKED_PARTS
 from recsys_assets.serving.people import History, Renewal
 from recsys_assets_tests.helpers.funnel_world import funnel_world
 from recsys_assets_tests.helpers.in_process import failed_checks
@@ -36,7 +36,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def part(world: World, asset: str, name: str) -> pa.Table:
-    return world.table(asset, part_file(name))
+    return world.part(asset, name)
 
 
 def inputs_of(world: World) -> Inputs:

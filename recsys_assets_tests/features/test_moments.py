@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from recsys_assets.assets.data.samples import IMPRESSIONS, RANKED_PARTS
+from recsys_assets.assets.data.samples import IMPRESSIONS
 from recsys_assets.assets.publish.onnx import MODEL
 from recsys_assets.datasets.duck import connect, write_parquet
 from recsys_assets.datasets.impressions import label_impressions
@@ -36,6 +36,7 @@ from recsys_assets.funnel.scoring import Scorer
 from recsys_assets.funnel.users import Users
 from recsys_assets.metrics import auc
 from recsys_assets.models.layers import DropIds
+from recsys_assets.ranking.sample_parts import RANKED_PARTS
 from recsys_assets.training import rankers
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.ranking_rows import quick_settings

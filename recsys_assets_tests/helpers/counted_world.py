@@ -18,5 +18,5 @@ QUICK = {
 def build(home: Path) -> None:
     """Build the world in an empty folder; see `worlds.copy_of`."""
     with open_world(home, QUICK, users=60, items=80, events=1200, days=7) as world:
-        world.run(STATE, YESTERDAY)
+        world.run([*STATE, *FEATURES[:2]], YESTERDAY)
         world.run([*STATE, *FEATURES, *RECALL])

@@ -24,6 +24,7 @@ from recsys_assets.funnel.by_vector import AFTER_ALL, BEFORE_TEST
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
+from recsys_assets.ranking.sample_parts import part_files
 from recsys_assets.retrieval import embeddings
 from recsys_assets.retrieval.interactions import read
 from recsys_assets_tests.helpers.environment import forget_tracking_uri
@@ -63,6 +64,10 @@ class World:
 
     def table(self, asset: str, file: str = ROWS) -> pa.Table:
         return pq.read_table(self.read(asset).path(file))
+
+    def part(self, asset: str, part: str) -> pa.Table:
+        """The rows of a part of samples."""
+        return pa.concat_tables(map(pq.read_table, part_files(self.read(asset), part)))
 
     def metadata(self, asset: str) -> dict[str, dg.MetadataValue[Any]]:
         """Metadata of the asset in `result`."""

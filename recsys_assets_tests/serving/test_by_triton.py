@@ -49,7 +49,7 @@ def store(triton: Triton) -> Iterator[TritonStore]:
 @pytest.fixture(scope="module")
 def other(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ONNX file of another model on the same features."""
-    rows = world.read("rank_samples").path("train.parquet")
+    rows = world.part("rank_samples", "train")
     file = tmp_path_factory.mktemp("other") / MODEL
     rankers.fit("lgbm", schema_of(world), rows, rows, *quick_settings("lgbm", 3), seed=2).export(file, {})
     return file
@@ -74,7 +74,7 @@ def test_the_champion_is_compared_on_raw_features_and_then_live(
     assert made.metrics["max_difference_champion"] <= TOLERANCE
     assert triton.versions(CHAMPION) == {number}
     assert triton.versions(f"{CHAMPION}.trial") == set()
-    table, file = world.table("rank_samples", "test.parquet"), world.read("onnx_lgbm").path(MODEL)
+    table, file = world.part("rank_samples", "test"), world.read("onnx_lgbm").path(MODEL)
     feed = raw_inputs(schema_of(world), table)
     found = store.client.infer(CHAMPION, number, feed, "score").reshape(-1)
     np.testing.assert_allclose(found, open_session(file).run(["score"], feed)[0], rtol=0, atol=TOLERANCE)
@@ -96,10 +96,7 @@ def test_a_model_that_answers_differently_is_refused_and_the_live_one_stays(
 def test_a_new_version_goes_live_under_load_without_a_failed_request_and_a_rollback_goes_back(
     world: World, triton: Triton, store: TritonStore, other: Path
 ) -> None:
-    feed = {
-        name: each[:50]
-        for name, each in raw_inputs(schema_of(world), world.table("rank_samples", "test.parquet")).items()
-    }
+    feed = {name: each[:50] for name, each in raw_inputs(schema_of(world), world.part("rank_samples", "test")).items()}
     old, new = champion_number(world), version_number(model_version(NEXT, other))
     files = {old: world.read("onnx_lgbm").path(MODEL), new: other}
     expected = {number: open_session(file).run(["score"], feed)[0] for number, file in files.items()}

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
@@ -77,7 +76,7 @@ def test_items_that_are_no_candidates_are_ordered_by_the_ranker(engine: Engine, 
 def test_rows_of_features_get_what_the_onnx_file_gives(world: World, engine: Engine, client: TestClient) -> None:
     ranker = engine.funnel.known.ranker
     assert ranker
-    table = pq.read_table(world.read("rank_samples").path("test.parquet")).slice(0, 100)
+    table = world.part("rank_samples", "test").slice(0, 100)
     names = [feature.name for feature in ranker.schema.features]
     rows = [{name: plain(row[name]) for name in names} for row in table.to_pylist()]
     found = post(client, "/score", features=rows)["probabilities"]

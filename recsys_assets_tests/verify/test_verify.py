@@ -15,6 +15,7 @@ from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.features.history_state import USER_SUMS
 from recsys_assets.manifest import MANIFEST
+from recsys_assets.ranking.sample_parts import files_by_part
 from recsys_assets_tests.helpers.counted_world import FEATURES, RECALL, STATE, build
 from recsys_assets_tests.helpers.shop import bytes_in
 from recsys_assets_tests.helpers.worlds import DAY, YESTERDAY, World, copy_of, world_in
@@ -66,7 +67,8 @@ def test_a_changed_value_is_named_with_its_file_and_column(world: World) -> None
     keep_only(world, *STATE, "factors", "rank_samples", "recall_samples", "negative_items", "item_features")
     plant(world, "event_features", YESTERDAY, ROWS, "user_count", sealed=False)
     plant(world, "event_features", DAY, f"{USER_SUMS}.parquet", "n", sealed=True)
-    plant(world, "rank_samples", DAY, "test.parquet", "label", sealed=True)
+    (test,) = files_by_part(world.lake.manifest("rank_samples", DAY))["test"]
+    plant(world, "rank_samples", DAY, test, "label", sealed=True)
     (Path(world.lake.location("negative_items", DAY)) / "negative_items.tsv").write_text("nothing\n")
     (Path(world.lake.location("item_features", DAY)) / MANIFEST).write_text("{}")
     before = bytes_in(world.home)
@@ -75,7 +77,7 @@ def test_a_changed_value_is_named_with_its_file_and_column(world: World) -> None
     for name in (
         f"event_features/{YESTERDAY}/{ROWS}: user_count",
         f"event_features/{DAY}/{USER_SUMS}.parquet: n",
-        f"rank_samples/{DAY}/test.parquet: label",
+        f"rank_samples/{DAY}/test: label",
         f"negative_items/{DAY}/negative_items.tsv: has other bytes",
         f"item_features/{DAY}/{MANIFEST}: is missing or cannot be read",
     ):

@@ -6,7 +6,6 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from recsys_assets.assets.data.features import SCHEMA
-from recsys_assets.assets.data.samples import part_file
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_no_nulls, check_unique
@@ -18,6 +17,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
+from recsys_assets.ranking.sample_parts import part_files
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.settings import settings
 
@@ -74,7 +74,7 @@ def feature_boundaries(
     output.manifest.config = config.model_dump()
     schema = FeatureSchema.read(feature_schema.path(SCHEMA))
     with connect() as connection:
-        edges = fit_boundaries(connection, schema, rank_samples.path(part_file("train")), config.bins)
+        edges = fit_boundaries(connection, schema, part_files(rank_samples, "train"), config.bins)
     kinds = [("feature", pa.string()), ("boundaries", pa.list_(pa.float64()))]
     table = pa.table({"feature": list(edges), "boundaries": list(edges.values())}, pa.schema(kinds))
     pq.write_table(table, output.path(ROWS), compression="zstd")

@@ -2,7 +2,7 @@
 
 import math
 
-from recsys_assets.assets.data.samples import IMPRESSIONS, draws_config, part_file, ranked_impressions
+from recsys_assets.assets.data.samples import IMPRESSIONS, draws_config, ranked_impressions
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_no_nulls, check_unique
@@ -16,6 +16,7 @@ from recsys_assets.features.history_table import SNAPSHOTS, open_history
 from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
+from recsys_assets.ranking.sample_parts import part_files
 from recsys_assets.resources import Dataset
 
 SCHEMA = "schema.json"
@@ -30,7 +31,7 @@ def feature_schema(output: Output, dataset: Dataset, rank_samples: Partition) ->
     profile = dataset.load()
     output.manifest.config = {"features": profile.features.model_dump()}
     with connect() as connection:
-        train = rank_samples.path(part_file("train"))
+        train = part_files(rank_samples, "train")
         schema = fit_schema(connection, profile, train, rank_samples.manifest.config["terms"])
     output.path(SCHEMA).write_text(schema.to_json(), encoding="utf-8")
     output.manifest.metrics = {"features": float(len(schema.features))}

@@ -3,13 +3,20 @@
 A row is its own sample: its features came with it, and no user's history is needed.
 """
 
-from recsys_assets.assets.data.samples import BOTH_CLASSES, RANKED_PARTS, rows_and_positives, write_parts, write_splits
+from recsys_assets.assets.data.sample_files import (
+    BOTH_CLASSES,
+    describe_parts,
+    rows_and_positives,
+    write_parts,
+)
+from recsys_assets.assets.data.samples import write_splits
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.datasets.duck import connect, only_row, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import sample_rows, split_rows
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
+from recsys_assets.ranking.sample_parts import RANKED_PARTS
 from recsys_assets.resources import Dataset, LakeStore
 
 
@@ -63,7 +70,8 @@ def rank_samples(output: Output, lake: LakeStore, dataset: Dataset, splits: Part
     with connect() as connection:
         sources = [partition.path(ROWS) for partition in events]
         queries = {part: sample_rows(profile, sources, day, part) for part in RANKED_PARTS}
-        written = write_parts(output, connection, queries, ["timestamp", "seq"])
+        written = write_parts(output, connection, queries)
+        describe_parts(output, connection, written, ["timestamp", "seq"])
         marked = scan([splits.path(ROWS)])
         expected = [rows_and_positives(connection, f"{marked} WHERE part = '{part}'") for part in RANKED_PARTS]
         found = [rows_and_positives(connection, scan([file])) for file in written]

@@ -1,17 +1,15 @@
 """Samples: the split of events into train, validation, test and online, and the rows that ranking models learn from."""
 
-from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import duckdb
-import pyarrow.parquet as pq
 
-from recsys_assets.assets.data.event_features import rows_of_all_days
+from recsys_assets.assets.data.sample_files import BOTH_CLASSES, Wanted, rows_and_positives, write_samples
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_label_rate, check_no_nulls, check_unique
-from recsys_assets.datasets.classes import one_class
 from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
 from recsys_assets.datasets.impressions import label_impressions
 from recsys_assets.datasets.ingest import ROWS, SHOWN
@@ -20,16 +18,12 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Negatives
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
 from recsys_assets.features.history import sample_query, touch_query
-from recsys_assets.features.history_table import SNAPSHOTS, open_history
-from recsys_assets.features.leakage import count_leaking_rows
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset, LakeStore
 
 SESSIONS = "anonymous.parquet"  # of splits: the rows without a user, in a profile with sessions
 IMPRESSIONS = "impressions.parquet"  # of splits: what was shown, with labels and parts, in a profile with impressions
-RANKED_PARTS = ("train", "validation", "test")
-BOTH_CLASSES = Check("parts_have_both_classes", "ranking models can be trained, chosen and tested", blocking=False)
 
 
 @lake_asset(
@@ -113,9 +107,9 @@ def rank_samples(
     rankable = _drawable(events, pairs) if profile.draws else f"{scan([events])} WHERE part <> 'online'"
     if profile.impressions:
         rankable = ranked_impressions(splits.path(IMPRESSIONS), user_rows, item_rows)
-    queries = {part: sample_query(profile, user_rows, item_rows, pairs, part) for part in RANKED_PARTS}
-    described = rows_of_all_days(output, lake, event_features)
-    _write_samples(output, profile, events, described, queries, profile.event_keys, rankable)
+    query = partial(sample_query, profile, user_rows, item_rows, pairs)
+    wanted = Wanted(profile, events, query, profile.event_keys, rankable)
+    write_samples(output, lake, wanted, event_features)
     output.metadata["negatives"] = profile.negatives_text
 
 
@@ -147,44 +141,10 @@ def touch_samples(
     profile = dataset.load()
     events, user_rows, item_rows, pairs = (each.path(ROWS) for each in (splits, users, items, factors))
     output.manifest.config = draws_config(profile, profile.touch)
-    queries = {part: touch_query(profile, user_rows, item_rows, pairs, part) for part in RANKED_PARTS}
+    query = partial(touch_query, profile, user_rows, item_rows, pairs)
     touched = f"(SELECT * REPLACE (1 AS label) FROM {_drawable(events, pairs)})"
-    described = rows_of_all_days(output, lake, event_features)
-    _write_samples(output, profile, events, described, queries, profile.pair_keys, touched)
-
-
-def _write_samples(  # noqa: PLR0913, PLR0917 (what is written, and what it is compared with)
-    output: Output,
-    profile: Profile,
-    events: Path,
-    described: list[Partition],
-    queries: Mapping[str, str],
-    keys: Sequence[str],
-    expected_rows: str,
-) -> None:
-    """Write the rows of each part, with the checks that both kinds of samples share.
-
-    Args:
-        output: the partition; the rules of the features are added to its config.
-        profile: of the data set.
-        events: the file of `splits`.
-        described: the partitions of `event_features` that hold the rows of all days, the newest last.
-        queries: the rows of each part.
-        keys: the columns that identify them.
-        expected_rows: SQL for the events that these must hold.
-    """
-    *_, newest = described
-    output.manifest.config |= {"features": profile.features.model_dump(), "terms": newest.manifest.config["terms"]}
-    with connect() as connection:
-        open_history(connection, [each.path(ROWS) for each in described], newest.path(SNAPSHOTS))
-        files = write_parts(output, connection, queries, list(keys))
-        written, expected = scan(files), rows_and_positives(connection, expected_rows)
-        not_drawn = f" WHERE NOT {DRAWN}" if DRAWN in pq.read_schema(files[0]).names else ""
-        found = rows_and_positives(connection, f"{written}{not_drawn}")
-        output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
-        is_shown = bool(profile.impressions)
-        leaking = count_leaking_rows(connection, events, written, keys, impressions=is_shown)
-        output.check("features_know_only_the_past", leaking == 0, rows=leaking)
+    wanted = Wanted(profile, events, query, profile.pair_keys, touched)
+    write_samples(output, lake, wanted, event_features)
 
 
 @lake_asset(
@@ -258,28 +218,6 @@ def write_splits(
     output.metadata["events by day"] = _events_by_day(connection, profile.files.day_sql())
 
 
-def part_file(part: str) -> str:
-    """The file of `rank_samples` that holds the rows of a part."""
-    return f"{part}.parquet"
-
-
-def write_parts(
-    output: Output, connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str], keys: list[str]
-) -> list[Path]:
-    """Write the rows of each part to its own file; record row counts, checks of keys and labels, and a preview."""
-    files = {part: output.path(part_file(part)) for part in queries}
-    rows = {part: write_parquet(connection, query, files[part]) for part, query in queries.items()}
-    output.manifest.rows = sum(rows.values())
-    output.manifest.metrics = {f"{part}_rows": float(count) for part, count in rows.items()}
-    of_one = {part: said for part, file in files.items() if (said := one_class(file))}
-    output.manifest.metrics |= {f"{part}_classes": 1.0 if part in of_one else 2.0 for part in files}
-    output.check(BOTH_CLASSES.name, not of_one, **of_one)
-    written = list(files.values())
-    check_no_nulls(output, connection, scan(written), [*keys, "label"])
-    output.metadata["preview"] = show.preview(connection, f"FROM {scan([files['train']])}", 5)
-    return written
-
-
 def _parts_out_of_order(connection: duckdb.DuckDBPyConnection) -> int:
     """Number of users with a row in an earlier part than the row before it."""
     order = ", ".join(f"'{part}'" for part in PARTS)
@@ -291,12 +229,6 @@ def _parts_out_of_order(connection: duckdb.DuckDBPyConnection) -> int:
         ) WHERE place < before
     """
     return int(only_row(connection, query)[0])
-
-
-def rows_and_positives(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[int, int]:
-    """The number of rows of a relation, and of positives among them."""
-    count, positives = only_row(connection, f"SELECT count(*), coalesce(sum(label), 0) FROM {rows}")
-    return int(count), int(positives)
 
 
 def _events_by_day(connection: duckdb.DuckDBPyConnection, day: str) -> dg.MarkdownMetadataValue:

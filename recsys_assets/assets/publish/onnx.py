@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Ints
-from recsys_assets.assets.data.samples import RANKED_PARTS, part_file
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.rank import RANK_TASKS, TOUCH_TASK, Task
 from recsys_assets.assets.reports import show
@@ -16,6 +15,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
+from recsys_assets.ranking.sample_parts import RANKED_PARTS, part_files
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval.interactions import histories, read
 from recsys_assets.retrieval.raw_users import raw_users
@@ -66,7 +66,7 @@ def real_rows(rank_samples: Partition) -> pa.Table:
     for part in reversed(RANKED_PARTS):
         missing = PARITY_ROWS - sum(table.num_rows for table in tables)
         if missing > 0:
-            tables.append(ds.dataset(rank_samples.path(part_file(part))).head(missing))
+            tables.append(ds.dataset(list(map(str, part_files(rank_samples, part)))).head(missing))
     return pa.concat_tables(tables)
 
 

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from recsys_assets.arrays import Vectors
 from recsys_assets.assets.data.features import SCHEMA
 from recsys_assets.assets.data.negatives import NEGATIVE_ITEMS
-from recsys_assets.assets.data.samples import RANKED_PARTS
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.model_asset import (
     ModelConfig,
@@ -37,6 +36,7 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS, configure, entry
 from recsys_assets.models.config import ConfigError
+from recsys_assets.ranking.sample_parts import RANKED_PARTS
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval import embeddings, weighted_items
 from recsys_assets.retrieval.interactions import read

@@ -8,17 +8,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Doubles, Ints, number_values
-from recsys_assets.assets.data.samples import part_file
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.rank import IMPORTANCE, PREDICTIONS
 from recsys_assets.assets.reports import rank_tables, show
 from recsys_assets.assets.reports.comparison import Figures, day_before
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.row_files import read_columns
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.metrics import auc, calibration, log_loss
 from recsys_assets.models.catalogue import RANKERS
 from recsys_assets.ranking.bootstrap import SEED, Comparison, compare
+from recsys_assets.ranking.sample_parts import part_files
 from recsys_assets.ranking.slices import COUNTS, slice_aucs, slices
 from recsys_assets.resources import Dataset, LakeStore
 
@@ -80,10 +81,10 @@ def _figures(rankers: Mapping[str, Manifest]) -> Figures:
 
 def _test_rows(profile: Profile, rank_samples: Partition) -> pa.Table:
     """The columns of the test rows that the report needs, if the profile has them."""
-    file, term = rank_samples.path(part_file("test")), profile.features.terms
+    files, term = part_files(rank_samples, "test"), profile.features.terms
     # Labelled rows may have a user_id too, which is a feature like any other.
     of_entities = ["user_id", *COUNTS, *([term.column] if term else [])] if profile.has_entities else []
-    return pq.read_table(file, columns=["label", *of_entities, *([profile.oracle] if profile.oracle else [])])
+    return read_columns(files, ["label", *of_entities, *([profile.oracle] if profile.oracle else [])])
 
 
 def _scores(rankers: Mapping[str, Partition]) -> dict[str, Doubles]:
@@ -99,7 +100,7 @@ def _users(test: pa.Table) -> Ints | None:
 
 def _baselines(rank_samples: Partition, test: pa.Table, oracle: str | None) -> Figures:
     """Metrics of baselines that need no model, on the same test rows."""
-    train = pq.read_table(rank_samples.path(part_file("train")), columns=["label"])["label"].to_numpy()
+    train = read_columns(part_files(rank_samples, "train"), ["label"])["label"].to_numpy()
     labels = test["label"].to_numpy()
     found = {"base_rate": {"test_auc": 0.5, "test_logloss": log_loss(labels, np.full(len(labels), train.mean()))}}
     if "item_count" in test.column_names:

@@ -1,0 +1,253 @@
+"""The files of samples.
+
+Where parts are whole days, a day's rows are written once: a file holds the days of one part, and the newest days, which
+move from test to validation and to train, have a file each. The partition of a later bizdate takes over the files of an
+earlier one. Their rows keep what was known when they were written: the user's and item's own columns, and the features
+of `factors`, whose items were fitted on earlier days only. In other logs each part is one file, and is written anew.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from recsys_assets.assets.data.event_features import rows_of_all_days
+from recsys_assets.assets.lake_asset import Check
+from recsys_assets.assets.reports import show
+from recsys_assets.checks import check_no_nulls
+from recsys_assets.datasets.classes import one_class
+from recsys_assets.datasets.duck import connect, only_row, quote, scan, write_parquet
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.names import DRAWN
+from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.splits import part_by_day
+from recsys_assets.features.history_table import SNAPSHOTS, open_history
+from recsys_assets.features.leakage import count_leaking_rows
+from recsys_assets.io_managers import Output
+from recsys_assets.lake import Lake
+from recsys_assets.manifest import Manifest, Partition, PartitionDamaged, PartitionMissing, json_text
+from recsys_assets.ranking.sample_parts import FILES, RANKED_PARTS, files_by_part, part_file
+from recsys_assets.resources import LakeStore
+
+BOTH_CLASSES = Check("parts_have_both_classes", "ranking models can be trained, chosen and tested", blocking=False)
+
+
+@dataclass(frozen=True)
+class Days:
+    """Consecutive days of one part, whose rows are in one file."""
+
+    part: str
+    first: str
+    last: str
+
+    @property
+    def file(self) -> str:
+        """The name of the file."""
+        return f"{self.first}_{self.last}.parquet"
+
+    def among(self, day: str) -> str:
+        """SQL for whether a day (SQL) is one of them."""
+        return f"{day} BETWEEN DATE {quote(self.first)} AND DATE {quote(self.last)}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The rows of samples.
+
+    Attributes:
+        profile: of the data set.
+        splits: the file of `splits`.
+        query: SQL for the rows of a part, and of these the ones whose moments meet a condition (SQL).
+        keys: the columns that identify them.
+        events: SQL for the events that they must hold, besides drawn rows.
+    """
+
+    profile: Profile
+    splits: Path
+    query: Callable[[str, str], str]
+    keys: Sequence[str]
+    events: str
+
+    @property
+    def has_days(self) -> bool:
+        """Whether a day's rows stay as they were written: shown items get their labels from later days."""
+        return self.profile.split.strategy == "by_day" and not self.profile.impressions
+
+
+@dataclass(frozen=True)
+class Base:
+    """A partition whose files a later one takes over, and the newest of its days; none, and then no day."""
+
+    partition: Partition | None = None
+    until: str = "0001-01-01"
+
+    @property
+    def chain(self) -> set[str]:
+        """The partitions of event features (`asset/bizdate`) that its rows are from."""
+        return set(_chain(self.partition.manifest)) if self.partition else set()
+
+
+def write_samples(output: Output, lake: LakeStore, wanted: Wanted, event_features: Partition) -> None:
+    """Write the rows of each part, with the checks that all samples share; the config has their other rules already."""
+    profile, described = wanted.profile, rows_of_all_days(output, lake, event_features)
+    rules = {"features": profile.features.model_dump(), "terms": event_features.manifest.config["terms"]}
+    output.manifest.config |= rules
+    with connect() as connection:
+        base = _find_base(output, lake.lake, connection, wanted) if wanted.has_days else Base()
+        new = [each.path(ROWS) for each in described if each.manifest.name not in base.chain]
+        open_history(connection, new, event_features.path(SNAPSHOTS))
+        if wanted.has_days:
+            written = _write_days(output, connection, wanted, base)
+        else:
+            written = write_parts(output, connection, {part: wanted.query(part, "true") for part in RANKED_PARTS})
+        everything = describe_parts(output, connection, written, wanted.keys)
+        _check_rows(output, connection, wanted, written, everything)
+
+
+def _check_rows(
+    output: Output,
+    connection: duckdb.DuckDBPyConnection,
+    wanted: Wanted,
+    written: Sequence[Path],
+    everything: Sequence[Path],
+) -> None:
+    """Compare all rows with `splits`, and count the features of the written ones again."""
+    not_drawn = f" WHERE NOT {DRAWN}" if DRAWN in pq.read_schema(everything[0]).names else ""
+    found = rows_and_positives(connection, f"{scan(everything)}{not_drawn}")
+    expected = rows_and_positives(connection, wanted.events)
+    output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
+    output.manifest.metrics |= {"events": float(found[0]), "positives": float(found[1])}
+    shown, leaking = bool(wanted.profile.impressions), 0
+    if written:
+        leaking = count_leaking_rows(connection, wanted.splits, scan(written), wanted.keys, impressions=shown)
+    output.check("features_know_only_the_past", leaking == 0, rows=leaking)
+
+
+def _find_base(output: Output, lake: Lake, connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> Base:
+    """The newest earlier partition with the rows that the output would have up to some day.
+
+    It was made by the same rules from event features that the output reads too, and has as many events, and positives
+    among them, as there are up to then.
+    """
+    made = output.manifest
+    days = [day for day in lake.bizdates(made.asset) if day < made.bizdate]
+    for each in reversed(lake.manifests(f"{made.asset}/{day}" for day in days).values()):
+        if _is_alike(each, made):
+            until, held = _last_day(each), (each.metrics["events"], each.metrics["positives"])
+            before = f"{wanted.profile.files.day_sql()} <= DATE {quote(until)}"
+            if rows_and_positives(connection, f"(SELECT * FROM {wanted.events}) WHERE {before}") == held:
+                with contextlib.suppress(PartitionDamaged, PartitionMissing):  # its rows are then written again
+                    return Base(lake.read(each.asset, each.bizdate), until)
+    return Base()
+
+
+def _is_alike(earlier: Manifest, made: Manifest) -> bool:
+    rules = {name: rule for name, rule in earlier.config.items() if name != FILES}
+    own = json.loads(json_text(made.config))  # tuples are lists in a file
+    return (
+        earlier.is_usable
+        and FILES in earlier.config
+        and earlier.code_version == made.code_version
+        and rules == own
+        and _chain(earlier).items() <= made.upstream.items()
+    )
+
+
+def _last_day(samples: Manifest) -> str:
+    return max(_ends(file)[1] for files in files_by_part(samples).values() for file in files)
+
+
+def _ends(file: str) -> tuple[str, str]:
+    """The first and the last day of a file, by its name."""
+    first, _, last = file.removesuffix(".parquet").partition("_")
+    return first, last
+
+
+def _chain(samples: Manifest) -> dict[str, str]:
+    """The fingerprints of the partitions of event features that samples are from, by `asset/bizdate`."""
+    return {name: each for name, each in samples.upstream.items() if name.startswith("event_features/")}
+
+
+def rows_and_positives(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[int, int]:
+    """The number of rows of a relation, and of positives among them."""
+    count, positives = only_row(connection, f"SELECT count(*), coalesce(sum(label), 0) FROM {rows}")
+    return int(count), int(positives)
+
+
+def _write_days(output: Output, connection: duckdb.DuckDBPyConnection, wanted: Wanted, base: Base) -> list[Path]:
+    """Take over the files of the base, write those of the days after it, and record them in the config by part.
+
+    Args:
+        output: the partition.
+        connection: has the view `history` of the event features of the days after the base.
+        wanted: the rows.
+        base: an earlier partition, or none.
+
+    Returns:
+        The files that were written.
+    """
+    day = wanted.profile.files.day_sql()
+    new, kept = _new_days(connection, wanted, base.until), list[Days]()
+    if base.partition:
+        output.add_inputs([base.partition])
+        kept = _kept_days(connection, wanted.profile, base.partition.manifest, output.manifest.bizdate)
+        for days in kept:
+            output.keep(base.partition, days.file)
+    for days in new:
+        write_parquet(connection, wanted.query(days.part, days.among(day)), output.path(days.file))
+    ordered = sorted([*kept, *new], key=lambda days: days.first)
+    files = {part: [days.file for days in ordered if days.part == part] for part in RANKED_PARTS}
+    output.manifest.config[FILES] = files
+    output.metadata["extends"] = base.partition.manifest.name if base.partition else "nothing: all rows were written"
+    return [output.path(days.file) for days in new]
+
+
+def _kept_days(connection: duckdb.DuckDBPyConnection, profile: Profile, base: Manifest, bizdate: str) -> list[Days]:
+    """The days of the files of a partition, in the parts that they have at a bizdate."""
+    names = [name for files in files_by_part(base).values() for name in files]
+    ends = [_ends(name) for name in names]
+    firsts = ", ".join(f"(DATE {quote(first)})" for first, _ in ends)
+    parts = connection.execute(
+        f"SELECT {part_by_day(profile.split, 'day', bizdate)} FROM (VALUES {firsts}) AS days (day)"
+    ).fetchall()
+    return [Days(part, first, last) for (part,), (first, last) in zip(parts, ends, strict=True)]
+
+
+def _new_days(connection: duckdb.DuckDBPyConnection, wanted: Wanted, until: str) -> list[Days]:
+    """The days after one: those of train together, and each of the others, which will move, alone."""
+    day = wanted.profile.files.day_sql()
+    found = connection.execute(
+        f"SELECT part, min({day})::VARCHAR, max({day})::VARCHAR FROM {scan([wanted.splits])} "
+        f"WHERE part <> 'online' AND {day} > DATE {quote(until)} "
+        f"GROUP BY part, CASE WHEN part <> 'train' THEN {day} END ORDER BY 2"
+    ).fetchall()
+    return [Days(*each) for each in found]
+
+
+def write_parts(output: Output, connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str]) -> list[Path]:
+    """Write the rows of each part to its own file."""
+    files = [output.path(part_file(part)) for part in queries]
+    for file, query in zip(files, queries.values(), strict=True):
+        write_parquet(connection, query, file)
+    return files
+
+
+def describe_parts(
+    output: Output, connection: duckdb.DuckDBPyConnection, written: Sequence[Path], keys: Iterable[str]
+) -> list[Path]:
+    """Record row counts, checks of labels and of the written keys, and a preview; returns the files of all parts."""
+    files = {part: [output.path(name) for name in names] for part, names in files_by_part(output.manifest).items()}
+    rows = {part: sum(pq.read_metadata(file).num_rows for file in found) for part, found in files.items()}
+    output.manifest.rows = sum(rows.values())
+    output.manifest.metrics = {f"{part}_rows": float(count) for part, count in rows.items()}
+    of_one = {part: said for part, found in files.items() if (said := one_class(found))}
+    output.manifest.metrics |= {f"{part}_classes": 1.0 if part in of_one else 2.0 for part in files}
+    output.check(BOTH_CLASSES.name, not of_one, **of_one)
+    everything = [file for found in files.values() for file in found]
+    check_no_nulls(output, connection, scan(written or everything), [*keys, "label"])
+    output.metadata["preview"] = show.preview(connection, f"FROM {scan(files['train'])}", 5)
+    return everything
