@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.datasets.row_files import Source, read_columns
+from recsys_assets.datasets.row_files import RowSource, read_columns
 from recsys_assets.declined import CannotBeBuilt
 
 LISTED = 5  # a message names up to this many days one by one
@@ -15,7 +15,7 @@ class OneClass(CannotBeBuilt):
     """A part whose rows all have the same label; the message names the part and its days."""
 
 
-def require_both_classes(parts: Mapping[str, Source]) -> None:
+def require_both_classes(parts: Mapping[str, RowSource]) -> None:
     """Check that every part has both classes.
 
     Args:
@@ -32,7 +32,7 @@ def require_both_classes(parts: Mapping[str, Source]) -> None:
         )
 
 
-def one_class(source: Source) -> str:
+def one_class(source: RowSource) -> str:
     """A text on the label that all rows share; empty if their labels differ or there are no rows."""
     rows = read_columns(source, ("label", "timestamp"))
     labels = pc.unique(rows["label"]).to_pylist()

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 RowFiles: TypeAlias = Path | Sequence[Path]
-Source: TypeAlias = pa.Table | RowFiles
+RowSource: TypeAlias = pa.Table | RowFiles
 
 
 def files_of(source: RowFiles) -> list[Path]:
@@ -16,13 +16,13 @@ def files_of(source: RowFiles) -> list[Path]:
     return [source] if isinstance(source, Path) else list(source)
 
 
-def column_names(source: Source) -> list[str]:
+def column_names(source: RowSource) -> list[str]:
     """The columns of the rows, in order."""
     names = source.column_names if isinstance(source, pa.Table) else pq.read_schema(files_of(source)[0]).names
     return list(names)
 
 
-def read_columns(source: Source, columns: Collection[str]) -> pa.Table:
+def read_columns(source: RowSource, columns: Collection[str]) -> pa.Table:
     """Those of the columns that the rows have, in the order of `columns`."""
     there = set(column_names(source))
     chosen = [column for column in columns if column in there]

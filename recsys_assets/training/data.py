@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recsys_assets.arrays import Floats
-from recsys_assets.datasets.row_files import RowFiles, Source, files_of
+from recsys_assets.datasets.row_files import RowFiles, RowSource, files_of
 from recsys_assets.features.schema import Encoded, FeatureSchema, encode
 from recsys_assets.training.distributed import processes, rank
 
@@ -38,7 +38,7 @@ class Rows:
         return Rows(*(column.index_select(0, places) for column in (self.indices, self.numeric, self.labels)))
 
 
-def load(schema: FeatureSchema, source: Source, device: torch.device) -> Rows:
+def load(schema: FeatureSchema, source: RowSource, device: torch.device) -> Rows:
     """Encode a table or Parquet files with `encode_rows` and move all of it to the device.
 
     Raises:
@@ -48,7 +48,7 @@ def load(schema: FeatureSchema, source: Source, device: torch.device) -> Rows:
     return Rows(*(torch.from_numpy(array).to(device) for array in (rows.indices, rows.numeric, labels)))
 
 
-def encode_rows(schema: FeatureSchema, source: Source) -> tuple[Encoded, Floats]:
+def encode_rows(schema: FeatureSchema, source: RowSource) -> tuple[Encoded, Floats]:
     """Encode a table, or only the needed columns of Parquet files; the labels (N,) are the second result.
 
     Rows are encoded `BATCH` at a time: at most the encoded rows and one raw batch are in memory.
@@ -70,7 +70,7 @@ def encode_rows(schema: FeatureSchema, source: Source) -> tuple[Encoded, Floats]
     return rows, labels
 
 
-def _read(source: Source, columns: list[str]) -> tuple[int, Iterator[pa.Table]]:
+def _read(source: RowSource, columns: list[str]) -> tuple[int, Iterator[pa.Table]]:
     """The number of rows, and the rows in tables of at most `BATCH`."""
     if isinstance(source, pa.Table):
         slices = (source.slice(start, BATCH) for start in range(0, source.num_rows, BATCH))

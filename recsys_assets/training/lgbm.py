@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recsys_assets.arrays import Floats
 from recsys_assets.datasets.classes import require_both_classes
-from recsys_assets.datasets.row_files import Source
+from recsys_assets.datasets.row_files import RowSource
 from recsys_assets.features.schema import Encoded, FeatureSchema
 from recsys_assets.models.catalogue import DESCRIPTION, entry, features_for
 from recsys_assets.models.lgbm import LgbmConfig, LgbmInputs
@@ -44,8 +44,8 @@ class LgbmRanker:
         cls,
         model_name: str,
         schema: FeatureSchema,
-        train: Source,
-        validation: Source,
+        train: RowSource,
+        validation: RowSource,
         config: LgbmConfig | None = None,
         training: Any = None,
         seed: int = 0,

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_assets.arrays import Floats
-from recsys_assets.datasets.row_files import Source
+from recsys_assets.datasets.row_files import RowSource
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import Encoded, FeatureSchema, encode
 from recsys_assets.models.catalogue import Library, entry
@@ -86,8 +86,8 @@ LIBRARIES: dict[Library, type[Ranker]] = {"pytorch": TorchRanker, "lightgbm": Lg
 def fit(  # noqa: PLR0913, PLR0917 (all that decides what is trained)
     model_name: str,
     schema: FeatureSchema,
-    train: Source,
-    validation: Source,
+    train: RowSource,
+    validation: RowSource,
     config: Any = None,
     training: Any = None,
     seed: int = 0,

@@ -20,7 +20,7 @@ from torch import nn
 from recsys_assets.arrays import Floats
 from recsys_assets.bfloat16 import bfloat16_is_fast
 from recsys_assets.datasets.classes import require_both_classes
-from recsys_assets.datasets.row_files import Source
+from recsys_assets.datasets.row_files import RowSource
 from recsys_assets.features.schema import Encoded, FeatureSchema
 from recsys_assets.metrics import auc, log_loss
 from recsys_assets.models.catalogue import entry, features_for
@@ -35,8 +35,8 @@ from recsys_assets.training.warm_start import Start, continue_from
 def fit(  # noqa: PLR0913, PLR0917 (all that decides what is trained)
     model_name: str,
     schema: FeatureSchema,
-    train: Source,
-    validation: Source,
+    train: RowSource,
+    validation: RowSource,
     config: Any = None,
     training: TrainingConfig | None = None,
     seed: int = 0,

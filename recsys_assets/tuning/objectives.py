@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from recsys_assets.datasets.row_files import Source
+from recsys_assets.datasets.row_files import RowSource
 from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.i2i.neighbours import Neighbours
 from recsys_assets.i2i.triggers import trigger_scores
@@ -93,9 +93,9 @@ class Ranking:
 
     model: str
     schema: FeatureSchema
-    train: Source
-    validation: Source
-    test_rows: Source
+    train: RowSource
+    validation: RowSource
+    test_rows: RowSource
     seed: int
     metric: str = "auc"
 
