@@ -118,3 +118,16 @@ def cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
         except pa.ArrowInvalid:
             high = middle
     raise Uncastable(low, values[low].as_py(), kind)
+
+
+def hashes(ids: Ids) -> npt.NDArray[np.uint64]:
+    """(N,) a hash of each id as text: a polynomial over its characters, mixed as in SplitMix64 (Steele et al. 2014)."""
+    text = np.ascontiguousarray(ids.astype(str))
+    letters = text.view(np.uint32).reshape(len(text), -1).astype(np.uint64)
+    with np.errstate(over="ignore"):
+        powers = np.cumprod(np.full(letters.shape[1], 1_099_511_628_211, np.uint64))
+        mixed = (letters * powers).sum(axis=1, dtype=np.uint64)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    hashed: npt.NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(31))
+    return hashed

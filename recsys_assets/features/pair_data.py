@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.arrays import Bools, Doubles, Floats, Ints, blocks, offsets
+from recsys_assets.arrays import Bools, Doubles, Floats, Ints, blocks, hashes, offsets
 from recsys_assets.datasets.names import (
     DRAW_LOG_RATE,
     ITEM_FACTORS,
@@ -117,10 +117,15 @@ class Log:
         """(M + K,) the number of each row's item."""
         return np.concatenate([self.items, self.drawn.items])
 
+    @cached_property
+    def user_folds(self) -> Ints:
+        """(U,) the fold of each user (`affinity.py` says why there are folds), which new users do not change."""
+        return (hashes(self.user_ids.to_numpy(zero_copy_only=False)) % self.rule.folds).astype(np.int64)
+
     @property
     def row_folds(self) -> Ints:
-        """(M + K,) the fold of each row's user (`affinity.py` says why there are folds)."""
-        return self.users[self.row_events] % self.rule.folds
+        """(M + K,) the fold of each row's user."""
+        return self.user_folds[self.users[self.row_events]]
 
     @cached_property
     def item_factors(self) -> Floats:

@@ -1,5 +1,6 @@
 """User-item features: affinities equal a ridge regression, nothing leaks, and a planted world is recovered."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets import parallel
+from recsys_assets.arrays import hashes
 from recsys_assets.datasets.duck import connect
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import (
@@ -143,7 +145,8 @@ def test_no_row_knows_its_own_value_a_later_one_of_its_user_or_one_of_a_held_out
     values[(events.users == 7) & (place >= 10)] *= -1
     values[~events.train & (events.users % 2 == 1)] *= -1
     logs = log_of(events), log_of(Events(events.users, events.items, values, events.train))
-    of_fold = events.train & (events.users % FOLDS == 7 % FOLDS)
+    folds = log_of(events).user_folds
+    of_fold = events.train & (folds[events.users] == folds[7])
     untouched = of_fold & ((events.users != 7) | (place <= 10))
     changed = of_fold & ~untouched
     for feature in MODEL_INPUTS:
@@ -159,7 +162,7 @@ def test_no_row_knows_its_own_value_a_later_one_of_its_user_or_one_of_a_held_out
 def test_the_items_of_a_fold_do_not_depend_on_any_row_of_its_users(fold: int) -> None:
     """From the start of the fit on: items of other folds, which may start from this one's users, do change."""
     events = world()
-    own = events.users % FOLDS == fold
+    own = log_of(events).user_folds[events.users] == fold
     other_values = Events(events.users, events.items, np.where(own, -events.values, events.values), events.train)
     kept = ~own | (np.arange(len(own)) % 2 == 0)
     expected = log_of(events).item_factors
@@ -225,6 +228,13 @@ def test_gaps_in_the_ratings_are_served_as_they_were_learned() -> None:
         assert np.isfinite(numbers(feature, found)).all()
 
 
+def test_a_new_user_moves_nobodys_fold() -> None:
+    log = log_of(world())
+    more = replace(log, user_ids=pa.array([-1, *log.user_ids.to_pylist()]))
+    assert (more.user_folds[1:] == log.user_folds).all()
+    assert len(set(log.user_folds.tolist())) == FOLDS
+
+
 def test_users_without_events_get_what_everyone_gets(tmp_path: Path) -> None:
     log: Log = write_log(tmp_path, seed=7)
     with connect(tmp_path) as connection:
@@ -234,7 +244,7 @@ def test_users_without_events_get_what_everyone_gets(tmp_path: Path) -> None:
     factors = np.stack(users[USER_FACTORS].to_numpy())
     rule = log.profile.features.affinity
     unknown = np.zeros((2, rule.folds, rule.width + 2))
-    unknown[:, 4 % rule.folds, 0] = 1
+    unknown[:, int(hashes(np.array([5]))[0]) % rule.folds, 0] = 1
     assert factors[4].tolist() == unknown.ravel().tolist(), "user 5 has no event"
     assert [
         users[column][4].as_py() for column in (LIKED, DISLIKED, RECENT_ITEMS, RECENT_VALUES, RECENT_LABELS)

@@ -48,7 +48,7 @@ def feature_schema(output: Output, dataset: Dataset, rank_samples: Partition) ->
         Check("rows_match_splits", "every offline event has an affinity, every user and item its factors"),
         Check("numbers_are_finite", "no affinity is missing or infinite"),
     ],
-    code_version=f"{FEATURES_VERSION}.1",  # there are rows of drawn items for the touch model
+    code_version=f"{FEATURES_VERSION}.2",  # there are rows of drawn items for the touch model; folds are by hash
 )
 def factors(output: Output, dataset: Dataset, splits: Partition, users: Partition, items: Partition) -> None:
     """User-item features: for each event as they were before it, and for any pair at serving time.
