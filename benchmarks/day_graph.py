@@ -4,7 +4,7 @@
     python benchmarks/day_graph.py --events 10000000
 
 The day before is built in one lake, and the newest day on top of it; a second lake has the newest day alone, with all
-rows. Only `factors` is in both of them because samples read it, and is no part of the sums: it is fitted anew each day.
+rows. `factors`, which samples read, is built in both and is no part of the sums, because it is fitted each day.
 Seconds are those that all threads of an asset's process computed, and `clock` those that passed: other programs change
 the former less. Peak memory is that of the process that built all assets of the day.
 """

@@ -127,6 +127,18 @@ def test_splits_to_samples(run: Runner) -> None:
     assert re.search(r"sample +\d+,?\d+ +\d+\.\d\d", run("splits_to_samples.py", "--sizes", 2000, "--days", 10))
 
 
+def test_a_day_in_the_graph(run: Runner) -> None:
+    printed = run("day_graph.py", "--events", 3000, "--days", 12)
+    times = {line.split()[0]: float(line.split()[3]) for line in printed.splitlines()[1:-1]}
+    assert times["event_features"] > 0 and times["together"] > 0
+
+
+def test_increments(run: Runner) -> None:
+    printed = run("increments.py", "--days", 2, "--kills", 1)
+    counts = json.loads(printed.splitlines()[-1])
+    assert (counts["days"]["equal"], counts["kills"]["equal"]) == (2, 1)
+
+
 def test_day(run: Runner) -> None:
     printed = run("day.py", "--sizes", 2000, "--days", 10)
     rows = {way: int(count.replace(",", "")) for way, count in re.findall(r"2,000 +(\w+) +([\d,]+) ", printed)}

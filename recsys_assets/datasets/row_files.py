@@ -28,4 +28,6 @@ def read_columns(source: RowSource, columns: Collection[str]) -> pa.Table:
     chosen = [column for column in columns if column in there]
     if isinstance(source, pa.Table):
         return source.select(chosen)
-    return pa.concat_tables([pq.read_table(file, columns=chosen) for file in files_of(source)])
+    # Permissive, because DuckDB declares a column as not null in some files and not in others.
+    tables = [pq.read_table(file, columns=chosen) for file in files_of(source)]
+    return pa.concat_tables(tables, promote_options="permissive")

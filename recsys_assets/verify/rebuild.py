@@ -227,7 +227,7 @@ def _verified(lake: Lake, temporary: Lake, manifest: Manifest) -> Verified:
 def _verified_samples(lake: Lake, temporary: Lake, manifest: Manifest) -> Verified:
     """The result for samples whose rows have features as they were when they were written.
 
-    What event features say of an event is compared; the rest may be different today.
+    Columns of event features are compared; the others may be different today.
     """
     features = lake.manifest("event_features", manifest.bizdate).schema[ROWS]
     rebuilt = temporary.read(manifest.asset, manifest.bizdate)

@@ -16,6 +16,7 @@ from recsys_assets.assets.reports.funnel_report import RECOMMENDATIONS
 from recsys_assets.datasets.ingest import REJECTED, ROWS
 from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN, KIND, RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.profile import load_profile
+from recsys_assets.datasets.row_files import column_names, read_columns
 from recsys_assets.funnel.funnel import events_of
 from recsys_assets.lake import Lake
 from recsys_assets.ranking.sample_parts import RANKED_PARTS, part_files
@@ -54,7 +55,8 @@ class Built:
 
     def part(self, asset: str, part: str) -> pa.Table:
         """The rows of a part of samples."""
-        return pa.concat_tables(map(pq.read_table, part_files(self.lake.read(asset, self.days[-1]), part)))
+        files = part_files(self.lake.read(asset, self.days[-1]), part)
+        return read_columns(files, column_names(files))
 
 
 def build(name: str, home: Path, shop: Shop, assets: list[str]) -> Iterator[Built]:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.row_files import column_names, read_columns
 from recsys_assets.features.pair_features import MODEL_INPUTS
 from recsys_assets.lake import Lake
 from recsys_assets.ranking.sample_parts import RANKED_PARTS, files_by_part, part_files
@@ -45,9 +45,11 @@ def span(first: int, last: int) -> str:
 
 def rows(lake: Lake, day: str, part: str, asset: str = "rank_samples") -> pa.Table:
     """A part's events in one order, without what depends on the days that a day was fitted, or drawn, together with."""
-    found = pa.concat_tables(map(pq.read_table, part_files(lake.read(asset, day), part)))
+    files = part_files(lake.read(asset, day), part)
+    found = read_columns(files, column_names(files))
     events = found.filter(~pc.field(DRAWN)) if DRAWN in found.column_names else found
-    return events.drop_columns([*FITTED, *({DRAW_LOG_RATE} & {*found.column_names})]).sort_by(KEYS)
+    known = events.drop_columns([*FITTED, *({DRAW_LOG_RATE} & {*found.column_names})]).sort_by(KEYS)
+    return known.cast(pa.schema([field.with_nullable(True) for field in known.schema]))
 
 
 def is_shared(lake: Lake, one: str, other: str, file: str, asset: str = "rank_samples") -> bool:
@@ -64,8 +66,11 @@ def test_a_later_day_takes_over_files_and_moves_them_between_parts(shop: Profile
     train = [*train, span(3, 3), span(4, 4)]
     assert names(lake, DAYS[6]) == {"train": train, "validation": [span(5, 5)], "test": [span(6, 6)]}
     for asset in SAMPLES:
-        for ends in ((0, 1), (2, 2), (3, 3)):
-            assert is_shared(lake, DAYS[3], DAYS[6], f"{span(*ends)}.parquet", asset)
+        for before, after, file in ((3, 6, span(0, 1)), (3, 4, span(2, 2)), (4, 6, span(3, 3))):
+            assert is_shared(lake, DAYS[before], DAYS[after], f"{file}.parquet", asset)
+        assert not is_shared(lake, DAYS[3], DAYS[4], f"{span(3, 3)}.parquet", asset), (
+            "validation has the newest factors"
+        )
     assert f"rank_samples/{DAYS[4]}" in lake.manifest("rank_samples", DAYS[6]).upstream
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_assets.arrays import Doubles, Floats, Ints
+from recsys_assets.arrays import Doubles, Floats, Ints, hashes
 from recsys_assets.funnel import learning, trees
 from recsys_assets.funnel.candidates import Candidates
-from recsys_assets.funnel.folds import FOLDS, draw_queries, folds_of, hashes
+from recsys_assets.funnel.folds import FOLDS, draw_queries, folds_of
 from recsys_assets.funnel.learning import EQUAL, FEWEST_USERS, MERGED, TREES, Learned, choose, learn, next_rows, useful
 from recsys_assets.funnel.model import DESCRIPTION, FunnelModel, Sizes, description, recommend
 from recsys_assets.funnel.order import ORDER, Order

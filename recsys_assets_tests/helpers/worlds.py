@@ -20,6 +20,7 @@ from filelock import FileLock
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profile
+from recsys_assets.datasets.row_files import column_names, read_columns
 from recsys_assets.funnel.by_vector import AFTER_ALL, BEFORE_TEST
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
@@ -67,7 +68,8 @@ class World:
 
     def part(self, asset: str, part: str) -> pa.Table:
         """The rows of a part of samples."""
-        return pa.concat_tables(map(pq.read_table, part_files(self.read(asset), part)))
+        files = part_files(self.read(asset), part)
+        return read_columns(files, column_names(files))
 
     def metadata(self, asset: str) -> dict[str, dg.MetadataValue[Any]]:
         """Metadata of the asset in `result`."""

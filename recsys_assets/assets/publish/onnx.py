@@ -67,7 +67,7 @@ def real_rows(rank_samples: Partition) -> pa.Table:
         missing = PARITY_ROWS - sum(table.num_rows for table in tables)
         if missing > 0:
             tables.append(ds.dataset(list(map(str, part_files(rank_samples, part)))).head(missing))
-    return pa.concat_tables(tables)
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 def tower_onnx(model: str) -> LakeAsset:

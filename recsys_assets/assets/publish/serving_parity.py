@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys_assets.arrays import hashes
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile, load_profile
-from recsys_assets.funnel.folds import hashes
 from recsys_assets.guard import LOCAL
 from recsys_assets.manifest import GateNotPassed, PartitionDamaged, PartitionMissing, PartitionOutdated
 from recsys_assets.resources import LakeStore, Stores
