@@ -88,7 +88,7 @@ class Log:
             day = self.random.choice(sorted(self.kept_back))
             self._write(day, pa.concat_tables([self.landed(day), self.kept_back.pop(day)]))
         elif kind in ("corrected", "deleted"):
-            day = self.random.choice(known)
+            day = self.random.choice(known[-8:])  # so that partitions of days before it are there to build on
             rows, chosen = self.landed(day), self.random.randrange(20)
             there = pa.array(np.arange(len(rows)) % 20 == chosen)
             self._write(day, self._corrected(rows, there) if kind == "corrected" else rows.filter(pc.invert(there)))
