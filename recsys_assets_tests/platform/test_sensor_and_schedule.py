@@ -311,6 +311,23 @@ def test_a_tick_over_three_hundred_days_is_quick(watched: Watched) -> None:
     assert time.process_time() - start < 3
 
 
+def test_ten_thousand_files_in_one_tick_are_one_run_and_no_day_is_lost(watched: Watched) -> None:
+    first = load_profile("sample").first_bizdate
+    known = days(first, first + dt.timedelta(days=249))
+    for day in known:
+        folder = watched.landing / "interactions" / f"bizdate={day}"
+        folder.mkdir(parents=True)
+        for number in range(40):
+            (folder / f"{number}.csv").write_text(f"{day} {number}")
+    start = time.process_time()
+    assert watched.tick() == [("ingest", f"{known[0]} to {known[-2]}")]
+    assert time.process_time() - start < 30
+    watched.end()
+    assert watched.tick() == everything(known[-1])
+    watched.end()
+    assert sorted(watched.tick()) == everything(*known[:-1])
+
+
 @pytest.mark.filterwarnings("ignore:Asset job everything", "ignore:.*run_request_for_partition:DeprecationWarning")
 @pytest.mark.parametrize(
     ("now", "bizdate"),
