@@ -126,9 +126,8 @@ def _check_rows(
     """Compare all rows with `splits`, and count the features of the written ones again."""
     found, expected = _events_in(connection, everything), rows_and_positives(connection, wanted.events)
     output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
-    shown, leaking = bool(wanted.profile.impressions), 0
-    if written:
-        leaking = count_leaking_rows(connection, wanted.splits, scan(written), wanted.keys, impressions=shown)
+    shown = bool(wanted.profile.impressions)
+    leaking = count_leaking_rows(connection, wanted.splits, scan(written), wanted.keys, impressions=shown)
     output.check("features_know_only_the_past", leaking == 0, rows=leaking)
 
 
@@ -138,13 +137,13 @@ def _find_base(output: Output, lake: Lake, connection: duckdb.DuckDBPyConnection
     It was made by the same rules from event features that the output reads too, and its files of train have as many
     events, and positives among them, as there are up to their last day.
     """
-    made, day = output.manifest, wanted.profile.files.day_sql()
-    days = [each for each in lake.bizdates(made.asset) if each < made.bizdate]
-    for each in reversed(lake.manifests(f"{made.asset}/{day}" for day in days).values()):
+    made, date = output.manifest, wanted.profile.files.day_sql()
+    earlier = [day for day in lake.bizdates(made.asset) if day < made.bizdate]
+    for each in reversed(lake.manifests(f"{made.asset}/{day}" for day in earlier).values()):
         if _is_alike(each, made):
             with contextlib.suppress(PartitionDamaged, PartitionMissing):  # its rows are then written again
                 base = Base(lake.read(each.asset, each.bizdate), _now_train(connection, wanted, each, made.bizdate))
-                before = f"(SELECT * FROM {wanted.events}) WHERE {day} <= DATE {quote(base.until)}"
+                before = f"(SELECT * FROM {wanted.events}) WHERE {date} <= DATE {quote(base.until)}"
                 if base.kept and rows_and_positives(connection, before) == _events_in(connection, base.files):
                     return base
     return Base()
@@ -254,6 +253,6 @@ def describe_parts(
     output.manifest.metrics |= {f"{part}_classes": 1.0 if part in of_one else 2.0 for part in files}
     output.check(BOTH_CLASSES.name, not of_one, **of_one)
     everything = [file for found in files.values() for file in found]
-    check_no_nulls(output, connection, scan(written or everything), [*keys, "label"])
+    check_no_nulls(output, connection, scan(written), [*keys, "label"])
     output.metadata["preview"] = show.preview(connection, f"FROM {scan(files['train'][-1:])}", 5)
     return everything
