@@ -2,8 +2,8 @@
 
 `{lake}/{profile}/{asset}/bizdate=YYYY-MM-DD/` holds data files and a `manifest.json` that describes them.
 A reader sees the old partition or the new one, never a partial one. On a local file system the new folder is
-exchanged with the old one in a single system call; on an object store the manifest is removed first and
-written last, and a folder without one is refused.
+exchanged with the old one in a single system call. On an object store each upload has a folder of its own, and the
+manifest, which names it, replaces the old one in a single request (`remote`).
 
 A power cut also leaves either the old partition or the new one. On a local file system this is the order: all files are
 written; each of them, including the manifest, is synced, then the folders that hold them; the folders are exchanged;
@@ -11,6 +11,7 @@ the asset's folder is synced; the old partition is removed last.
 """
 
 import contextlib
+import errno
 import functools
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,10 +35,12 @@ from recsys_assets.manifest import (
     PartitionDamaged,
     PartitionMissing,
     PartitionOutdated,
+    PartitionReplaced,
     describe_outdated,
 )
 
 REMOVED = ".removed"  # the folder of manifests whose partitions were removed
+READINGS = 10  # how often a partition that is replaced while it is read is read again
 
 
 class Lake:
@@ -98,9 +101,10 @@ class Lake:
                 found = [place.parent.name for place in Path(folder).glob(f"bizdate=*/{MANIFEST}")]
             else:
                 self._place.fs.invalidate_cache()
-                # Without a glob pattern: the lake's own name may look like one.
-                files = [str(path).rsplit("/", 2)[1:] for path in self._place.fs.find(folder, maxdepth=2)]
-                found = [place for place, file in files if file == MANIFEST]
+                # Without a glob pattern: the lake's own name may look like one. Without a depth: a store lists 1,000
+                # files in a request, but with a depth s3fs lists each partition in a request of its own.
+                files = [str(path).rsplit("/", 3)[1:] for path in self._place.fs.find(folder)]
+                found = [day for above, day, file in files if (above, file) == (asset, MANIFEST)]
         return sorted(name.removeprefix("bizdate=") for name in found if name.startswith("bizdate="))
 
     def partitions(self) -> list[tuple[str, str]]:
@@ -140,20 +144,24 @@ class Lake:
     def read(self, asset: str, bizdate: str) -> Partition:
         """The partition, verified and local to this machine (one on an object store is fetched first).
 
-        A later run may overwrite it while it is being read: call `is_current` after reading.
+        A later run may replace it while it is being read: call `is_current` after reading.
 
         Raises:
             PartitionMissing: it was never published.
             PartitionDamaged: its files are not those that its manifest lists.
+            PartitionReplaced: it was replaced during each of `READINGS` attempts.
         """
-        place = self._place.partition(asset, bizdate)
-        while True:
+        for _ in range(READINGS):
             manifest = self.manifest(asset, bizdate)
             try:
-                return self._open(place, manifest) if self._place.is_local else self._fetch(place, manifest)
+                return self._open(manifest) if self._place.is_local else self._fetch(manifest)
             except PartitionDamaged:
-                if self._is_published(manifest):
+                if self.manifest(asset, bizdate) == manifest:
                     raise  # otherwise it has been replaced meanwhile: read the new one
+        raise PartitionReplaced(
+            f"{self.location(asset, bizdate)} was replaced {READINGS} times while it was being read: "
+            "find out which runs publish it again and again"
+        )
 
     def read_sound(self, asset: str, bizdate: str) -> Partition:
         """The same, if others may build on it.
@@ -181,12 +189,10 @@ class Lake:
 
         A copy of a partition on an object store has no identity: its fingerprint alone is compared.
         """
-        at_its_place = identity(partition.folder / MANIFEST) if partition.identity else None
-        return at_its_place == partition.identity and self._is_published(partition.manifest)
-
-    def _is_published(self, manifest: Manifest) -> bool:
-        """Whether the partition in the lake still has this manifest."""
-        return not self.changed_partitions({manifest.name: manifest.fingerprint})
+        manifest = partition.manifest
+        at_its_place = self._identity(manifest) if partition.identity else None
+        unchanged = not self.changed_partitions({manifest.name: manifest.fingerprint})
+        return at_its_place == partition.identity and unchanged
 
     def outdated_inputs(self, manifest: Manifest) -> list[str]:
         """Direct and indirect inputs that changed since the partition was made (`Lineage.outdated_inputs`)."""
@@ -216,10 +222,11 @@ class Lake:
         wanted = {name: name.partition("/") for name in names}
         paths = [f"{self._place.partition(asset, bizdate)}/{MANIFEST}" for asset, _, bizdate in wanted.values()]
         with self._place.name_errors():  # not `cat`, which would read a bracket in a path as a pattern
-            texts = self._place.fs.cat_ranges(paths, None, None, on_error="return") if paths else []
+            # From the first byte: for a whole file s3fs asks for its size before. An empty file has no first byte.
+            texts = self._place.fs.cat_ranges(paths, 0, None, on_error="return") if paths else []
         found = {}
         for name, text in zip(wanted, texts, strict=True):
-            if isinstance(text, FileNotFoundError):
+            if isinstance(text, FileNotFoundError) or (isinstance(text, OSError) and text.errno == errno.EINVAL):
                 continue
             if isinstance(text, Exception):
                 raise text
@@ -228,18 +235,16 @@ class Lake:
         return found
 
     @contextlib.contextmanager
-    def open_file(self, asset: str, bizdate: str, file: str) -> Iterator[IO[bytes]]:
+    def open_file(self, manifest: Manifest, file: str) -> Iterator[IO[bytes]]:
         """A file of a partition, to read parts of it where it is; it is not compared with its hash."""
-        with (
-            self._place.name_errors(),
-            self._place.fs.open(f"{self._place.partition(asset, bizdate)}/{file}") as opened,
-        ):
+        with self._place.name_errors(), self._place.fs.open(f"{self._place.files(manifest)}/{file}") as opened:
             yield opened
 
     def size(self, asset: str, bizdate: str) -> int:
         """Bytes of a partition's files."""
-        with self._place.name_errors():
-            return int(self._place.fs.du(self._place.partition(asset, bizdate)))
+        with self._place.name_errors():  # `du` would ask for each file
+            found = self._place.fs.find(self._place.partition(asset, bizdate), detail=True)
+        return sum(int(each["size"]) for each in found.values())
 
     def remove(self, asset: str, bizdate: str) -> None:
         """Remove a partition; its manifest, with the metrics, is kept as `.removed/<asset>/<bizdate>.json`.
@@ -253,10 +258,33 @@ class Lake:
                 fs.makedirs(archive, exist_ok=True)
                 fs.pipe_file(f"{archive}/{bizdate}.json", fs.cat_file(f"{place}/{MANIFEST}"))
                 fs.rm_file(f"{place}/{MANIFEST}")
-            for file in fs.find(place):  # `rm` would read `[` and `*` in a name as a pattern
-                fs.rm_file(file)
+            remote.remove(fs, fs.find(place))
             if self._place.is_local:
                 shutil.rmtree(place)
+
+    def unneeded(self) -> list[str]:
+        """Files in an object store of replaced partitions and of uploads that were killed (`remote.unneeded`).
+
+        A partition whose manifest cannot be read keeps all of its files: a later version of the code may have made it.
+        """
+        if self._place.is_local:
+            return []  # the next draft of the asset removes them
+        with self._place.name_errors():
+            self._place.fs.invalidate_cache()
+            there = self._place.fs.find(self._place.base)
+        found = remote.by_partition(there, self._place.base)
+        published, gone = self.manifests(found), list[str]()
+        for name, files in found.items():
+            asset, _, bizdate = name.partition("/")
+            place = self._place.partition(asset, bizdate)
+            if name in published or f"{place}/{MANIFEST}" not in files:
+                gone += remote.unneeded(files, place, published.get(name))
+        return gone
+
+    def remove_unneeded(self, files: Iterable[str]) -> None:
+        """Remove files that `unneeded` has found."""
+        with self._place.name_errors():
+            remote.remove(self._place.fs, files)
 
     @contextlib.contextmanager
     def draft(self, asset: str, bizdate: str) -> Iterator[Draft]:
@@ -295,6 +323,7 @@ class Lake:
         return new_folder(home, f".{self.profile}.{asset}", f"bizdate={bizdate}")
 
     def _publish(self, draft: Draft) -> None:
+        draft.manifest.version = "" if self._place.is_local else remote.new_version()
         files = sorted(path for path in draft.folder.rglob("*") if path.is_file())
         names = [str(path.relative_to(draft.folder)) for path in files]
         draft.manifest.files = {name: draft.kept.get(name) or file_hash(draft.folder / name) for name in names}
@@ -318,14 +347,18 @@ class Lake:
             return there.to_json() == same.to_json() and bool(self.read(manifest.asset, manifest.bizdate))
         return False
 
-    def _fetch(self, place: str, manifest: Manifest) -> Partition:
+    def _fetch(self, manifest: Manifest) -> Partition:
         with self._place.name_errors():
-            return remote.fetch(self._place.fs, place, manifest)
+            return remote.fetch(self._place.fs, self._place.files(manifest), manifest)
 
-    def _open(self, place: str, manifest: Manifest) -> Partition:
-        partition = Partition(Path(place), manifest, identity(Path(place) / MANIFEST))
+    def _open(self, manifest: Manifest) -> Partition:
+        partition = Partition(Path(self._place.files(manifest)), manifest, self._identity(manifest))
         partition.verify()
         return partition
+
+    def _identity(self, manifest: Manifest) -> tuple[int, int, int]:
+        """The identity of the partition at the manifest's place on this machine."""
+        return identity(Path(self._place.partition(manifest.asset, manifest.bizdate)) / MANIFEST)
 
 
 @functools.lru_cache(maxsize=10_000)

@@ -8,9 +8,13 @@ import fsspec
 from recsys_assets.datasets.disk import private_folder
 from recsys_assets.datasets.folders import replacing
 from recsys_assets.datasets.identity import Identity
+from recsys_assets.manifest import Manifest
 from recsys_assets.uris import name_errors, safe_uri
 
 DATASET = "dataset.json"
+# s3fs would keep listings for the life of the process, and answer `exists` and the size of a file from them. Requests
+# that fail are sent again by botocore, which makes five attempts (AWS_MAX_ATTEMPTS and AWS_RETRY_MODE set it).
+_OPTIONS: dict[str, dict[str, object]] = {"s3": {"use_listings_cache": False}}
 
 
 class LakeUnavailable(RuntimeError):
@@ -29,7 +33,7 @@ class LakePlace:
     def __init__(self, root: str, profile: str) -> None:
         self._root = root
         with self.name_errors():
-            self.fs, base = fsspec.core.url_to_fs(root)
+            self.fs, base = fsspec.core.url_to_fs(root, **_OPTIONS.get(root.partition("://")[0], {}))
         self.base = f"{base.rstrip('/')}/{profile}"
         self.is_local = "file" in self.fs.protocol
         if self.is_local and safe_uri(root) != root:
@@ -49,6 +53,11 @@ class LakePlace:
         """Path of a partition in the file system."""
         return f"{self.base}/{asset}/bizdate={bizdate}"
 
+    def files(self, manifest: Manifest) -> str:
+        """Path of the folder with a partition's files: its own, or that of its version inside of it."""
+        place = self.partition(manifest.asset, manifest.bizdate)
+        return f"{place}/{manifest.version}" if manifest.version else place
+
     def location(self, asset: str, bizdate: str) -> str:
         """Folder or URL of a partition for messages, whether it exists or not."""
         path = self.partition(asset, bizdate)
@@ -61,9 +70,10 @@ class LakePlace:
 
     def folders(self, path: str) -> list[str]:
         """Names of the folders in a folder of the lake, in order."""
-        with self.name_errors():
-            self.fs.invalidate_cache()
-            entries = self.fs.ls(path, detail=True) if self.fs.exists(path) else []
+        self.fs.invalidate_cache()
+        entries: list[dict[str, object]] = []
+        with self.name_errors(), contextlib.suppress(FileNotFoundError):  # `exists` would be one more request
+            entries = self.fs.ls(path, detail=True)
         return sorted(str(each["name"]).rsplit("/", 1)[1] for each in entries if each["type"] == "directory")
 
     def read_dataset(self) -> Identity | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,8 +16,9 @@ MANIFEST = "manifest.json"
 DAILY = frozenset({"interactions"})
 # Extended assets: partition D has what its bizdate adds to earlier partitions, all of which its manifest names.
 EXTENDED = frozenset({"event_features"})
-_OFTEN_EMPTY = ("declined", "below_floor", "seconds")  # not in the text if they are empty
-_APART = ("mlflow_run_id", "seconds", "fingerprint")  # not in the fingerprint: see `Manifest`
+_OFTEN_EMPTY = ("declined", "below_floor", "seconds", "version")  # not in the text if they are empty
+_APART = ("mlflow_run_id", "seconds", "version", "fingerprint")  # not in the fingerprint: see `Manifest`
+VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{16}")  # when its upload began (UTC), and a random number
 
 
 class PartitionMissing(FileNotFoundError):
@@ -53,8 +55,9 @@ class Manifest:
         below_floor: which figure is below the floor of the profile, in a sentence. The partition is kept to be looked
             at, and what needs it is declined.
         seconds: how long it took to make it; None in a partition of an older version.
-        fingerprint: a hash of all other fields but the MLflow run id and the seconds, which alone differ between two
-            equal runs.
+        version: the folder inside the partition that has the files (`remote`); empty if they lie beside the manifest.
+        fingerprint: a hash of all other fields but the MLflow run id, the seconds and the version, which alone differ
+            between two equal runs.
     """
 
     asset: str
@@ -73,6 +76,7 @@ class Manifest:
     below_floor: str = ""
     mlflow_run_id: str | None = None
     seconds: float | None = None
+    version: str = ""
     fingerprint: str = ""
 
     @classmethod
@@ -87,6 +91,8 @@ class Manifest:
         # From the fields of the text alone: later versions of the code have more fields.
         if manifest.fingerprint != fingerprint_of(content):
             raise ValueError("it does not fit its own fingerprint: it was edited, or only half of it was copied")
+        if manifest.version and not VERSION.fullmatch(manifest.version):
+            raise ValueError("its version is none")
         return manifest
 
     @property

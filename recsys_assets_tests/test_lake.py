@@ -1,9 +1,13 @@
 """The lake: a reader sees the whole old or the whole new partition, or gets an error that names the fault."""
 
 import contextlib
+import dataclasses
+import datetime as dt
 import errno
 import json
 import os
+import secrets
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,11 +18,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from recsys_assets import remote as uploads
 from recsys_assets.datasets import folders
 from recsys_assets.datasets.folders import exchange, file_hash
-from recsys_assets.lake import Lake
+from recsys_assets.lake import READINGS, Lake
 from recsys_assets.lake_place import LakeUnavailable
-from recsys_assets.manifest import MANIFEST, Manifest, Partition, PartitionDamaged, PartitionMissing
+from recsys_assets.manifest import MANIFEST, Manifest, Partition, PartitionDamaged, PartitionMissing, PartitionReplaced
 from recsys_assets_tests.conftest import PROJECT
 
 ASSET, DAY = "users", "2026-01-05"
@@ -310,27 +315,121 @@ def test_readers_of_a_partition_that_is_overwritten_60_times_never_see_a_half(la
     assert lake.read(ASSET, DAY).path("a.txt").read_text() == "59"
 
 
-def test_an_object_store_gets_the_manifest_last(remote: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(remote, a="old", b="old")
+def test_an_object_store_has_the_old_partition_until_the_manifest_is_put(
+    remote: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = publish(remote, a="old", b="old")
     store, put = fsspec.filesystem("memory"), []
-    place = remote.location(ASSET, DAY)
     whole = type(store).put_file
 
     def put_file(self: object, source: str, target: str, **options: object) -> None:
-        assert not store.exists(f"{place}/{MANIFEST}")  # the old manifest no longer describes the files
+        assert remote.read(ASSET, DAY).manifest == old
+        shutil.rmtree(remote.read(ASSET, DAY).folder)  # so that its files are fetched the next time
         put.append(target.rsplit("/", 1)[1])
         whole(self, source, target, **options)
 
-    monkeypatch.setattr(type(store), "put_file", put_file)
-    publish(remote, a="new")
-    assert put == ["a.txt", MANIFEST]
-    assert sorted(path.rsplit("/", 1)[1] for path in store.ls(place, detail=False)) == ["a.txt", MANIFEST]
-    assert place.startswith("memory://")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "put_file", put_file)
+        new = publish(remote, a="new", b="new")
+    assert put == ["a.txt", "b.txt", MANIFEST]
+    assert remote.read(ASSET, DAY).manifest == new
+    assert inside(remote) == {old.version, new.version, MANIFEST}  # a reader may have the old manifest
 
 
-def test_an_upload_that_fails_leaves_a_folder_without_manifest_which_is_refused(
+def inside(remote: Lake) -> set[str]:
+    """The names in the folder of the partition."""
+    found = fsspec.filesystem("memory").find(remote.location(ASSET, DAY))
+    return {path.partition(f"bizdate={DAY}/")[2].partition("/")[0] for path in found}
+
+
+def days_ago(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
+    """Let uploads that begin from now on have a time in the past."""
+    moment = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
+    monkeypatch.setattr(uploads, "new_version", lambda: f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(8)}")
+
+
+def test_a_version_that_was_replaced_goes_a_day_after_its_upload_began(
     remote: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    versions = []
+    for days in (3, 1.01, 0.99, 0):
+        with monkeypatch.context() as patch:
+            days_ago(patch, days)
+            versions.append(publish(remote, a=str(days)).version)
+    assert inside(remote) == {*versions[2:], MANIFEST}
+    assert remote.read(ASSET, DAY).path("a.txt").read_text() == "0"
+
+
+def test_a_published_version_stays_however_old_and_clean_finds_all_others(
+    remote: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days_ago(monkeypatch, 2)
+    publish(remote, a="published")
+    store, place = fsspec.filesystem("memory"), remote.location(ASSET, DAY)
+    killed = uploads.new_version()
+    for day in (DAY, "2026-01-06"):  # its first upload was killed on the other day
+        store.pipe_file(f"{place.replace(DAY, day)}/{killed}/model/b.txt", b"half")
+    publish(remote, asset="items", a="of a later version of the code")
+    store.pipe_file(f"{place.replace(ASSET, 'items')}/{MANIFEST}", b'{"asset": "items", "colour": 1}')
+    store.pipe_file(f"{place.rsplit('/', 2)[0]}/dataset.json", b"{}")
+    gone = remote.unneeded()
+    assert [path.rsplit("/", 4)[1:3] for path in gone] == [[f"bizdate={day}", killed] for day in (DAY, "2026-01-06")]
+    remote.remove_unneeded(gone)
+    remote.remove_unneeded(gone)  # as another process may have done
+    assert remote.unneeded() == []
+    assert remote.read(ASSET, DAY).path("a.txt").read_text() == "published"
+
+
+def test_a_partition_from_before_there_were_versions_is_read_and_replaced(remote: Lake) -> None:
+    made = publish(remote, a="one")
+    store, place = fsspec.filesystem("memory"), remote.location(ASSET, DAY)
+    store.mv(f"{place}/{made.version}/a.txt", f"{place}/a.txt")
+    store.rm(f"{place}/{made.version}", recursive=True)
+    store.pipe_file(f"{place}/{MANIFEST}", dataclasses.replace(made, version="").to_json().encode())
+    assert remote.read(ASSET, DAY).path("a.txt").read_text() == "one"
+    assert remote.unneeded() == []
+    with remote.open_file(remote.manifest(ASSET, DAY), "a.txt") as opened:
+        assert opened.read() == b"one"
+    new = publish(remote, a="two")
+    assert inside(remote) == {new.version, MANIFEST}
+    assert remote.read(ASSET, DAY).path("a.txt").read_text() == "two"
+
+
+def test_a_copy_of_an_object_store_is_a_lake_of_this_machine(remote: Lake, tmp_path: Path) -> None:
+    publish(remote, a="one")
+    fsspec.filesystem("memory").get(remote.folder, str(tmp_path / "copy" / "shop"), recursive=True)
+    copy = Lake(str(tmp_path / "copy"), "shop")
+    partition = copy.read(ASSET, DAY)
+    assert partition.path("a.txt").read_text() == "one"
+    assert copy.is_in_place(partition)
+    publish(copy, a="two")
+    assert not copy.is_in_place(partition)
+    assert copy.read(ASSET, DAY).path("a.txt").read_text() == "two"
+
+
+@pytest.mark.parametrize("times", [READINGS - 1, READINGS])
+def test_a_reader_whose_files_are_gone_reads_the_manifest_again(
+    remote: Lake, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    publish(remote, a="0")
+    store, left = fsspec.filesystem("memory"), iter(range(times))
+    whole = type(store).get_file
+
+    def get_file(self: object, source: str, target: str, **options: object) -> None:
+        if (number := next(left, None)) is not None:
+            publish(remote, a=str(number + 1))
+            store.rm_file(source)
+        whole(self, source, target, **options)
+
+    monkeypatch.setattr(type(store), "get_file", get_file)
+    if times < READINGS:
+        assert remote.read(ASSET, DAY).path("a.txt").read_text() == str(times)
+    else:
+        with pytest.raises(PartitionReplaced, match=f"was replaced {READINGS} times while it was being read"):
+            remote.read(ASSET, DAY)
+
+
+def test_an_upload_that_fails_leaves_the_old_partition_or_none(remote: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     store = fsspec.filesystem("memory")
     whole = type(store).put_file
 
@@ -339,16 +438,21 @@ def test_an_upload_that_fails_leaves_a_folder_without_manifest_which_is_refused(
             raise ConnectionError("the store is gone")
         whole(self, source, target, **options)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(type(store), "put_file", put_file)
-        with pytest.raises(LakeUnavailable, match="the store is gone"):
-            publish(remote, a="one", b="two")
-    assert store.exists(f"{remote.location(ASSET, DAY)}/a.txt")
+    def fail() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(store), "put_file", put_file)
+            with pytest.raises(LakeUnavailable, match="the store is gone"):
+                publish(remote, a="half", b="two")
+
+    fail()
+    assert len(inside(remote)) == 1
     with pytest.raises(PartitionMissing):
         remote.read(ASSET, DAY)
     assert remote.bizdates(ASSET) == []
     publish(remote, a="one")
+    fail()
     assert remote.read(ASSET, DAY).path("a.txt").read_text() == "one"
+    assert remote.bizdates(ASSET) == [DAY]
 
 
 def test_a_fetched_copy_is_verified_and_fetched_once(remote: Lake, tmp_path: Path) -> None:
@@ -361,7 +465,7 @@ def test_a_fetched_copy_is_verified_and_fetched_once(remote: Lake, tmp_path: Pat
     assert remote.read(ASSET, DAY).path("a.txt").read_text() == "one"
 
     store, place = fsspec.filesystem("memory"), remote.location(ASSET, DAY)
-    publish(remote, a="three", b="four")
+    place = f"{place}/{publish(remote, a='three', b='four').version}"
     store.pipe_file(f"{place}/a.txt", b"other bytes")
     with pytest.raises(PartitionDamaged, match=r"a.txt is missing or not as its manifest says"):
         remote.read(ASSET, DAY)

@@ -36,6 +36,8 @@ def clean(keep_days: int, yes: bool) -> None:
         click.echo(
             f"runs of Dagster: {len(found.runs)}; failed, unfinished and deleted runs of MLflow: {len(found.tracked)}"
         )
+        if found.unneeded:
+            click.echo(f"files of replaced partitions and of killed uploads: {len(found.unneeded):,}")
         if not yes:
             click.echo("nothing was removed: add --yes to remove it")
             return

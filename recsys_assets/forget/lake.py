@@ -35,7 +35,7 @@ def _column(file: str, columns: Mapping[str, str]) -> str | None:
 
 
 def _count(lake: Lake, manifest: Manifest, file: str, column: str, user: int | str) -> int:
-    with lake.open_file(manifest.asset, manifest.bizdate, file) as opened, pq.ParquetFile(opened) as source:
+    with lake.open_file(manifest, file) as opened, pq.ParquetFile(opened) as source:
         return sum(_equal(batch.column(0), user) for batch in source.iter_batches(_AT_ONCE, columns=[column]))
 
 

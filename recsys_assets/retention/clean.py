@@ -18,12 +18,21 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Cleaning:
-    """The things that go: partitions, their bytes by asset, runs of Dagster, and failed or deleted runs of MLflow."""
+    """The things that go.
+
+    Attributes:
+        old: partitions.
+        sizes: their bytes by asset.
+        runs: of Dagster.
+        tracked: failed or deleted runs of MLflow.
+        unneeded: files of replaced partitions, and of killed uploads, in an object store.
+    """
 
     old: Old
     sizes: Mapping[str, int]
     runs: list[dg.DagsterRun]
     tracked: list[str]
+    unneeded: list[str]
 
 
 def look(instance: dg.DagsterInstance, lake: Lake, tracking: Tracking, keep_days: int) -> Cleaning:
@@ -34,7 +43,7 @@ def look(instance: dg.DagsterInstance, lake: Lake, tracking: Tracking, keep_days
     for asset, day in old.partitions:
         sizes[asset] += lake.size(asset, day)
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=keep_days)
-    return Cleaning(old, sizes, old_runs(instance, before), tracking.left_over(before))
+    return Cleaning(old, sizes, old_runs(instance, before), tracking.left_over(before), lake.unneeded())
 
 
 def apply(instance: dg.DagsterInstance, lake: Lake, tracking: Tracking, found: Cleaning) -> None:
@@ -43,6 +52,7 @@ def apply(instance: dg.DagsterInstance, lake: Lake, tracking: Tracking, found: C
 
     for asset, day in found.old.partitions:
         lake.remove(asset, day)
+    lake.remove_unneeded(found.unneeded)
     for asset in sorted(found.sizes):
         forget(instance, asset, [day for name, day in found.old.partitions if name == asset])
     remove_runs(instance, lake, found.runs)
@@ -59,7 +69,8 @@ def remove_old(context: dg.OpExecutionContext, dataset: Dataset, lake: LakeStore
     for asset, size in sorted(found.sizes.items()):
         context.log.info(f"{asset}: {size / 1e6:,.1f} MB")
     removed = {"partitions": len(found.old.partitions), "megabytes": sum(found.sizes.values()) / 1e6}
-    context.add_output_metadata({**removed, "runs": len(found.runs), "runs of MLflow": len(found.tracked)})
+    others = {"runs": len(found.runs), "runs of MLflow": len(found.tracked), "unneeded files": len(found.unneeded)}
+    context.add_output_metadata({**removed, **others})
 
 
 @dg.job(name=CLEAN, description="Removes partitions of old bizdates and old runs that nothing needs.")

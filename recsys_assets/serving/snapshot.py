@@ -196,8 +196,8 @@ def _link_files(partition: Partition, folder: Path) -> None:
         _link(partition.path(file), folder / file)
     if (partition.folder / MANIFEST).exists():
         _link(partition.folder / MANIFEST, folder / MANIFEST)
-    else:  # it was fetched from an object store, without its manifest
-        (folder / MANIFEST).write_text(partition.manifest.to_json(), encoding="utf-8")
+    else:  # it was fetched from an object store, without its manifest and from the folder of its version
+        (folder / MANIFEST).write_text(replace(partition.manifest, version="").to_json(), encoding="utf-8")
 
 
 def _link(source: Path, target: Path) -> None:
