@@ -55,7 +55,7 @@ class Manifest:
         below_floor: which figure is below the floor of the profile, in a sentence. The partition is kept to be looked
             at, and what needs it is declined.
         seconds: how long it took to make it; None in a partition of an older version.
-        version: the folder inside the partition that has the files (`remote`); empty if they lie beside the manifest.
+        version: the folder inside the partition that has the files (`remote`); empty if they are next to the manifest.
         fingerprint: a hash of all other fields but the MLflow run id, the seconds and the version, which alone differ
             between two equal runs.
     """

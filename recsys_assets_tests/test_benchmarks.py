@@ -229,6 +229,20 @@ def test_told_events(run: Runner) -> None:
     assert "reading a user's events" in printed
 
 
+def test_object_store(run: Runner) -> None:
+    s3fs = pytest.importorskip("s3fs", reason="needs the extra: pip install 'recsys-assets[s3]'")
+    s3fs.S3FileSystem.clear_instance_cache()  # of the addresses of other tests
+    few = ("--kills", 3, "--rounds", 3, "--trips", 10, "--share", 0.1, "--partitions", 10)
+    printed = run("object_store.py", *few)  # it ends with an error if a read was torn, or anything failed or was lost
+    counts = [[int(number) for number in re.findall(rf" {name} +(\d+)$", printed, re.M)] for name in COUNTED]
+    assert all(count > 0 for found in counts for count in found)
+    assert [len(found) for found in counts] == [2, 1, 1]
+    assert re.search(r" bizdates +10 +1 ", printed)  # one request, however many partitions
+
+
+COUNTED = ("whole reads", "sent again by botocore", "publications")
+
+
 def test_sql_recall(run: Runner) -> None:
     printed = run("sql_recall.py", "--rows", 1500, "--dimensions", 8, "--queries", 3)
     assert re.findall(r"^\| (\d+) \| 200 \| 1.0000 ", printed, re.MULTILINE) == ["100", "200", "400", "1000"]
