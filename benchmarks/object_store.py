@@ -9,7 +9,7 @@ read compare the numbers of all files, while
 2. two processes publish the same partition at once.
 
 A read is torn if it has two numbers, and failed if there is an error. A publication is lost if it was reported, and
-what is there after the kill is older, or nothing. Then
+what is there after the kill is older; if nothing is there, the script ends with that error. Then
 
 3. a share of the requests (`--share`) fails on its way through a proxy: as an error 500 or 503, or by a reset before
    the store has the request, after it has done it, or in the middle of the answer;

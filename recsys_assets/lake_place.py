@@ -14,7 +14,7 @@ from recsys_assets.uris import name_errors, safe_uri
 DATASET = "dataset.json"
 # s3fs would keep listings for the life of the process, and answer `exists` and the size of a file from them. Requests
 # that fail are sent again by botocore, which makes five attempts (AWS_MAX_ATTEMPTS and AWS_RETRY_MODE set it).
-_OPTIONS: dict[str, dict[str, object]] = {"s3": {"use_listings_cache": False}}
+_OPTIONS = {scheme: {"use_listings_cache": False} for scheme in ("s3", "s3a")}
 
 
 class LakeUnavailable(RuntimeError):

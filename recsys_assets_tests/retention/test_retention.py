@@ -2,11 +2,13 @@
 
 import datetime as dt
 import shutil
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
+import fsspec
 import pytest
 from click.testing import CliRunner
 
@@ -157,6 +159,25 @@ def test_the_command_removes_only_when_told_to_and_keeps_the_figures(lake: Lake)
     assert '"auc": 0.7' in kept
     assert lake.assets() == ["interactions", "onnx_fm", "rank_fm"]
     assert all(lake.read_sound("onnx_fm", day) for day in WINDOW)
+
+
+def test_the_command_removes_files_of_killed_uploads_from_an_object_store(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = f"memory://{uuid.uuid4()}"
+    monkeypatch.setenv("RECSYS_LAKE", root)
+    stored = Lake(root, lake.profile)
+    build_days(stored, DAYS[:2])
+    left = f"{stored.location('rank_fm', DAYS[0])}/20260101T000000Z-{'0' * 16}/data.bin"
+    fsspec.filesystem("memory").pipe_file(left, b"half")
+    for more, line, is_there in ([], "nothing was removed", True), (["--yes"], "removed", False):
+        said = CliRunner().invoke(main, ["clean", "--keep-days", "3", *more])
+        assert said.exit_code == 0, said.output
+        assert said.stdout.splitlines()[-2] == "files of replaced partitions and of killed uploads: 1"
+        assert said.stdout.splitlines()[-1].startswith(line)
+        assert fsspec.filesystem("memory").exists(left) == is_there
+    assert all(stored.read_sound(asset, day) for asset in stored.assets() for day in DAYS[:2])
+    fsspec.filesystem("memory").rm(root, recursive=True)
 
 
 @dg.asset(partitions_def=PARTS)
