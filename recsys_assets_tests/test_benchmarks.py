@@ -176,6 +176,15 @@ def test_train_speed(run: Runner) -> None:
     assert re.search(r"recsys_assets +\d", printed)
 
 
+def test_two_ranks(run: Runner, movielens: Path) -> None:
+    few = ("--source", movielens, "--epochs", 2, "--seeds", 1)
+    figures = json.loads(run("two_ranks.py", *few, "--json").splitlines()[-1])
+    assert {model: [*rows] for model, rows in figures.items()} == {"widedeep": ["1", "2"], "dssm": ["1", "2"]}
+    assert all(row[name] > 0 for rows in figures.values() for row in rows.values() for name in ("rows/s", "CPU s"))
+    one, two = (figures["widedeep"][number]["value"] for number in ("1", "2"))
+    assert one == pytest.approx(two, abs=0.05)  # the AUC of the same batches, with other random numbers in the second
+
+
 def test_final_beside_fuxictr(run: Runner, rank_samples: Path) -> None:
     printed = run("final_fuxictr.py", "--source", rank_samples, "--seeds", 1)
     assert "without --fuxictr: only our side" in printed
@@ -318,6 +327,7 @@ NEEDY = {
     "serving_latency.py": ["2003-02-28"],
     "triton_service.py": ["2003-02-28"],
     **dict.fromkeys(
-        ("i2i_speed.py", "rank_ml1m.py", "final_fuxictr.py", "recall_ml1m.py", "sample_tastes.py"), _SOURCE
+        ("i2i_speed.py", "rank_ml1m.py", "final_fuxictr.py", "recall_ml1m.py", "sample_tastes.py", "two_ranks.py"),
+        _SOURCE,
     ),
 }
