@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.store.endheaders(body)
         found = self.store.getresponse()
         content = found.read()
-        if fault == "unanswered":
+        if fault == "unanswered" or (fault == "cut" and not content):
             self.reset()
             return
         headers = {name: value for name, value in found.getheaders() if name.lower() not in _OF_CONNECTION}
