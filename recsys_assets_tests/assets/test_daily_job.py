@@ -167,6 +167,21 @@ def test_an_index_that_would_order_items_otherwise_than_the_model_is_refused(wor
     assert world.read("index_sasrec").manifest == before
 
 
+def test_a_catalogue_over_the_limit_is_indexed_in_shards(world: World) -> None:
+    whole, (_, users) = world.read("index_fm"), embeddings.read(world.read("emb_fm_user").path(BEFORE_TEST))
+    rows, width = embeddings.shape(world.read("emb_fm_item").path(ROWS))
+    limit = {"index_fm": {"most_bytes": rows * width, "kind": "FlatIP"}}  # a quarter of their bytes
+    assert materialize(["index_fm"], DAY, config=limit).success
+    made = world.read("index_fm")
+    assert sorted(made.manifest.files) == [*(f"faiss_index.{number}" for number in range(4)), "id_mapping"]
+    found = index.read(made.folder, mapped=True).search(users, 20)
+    assert made.manifest.metrics["recall_of_exact@20"] == 1
+    assert materialize(["index_fm"], DAY).success
+    again = world.read("index_fm")
+    assert again.manifest.files == whole.manifest.files
+    assert index.overlap(found.items, index.read(again.folder).search(users, 20).items, rows) > 0.9
+
+
 @pytest.mark.parametrize("model", RANKERS)
 def test_the_onnx_file_alone_scores_raw_rows_as_the_model_did(world: World, model: str) -> None:
     schema = features_for(model, FeatureSchema.read(world.read("feature_schema").path("schema.json")))

@@ -12,9 +12,10 @@ from recsys_assets.funnel import by_vector
 from recsys_assets.funnel.by_vector import AFTER_ALL, BEFORE_TEST, ByVector
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
-from recsys_assets.retrieval import embeddings, index
+from recsys_assets.retrieval import embeddings, index, shards
 from recsys_assets.retrieval.index import IndexSettings, UnusableIndex
 from recsys_assets.retrieval.interactions import Interactions, Queries, State, from_table, user_queries
+from recsys_assets.retrieval.shards import Catalogue
 
 DAY, K = "2026-01-01", 7
 USERS, ITEMS, WIDTH = 6, 400, 5
@@ -56,6 +57,11 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         with lake.draft(f"index_{name}", DAY) as draft:
             ids, settings = pa.array(np.arange(items)), IndexSettings(kind, 10, 10)
             index.build(VECTORS["item"][:items], ids, settings).write(draft.folder)
+    with lake.draft("index_sharded", DAY) as draft:
+        catalogue, queries = Catalogue.of(lake.read("emb_fm_item", DAY).path(ROWS), ITEMS * WIDTH), VECTORS["user"]
+        exact = catalogue.exact(queries, K).lists
+        shards.build(catalogue, lambda _: IndexSettings("IVFFlatIP", 2, 2), draft.folder, queries, exact, None)
+        assert len(list(draft.folder.glob("faiss_index.*"))) == 4
     return lake
 
 
@@ -99,7 +105,7 @@ def test_a_partition_without_the_latest_vectors_is_served_too(lake: Lake, log: I
 
 
 @pytest.mark.parametrize("filter_seen", [True, False])
-@pytest.mark.parametrize("kind", ["fm", "flat"])
+@pytest.mark.parametrize("kind", ["fm", "flat", "sharded"])
 def test_a_whole_index_finds_what_all_products_do(lake: Lake, log: Interactions, filter_seen: bool, kind: str) -> None:
     everyone = user_queries(log, "online", np.arange(USERS + 1))
     hidden = np.zeros((len(everyone), len(log.item_ids)), bool)

@@ -1,13 +1,12 @@
 """Indexes: the items' vectors of each two-tower model in faiss, compared with exact search."""
 
-import time
+from pathlib import Path
 from typing import Literal
 
 import dagster as dg
 import numpy as np
 from pydantic import Field
 
-from recsys_assets.arrays import Vectors
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.datasets.ingest import ROWS
@@ -15,18 +14,13 @@ from recsys_assets.funnel.by_vector import BEFORE_TEST
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
-from recsys_assets.retrieval import embeddings, index
-from recsys_assets.retrieval.index import (
-    LISTS_PER_ROOT,
-    POINTS_A_LIST,
-    IndexSettings,
-    UnusableIndex,
-    VectorIndex,
-    clusters_for,
-)
-from recsys_assets.retrieval.lists import CUTOFFS, Lists
+from recsys_assets.retrieval import embeddings, index, shards
+from recsys_assets.retrieval.index import LISTS_PER_ROOT, POINTS_A_LIST, IndexSettings, UnusableIndex, clusters_for
+from recsys_assets.retrieval.lists import CUTOFFS
+from recsys_assets.retrieval.shards import Catalogue, Found
 
 QUERIED_USERS = 10_000  # users whose lists from the index are compared with exact ones
+MOST_BYTES = 1 << 32  # of vectors in one index: 16 million of 64 floats
 MIN_SHARE_FOUND, SHARE_ASKED = 0.9, 0.98  # of exact search: checked, and aimed at when `nprobe` is chosen
 
 
@@ -55,6 +49,14 @@ class IndexConfig(dg.Config):
     )
     m: int = Field(default=32, ge=2, description="HNSW: neighbours of a vector in the graph")
     ef_construction: int = Field(default=200, ge=1, description="HNSW: number of candidates while a vector is inserted")
+    most_bytes: int = Field(
+        default=MOST_BYTES,
+        ge=1,
+        description=(
+            "bytes of vectors (4 per float) that one index is built from, which needs about twice as much memory; more "
+            "of them are built in shards, one after another"
+        ),
+    )
 
     def settings(self, count: int) -> IndexSettings:
         """The settings for an index of `count` vectors; without `nprobe`, a search looks into one cluster."""
@@ -84,51 +86,42 @@ def index_asset(model: str) -> LakeAsset:
     )
     def index_items(output: Output, config: IndexConfig, users: Partition, items: Partition) -> None:
         output.manifest.config = config.model_dump()
-        ids, vectors = embeddings.read(items.path(ROWS))
-        _refuse_another_order(config.kind, vectors)
-        built = index.build(vectors, ids, config.settings(len(ids)))
-        _compare_with_exact(output, built, vectors, embeddings.read(users.path(BEFORE_TEST))[1][:QUERIED_USERS], config)
-        built.write(output.draft.folder)
-        output.manifest.rows = len(ids)
+        _refuse_another_order(config.kind, items.path(ROWS))
+        catalogue = Catalogue.of(items.path(ROWS), config.most_bytes)
+        queries = next(embeddings.blocks(users.path(BEFORE_TEST), QUERIED_USERS))[1]
+        exact = catalogue.exact(queries, max(CUTOFFS))
+        share = SHARE_ASKED if config.kind.startswith("IVF") and config.nprobe is None else None
+        found = shards.build(catalogue, config.settings, output.draft.folder, queries, exact.lists, share)
+        _compare(output, catalogue.count, exact, found)
+        output.manifest.rows = catalogue.count
 
     return index_items
 
 
-def _refuse_another_order(kind: str, vectors: Vectors) -> None:
+def _refuse_another_order(kind: str, path: Path) -> None:
     """Raise `UnusableIndex` if an L2 index would order items differently: that needs vectors of unequal length."""
-    lengths = np.linalg.norm(vectors, axis=1)
-    if kind.endswith("L2") and np.ptp(lengths) > 1e-4 * lengths.max():
+    if not kind.endswith("L2"):
+        return
+    lengths = [np.linalg.norm(vectors, axis=1) for _, vectors in embeddings.blocks(path, embeddings.GROUP)]
+    shortest, longest = (edge([edge(each) for each in lengths]) for edge in (np.min, np.max))
+    if longest - shortest > 1e-4 * longest:
         raise UnusableIndex(
             f"{kind} would not order items as the model does: its similarity is the inner product, and the "
-            f"items' vectors are {lengths.min():.3g} to {lengths.max():.3g} long. Set kind to {kind[:-2]}IP"
+            f"items' vectors are {shortest:.3g} to {longest:.3g} long. Set kind to {kind[:-2]}IP"
         )
 
 
-def _compare_with_exact(
-    output: Output, built: VectorIndex, items: Vectors, users: Vectors, config: IndexConfig
-) -> None:
-    """Measure how much of the exact lists the index finds, and, in the metadata, how many users per second both serve.
-
-    If the config does not say how many clusters a search looks into, they are chosen first. The index keeps them.
-    """
-    exact, exact_rate = _time_search(index.build(items, built.ids, IndexSettings("FlatIP")), users)
-    if config.kind.startswith("IVF") and config.nprobe is None:
-        built.probe_for(SHARE_ASKED, users, exact.items)
-    found, rate = _time_search(built, users)
-    shares = {k: index.overlap(exact.items[:, :k], found.items[:, :k], len(items)) for k in CUTOFFS}
+def _compare(output: Output, count: int, exact: Found, found: Found) -> None:
+    """Record how much of the exact lists the index finds, and as metadata how many users per second both serve."""
+    shares = {k: index.overlap(exact.lists.items[:, :k], found.lists.items[:, :k], count) for k in CUTOFFS}
     output.manifest.metrics = {f"recall_of_exact@{k}": share for k, share in shares.items()}
-    if config.kind.startswith("IVF"):
-        output.manifest.metrics |= {"nlist": float(built.index.nlist), "nprobe": float(built.index.nprobe)}
+    if found.nlist:
+        output.manifest.metrics |= {"nlist": float(found.nlist), "nprobe": float(found.nprobe)}
     output.check("near_exact", shares[max(CUTOFFS)] >= MIN_SHARE_FOUND, share=shares[max(CUTOFFS)])
-    rows = [("exact", exact_rate, *(1.0 for _ in CUTOFFS)), ("index", rate, *shares.values())]
+    rates = {name: len(each.lists.items) / each.seconds for name, each in (("exact", exact), ("index", found))}
+    rows = [("exact", rates["exact"], *(1.0 for _ in CUTOFFS)), ("index", rates["index"], *shares.values())]
     columns = ["", "users per second", *(f"recall of exact@{k}" for k in CUTOFFS)]
     output.metadata["compared with exact search"] = show.table(columns, rows)
-
-
-def _time_search(asked: VectorIndex, users: Vectors) -> tuple[Lists, float]:
-    started = time.perf_counter()
-    lists = asked.search(users, max(CUTOFFS))
-    return lists, len(users) / (time.perf_counter() - started)
 
 
 index_assets = [index_asset(model) for model in TOWERS]
