@@ -3,10 +3,10 @@
     python benchmarks/scale.py                                        # logs of 10^5, 3 * 10^5 and 10^6 events
     python benchmarks/scale.py --sizes 100000 300000 1000000 10000000      # the same, and hours for 10^7
 
-A generated log has a user for 150 events and an item for 1,000, so that all three grow together. At the middle size
+A generated log has a user for 150 events and an item for 250, so that all three grow together. At the middle size
 there are also a log with three times the users, and one with three times the items. Every step runs in a process of its
-own, which materializes assets through Dagster. What a step costs with 2,000 events is its fixed cost (imports, Dagster,
-tables of any size): it is taken off before exponents are fitted, as slopes of logarithms.
+own, which materializes assets through Dagster. What a step costs with 2,000 events is its fixed cost (the libraries,
+Dagster, tables of any size): it is taken off before exponents are fitted, as slopes of logarithms.
 
 Seconds are those of all processors together, without those of MongoDB's server. Models train one epoch. The figures of
 10^9 and 10^10 events are extrapolated from the largest log and the fitted exponents, and nobody has measured them.
@@ -18,18 +18,29 @@ import json
 import math
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 
+from recsys_assets.datasets import landing
+from recsys_assets.datasets.profile import load_profile
+from recsys_assets.definitions import build_defs
+from recsys_assets.lake import Lake
+from recsys_assets.models.catalogue import TOWERS
+from recsys_assets.settings import settings
+from recsys_assets.stores.publish import stage, version_name
+from recsys_assets.stores.registry import STORES, open_store
+
 LAST, DAYS = dt.date(2026, 6, 30), 30
-EVENTS_A_USER, EVENTS_AN_ITEM = 150, 1000
+EVENTS_A_USER, EVENTS_AN_ITEM = 150, 250
 FIXED = 2000  # events of the log that shows the fixed costs
 TIMES = 3  # the users, and the items, of the two logs that differ in one of them
 LEAST = 0.2  # seconds, and GB / 10, above the fixed cost: below, a slope would be noise
@@ -42,6 +53,9 @@ ONE_EPOCH = {
     **dict.fromkeys(("recall_sasrec", "recall_dssm", "rank_widedeep"), EPOCH),
     "rank_lgbm": {"model": {"epochs": 1}},
 }
+FORKS = get_context("forkserver")  # forks of a process that has imported the libraries, and has done nothing else
+FORKS.set_forkserver_preload(["recsys_assets.definitions", "faiss", "lightgbm", "mlflow", "torch"])
+LAND, LAKE = "land", "lake"
 PUBLISHED = ("user", "emb_sasrec_user")
 STEPS: dict[str, Sequence[str]] = {
     "ingest": ("interactions", "users", "items"),
@@ -84,32 +98,26 @@ class World:
 Costs = dict[str, dict[str, float]]  # by step: `seconds` and `gb`; the step `lake` has the `gb` on disk
 
 
-def measure(world: World) -> Costs:
-    """Build every step of a log, each in its own process; returns what they cost."""
+def measure(world: World, steps: Sequence[str] = tuple(STEPS)) -> Costs:
+    """Build the steps of a log, each in its own process; returns what they cost."""
+    found: Costs = {}
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "RECSYS_DATA": folder, "RECSYS_PROFILE": "sample", "DAGSTER_HOME": folder}
-        environment.pop("MONGO_URI", None)
-        found: Costs = {}
-        for step in ("land", *STEPS):
-            command = [sys.executable, __file__, "--step", step, "--sizes", *map(str, vars(world).values())]
-            done = subprocess.run(command, env=environment, capture_output=True, check=False, text=True)
-            if done.returncode:
-                raise SystemExit(f"{step} with {world}:\n{done.stderr}")
-            found[step] = json.loads(done.stdout.splitlines()[-1])
+        for step in (LAND, *steps):
+            with ProcessPoolExecutor(1, mp_context=FORKS) as alone:
+                found[step] = alone.submit(run, step, world, folder).result()
             print(f"{world.events:12,} {world.users:9,} {world.items:7,}  {step:24}", found[step], file=sys.stderr)
-        files = [path for path in (Path(folder) / "lake").rglob("*") if path.is_file()]
-        found["lake"] = {"seconds": 0.0, "gb": sum(path.stat().st_size for path in files) / 1e9}
-    return found
+        sizes = [path.stat().st_size for path in (Path(folder) / LAKE).rglob("*") if path.is_file()]
+    return {**found, LAKE: {"seconds": 0.0, "gb": sum(sizes) / 1e9}}
 
 
-def run(step: str, world: World) -> dict[str, float]:
-    """Run a step in this process, whose memory it is the only one to need."""
-    from recsys_assets.definitions import build_defs
-
+def run(step: str, world: World, folder: str) -> dict[str, float]:
+    """Run a step under a folder, in a process that runs nothing else."""
+    os.environ |= {"RECSYS_DATA": folder, "RECSYS_PROFILE": "sample", "DAGSTER_HOME": folder}
+    os.environ.pop("MONGO_URI", None)
     job = build_defs().resolve_implicit_global_asset_job_def() if STEPS.get(step) else None
     before = _seconds()
-    if step == "land":
-        land(world)
+    if step == LAND:
+        landing.land(load_profile(), last=LAST, days=DAYS, **vars(world))
     elif job:
         materialize(job, STEPS[step])
     else:
@@ -123,21 +131,13 @@ def _seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def land(world: World) -> None:
-    """Generate the log."""
-    from recsys_assets.datasets import landing
-    from recsys_assets.datasets.profile import load_profile
-
-    landing.land(load_profile(), last=LAST, days=DAYS, **vars(world))
-
-
 def materialize(job: Any, assets: Sequence[str]) -> None:
     """Build assets of the last day; the events of every day."""
     for asset in assets:
         first = LAST - dt.timedelta(days=DAYS - 1) if asset == "interactions" else LAST
         span = {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(LAST)}
         job.execute_in_process(
-            asset_selection=[_key(asset)],
+            asset_selection=[dg.AssetKey(asset)],
             partition_key=None if asset == "interactions" else str(LAST),
             tags=span if asset == "interactions" else None,
             run_config={
@@ -147,21 +147,8 @@ def materialize(job: Any, assets: Sequence[str]) -> None:
         )
 
 
-def _key(asset: str) -> Any:
-    import dagster as dg
-
-    return dg.AssetKey(asset)
-
-
 def publish() -> None:
     """Write collections of users to a MongoDB and verify them."""
-    from recsys_assets.datasets.profile import load_profile
-    from recsys_assets.lake import Lake
-    from recsys_assets.models.catalogue import TOWERS
-    from recsys_assets.settings import settings
-    from recsys_assets.stores.publish import stage, version_name
-    from recsys_assets.stores.registry import STORES, open_store
-
     profile, day = load_profile(), str(LAST)
     lake = Lake.of(settings().lake, profile)
     family = STORES["mongo"].collections(list(TOWERS), profile.publishing.vectors)
@@ -206,11 +193,11 @@ def curve(logs: Mapping[World, Costs], fixed: Costs, step: str, what: str) -> Cu
 
 def show(logs: Mapping[World, Costs], fixed: Costs, alone: Mapping[str, Costs], middle: Costs) -> None:
     """Print a line for each step: seconds and GB at each size, and the exponents."""
-    names = [f"{world.events:.0e}".replace("e+0", "e") for world in logs]
+    names = [_events(world.events) for world in logs]
     head = ["fixed s", *(f"{name} s" for name in names), "exponent", *(f"by {each}" for each in alone)]
     print("| step | " + " | ".join([*head, "fixed GB", *(f"{name} GB" for name in names), "exponent"]) + " |")
     print("|---|" + "---:|" * (2 * len(names) + 4 + len(alone)))
-    for step in ("land", *STEPS):
+    for step in (each for each in fixed if each != LAKE):
         seconds, gb = (curve(logs, fixed, step, what) for what in ("seconds", "gb"))
         base = middle[step]["seconds"] - seconds.fixed
         grown = [slope((1, TIMES), (base, each[step]["seconds"] - seconds.fixed), LEAST) for each in alone.values()]
@@ -220,30 +207,28 @@ def show(logs: Mapping[World, Costs], fixed: Costs, alone: Mapping[str, Costs], 
         print(f"| {step} | " + " | ".join([*cells, _figure(gb.exponent)]) + " |")
 
 
+def _events(count: int) -> str:
+    return f"{count:.0e}".replace("e+0", "e").replace("e+", "e")
+
+
 def _figure(exponent: float) -> str:
     return "–" if math.isnan(exponent) else f"{exponent:.2f}"
 
 
 def extrapolate(logs: Mapping[World, Costs], fixed: Costs, epochs: int) -> None:
     """Print what each far size would need: core-hours, cores, memory, disk and money."""
-    print(f"\nExtrapolated, {epochs} epochs a model, {USD_A_CORE_HOUR} USD a core-hour, {USD_A_GB_MONTH} a GB-month:")
-    print(
-        f"\n| events | core-hours | cores for {HOURS} hours | most memory, GB | of the step | lake, GB | USD a build |"
-    )
-    print("|---:|---:|---:|---:|---|---:|---:|")
+    print(f"\nExtrapolated, {epochs} epochs a model, {USD_A_CORE_HOUR} USD a core-hour, {USD_A_GB_MONTH} a GB-month:\n")
+    print(f"| events | core-hours | cores for {HOURS} hours | most memory | lake, GB | USD a build | USD a month |")
+    print("|---:|---:|---:|---|---:|---:|---:|")
+    steps = [each for each in fixed if each not in (LAND, LAKE)]
     for events in FAR:
-        seconds = {
-            step: curve(logs, fixed, step, "seconds").at(events) * (epochs if step.endswith("epoch") else 1)
-            for step in STEPS
-        }
-        memory = {step: curve(logs, fixed, step, "gb").at(events) for step in STEPS}
-        hours, most = sum(seconds.values()) / 3600, max(memory, key=lambda step: memory[step])
-        disk = curve(logs, fixed, "lake", "gb").at(events)
-        money = hours * USD_A_CORE_HOUR
-        print(
-            f"| {events:.0e} | {hours:,.0f} | {hours / HOURS:,.0f} | {memory[most]:,.0f} | {most} | {disk:,.0f} "
-            f"| {money:,.0f}, and {disk * USD_A_GB_MONTH:,.0f} a month for the lake |"
-        )
+        times = {step: epochs if step.endswith("epoch") else 1 for step in steps}
+        hours = sum(curve(logs, fixed, step, "seconds").at(events) * times[step] for step in steps) / 3600
+        memory, most = max((curve(logs, fixed, step, "gb").at(events), step) for step in steps)
+        disk = curve(logs, fixed, LAKE, "gb").at(events)
+        cells = [_events(events), f"{hours:,.0f}", f"{hours / HOURS:,.0f}", f"{memory:,.0f} GB, {most}", f"{disk:,.0f}"]
+        money = [f"{hours * USD_A_CORE_HOUR:,.0f}", f"{disk * USD_A_GB_MONTH:,.0f}"]
+        print(f"| {' | '.join([*cells, *money])} |")
 
 
 def main() -> None:
@@ -251,22 +236,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10**5, 3 * 10**5, 10**6], help="events of the logs")
     parser.add_argument("--epochs", type=int, default=10, help="of each model, in what is extrapolated")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS), help="each needs those before it")
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
-    parser.add_argument("--step", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.step:
-        print(json.dumps(run(given.step, World(*given.sizes))))
-        return
-    fixed = measure(World.of(FIXED))
-    logs = {world: measure(world) for world in map(World.of, given.sizes)}
+    fixed = measure(World.of(FIXED), given.steps)
+    logs = {world: measure(world, given.steps) for world in map(World.of, given.sizes)}
     world = World.of(sorted(given.sizes)[len(given.sizes) // 2])
-    alone = {each: measure(replace(world, **{each: TIMES * vars(world)[each]})) for each in ("users", "items")}
+    wider = {each: replace(world, **{each: TIMES * vars(world)[each]}) for each in ("users", "items")}
+    alone = {each: measure(changed, given.steps) for each, changed in wider.items()}
     show(logs, fixed, alone, logs[world])
     extrapolate(logs, fixed, given.epochs)
     if given.json:
-        print(
-            json.dumps({str(world.events): found for world, found in {World.of(FIXED): fixed, **logs}.items()} | alone)
-        )
+        print(json.dumps({"fixed": fixed, **{str(world.events): found for world, found in logs.items()}, **alone}))
 
 
 if __name__ == "__main__":

@@ -252,6 +252,21 @@ def test_object_store(run: Runner) -> None:
 COUNTED = ("whole reads", "sent again by botocore", "publications")
 
 
+def test_scale(run: Runner) -> None:
+    printed = run("scale.py", "--sizes", 2000, "--steps", "ingest", "splits", "--json")
+    assert re.search(r"^\| splits \|( \d+\.\d \|){3}", printed, re.MULTILINE)
+    assert re.search(r"^\| 1e10 \| [\d,]+ \| ", printed, re.MULTILINE)
+    figures = last_line(printed)
+    assert figures.keys() == {"fixed", "2000", "users", "items"}
+    assert all(found["lake"]["gb"] > 0 < found["splits"]["seconds"] for found in figures.values())  # type: ignore[index]
+
+
+def test_user_memory(run: Runner) -> None:
+    figures = last_line(run("user_memory.py", "--users", 200, "--items", 500, "--json"))
+    assert figures.keys() == {f"{step}, 200 users" for step in ("lists", "vectors", "terms")}
+    assert all(found["MB written"] > 0 for found in figures.values())
+
+
 def test_sql_recall(run: Runner) -> None:
     printed = run("sql_recall.py", "--rows", 1500, "--dimensions", 8, "--queries", 3)
     assert re.findall(r"^\| (\d+) \| 200 \| 1.0000 ", printed, re.MULTILINE) == ["100", "200", "400", "1000"]

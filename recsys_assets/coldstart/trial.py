@@ -113,7 +113,7 @@ def figures(stage: Stage, score: Score, filter_seen: bool, among: Sequence[str] 
     def recall(asked: Queries) -> Lists:
         return recommend(rows, stage.log, asked, max(CUTOFFS), filter_seen)
 
-    found = {name: judge_among(recall, stage.sets[name], stage.asked, CUTOFFS) for name in among}
+    found = {name: judge_among(recall, stage.sets[name], [stage.asked], CUTOFFS) for name in among}
     return {f"{name}_{metric}": value for name, each in found.items() for metric, value in each.items()}
 
 

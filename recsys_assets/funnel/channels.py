@@ -94,12 +94,10 @@ def popularity_week(log: Interactions, part: str, samples: Partition) -> Recall:
 
 
 def random(log: Interactions, part: str) -> Recall:
-    """Items drawn at random, without replacement; the same draws each time."""
-    absent = ~catalogue(log, part)
+    """Items drawn at random, without replacement; the same draws each time it is opened."""
+    absent, generator = ~catalogue(log, part), np.random.default_rng(_RANDOM_SEED)
 
     def recall(interactions: Interactions, queries: Queries, k: int, filter_seen: bool) -> Lists:
-        generator = np.random.default_rng(_RANDOM_SEED)
-
         def score(block: slice) -> Scores:
             scores: Scores = generator.random((block.stop - block.start, len(absent)), dtype=np.float32)
             scores[:, absent] = -np.inf

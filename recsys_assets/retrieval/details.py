@@ -23,15 +23,16 @@ def details(interactions: Interactions, queries: Queries, lists: Lists) -> pa.Ta
     """A row for each query, in their order."""
     listed, hit = lists.items >= 0, hits(lists.items, queries)
     sizes = listed.sum(axis=1)
+    ids = pa.array(interactions.item_ids)  # of one type, even where no item is taken
     position = {"position": queries.ends - queries.starts} if queries.successive else {}
     return pa.table(
         {
             "id": interactions.user_ids[queries.users],
             **position,
-            "topk_ids": list_array(interactions.item_ids[lists.items[listed]], sizes),
+            "topk_ids": list_array(ids.take(pa.array(lists.items[listed])), sizes),
             "topk_dists": list_array(lists.scores[listed], sizes),
             "hitrate": hit.sum(axis=1) / queries.truth_sizes,
-            "hit_ids": list_array(interactions.item_ids[lists.items[hit]], hit.sum(axis=1)),
+            "hit_ids": list_array(ids.take(pa.array(lists.items[hit])), hit.sum(axis=1)),
         }
     )
 

@@ -3,6 +3,7 @@
 A history is never copied: it is a slice of the array of items, from the user's first event to the moment of the query.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Doubles, Ids, Ints, is_among, number_values, offsets
+from recsys_assets.arrays import Bools, Doubles, Ids, Ints, is_among, number_values, offsets, slices
 from recsys_assets.datasets.names import ANONYMOUS, RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Right
@@ -144,6 +145,24 @@ class Queries:
         left = sizes > 0
         columns = (self.users[left], self.starts[left], self.ends[left], self.truth[kept])
         return Queries(*columns, offsets(sizes[left]), self.part, self.gains[kept], self.successive)
+
+    def blocks(self, size: int) -> Iterator["Queries"]:
+        """The same in blocks of up to `size` queries; successive ones, which are never many, in one block."""
+        if self.successive or len(self) <= size:
+            yield self
+            return
+        for rows in slices(len(self), size):
+            begin, end = self.truth_starts[[rows.start, rows.stop]]
+            yield replace(
+                self,
+                users=self.users[rows],
+                starts=self.starts[rows],
+                ends=self.ends[rows],
+                truth=self.truth[begin:end],
+                truth_starts=self.truth_starts[rows.start : rows.stop + 1] - begin,
+                gains=self.gains[begin:end],
+                hidden=None if self.hidden is None else self.hidden[rows],
+            )
 
 
 def read(path: Path) -> Interactions:

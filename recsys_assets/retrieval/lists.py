@@ -1,7 +1,7 @@
 """Lists of candidates: the best items of each query, and the metrics of such lists."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -163,8 +163,9 @@ def _ideal(queries: Queries, longest: int) -> Doubles:
     return gains
 
 
-def curves(items: Ints, queries: Queries, longest: int) -> dict[str, Doubles]:
-    """Metrics of lists (N, K) at every cutoff from 1 to `longest`, each (longest,).
+@dataclass
+class Tally:
+    """Metrics of lists at every cutoff from 1 to `longest`, counted block by block of their queries.
 
     * hitrate: hits over right answers, summed over all queries first (micro average; TorchEasyRec).
     * recall, precision: hits of each query over its right answers, and over the cutoff; then the mean.
@@ -172,37 +173,64 @@ def curves(items: Ints, queries: Queries, longest: int) -> dict[str, Doubles]:
     * ndcg: the gains of the queries, log2 discount, ideal over min(right answers, cutoff).
 
     With one right answer per query, hitrate and recall are the same.
+    """
+
+    longest: int
+    queries: int = 0
+    truths: int = 0
+    sums: dict[str, Doubles] = field(default_factory=dict)
+
+    def add(self, items: Ints, queries: Queries) -> None:
+        """Count the lists (N, K) of some more queries."""
+        for metric, each in by_query(items, queries, self.longest).items():
+            self.sums[metric] = self.sums.get(metric, 0.0) + each.sum(axis=0)
+        self.queries += len(queries)
+        self.truths += len(queries.truth)
+
+    def curves(self) -> dict[str, Doubles]:
+        """Each metric, (longest,); there must be a query."""
+        hits = self.sums["hits"] / self.truths
+        return {"hitrate": hits, **{name: each / self.queries for name, each in self.sums.items() if name != "hits"}}
+
+    def at(self, cutoffs: Sequence[int]) -> dict[str, float]:
+        """Each metric at some cutoffs, as `recall@20` and so on."""
+        return {f"{name}@{k}": float(curve[k - 1]) for k in cutoffs for name, curve in self.curves().items()}
+
+
+def tallied(items: Ints, queries: Queries, longest: int) -> Tally:
+    """The metrics of lists (N, K) of all queries.
 
     Raises:
         UndefinedMetric: there is no query.
     """
     if not len(queries):
         raise UndefinedMetric(f"no query to evaluate: no user has a new positive in the {queries.part} part")
-    found = by_query(items, queries, longest)
-    hitrate = found.pop("hits").sum(axis=0) / queries.truth_sizes.sum()
-    return {"hitrate": hitrate, **{metric: each.mean(axis=0) for metric, each in found.items()}}
+    tally = Tally(longest)
+    tally.add(items, queries)
+    return tally
 
 
 def evaluate(items: Ints, queries: Queries, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
-    """Metrics of lists (N, K) at some cutoffs, as `recall@20` and so on: see `curves`."""
-    course = curves(items, queries, max(cutoffs))
-    return {f"{metric}@{k}": float(curve[k - 1]) for k in cutoffs for metric, curve in course.items()}
+    """Metrics of lists (N, K) at some cutoffs, as `recall@20` and so on; see `Tally`, and `tallied` for errors."""
+    return tallied(items, queries, max(cutoffs)).at(cutoffs)
 
 
 def judge_among(
-    recall: Callable[[Queries], Lists], candidates: Bools, queries: Queries, cutoffs: Sequence[int]
+    recall: Callable[[Queries], Lists], candidates: Bools, blocks: Iterable[Queries], cutoffs: Sequence[int]
 ) -> dict[str, float]:
     """Recall and NDCG of lists that hold only some items (I,), judged by the right answers among these.
 
-    Queries without such an answer do not count; without any, there are no figures.
+    Queries, of which `recall` is asked a block at a time, do not count without such an answer; without any, there are
+    no figures.
     """
-    right = candidates[queries.truth]
-    if not right.any():
-        return {}
-    judged = queries.restrict(right)
-    rows = np.unique(queries.truth_queries[right])
-    hidden = np.broadcast_to(~candidates, (len(queries), len(candidates)))
-    found = evaluate(recall(replace(queries, hidden=hidden)).items[rows], judged, cutoffs)
+    tally = Tally(max(cutoffs))
+    for queries in blocks:
+        if not (right := candidates[queries.truth]).any():
+            continue
+        rows = np.unique(queries.truth_queries[right])
+        hidden = np.broadcast_to(~candidates, (len(queries), len(candidates)))
+        tally.add(recall(replace(queries, hidden=hidden)).items[rows], queries.restrict(right))
+    found = tally.at(cutoffs) if tally.queries else {}
     return {name: value for name, value in found.items() if name.startswith(("recall@", "ndcg@"))}
 
 
@@ -215,26 +243,25 @@ def ndcg_of_items(items: Ints, queries: Queries, width: int) -> Doubles:
     return found
 
 
-def coverage(items: Ints, catalogue: Bools) -> float:
-    """Share of the items of the catalogue (I,) that are in some list (N, K)."""
-    shown = np.zeros(len(catalogue), bool)
-    shown[items[items >= 0]] = True
-    return float((shown & catalogue).sum() / catalogue.sum())
-
-
 def _pairs(items: Ints, queries: Queries) -> tuple[Ints, Ints]:
     """(N, K) and (T,): a number for each pair of query and listed item, and for each pair of query and right answer."""
     width = 1 + max(int(items.max(initial=0)), int(queries.truth.max(initial=0)))
     return np.arange(len(queries))[:, None] * width + items, queries.truth_queries * width + queries.truth
 
 
-def chance_recall(interactions: Interactions, queries: Queries, catalogue: Bools, k: int, filter_seen: bool) -> float:
+def chance_recall(
+    interactions: Interactions, blocks: Iterable[Queries], catalogue: Bools, k: int, filter_seen: bool
+) -> float:
     """The expected recall@k of lists drawn at random from the catalogue (I,): what a method must exceed."""
-    row, item = history(interactions, queries, slice(0, len(queries)))
-    known = np.unique((row * len(catalogue) + item)[catalogue[item]])
-    seen = np.bincount(known // len(catalogue), minlength=len(queries)) if filter_seen else 0
-    drawn = np.minimum(k / np.maximum(catalogue.sum() - seen, 1), 1)
-    return float(np.mean(drawn * _shares(catalogue[queries.truth], queries)))
+    total, count = 0.0, 0
+    for queries in blocks:
+        row, item = history(interactions, queries, slice(0, len(queries)))
+        known = np.unique((row * len(catalogue) + item)[catalogue[item]])
+        seen = np.bincount(known // len(catalogue), minlength=len(queries)) if filter_seen else 0
+        drawn = np.minimum(k / np.maximum(catalogue.sum() - seen, 1), 1)
+        total += float(np.sum(drawn * _shares(catalogue[queries.truth], queries)))
+        count += len(queries)
+    return total / count
 
 
 def additions(items: Mapping[str, Ints], queries: Queries) -> tuple[float, dict[str, float]]:

@@ -95,7 +95,7 @@ def test_metrics_follow_from_the_details_alone(world: World) -> None:
 def test_random_lists_are_as_good_as_chance(world: World) -> None:
     interactions, asked = ask(world)
     catalogue = interactions.before("test").item_counts > 0
-    expected = chance_recall(interactions, asked, catalogue, 50, True)
+    expected = chance_recall(interactions, [asked], catalogue, 50, True)
     hitrates = world.table("hitrate_random", DETAILS).to_pylist()
     hits = [len(set(row["topk_ids"][:50]) & set(row["hit_ids"])) for row in hitrates]
     recalls = np.array(hits) / asked.truth_sizes

@@ -19,12 +19,11 @@ from recsys_assets.retrieval.lists import (
     additions,
     by_query,
     chance_recall,
-    coverage,
-    curves,
     evaluate,
     hits,
     ndcg_of_items,
     recommend,
+    tallied,
     top_k,
 )
 
@@ -242,7 +241,7 @@ def naive(items: list[list[int]], truth: list[list[int]], k: int) -> dict[str, f
 def test_metrics_are_those_of_a_plain_loop_at_every_cutoff() -> None:
     interactions, asked, scores = random_case(11)
     items = recommend(lambda block: scores[block].copy(), interactions, asked, 10, True).items
-    course = curves(items, asked, 15)  # longer than the lists
+    course = tallied(items, asked, 15).curves()  # longer than the lists
     for k in range(1, 16):
         at_k = {metric: float(curve[k - 1]) for metric, curve in course.items()}
         assert at_k == pytest.approx(naive(items.tolist(), truths(asked), k), abs=1e-12)
@@ -284,12 +283,6 @@ def test_without_a_query_there_is_no_metric() -> None:
         evaluate(np.empty((0, 5), np.int64), asked)
 
 
-def test_coverage_is_the_share_of_the_catalogue_in_some_list() -> None:
-    catalogue = np.array([True, True, False, True, True])
-    assert coverage(np.array([[0, 2, -1], [0, 3, -1]]), catalogue) == 2 / 4
-    assert coverage(np.array([[-1, -1]]), catalogue) == 0
-
-
 # --- methods compared ---
 
 
@@ -305,7 +298,7 @@ def test_chance_is_the_mean_of_many_random_lists() -> None:
 
     listed = [recommend(draw, interactions, asked, 6, True).items for _ in range(400)]
     recalls = [evaluate(items, asked, (6,))["recall@6"] for items in listed]
-    expected = chance_recall(interactions, asked, catalogue, 6, True)
+    expected = chance_recall(interactions, asked.blocks(7), catalogue, 6, True)
     assert abs(np.mean(recalls) - expected) < 4 * np.std(recalls) / math.sqrt(len(recalls))
 
 

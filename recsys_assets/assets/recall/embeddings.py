@@ -1,13 +1,16 @@
-"""Embeddings: the vectors that each two-tower model gives to users and items."""
+"""Embeddings: the vectors that each two-tower model gives to users and items, computed and written block by block."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Ints, Vectors
+from recsys_assets.arrays import Array, Ints, Vectors, slices
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.funnel.by_vector import AFTER_ALL, BEFORE_EACH, BEFORE_TEST
@@ -16,10 +19,12 @@ from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval import embeddings
+from recsys_assets.retrieval.embeddings import GROUP
 from recsys_assets.retrieval.interactions import Interactions, histories, judged_queries, read
 
 PARTS_OF_FILES = {ROWS: "online", BEFORE_TEST: "test"}  # a vector is as of just before the part
 CHECKS = [Check("vectors_are_finite", "every float of every vector is finite")]
+Encode = Callable[[Ints, Ints, Ints], Vectors]  # of users whose histories are the events from start to end
 
 
 def user_embeddings(model: str) -> LakeAsset:
@@ -51,28 +56,43 @@ def user_embeddings(model: str) -> LakeAsset:
         towers = recall.two_tower(checkpoint.load(recaller.folder))
         table = pq.read_table(users.path(ROWS))
         events = read(splits.path(ROWS)).with_users(np.sort(table["user_id"].to_numpy()))
-        data = tower_data.load(towers, events, table, pq.read_table(items.path(ROWS)))
-        everyone = np.arange(len(events.user_ids))
-        vectors = partial(recall.user_vectors, towers, data)
-        found = {file: vectors(everyone, *histories(events, part)) for file, part in PARTS_OF_FILES.items()}
-        for file, each in found.items():
-            embeddings.write(output.path(file), "user_id", events.user_ids, each)
-        found[AFTER_ALL] = _after_all(found[ROWS], events, vectors)
-        np.save(output.path(AFTER_ALL), found[AFTER_ALL])
+        encode: Encode = partial(
+            recall.user_vectors, towers, tower_data.load(towers, events, table, pq.read_table(items.path(ROWS)))
+        )
+        found = {
+            file: _write(output.path(file), "user_id", vectors_before(events, part, encode))
+            for file, part in PARTS_OF_FILES.items()
+        }
+        found[AFTER_ALL] = _write_after_all(output, events, encode)
         if (asked := judged_queries(events, dataset.load())).successive:
-            found[BEFORE_EACH] = vectors(asked.users, asked.starts, asked.ends)
-            embeddings.write(output.path(BEFORE_EACH), "user_id", events.user_ids[asked.users], found[BEFORE_EACH])
+            each = events.user_ids[asked.users], encode(asked.users, asked.starts, asked.ends)
+            found[BEFORE_EACH] = _write(output.path(BEFORE_EACH), "user_id", iter([each]))
         _describe(output, *found.values())
 
     return emb_user
 
 
-def _after_all(before: Vectors, events: Interactions, vectors: Callable[[Ints, Ints, Ints], Vectors]) -> Vectors:
-    """(U, D) the vectors after all events; those before the online rows (U, D) serve users who have no such rows."""
+def vectors_before(events: Interactions, part: str, encode: Encode) -> Iterator[tuple[Array, Vectors]]:
+    """Ids and vectors of all users just before a part, in blocks."""
+    starts, ends = histories(events, part)
+    for rows in slices(len(events.user_ids), GROUP):
+        yield events.user_ids[rows], encode(np.arange(rows.start, rows.stop), starts[rows], ends[rows])
+
+
+def _write_after_all(output: Output, events: Interactions, encode: Encode) -> "Lengths":
+    """Write the vectors after all events; those before the online rows serve users who have no such rows."""
     (starts, ends), (_, last) = (histories(events, part) for part in ("online", None))
-    users, found = np.flatnonzero(last > ends), before.copy()
-    if len(users):
-        found[users] = vectors(users, starts[users], last[users])
+    found, shape, first = Lengths(), embeddings.shape(output.path(ROWS)), 0
+    with output.path(AFTER_ALL).open("wb") as file:
+        header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for ids, before in embeddings.blocks(output.path(ROWS), GROUP):
+            users, vectors = first + np.flatnonzero((last > ends)[first : first + len(ids)]), before.copy()
+            if len(users):
+                vectors[users - first] = encode(users, starts[users], last[users])
+            file.write(vectors.tobytes())
+            found.add(vectors)
+            first += len(ids)
     return found
 
 
@@ -92,25 +112,58 @@ def item_embeddings(model: str) -> LakeAsset:
         towers = recall.two_tower(checkpoint.load(recaller.folder))
         table = pq.read_table(items.path(ROWS))
         # A model for cold start knows every item of the table, with or without events.
-        ids = np.sort(table["item_id"].to_numpy()) if towers.cold else np.asarray(tower_data.item_vocabulary(towers))
-        indices = tower_data.encode_items(towers, table, ids)
-        vectors = recall.item_vectors(towers, indices)
-        embeddings.write(output.path(ROWS), "item_id", ids, vectors)
-        _describe(output, vectors)
+        known = table["item_id"].to_numpy() if towers.cold else np.asarray(tower_data.item_vocabulary(towers))
+        ids = np.sort(known)
+        parts = (
+            (ids[rows], recall.item_vectors(towers, tower_data.encode_items(towers, table, ids[rows])))
+            for rows in slices(len(ids), GROUP)
+        )
+        _describe(output, _write(output.path(ROWS), "item_id", parts))
 
     return emb_item
 
 
-def _describe(output: Output, vectors: Vectors, *more: Vectors) -> None:
+@dataclass
+class Lengths:
+    """Lengths of vectors that were counted block by block, and how many of the vectors are not finite."""
+
+    count: int = 0
+    width: int = 0
+    total: float = 0.0
+    longest: float = 0.0
+    broken: int = 0
+
+    def add(self, vectors: Vectors) -> None:
+        """Count some more vectors (N, D)."""
+        lengths = np.linalg.norm(vectors, axis=1)
+        self.count, self.width = self.count + len(vectors), vectors.shape[1]
+        self.total += float(lengths.sum(dtype=np.float64))
+        self.longest = float(np.maximum(self.longest, lengths.max(initial=0)))
+        self.broken += int((~np.isfinite(vectors).all(axis=1)).sum())
+
+
+def _write(path: Path, key: str, parts: Iterator[tuple[Array, Vectors]]) -> Lengths:
+    """Write blocks of ids and vectors, and count their lengths."""
+    found = Lengths()
+
+    def counted() -> Iterator[tuple[Array, Vectors]]:
+        for ids, vectors in parts:
+            found.add(vectors)
+            yield ids, vectors
+
+    embeddings.write_blocks(path, key, counted())
+    return found
+
+
+def _describe(output: Output, found: Lengths, *more: Lengths) -> None:
     """Record rows, width and lengths of the vectors; check that all vectors, `more` included, are finite."""
-    lengths = np.linalg.norm(vectors, axis=1)
-    output.manifest.rows = len(vectors)
+    output.manifest.rows = found.count
     output.manifest.metrics = {
-        "width": float(vectors.shape[1]),
-        "mean_length": float(lengths.mean()),
-        "longest": float(lengths.max()),
+        "width": float(found.width),
+        "mean_length": found.total / max(found.count, 1),
+        "longest": found.longest,
     }
-    broken = sum(int((~np.isfinite(each).all(axis=1)).sum()) for each in (vectors, *more))
+    broken = sum(each.broken for each in (found, *more))
     output.check("vectors_are_finite", broken == 0, vectors=broken)
 
 

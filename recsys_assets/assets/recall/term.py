@@ -1,6 +1,7 @@
 """Term recall: the terms (genres, tags) that each user liked recently, and the best items of each term."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import dagster as dg
 import duckdb
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from recsys_assets.arrays import Ints, slices
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_unique
@@ -26,6 +28,7 @@ from recsys_assets.retrieval.lists import evaluate
 from recsys_assets.retrieval.order import order_of
 from recsys_assets.retrieval.scored_lists import keep_strongest, to_lists
 
+USERS_AT_ONCE = 1 << 16  # 10^6 users at once took 1.9 GB
 NO_TERMS = "the profile has no `features.terms`, so there are no terms to recall by: name a list column of the items"
 
 
@@ -97,12 +100,27 @@ def _write_items(output: Output, interactions: Interactions, carried: term.ItemT
 def _write_users(output: Output, interactions: Interactions, carried: term.ItemTerms, taste: term.Taste) -> None:
     """Write `user_terms.parquet` (user_id, terms, level): for all users, even those without a row."""
     tastes = term.Tastes.learn(interactions.before("test"), carried, taste)
-    scores, levels = tastes.scores(interactions, *histories(interactions, "online"))
-    names, listed = np.array(term.LEVELS, object)[levels], to_lists(scores, "term", carried.terms)
-    table = pa.table({"user_id": interactions.user_ids, "terms": listed, "level": names})
-    pq.write_table(table, output.path(USER_TERMS), compression="zstd")
-    share = np.bincount(levels, minlength=len(term.LEVELS)) / len(levels)
+    counts = write_user_terms(interactions, tastes, output.path(USER_TERMS))
+    share = counts / counts.sum()
     output.manifest.metrics |= {f"share_{level}": float(s) for level, s in zip(term.LEVELS, share, strict=True)}
+
+
+def write_user_terms(interactions: Interactions, tastes: term.Tastes, path: Path) -> Ints:
+    """Write the terms of all users, block by block; returns how many have theirs from each of `term.LEVELS`."""
+    starts, ends = histories(interactions, "online")
+    terms, counts = pa.array(tastes.carried.terms).type, np.zeros(len(term.LEVELS), np.int64)
+    entry = pa.struct({"term": terms, "score": pa.float32()})
+    schema = pa.schema(
+        {"user_id": pa.array(interactions.user_ids[:1]).type, "terms": pa.list_(entry), "level": pa.string()}
+    )
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for rows in slices(len(starts), USERS_AT_ONCE):
+            scores, levels = tastes.scores(interactions, starts[rows], ends[rows])
+            names = np.array(term.LEVELS, object)[levels]
+            listed = to_lists(scores, "term", tastes.carried.terms)
+            writer.write_table(pa.table([interactions.user_ids[rows], listed, names], schema=schema))
+            counts += np.bincount(levels, minlength=len(counts))
+    return counts
 
 
 def _validation_metrics(

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import dagster as dg
 import numpy as np
-import pyarrow.parquet as pq
 
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.reports import show
@@ -17,9 +16,11 @@ from recsys_assets.funnel.methods import RECALL_METHODS, Method
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset
-from recsys_assets.retrieval.details import DETAILS, details, faults
+from recsys_assets.retrieval import judging
+from recsys_assets.retrieval.details import DETAILS
 from recsys_assets.retrieval.interactions import Interactions, Queries, judged_queries, read
-from recsys_assets.retrieval.lists import CUTOFFS, Lists, chance_recall, coverage, curves, evaluate, judge_among
+from recsys_assets.retrieval.judging import BLOCK, Judged
+from recsys_assets.retrieval.lists import CUTOFFS, Lists, chance_recall, judge_among
 from recsys_assets.retrieval.qualities import qualities
 
 LENGTH = max(CUTOFFS)
@@ -61,32 +62,35 @@ def hitrate(name: str, method: Method) -> LakeAsset:
         asked = judged_queries(interactions, profile)
         if not len(asked):
             raise CannotBeBuilt(NO_QUERIES)
-        recall = method.open(interactions, asked.part, *partitions)
-        lists = recall(interactions, asked, LENGTH, filter_seen)
-        pq.write_table(details(interactions, asked, lists), output.path(DETAILS), compression="zstd")
-        _judge(output, interactions, asked, lists)
+        opened = method.open(interactions, asked.part, *partitions)
+
+        def recall(asked: Queries) -> Lists:
+            return opened(interactions, asked, LENGTH, filter_seen)
+
+        found = judging.judge(recall, interactions, asked, CUTOFFS, filter_seen, output.path(DETAILS))
+        _record(output, interactions, asked, found)
         if method.cold:
-            _judge_by_age(output, lambda asked: recall(interactions, asked, LENGTH, filter_seen), interactions, asked)
-        _check(output, interactions, asked, lists, filter_seen)
+            _judge_by_age(output, recall, interactions, asked)
+        _check(output, asked, found)
         if BETTER in checks:
             _check_chance(output, interactions, asked, filter_seen)
 
     return judge
 
 
-def _judge(output: Output, interactions: Interactions, asked: Queries, lists: Lists) -> None:
+def _record(output: Output, interactions: Interactions, asked: Queries, judged: Judged) -> None:
     """Record the metrics, and as metadata a table of them and a plot over K."""
-    known = catalogue(interactions)
-    metrics = evaluate(lists.items, asked) | {f"coverage@{k}": coverage(lists.items[:, :k], known) for k in CUTOFFS}
+    covered = dict(zip(CUTOFFS, judged.coverage(catalogue(interactions)), strict=True))
+    metrics = judged.tally.at(CUTOFFS) | {f"coverage@{k}": share for k, share in covered.items()}
     output.manifest.rows = len(asked)
-    found = qualities(lists.items, asked, interactions.before(asked.part), min(CUTOFFS))
+    found = qualities(np.concatenate(judged.heads), asked, interactions.before(asked.part), min(CUTOFFS))
     output.manifest.metrics = metrics | found | {"queries": float(len(asked)), "truths": float(len(asked.truth))}
     names = dict.fromkeys(metric.split("@")[0] for metric in metrics)
     rows = [(name, *(metrics[f"{name}@{k}"] for k in CUTOFFS)) for name in names]
     output.metadata["figures"] = show.table(["", *(f"@{k}" for k in CUTOFFS)], rows)
     output.metadata["besides hits"] = show.table(["", "figure"], list(found.items()))
     figure, plot = show.axes("test rows, by the length of the lists", "K", "")
-    for name, course in curves(lists.items, asked, LENGTH).items():
+    for name, course in judged.tally.curves().items():
         plot.plot(np.arange(1, LENGTH + 1), course, label=name)
     plot.legend()
     output.metadata["curves"] = show.picture(figure)
@@ -101,15 +105,14 @@ def _judge_by_age(
     """
     known = catalogue(interactions)
     for age, candidates in {"warm": known, "cold": ~known}.items():
-        found = judge_among(recall, candidates, asked, CUTOFFS)
+        found = judge_among(recall, candidates, asked.blocks(BLOCK), CUTOFFS)
         output.manifest.metrics |= {f"{age}_{name}": value for name, value in found.items()}
         output.manifest.metrics[f"{age}_truths"] = float(candidates[asked.truth].sum())
 
 
-def _check(output: Output, interactions: Interactions, asked: Queries, lists: Lists, filter_seen: bool) -> None:
+def _check(output: Output, asked: Queries, judged: Judged) -> None:
     """Check the lists; the same for every method."""
-    found = faults(interactions, asked, lists, filter_seen)
-    output.check(SOUND.name, not any(found.values()), **found)
+    output.check(SOUND.name, not judged.faults.total(), **judged.faults)
     with connect() as connection:
         keys = ["id", *(["position"] if asked.successive else [])]
         check_unique(output, connection, scan([output.path(DETAILS)]), keys)
@@ -118,7 +121,9 @@ def _check(output: Output, interactions: Interactions, asked: Queries, lists: Li
 def _check_chance(output: Output, interactions: Interactions, asked: Queries, filter_seen: bool) -> None:
     """Compare the recall with that of random lists, unless these would hold every item."""
     known = catalogue(interactions)
-    most, *chances = (chance_recall(interactions, asked, known, k, filter_seen) for k in (len(known), 50, 20))
+    most, *chances = (
+        chance_recall(interactions, asked.blocks(BLOCK), known, k, filter_seen) for k in (len(known), 50, 20)
+    )
     for k, chance in zip((50, 20), chances, strict=True):
         if chance < most:
             recall = output.manifest.metrics[f"recall@{k}"]

@@ -94,7 +94,7 @@ def write_missing(rows: "Collection[dict[str, Any]]", collection: str, bizdate: 
         Unrepresentable: a row cannot be held. Then no rows are left.
     """
     there = pa.array([each["_id"] for each in rows.find({}, {"_id": 1})], table[KEY].type)
-    missing = table.filter(pc.invert(pc.is_in(table[KEY], value_set=there)))
+    missing = table.filter(pc.invert(pc.is_in(table[KEY], value_set=there))) if len(there) else table  # no copy of it
     try:
         for block in _read_ahead(encode_rows(collection, bizdate, missing)):
             _insert(rows, block)
