@@ -5,6 +5,7 @@ answers; `hit_ids`: the right answers in the list, best first. Ids keep their ow
 are several per user, `position` says how many events of the user were before.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Ints, find, is_among, list_array, place_in_group
-from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.datasets.blocks import table_blocks
+from recsys_assets.retrieval.interactions import BLOCK, Interactions, Queries
 from recsys_assets.retrieval.lists import Lists, history, hits
 
 DETAILS = "details.parquet"
@@ -37,21 +39,28 @@ def details(interactions: Interactions, queries: Queries, lists: Lists) -> pa.Ta
     )
 
 
-def read_items(path: Path, interactions: Interactions, queries: Queries, k: int) -> Ints:
-    """(N, k) numbers of the first items in the lists of a details file, padded with -1.
+def read_items(path: Path, interactions: Interactions, asked: Queries, k: int, size: int = BLOCK) -> Iterator[Ints]:
+    """For each block of queries, (n, k) numbers of the first items in the lists of a details file, padded with -1.
 
     Raises:
         ValueError: the file's rows are not those of the queries.
     """
-    table = pq.read_table(path, columns=["id", "topk_ids"])
-    if not np.array_equal(table["id"].to_numpy(), interactions.user_ids[queries.users]):
-        raise ValueError(f"{path} belongs to other queries: materialize it again")
-    column = table["topk_ids"].combine_chunks()
-    lengths = pc.list_value_length(column).to_numpy()
+    other = ValueError(f"{path} belongs to other queries: materialize it again")
+    if pq.read_metadata(path).num_rows != len(asked):
+        raise other
+    rows = len(asked) if asked.successive else size
+    for queries, table in zip(asked.blocks(size), table_blocks(path, rows, ["id", "topk_ids"]), strict=True):
+        if not np.array_equal(table["id"].to_numpy(), interactions.user_ids[queries.users]):
+            raise other
+        yield _first_items(table["topk_ids"].combine_chunks(), interactions, k)
+
+
+def _first_items(lists: pa.ListArray, interactions: Interactions, k: int) -> Ints:
+    lengths = pc.list_value_length(lists).to_numpy()
     row = np.repeat(np.arange(len(lengths)), lengths)
     place = place_in_group(row)
-    found = find(interactions.item_ids, pc.list_flatten(column).to_numpy(zero_copy_only=False))
-    items = np.full((len(queries), k), -1)
+    found = find(interactions.item_ids, pc.list_flatten(lists).to_numpy(zero_copy_only=False))
+    items = np.full((len(lists), k), -1)
     items[row[place < k], place[place < k]] = found[place < k]
     return items
 

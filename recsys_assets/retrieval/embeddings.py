@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Array, Vectors
+from recsys_assets.datasets.blocks import table_blocks
 
 GROUP = 1 << 16  # rows of a row group: 16 MB with 64 floats
 
@@ -47,17 +48,7 @@ def read(path: Path) -> tuple[pa.Array, Vectors]:
 
 def blocks(path: Path, rows: int) -> Iterator[tuple[pa.Array, Vectors]]:
     """The same in blocks of `rows` rows, of which the last one may have fewer; no block if there are no rows."""
-    with pq.ParquetFile(path) as file:
-        waiting: list[pa.RecordBatch] = []
-        count = 0
-        for batch in file.iter_batches(min(rows, GROUP)):
-            while count + len(batch) >= rows:
-                block = _arrays(path, pa.Table.from_batches([*waiting, batch.slice(0, rows - count)]))
-                waiting, count, batch = [], 0, batch.slice(rows - count)  # noqa: PLW2901
-                yield block
-            waiting, count = [*waiting, batch], count + len(batch)
-        if count:
-            yield _arrays(path, pa.Table.from_batches(waiting))
+    return (_arrays(path, block) for block in table_blocks(path, rows))
 
 
 def shape(path: Path) -> tuple[int, int]:

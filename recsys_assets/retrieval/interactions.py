@@ -21,6 +21,7 @@ from recsys_assets.datasets.profile_parts import Right
 from recsys_assets.datasets.splits import PARTS
 
 MOST_EVENTS = 50_000  # that successive queries are about: lists of more would not fit into memory
+BLOCK = 1 << 14  # queries at once: 40 MB of lists of 200
 _SEED = 1
 
 

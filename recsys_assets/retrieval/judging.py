@@ -15,10 +15,8 @@ import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Bools
 from recsys_assets.retrieval.details import details, faults
-from recsys_assets.retrieval.interactions import Interactions, Queries
+from recsys_assets.retrieval.interactions import BLOCK, Interactions, Queries
 from recsys_assets.retrieval.lists import Lists, Tally
-
-BLOCK = 1 << 14  # queries at once: 40 MB of lists of 200
 
 
 @dataclass

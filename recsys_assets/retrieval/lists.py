@@ -1,6 +1,6 @@
 """Lists of candidates: the best items of each query, and the metrics of such lists."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -264,12 +264,24 @@ def chance_recall(
     return total / count
 
 
-def additions(items: Mapping[str, Ints], queries: Queries) -> tuple[float, dict[str, float]]:
-    """The recall of several methods' lists (N, K) together, and how much of it comes from each method alone."""
-    answers = {method: truth_hits(listed, queries) for method, listed in items.items()}
-    count = np.sum(list(answers.values()), axis=0)
-    alone = {method: float(_shares(answer & (count == 1), queries).mean()) for method, answer in answers.items()}
-    return float(_shares(count > 0, queries).mean()), alone
+def additions(
+    methods: Sequence[str], blocks: Iterable[tuple[Sequence[Ints], Queries]]
+) -> tuple[float, dict[str, float]]:
+    """The recall of several methods' lists together, and how much of it comes from each method alone.
+
+    Args:
+        methods: their names; there is at least one.
+        blocks: of queries, each with the lists (N, K) of every method.
+    """
+    found, count = np.zeros(1 + len(methods)), 0
+    for items, queries in blocks:
+        answers = [truth_hits(listed, queries) for listed in items]
+        times = np.sum(answers, axis=0)
+        right = [times > 0, *(answer & (times == 1) for answer in answers)]
+        found += [_shares(each, queries).sum() for each in right]
+        count += len(queries)
+    union, *alone = (found / count).tolist()
+    return union, dict(zip(methods, alone, strict=True))
 
 
 def _shares(chosen: Bools, queries: Queries) -> Doubles:

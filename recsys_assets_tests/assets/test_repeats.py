@@ -103,7 +103,7 @@ def again(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Again]:
 def test_a_method_lists_items_again_and_is_the_better_for_it(again: Again, name: str) -> None:
     events, method = again.events, RECALL_METHODS[name]
     asked = queries(events, "test", filter_seen=False)
-    found = read_items(again.read(f"hitrate_{name}").path(DETAILS), events, asked, K)
+    (found,) = read_items(again.read(f"hitrate_{name}").path(DETAILS), events, asked, K)
     row, item = history(events, asked, slice(0, len(asked)))
     width = len(events.item_ids)
     known, listed = row * width + item, np.arange(len(asked))[:, None] * width + found

@@ -105,6 +105,6 @@ def test_lists_come_from_what_the_user_did_last(steps: Steps) -> None:
 def test_the_report_reads_the_lists_of_the_same_queries(steps: Steps) -> None:
     events, asked = read(steps.path("recall_samples")), steps.asked
     for method in ("term", "sasrec"):
-        listed = read_items(steps.path(f"hitrate_{method}", DETAILS), events, asked, 20)
+        (listed,) = read_items(steps.path(f"hitrate_{method}", DETAILS), events, asked, 20)
         found = (listed == asked.truth[:, None]).any(axis=1).mean()
         assert steps.lake.manifest(f"hitrate_{method}", steps.day).metrics["recall@20"] == pytest.approx(found)

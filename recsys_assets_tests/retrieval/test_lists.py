@@ -305,7 +305,12 @@ def test_chance_is_the_mean_of_many_random_lists() -> None:
 def test_a_method_adds_the_right_answers_that_no_other_method_finds() -> None:
     asked = asking([0, 1, 2, 3], [5])
     found = {"one": np.array([[0, 1], [9, -1]]), "two": np.array([[1, 2], [5, 6]]), "none": np.array([[8, 9], [7, 8]])}
-    union, added = additions(found, asked)
+    whole, parts = (
+        additions(list(found), [([each[rows] for each in found.values()], block) for rows, block in blocks])
+        for blocks in ([(slice(0, 2), asked)], zip((slice(0, 1), slice(1, 2)), asked.blocks(1), strict=True))
+    )
+    assert parts == whole
+    union, added = whole
     assert union == pytest.approx((3 / 4 + 1) / 2)
     assert added == pytest.approx({"one": (1 / 4) / 2, "two": (1 / 4 + 1) / 2, "none": 0})
 
@@ -333,10 +338,14 @@ def test_lists_are_read_back_from_details_and_those_of_other_queries_refused(tmp
     assert (lists.items < 0).any()
     pq.write_table(details(interactions, asked, lists), tmp_path / "details.parquet")
     for k in (5, 28):
-        found = read_items(tmp_path / "details.parquet", interactions, asked, k)
-        np.testing.assert_array_equal(found, lists.items[:, :k])
+        for size in (7, 1000):
+            found = np.concatenate(list(read_items(tmp_path / "details.parquet", interactions, asked, k, size)))
+            np.testing.assert_array_equal(found, lists.items[:, :k])
     with pytest.raises(ValueError, match="to other queries"):
-        read_items(tmp_path / "details.parquet", interactions, queries(interactions, "train", False), 5)
+        list(read_items(tmp_path / "details.parquet", interactions, queries(interactions, "train", False), 5))
+    others = replace(asked, users=asked.users[::-1])
+    with pytest.raises(ValueError, match="to other queries"):
+        list(read_items(tmp_path / "details.parquet", interactions, others, 5))
 
 
 def test_faults_of_lists_are_counted() -> None:

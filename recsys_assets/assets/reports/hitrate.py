@@ -18,8 +18,8 @@ from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset
 from recsys_assets.retrieval import judging
 from recsys_assets.retrieval.details import DETAILS
-from recsys_assets.retrieval.interactions import Interactions, Queries, judged_queries, read
-from recsys_assets.retrieval.judging import BLOCK, Judged
+from recsys_assets.retrieval.interactions import BLOCK, Interactions, Queries, judged_queries, read
+from recsys_assets.retrieval.judging import Judged
 from recsys_assets.retrieval.lists import CUTOFFS, Lists, chance_recall, judge_among
 from recsys_assets.retrieval.qualities import qualities
 

@@ -14,7 +14,7 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Manifest, Partition
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.details import DETAILS, read_items
-from recsys_assets.retrieval.interactions import Interactions, judged_queries, read
+from recsys_assets.retrieval.interactions import BLOCK, Interactions, judged_queries, read
 from recsys_assets.retrieval.lists import additions
 from recsys_assets.retrieval.order import Order, order_of
 
@@ -54,12 +54,10 @@ def recall_report(
     before = day_before(output, lake.lake, hitrates)
     interactions = read(recall_samples.path(ROWS))
     asked = judged_queries(interactions, dataset.load())
-    items = {
-        name.removeprefix("hitrate_"): read_items(partition.path(DETAILS), interactions, asked, 50)
-        for name, partition in hitrates.items()
-        if name.removeprefix("hitrate_") not in BASELINES
-    }
-    union, added = additions(items, asked)
+    methods = {name.removeprefix("hitrate_"): partition for name, partition in hitrates.items()}
+    joined = {name: each.path(DETAILS) for name, each in methods.items() if name not in BASELINES}
+    lists = [read_items(path, interactions, asked, 50) for path in joined.values()]
+    union, added = additions(list(joined), (([next(each) for each in lists], block) for block in asked.blocks(BLOCK)))
     figures = _figures({name: partition.manifest for name, partition in hitrates.items()})
     for name, share in added.items():
         figures[name]["adds@50"] = share
