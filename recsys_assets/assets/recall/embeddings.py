@@ -63,7 +63,7 @@ def user_embeddings(model: str) -> LakeAsset:
             file: _write(output.path(file), "user_id", vectors_before(events, part, encode))
             for file, part in PARTS_OF_FILES.items()
         }
-        found[AFTER_ALL] = _write_after_all(output, events, encode)
+        found[AFTER_ALL] = write_after_all(output.path(ROWS), output.path(AFTER_ALL), events, encode)
         if (asked := judged_queries(events, dataset.load())).successive:
             each = events.user_ids[asked.users], encode(asked.users, asked.starts, asked.ends)
             found[BEFORE_EACH] = _write(output.path(BEFORE_EACH), "user_id", iter([each]))
@@ -79,14 +79,17 @@ def vectors_before(events: Interactions, part: str, encode: Encode) -> Iterator[
         yield events.user_ids[rows], encode(np.arange(rows.start, rows.stop), starts[rows], ends[rows])
 
 
-def _write_after_all(output: Output, events: Interactions, encode: Encode) -> "Lengths":
-    """Write the vectors after all events; those before the online rows serve users who have no such rows."""
+def write_after_all(kept: Path, path: Path, events: Interactions, encode: Encode) -> "Lengths":
+    """Write the vectors after all events, as `np.save` does.
+
+    Those before the online rows, which are `kept` in a file, are also those of users who have no such rows.
+    """
     (starts, ends), (_, last) = (histories(events, part) for part in ("online", None))
-    found, shape, first = Lengths(), embeddings.shape(output.path(ROWS)), 0
-    with output.path(AFTER_ALL).open("wb") as file:
-        header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    found, first = Lengths(), 0
+    with path.open("wb") as file:
+        header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": embeddings.shape(kept)}
         np.lib.format.write_array_header_1_0(file, header)
-        for ids, before in embeddings.blocks(output.path(ROWS), GROUP):
+        for ids, before in embeddings.blocks(kept, GROUP):
             users, vectors = first + np.flatnonzero((last > ends)[first : first + len(ids)]), before.copy()
             if len(users):
                 vectors[users - first] = encode(users, starts[users], last[users])
