@@ -235,7 +235,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10**5, 3 * 10**5, 10**6], help="events of the logs")
-    parser.add_argument("--epochs", type=int, default=10, help="of each model, in what is extrapolated")
+    parser.add_argument("--epochs", type=int, default=10, help="for every model, in what is extrapolated")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS), help="each needs those before it")
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     given = parser.parse_args()

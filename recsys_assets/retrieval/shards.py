@@ -79,7 +79,7 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Found:
-    """What queries found, and in how many seconds; for IVF all clusters, and those that a search looks into."""
+    """The lists that queries found, and the seconds; for IVF all clusters, and those that a search looks into."""
 
     lists: Lists
     seconds: float

@@ -1,4 +1,4 @@
-"""What is made for all users is the same in blocks of users as at once."""
+"""Blocks of users get the vectors and terms that all users get at once."""
 
 from pathlib import Path
 
