@@ -9,7 +9,9 @@ own, which materializes assets through Dagster. What a step costs with 2,000 eve
 Dagster, tables of any size): it is taken off before exponents are fitted, as slopes of logarithms.
 
 Seconds are those of all processors together, without those of MongoDB's server. Models train one epoch. The figures of
-10^9 and 10^10 events are extrapolated from the largest log and the fitted exponents, and nobody has measured them.
+10^9 and 10^10 events are extrapolated from the largest log and the fitted exponents, or in proportion to the events
+where these are below 1; nobody has measured them. The peak of memory is an upper bound there: buffers that a step needs
+at any size count as if they grew.
 """
 
 import argparse
@@ -180,8 +182,11 @@ class Curve:
         return slope(self.sizes, self.costs, self.least)
 
     def at(self, events: int) -> float:
-        """The cost extrapolated from the largest log; in proportion to the events if there is no exponent."""
-        grows = 1.0 if math.isnan(self.exponent) else self.exponent
+        """The cost extrapolated from the largest log, at least in proportion to the events.
+
+        An exponent below 1 means that costs of every day or file still count: it would not hold for larger logs.
+        """
+        grows = 1.0 if math.isnan(self.exponent) else max(1.0, self.exponent)
         return float(self.fixed + max(self.costs[-1], 0.0) * (events / self.sizes[-1]) ** grows)
 
 
