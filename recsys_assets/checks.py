@@ -13,10 +13,11 @@ import duckdb
 from recsys_assets.datasets.duck import only_row, quote_name
 from recsys_assets.datasets.label_rate import label_rates
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.engines.engine import Engine
 from recsys_assets.io_managers import Output
 
 
-def check_no_nulls(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, columns: Sequence[str]) -> None:
+def check_no_nulls(output: Output, connection: Engine, rows: str, columns: Sequence[str]) -> None:
     """Result of `no_nulls`: no listed column is null in any of the rows (a relation in SQL)."""
     counts = ", ".join(f"count(*) - count({quote_name(column)})" for column in columns)
     found = only_row(connection, f"SELECT {counts} FROM {rows}")
@@ -24,7 +25,7 @@ def check_no_nulls(output: Output, connection: duckdb.DuckDBPyConnection, rows: 
     output.check("no_nulls", not nulls, nulls=nulls)
 
 
-def check_unique(output: Output, connection: duckdb.DuckDBPyConnection, rows: str, keys: Sequence[str]) -> None:
+def check_unique(output: Output, connection: Engine, rows: str, keys: Sequence[str]) -> None:
     """Result of `unique_keys`: no two of the rows have the same key."""
     columns = ", ".join(map(quote_name, keys))
     found = only_row(connection, f"SELECT count(*), count(DISTINCT ({columns})) FROM {rows}")

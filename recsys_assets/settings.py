@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 
 from recsys_assets.uris import check_folder, safe_uri
 
+DUCKDB = "duckdb"  # the engine that needs no cluster
 _SQLITE = "sqlite:///"
 # Variables of stores (`stores/registry.py`). MILVUS_URI and the like cannot be used: the stores' own libraries read
 # them with a different meaning.
@@ -37,6 +38,9 @@ class Settings:
         tracking_ui: address of MLflow's UI in links (`RECSYS_MLFLOW_UI`, default: its port on this machine).
         dagster_ui: address of Dagster's UI in links (`RECSYS_DAGSTER_UI`, default: its port on this machine).
         memory: what one DuckDB query may hold before it spills to disk (`RECSYS_MEMORY`, default 4GB).
+        engine: where the SQL of large assets runs (`RECSYS_ENGINE`, default `duckdb`): a master of Spark, such as
+            `spark://host:7077` or `local-cluster[2,1,1024]`, or the address of a server of Spark Connect,
+            `sc://host:15002`, which may hold a token, so it is not shown.
         profile: name or path of the dataset profile (`RECSYS_PROFILE`, default `sample`).
         stores: URIs of the stores that services read, by variable. A store without a URI is not used, except
             MongoDB: for it, the project then runs its own server. URIs may hold passwords, so they are not shown.
@@ -54,6 +58,7 @@ class Settings:
     tracking_ui: str
     dagster_ui: str
     memory: str
+    engine: str = field(repr=False)
     profile: str
     stores: dict[str, str] = field(repr=False)
     triton: Path
@@ -92,6 +97,7 @@ def settings() -> Settings:
         tracking_ui=os.environ.get("RECSYS_MLFLOW_UI") or f"http://127.0.0.1:{port('MLFLOW_PORT')}",
         dagster_ui=os.environ.get("RECSYS_DAGSTER_UI") or f"http://127.0.0.1:{port('DAGSTER_PORT')}",
         memory=os.environ.get("RECSYS_MEMORY", "4GB"),
+        engine=os.environ.get("RECSYS_ENGINE") or DUCKDB,
         profile=os.environ.get("RECSYS_PROFILE", "sample"),
         stores=_stores(home),
         triton=home / os.environ.get("RECSYS_TRITON_REPOSITORY", str(data / "triton")),

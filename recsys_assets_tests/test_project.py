@@ -17,6 +17,7 @@ PACKAGE = PROJECT / "recsys_assets"
 FLOORS = {
     1: [
         "datasets",
+        "engines",
         "metrics",
         "lake",
         "lake_place",

@@ -18,11 +18,12 @@ def spark(name: str, once: bool) -> None:
     options of Spark; without it, Spark runs in this process.
     """
     from recsys_assets.datasets.profile import load_profile
+    from recsys_assets.engines.spark import refuse_missing
     from recsys_assets.lake import Lake
     from recsys_assets.serving.deployed.record import Home
     from recsys_assets.serving.deployed.service import address
     from recsys_assets.settings import settings
-    from recsys_assets.streams.spark import refuse_missing, run
+    from recsys_assets.streams.spark import run
     from recsys_assets.streams.taker import FOLDER, Taker
 
     refuse_missing()

@@ -15,6 +15,7 @@ import duckdb
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from recsys_assets.engines.engine import Engine
 from recsys_assets.settings import Settings, settings
 
 _MAGIC = re.compile(r"([\[*?])")
@@ -109,12 +110,12 @@ def _quote_file(file: Path) -> str:
     return quote(pattern)
 
 
-def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> int:
+def write_parquet(connection: Engine, query: str, path: Path) -> int:
     """Write a query's rows to a Parquet file, the same bytes for the same ordered rows; returns the row count."""
     return int(only_row(connection, f"COPY ({query}) TO {quote(path)} (FORMAT parquet, COMPRESSION zstd)")[0])
 
 
-def only_row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+def only_row(connection: Engine, query: str) -> tuple[Any, ...]:
     """The only row of a query; `fetchone` would leave its result open and the connection busy."""
     (row,) = connection.execute(query).fetchall()
     return tuple(row)

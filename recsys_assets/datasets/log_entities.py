@@ -34,7 +34,7 @@ def entity_query(profile: Profile, table: TableName, events: Sequence[Path]) -> 
 def known_value(name: str, spec: Column) -> str:
     """SQL for a value of an event's column, null if it says nothing: an empty list is as good as none."""
     column = quote_name(name)
-    return f"CASE WHEN len({column}) > 0 THEN {column} END" if spec.is_list else column
+    return f"CASE WHEN array_length({column}) > 0 THEN {column} END" if spec.is_list else column
 
 
 def _log_query(profile: Profile, table: TableName, events: Sequence[Path]) -> str:

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import duckdb
-
 from recsys_assets.datasets.duck import scan, write_parquet
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Term
+from recsys_assets.engines.engine import Engine
 
 USER_SUMS, ITEM_SUMS, NEWEST = "user_sums", "item_sums", "newest_rows"  # tables, and the files that hold them
 _SIDES: dict[str, Literal["user", "item"]] = {USER_SUMS: "user", ITEM_SUMS: "item"}
@@ -24,7 +23,7 @@ _KEPT = ("label", "above_item", "above_user", "rate_of_item")
 _DESCRIBED = "label IS NOT NULL"  # of `rated`: the others are rows of a user or an item alone
 
 
-def open_state(connection: duckdb.DuckDBPyConnection, profile: Profile, terms: int, folder: Path | None) -> None:
+def open_state(connection: Engine, profile: Profile, terms: int, folder: Path | None) -> None:
     """Create the tables of a state from its files; without a folder, those of a state before any row.
 
     Args:
@@ -42,7 +41,7 @@ def open_state(connection: duckdb.DuckDBPyConnection, profile: Profile, terms: i
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {query}")
 
 
-def keep_rows(connection: duckdb.DuckDBPyConnection, window: int) -> None:
+def keep_rows(connection: Engine, window: int) -> None:
     """Create the tables of kept rows: those of the state that the frames of the users and items of `events` reach.
 
     The longest frame of a user's terms is `window` rows.
@@ -63,7 +62,7 @@ def _is_newest(side: Literal["user", "item"], window: int) -> str:
     return f"of_{side}.n - rows.{side}_n <= {longest}"
 
 
-def write_state(connection: duckdb.DuckDBPyConnection, profile: Profile, terms: int, window: int, folder: Path) -> None:
+def write_state(connection: Engine, profile: Profile, terms: int, window: int, folder: Path) -> None:
     """Write the state that is open plus the rows of the table `rated`; the same rows give the same tables.
 
     The longest frame of a user's terms is `window` rows.
@@ -73,9 +72,10 @@ def write_state(connection: duckdb.DuckDBPyConnection, profile: Profile, terms: 
         connection.execute(f"CREATE OR REPLACE TEMP TABLE ending_{table} AS {query}")
         stored = f"SELECT * REPLACE (squares::DECIMAL(38, 0) AS squares) FROM ending_{table} ORDER BY {side}_id"
         write_parquet(connection, stored, folder / f"{table}.parquet")
-    columns = ", ".join(["user_id", "item_id", "timestamp", "seq", *_KEPT, "user_n", "item_n"])
+    names = ["user_id", "item_id", "timestamp", "seq", *_KEPT, "user_n", "item_n"]
+    columns, of_rows = ", ".join(names), ", ".join(f"rows.{name}" for name in names)
     newest = f"""
-        SELECT rows.* FROM (
+        SELECT {of_rows} FROM (
             SELECT {columns} FROM {NEWEST} UNION ALL SELECT {columns} FROM rated WHERE {_DESCRIBED}
         ) AS rows
         JOIN ending_{USER_SUMS} AS of_user USING (user_id) JOIN ending_{ITEM_SUMS} AS of_item USING (item_id)
@@ -126,7 +126,8 @@ def _sums_of(profile: Profile, side: Literal["user", "item"], terms: int) -> str
     added = ", ".join(f"{value} AS {name}" for name, value in sums.items())
     total = ", ".join(f"sum({name})::{_type_of(name)} AS {name}" for name in sums)
     newest = "".join(
-        f", last({each} ORDER BY timestamp, seq) FILTER ({each} IS NOT NULL) AS {each}" for each in carried
+        f", arg_max({each}, {{'time': timestamp, 'place': seq}}) FILTER ({each} IS NOT NULL) AS {each}"
+        for each in carried
     )
     moment = "".join(f", {each}" for each in ["timestamp", "seq", *carried])
     return f"""

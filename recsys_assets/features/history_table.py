@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-import duckdb
-
 from recsys_assets.datasets.duck import only_row, quote, quote_name, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.log_entities import known_value
 from recsys_assets.datasets.moments import columns_of_log
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import ONLINE, before
+from recsys_assets.engines.engine import Engine
 from recsys_assets.features.history_state import (
     ITEM_SUMS,
     carried_places,
@@ -46,9 +45,7 @@ class Rule:
     unit: float
 
 
-def read_rule(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, items: Path, until: str = ONLINE
-) -> Rule:
+def read_rule(connection: Engine, profile: Profile, splits: Path, items: Path, until: str = ONLINE) -> Rule:
     """The rule for the rows before a part of `splits`."""
     return Rule(terms(connection, profile, items), _rating_unit(connection, profile, known_rows(splits, until)))
 
@@ -59,7 +56,7 @@ def known_rows(splits: Path, until: str = ONLINE) -> str:
 
 
 def build_history(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, users: Path, items: Path, until: str = ONLINE
+    connection: Engine, profile: Profile, splits: Path, users: Path, items: Path, until: str = ONLINE
 ) -> list[str]:
     """Create the table `history`: a row for each event before the part `until`, and the next row of users and items.
 
@@ -76,7 +73,7 @@ def build_history(
 
 
 def extend_history(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Engine,
     profile: Profile,
     rule: Rule,
     users: Path,
@@ -110,7 +107,7 @@ def extend_history(
     return write_parquet(connection, rows, folder / ROWS)
 
 
-def open_history(connection: duckdb.DuckDBPyConnection, rows: Sequence[Path], snapshots: Path) -> None:
+def open_history(connection: Engine, rows: Sequence[Path], snapshots: Path) -> None:
     """Create the view `history`, with the rows of the table that `build_history` makes, of files of `extend_history`.
 
     Args:
@@ -122,7 +119,7 @@ def open_history(connection: duckdb.DuckDBPyConnection, rows: Sequence[Path], sn
     connection.execute(f"CREATE OR REPLACE TEMP VIEW history AS {described}FROM {scan([snapshots])}")
 
 
-def terms(connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path) -> list[str]:
+def terms(connection: Engine, profile: Profile, items: Path) -> list[str]:
     """The terms that get statistics, in ascending order: the `max_terms` that most items carry (ties by name)."""
     rule = profile.features.terms
     if rule is None:
@@ -134,7 +131,7 @@ def terms(connection: duckdb.DuckDBPyConnection, profile: Profile, items: Path) 
     return sorted(row[0] for row in found)
 
 
-def offer_rows(connection: duckdb.DuckDBPyConnection, profile: Profile, rule: Rule, items: Path, known: str) -> None:
+def offer_rows(connection: Engine, profile: Profile, rule: Rule, items: Path, known: str) -> None:
     """Create the view `new_rows` with what the statement reads of known rows, and `item_terms`.
 
     `item_terms` says with t0, t1, … for each item whether it carries the term.
@@ -188,7 +185,7 @@ def _unchanged(users: Path, items: Path, state: Path, folder: Path) -> str:
 
 
 def _describe(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Engine,
     profile: Profile,
     rule: Rule,
     users: Path,
@@ -214,7 +211,7 @@ def _describe(
     )
 
 
-def _rating_unit(connection: duckdb.DuckDBPyConnection, profile: Profile, known: str) -> float:
+def _rating_unit(connection: Engine, profile: Profile, known: str) -> float:
     """The factor that turns the known rows' ratings into whole numbers; 128 bits hold the squares of their sums."""
     if not profile.rating:
         return 1.0

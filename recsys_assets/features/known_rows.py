@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-import duckdb
-
 from recsys_assets.datasets.duck import only_row, quote
+from recsys_assets.engines.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,12 @@ class Known:
     checksum: str
 
 
-def newest_moment(connection: duckdb.DuckDBPyConnection) -> str:
+def newest_moment(connection: Engine) -> str:
     """The time of the newest row of the view `new_rows`."""
     return str(only_row(connection, "SELECT max(timestamp)::VARCHAR FROM new_rows")[0])
 
 
-def count_known(connection: duckdb.DuckDBPyConnection, moments: Sequence[str]) -> list[Known]:
+def count_known(connection: Engine, moments: Sequence[str]) -> list[Known]:
     """The known rows up to each of some moments, in ascending order.
 
     Args:

@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import duckdb
-
 from recsys_assets.datasets.duck import only_row, scan
 from recsys_assets.datasets.profile import KEYS
+from recsys_assets.engines.engine import Engine
 from recsys_assets.features.history_state import ITEM_SUMS, USER_SUMS
 from recsys_assets.features.history_table import ITEM_PRIOR, USER_PRIOR
 
 
 def count_leaking_rows(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Engine,
     splits: Path,
     samples: str,
     keys: Sequence[str] = KEYS["interactions"],
@@ -68,7 +67,7 @@ def count_leaking_rows(
     return int(only_row(connection, differing)[0])
 
 
-def count_wrong_sums(connection: duckdb.DuckDBPyConnection, rows: str, state: Path, drawn: int = 50) -> int:
+def count_wrong_sums(connection: Engine, rows: str, state: Path, drawn: int = 50) -> int:
     """Count users and items whose sums in a state are not those of their rows.
 
     Args:

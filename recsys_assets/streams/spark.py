@@ -6,7 +6,6 @@ vectors are those of the step, which runs in the driver, because one SQLite file
 
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from recsys_assets.datasets.disk import private_folder
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.engines.spark import refuse_missing
 from recsys_assets.fresh.database import fresh_folder
 from recsys_assets.fresh.files import FilesTaken, FreshFile, Unread
 from recsys_assets.streams.taker import FOLDER, Taker
@@ -38,10 +38,6 @@ _SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.streaming.stopTimeout": "30s",  # for the micro-batch that runs when the job is stopped
 }
-
-
-class SparkMissing(RuntimeError):
-    """Spark or Java is not installed; the message says what to install."""
 
 
 class StreamRuns(RuntimeError):
@@ -165,20 +161,6 @@ def _session() -> Iterator["SparkSession"]:
         yield spark
     finally:
         spark.stop()
-
-
-def refuse_missing() -> None:
-    """Refuse to start without Spark and Java.
-
-    Raises:
-        SparkMissing: one of them is not installed.
-    """
-    try:
-        import pyspark  # noqa: F401
-    except ImportError:
-        raise SparkMissing("pyspark is not installed: pip install 'recsys-assets[spark]'") from None
-    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
-        raise SparkMissing("Spark needs Java 17 or 21: install it, or set JAVA_HOME")
 
 
 @contextlib.contextmanager

@@ -6,13 +6,13 @@ that this one extends. Assets that need the rows of all days read this chain wit
 
 from dataclasses import asdict
 
-import duckdb
-
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.checks import check_no_nulls
-from recsys_assets.datasets.duck import connect, only_row, scan
+from recsys_assets.datasets.duck import only_row, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import FEATURES_VERSION
+from recsys_assets.engines.chosen import open_engine
+from recsys_assets.engines.engine import Engine
 from recsys_assets.features.history_table import extend_history, known_rows, offer_rows, read_rule
 from recsys_assets.features.known_rows import Known, count_known, newest_moment, only_after
 from recsys_assets.features.leakage import count_wrong_sums
@@ -40,7 +40,7 @@ def event_features(
     still the oldest offline ones, as they are where parts go by time; it has all rows if there is no such partition.
     """
     profile = dataset.load()
-    with connect() as connection:
+    with open_engine() as connection:
         rule = read_rule(connection, profile, splits.path(ROWS), items.path(ROWS))
         config = {"features": profile.features.model_dump(mode="json"), **asdict(rule)}
         rows = known_rows(splits.path(ROWS))
@@ -72,7 +72,7 @@ def _extended(lake: Lake, made: Manifest) -> list[Partition]:
 
 
 def _known_and_base(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, made: Manifest, config: dict[str, object]
+    connection: Engine, lake: Lake, made: Manifest, config: dict[str, object]
 ) -> tuple[Known, Manifest | None]:
     """The offline rows of a partition that is being made, and the newest earlier partition that it can extend."""
     days = [day for day in lake.bizdates(made.asset) if day < made.bizdate]
@@ -92,7 +92,7 @@ def _known_and_base(
     return counted[newest], next(there, None)
 
 
-def _check_rows(output: Output, connection: duckdb.DuckDBPyConnection, earlier: list[Partition], known: Known) -> None:
+def _check_rows(output: Output, connection: Engine, earlier: list[Partition], known: Known) -> None:
     """Check the new rows, and the state against the rows of all days."""
     check_no_nulls(output, connection, scan([output.path(ROWS)]), ["user_id", "item_id", "timestamp", "seq", "label"])
     everything = scan([*(each.path(ROWS) for each in earlier), output.path(ROWS)])

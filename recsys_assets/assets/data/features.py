@@ -10,6 +10,7 @@ from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
 from recsys_assets.datasets.ingest import ARRIVALS, ROWS
 from recsys_assets.datasets.names import AFFINITY, DRAWN, FEATURES_VERSION
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.engines.chosen import open_engine
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import item_query, user_query
 from recsys_assets.features.history_table import SNAPSHOTS, open_history
@@ -122,10 +123,11 @@ def item_features(
 def _write_snapshot(output: Output, profile: Profile, event_features: Partition, rows: str, key: str) -> None:
     """Write the rows of a query over the next rows of users and items, with the checks that both snapshots share."""
     output.manifest.config = {"features": profile.features.model_dump()}
-    with connect() as connection:
+    with open_engine() as connection:
         open_history(connection, [], event_features.path(SNAPSHOTS))
         output.manifest.rows = write_parquet(connection, rows, output.path(ROWS))
         written = scan([output.path(ROWS)])
         check_no_nulls(output, connection, written, [key])
         check_unique(output, connection, written, [key])
+    with connect() as connection:
         output.metadata["preview"] = show.preview(connection, f"FROM {written}", 5)

@@ -85,7 +85,7 @@ SELECT new.user_id, new.item_id, timestamp, seq, label, oracle,
     user_item_rate_10,
     ((coalesce(of_user.counts, 0) + user_counts) / 1e6 / nullif(user_n, 0))::FLOAT AS user_item_count,
     (user_value / $unit / nullif(user_rated, 0))::FLOAT AS user_rating_mean,
-    (sqrt(user_rated * user_squares - user_value * user_value) / $unit / nullif(user_rated, 0))::FLOAT
+    (sqrt(user_rated * user_squares - user_value::HUGEINT * user_value) / $unit / nullif(user_rated, 0))::FLOAT
         AS user_rating_std,
     -- the item
     ln(1 + item_n)::FLOAT AS item_count,
@@ -95,7 +95,7 @@ SELECT new.user_id, new.item_id, timestamp, seq, label, oracle,
     ((coalesce(of_item.rates, 0) + item_rates) / 1e6 / nullif(item_n, 0))::FLOAT AS item_user_rate,
     ((coalesce(of_item.counts, 0) + item_counts) / 1e6 / nullif(item_n, 0))::FLOAT AS item_user_count,
     (item_value / $unit / nullif(item_rated, 0))::FLOAT AS item_rating_mean,
-    (sqrt(item_rated * item_squares - item_value * item_value) / $unit / nullif(item_rated, 0))::FLOAT
+    (sqrt(item_rated * item_squares - item_value::HUGEINT * item_value) / $unit / nullif(item_rated, 0))::FLOAT
         AS item_rating_std
     $columns
 FROM (

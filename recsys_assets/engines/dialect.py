@@ -1,0 +1,137 @@
+"""DuckDB's SQL as Spark's: sqlglot translates, and what it leaves wrong is corrected or refused here.
+
+Each correction is of something that Spark would refuse, or would compute otherwise without a word:
+
+- DuckDB rounds a fraction that becomes an integer, half to even; Spark cuts it off.
+- DuckDB divides in floating point, Spark divides decimals as decimals. A division by zero is an error in Spark, and
+  infinite in DuckDB.
+- DuckDB has integers of 128 bits; in Spark they are decimals of 38 digits, which hold 126 bits.
+- DuckDB has infinite moments; in Parquet, and so here, they are the first and the last microsecond of 64 bits.
+- Spark has neither `UNION ALL BY NAME` nor `* REPLACE`. Both are written out with the names of the columns.
+- The order within an aggregate, as in `last(x ORDER BY y)`, would get lost; it is refused, and `arg_max(x, y)` says
+  the same.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from sqlglot import exp
+from sqlglot.optimizer.annotate_types import annotate_types
+
+_FOREVER = {
+    "infinity": "+294247-01-10 04:00:54.775807",  # 2**63 - 1 microseconds after 1970
+    "-infinity": "-290308-12-21 19:59:05.224193",
+}
+_MOMENTS = {exp.DataType.Type.TIMESTAMP, exp.DataType.Type.TIMESTAMPNTZ}
+_INTEGERS = exp.DataType.SIGNED_INTEGER_TYPES - {exp.DataType.Type.INT128}
+_EXACT = exp.DataType.INTEGER_TYPES | {exp.DataType.Type.BOOLEAN, exp.DataType.Type.NULL}
+Columns = Callable[[str], Sequence[str]]
+Files = Callable[[Sequence[str]], str]
+
+
+class Untranslatable(ValueError):
+    """A statement that Spark cannot run as it is meant."""
+
+
+def to_spark(query: exp.Expr, columns: Columns, files: Files) -> str:
+    """Translate a query.
+
+    Args:
+        query: parsed from DuckDB's dialect.
+        columns: gives the names of the columns of a query in Spark's dialect.
+        files: gives the name of a table with the rows of Parquet files.
+
+    Raises:
+        Untranslatable: Spark has no such thing.
+    """
+    whole = exp.Paren(this=annotate_types(query.copy(), dialect="duckdb"))
+    corrections: dict[type[exp.Expr], Callable[[Any], None]] = {
+        exp.Cast: _cast,
+        exp.Div: _divide,
+        exp.Order: _refuse_order_in_aggregate,
+        exp.Anonymous: _call,
+        exp.ReadParquet: partial(_read, files),
+        exp.Select: partial(_select, columns),
+        exp.Union: partial(_union, columns),
+    }
+    for node in reversed(list(whole.walk())):  # what is inside comes first
+        if correct := corrections.get(type(node)):
+            correct(node)
+    return str(whole.this.sql("spark"))
+
+
+def _cast(node: exp.Cast) -> None:
+    kind, value = node.to.this, node.this
+    if kind == exp.DataType.Type.INT128:
+        node.set("to", exp.DataType.build("DECIMAL(38, 0)"))
+    elif kind in _MOMENTS and value.name in _FOREVER and value.is_string:
+        node.set("this", exp.Literal.string(_FOREVER[value.name]))
+    elif kind in _INTEGERS and value.type.this not in _EXACT:
+        node.set("this", exp.func("bround", value.copy(), exp.Literal.number(0)))  # integers stay as they are
+
+
+def _divide(node: exp.Div) -> None:
+    for side in ("this", "expression"):
+        node.set(side, exp.cast(node.args[side].copy(), "DOUBLE"))
+
+
+def _refuse_order_in_aggregate(node: exp.Order) -> None:
+    if isinstance(node.parent, exp.Func):
+        raise Untranslatable(f"{node.parent.sql('duckdb')}: Spark would ignore the order; write it with arg_max")
+
+
+def _call(node: exp.Anonymous) -> None:
+    """Correct the call of a function that sqlglot does not know."""
+    if node.name.lower() != "hash":
+        raise Untranslatable(f"{node.sql('duckdb')}: this function has no translation into Spark's SQL")
+    select = node.find_ancestor(exp.Select)
+    tables = {each.alias_or_name for each in select.find_all(exp.Table)} if select else set()
+    values = [_as_text(each) if each.name in tables else each.copy() for each in node.expressions]
+    node.replace(exp.func("xxhash64", *values, dialect="spark"))
+
+
+def _as_text(table: exp.Expr) -> exp.Expr:
+    """A row as text. Spark's own hash of a row passes over nulls, wherever they are."""
+    row = exp.Column(this=exp.Star(), table=exp.to_identifier(table.name))
+    return exp.func("to_json", exp.func("struct", row, dialect="spark"), dialect="spark")
+
+
+def _read(files: Files, node: exp.ReadParquet) -> None:
+    named = [each.this for each in node.expressions[0].expressions]
+    node.replace(exp.to_identifier(files(named)))
+
+
+def _select(columns: Columns, node: exp.Select) -> None:
+    """Write out the columns of a star with replaced ones, and filter by `QUALIFY` in a query around this one."""
+    node.set("expressions", [each for given in node.expressions for each in _written_out(columns, node, given)])
+    if condition := node.args.get("qualify"):
+        node.set("qualify", None)
+        around = exp.select("*").from_(node.copy().subquery("qualified")).where(condition.this)
+        node.replace(around)
+
+
+def _written_out(columns: Columns, select: exp.Select, given: exp.Expr) -> list[exp.Expr]:
+    star = given.this if isinstance(given, exp.Column) else given
+    if not (isinstance(star, exp.Star) and star.args.get("replace")):
+        return [given]
+    replaced = {each.alias: each for each in star.args["replace"]}
+    plain = given.copy()
+    (plain.this if isinstance(plain, exp.Column) else plain).set("replace", None)
+    rows = exp.Select(expressions=[plain], **{name: select.args.get(name) for name in ("with_", "from_", "joins")})
+    table = given.table if isinstance(given, exp.Column) else None
+    return [replaced.get(name) or exp.column(name, table, quoted=True) for name in columns(rows.sql("spark"))]
+
+
+def _union(columns: Columns, node: exp.Union) -> None:
+    """Write out a union by name: columns that a side lacks are null."""
+    if not node.args.get("by_name"):
+        return
+    sides = {side: columns(node.args[side].sql("spark")) for side in ("this", "expression")}
+    for side, own in sides.items():
+        chosen = [
+            exp.column(name, quoted=True) if name in own else exp.alias_(exp.Null(), name, quoted=True)
+            for name in dict.fromkeys([*sides["this"], *sides["expression"]])
+        ]
+        node.set(side, exp.select(*chosen).from_(node.args[side].copy().subquery("named")))
+    node.set("by_name", None)
