@@ -17,7 +17,7 @@ _LEFT_OUT = "this text is left out, because it shows a hidden part of an address
 _MAX_MESSAGE = 300  # characters of a library's message: some quote a whole row that was sent
 # The variables that name places; other variables in profiles are paths.
 _PLACES = re.compile(
-    r"MONGO_URI|RECSYS_\w+_URI|RECSYS_(LANDING|LAKE|SOURCE|ALERT_WEBHOOK|ALERT_SMTP)|MLFLOW_TRACKING_URI|DAGSTER_PG_URL"
+    r"MONGO_URI|RECSYS_\w+_URI|RECSYS_(LANDING|LAKE|SOURCE|ENGINE|ALERT_WEBHOOK|ALERT_SMTP)|MLFLOW_TRACKING_URI|DAGSTER_PG_URL"
 )
 
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]*:/+")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from recsys_assets.datasets.duck import connect
 from recsys_assets.engines.engine import Engine
 from recsys_assets.settings import DUCKDB, settings
+from recsys_assets.uris import safe_uri
 
 _SPARK = re.compile(r"(spark|sc)://[^/\s]+.*|local(\[.+\])?|local-cluster\[\d+,\d+,\d+\]")
 
@@ -31,8 +32,8 @@ def open_engine() -> Iterator[Engine]:
         return
     if not _SPARK.fullmatch(chosen):
         raise EngineInvalid(
-            f"RECSYS_ENGINE={chosen} is no engine: give {DUCKDB}, spark://HOST:PORT, sc://HOST:PORT (Spark Connect), "
-            "local-cluster[EXECUTORS,CORES,MEGABYTES] or local[THREADS]"
+            f"RECSYS_ENGINE={safe_uri(chosen)} is no engine: give {DUCKDB}, sc://HOST:PORT (Spark Connect), "
+            "spark://HOST:PORT, local-cluster[EXECUTORS,CORES,MEGABYTES] or local[THREADS]"
         )
     from recsys_assets.engines.spark import open_spark
 

@@ -22,6 +22,7 @@ from sqlglot import exp
 
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.engines.dialect import Untranslatable, to_spark
+from recsys_assets.uris import safe_uri
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -137,7 +138,7 @@ class SparkEngine:
             del self._tables[name]
 
     def _copy(self, statement: exp.Copy) -> SparkRows:
-        """Let Spark sort the rows into files beside the target, and DuckDB make one file of them, as it makes all."""
+        """Let Spark sort the rows into files next to the target, and DuckDB make one file of them, as it makes all."""
         query, target = statement.this.unnest(), Path(statement.args["files"][0].name)
         if not query.args.get("order"):
             raise Untranslatable(f"{query.sql('duckdb')}: say in which order the rows are to be written")
@@ -169,8 +170,8 @@ def open_spark(master: str) -> Iterator[SparkEngine]:
         EngineUnreachable: nothing listens at the address.
     """
     remote = master.startswith("sc://")
-    refuse_missing(java=not remote)
     _refuse_unreachable(master)
+    refuse_missing(java=not remote)
     session = _connect(master) if remote else _start(master)
     try:
         for name, value in _SETTINGS.items():
@@ -229,10 +230,10 @@ def _refuse_unreachable(master: str) -> None:
         try:
             socket.create_connection((host, int(port or CONNECT_PORT)), timeout=_SECONDS).close()
         except OSError as error:
-            errors.append(f"{place} ({error})")
+            errors.append(f"{place} ({error.strerror})")
         else:
             return
     raise EngineUnreachable(
-        f"RECSYS_ENGINE={master}: nothing answers at {', '.join(errors)}. Start Spark there, correct the address, or "
-        "unset RECSYS_ENGINE, for DuckDB"
+        f"RECSYS_ENGINE={safe_uri(master)}: nothing answers at {', '.join(errors)}. Start Spark there, correct the "
+        "address, or unset RECSYS_ENGINE, for DuckDB"
     )

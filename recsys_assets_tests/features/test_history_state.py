@@ -15,6 +15,7 @@ import pytest
 from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.engines.engine import Engine
 from recsys_assets.features.history_state import ITEM_SUMS, NEWEST, USER_SUMS
 from recsys_assets.features.history_table import (
     SNAPSHOTS,
@@ -115,21 +116,26 @@ def write_log(home: Path, seed: int) -> Log:
 
 
 def describe(log: Log, cuts: Sequence[str], home: Path, lists: Sequence[Log] = ()) -> list[Path]:
+    """Describe the rows on DuckDB; see `describe_on`."""
+    with connect(log.home, home, *(each.home for each in lists)) as connection:
+        return describe_on(connection, log, cuts, home, lists)
+
+
+def describe_on(engine: Engine, log: Log, cuts: Sequence[str], home: Path, lists: Sequence[Log] = ()) -> list[Path]:
     """Describe the rows up to each cut, and the rest, one after the other; returns the folders.
 
     Each day has the users and items of its own log in `lists`, or all those of `log`.
     """
     folders: list[Path] = []
-    with connect(log.home, home, *(each.home for each in lists)) as connection:
-        rule = read_rule(connection, PROFILE, log.splits, log.items)
-        ends = [*cuts, "infinity"]
-        for day, start, end in zip(lists or [log] * len(ends), ["-infinity", *cuts], ends, strict=True):
-            (home / str(len(folders))).mkdir(parents=True)
-            rows = f"{known_rows(log.splits)} AND {only_after(start)} AND NOT {only_after(end)}"
-            offer_rows(connection, PROFILE, rule, day.items, rows)
-            state, folder = folders[-1] if folders else None, home / str(len(folders))
-            extend_history(connection, PROFILE, rule, day.users, day.items, state, folder)
-            folders.append(home / str(len(folders)))
+    rule = read_rule(engine, PROFILE, log.splits, log.items)
+    ends = [*cuts, "infinity"]
+    for day, start, end in zip(lists or [log] * len(ends), ["-infinity", *cuts], ends, strict=True):
+        (home / str(len(folders))).mkdir(parents=True)
+        rows = f"{known_rows(log.splits)} AND {only_after(start)} AND NOT {only_after(end)}"
+        offer_rows(engine, PROFILE, rule, day.items, rows)
+        state, folder = folders[-1] if folders else None, home / str(len(folders))
+        extend_history(engine, PROFILE, rule, day.users, day.items, state, folder)
+        folders.append(home / str(len(folders)))
     return folders
 
 

@@ -1,0 +1,175 @@
+"""Assets have the same rows on Spark as on DuckDB: on a real cluster of two executors, from one text of SQL."""
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
+from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.landing import land
+from recsys_assets.datasets.profile import load_profile
+from recsys_assets.engines.chosen import open_engine
+from recsys_assets.engines.engine import Engine
+from recsys_assets.engines.spark import open_spark
+from recsys_assets.lake import Lake
+from recsys_assets_tests.features.test_history_state import LEFT, describe, describe_on, moments, write_log
+from recsys_assets_tests.helpers.in_process import failed_checks, failures, materialize
+from recsys_assets_tests.helpers.spark_server import CLUSTER, needs_spark, spark_connect
+
+pytestmark = [pytest.mark.engines, needs_spark]
+LAST = dt.date(2026, 3, 31)
+DAYS = ["2026-03-30", "2026-03-31"]
+ASSETS = {"event_features": [ROWS, *LEFT], "user_features": [ROWS], "item_features": [ROWS]}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with spark_connect(tmp_path_factory.mktemp("spark")) as address:
+        yield address
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The lake."""
+    for name in ("RECSYS_DATA", "RECSYS_LAKE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("RECSYS_LANDING", str(tmp_path / "landing"))
+    monkeypatch.setenv("RECSYS_PROFILE", "sample")
+    return tmp_path
+
+
+@pytest.fixture
+def spark(server: str, folder: Path) -> Iterator[Engine]:  # noqa: ARG001 (the lake)
+    with open_spark(server) as engine:
+        yield engine
+
+
+def read(files: list[Path]) -> pa.Table:
+    """The rows of files, without DuckDB's marks of columns that are never null."""
+    with connect(*(file.parent for file in files)) as connection:
+        return connection.sql(f"FROM {scan(files)}").to_arrow_table()
+
+
+def tables(lake: Lake) -> dict[tuple[str, str, str], pa.Table]:
+    """The rows of all files that the assets wrote."""
+    return {
+        (asset, day, file): read([lake.read(asset, day).path(file)])
+        for asset, files in ASSETS.items()
+        for day in DAYS
+        for file in files
+    }
+
+
+def make(names: list[str], first: str, last: str | None = None) -> None:
+    result = materialize(names, first, last)
+    assert (failures(result), failed_checks(result)) == ({}, set())
+
+
+def test_assets_have_the_same_rows_in_the_same_order(
+    folder: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = load_profile()
+    land(profile, last=LAST, users=120, items=80, events=3000, days=12)
+    lake = Lake(str(folder), profile.name)
+    make(["interactions"], str(LAST - dt.timedelta(days=11)), str(LAST))
+    for day in DAYS:
+        make(["users", "items", "splits", "factors", *ASSETS], day)
+    made = tables(lake)
+    monkeypatch.setenv("RECSYS_ENGINE", server)
+    for day in DAYS:
+        make([*ASSETS], day)
+    assert [*lake.manifest("event_features", DAYS[1]).extended] == [f"event_features/{DAYS[0]}"]
+    for key, rows in tables(lake).items():
+        assert rows.num_rows and rows.equals(made[key]), key
+
+
+def test_rows_of_several_days_leave_the_same_state(folder: Path, spark: Engine) -> None:
+    """The log has ratings, terms, carried columns, unlisted items, and rows of one second."""
+    log = write_log(folder / "log", seed=4)
+    cuts = moments(log, 2, seed=4)
+    for name in ("duckdb", "spark"):
+        (folder / name).mkdir()
+    by_duckdb = describe(log, cuts, folder / "duckdb")
+    by_spark = describe_on(spark, log, cuts, folder / "spark")
+    for one, other in zip(by_duckdb, by_spark, strict=True):
+        for file in [ROWS, *LEFT]:
+            assert read([other / file]).equals(read([one / file])), file
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT (x / 2)::BIGINT AS half FROM numbers ORDER BY x",  # 0.5, 1.5 and 2.5: half to even
+        "SELECT big::BIGINT AS big FROM numbers ORDER BY x",  # it is no double
+        "SELECT sum(big::HUGEINT * big) / 1e30 AS squares FROM numbers",
+        "SELECT x / 3 AS third, 1.5 / x AS share FROM numbers WHERE x > 0 ORDER BY x",
+        "SELECT x FROM numbers WHERE TIMESTAMP '2026-01-01' < 'infinity'::TIMESTAMP ORDER BY x DESC",
+        "SELECT * REPLACE (x + 1 AS x) FROM numbers ORDER BY x",
+        "FROM (FROM numbers UNION ALL BY NAME SELECT 9 AS y, 7 AS x) ORDER BY x, y",
+        "SELECT *, x > 1 AS kept FROM numbers QUALIFY kept ORDER BY x",
+        "SELECT arg_max(x, {'a': big, 'b': x}) FILTER (x < 4) AS x FROM numbers",
+        "SELECT count(DISTINCT hash(numbers)) AS rows FROM numbers",
+        "SELECT coalesce(list_contains(words, 'a'), false)::INTEGER AS has FROM numbers ORDER BY x",
+        "SELECT word FROM (SELECT unnest(list_distinct(words)) AS word FROM numbers) GROUP BY word ORDER BY word",
+        "SELECT x FROM numbers SEMI JOIN (SELECT 2 AS x) USING (x)",
+        "SELECT x FROM numbers ANTI JOIN (SELECT 2 AS x) USING (x) ORDER BY x",
+    ],
+)
+def test_a_statement_says_the_same_on_both(folder: Path, spark: Engine, query: str) -> None:
+    rows = "[(1, 4611686018427387905, ['a', 'b']), (2, 3, NULL), (3, 5, []), (5, 9007199254740993, ['b', NULL])]"
+    typed = "r[1]::BIGINT AS x, r[2]::BIGINT AS big, r[3]::VARCHAR[] AS words"
+    file = folder / "numbers.parquet"
+    numbers = f"CREATE OR REPLACE TEMP TABLE numbers AS SELECT * FROM {scan([file])}"
+    with connect() as duckdb:
+        write_parquet(duckdb, f"SELECT {typed} FROM (SELECT unnest({rows}) AS r)", file)
+        duckdb.execute(numbers)
+        expected = duckdb.execute(query).fetchall()
+    spark.execute(numbers)
+    assert expected and spark.execute(query).fetchall() == expected
+
+
+def test_a_sum_that_64_bits_cannot_hold_is_an_error(spark: Engine) -> None:
+    from pyspark.errors import PySparkException
+
+    assert only_row(spark, f"SELECT sum(x) FROM (SELECT {2**62} AS x UNION ALL SELECT 1)") == (2**62 + 1,)
+    with pytest.raises(PySparkException, match="ARITHMETIC_OVERFLOW|overflow"):
+        only_row(spark, f"SELECT sum(x) FROM (SELECT {2**62} AS x UNION ALL SELECT {2**62})")
+
+
+def test_files_are_written_in_order_and_read_whatever_their_names(folder: Path, spark: Engine) -> None:
+    (place := folder / "bizdate=2026-01-01" / "a [b] {c}*").mkdir(parents=True)
+    rows = "SELECT id, id % 7 AS part FROM (SELECT unnest(range(200000)) AS id)"
+    for engine, file in ((spark, "one.parquet"), (spark, "again.parquet")):
+        assert write_parquet(engine, f"{rows} ORDER BY part, id DESC", place / file) == 200_000
+    assert [each.name for each in sorted(place.iterdir())] == ["again.parquet", "one.parquet"]
+    assert (place / "one.parquet").read_bytes() == (place / "again.parquet").read_bytes()
+    with connect(place) as duckdb:
+        expected = duckdb.sql(f"{rows} ORDER BY part, id DESC").to_arrow_table()
+    assert read([place / "one.parquet"]).equals(expected)
+    names = spark.execute(f"SELECT * FROM {scan([place / 'one.parquet'])} ORDER BY part, id DESC LIMIT 1").fetchall()
+    assert names == [(199_997, 0)]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_cluster_of_its_own_has_two_executors_and_ends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_ENGINE", CLUSTER)
+    with open_engine() as engine:
+        assert only_row(engine, "SELECT count(*), 'it''s' FROM (SELECT unnest(range(10)))") == (10, "it's")
+        assert len(executors()) == 2
+    assert not executors()
+
+
+def executors() -> list[psutil.Process]:
+    """The executors that this process, or one of its children, has started, the server's left out."""
+    children = psutil.Process().children(recursive=True)
+    server = [each for each in children if "SparkConnectServer" in " ".join(each.cmdline())]
+    of_server = {child for each in server for child in each.children(recursive=True)}
+    return [
+        each
+        for each in children
+        if each not in of_server and "CoarseGrainedExecutorBackend" in " ".join(each.cmdline())
+    ]
