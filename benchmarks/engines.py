@@ -50,7 +50,7 @@ FILES = (ROWS, SNAPSHOTS, *(f"{table}.parquet" for table in (USER_SUMS, ITEM_SUM
 
 
 class Watch:
-    """What this process and its children hold and compute together while the block runs.
+    """Memory and processor seconds of this process and its children together, while the block runs.
 
     Attributes:
         peak: the largest memory, in bytes.

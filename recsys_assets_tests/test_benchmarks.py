@@ -20,6 +20,7 @@ import torch
 
 from recsys_assets_tests.conftest import PROJECT
 from recsys_assets_tests.helpers.ranking_rows import ranking_rows, ranking_schema
+from recsys_assets_tests.helpers.spark_server import needs_spark
 
 FOLDER = PROJECT / "benchmarks"
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
@@ -270,6 +271,25 @@ def test_user_memory(run: Runner) -> None:
 def test_sql_recall(run: Runner) -> None:
     printed = run("sql_recall.py", "--rows", 1500, "--dimensions", 8, "--queries", 3)
     assert re.findall(r"^\| (\d+) \| 200 \| 1.0000 ", printed, re.MULTILINE) == ["100", "200", "400", "1000"]
+
+
+def test_engines_compared(run: Runner) -> None:
+    """The way of one engine, twice; `engines/test_spark.py` and the test below compare two."""
+    check_engines(run("engines.py", "--sizes", 3000, "--days", 8, "--engines", "duckdb", "duckdb"), 2)
+
+
+@pytest.mark.engines
+@needs_spark
+def test_spark_compared_with_duckdb(run: Runner) -> None:
+    check_engines(run("engines.py", "--sizes", 3000, "--days", 8, "--engines", "duckdb", "local[2]"), 2)
+
+
+def check_engines(printed: str, engines: int) -> None:
+    rows = re.findall(r"^ +[\d,]+  \S+(.*)$", printed, re.MULTILINE)
+    assert len(rows) == engines
+    for row in rows:
+        start, described, snapshots, _, peak, differing = map(float, row.split())
+        assert start < 600 and described > 0 and snapshots > 0 and peak > 0.01 and differing == 0
 
 
 @pytest.mark.engines

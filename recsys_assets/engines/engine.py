@@ -1,4 +1,4 @@
-"""What an asset asks of an engine: to run statements of DuckDB's dialect. A DuckDB connection is an engine as it is."""
+"""The engine as assets see it: it runs statements of DuckDB's dialect. A DuckDB connection is an engine as it is."""
 
 from typing import Any, Protocol
 
