@@ -40,7 +40,7 @@ def spark_connect(folder: Path) -> Iterator[str]:
         f"--conf={name}={value}" for name, value in {**settings, "spark.connect.grpc.binding.port": port}.items()
     ]
     server = "org.apache.spark.sql.connect.service.SparkConnectServer"
-    command = [home / "bin" / "spark-submit", "--master", CLUSTER, *options, "--class", server, "spark-internal"]
+    command = [str(home / "bin" / "spark-submit"), "--master", CLUSTER, *options, "--class", server, "spark-internal"]
     places = {"SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
     with (folder / "spark.log").open("wb") as log:
         running = subprocess.Popen(
