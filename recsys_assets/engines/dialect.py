@@ -106,8 +106,12 @@ def _select(columns: Columns, node: exp.Select) -> None:
     """Write out the columns of a star with replaced ones, and filter by `QUALIFY` in a query around this one."""
     node.set("expressions", [each for given in node.expressions for each in _written_out(columns, node, given)])
     if condition := node.args.get("qualify"):
-        node.set("qualify", None)
-        around = exp.select("*").from_(node.copy().subquery("qualified")).where(condition.this)
+        inside = node.copy()
+        after = {name: inside.args.get(name) for name in ("order", "limit", "offset")}
+        inside.args.update(dict.fromkeys([*after, "qualify"]))
+        around = exp.select("*").from_(inside.subquery("qualified")).where(condition.this.copy())
+        for name, clause in after.items():
+            around.set(name, clause)
         node.replace(around)
 
 

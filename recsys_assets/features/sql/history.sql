@@ -15,7 +15,7 @@
 -- Counts, and positive rates shrunk towards the rate of all rows so far, as if $item_prior more rows of the item and
 -- $user_prior more rows of the user had that rate.
 CREATE OR REPLACE TEMP TABLE counted AS
-SELECT new.* EXCLUDE (n_so_far, positives_so_far) REPLACE (
+SELECT new.* EXCLUDE (day, n_so_far, positives_so_far) REPLACE (
         coalesce(of_user.n, 0) + user_n AS user_n,
         coalesce(of_item.n, 0) + item_n AS item_n,
         coalesce(of_user.rated, 0) + user_rated AS user_rated,
@@ -26,9 +26,10 @@ SELECT new.* EXCLUDE (n_so_far, positives_so_far) REPLACE (
         coalesce(of_item.value, 0) + item_value AS item_value,
         coalesce(of_user.squares, 0) + user_squares AS user_squares,
         coalesce(of_item.squares, 0) + item_squares AS item_squares),
-    (everything.positives + positives_so_far + 1) / (everything.n + n_so_far + 2) AS base_rate
+    (everything.positives + of_days.positives + positives_so_far + 1) / (everything.n + of_days.n + n_so_far + 2)
+        AS base_rate
 FROM (
-    SELECT *,
+    SELECT *, date_trunc('day', timestamp) AS day,
         count(label) OVER user_past AS user_n,
         count(label) OVER item_past AS item_n,
         count(value) OVER user_past AS user_rated,
@@ -39,16 +40,26 @@ FROM (
         coalesce(sum(value) OVER item_past, 0) AS item_value,
         coalesce(sum(value::HUGEINT * value) OVER user_past, 0) AS user_squares,
         coalesce(sum(value::HUGEINT * value) OVER item_past, 0) AS item_squares,
-        count(label) OVER everyone AS n_so_far,
-        coalesce(sum(label) OVER everyone, 0) AS positives_so_far
+        count(label) OVER that_day AS n_so_far,
+        coalesce(sum(label) OVER that_day, 0) AS positives_so_far
     FROM events
     WINDOW
-        everyone AS (ORDER BY timestamp, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+        that_day AS (
+            PARTITION BY date_trunc('day', timestamp)
+            ORDER BY timestamp, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
         user_past AS (PARTITION BY user_id ORDER BY timestamp, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
         item_past AS (PARTITION BY item_id ORDER BY timestamp, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ) AS new
     LEFT JOIN user_sums AS of_user ON of_user.user_id = new.user_id
-    LEFT JOIN item_sums AS of_item ON of_item.item_id = new.item_id,
+    LEFT JOIN item_sums AS of_item ON of_item.item_id = new.item_id
+    -- the days before, as one window over all rows would be the work of one machine
+    JOIN (
+        SELECT day, coalesce(sum(n) OVER earlier, 0) AS n, coalesce(sum(positives) OVER earlier, 0) AS positives
+        FROM (
+            SELECT date_trunc('day', timestamp) AS day, count(label) AS n, coalesce(sum(label), 0) AS positives
+            FROM events GROUP BY ALL
+        ) WINDOW earlier AS (ORDER BY day ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+    ) AS of_days ON of_days.day = new.day,
     (SELECT coalesce(sum(n), 0) AS n, coalesce(sum(positives), 0) AS positives FROM item_sums) AS everything;
 DROP TABLE events;
 
