@@ -7,6 +7,7 @@ Each correction is of something that Spark would refuse, or would compute otherw
   infinite in DuckDB.
 - DuckDB has integers of 128 bits; in Spark they are decimals of 38 digits, which hold 126 bits.
 - DuckDB has infinite moments; in Parquet, and so here, they are the first and the last microsecond of 64 bits.
+- DuckDB passes over the nulls of a list, when it looks for a value or for the distinct ones.
 - Spark has neither `UNION ALL BY NAME` nor `* REPLACE`. Both are written out with the names of the columns.
 - The order within an aggregate, as in `last(x ORDER BY y)`, would get lost; it is refused, and `arg_max(x, y)` says
   the same.
@@ -49,6 +50,8 @@ def to_spark(query: exp.Expr, columns: Columns, files: Files) -> str:
     corrections: dict[type[exp.Expr], Callable[[Any], None]] = {
         exp.Cast: _cast,
         exp.Div: _divide,
+        exp.ArrayContains: _without_nulls,
+        exp.ArrayDistinct: _without_nulls,
         exp.Order: _refuse_order_in_aggregate,
         exp.Anonymous: _call,
         exp.ReadParquet: partial(_read, files),
@@ -74,6 +77,10 @@ def _cast(node: exp.Cast) -> None:
 def _divide(node: exp.Div) -> None:
     for side in ("this", "expression"):
         node.set(side, exp.cast(node.args[side].copy(), "DOUBLE"))
+
+
+def _without_nulls(node: exp.ArrayContains | exp.ArrayDistinct) -> None:
+    node.set("this", exp.func("array_compact", node.this.copy(), dialect="spark"))
 
 
 def _refuse_order_in_aggregate(node: exp.Order) -> None:

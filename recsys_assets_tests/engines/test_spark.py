@@ -113,6 +113,7 @@ def test_rows_of_several_days_leave_the_same_state(folder: Path, spark: Engine) 
         "SELECT *, lag(x) OVER (ORDER BY x) > 1 AS kept FROM numbers QUALIFY kept ORDER BY x DESC LIMIT 1",
         "SELECT arg_max(x, {'a': big, 'b': x}) FILTER (x < 4) AS x FROM numbers",
         "SELECT count(DISTINCT hash(numbers)) AS rows FROM numbers",
+        "SELECT list_contains(words, 'a') AS has FROM numbers ORDER BY x",
         "SELECT coalesce(list_contains(words, 'a'), false)::INTEGER AS has FROM numbers ORDER BY x",
         "SELECT word FROM (SELECT unnest(list_distinct(words)) AS word FROM numbers) GROUP BY word ORDER BY word",
         "SELECT x FROM numbers SEMI JOIN (SELECT 2 AS x) USING (x)",
