@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 
 import psutil
+from ml1m import read
+from ml1m_rows import LAST_DAY, write_tables
 from splits_to_samples import prepare
 
 from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
@@ -85,26 +87,39 @@ class Watch:
         return int(memory.rss - memory.shared)
 
 
-def make_inputs(profile: Profile, home: Path) -> int:
-    """Make the splits and the factors of users and items from ingested files; returns the number of events."""
-    splits, days = home / "splits.parquet", landed_bizdates(profile)
+def make_inputs(profile: Profile, given: argparse.Namespace) -> int:
+    """Make the splits, users, items and factors of a log in `home`; returns the number of events."""
+    home: Path = given.home
+    files, last = write_movielens(given) if given.source else write_sample(profile, given)
+    users, items, splits = (home / f"{table}.parquet" for table in ("users", "items", "splits"))
     with connect(home) as connection:
-        split(connection, profile, [home / day / ROWS for day in days], days[-1])
+        split(connection, profile, files, last)
         rows = write_parquet(connection, "SELECT * FROM splits ORDER BY user_id, position", splits)
         (home / "factors").mkdir()
-        write_pair_features(connection, profile, splits, home / "users" / ROWS, home / "items" / ROWS, home / "factors")
+        write_pair_features(connection, profile, splits, users, items, home / "factors")
     return rows
+
+
+def write_movielens(given: argparse.Namespace) -> tuple[list[Path], str]:
+    """Write MovieLens 1M without its days; returns the file of events, and the last day."""
+    write_tables(read(Path(given.source)), given.home)
+    return [given.home / "events.parquet"], LAST_DAY
+
+
+def write_sample(profile: Profile, given: argparse.Namespace) -> tuple[list[Path], str]:
+    """Generate a log, land it and ingest it; returns the files of events, and the last day."""
+    prepare(profile, None, given.sizes[0], given.days, given.home)
+    for table in ("users", "items"):
+        (given.home / table / ROWS).rename(given.home / f"{table}.parquet")
+    days = landed_bizdates(profile)
+    return [given.home / day / ROWS for day in days], days[-1]
 
 
 def describe(profile: Profile, home: Path, out: Path) -> dict[str, float]:
     """Describe all events and both snapshots on the chosen engine; returns seconds by step and gigabytes."""
     out.mkdir()
-    users, items, splits, factors = (
-        home / "users" / ROWS,
-        home / "items" / ROWS,
-        home / "splits.parquet",
-        home / "factors",
-    )
+    users, items, splits = (home / f"{table}.parquet" for table in ("users", "items", "splits"))
+    factors = home / "factors"
     start = time.perf_counter()
     with Watch() as watch, open_engine() as engine:
         opened, before = time.perf_counter(), watch.processor()
@@ -157,8 +172,7 @@ def run_step(given: argparse.Namespace) -> dict[str, float]:
     profile = load_profile("movielens-1m" if given.source else "sample")
     profile = profile.model_copy(update={"landing": given.home / "landing"})
     if given.step == "prepare":
-        prepare(profile, given.source, given.sizes[0], given.days, given.home)
-        return {"events": make_inputs(profile, given.home)}
+        return {"events": make_inputs(profile, given)}
     return describe(profile, given.home, given.home / given.step)
 
 

@@ -66,7 +66,7 @@ def prepared(name: str, ratings: Ratings, work: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         protocol, profile = PROTOCOLS[name], load_profile("movielens-1m")
         profile = profile.model_copy(update={"split": protocol.rule or profile.split})
-        _write_tables(ratings, folder)
+        write_tables(ratings, folder)
         with connect(folder) as connection:
             _write_splits(connection, profile, protocol, folder)
             schema = _write_rows(connection, profile, protocol, folder)
@@ -76,7 +76,7 @@ def prepared(name: str, ratings: Ratings, work: Path) -> Path:
     return folder
 
 
-def _write_tables(ratings: Ratings, folder: Path) -> None:
+def write_tables(ratings: Ratings, folder: Path) -> None:
     """Write events in their order, users and items, as ingest would write them."""
     events = ratings.table.append_column("seq", pa.array(np.arange(ratings.table.num_rows)))
     times = events["timestamp"].cast(pa.timestamp("s")).cast(pa.timestamp("us"))

@@ -5,6 +5,7 @@ they must see the lake's folder at the path at which this machine sees it.
 """
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -34,7 +35,8 @@ _SETTINGS = {
 }
 _OWN_MASTER = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
 _LOCAL = re.compile(r"local(-cluster)?(\[.*\])?|spark://(127\.0\.0\.1|localhost)[:,].*")
-_PATTERN = re.compile(r"([\\{}\[\]*?])")
+# Signs in names of files that would be patterns: as `duck.scan` writes them, and those that Spark would take for such.
+_LITERAL, _MAGIC = re.compile(r"\[([\[*?])\]"), re.compile(r"([\\{}\[\]*?])")
 CONNECT_PORT = 15002
 _SECONDS = 10.0
 
@@ -69,6 +71,7 @@ class SparkEngine:
         self._session = session
         self._tables: dict[str, DataFrame] = {}
         self._files: dict[tuple[str, ...], str] = {}
+        self._numbers = itertools.count()
 
     def execute(self, query: str, /) -> SparkRows:
         """Run one or several statements; see `Engine.execute`.
@@ -104,14 +107,14 @@ class SparkEngine:
     def _columns(self, query: str) -> list[str]:
         return list(self._session.sql(query).columns)
 
-    def _table_of(self, files: Sequence[str]) -> str:
-        """The name of a view of the rows of Parquet files."""
-        key = tuple(files)
-        if key not in self._files:
-            self._files[key] = f"files_{len(self._files)}"
-            rows = self._session.read.parquet(*(_PATTERN.sub(r"\\\1", file) for file in files))
-            rows.createOrReplaceTempView(self._files[key])
-        return self._files[key]
+    def _table_of(self, patterns: Sequence[str]) -> str:
+        """The name of a view of the rows of Parquet files, which DuckDB's patterns (`duck.scan`) name."""
+        files = tuple(_LITERAL.sub(r"\1", pattern) for pattern in patterns)
+        if files not in self._files:
+            self._files[files] = f"files_{next(self._numbers)}"
+            rows = self._session.read.parquet(*(_MAGIC.sub(r"\\\1", file) for file in files))
+            rows.createOrReplaceTempView(self._files[files])
+        return self._files[files]
 
     def _create(self, statement: exp.Create) -> None:
         name, rows = statement.this.name, self._frame(statement.expression)
@@ -142,6 +145,7 @@ class SparkEngine:
         query, target = statement.this.unnest(), Path(statement.args["files"][0].name)
         if not query.args.get("order"):
             raise Untranslatable(f"{query.sql('duckdb')}: say in which order the rows are to be written")
+        self._files = {files: view for files, view in self._files.items() if str(target) not in files}  # it changes
         parts = Path(tempfile.mkdtemp(prefix="parts-", dir=target.parent))
         try:
             self._frame(query).write.mode("overwrite").parquet(str(parts))

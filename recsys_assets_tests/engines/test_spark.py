@@ -1,10 +1,12 @@
 """Assets have the same rows on Spark as on DuckDB: on a real cluster of two executors, from one text of SQL."""
 
 import datetime as dt
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pytest
 
@@ -12,7 +14,6 @@ from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land
 from recsys_assets.datasets.profile import load_profile
-from recsys_assets.engines.chosen import open_engine
 from recsys_assets.engines.engine import Engine
 from recsys_assets.engines.spark import open_spark
 from recsys_assets.lake import Lake
@@ -143,7 +144,7 @@ def test_a_sum_that_64_bits_cannot_hold_is_an_error(spark: Engine) -> None:
 
 def test_files_are_written_in_order_and_read_whatever_their_names(folder: Path, spark: Engine) -> None:
     (place := folder / "bizdate=2026-01-01" / "a [b] {c}*").mkdir(parents=True)
-    rows = "SELECT id, id % 7 AS part FROM (SELECT unnest(range(200000)) AS id)"
+    rows = "SELECT id::BIGINT AS id, id::BIGINT % 7 AS part FROM (SELECT unnest(range(200000)) AS id)"
     for engine, file in ((spark, "one.parquet"), (spark, "again.parquet")):
         assert write_parquet(engine, f"{rows} ORDER BY part, id DESC", place / file) == 200_000
     assert [each.name for each in sorted(place.iterdir())] == ["again.parquet", "one.parquet"]
@@ -153,24 +154,29 @@ def test_files_are_written_in_order_and_read_whatever_their_names(folder: Path, 
     assert read([place / "one.parquet"]).equals(expected)
     names = spark.execute(f"SELECT * FROM {scan([place / 'one.parquet'])} ORDER BY part, id DESC LIMIT 1").fetchall()
     assert names == [(199_997, 0)]
+    write_parquet(spark, "SELECT 5 AS id ORDER BY id", place / "one.parquet")
+    assert only_row(spark, f"SELECT count(*), max(id) FROM {scan([place / 'one.parquet'])}") == (1, 5)
 
 
 @pytest.mark.usefixtures("folder")
 def test_a_cluster_of_its_own_has_two_executors_and_ends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process has sessions of one kind, so this one, whose sessions are those of Spark Connect, starts another."""
     monkeypatch.setenv("RECSYS_ENGINE", CLUSTER)
-    with open_engine() as engine:
-        assert only_row(engine, "SELECT count(*), 'it''s' FROM (SELECT unnest(range(10)))") == (10, "it's")
-        assert len(executors()) == 2
-    assert not executors()
+    fresh = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}  # set by the session
+    done = subprocess.run([sys.executable, "-c", ON_A_CLUSTER], env=fresh, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ['[(10, "it\'s")] 2', "0"]
 
 
-def executors() -> list[psutil.Process]:
-    """The executors that this process, or one of its children, has started, the server's left out."""
+ON_A_CLUSTER = """
+import psutil
+from recsys_assets.engines.chosen import open_engine
+
+def executors():
     children = psutil.Process().children(recursive=True)
-    server = [each for each in children if "SparkConnectServer" in " ".join(each.cmdline())]
-    of_server = {child for each in server for child in each.children(recursive=True)}
-    return [
-        each
-        for each in children
-        if each not in of_server and "CoarseGrainedExecutorBackend" in " ".join(each.cmdline())
-    ]
+    return sum("CoarseGrainedExecutorBackend" in " ".join(each.cmdline()) for each in children)
+
+with open_engine() as engine:
+    print(engine.execute("SELECT count(*), 'it''s' FROM (SELECT unnest(range(10)))").fetchall(), executors())
+print(executors())
+"""
