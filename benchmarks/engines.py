@@ -199,7 +199,7 @@ def main() -> None:
             rows = in_a_process(given, events, home, "prepare")["events"]
             for place, engine in enumerate(given.engines):
                 row = in_a_process(given, events, home, f"engine-{place}", engine)
-                differing = differing_rows(home / "engine-0", home / f"engine-{place}")
+                differing = differing_rows(home / "engine-0", home / f"engine-{place}") if place else 0
                 figures = "".join(f"{row[column]:16.2f}" for column in columns)
                 print(f"{rows:12,.0f}  {engine:26}{figures}{differing:16,}", flush=True)
 

@@ -52,6 +52,7 @@ EXCUSED = {
     r"pip install .*": "it downloads packages",
     r"(sudo|cd /opt|docker|export POSTGRES_PASSWORD=).*": "they need root, systemd or Docker",
     r"recsys_as (materialize|restore) .*": "minutes, and a machine that is empty",
+    r"export RECSYS_ENGINE=.*": "Spark is no part of `dev`: `make test-engines` sets it, with a server of its own",
     r"recsys triton .*|.*RECSYS_TRITON_URI=.*": "Triton has an environment of its own: `make test-engines`",
     r"recsys land (movielens-1m|criteo .*|sample .*|sample)": "they download, or land more rows than a test needs",
     r"recsys report \S+ --build": "a run of Dagster: 20 seconds",
