@@ -9,8 +9,8 @@ Each correction is of something that Spark would refuse, or would compute otherw
 - DuckDB has infinite moments; in Parquet, and so here, they are the first and the last microsecond of 64 bits.
 - DuckDB passes over the nulls of a list, when it looks for a value or for the distinct ones.
 - Spark has neither `UNION ALL BY NAME` nor `* REPLACE`. Both are written out with the names of the columns.
-- The order within an aggregate, as in `last(x ORDER BY y)`, would get lost; it is refused, and `arg_max(x, y)` says
-  the same.
+- What sqlglot would leave out, or Spark would count otherwise, is refused: the order within an aggregate, as in
+  `last(x ORDER BY y)` (`arg_max(x, y)` says the same), `EXCLUDE` in a frame, and `date_diff`.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,6 +53,8 @@ def to_spark(query: exp.Expr, columns: Columns, files: Files) -> str:
         exp.ArrayContains: _without_nulls,
         exp.ArrayDistinct: _without_nulls,
         exp.Order: _refuse_order_in_aggregate,
+        exp.WindowSpec: _refuse_excluded_rows,
+        exp.DateDiff: _refuse_date_diff,
         exp.Anonymous: _call,
         exp.ReadParquet: partial(_read, files),
         exp.Select: partial(_select, columns),
@@ -86,6 +88,15 @@ def _without_nulls(node: exp.ArrayContains | exp.ArrayDistinct) -> None:
 def _refuse_order_in_aggregate(node: exp.Order) -> None:
     if isinstance(node.parent, exp.Func):
         raise Untranslatable(f"{node.parent.sql('duckdb')}: Spark would ignore the order; write it with arg_max")
+
+
+def _refuse_excluded_rows(node: exp.WindowSpec) -> None:
+    if node.args.get("exclude"):
+        raise Untranslatable(f"{node.sql('duckdb')}: Spark has no EXCLUDE in a frame; end the frame a row earlier")
+
+
+def _refuse_date_diff(node: exp.DateDiff) -> None:
+    raise Untranslatable(f"{node.sql('duckdb')}: Spark counts whole days, DuckDB midnights; subtract dates instead")
 
 
 def _call(node: exp.Anonymous) -> None:

@@ -66,6 +66,8 @@ def test_files_become_tables() -> None:
     [
         ("SELECT last(a ORDER BY b)", "write it with arg_max"),
         ("SELECT list(a ORDER BY b) OVER (PARTITION BY c)", "write it with arg_max"),
+        ("SELECT sum(a) OVER (ORDER BY b ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW)", "no EXCLUDE in a frame"),
+        ("SELECT date_diff('day', a, b)", "DuckDB midnights"),
         ("SELECT md5_number_lower(a)", "this function has no translation"),
     ],
 )
