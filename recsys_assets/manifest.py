@@ -1,5 +1,6 @@
 """A partition, one asset's data of one bizdate: a manifest that describes the files, and the folder that has them."""
 
+import datetime as dt
 import hashlib
 import json
 import re
@@ -19,6 +20,8 @@ EXTENDED = frozenset({"event_features"})
 _OFTEN_EMPTY = ("declined", "below_floor", "seconds", "version")  # not in the text if they are empty
 _APART = ("mlflow_run_id", "seconds", "version", "fingerprint")  # not in the fingerprint: see `Manifest`
 VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{16}")  # when its upload began (UTC), and a random number
+_OFTEN_EMPTY = ("declined", "below_floor", "fitted", "seconds")  # not in the text if they are empty
+_APART = ("mlflow_run_id", "seconds", "fingerprint")  # not in the fingerprint: see `Manifest`
 
 
 class PartitionMissing(FileNotFoundError):
@@ -54,6 +57,7 @@ class Manifest:
             for all others, and then left out of the text and of the fingerprint, like `below_floor`.
         below_floor: which figure is below the floor of the profile, in a sentence. The partition is kept to be looked
             at, and what needs it is declined.
+        fitted: of a partition that keeps the fit of an earlier day: that `bizdate`, and the `events` known then.
         seconds: how long it took to make it; None in a partition of an older version.
         version: the folder inside the partition that has the files (`remote`); empty if they are next to the manifest.
         fingerprint: a hash of all other fields but the MLflow run id, the seconds and the version, which alone differ
@@ -74,6 +78,7 @@ class Manifest:
     failed_checks: list[str] = field(default_factory=list)
     declined: str = ""
     below_floor: str = ""
+    fitted: dict[str, Any] = field(default_factory=dict)
     mlflow_run_id: str | None = None
     seconds: float | None = None
     version: str = ""
@@ -109,6 +114,16 @@ class Manifest:
     def why_not(self) -> str:
         """Why what needs the partition is declined, although nothing is broken; empty if it can be built on."""
         return self.declined or self.below_floor
+
+    @property
+    def fitted_on(self) -> str:
+        """The bizdate whose rows its model, or its choice, was fitted on: an earlier one if that was kept."""
+        return str(self.fitted.get("bizdate", self.bizdate))
+
+    @property
+    def age_of_fit(self) -> int:
+        """How many days before its bizdate that was."""
+        return (dt.date.fromisoformat(self.bizdate) - dt.date.fromisoformat(self.fitted_on)).days
 
     @property
     def inputs(self) -> dict[str, str]:

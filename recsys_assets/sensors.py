@@ -196,7 +196,7 @@ def _ingest_request(first: dt.date, last: dt.date, until: float) -> dg.RunReques
 def _build_request(profile: Profile, day: str, newest: str, until: float) -> dg.RunRequest:
     """Request a run of every asset of a day. The key contains the time, so that content that came back runs again."""
     key = f"{day}:{fingerprint(profile, day)}:{until!r}"
-    in_order = day != newest and bool(profile.warm_start.models)
+    in_order = day != newest and (bool(profile.warm_start.models) or profile.refit.days > 1)
     tags = in_turn("now" if day == newest else "later", day, oldest_first=in_order)
     return dg.RunRequest(partition_key=day, job_name=everything.name, run_key=key, tags=tags)
 

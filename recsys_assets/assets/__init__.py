@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import dagster as dg
 
-from recsys_assets.assets import rank, tuning, warm_start
+from recsys_assets.assets import rank, refit, tuning, warm_start
 from recsys_assets.assets.cold_start import report as cold_start
 from recsys_assets.assets.cold_start import samples as cold_samples
 from recsys_assets.assets.data import event_features, features, ingest, labelled_rows, log_entities, negatives, samples
@@ -101,7 +101,7 @@ def assets_of(profile: Profile) -> list[dg.AssetsDefinition]:
     warm_start.refuse_unknown(profile)
     bizdate = daily_partitions(profile)
     assets = {
-        each.key: add_deadline(warm_start.add_own_days(_wanted(each, profile), profile), profile).define(bizdate, group)
+        each.key: add_deadline(_with_own_days(_wanted(each, profile), profile), profile).define(bizdate, group)
         for group, made in groups(profile).items()
         for each in made
     }
@@ -123,6 +123,11 @@ def _wanted(asset: LakeAsset, profile: Profile) -> LakeAsset:
     """
     deps = [each for each in asset.settings.get("deps", ()) if profile.touch or each not in TOUCH_ASSETS]
     return replace(asset, settings={**asset.settings, "deps": deps})
+
+
+def _with_own_days(asset: LakeAsset, profile: Profile) -> LakeAsset:
+    """The asset; one whose model continues, or is kept, depends on its earlier days."""
+    return refit.add_own_days(warm_start.add_own_days(asset, profile), profile)
 
 
 def checks_of(assets: list[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:

@@ -4,8 +4,10 @@ A new ranker is a file and a record in `models/` (see `models/catalogue.py`). `t
 `touch_samples`, in the same way.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -22,8 +24,9 @@ from recsys_assets.assets.model_asset import (
     report_unmeasured,
     with_tuned_settings,
 )
+from recsys_assets.assets.refit import find_kept, take
 from recsys_assets.assets.reports import show
-from recsys_assets.assets.warm_start import compare, find_start
+from recsys_assets.assets.warm_start import compare, find_start, note_no_comparison
 from recsys_assets.checks import check_floor
 from recsys_assets.datasets.classes import require_both_classes
 from recsys_assets.datasets.names import DRAW_LOG_RATE, DRAWN
@@ -34,7 +37,7 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.metrics import calibration, ranker_metrics
 from recsys_assets.models.catalogue import RANKERS, configure
-from recsys_assets.ranking.correction import fit_correction, undrawn
+from recsys_assets.ranking.correction import CORRECTION, fit_correction, undrawn
 from recsys_assets.ranking.sample_parts import RANKED_PARTS, part_files
 from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.tracking import Tracking
@@ -103,16 +106,16 @@ def ranker(task: Task, description: str) -> LakeAsset:
         config = with_tuned_settings(output, lake, profile, task.name, config)
         settings = configure(task.model, config.model, config.training)
         require_both_classes({part: part_files(samples, part) for part in RANKED_PARTS})
+        if kept := find_kept(output, lake.lake, profile, {"name": task.name, **config.model_dump()}):
+            _judge(context, output, profile, task, _take(output, kept), samples)
+            note_no_comparison(output, profile, task.name)
+            return
         config, start = find_start(output, lake.lake, profile, task.name, config)
         train = partial(_train, task.model, settings, config.seed, samples, feature_schema)
         with log_training(context, output, tracking, task.name, config):
             ranker = train(log_epochs(context, tracking), start)
-            scored = _write(output, ranker, samples)
-            plots = _evaluate(context, output, profile, scored)
-            drawn = profile.touch if task is TOUCH_TASK else None
-            output.metadata["negatives"] = drawn.text if drawn else profile.negatives_text
-            if profile.draws_all:
-                _correct(output, scored)
+            _write(output, ranker)
+            plots = _judge(context, output, profile, task, ranker, samples)
             compare(output, profile, task.name, ranker.fitted, lambda: train(None, None).fitted)
             tracking.log(output.manifest.metrics, output.draft.folder, plots)
 
@@ -136,16 +139,45 @@ def _train(
     return rankers.fit(model, schema, train, validation, *settings, seed, on_epoch, start)
 
 
-def _write(output: Output, ranker: "Ranker", samples: Partition) -> pa.Table:
-    """Write the model, score the test rows; returns the scored rows."""
-    from recsys_assets.training import data
+def _take(output: Output, kept: Partition) -> "Ranker":
+    """Take a kept model, without what the day makes of its own test rows."""
+    from recsys_assets.training import rankers
 
-    test = part_files(samples, RANKED_PARTS[2])
+    take(output, kept, without=(PREDICTIONS, CORRECTION))
+    return rankers.load(output.draft.folder)
+
+
+def _write(output: Output, ranker: "Ranker") -> None:
+    """Write a trained model."""
     ranker.save(output.draft.folder)
     if (importance := ranker.importance()) is not None:
         pq.write_table(importance, output.path(IMPORTANCE))
     output.metadata["training"] = show.lines("training", "epoch", ranker.fitted.history)
+
+
+def _judge(  # noqa: PLR0913, PLR0917 (what is judged, and on what)
+    context: dg.AssetExecutionContext,
+    output: Output,
+    profile: Profile,
+    task: Task,
+    ranker: "Ranker",
+    samples: Partition,
+) -> "dict[str, Figure]":
+    """Judge a model on the day's test rows, and correct its probabilities if all negatives are drawn; returns plots."""
     output.manifest.metrics["validation_auc"] = ranker.fitted.best["validation_auc"]
+    scored = _score(output, ranker, part_files(samples, RANKED_PARTS[2]))
+    plots = _evaluate(context, output, profile, scored)
+    drawn = profile.touch if task is TOUCH_TASK else None
+    output.metadata["negatives"] = drawn.text if drawn else profile.negatives_text
+    if profile.draws_all:
+        _correct(output, scored)
+    return plots
+
+
+def _score(output: Output, ranker: "Ranker", test: Sequence[Path]) -> pa.Table:
+    """Score the test rows and write them; returns them."""
+    from recsys_assets.training import data
+
     scores = ranker.predict(data.encode_rows(ranker.fitted.schema, test)[0])
     scored = read_columns(test, SCORED_KEYS).append_column("score", pa.array(scores))
     pq.write_table(scored, output.path(PREDICTIONS), compression="zstd")

@@ -140,10 +140,10 @@ def _check_partition(folder: Path, manifest: Manifest, shown: str, bizdate: str)
 
 def compare(output: Output, profile: Profile, model: str, warm: "Fitted", fit_cold: Callable[[], "Fitted"]) -> None:
     """Result of `warm_start_holds`; on the days that are due, a model is trained from nothing too, and then dropped."""
-    if model not in profile.warm_start.models:
-        return
     if not warm.started_from or not _is_due(profile, output.manifest.bizdate):
-        output.check(HOLDS.name, True, note="no comparison is due, or the training did not continue from a checkpoint")
+        note_no_comparison(output, profile, model)
+        return
+    if model not in profile.warm_start.models:
         return
     cold, metric = fit_cold(), warm.metric
     value, floor = warm.best[metric], cold.best[metric] * (1 - profile.warm_start.margin)
@@ -155,6 +155,13 @@ def compare(output: Output, profile: Profile, model: str, warm: "Fitted", fit_co
     columns = ["training", metric, "epochs to the best", "epochs"]
     output.metadata["warm start compared"] = show.table(columns, rows)
     output.check(HOLDS.name, value >= floor, warm=value, cold=cold.best[metric], floor=floor)
+
+
+def note_no_comparison(output: Output, profile: Profile, model: str) -> None:
+    """Result of `warm_start_holds` where nothing is compared, for a model that has the check."""
+    if model in profile.warm_start.models:
+        said = "no comparison is due, or the day's training did not continue from a checkpoint"
+        output.check(HOLDS.name, True, note=said)
 
 
 def _is_due(profile: Profile, bizdate: str) -> bool:

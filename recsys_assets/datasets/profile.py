@@ -29,6 +29,7 @@ from recsys_assets.datasets.profile_parts import (
     Part,
     Publishing,
     Recall,
+    Refit,
     Retention,
     Right,
     Session,
@@ -92,6 +93,7 @@ class Profile(Part):
     bounds: Bounds = Bounds()
     tuned: list[str] = Field(default=[], description="models trained with the best settings of their `tune_<model>`")
     warm_start: WarmStart = WarmStart()
+    refit: Refit = Refit()
     daily: Daily = Daily()
     retention: Retention = Retention()
 

@@ -338,6 +338,19 @@ class WarmStart(Part):
     )
 
 
+class Refit(Part):
+    """When models are fitted again, and choices made again; until then a bizdate keeps those of the bizdate before.
+
+    Models are those for ranking, recall and touches; choices are the settings of item to item, the comparison of cold
+    start, and the funnel. The champion is chosen each day, and everything is judged each day.
+    """
+
+    days: Count = Field(default=1, description="age of a fit, in days, at which it is made again; 1: every day")
+    share: float = Field(
+        default=0.02, gt=0, description="or when so large a share of the events known then has come since"
+    )
+
+
 class Bounds(Part):
     """Limits that a day's artefacts must meet before anything is built on them."""
 

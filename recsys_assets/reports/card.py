@@ -40,12 +40,13 @@ def model_card(day: Day) -> Card:
     """
     champion = champion_of(day)
     model = day.open(f"rank_{champion.model}", champion.bizdate)
-    sections = [_model(day, champion, model), _data(day, champion), _figures(day, champion, model), _limits(day, model)]
+    sections = [_model(day, champion, model), _data(day, model), _figures(day, champion, model), _limits(day, model)]
     sections.append(_lineage(champion, model.manifest))
     metrics = model.manifest.metrics
     tags = {
         "card.model": champion.model,
         "card.bizdate": champion.bizdate,
+        "card.fitted_on": model.manifest.fitted_on,
         "card.test_auc": f"{metrics['test_auc']:.4f}" if "test_auc" in metrics else "unknown",
         "card.calibration_error": f"{metrics.get('test_calibration_error', float('nan')):.4f}",
         "card.sha256": champion.sha256,
@@ -68,6 +69,9 @@ def _model(day: Day, champion: Champion, model: Partition) -> Section:
             f"Negatives: {day.profile.negatives_text}."
         )
     )
+    if model.manifest.fitted:
+        said = f"It was fitted on {model.manifest.fitted_on}, and has been kept since: on {champion.bizdate} it is"
+        section.html.append(text(f"{said} {model.manifest.age_of_fit} days old."))
     settings = {name: value for name, value in model.manifest.config.items() if not isinstance(value, dict)}
     for part in ("model", "training"):
         settings |= {f"{part}.{name}": value for name, value in (model.manifest.config.get(part) or {}).items()}
@@ -76,10 +80,10 @@ def _model(day: Day, champion: Champion, model: Partition) -> Section:
     return section
 
 
-def _data(day: Day, champion: Champion) -> Section:
+def _data(day: Day, model: Partition) -> Section:
     """The rows that it learned from, and its features."""
-    section = Section("Data")
-    splits = day.open("splits", champion.bizdate).manifest
+    section, fitted_on = Section("Data"), model.manifest.fitted_on
+    splits = day.open("splits", fitted_on).manifest
     counts = {name.removesuffix("_rows"): value for name, value in splits.metrics.items() if name.endswith("_rows")}
     days = sorted(name.partition("/")[2] for name in splits.upstream if name.startswith("interactions/"))
     if days:
@@ -87,7 +91,7 @@ def _data(day: Day, champion: Champion) -> Section:
     section.html.append(
         table("Rows by part; those of train include validation", ["part", "rows"], sorted(counts.items()))
     )
-    schema = FeatureSchema.read(day.open("feature_schema", champion.bizdate).path("schema.json"))
+    schema = FeatureSchema.read(day.open("feature_schema", fitted_on).path("schema.json"))
     rows = [(each.name, each.kind, each.side, len(each.vocabulary) or None) for each in schema.features]
     section.html.append(table("Features", ["", "kind", "side", "values"], rows))
     return section

@@ -6,7 +6,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from recsys_assets.reports import completeness, data, drift_section, features, lists, models, served
+from recsys_assets.reports import completeness, data, drift_section, features, fits, lists, models, served
 from recsys_assets.reports.day import Absent, Day
 from recsys_assets.reports.figures import Section, to_table
 from recsys_assets.reports.page import page
@@ -58,10 +58,13 @@ def _sections(day: Day) -> dict[str, Callable[[], Section]]:
         "Features of models": features.features,
         "Ranking models": models.ranking,
         "Recall methods": models.recall,
+        "Kept fits": fits.fits,
         "Final lists": lists.funnel,
         "Published": served.published,
         "Requests": served.requests,
     }
+    if day.profile.refit.days == 1:  # nothing is kept
+        del makers["Kept fits"]
     return {title: partial(make, day) for title, make in makers.items()}
 
 

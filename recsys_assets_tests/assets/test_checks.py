@@ -24,7 +24,6 @@ from recsys_assets.assets.cold_start import samples as cold_samples
 from recsys_assets.assets.data import event_features, features, ingest, samples
 from recsys_assets.assets.recall import term
 from recsys_assets.assets.reports import hitrate, rank_report, recall_report
-from recsys_assets.coldstart.trial import Outcome
 from recsys_assets.datasets import splits
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import AFFINITY
@@ -300,8 +299,9 @@ def test_a_model_must_be_better_than_what_needs_none(output: Output, score: floa
     models, baselines = {"lgbm": 0.7, "deepfm": score}, {"popularity": 0.5, "best_reachable": 0.9}
     of_models, of_baselines = ({name: {"test_auc": each[name]} for name in each} for each in (models, baselines))
     rank_report._check(output, of_models, of_baselines)
-    colds = {"ridge": {"cold_ndcg@20": score}, "popularity": {"cold_ndcg@20": 0.5}}
-    cold_report.check_winner(output, Outcome(colds, {}, {}, "ridge", "ease", "ridge"))
+    output.write_json("cold_start.json", {"winner": "ridge"})
+    output.manifest.metrics = {"draw.ridge.cold_ndcg@20": score, "draw.popularity.cold_ndcg@20": 0.5}
+    cold_report.check_winner(output)
     assert [check.passed for check in output.checks] == [passed, passed, passed]
 
 

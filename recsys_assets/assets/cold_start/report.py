@@ -10,6 +10,7 @@ from pydantic import Field
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.model_asset import ModelConfig
 from recsys_assets.assets.recall import towers
+from recsys_assets.assets.refit import find_kept, take
 from recsys_assets.assets.reports import show
 from recsys_assets.coldstart import network
 from recsys_assets.coldstart.choice import BECAUSE, CHOICE_FILE, SERVES
@@ -23,7 +24,7 @@ from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.parallel import one_of_several_trainings
-from recsys_assets.resources import Dataset
+from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.interactions import Interactions
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ class ColdStartConfig(ModelConfig):
     code_version="4",
     checks=[BEATS],
 )
-def cold_start_report(output: Output, config: ColdStartConfig, dataset: Dataset, **inputs: Partition) -> None:
+def cold_start_report(
+    output: Output, config: ColdStartConfig, lake: LakeStore, dataset: Dataset, **inputs: Partition
+) -> None:
     """Methods for items that nobody has touched, on cold, warm and all items; settings are chosen on validation rows.
 
     Cold are items that were drawn and whose events were held out, and, in a second table, those that first appear in
@@ -62,6 +65,11 @@ def cold_start_report(output: Output, config: ColdStartConfig, dataset: Dataset,
     trained for the first table, without the held-out events.
     """
     profile = dataset.load()
+    if kept := find_kept(output, lake.lake, profile, config.model_dump()):
+        take(output, kept)
+        output.manifest.metrics = kept.manifest.metrics
+        check_winner(output)
+        return
     output.manifest.config, output.manifest.seed = config.model_dump(), config.seed
     source, schema = towers.source(network.MODEL, profile, inputs), towers.features_of(inputs)
     trials = Trials(config, schema, source, profile)
@@ -135,7 +143,7 @@ def _record(output: Output, found: Mapping[str, Outcome], named: str | None) -> 
         short = name.replace(" ", "_")
         for method, each in outcome.test.items():
             output.manifest.metrics |= {f"{short}.{method}.{metric}": value for metric, value in each.items()}
-    check_winner(output, drawn)
+    check_winner(output)
     sections = [f"## Cold items by {name}\n\n{describe(outcome)}" for name, outcome in found.items()]
     said = f"serves: {serves}, because {because}"
     if named not in (None, serves):
@@ -146,10 +154,11 @@ def _record(output: Output, found: Mapping[str, Outcome], named: str | None) -> 
         output.metadata[f"cold items by {name}"] = dg.MetadataValue.md(describe(outcome))
 
 
-def check_winner(output: Output, outcome: Outcome) -> None:
-    """Compare the winner with popularity."""
-    best, popular = (outcome.test[name]["cold_ndcg@20"] for name in (outcome.winner, "popularity"))
-    output.check(BEATS.name, best > popular, winner=outcome.winner, ndcg=best, popularity=popular)
+def check_winner(output: Output) -> None:
+    """Compare the winner of the choice that was written with popularity, by the metrics that were recorded."""
+    winner = json.loads(output.path(CHOICE_FILE).read_text(encoding="utf-8"))["winner"]
+    best, popular = (output.manifest.metrics[f"draw.{name}.cold_ndcg@20"] for name in (winner, "popularity"))
+    output.check(BEATS.name, best > popular, winner=winner, ndcg=best, popularity=popular)
 
 
 def describe(outcome: Outcome) -> str:

@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 from recsys_assets.arrays import Ints
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.rank import RANK_TASKS, TOUCH_TASK, Task
+from recsys_assets.assets.refit import take_export
 from recsys_assets.assets.reports import show
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.ranking.sample_parts import RANKED_PARTS, part_files
-from recsys_assets.resources import Dataset
+from recsys_assets.resources import Dataset, LakeStore
 from recsys_assets.retrieval.interactions import histories, read
 from recsys_assets.retrieval.raw_users import raw_users
 
@@ -41,13 +42,14 @@ def ranker_onnx(task: Task) -> LakeAsset:
         kinds={"onnx"},
         checks=[Check("onnx_matches_model", f"onnxruntime and the model agree within {TOLERANCE} on real rows")],
     )
-    def onnx(output: Output, dataset: Dataset, ranker: Partition, samples: Partition) -> None:
+    def onnx(output: Output, lake: LakeStore, dataset: Dataset, ranker: Partition, samples: Partition) -> None:
         from recsys_assets.training import onnx_export, rankers
 
-        profile, about = dataset.load(), {"bizdate": output.manifest.bizdate}
+        profile, about = dataset.load(), {"bizdate": ranker.manifest.fitted_on}
         if profile.draws:
             about["negatives"] = profile.negatives_text
-        rankers.load(ranker.folder).export(output.path(MODEL), about)
+        if not take_export(output, lake.lake, ranker):
+            rankers.load(ranker.folder).export(output.path(MODEL), about)
         rows = real_rows(samples)
         found = rankers.parity(ranker.folder, output.path(MODEL), rows)
         output.manifest.metrics = {"parity_rows": float(rows.num_rows), **found}
@@ -90,11 +92,17 @@ def tower_onnx(model: str) -> LakeAsset:
         ],
     )
     def onnx(
-        output: Output, recaller: Partition, recall_samples: Partition, users: Partition, items: Partition
+        output: Output,
+        lake: LakeStore,
+        recaller: Partition,
+        recall_samples: Partition,
+        users: Partition,
+        items: Partition,
     ) -> None:
         from recsys_assets.training import checkpoint, onnx_export, onnx_towers, recall
 
-        onnx_towers.export(recaller.folder, output.draft.folder, {"bizdate": output.manifest.bizdate})
+        if not take_export(output, lake.lake, recaller):
+            onnx_towers.export(recaller.folder, output.draft.folder, {"bizdate": recaller.manifest.fitted_on})
         events, everyone = read(recall_samples.path(ROWS)), pq.read_table(users.path(ROWS))
         model = recall.two_tower(checkpoint.load(recaller.folder))
         starts, ends = histories(events, "online")

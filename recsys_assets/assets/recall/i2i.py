@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from recsys_assets.arrays import Ids, find
 from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
 from recsys_assets.assets.model_asset import with_tuned_settings
+from recsys_assets.assets.refit import find_kept
 from recsys_assets.assets.reports import show
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.i2i import itemcf, neighbours, swing
@@ -110,6 +111,8 @@ def item_to_item(name: str, method: Method) -> LakeAsset:
         profile = dataset.load()
         given = with_tuned_settings(output, lake, profile, name, config)
         events, order = read(recall_samples.path(ROWS)), order_of(recall_samples.path(ROWS))
+        if kept := find_kept(output, lake.lake, profile, given.model_dump(exclude_unset=True)):
+            given = type(given)(**kept.manifest.config)
         settings, chosen = choose(method.find, given, method.search, events, order, profile.recall.filter_seen)
         output.manifest.config = settings.model_dump()
         known = events.before("test")

@@ -24,8 +24,9 @@ from recsys_assets.assets.model_asset import (
     report_unmeasured,
     with_tuned_settings,
 )
+from recsys_assets.assets.refit import find_kept, take
 from recsys_assets.assets.reports import show
-from recsys_assets.assets.warm_start import compare, find_start
+from recsys_assets.assets.warm_start import compare, find_start, note_no_comparison
 from recsys_assets.checks import check_floor
 from recsys_assets.coldstart.boundaries import read_boundaries, with_boundaries
 from recsys_assets.datasets.classes import one_class
@@ -80,14 +81,17 @@ def recaller(model: str, description: str) -> LakeAsset:
         profile = dataset.load()
         config = with_tuned_settings(output, lake, profile, model, config)
         settings = configure(model, config.model, config.training)
+        data = replace(source(model, profile, inputs), preferences=_preferences(output, lake, model, settings[0]))
+        if kept := find_kept(output, lake.lake, profile, {"name": model, **config.model_dump()}):
+            _judge(context, output, profile, _take(output, kept), data, inputs[entry(model).samples])
+            note_no_comparison(output, profile, model)
+            return
         config, start = find_start(output, lake.lake, profile, model, config)
         with log_training(context, output, tracking, model, config):
-            data = replace(source(model, profile, inputs), preferences=_preferences(output, lake, model, settings[0]))
             train = partial(_train, model, settings, config.seed, data, inputs)
             fitted = train(log_epochs(context, tracking), start)
             _write(output, fitted)
-            _judge(context, output, fitted, data, inputs[entry(model).samples])
-            check_floor(output, FLOOR.name, fitted.best["validation_recall@20"], profile.bounds.min_recall)
+            _judge(context, output, profile, fitted, data, inputs[entry(model).samples])
             compare(output, profile, model, fitted, lambda: train(None, None))
             tracking.log(output.manifest.metrics, output.draft.folder, {})
 
@@ -109,6 +113,14 @@ def _train(
     return recall.fit(model, features_of(inputs), data, *settings, seed, on_epoch, start)
 
 
+def _take(output: Output, kept: Partition) -> "Fitted":
+    """Take a kept model."""
+    from recsys_assets.training import checkpoint
+
+    take(output, kept)
+    return checkpoint.load(output.draft.folder)
+
+
 def _write(output: Output, fitted: "Fitted") -> None:
     """Write the checkpoint, and show the epochs."""
     from recsys_assets.training import checkpoint, recall
@@ -119,14 +131,18 @@ def _write(output: Output, fitted: "Fitted") -> None:
     output.metadata["training"] = show.lines("on validation rows", "epoch", judged)
 
 
-def _judge(
+def _judge(  # noqa: PLR0913, PLR0917 (what is judged, and on what)
     context: dg.AssetExecutionContext,
     output: Output,
+    profile: Profile,
     fitted: "Fitted",
     data: "Source",
     samples: Partition,
 ) -> None:
-    """Record the metrics of the epoch that was kept; for a model that learns labels, report parts of a single class."""
+    """Record the metrics of the epoch that was kept, and check the floor.
+
+    For a model that learns labels, report parts of a single class.
+    """
     from recsys_assets.training import recall
 
     output.manifest.metrics = recall.kept_metrics(fitted, data)
@@ -134,6 +150,7 @@ def _judge(
         rows = pq.read_table(samples.path(ROWS), columns=["label", "timestamp", "part"])
         parts = {part: one_class(rows.filter(pc.equal(rows["part"], part))) for part in RANKED_PARTS}
         report_unmeasured(context, output, {f"{part}_auc": said for part, said in parts.items() if said})
+    check_floor(output, FLOOR.name, fitted.best["validation_recall@20"], profile.bounds.min_recall)
 
 
 def inputs_of(model: str) -> tuple[str, ...]:
