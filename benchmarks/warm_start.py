@@ -14,7 +14,7 @@ import datetime as dt
 import os
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,23 +24,24 @@ import pyarrow.parquet as pq
 from ml1m import finish, show
 
 from recsys_assets.assets.data.features import SCHEMA
-from recsys_assets.assets.recall.towers import INPUTS, source
+from recsys_assets.assets.recall.towers import features_of, inputs_of, source
 from recsys_assets.datasets.landing import land, landed_bizdates
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Partition
 from recsys_assets.metrics import auc
-from recsys_assets.models.catalogue import RANKERS, configure
+from recsys_assets.models.catalogue import RANKERS, TOWERS, configure
 from recsys_assets.ranking.sample_parts import RANKED_PARTS, part_files
 from recsys_assets.retrieval.interactions import queries
 from recsys_assets.retrieval.lists import evaluate
-from recsys_assets.training import checkpoint, rankers, recall, tower_data, trainer
+from recsys_assets.training import checkpoint, rankers, recall, tower_data
 from recsys_assets.training.loop import Fitted
 from recsys_assets.training.warm_start import Start
 
 LAST, BEFORE = dt.date(2026, 6, 30), 16  # the last day; days that land before the first one that continues
-READ = ("rank_samples", *INPUTS)
+RANKED = ("rank_samples", "feature_schema")
+READ = sorted({*RANKED, *(asset for model in TOWERS for asset in inputs_of(model))})
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ class Trained:
 
 
 class Days:
-    """Days of the sample, landed and built up to what models are trained on."""
+    """Days of the sample, landed and built up to what models are trained on: all of them, or those of some places."""
 
-    def __init__(self, home: Path, days: int, world: dict[str, int]) -> None:
+    def __init__(self, home: Path, days: int, world: dict[str, int], places: Collection[int] | None = None) -> None:
         os.environ |= {"RECSYS_DATA": str(home), "RECSYS_PROFILE": "sample"}
         self.profile: Profile = load_profile()
         self.lake = Lake(str(home / "lake"), self.profile.name)
@@ -74,7 +75,8 @@ class Days:
         self.days = landed[BEFORE - 1 :]
         self._build(["interactions"], landed[0], landed[-1])
         wanted = [key for key in READ if key != "interactions"]
-        for day in self.days:
+        for place in range(len(self.days)) if places is None else sorted(places):
+            day = self.days[place]
             self._build([f'+key:"{asset}"' for asset in wanted], day)
 
     def _build(self, selection: list[str], first: str, last: str | None = None) -> None:
@@ -91,37 +93,48 @@ class Days:
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
 
+    def inputs(self, model: str, day: str) -> dict[str, Partition]:
+        """The partitions of a day that a model is trained on."""
+        return {asset: self.lake.read(asset, day) for asset in (RANKED if model in RANKERS else inputs_of(model))}
+
     def train(self, model: str, day: str, seed: int, start: Start | None = None) -> tuple[Trained, Fitted]:
         """Train a model with its default settings on the rows of a day."""
-        inputs = {asset: self.lake.read(asset, day) for asset in READ}
-        schema = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
         judge = _rank if model in RANKERS else _recall
-        fitted, test = judge(model, schema, inputs, self.profile, seed, start)
+        fitted, test = judge(model, self.inputs(model, day), self.profile, seed, start)
         course = [epoch[fitted.metric] for epoch in fitted.history]
         return Trained(day, fitted.best[fitted.metric], test, course), fitted
 
 
-def _rank(
-    model: str, schema: FeatureSchema, inputs: dict[str, Partition], _: Profile, seed: int, start: Start | None
-) -> tuple[Fitted, float]:
+def _rank(model: str, inputs: dict[str, Partition], _: Profile, seed: int, start: Start | None) -> tuple[Fitted, float]:
     """A ranking model and its AUC on the test rows."""
-    train, validation, test = (part_files(inputs["rank_samples"], part) for part in RANKED_PARTS)
-    fitted = rankers.fit(model, schema, train, validation, *configure(model, {}, {}), seed, start=start).fitted
-    rows = pq.read_table(test)
-    return fitted, auc(rows["label"].to_numpy(), trainer.predict(fitted.model, encode(fitted.schema, rows)))
+    train, validation = (part_files(inputs["rank_samples"], part) for part in RANKED_PARTS[:2])
+    schema = FeatureSchema.read(inputs["feature_schema"].path(SCHEMA))
+    ranker = rankers.fit(model, schema, train, validation, *configure(model, {}, {}), seed, start=start)
+    return ranker.fitted, judge_ranker(ranker, inputs)
+
+
+def judge_ranker(ranker: rankers.Ranker, inputs: dict[str, Partition]) -> float:
+    """The AUC of a ranking model on the test rows of a day, which may be a later one than that of its fit."""
+    rows = pq.read_table(part_files(inputs["rank_samples"], RANKED_PARTS[2]))
+    return auc(rows["label"].to_numpy(), ranker.predict(encode(ranker.fitted.schema, rows)))
 
 
 def _recall(
-    model: str, schema: FeatureSchema, inputs: dict[str, Partition], profile: Profile, seed: int, start: Start | None
+    model: str, inputs: dict[str, Partition], profile: Profile, seed: int, start: Start | None
 ) -> tuple[Fitted, float]:
     """A two-tower model and its NDCG@20 on the test rows."""
-    data = source(profile, inputs)
-    fitted = recall.fit(model, schema, data, *configure(model, {}, {}), seed, start=start)
+    data = source(model, profile, inputs)
+    fitted = recall.fit(model, features_of(inputs), data, *configure(model, {}, {}), seed, start=start)
+    return fitted, judge_towers(fitted, data)
+
+
+def judge_towers(fitted: Fitted, data: recall.Source) -> float:
+    """The NDCG@20 of a two-tower model on the test rows of a day, which may be a later one than that of its fit."""
     towers = recall.two_tower(fitted)
     asked = queries(data.interactions, "test", data.filter_seen)
     loaded = tower_data.load(towers, data.interactions, data.users, data.items)
     lists = recall.lists(towers, loaded, asked, recall.VALIDATION_K, data.filter_seen)
-    return fitted, evaluate(lists.items, asked, [recall.VALIDATION_K])[f"ndcg@{recall.VALIDATION_K}"]
+    return evaluate(lists.items, asked, [recall.VALIDATION_K])[f"ndcg@{recall.VALIDATION_K}"]
 
 
 def chain(days: Days, model: str, home: Path) -> Iterator[Trained]:

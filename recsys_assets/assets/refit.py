@@ -26,12 +26,13 @@ from recsys_assets.manifest import (
     PartitionOutdated,
 )
 from recsys_assets.models.catalogue import RANKERS, TOWERS
+from recsys_assets.ranking.sample_parts import FILES
 
 EVENTS = "splits"  # the rows of its partitions are all events up to their bizdate
 CHOICES = ("i2i_itemcf", "i2i_swing", "cold_start_report", "funnel_model")
 ASSETS = frozenset({"touch_model", *CHOICES, *(f"rank_{name}" for name in RANKERS), *(f"recall_{n}" for n in TOWERS)})
 # Settings in manifests that say what a day had, and so differ between two days that were made in the same way.
-OF_A_DAY = ("warm_start", "landed", "known")
+OF_A_DAY = ("warm_start", "landed", "known", FILES)
 FIT = "fit"  # the metadata that says what was kept, or why not
 
 
