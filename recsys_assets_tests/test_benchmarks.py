@@ -233,6 +233,15 @@ def test_warm_start(run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert (tmp_path / "days.png").stat().st_size > 0
 
 
+def test_refit(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RECSYS_DATA", "RECSYS_PROFILE"):  # the script sets them
+        monkeypatch.setenv(name, "sample")
+    few = ["--ages", 1, "--targets", 1, "--seeds", 1, "--users", 150, "--items", 120, "--events", 7000]
+    figures = last_line(run("refit.py", *few, "--models", "lgbm", "ridge", "--json"))
+    assert figures.keys() == {"lgbm", "ridge"}
+    assert all(0 < row["new"] < 1 and 0 < abs(row["-1"]) < 0.2 and row["seconds"] > 0 for row in figures.values())
+
+
 def test_told_events(run: Runner) -> None:
     printed = run("told_events.py", "--kills", 3, "--seconds", 0.1)
     assert re.search(r"3 kills: [1-9][\d,]* events acknowledged, .* 0 lost, 0 doubled", printed)

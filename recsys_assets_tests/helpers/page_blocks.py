@@ -80,7 +80,7 @@ BLOCKS_RUN_BY = {
     r"datasets.md yaml: split: {strategy: given, parts: .*": "datasets/test_landed_parts.py",
     r"datasets.md yaml: split: {strategy: successive, .*": "assets/test_successive.py",
     r"datasets.md yaml: split: {strategy: (given, column|random|by_day).*": "test_docs_blocks.py",
-    r"(columns|daily|fresh|models).md yaml: (tables|daily|fresh|warm_start):.*": "test_docs_blocks.py",
+    r"(columns|daily|fresh|models).md yaml: (tables|daily|fresh|refit|warm_start):.*": "test_docs_blocks.py",
     r"torcheasyrec.md yaml: .*": "helpers/taobao.py",  # of which `tzrec/test_tutorial.py` runs the training
     r"index.md {toctree}: .*": "test_docs.py",
 }
