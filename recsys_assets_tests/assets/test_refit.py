@@ -88,7 +88,7 @@ def test_a_kept_ranker_is_judged_on_the_test_rows_of_its_day(world: World) -> No
     before, now = (world.read("rank_widedeep", day).manifest for day in (YESTERDAY, DAY))
     assert now.metrics["validation_auc"] == before.metrics["validation_auc"]
     assert now.metrics["test_auc"] != before.metrics["test_auc"]
-    assert now.rows == world.table("rank_samples", "test.parquet").num_rows
+    assert now.rows == world.part("rank_samples", "test").num_rows
 
 
 def test_the_report_and_the_card_show_the_age(world: World) -> None:
