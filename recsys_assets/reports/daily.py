@@ -58,13 +58,13 @@ def _sections(day: Day) -> dict[str, Callable[[], Section]]:
         "Features of models": features.features,
         "Ranking models": models.ranking,
         "Recall methods": models.recall,
-        "Kept fits": fits.fits,
+        fits.TITLE: fits.fits,
         "Final lists": lists.funnel,
         "Published": served.published,
         "Requests": served.requests,
     }
-    if day.profile.refit.days == 1:  # nothing is kept
-        del makers["Kept fits"]
+    if not fits.keeps_fits(day):
+        del makers[fits.TITLE]
     return {title: partial(make, day) for title, make in makers.items()}
 
 

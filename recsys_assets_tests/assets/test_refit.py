@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 import torch
 
+from recsys_assets import sensors
 from recsys_assets.assets.refit import ASSETS, find_kept
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import load_profile
@@ -100,6 +101,12 @@ def test_the_report_and_the_card_show_the_age(world: World) -> None:
     card = model_card(day)
     assert (card.tags["card.bizdate"], card.tags["card.fitted_on"]) == (DAY, YESTERDAY)
     assert f"It was fitted on {YESTERDAY}, and has been kept since: on {DAY} it is 1 days old." in card.html
+
+
+def test_the_sensor_builds_the_older_days_in_order(world: World) -> None:
+    asked = [sensors._build_request(world.profile, day, DAY, 0.0).tags for day in ("2026-03-29", YESTERDAY)]
+    first, second = (int(tags["dagster/priority"]) for tags in asked)
+    assert first > second
 
 
 def test_a_run_that_says_how_to_begin_or_has_other_settings_fits(

@@ -17,6 +17,8 @@ from recsys_assets.datasets.folders import file_hash
 from recsys_assets.datasets.profile import ProfileError
 from recsys_assets.datasets.profile_parts import WarmStart
 from recsys_assets.definitions import build_defs
+from recsys_assets.reports.day import Day
+from recsys_assets.reports.fits import fits
 from recsys_assets_tests.helpers.in_process import failures, materialize
 from recsys_assets_tests.helpers.worlds import DAY, YESTERDAY, World, open_world, write_profile
 
@@ -54,6 +56,13 @@ def test_a_day_continues_from_the_day_before_and_says_so(world: World, asset: st
     assert world.metadata(asset)["warm start"].value == before.name
     mlflow.set_tracking_uri(f"sqlite:///{world.home / 'mlflow.db'}")
     assert mlflow.get_run(now.mlflow_run_id or "").data.params["warm_start"] == before.name
+
+
+def test_the_report_says_what_trainings_continued_from(world: World) -> None:
+    section = fits(Day(world.lake, world.profile, DAY, {*MODELS.values(), "splits"}, world.home))
+    html = "".join(section.html)
+    assert all(f">{asset}/{YESTERDAY}</td>" in html for asset in MODELS.values())
+    assert not section.figures
 
 
 @pytest.mark.parametrize("asset", MODELS.values())
