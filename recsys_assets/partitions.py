@@ -4,6 +4,7 @@ All assets and checks of a code location share one definition: a Dagster job can
 """
 
 import datetime as dt
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -23,6 +24,17 @@ def daily_partitions(profile: Profile) -> dg.DailyPartitionsDefinition:
 def days(first: dt.date, last: dt.date) -> list[str]:
     """The bizdates from `first` to `last`, both included."""
     return [(first + dt.timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
+
+
+def own_earlier_days(asset: str, count: int) -> dg.AssetDep:
+    """The dependency of an asset on its own partitions of so many days before, as far as there are such days."""
+    with warnings.catch_warnings():
+        # Without the argument, which Dagster calls beta, the first days could not be built.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        earlier = dg.TimeWindowPartitionMapping(
+            start_offset=-count, end_offset=-1, allow_nonexistent_upstream_partitions=True
+        )
+    return dg.AssetDep(asset, partition_mapping=earlier)
 
 
 def stretches(days: Sequence[dt.date]) -> list[tuple[dt.date, dt.date]]:

@@ -26,6 +26,7 @@ from recsys_assets.manifest import (
     PartitionOutdated,
 )
 from recsys_assets.models.catalogue import RANKERS, TOWERS
+from recsys_assets.partitions import own_earlier_days
 from recsys_assets.ranking.sample_parts import FILES
 
 EVENTS = "splits"  # the rows of its partitions are all events up to their bizdate
@@ -45,12 +46,8 @@ def add_own_days(asset: LakeAsset, profile: Profile) -> LakeAsset:
     if asset.key not in ASSETS or profile.refit.days == 1:
         return asset
     days = max(profile.refit.days - 1, profile.warm_start.days if _continues(asset) else 0)
-    earlier = dg.TimeWindowPartitionMapping(
-        start_offset=-days, end_offset=-1, allow_nonexistent_upstream_partitions=True
-    )
     others = [each for each in asset.settings.get("deps", ()) if not _is_of(each, asset.key)]
-    deps = [*others, dg.AssetDep(asset.key, partition_mapping=earlier)]
-    return replace(asset, settings={**asset.settings, "deps": deps})
+    return replace(asset, settings={**asset.settings, "deps": [*others, own_earlier_days(asset.key, days)]})
 
 
 def _is_of(dependency: Any, key: str) -> bool:

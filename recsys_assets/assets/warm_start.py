@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import dagster as dg
 import fsspec
 
 from recsys_assets.assets.lake_asset import Check, LakeAsset
@@ -25,6 +24,7 @@ from recsys_assets.lake import Lake
 from recsys_assets.manifest import MANIFEST, Manifest, PartitionDamaged
 from recsys_assets.models.catalogue import DESCRIPTION, RANKERS, TRAINED_TOWERS
 from recsys_assets.models.config import ConfigError
+from recsys_assets.partitions import own_earlier_days
 from recsys_assets.uris import name_errors, safe_uri
 
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ def add_own_days(asset: LakeAsset, profile: Profile) -> LakeAsset:
     """The asset; one of a model that the profile lists depends on its earlier days and has the check `HOLDS`."""
     if asset.key not in {ASSETS[model] for model in profile.warm_start.models}:
         return asset
-    earlier = dg.TimeWindowPartitionMapping(
-        start_offset=-profile.warm_start.days, end_offset=-1, allow_nonexistent_upstream_partitions=True
-    )
-    deps = [*asset.settings.get("deps", ()), dg.AssetDep(asset.key, partition_mapping=earlier)]
+    deps = [*asset.settings.get("deps", ()), own_earlier_days(asset.key, profile.warm_start.days)]
     return replace(asset, checks=[*asset.checks, HOLDS], settings={**asset.settings, "deps": deps})
 
 
