@@ -17,11 +17,9 @@ MANIFEST = "manifest.json"
 DAILY = frozenset({"interactions"})
 # Extended assets: partition D has what its bizdate adds to earlier partitions, all of which its manifest names.
 EXTENDED = frozenset({"event_features"})
-_OFTEN_EMPTY = ("declined", "below_floor", "seconds", "version")  # not in the text if they are empty
+_OFTEN_EMPTY = ("declined", "below_floor", "fitted", "seconds", "version")  # not in the text if they are empty
 _APART = ("mlflow_run_id", "seconds", "version", "fingerprint")  # not in the fingerprint: see `Manifest`
 VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{16}")  # when its upload began (UTC), and a random number
-_OFTEN_EMPTY = ("declined", "below_floor", "fitted", "seconds")  # not in the text if they are empty
-_APART = ("mlflow_run_id", "seconds", "fingerprint")  # not in the fingerprint: see `Manifest`
 
 
 class PartitionMissing(FileNotFoundError):
