@@ -6,6 +6,8 @@
 Each way runs in its own process, so that peak memory is its own. The day is the newest offline one; both ways end with
 its rows, the state and the snapshots of users and items. `seconds` are those of the clock, and `processor` are those
 that all threads computed: other programs change them less. The tables of both ways are compared, and must be the same.
+`bare` reads the day's rows and the state that they need, and runs the statement; it finds nothing out and writes
+nothing.
 """
 
 import argparse
@@ -26,14 +28,23 @@ from recsys_assets.datasets.landing import landed_bizdates
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.datasets.splits import split
 from recsys_assets.features.history_state import ITEM_SUMS, NEWEST, USER_SUMS
-from recsys_assets.features.history_table import SNAPSHOTS, extend_history, known_rows, offer_rows, read_rule
+from recsys_assets.features.history_table import (
+    SNAPSHOTS,
+    extend_history,
+    gather_rows,
+    known_rows,
+    offer_rows,
+    read_rule,
+    statement,
+)
 from recsys_assets.features.known_rows import count_known, newest_moment, only_after
 
-BEFORE, DAY, ALL = "before", "day", "all"  # the state of the day before, and both ways to the day's own
+# The state of the day before, both ways to the day's own, and the statement of the day alone.
+BEFORE, DAY, ALL, BARE = "before", "day", "all", "bare"
 
 
 def describe(profile: Profile, home: Path, way: str) -> dict[str, float]:
-    """Describe rows in one of the ways; returns seconds by step, the rows and the peak memory in GB."""
+    """Describe rows in one of the ways; returns the rows, the seconds and the peak memory in GB."""
     folder, place = home / way, 1 if way == BEFORE else 0
     splits, users, items = home / f"splits-{place}.parquet", home / "users" / ROWS, home / "items" / ROWS
     folder.mkdir()
@@ -43,12 +54,18 @@ def describe(profile: Profile, home: Path, way: str) -> dict[str, float]:
         rule = read_rule(connection, profile, home / "splits-0.parquet", items)
         offer_rows(connection, profile, rule, items, known_rows(splits))
         newest, state, rows = newest_moment(connection), None, known_rows(splits)
-        if way == DAY:
+        if way in (DAY, BARE):
             state, until = home / BEFORE, json.loads((home / BEFORE / "until.json").read_text())
             count_known(connection, [until, newest])
             rows += f" AND {only_after(until)}"
         offer_rows(connection, profile, rule, items, rows)
-        described = extend_history(connection, profile, rule, users, items, state, folder)
+        if way == BARE:
+            start, processor = time.perf_counter(), time.process_time()
+            gather_rows(connection, profile, rule, users, items, state)
+            connection.execute(statement(profile, rule))
+            described = only_row(connection, "SELECT count(*) FROM history WHERE label IS NOT NULL")[0]
+        else:
+            described = extend_history(connection, profile, rule, users, items, state, folder)
     (folder / "until.json").write_text(json.dumps(newest))
     return {
         "rows": float(described),
@@ -87,7 +104,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--sizes", type=int, nargs="*", default=[10**6, 10**7])
     arguments.add_argument("--days", type=int, default=100, help="days of the log")
-    arguments.add_argument("--way", choices=[BEFORE, DAY, ALL], help=argparse.SUPPRESS)
+    arguments.add_argument("--way", choices=[BEFORE, DAY, ALL, BARE], help=argparse.SUPPRESS)
     arguments.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     given = arguments.parse_args()
     profile = load_profile("sample")
@@ -100,7 +117,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder)
             write_log(profile.model_copy(update={"landing": home / "landing"}), home, events, given.days)
-            for way in (BEFORE, DAY, ALL):
+            for way in (BEFORE, DAY, BARE, ALL):
                 command = [sys.executable, __file__, "--way", way, "--home", folder]
                 printed = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
                 row = dict(json.loads(printed.splitlines()[-1]))

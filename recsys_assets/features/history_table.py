@@ -67,7 +67,8 @@ def build_history(
     """
     rule = read_rule(connection, profile, splits, items, until)
     offer_rows(connection, profile, rule, items, known_rows(splits, until))
-    _describe(connection, profile, rule, users, items)
+    gather_rows(connection, profile, rule, users, items)
+    connection.execute(statement(profile, rule))
     connection.execute("DROP TABLE rated")
     return rule.terms
 
@@ -96,7 +97,8 @@ def extend_history(
     Returns:
         The number of rows.
     """
-    _describe(connection, profile, rule, users, items, state)
+    gather_rows(connection, profile, rule, users, items, state)
+    connection.execute(statement(profile, rule))
     write_state(connection, profile, len(rule.terms), longest_window(profile.features.terms), folder)
     connection.execute("DROP TABLE rated")
     if state:
@@ -184,30 +186,27 @@ def _unchanged(users: Path, items: Path, state: Path, folder: Path) -> str:
     )
 
 
-def _describe(
-    connection: Engine,
-    profile: Profile,
-    rule: Rule,
-    users: Path,
-    items: Path,
-    state: Path | None = None,
+def gather_rows(
+    connection: Engine, profile: Profile, rule: Rule, users: Path, items: Path, state: Path | None = None
 ) -> None:
-    """Create `history` for the view `new_rows` and the `_next_rows`, and leave the table `rated` for the next state."""
+    """Create the tables that `statement` reads: of the state, of the view `new_rows`, and of the `_next_rows`."""
     open_state(connection, profile, len(rule.terms), state)
     connection.execute("CREATE OR REPLACE TEMP TABLE events AS FROM new_rows")
     connection.execute(f"INSERT INTO events BY NAME {_next_rows(users, items, state)}")
     keep_rows(connection, longest_window(profile.features.terms))
-    statement = Template((Path(__file__).parent / "sql" / "history.sql").read_text(encoding="utf-8"))
-    connection.execute(
-        statement.substitute(
-            user_prior=USER_PRIOR,
-            item_prior=ITEM_PRIOR,
-            unit=rule.unit,
-            window=longest_window(profile.features.terms),
-            user_windows=_newest_values(profile, "user") + _term_windows(len(rule.terms)),
-            item_windows=_newest_values(profile, "item"),
-            columns=_own_columns(profile) + _term_columns(len(rule.terms)),
-        )
+
+
+def statement(profile: Profile, rule: Rule) -> str:
+    """SQL that creates `history` from what was gathered, and the table `rated` for the next state."""
+    text = Template((Path(__file__).parent / "sql" / "history.sql").read_text(encoding="utf-8"))
+    return text.substitute(
+        user_prior=USER_PRIOR,
+        item_prior=ITEM_PRIOR,
+        unit=rule.unit,
+        window=longest_window(profile.features.terms),
+        user_windows=_newest_values(profile, "user") + _term_windows(len(rule.terms)),
+        item_windows=_newest_values(profile, "item"),
+        columns=_own_columns(profile) + _term_columns(len(rule.terms)),
     )
 
 
