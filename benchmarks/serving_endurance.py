@@ -34,6 +34,7 @@ CONNECTIONS = 8  # each stays with one process: together they reach all
 SOON = 1.0  # seconds within which all processes must know an event
 THREADS = 4
 EVENTS = 10  # that are acknowledged between two kills
+GONE_SECONDS = 60  # without an answer: kills are over within 2 s
 
 
 class Caller:
@@ -55,17 +56,24 @@ class Caller:
             raise
 
     def until_answered(self, method: str, path: str, body: Any = None) -> Any:
-        """The content of an answer; a request whose connection broke, or that found the service full, is sent again."""
-        while True:
+        """The content of an answer; a request whose connection broke, or that found the service full, is sent again.
+
+        Raises:
+            RuntimeError: another answer came, or none in time.
+        """
+        until = time.monotonic() + GONE_SECONDS
+        while time.monotonic() < until:
             try:
                 status, content = self(method, path, body)
             except (OSError, HTTPException):
+                time.sleep(0.01)
                 continue
             if status == 200:
                 return content
             if status != 503:
                 raise RuntimeError(f"{method} {path}: {status} {content}")
             time.sleep(0.1)
+        raise RuntimeError(f"{method} {path}: no answer for {GONE_SECONDS} s: has the service ended?")
 
     def items(self, user: Any) -> list[Any]:
         """The list of a user."""

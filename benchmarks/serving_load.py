@@ -36,13 +36,18 @@ from recsys_assets.settings import settings
 from recsys_assets.stores.live_sets import content_of
 
 GONE = 30.0  # seconds that a service has to be ready
+OPENED_SECONDS = 600  # a release of 10^6 users and items took 164 s to open
 USERS = 2000  # that requests are about
 KEPT_UP = 0.1  # seconds of the 99th percentile at a rate that the service keeps up with
 
 
 @contextlib.contextmanager
 def service(processes: int, port: int = 0) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """The URL and the process of a service that is ready."""
+    """The URL and the process of a service that is ready.
+
+    Raises:
+        RuntimeError: it ended, or no release answered in time.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
         port = probe.getsockname()[1]
@@ -51,6 +56,10 @@ def service(processes: int, port: int = 0) -> Iterator[tuple[str, "subprocess.Po
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         while not is_ready(url):
+            if process.poll() is not None:
+                raise RuntimeError(f"the service ended with status {process.returncode} before it could answer")
+            if time.monotonic() - began > OPENED_SECONDS:
+                raise RuntimeError(f"no release answered within {OPENED_SECONDS} s: see {url}/health/ready")
             time.sleep(0.05)
         print(f"ready after {time.monotonic() - began:.1f} s")
         yield url, process
