@@ -12,16 +12,17 @@ where users keep rows online, every day describes all rows anyway.
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import dagster as dg
 import numpy as np
@@ -45,6 +46,7 @@ PROFILES = Path(load_profile.__code__.co_filename).parent / "profiles"
 COUNTED = ["users", "items", "splits", "event_features", "recall_samples", "negative_items", "recall_term"]
 COUNTED += ["i2i_itemcf"]
 FIRST = 10  # days of the first build
+PROFILE = "proof.yaml"
 SIZES = {"events": 30_000, "users": 400, "items": 300}
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 CHANGES = ["none", "none", "late", "corrected", "deleted", "skipped"]
@@ -119,14 +121,20 @@ def prepare(home: Path, source: str | None, days: int) -> Log:
     content = yaml.safe_load((PROFILES / f"{name}.yaml").read_text(encoding="utf-8"))
     content |= {"split": {"strategy": "by_day", "validation_days": 2, "test_days": 3, "online_days": 2}}
     content |= {"bounds": {"max_label_rate_change": 1.0, "max_rejected_rate": 1.0}}
-    (home / "proof.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    os.environ |= {"RECSYS_PROFILE": str(home / "proof.yaml"), "RECSYS_HOME": str(home)}
+    (home / PROFILE).write_text(yaml.safe_dump(content), encoding="utf-8")
     profile = load_profile()
     sizes = {} if source else {**SIZES, "days": FIRST + 2 * days}
     land(profile, source, last=None if source else SAMPLE_LAST, **sizes)
     landed = landed_bizdates(profile)
     wanted = FIRST + 2 * days
     return Log(profile, landed[:wanted] if source else landed, seed=1)
+
+
+def places(home: Path) -> dict[str, str]:
+    """The environment in which everything is below one folder."""
+    data, profile = home / "data", home / PROFILE
+    named = {"PROFILE": profile, "HOME": home, "DATA": data, "LANDING": data / "landing", "LAKE": data / "lake"}
+    return {f"RECSYS_{name}": str(place) for name, place in named.items()}
 
 
 def prove(log: Log, steps: int) -> collections.Counter[str]:
@@ -159,22 +167,22 @@ def report(profile: Profile, day: str, kind: str, step: int, done: collections.C
 
 def kill(log: Log, times: int) -> collections.Counter[str]:
     """Kill the build of the newest day after drawn times; then build and compare it."""
-    day, done, chance = log.days[-1], collections.Counter[str](), random.Random(2)
-    log.hand_over(day)
-    command, seconds = [sys.executable, __file__, "--build", log.days[-2], day], 0.0
+    known, done, chance = landed_bizdates(log.profile), collections.Counter[str](), random.Random(2)
+    before, day = known[-2:]
+    command, start = [sys.executable, __file__, "--build", before, day], time.perf_counter()
+    subprocess.run(command, check=True)
+    seconds = time.perf_counter() - start
     for step in range(times):
-        start = time.perf_counter()
+        log.change("corrected", [before])  # so that there is something to build
         child = subprocess.Popen(command)
-        try:
-            child.wait(chance.uniform(0.3, 1.0) * seconds if seconds else None)
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(chance.uniform(0.3, 0.95) * seconds)
+        if child.poll() is None:
+            child.kill()
             done["killed"] += 1
-        seconds = seconds or time.perf_counter() - start
+        child.wait()
         subprocess.run(command, check=True)
         report(log.profile, day, "killed", step + 1, done)
-        log.change("corrected", log.days[-2:-1])  # so that the next build has something to do
     return done
 
 
@@ -189,7 +197,7 @@ def main() -> None:
     if given.build:
         build(load_profile(), *given.build)
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, places(Path(folder))):
         log = prepare(Path(folder), given.source, given.days)
         done = {"days": prove(log, given.days)} if given.days else {}
         if given.kills:

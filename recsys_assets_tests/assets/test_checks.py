@@ -21,9 +21,9 @@ import pytest
 
 from recsys_assets.assets.cold_start import report as cold_report
 from recsys_assets.assets.cold_start import samples as cold_samples
-from recsys_assets.assets.data import event_features, features, ingest, samples
+from recsys_assets.assets.data import event_features, features, ingest, sample_files, samples
 from recsys_assets.assets.recall import term
-from recsys_assets.assets.reports import hitrate, rank_report, recall_report
+from recsys_assets.assets.reports import rank_report, recall_report
 from recsys_assets.datasets import splits
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import AFFINITY
@@ -34,7 +34,8 @@ from recsys_assets.funnel.methods import RECALL_METHODS
 from recsys_assets.i2i import neighbours
 from recsys_assets.io_managers import Output
 from recsys_assets.models.catalogue import RANKERS, TOWERS, configure
-from recsys_assets.retrieval import embeddings, lists
+from recsys_assets.ranking.sample_parts import part_files
+from recsys_assets.retrieval import embeddings, judging, lists
 from recsys_assets.retrieval.interactions import read
 from recsys_assets.retrieval.lists import Lists
 from recsys_assets.training import checkpoint, onnx_towers, recall
@@ -206,7 +207,9 @@ FAULTS: dict[str, Fault] = {  # by the checks that it fails
         event_features, "extend_history", of_the_future
     ),
     "rank_samples:no_nulls rank_samples:rows_match_splits rank_samples:features_know_only_the_past "
-    "recall_samples:no_nulls recall_samples:rows_match_splits": rewriting(samples, "write_parquet", of_the_future),
+    "recall_samples:no_nulls recall_samples:rows_match_splits": both(
+        rewriting(sample_files, "write_parquet", of_the_future), rewriting(samples, "write_parquet", of_the_future)
+    ),
     "negative_items:weights_are_positive": lambda *_: None,  # `CONFIG` makes them infinite
     "feature_schema:statistics_are_finite": returning(features, "fit_schema", without_deviations),
     "cold_start_samples:no_nulls cold_start_samples:unique_keys": rewriting(
@@ -233,14 +236,14 @@ FAULTS: dict[str, Fault] = {  # by the checks that it fails
     "onnx_lgbm:onnx_matches_model onnx_fm:onnx_matches_model": both(another_ranker, another_tower),
     "hitrate_popularity:lists_are_sound hitrate_popularity:unique_keys": both(
         returning(lists, "recommend", first_item_twice),
-        returning(hitrate, "details", lambda rows: pa.concat_tables([rows, rows])),
+        returning(judging, "details", lambda rows: pa.concat_tables([rows, rows])),
     ),
 }
 
 
 def fit_ranker(world: World, seed: int) -> LgbmRanker:
     schema = FeatureSchema.read(world.read("feature_schema").path(features.SCHEMA))
-    train, validation = (world.read("rank_samples").path(f"{part}.parquet") for part in ("train", "validation"))
+    train, validation = (part_files(world.read("rank_samples"), part) for part in ("train", "validation"))
     return LgbmRanker.fit("lgbm", schema, train, validation, *quick_settings("lgbm", 3 + seed), seed)
 
 

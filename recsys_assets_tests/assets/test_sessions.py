@@ -16,6 +16,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.datasets.sessions import LOWEST_USER
 from recsys_assets.lake import Lake
+from recsys_assets.ranking.sample_parts import part_files
 from recsys_assets.retrieval.details import DETAILS
 from recsys_assets.retrieval.interactions import queries, read
 from recsys_assets_tests.conftest import PROJECT
@@ -96,7 +97,8 @@ def test_users_are_those_who_signed_in(visits: Visits) -> None:
     for asset in ("users", "emb_sasrec_user"):
         assert users_of(visits.table(asset)) == known
     for part in ("train", "validation", "test"):
-        assert users_of(visits.table("rank_samples", f"{part}.parquet")) <= known
+        samples = visits.lake.read("rank_samples", visits.days[-1])
+        assert all(users_of(pq.read_table(file)) <= known for file in part_files(samples, part))
     assert users_of(visits.table("splits")) == known
     assert not failed_checks(visits.result) & {
         f"{asset}:{check}"

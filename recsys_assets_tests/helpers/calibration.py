@@ -63,7 +63,7 @@ def write_profile(folder: Path, negatives: Mapping[str, object], repeats: bool) 
         "features": {"categorical": ["user_id", "item_id", "region", "category"], "affinity": {"width": 8}},
         "split": {"strategy": "leave_last_n", "test_last_n": 4, "online_last_n": 5},
         "recall": {"filter_seen": not repeats},
-        "bounds": {"max_rejected_rate": 0.2},
+        "bounds": {"max_rejected_rate": 0.2, "min_auc": 0.0},  # small logs are scored, too
     }
     (folder / "profile.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     return folder / "profile.yaml"

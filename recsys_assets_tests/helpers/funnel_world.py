@@ -12,6 +12,7 @@ from recsys_assets.features.schema import FeatureSchema
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import json_text
 from recsys_assets.ranking.champion import CHAMPION_FILE, Candidate, record
+from recsys_assets.ranking.sample_parts import part_files
 from recsys_assets.training import rankers
 from recsys_assets_tests.helpers.ranking_rows import quick_settings
 from recsys_assets_tests.helpers.worlds import DAY, World, copy_of, open_world, world_in
@@ -62,7 +63,7 @@ def write_champion(lake: Lake) -> None:
 def write_ranker(lake: Lake, model: str, samples: str, asset: str, onnx: str) -> None:
     """Train a small model on samples, and write it and its ONNX file."""
     schema = FeatureSchema.read(lake.read("feature_schema", DAY).path("schema.json"))
-    train, validation = (lake.read(samples, DAY).path(f"{part}.parquet") for part in ("train", "validation"))
+    train, validation = (part_files(lake.read(samples, DAY), part) for part in ("train", "validation"))
     epochs = 20 if model == "lgbm" else 2
     ranker = rankers.fit(model, schema, train, validation, *quick_settings(model, epochs), seed=1)
     with lake.draft(asset, DAY) as draft:
