@@ -8,9 +8,12 @@ Each correction is of something that Spark would refuse, or would compute otherw
 - DuckDB has integers of 128 bits; in Spark they are decimals of 38 digits, which hold 126 bits.
 - DuckDB has infinite moments; in Parquet, and so here, they are the first and the last microsecond of 64 bits.
 - DuckDB passes over the nulls of a list, when it looks for a value or for the distinct ones.
+- DuckDB's numbers of rows and parts of a time have 64 bits, Spark's 32. sqlglot begins Spark's week with a Saturday.
+- Spark has no `isfinite`.
 - Spark has neither `UNION ALL BY NAME` nor `* REPLACE`. Both are written out with the names of the columns.
 - What sqlglot would leave out, or Spark would count otherwise, is refused: the order within an aggregate, as in
-  `last(x ORDER BY y)` (`arg_max(x, y)` says the same), `EXCLUDE` in a frame, and `date_diff`.
+  `last(x ORDER BY y)` (`arg_max(x, y)` says the same), `EXCLUDE` in a frame, `date_diff`, `ASOF JOIN`, `TRY`, and a
+  local time that becomes UTC.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,6 +30,7 @@ _FOREVER = {
 _MOMENTS = {exp.DataType.Type.TIMESTAMP, exp.DataType.Type.TIMESTAMPNTZ}
 _INTEGERS = exp.DataType.SIGNED_INTEGER_TYPES - {exp.DataType.Type.INT128}
 _EXACT = exp.DataType.INTEGER_TYPES | {exp.DataType.Type.BOOLEAN, exp.DataType.Type.NULL}
+_ELSEWHERE = "build this asset on DuckDB, without RECSYS_ENGINE"
 Columns = Callable[[str], Sequence[str]]
 Files = Callable[[Sequence[str]], str]
 
@@ -50,11 +54,17 @@ def to_spark(query: exp.Expr, columns: Columns, files: Files) -> str:
     corrections: dict[type[exp.Expr], Callable[[Any], None]] = {
         exp.Cast: _cast,
         exp.Div: _divide,
+        exp.Window: _number_of_row,
+        exp.Hour: _as_bigint,
+        exp.DayOfWeekIso: _weekday,
         exp.ArrayContains: _without_nulls,
         exp.ArrayDistinct: _without_nulls,
         exp.Order: _refuse_order_in_aggregate,
         exp.WindowSpec: _refuse_excluded_rows,
         exp.DateDiff: _refuse_date_diff,
+        exp.Join: _refuse_asof,
+        exp.Try: _refuse_try,
+        exp.AtTimeZone: _refuse_local_time,
         exp.Anonymous: _call,
         exp.ReadParquet: partial(_read, files),
         exp.Select: partial(_select, columns),
@@ -81,6 +91,19 @@ def _divide(node: exp.Div) -> None:
         node.set(side, exp.cast(node.args[side].copy(), "DOUBLE"))
 
 
+def _number_of_row(node: exp.Window) -> None:
+    if isinstance(node.this, exp.RowNumber):
+        _as_bigint(node)
+
+
+def _as_bigint(node: exp.Expr) -> None:
+    node.replace(exp.cast(node.copy(), "BIGINT"))
+
+
+def _weekday(node: exp.DayOfWeekIso) -> None:
+    node.replace(exp.cast(exp.func("weekday", node.this.copy(), dialect="spark") + 1, "BIGINT"))  # Monday is 0 there
+
+
 def _without_nulls(node: exp.ArrayContains | exp.ArrayDistinct) -> None:
     node.set("this", exp.func("array_compact", node.this.copy(), dialect="spark"))
 
@@ -99,10 +122,35 @@ def _refuse_date_diff(node: exp.DateDiff) -> None:
     raise Untranslatable(f"{node.sql('duckdb')}: Spark counts whole days, DuckDB midnights; subtract dates instead")
 
 
+def _refuse_asof(node: exp.Join) -> None:
+    if node.args.get("method") == "ASOF":
+        raise Untranslatable(f"{node.sql('duckdb')}: Spark has no ASOF JOIN; {_ELSEWHERE}")
+
+
+def _refuse_try(node: exp.Try) -> None:
+    raise Untranslatable(f"{node.sql('duckdb')}: Spark has no TRY; {_ELSEWHERE}")
+
+
+def _refuse_local_time(node: exp.AtTimeZone) -> None:
+    utc = exp.Literal.string("UTC")
+    if node.args["zone"] != utc and not (isinstance(node.this, exp.AtTimeZone) and node.this.args["zone"] == utc):
+        raise Untranslatable(f"{node.sql('duckdb')}: Spark would take this time for one of UTC; {_ELSEWHERE}")
+
+
 def _call(node: exp.Anonymous) -> None:
     """Correct the call of a function that sqlglot does not know."""
-    if node.name.lower() != "hash":
-        raise Untranslatable(f"{node.sql('duckdb')}: this function has no translation into Spark's SQL")
+    match node.name.lower():
+        case "hash":
+            _hash(node)
+        case "isfinite":
+            node.replace(exp.func("abs", node.expressions[0].copy()) < exp.cast(exp.Literal.string("inf"), "DOUBLE"))
+        case _:
+            raise Untranslatable(
+                f"{node.sql('duckdb')}: this function has no translation into Spark's SQL; {_ELSEWHERE}"
+            )
+
+
+def _hash(node: exp.Anonymous) -> None:
     select = node.find_ancestor(exp.Select)
     tables = {each.alias_or_name for each in select.find_all(exp.Table)} if select else set()
     values = [_as_text(each) if each.name in tables else each.copy() for each in node.expressions]

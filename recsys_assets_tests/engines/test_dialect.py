@@ -46,6 +46,22 @@ def test_infinite_moments_are_those_of_parquet() -> None:
     )
 
 
+def test_numbers_of_rows_and_parts_of_a_time_have_64_bits() -> None:
+    assert spark("SELECT row_number() OVER (ORDER BY a), hour(b)") == (
+        "SELECT CAST(ROW_NUMBER() OVER (ORDER BY a NULLS LAST) AS BIGINT), CAST(HOUR(b) AS BIGINT)"
+    )
+
+
+def test_a_week_begins_with_monday() -> None:
+    assert spark("SELECT isodow(a)") == "SELECT CAST(WEEKDAY(a) + 1 AS BIGINT)"
+
+
+def test_a_local_time_is_made_of_one_of_utc() -> None:
+    assert spark("SELECT a AT TIME ZONE 'UTC' AT TIME ZONE 'Asia/Tokyo'") == (
+        "SELECT FROM_UTC_TIMESTAMP(FROM_UTC_TIMESTAMP(a, 'UTC'), 'Asia/Tokyo')"
+    )
+
+
 def test_a_union_by_name_names_the_columns_of_both_sides() -> None:
     assert spark("FROM one UNION ALL BY NAME FROM other") == (
         "SELECT `a`, `b`, NULL AS `c` FROM (SELECT * FROM one) AS named UNION ALL "
@@ -69,6 +85,9 @@ def test_files_become_tables() -> None:
         ("SELECT sum(a) OVER (ORDER BY b ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW)", "no EXCLUDE in a frame"),
         ("SELECT date_diff('day', a, b)", "DuckDB midnights"),
         ("SELECT md5_number_lower(a)", "this function has no translation"),
+        ("SELECT TRY(a > 'x' AND b < 3)", "no TRY; build this asset on DuckDB"),
+        ("FROM one ASOF JOIN other ON one.a >= other.a", "no ASOF JOIN; build this asset on DuckDB"),
+        ("SELECT a AT TIME ZONE 'Europe/Berlin' AT TIME ZONE 'UTC'", "take this time for one of UTC"),
     ],
 )
 def test_what_spark_would_compute_otherwise_is_refused(query: str, said: str) -> None:

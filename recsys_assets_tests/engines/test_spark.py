@@ -119,6 +119,13 @@ def test_rows_of_several_days_leave_the_same_state(folder: Path, spark: Engine) 
         "SELECT word FROM (SELECT unnest(list_distinct(words)) AS word FROM numbers) GROUP BY word ORDER BY word",
         "SELECT x FROM numbers SEMI JOIN (SELECT 2 AS x) USING (x)",
         "SELECT x FROM numbers ANTI JOIN (SELECT 2 AS x) USING (x) ORDER BY x",
+        "SELECT x, row_number() OVER (ORDER BY x DESC) - 1 AS place FROM numbers ORDER BY x",
+        "SELECT x FROM numbers WHERE isfinite(CASE x WHEN 1 THEN '-inf' WHEN 2 THEN 'nan' ELSE '1' END::FLOAT)",
+        "SELECT x, isodow(DATE '2026-03-01' + (x - 1)::INTEGER) AS weekday FROM numbers ORDER BY x",  # Sunday first
+        "SELECT hour(TIMESTAMP '2026-03-29 00:59:59' AT TIME ZONE 'UTC' AT TIME ZONE 'Europe/Berlin') AS hour",
+        "SELECT (TIMESTAMP '2026-03-28 23:30:00' AT TIME ZONE 'UTC' AT TIME ZONE 'Europe/Berlin')::DATE AS day",
+        "SELECT x FROM numbers WHERE DATE '2026-03-01' + x::INTEGER > DATE '2026-03-05' - 2 ORDER BY x",
+        "SELECT ceil((x + 30) * 0.8) - floor(ceil((x + 30) * 0.8) * 0.15) AS place FROM numbers ORDER BY x",
     ],
 )
 def test_a_statement_says_the_same_on_both(folder: Path, spark: Engine, query: str) -> None:
