@@ -8,8 +8,6 @@ check. An asset declares its checks with `Check`, in `assets/lake_asset.py`.
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import duckdb
-
 from recsys_assets.datasets.duck import only_row, quote_name
 from recsys_assets.datasets.label_rate import label_rates
 from recsys_assets.datasets.profile import Profile
@@ -32,9 +30,7 @@ def check_unique(output: Output, connection: Engine, rows: str, keys: Sequence[s
     output.check("unique_keys", found[0] == found[1], rows=int(found[0]), keys=int(found[1]))
 
 
-def check_label_rate(
-    output: Output, connection: duckdb.DuckDBPyConnection, profile: Profile, rows: str, day: str
-) -> None:
+def check_label_rate(output: Output, connection: Engine, profile: Profile, rows: str, day: str) -> None:
     """Result of `label_rate_is_steady`: the day's label rate is near that of the day before."""
     found = label_rates(connection, profile, rows, day)
     if found is None:

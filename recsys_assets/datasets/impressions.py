@@ -8,8 +8,6 @@ when its window has passed: impressions whose window reaches beyond the end of t
 from collections.abc import Sequence
 from pathlib import Path
 
-import duckdb
-
 from recsys_assets.datasets.duck import quote_name, scan
 from recsys_assets.datasets.impression_rules import POSITION, REQUEST
 from recsys_assets.datasets.label import label_rule
@@ -18,10 +16,11 @@ from recsys_assets.datasets.names import ITEM_EVENTS, SHOWN_POSITION, USER_EVENT
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Impressions
 from recsys_assets.datasets.splits import part_by_day, part_by_moment
+from recsys_assets.engines.engine import Engine
 
 
 def label_impressions(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Engine,
     profile: Profile,
     rule: Impressions,
     events: Sequence[Path],

@@ -52,8 +52,10 @@ def condition(text: str, columns: tuple[tuple[str, ColumnType], ...]) -> Express
         ExpressionError: it is not a condition over the columns.
     """
     found = _COMPARISON.fullmatch(text)
-    if found and dict(columns).get(found[1]) in NUMBERS:
-        return Expression(f'"{found[1]}" {found[2]} {found[3]}', frozenset({found[1]}))
+    kind = dict(columns).get(found[1]) if found else None
+    if found and kind in NUMBERS:
+        number = f"{found[3]}::FLOAT" if kind == "float32" else found[3]  # as DuckDB does; Spark would take doubles
+        return Expression(f'"{found[1]}" {found[2]} {number}', frozenset({found[1]}))
     rule = parse(text, dict(columns))
     _refuse_types(rule.sql, columns)
     return Expression(f"TRY({rule.sql})", rule.columns)

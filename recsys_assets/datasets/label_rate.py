@@ -3,9 +3,8 @@
 import math
 from dataclasses import dataclass
 
-import duckdb
-
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.engines.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -22,20 +21,20 @@ class LabelRates:
         return abs(self.today - self.yesterday) <= self.allowed_change
 
 
-def label_rates(connection: duckdb.DuckDBPyConnection, profile: Profile, rows: str, day: str) -> LabelRates | None:
+def label_rates(connection: Engine, profile: Profile, rows: str, day: str) -> LabelRates | None:
     """The rates of labelled rows (a relation in SQL); None if there are no events on one of the two days.
 
     The profile's bound limits the change. Three standard errors are added to it, so that a day of ten events is not
     refused.
     """
+    date = profile.files.day_sql()
     found = connection.execute(f"""
-        SELECT date_diff('day', {profile.files.day_sql()}, DATE '{day}') AS age, count(*), avg(label)
-        FROM (SELECT timestamp, label FROM {rows}) WHERE age < 2 GROUP BY age ORDER BY age
+        SELECT {date} AS date, count(*), avg(label) FROM (SELECT timestamp, label FROM {rows})
+        WHERE {date} BETWEEN DATE '{day}' - 1 AND DATE '{day}' GROUP BY date ORDER BY date
     """).fetchall()
-    rates = {age: (int(count), float(rate)) for age, count, rate in found}
-    if len(rates) < 2:
+    if len(found) < 2:
         return None
-    (today_rows, today), (yesterday_rows, yesterday) = rates[0], rates[1]
+    (_, yesterday_rows, yesterday), (_, today_rows, today) = found
     pooled = (today * today_rows + yesterday * yesterday_rows) / (today_rows + yesterday_rows)
     errors = math.sqrt(pooled * (1 - pooled) * (1 / today_rows + 1 / yesterday_rows))
     return LabelRates(today, yesterday, profile.bounds.max_label_rate_change + 3 * errors)

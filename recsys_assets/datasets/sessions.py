@@ -92,7 +92,7 @@ def whole_sessions(rows: str) -> str:
     last = f"max(position) OVER (PARTITION BY user_id, {SESSION})"
     ends = f"SELECT *, CASE WHEN {SESSION} IS NULL THEN position ELSE {last} END AS {_LAST} FROM ({rows})"
     before = f"max({_LAST}) OVER ({of_user} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
-    visits = f"SELECT *, count(*) FILTER (position > {_BEFORE}) OVER ({of_user}) AS {_VISIT} FROM"
+    visits = f"SELECT *, count(CASE WHEN position > {_BEFORE} THEN 1 END) OVER ({of_user}) AS {_VISIT} FROM"
     whole = f"last_value(part) OVER (PARTITION BY user_id, {_VISIT} ORDER BY position ROWS {_EVERYTHING})"
     return (
         f"SELECT * EXCLUDE ({SESSION}, {_LAST}, {_BEFORE}, {_VISIT}) REPLACE ({whole} AS part) "

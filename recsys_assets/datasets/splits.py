@@ -1,17 +1,19 @@
 """Splits: whether an event is for training, validation or test, or is kept for the online evaluation."""
 
+import datetime as dt
+import math
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
-import duckdb
-
-from recsys_assets.datasets.duck import quote, quote_name, scan
+from recsys_assets.datasets.duck import only_row, quote, quote_name, scan
 from recsys_assets.datasets.event_kinds import kind_columns
 from recsys_assets.datasets.label import label_rule
 from recsys_assets.datasets.moments import columns_of_log
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Split
 from recsys_assets.datasets.sessions import SESSION, is_anonymous, whole_sessions
+from recsys_assets.engines.engine import Engine
 
 PARTS = ("train", "validation", "test", "online")  # in the order of time in a user's history
 ONLINE = PARTS[-1]
@@ -24,7 +26,7 @@ class SplitError(ValueError):
     """The events cannot be split as the profile asks."""
 
 
-def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Sequence[Path], bizdate: str) -> None:
+def split(connection: Engine, profile: Profile, events: Sequence[Path], bizdate: str) -> None:
     """Create the table `splits` from ingested events up to `bizdate`.
 
     Time order is (timestamp, seq): `seq` is the row's position in its day's landing files, so events of
@@ -42,21 +44,39 @@ def split(connection: duckdb.DuckDBPyConnection, profile: Profile, events: Seque
     if profile.split.strategy == "successive":
         _create_cuts(connection, profile.split, events)
     if profile.session:
-        _create_splits(connection, _split_query(profile, events, bizdate, is_anonymous(profile)), "anonymous")
-        _create_splits(connection, _split_query(profile, events, bizdate, f"NOT {is_anonymous(profile)}"))
+        _create_splits(connection, profile, _split_query(profile, events, bizdate, is_anonymous(profile)), "anonymous")
+        _create_splits(connection, profile, _split_query(profile, events, bizdate, f"NOT {is_anonymous(profile)}"))
     else:
-        _create_splits(connection, _split_query(profile, events, bizdate))
+        _create_splits(connection, profile, _split_query(profile, events, bizdate))
     _refuse_empty_parts(connection, profile, bizdate)
 
 
-def _create_cuts(connection: duckdb.DuckDBPyConnection, rule: Split, events: Sequence[Path]) -> None:
+def _create_cuts(connection: Engine, rule: Split, events: Sequence[Path]) -> None:
     """Create the table `cuts` with one row: `ends`, the last moments of all parts but the newest, ascending.
 
     Rows of the same moment are never in two parts: they are all in that of the first of them.
     """
     shares = [sum(rule.shares[: place + 1]) / sum(rule.shares) for place in range(len(rule.shares) - 1)]
-    moments = f"quantile_disc(timestamp, {shares}) AS ends FROM {scan(list(events))}"
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE cuts AS SELECT {moments}")
+    rows = scan(list(events))
+    dates = f"(SELECT timestamp::DATE AS day FROM {rows})"
+    days = connection.execute(f"SELECT day, count(*) FROM {dates} GROUP BY day ORDER BY day").fetchall()
+    moments = [f"TIMESTAMP '{_moment_at(connection, rows, days, share)}'" for share in shares]
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE cuts AS SELECT [{', '.join(moments)}] AS ends")
+
+
+def _moment_at(connection: Engine, rows: str, days: Sequence[tuple[dt.date, int]], share: float) -> dt.datetime:
+    """The moment of the row up to which there is this share of all rows, in order of time.
+
+    Only the rows of its day are sorted: `days` has the number of rows of each, in order.
+    """
+    place = math.ceil(sum(count for _, count in days) * Decimal(str(share))) - 1
+    for day, count in days:  # noqa: B007 (that day is used below)
+        if place < count:
+            break
+        place -= count
+    of_day = f"SELECT timestamp FROM {rows} WHERE timestamp::DATE = DATE '{day}'"
+    found: dt.datetime = only_row(connection, f"{of_day} ORDER BY timestamp LIMIT 1 OFFSET {place}")[0]
+    return found
 
 
 def _split_query(profile: Profile, events: Sequence[Path], bizdate: str, chosen: str = "true") -> str:
@@ -80,7 +100,7 @@ def _split_query(profile: Profile, events: Sequence[Path], bizdate: str, chosen:
     return f"{whole_sessions(rows) if whole else rows} ORDER BY user_id, position"
 
 
-def split_rows(connection: duckdb.DuckDBPyConnection, profile: Profile, rows: Sequence[Path], bizdate: str) -> None:
+def split_rows(connection: Engine, profile: Profile, rows: Sequence[Path], bizdate: str) -> None:
     """Create the table `splits` from ingested rows that have no users, which are split by day.
 
     Columns: timestamp, seq, label (0 or 1) and part; rows are in the order of the files.
@@ -90,6 +110,7 @@ def split_rows(connection: duckdb.DuckDBPyConnection, profile: Profile, rows: Se
     """
     _create_splits(
         connection,
+        profile,
         f"SELECT timestamp, seq, ({label_rule(profile).sql})::TINYINT AS label, "
         f"{_part_of_row(profile, bizdate)} AS part FROM {scan(list(rows))}",
     )
@@ -106,21 +127,21 @@ def sample_rows(profile: Profile, rows: Sequence[Path], bizdate: str, part: str)
     )
 
 
-def _create_splits(connection: duckdb.DuckDBPyConnection, query: str, table: str = "splits") -> None:
+def _create_splits(connection: Engine, profile: Profile, query: str, table: str = "splits") -> None:
     """Create a table of rows and their parts from a query.
 
     Raises:
         SplitError: a row names a part that the profile does not list.
     """
-    try:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {query}")
-    except duckdb.InvalidInputException as error:
-        if _UNLISTED not in str(error):
-            raise
-        said = str(error).partition(_UNLISTED)[2].splitlines()[0]
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {query}")
+    if profile.split.strategy != "given":
+        return
+    (found,) = only_row(connection, f"SELECT min(part) FROM {table} WHERE starts_with(part, {quote(_UNLISTED)})")
+    if found:
         raise SplitError(
-            f"a row's part is {said!r}, which split.values does not have: list it there, or correct the row"
-        ) from None
+            f"a row's part is {found.removeprefix(_UNLISTED)!r}, which split.values does not have: list it there, or "
+            "correct the row"
+        )
 
 
 def before(part: str) -> str:
@@ -129,7 +150,7 @@ def before(part: str) -> str:
     return f"part IN ({known})"
 
 
-def _refuse_empty_parts(connection: duckdb.DuckDBPyConnection, profile: Profile, bizdate: str) -> None:
+def _refuse_empty_parts(connection: Engine, profile: Profile, bizdate: str) -> None:
     sizes = split_sizes(connection)
     sizes["train_rows"] -= sizes["validation_rows"]  # `split_sizes` counts validation as train
     empty = [part for part in ("train", "validation", "test") if not sizes[f"{part}_rows"]]
@@ -140,7 +161,7 @@ def _refuse_empty_parts(connection: duckdb.DuckDBPyConnection, profile: Profile,
         )
 
 
-def split_sizes(connection: duckdb.DuckDBPyConnection) -> dict[str, float]:
+def split_sizes(connection: Engine) -> dict[str, float]:
     """Rows of each part of the table `splits`, and its positives and negatives; train includes validation."""
     rows = dict(connection.execute("SELECT part, count(*) FROM splits GROUP BY part").fetchall())
     labels = dict(connection.execute("SELECT label, count(*) FROM splits GROUP BY label").fetchall())
@@ -175,12 +196,10 @@ def _part(profile: Profile, bizdate: str, given: str) -> str:
 
 def part_by_day(rule: Split, day: str, bizdate: str) -> str:
     """SQL for a part by the age of the row's day, given as SQL."""
-    age = f"date_diff('day', {day}, DATE '{bizdate}')"
     test = rule.online_days + rule.test_days
-    return (
-        f"CASE WHEN {age} < {rule.online_days} THEN 'online' WHEN {age} < {test} THEN 'test' "
-        f"WHEN {age} < {test + rule.validation_days} THEN 'validation' ELSE 'train' END"
-    )
+    begins = {"online": rule.online_days, "test": test, "validation": test + rule.validation_days}
+    cases = " ".join(f"WHEN {day} > DATE '{bizdate}' - {days} THEN '{part}'" for part, days in begins.items())
+    return f"CASE {cases} ELSE 'train' END"
 
 
 def part_by_moment(rule: Split, moment: str) -> str:
@@ -207,13 +226,13 @@ def _part_by_place(rule: Split) -> str:
 
 
 def _given_part(rule: Split, given: str) -> str:
-    """SQL for the part that a column of the row names; a value that the profile does not list is an error."""
+    """SQL for the part that a column of the row names; a value that the profile does not list is marked as such."""
     cases = " ".join(
         f"WHEN {given}::VARCHAR IN ({', '.join(quote(str(each)) for each in listed)}) THEN {quote(part)}"
         for part, listed in rule.listed.items()
         if listed
     )
-    return f"CASE {cases} ELSE error({quote(_UNLISTED)} || coalesce({given}::VARCHAR, 'missing')) END"
+    return f"CASE {cases} ELSE {quote(_UNLISTED)} || coalesce({given}::VARCHAR, 'missing') END"
 
 
 def _drawn_part(rule: Split) -> str:

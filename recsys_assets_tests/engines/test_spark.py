@@ -6,14 +6,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land
-from recsys_assets.datasets.profile import load_profile
+from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.datasets.splits import SplitError, split
 from recsys_assets.engines.engine import Engine
 from recsys_assets.engines.spark import open_spark
 from recsys_assets.lake import Lake
@@ -86,6 +90,84 @@ def test_assets_have_the_same_rows_in_the_same_order(
     assert [*lake.manifest("event_features", DAYS[1]).extended] == [f"event_features/{DAYS[0]}"]
     for key, rows in tables(lake).items():
         assert rows.num_rows and rows.equals(made[key]), key
+
+
+VISITS = Profile.model_validate(
+    {
+        "name": "visits",
+        "first_bizdate": "2026-03-20",
+        "landing": "nowhere",
+        "tables": {
+            "interactions": {
+                "user_id": "string",
+                "item_id": "int64",
+                "timestamp": "timestamp",
+                "rating": "float32",
+                "visit": "string",
+                "kind": "string",
+            },
+            "users": {"user_id": "string"},
+            "items": {"item_id": "int64"},
+        },
+        "label": "rating >= 3.3",  # no float of 32 bits is 3.3
+        "rating": "rating",
+        "events": {"column": "kind", "weights": {"view": 1, "train": 0.3, "test": 5}, "recall": ["test", "train"]},
+        "split": {"strategy": "by_day"},
+    }
+)
+GIVEN = {"train": ["train"], "validation": ["view"], "test": ["test"]}
+
+
+@pytest.mark.parametrize(
+    ("rule", "changed"),
+    [
+        ({"strategy": "by_day", "online_days": 1, "test_days": 2}, {"files": {"timezone": "America/New_York"}}),
+        ({"strategy": "by_day", "online_days": 1_000_000}, {}),  # all are online, so no part is there that models need
+        ({"strategy": "leave_last_n", "online_last_n": 1, "test_last_n": 2}, {"session": {"column": "visit"}}),
+        ({"strategy": "per_user_tail", "test_ratio": 0.37}, {"session": {"column": "visit", "split": True}}),
+        ({"strategy": "successive", "shares": [5, 1, 1, 1]}, {}),
+        ({"strategy": "given", "column": "kind", "values": GIVEN}, {}),
+        ({"strategy": "given", "column": "kind", "values": {**GIVEN, "test": ["other"]}}, {}),  # not all are listed
+    ],
+)
+def test_every_split_is_the_same(folder: Path, spark: Engine, rule: dict[str, Any], changed: dict[str, Any]) -> None:
+    profile = Profile.model_validate(VISITS.model_dump() | changed | {"split": rule})
+    write_visits(folder / "events.parquet")
+    with connect() as duckdb:
+        expected = split_on(duckdb, profile, folder / "events.parquet")
+    assert split_on(spark, profile, folder / "events.parquet") == expected
+
+
+def write_visits(file: Path) -> None:
+    """Rows of users and of anonymous sessions, many of them of one moment."""
+    rng = np.random.default_rng(6)
+    seconds = np.sort(rng.integers(0, 20 * 12, 900)) * 4320
+    start = dt.datetime(2026, 3, 20)  # noqa: DTZ001 (UTC, as stored)
+    users = [f"user {n}" if n < 12 else f"session:{n}" for n in rng.integers(0, 20, 900)]
+    rows = {
+        "user_id": pa.array(users),
+        "item_id": pa.array(rng.integers(0, 30, 900)),
+        "timestamp": pa.array([start + dt.timedelta(seconds=int(each)) for each in seconds], pa.timestamp("us")),
+        "seq": pa.array(np.arange(900)),
+        "rating": pa.array(rng.choice([1.0, 3.3, 3.299, 4.5], 900), pa.float32()),
+        "visit": pa.array([f"{user} {n}" for user, n in zip(users, rng.integers(0, 9, 900), strict=True)]),
+        "kind": pa.array(rng.choice(["view", "train", "test"], 900)),
+    }
+    pq.write_table(pa.table(rows), file)
+
+
+def split_on(engine: Engine, profile: Profile, events: Path) -> tuple[list[Any], str]:
+    """The rows with their parts, in order, and why they are refused, if they are."""
+    said, found = "", []
+    try:
+        split(engine, profile, [events], "2026-03-31")
+    except SplitError as error:
+        said = str(error)
+    for table in ["splits", *(["anonymous"] if profile.session else [])]:
+        write_parquet(engine, f"SELECT * FROM {table} ORDER BY user_id, position", events.with_name("splits.parquet"))
+        found.append(read([events.with_name("splits.parquet")]))
+    assert found[0].num_rows > 500
+    return found, said
 
 
 def test_rows_of_several_days_leave_the_same_state(folder: Path, spark: Engine) -> None:

@@ -28,6 +28,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import DRAWN
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import part_by_day
+from recsys_assets.engines.engine import Engine
 from recsys_assets.features.history_table import SNAPSHOTS, open_history
 from recsys_assets.features.leakage import count_leaking_rows
 from recsys_assets.io_managers import Output
@@ -172,7 +173,7 @@ def _chain(samples: Manifest) -> dict[str, str]:
     return {name: each for name, each in samples.upstream.items() if name.startswith("event_features/")}
 
 
-def rows_and_positives(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[int, int]:
+def rows_and_positives(connection: Engine, rows: str) -> tuple[int, int]:
     """The number of rows of a relation, and of positives among them."""
     count, positives = only_row(connection, f"SELECT count(*), coalesce(sum(label), 0) FROM {rows}")
     return int(count), int(positives)

@@ -1,22 +1,28 @@
 """Samples: the split of events into train, validation, test and online, and the rows that ranking models learn from."""
 
+import datetime as dt
+import math
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
-import duckdb
 
 from recsys_assets.assets.data.sample_files import BOTH_CLASSES, Wanted, rows_and_positives, write_samples
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_label_rate, check_no_nulls, check_unique
-from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
+from recsys_assets.datasets.duck import connect, only_row, quote, scan, write_parquet
 from recsys_assets.datasets.impressions import label_impressions
 from recsys_assets.datasets.ingest import ROWS, SHOWN
 from recsys_assets.datasets.names import ANONYMOUS, DRAW_LOG_RATE, DRAWN, FEATURES_VERSION, KIND, RECALL_LABEL, WEIGHT
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.profile_parts import Negatives
 from recsys_assets.datasets.splits import PARTS, split, split_sizes
+from recsys_assets.engines.chosen import open_engine
+from recsys_assets.engines.engine import Engine
 from recsys_assets.features.history import sample_query, touch_query
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
@@ -54,7 +60,7 @@ def splits(output: Output, lake: LakeStore, dataset: Dataset) -> None:
         output.manifest.config["session"] = profile.session.model_dump()
     if profile.impressions:
         output.manifest.config["impressions"] = profile.impressions.model_dump()
-    with connect() as connection:
+    with open_engine() as connection:
         split(connection, profile, [partition.path(ROWS) for partition in events], day)
         keys = ["user_id", "item_id", "timestamp", *([KIND] if profile.events else [])]
         write_splits(output, connection, profile, "SELECT * FROM splits ORDER BY user_id, position", keys)
@@ -207,9 +213,7 @@ def _drawable(events: Path, pairs: Path) -> str:
     return f"{scan([events])} SEMI JOIN ({known}) USING (user_id, timestamp, seq)"
 
 
-def write_splits(
-    output: Output, connection: duckdb.DuckDBPyConnection, profile: Profile, query: str, keys: list[str]
-) -> None:
+def write_splits(output: Output, connection: Engine, profile: Profile, query: str, keys: list[str]) -> None:
     """Write the rows of a query over the table `splits`, with the figures, checks and plot that such assets share."""
     output.manifest.rows = write_parquet(connection, query, output.path(ROWS))
     output.manifest.metrics = split_sizes(connection)
@@ -218,35 +222,40 @@ def write_splits(
     output.metadata["events by day"] = _events_by_day(connection, profile.files.day_sql())
 
 
-def _parts_out_of_order(connection: duckdb.DuckDBPyConnection) -> int:
+def _parts_out_of_order(connection: Engine) -> int:
     """Number of users with a row in an earlier part than the row before it."""
-    order = ", ".join(f"'{part}'" for part in PARTS)
+    places = " ".join(f"WHEN {quote(part)} THEN {place}" for place, part in enumerate(PARTS))
     query = f"""
         SELECT count(DISTINCT user_id) FROM (
-            SELECT user_id, list_position([{order}], part) AS place,
-                lag(place) OVER (PARTITION BY user_id ORDER BY timestamp, seq) AS before
-            FROM (SELECT user_id, timestamp, seq, part FROM splits)
+            SELECT user_id, place, lag(place) OVER (PARTITION BY user_id ORDER BY timestamp, seq) AS before
+            FROM (SELECT user_id, timestamp, seq, CASE part {places} END AS place FROM splits)
         ) WHERE place < before
     """
     return int(only_row(connection, query)[0])
 
 
-def _events_by_day(connection: duckdb.DuckDBPyConnection, day: str) -> dg.MarkdownMetadataValue:
+def _events_by_day(connection: Engine, day: str) -> dg.MarkdownMetadataValue:
     """Events per day (SQL), stacked by part; at most 120 bars, so that several years stay readable."""
-    found = connection.execute(f"""
-        WITH days AS (SELECT part, {day} AS date FROM splits), edges AS (
-            SELECT min(date) AS first, greatest(1, ceil((max(date) - min(date) + 1) / 120))::INT AS width FROM days)
-        SELECT part, first + CAST(((date - first) // width) * width AS INT) AS day, count(*)
-        FROM days, edges GROUP BY ALL ORDER BY day
-    """).fetchall()
-    days = sorted({row[1] for row in found})
+    dates = f"SELECT part, date, count(*) FROM (SELECT part, {day} AS date FROM splits) GROUP BY part, date"
+    bars = _at_most(120, connection.execute(f"{dates} ORDER BY date").fetchall())
+    days = sorted({day for _, day in bars})
     figure, plot = show.axes("events by part", "day", "events")
     floor = dict.fromkeys(days, 0)
     width = min(((b - a).days for a, b in zip(days, days[1:], strict=False)), default=1)
-    for part in [part for part in PARTS if part in {row[0] for row in found}]:
-        counts = {row[1]: row[2] for row in found if row[0] == part}
+    for part in [part for part in PARTS if part in {part for part, _ in bars}]:
+        counts = {day: count for (of, day), count in bars.items() if of == part}
         plot.bar(list(counts), list(counts.values()), bottom=[floor[day] for day in counts], label=part, width=width)
         floor |= {day: floor[day] + count for day, count in counts.items()}
     figure.autofmt_xdate()
     figure.legend(loc="outside upper right", ncols=len(PARTS))
     return show.picture(figure)
+
+
+def _at_most(bars: int, found: Sequence[tuple[str, dt.date, int]]) -> Counter[tuple[str, Any]]:
+    """Events by part and by the first of so many days that there are few enough bars; `found` has each day's."""
+    first, last = found[0][1], found[-1][1]
+    width = math.ceil(((last - first).days + 1) / bars)
+    counts = Counter[tuple[str, Any]]()  # matplotlib's types know no dates
+    for part, date, count in found:
+        counts[part, date - dt.timedelta((date - first).days % width)] += count
+    return counts
