@@ -45,8 +45,8 @@ def count_leaking_rows(
         ),
         chosen AS (SELECT user_id FROM ids ORDER BY hash(user_id), user_id LIMIT {users}),
         running AS (
-            SELECT offline.*, before.n + row_number() OVER everyone - 1 AS all_n,
-                before.p + sum(label) OVER everyone - label AS all_p
+            SELECT offline.*, before.n - 1 + row_number() OVER everyone AS all_n,
+                before.p - label + sum(label) OVER everyone AS all_p
             FROM offline, before, first WHERE timestamp >= moment WINDOW everyone AS (ORDER BY timestamp, seq)
         ),
         moments AS (SELECT * EXCLUDE (item_id) FROM running),

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land
-from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profile
 from recsys_assets.datasets.splits import SplitError, split
 from recsys_assets.engines.engine import Engine
 from recsys_assets.engines.spark import open_spark
@@ -29,6 +30,9 @@ pytestmark = [pytest.mark.engines, needs_spark]
 LAST = dt.date(2026, 3, 31)
 DAYS = ["2026-03-30", "2026-03-31"]
 ASSETS = {"event_features": [ROWS, *LEFT], "user_features": [ROWS], "item_features": [ROWS]}
+SAMPLE = yaml.safe_load(bundled_profiles()["sample"].read_text(encoding="utf-8"))
+FEATURES = SAMPLE["features"]
+SAMPLES = ["splits", "recall_samples", "rank_samples"]
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +94,50 @@ def test_assets_have_the_same_rows_in_the_same_order(
     assert [*lake.manifest("event_features", DAYS[1]).extended] == [f"event_features/{DAYS[0]}"]
     for key, rows in tables(lake).items():
         assert rows.num_rows and rows.equals(made[key]), key
+
+
+@pytest.mark.parametrize(
+    ("changed", "days", "touch"),
+    [
+        ({}, DAYS, ["touch_samples"]),  # by_day; the second day takes over files of the first
+        (
+            {
+                "split": {"strategy": "per_user_tail", "online_last_n": 2, "test_ratio": 0.3},
+                "negatives": {"rate": 2},
+                "features": {**FEATURES, "moment": ["hour", "weekday"]},
+            },
+            DAYS[:1],
+            [],
+        ),
+        ({"split": {"strategy": "successive", "shares": [6, 1, 2, 1]}}, DAYS[1:], ["touch_samples"]),
+    ],
+    ids=["by_day", "per_user_tail", "successive"],
+)
+def test_samples_have_the_same_rows_in_the_same_order(
+    folder: Path,
+    server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, Any],
+    days: list[str],
+    touch: list[str],
+) -> None:
+    (folder / "profile.yaml").write_text(yaml.safe_dump(SAMPLE | changed), encoding="utf-8")
+    monkeypatch.setenv("RECSYS_PROFILE", str(folder / "profile.yaml"))
+    profile, names = load_profile(), [*SAMPLES, *touch]
+    land(profile, last=LAST, users=60, items=50, events=2000, days=12)
+    lake = Lake(str(folder), profile.name)
+    make(["interactions"], str(LAST - dt.timedelta(days=11)), str(LAST))
+    for day in days:
+        make(["users", "items", "factors", "event_features", *names], day)
+    made = all_files(lake, names, days)
+    monkeypatch.setenv("RECSYS_ENGINE", server)
+    for day in days:
+        make(names, day)
+    found = all_files(lake, names, days)
+    assert found.keys() == made.keys()
+    for file, (rows, manifest) in found.items():
+        assert rows.num_rows and rows.equals(made[file][0]), file
+        assert manifest == made[file][1], file
 
 
 VISITS = Profile.model_validate(
@@ -168,6 +216,19 @@ def split_on(engine: Engine, profile: Profile, events: Path) -> tuple[list[Any],
         found.append(read([events.with_name("splits.parquet")]))
     assert found[0].num_rows > 500
     return found, said
+
+
+def all_files(lake: Lake, names: list[str], days: list[str]) -> dict[tuple[str, str, str], tuple[pa.Table, Any]]:
+    """The rows of all files of partitions, with the figures that their manifests have."""
+    partitions = [lake.read(asset, day) for asset in names for day in days]
+    return {
+        (each.manifest.asset, each.manifest.bizdate, file.name): (
+            read([file]),
+            (each.manifest.config, each.manifest.rows, each.manifest.metrics, each.manifest.schema),
+        )
+        for each in partitions
+        for file in sorted(each.folder.glob("*.parquet"))
+    }
 
 
 def test_rows_of_several_days_leave_the_same_state(folder: Path, spark: Engine) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import pyarrow.parquet as pq
 
 from recsys_assets.assets.data.event_features import rows_of_all_days
@@ -28,6 +27,7 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import DRAWN
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.datasets.splits import part_by_day
+from recsys_assets.engines.chosen import open_engine
 from recsys_assets.engines.engine import Engine
 from recsys_assets.features.history_table import SNAPSHOTS, open_history
 from recsys_assets.features.leakage import count_leaking_rows
@@ -105,7 +105,7 @@ def write_samples(output: Output, lake: LakeStore, wanted: Wanted, event_feature
     profile, described = wanted.profile, rows_of_all_days(output, lake, event_features)
     rules = {"features": profile.features.model_dump(), "terms": event_features.manifest.config["terms"]}
     output.manifest.config |= rules
-    with connect() as connection:
+    with open_engine() as connection:
         base = _find_base(output, lake.lake, connection, wanted) if wanted.has_days else Base()
         new = [each.path(ROWS) for each in described if each.manifest.config["known"]["until"] > base.until]
         open_history(connection, new, event_features.path(SNAPSHOTS))
@@ -119,7 +119,7 @@ def write_samples(output: Output, lake: LakeStore, wanted: Wanted, event_feature
 
 def _check_rows(
     output: Output,
-    connection: duckdb.DuckDBPyConnection,
+    connection: Engine,
     wanted: Wanted,
     written: Sequence[Path],
     everything: Sequence[Path],
@@ -132,7 +132,7 @@ def _check_rows(
     output.check("features_know_only_the_past", leaking == 0, rows=leaking)
 
 
-def _find_base(output: Output, lake: Lake, connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> Base:
+def _find_base(output: Output, lake: Lake, connection: Engine, wanted: Wanted) -> Base:
     """The newest earlier partition with rows that are now in train, and are those that the output would have.
 
     It was made by the same rules from event features that the output reads too, and its files of train have as many
@@ -179,13 +179,13 @@ def rows_and_positives(connection: Engine, rows: str) -> tuple[int, int]:
     return int(count), int(positives)
 
 
-def _events_in(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> tuple[int, int]:
+def _events_in(connection: Engine, files: Sequence[Path]) -> tuple[int, int]:
     """The number of events in files of samples, and of positives among them."""
     not_drawn = f" WHERE NOT {DRAWN}" if DRAWN in pq.read_schema(files[0]).names else ""
     return rows_and_positives(connection, f"{scan(files)}{not_drawn}")
 
 
-def _write_days(output: Output, connection: duckdb.DuckDBPyConnection, wanted: Wanted, base: Base) -> list[Path]:
+def _write_days(output: Output, connection: Engine, wanted: Wanted, base: Base) -> list[Path]:
     """Take over the files of the base, write those of the days after it, and record them in the config by part.
 
     Args:
@@ -212,7 +212,7 @@ def _write_days(output: Output, connection: duckdb.DuckDBPyConnection, wanted: W
     return [output.path(days.file) for days in new]
 
 
-def _now_train(connection: duckdb.DuckDBPyConnection, wanted: Wanted, samples: Manifest, bizdate: str) -> list[Days]:
+def _now_train(connection: Engine, wanted: Wanted, samples: Manifest, bizdate: str) -> list[Days]:
     """The days of the files of samples that are in train at a bizdate."""
     ends = [_ends(name) for files in files_by_part(samples).values() for name in files]
     days = ", ".join(f"(DATE {quote(first)}, {quote(first)}, {quote(last)})" for first, last in ends)
@@ -223,7 +223,7 @@ def _now_train(connection: duckdb.DuckDBPyConnection, wanted: Wanted, samples: M
     return [Days(part, first, last) for first, last, part in found if part == "train"]
 
 
-def _new_days(connection: duckdb.DuckDBPyConnection, wanted: Wanted, until: str) -> list[Days]:
+def _new_days(connection: Engine, wanted: Wanted, until: str) -> list[Days]:
     """The days after one: those of train together, and each of the others, which will move, alone."""
     day = wanted.profile.files.day_sql()
     found = connection.execute(
@@ -234,7 +234,7 @@ def _new_days(connection: duckdb.DuckDBPyConnection, wanted: Wanted, until: str)
     return [Days(*each) for each in found]
 
 
-def write_parts(output: Output, connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str]) -> list[Path]:
+def write_parts(output: Output, connection: Engine, queries: Mapping[str, str]) -> list[Path]:
     """Write the rows of each part to its own file."""
     files = [output.path(part_file(part)) for part in queries]
     for file, query in zip(files, queries.values(), strict=True):
@@ -242,9 +242,7 @@ def write_parts(output: Output, connection: duckdb.DuckDBPyConnection, queries: 
     return files
 
 
-def describe_parts(
-    output: Output, connection: duckdb.DuckDBPyConnection, written: Sequence[Path], keys: Iterable[str]
-) -> list[Path]:
+def describe_parts(output: Output, connection: Engine, written: Sequence[Path], keys: Iterable[str]) -> list[Path]:
     """Record row counts, checks of labels and of the written keys, and a preview; returns the files of all parts."""
     files = {part: [output.path(name) for name in names] for part, names in files_by_part(output.manifest).items()}
     rows = {part: sum(pq.read_metadata(file).num_rows for file in found) for part, found in files.items()}
@@ -255,5 +253,6 @@ def describe_parts(
     output.check(BOTH_CLASSES.name, not of_one, **of_one)
     everything = [file for found in files.values() for file in found]
     check_no_nulls(output, connection, scan(written), [*keys, "label"])
-    output.metadata["preview"] = show.preview(connection, f"FROM {scan(files['train'][-1:])}", 5)
+    with connect() as duckdb:
+        output.metadata["preview"] = show.preview(duckdb, f"FROM {scan(files['train'][-1:])}", 5)
     return everything

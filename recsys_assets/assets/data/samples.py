@@ -169,7 +169,7 @@ def recall_samples(output: Output, dataset: Dataset, splits: Partition) -> None:
     """
     profile = dataset.load()
     output.manifest.config = {"recall": profile.recall.model_dump()}
-    with connect() as db:
+    with open_engine() as db:
         events, mark = scan([splits.path(ROWS)]), ""
         if profile.session:
             both = " UNION ALL ".join(
@@ -189,7 +189,8 @@ def recall_samples(output: Output, dataset: Dataset, splits: Partition) -> None:
         check_no_nulls(output, db, written, ["user_id", "item_id", "timestamp", "label", "part"])
         expected, found = rows_and_positives(db, rows), rows_and_positives(db, written)
         output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
-        output.metadata["preview"] = show.preview(db, f"FROM {written}", 5)
+    with connect() as duckdb:
+        output.metadata["preview"] = show.preview(duckdb, f"FROM {written}", 5)
 
 
 def draws_config(profile: Profile, rule: Negatives | None) -> dict[str, object]:
