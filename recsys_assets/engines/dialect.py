@@ -51,6 +51,14 @@ def to_spark(query: exp.Expr, columns: Columns, files: Files) -> str:
         Untranslatable: Spark has no such thing.
     """
     whole = exp.Paren(this=annotate_types(query.copy(), dialect="duckdb"))
+    refusals: dict[type[exp.Expr], Callable[[Any], None]] = {
+        exp.Order: _refuse_order_in_aggregate,
+        exp.WindowSpec: _refuse_excluded_rows,
+        exp.DateDiff: _refuse_date_diff,
+        exp.Join: _refuse_asof,
+        exp.Try: _refuse_try,
+        exp.AtTimeZone: _refuse_local_time,
+    }
     corrections: dict[type[exp.Expr], Callable[[Any], None]] = {
         exp.Cast: _cast,
         exp.Div: _divide,
@@ -59,20 +67,15 @@ def to_spark(query: exp.Expr, columns: Columns, files: Files) -> str:
         exp.DayOfWeekIso: _weekday,
         exp.ArrayContains: _without_nulls,
         exp.ArrayDistinct: _without_nulls,
-        exp.Order: _refuse_order_in_aggregate,
-        exp.WindowSpec: _refuse_excluded_rows,
-        exp.DateDiff: _refuse_date_diff,
-        exp.Join: _refuse_asof,
-        exp.Try: _refuse_try,
-        exp.AtTimeZone: _refuse_local_time,
         exp.Anonymous: _call,
         exp.ReadParquet: partial(_read, files),
         exp.Select: partial(_select, columns),
         exp.Union: partial(_union, columns),
     }
-    for node in reversed(list(whole.walk())):  # what is inside comes first
-        if correct := corrections.get(type(node)):
-            correct(node)
+    for rules in (refusals, corrections):  # a correction may ask Spark, which would refuse it in other words
+        for node in reversed(list(whole.walk())):  # what is inside comes first
+            if rule := rules.get(type(node)):
+                rule(node)
     return str(whole.this.sql("spark"))
 
 

@@ -15,10 +15,12 @@ import pytest
 import yaml
 
 from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
+from recsys_assets.datasets.impressions import label_impressions
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.landing import land
 from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profile
 from recsys_assets.datasets.splits import SplitError, split
+from recsys_assets.engines.dialect import Untranslatable
 from recsys_assets.engines.engine import Engine
 from recsys_assets.engines.spark import open_spark
 from recsys_assets.lake import Lake
@@ -184,6 +186,22 @@ def test_every_split_is_the_same(folder: Path, spark: Engine, rule: dict[str, An
     with connect() as duckdb:
         expected = split_on(duckdb, profile, folder / "events.parquet")
     assert split_on(spark, profile, folder / "events.parquet") == expected
+
+
+def test_what_spark_does_not_have_is_said(spark: Engine, folder: Path) -> None:
+    write_visits(folder / "events.parquet")
+    rule = VISITS.model_copy(update={"label": "rating > 3 AND visit <> ''"})
+    with pytest.raises(Untranslatable, match="Spark has no TRY; build this asset on DuckDB, without RECSYS_ENGINE"):
+        split(spark, rule, [folder / "events.parquet"], "2026-03-31")
+    columns = {"user_id": "string", "item_id": "int64", "timestamp": "timestamp"}
+    tables = VISITS.model_dump()["tables"] | {"impressions": columns}
+    changed = {"tables": tables, "impressions": {"window": "1h"}, "split": {"strategy": "successive"}}
+    shown = Profile.model_validate(VISITS.model_dump() | changed)
+    assert shown.impressions
+    split(spark, shown, [folder / "events.parquet"], "2026-03-31")
+    files = [folder / "events.parquet"]
+    with pytest.raises(Untranslatable, match="Spark has no ASOF JOIN; build this asset on DuckDB"):
+        label_impressions(spark, shown, shown.impressions, files, files, "2026-03-31")
 
 
 def write_visits(file: Path) -> None:
