@@ -248,10 +248,16 @@ def test_a_rule_that_is_anything_else_is_refused_at_once(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["rating > 3", "user_id = 1", "rating <= 2.5", "rating <> -1"])
+@pytest.mark.parametrize("text", ["rating > 3", "user_id = 1", "rating <= 2.5", "rating <> -1", "rating >= 3.3"])
 def test_a_plain_comparison_needs_no_parser_and_means_the_same(text: str) -> None:
     short, parsed = condition(text, COLUMNS), parse(text, NAMES)
-    assert short == parsed
+    assert short.columns == parsed.columns
+    assert short.sql.replace("::FLOAT", "") == parsed.sql
+    rows = f"({ROWS} UNION ALL BY NAME SELECT unnest([3.3, 2.4999999, 123456.789, 1e30])::FLOAT AS rating)"
+    with connect() as connection:
+        answers = connection.execute(f"SELECT {short.sql}, {parsed.sql} FROM {rows}").fetchall()
+    assert {True, False, None} == {answer for answer, _ in answers}
+    assert all(one == other for one, other in answers)
 
 
 def test_a_rule_that_fails_on_a_row_gives_no_answer_there() -> None:
