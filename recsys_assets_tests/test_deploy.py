@@ -287,7 +287,12 @@ def test_the_page_s_function_runs_commands_with_the_settings_of_the_file(tmp_pat
 def test_the_page_names_only_files_and_commands_that_there_are() -> None:
     for name in set(re.findall(r"deploy/[\w./-]*\w", PAGE)):
         assert (PROJECT / name).exists(), name
-    for name in set(re.findall(r"\brecsys-[a-z]+\b", PAGE)) - {"recsys-postgresql", "recsys-secrets", "recsys-data"}:
+    for name in set(re.findall(r"\brecsys-[a-z]+\b", PAGE)) - {
+        "recsys-postgresql",
+        "recsys-secrets",
+        "recsys-data",
+        "recsys-assets",
+    }:
         assert (DEPLOY / "systemd" / f"{name}.service").exists(), name
     for command in set(re.findall(r"(?:`|^|bin/|code |recsys_as )recsys ([a-z]+)", PAGE, re.MULTILINE)):
         assert command in main.commands, command
