@@ -32,6 +32,15 @@ def is_among(wanted: Ints, known: Ints) -> Bools:
     return find(np.sort(known, axis=None), wanted) >= 0
 
 
+def distinct(numbers: Ints) -> Ints:
+    """The different numbers in ascending order: `np.unique` by a sort, while numpy 2.3 hashes.
+
+    2 * 10^6 numbers of pairs take 0.01 s this way, and 1.7 s in numpy.
+    """
+    ordered = np.sort(numbers, axis=None)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+
+
 def number_values(column: pa.ChunkedArray) -> tuple[Ids, Ints]:
     """The distinct values in ascending order, and the index of each value among them."""
     encoded = column.dictionary_encode().combine_chunks()  # 3 * 10^6 texts: 0.15 s, and 3.8 s to sort them all

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from recsys_assets.arrays import Bools, Ints
+from recsys_assets.arrays import Bools, Ints, is_among
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries
 
@@ -61,7 +61,7 @@ class Stage:
     def sample(self, count: int) -> "Stage":
         """The stage with as many of its queries, drawn by a fixed seed, or with all if there are fewer."""
         drawn = np.random.default_rng(_SEED).permutation(len(self.asked))[:count]
-        return replace(self, asked=self.asked.restrict(np.isin(self.asked.truth_queries, drawn)))
+        return replace(self, asked=self.asked.restrict(is_among(self.asked.truth_queries, drawn)))
 
     @property
     def sets(self) -> dict[str, Bools]:

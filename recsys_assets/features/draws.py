@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys_assets.arrays import Array, Bools, Doubles, Ints, find, place_in_group
+from recsys_assets.arrays import Array, Bools, Doubles, Ints, distinct, find, place_in_group
 
 ATTEMPTS = 32
 RANKED = ("train", "validation", "test")  # the order of time in a user's history
@@ -136,7 +136,7 @@ def share_left(moments: Moments, mentions: Mentions, without_seen: bool) -> Doub
     np.maximum.at(last, own, mentions.of_event)
     later = range(len(RANKED)) if without_seen else range(1)
     pairs = [((own + k) * width + moments.items)[moments.parts + k < len(RANKED)] for k in later]
-    part, item = np.divmod(np.unique(np.concatenate(pairs)), width)
+    part, item = np.divmod(distinct(np.concatenate(pairs)), width)
     part, item = part[last[part] >= 0], item[last[part] >= 0]
     taken = np.bincount(part, np.exp(mentions.log_share(item, last[part])), len(last))
     return _left(taken[own])
@@ -145,7 +145,7 @@ def share_left(moments: Moments, mentions: Mentions, without_seen: bool) -> Doub
 def share_unseen(moments: Moments, mentions: Mentions, users: int) -> Doubles:
     """(U,) the share of draws after the last event that are of items which each of U users has not touched."""
     width = len(moments.arrivals)
-    user, item = np.divmod(np.unique(moments.users * width + moments.items), width)
+    user, item = np.divmod(distinct(moments.users * width + moments.items), width)
     end = np.full(len(item), len(mentions.items))
     return _left(np.bincount(user, np.exp(mentions.log_share(item, end)), users))
 
@@ -162,7 +162,7 @@ class _Touched:
     def __init__(self, moments: Moments, without_seen: bool) -> None:
         self.moments, self.without_seen = moments, without_seen
         pairs = self._pairs(np.arange(len(moments.users)), moments.items)
-        self._in_part = np.unique(pairs * len(RANKED) + moments.parts)
+        self._in_part = distinct(pairs * len(RANKED) + moments.parts)
         by_time = np.lexsort((moments.order, pairs))
         self._known, first = np.unique(pairs[by_time], return_index=True)
         self._since = moments.order[by_time][first]

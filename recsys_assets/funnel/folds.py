@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys_assets.arrays import Ids, Ints, hashes
+from recsys_assets.arrays import Ids, Ints, hashes, is_among
 from recsys_assets.retrieval.interactions import Queries
 
 FOLDS = 3
@@ -15,7 +15,7 @@ def folds_of(ids: Ids) -> Ints:
 
 def draw_queries(asked: Queries, ids: Ids, most: int) -> Queries:
     """The queries of the `most` users whose ids (N,) have the lowest hashes."""
-    return asked.restrict(np.isin(asked.truth_queries, lowest(ids, most)))
+    return asked.restrict(is_among(asked.truth_queries, lowest(ids, most)))
 
 
 def lowest(ids: Ids, most: int) -> Ints:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_assets.arrays import Doubles, Floats, Ids, Ints, find, place_in_group
+from recsys_assets.arrays import Doubles, Floats, Ids, Ints, distinct, find, is_among, place_in_group
 from recsys_assets.datasets.splits import PARTS
 from recsys_assets.funnel.candidates import Candidates, gather
 from recsys_assets.funnel.folds import folds_of, lowest
@@ -99,8 +99,8 @@ def learn(
     """
     names, few = tuple(channels), lowest(users, FEW_USERS)
     union = gather({name: each.take(few) for name, each in channels.items()}, width)
-    gains = gains_of(union, asked.restrict(np.isin(asked.truth_queries, few)), width)
-    taught = len(np.unique(union.query[gains > 0]))
+    gains = gains_of(union, asked.restrict(is_among(asked.truth_queries, few)), width)
+    taught = len(distinct(union.query[gains > 0]))
     if taught < FEWEST_USERS:
         return Learned(Fusion.equal(names), Evidence(taught))
     from recsys_assets.funnel import trees
@@ -178,11 +178,11 @@ class _Lesson:
     @property
     def taught(self) -> int:
         """How many queries have a right answer among their candidates."""
-        return len(np.unique(self.candidates.query[self.gains > 0]))
+        return len(distinct(self.candidates.query[self.gains > 0]))
 
     def of(self, queries: Ints) -> "_Lesson":
         """The candidates of these queries alone, which keep their numbers."""
-        rows = np.isin(self.candidates.query, queries)
+        rows = is_among(self.candidates.query, queries)
         known = {name: column[rows] for name, column in self.known.items()}
         return replace(self, candidates=self.candidates.take(rows), known=known, gains=self.gains[rows])
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recsys_assets.arrays import Doubles, Ints
+from recsys_assets.arrays import Doubles, Ints, is_among
 from recsys_assets.retrieval.interactions import Interactions, Queries, queries
 from recsys_assets.retrieval.lists import by_query
 
@@ -72,7 +72,7 @@ def validation_queries(interactions: Interactions, filter_seen: bool) -> Queries
     asked = queries(interactions, "validation", filter_seen)
     known = asked.ends > asked.starts
     places = np.random.default_rng(_SEED).permutation(np.flatnonzero(known))[:MOST_QUERIES]
-    return asked.restrict(np.isin(asked.truth_queries, places))
+    return asked.restrict(is_among(asked.truth_queries, places))
 
 
 def recalls(items: Ints, asked: Queries) -> Doubles:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Ints, find, is_among, list_array, place_in_group
+from recsys_assets.arrays import Ints, distinct, find, is_among, list_array, place_in_group
 from recsys_assets.datasets.blocks import table_blocks
 from recsys_assets.retrieval.interactions import BLOCK, Interactions, Queries
 from recsys_assets.retrieval.lists import Lists, history, hits
@@ -72,4 +72,4 @@ def faults(interactions: Interactions, queries: Queries, lists: Lists, filter_se
     row, item = history(interactions, queries, slice(0, len(queries)))
     seen = is_among(keys, row * width + item).sum() if filter_seen else 0
     rising = (lists.scores[:, 1:] > lists.scores[:, :-1]).sum()
-    return {"listed_twice": len(keys) - len(np.unique(keys)), "rising_scores": int(rising), "seen": int(seen)}
+    return {"listed_twice": len(keys) - len(distinct(keys)), "rising_scores": int(rising), "seen": int(seen)}

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.arrays import Bools, Ints, Vectors
+from recsys_assets.arrays import Bools, Ints, Vectors, is_among
 from recsys_assets.retrieval.lists import Lists
 
 Kind = Literal["FlatIP", "FlatL2", "IVFFlatIP", "IVFFlatL2", "HNSWFlatIP", "HNSWFlatL2"]
@@ -236,7 +236,7 @@ def overlap(expected: Ints, found: Ints, count: int) -> float:
     Negative numbers are no items; it is 1 if nothing is expected.
     """
     rows = np.arange(len(expected))[:, None] * (count + 1) + 1
-    there = np.isin(rows + expected, rows + found) & (expected >= 0)  # (N, K)
+    there = is_among(rows + expected, rows + found) & (expected >= 0)  # (N, K)
     wanted = (expected >= 0).sum()
     return float(there.sum() / wanted) if wanted else 1.0
 

@@ -234,7 +234,7 @@ def successive_queries(interactions: Interactions, part: str, filter_seen: bool)
     if filter_seen:
         width = len(interactions.item_ids)
         _, first = np.unique(interactions.users * width + interactions.items, return_index=True)
-        right &= np.isin(np.arange(len(interactions)), first)
+        right &= is_among(np.arange(len(interactions)), first)
     drawn = np.random.default_rng(_SEED).permutation(np.flatnonzero(right))[:MOST_EVENTS]
     events, users = np.sort(drawn), interactions.users[np.sort(drawn)]
     starts = np.searchsorted(interactions.users, users)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from recsys_assets.arrays import Bools, Doubles, Ints, Scores, find, is_among, place_in_group, spread
+from recsys_assets.arrays import Bools, Doubles, Ints, Scores, distinct, find, is_among, place_in_group, spread
 from recsys_assets.metrics import UndefinedMetric
 from recsys_assets.retrieval.entries import Entries
 from recsys_assets.retrieval.interactions import Interactions, Queries
@@ -227,7 +227,7 @@ def judge_among(
     for queries in blocks:
         if not (right := candidates[queries.truth]).any():
             continue
-        rows = np.unique(queries.truth_queries[right])
+        rows = distinct(queries.truth_queries[right])
         hidden = np.broadcast_to(~candidates, (len(queries), len(candidates)))
         tally.add(recall(replace(queries, hidden=hidden)).items[rows], queries.restrict(right))
     found = tally.at(cutoffs) if tally.queries else {}
@@ -256,7 +256,7 @@ def chance_recall(
     total, count = 0.0, 0
     for queries in blocks:
         row, item = history(interactions, queries, slice(0, len(queries)))
-        known = np.unique((row * len(catalogue) + item)[catalogue[item]])
+        known = distinct((row * len(catalogue) + item)[catalogue[item]])
         seen = np.bincount(known // len(catalogue), minlength=len(queries)) if filter_seen else 0
         drawn = np.minimum(k / np.maximum(catalogue.sum() - seen, 1), 1)
         total += float(np.sum(drawn * _shares(catalogue[queries.truth], queries)))

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.sparse import csr_array
 
-from recsys_assets.arrays import Doubles, Ints, offsets, place_in_group
+from recsys_assets.arrays import Doubles, Ints, distinct, offsets, place_in_group
 from recsys_assets.retrieval.interactions import Interactions, Queries
 from recsys_assets.retrieval.lists import hits, truth_hits
 
@@ -96,7 +96,7 @@ def _draw(count: int, most: int) -> Ints:
 
 def novelty(items: Ints, known: Interactions) -> float:
     """The mean self-information of the listed items in bits; an item that nobody touched counts as touched by one."""
-    pairs = np.unique(known.users * len(known.item_ids) + known.items) % len(known.item_ids)
+    pairs = distinct(known.users * len(known.item_ids) + known.items) % len(known.item_ids)
     users = np.bincount(pairs, minlength=len(known.item_ids))
-    bits = -np.log2(np.maximum(users, 1) / max(len(np.unique(known.users)), 1))
+    bits = -np.log2(np.maximum(users, 1) / max(len(distinct(known.users)), 1))
     return float(bits[items[items >= 0]].mean()) if (items >= 0).any() else 0.0
