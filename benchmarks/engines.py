@@ -43,7 +43,7 @@ from recsys_assets.features.history_table import (
     open_history,
     read_rule,
 )
-from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, Sources, write_pair_features
 from recsys_assets.settings import DUCKDB
 
 CLUSTER = "local-cluster[2,1,1024]"
@@ -96,7 +96,7 @@ def make_inputs(profile: Profile, given: argparse.Namespace) -> int:
         split(connection, profile, files, last)
         rows = write_parquet(connection, "SELECT * FROM splits ORDER BY user_id, position", splits)
         (home / "factors").mkdir()
-        write_pair_features(connection, profile, splits, users, items, home / "factors")
+        write_pair_features(connection, profile, Sources(splits, users, items), home / "factors")
     return rows
 
 

@@ -26,7 +26,7 @@ from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import item_query, sample_query, user_query
 from recsys_assets.features.history_table import build_history
 from recsys_assets.features.pair_data import ItemSnapshot
-from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, Sources, write_pair_features
 from recsys_assets.features.pair_features import candidate_rows
 from recsys_assets.features.schema import FeatureSchema
 
@@ -119,7 +119,7 @@ def _write_rows(
     known, users, items = (folder / f"{file}.parquet" for file in ("known", "users", "items"))
     factors = folder / "factors"
     factors.mkdir(exist_ok=True)
-    write_pair_features(connection, profile, known, users, items, factors)
+    write_pair_features(connection, profile, Sources(known, users, items), factors)
     terms = build_history(connection, profile, known, users, items)
     if not protocol.neutral:  # ratings of 3 stay in histories but are not rows
         dropped = f"SELECT user_id, item_id, timestamp FROM {scan([known])} WHERE rating = 3"

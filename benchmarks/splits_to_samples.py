@@ -34,7 +34,7 @@ from recsys_assets.features.history_table import (
     open_history,
     read_rule,
 )
-from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, Sources, write_pair_features
 
 SAMPLE_LAST = dt.date(2026, 6, 30)
 
@@ -84,7 +84,7 @@ def measure(profile: Profile, home: Path) -> dict[str, float]:
     def make_factors() -> None:
         with connect(home) as connection:
             (home / "factors").mkdir(exist_ok=True)
-            write_pair_features(connection, profile, splits, users, items, home / "factors")
+            write_pair_features(connection, profile, Sources(splits, users, items), home / "factors")
 
     def make_event_features() -> None:
         with connect(home) as connection:

@@ -311,10 +311,10 @@ def use(profile: Profile, folder: Path) -> str:
 
 def write_samples(connection: Any, profile: Profile, splits: Path, users: Path, items: Path, folder: Path) -> None:
     """Write the samples, and check that they use only the past."""
-    from recsys_assets.features.pair_feature_files import write_pair_features
+    from recsys_assets.features.pair_feature_files import Sources, write_pair_features
 
     (folder / "factors").mkdir()
-    write_pair_features(connection, profile, splits, users, items, folder / "factors")
+    write_pair_features(connection, profile, Sources(splits, users, items), folder / "factors")
     build_history(connection, profile, splits, users, items)
     files = {part: folder / f"{part}.parquet" for part in ("train", "validation", "test")}
     for part, file in files.items():

@@ -31,7 +31,8 @@ from recsys_assets.ranking.sample_parts import FILES
 
 EVENTS = "splits"  # the rows of its partitions are all events up to their bizdate
 CHOICES = ("i2i_itemcf", "i2i_swing", "cold_start_report", "funnel_model")
-ASSETS = frozenset({"touch_model", *CHOICES, *(f"rank_{name}" for name in RANKERS), *(f"recall_{n}" for n in TOWERS)})
+FITTED = ("factors", "touch_model", *(f"rank_{name}" for name in RANKERS), *(f"recall_{name}" for name in TOWERS))
+ASSETS = frozenset({*FITTED, *CHOICES})
 # Settings in manifests that say what a day had, and so differ between two days that were made in the same way.
 OF_A_DAY = ("warm_start", "landed", "known", FILES)
 FIT = "fit"  # the metadata that says what was kept, or why not

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.features.history import item_query, user_query
 from recsys_assets.features.history_table import build_history
-from recsys_assets.features.pair_feature_files import USER_FILE, users_before_test
+from recsys_assets.features.pair_feature_files import USER_FILE, Sources, users_before_test
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def snapshots_before_test(
         arrivals: the days of dated items, if there are any.
     """
     of_users = scratch / USER_FILE
-    table = users_before_test(connection, profile, splits, users, items, item_factors, arrivals)
+    table = users_before_test(connection, profile, Sources(splits, users, items, arrivals), item_factors)
     pq.write_table(table, of_users, compression="zstd")
     build_history(connection, profile, splits, users, items, until="test")
     made = (

@@ -40,10 +40,11 @@ class Past:
         self.users, self.length = users, length
         self._numbers = np.append(np.flatnonzero(chosen), -1)  # the last entry pads
         self._counts = offsets(chosen)
+        self._first = np.searchsorted(users, np.arange(users.max(initial=-1) + 1))  # event of each user
 
     def before(self, rows: Ints) -> Ints:
         """(N, length) the events before each of N events, newest first, padded with -1."""
-        return self._newest(np.searchsorted(self.users, self.users[rows]), rows)
+        return self._newest(self._first[self.users[rows]], rows)
 
     def latest(self, users: Ints) -> Ints:
         """(N, length) the last events of N users, newest first, padded with -1."""

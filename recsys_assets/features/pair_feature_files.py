@@ -1,6 +1,7 @@
 """Files of the user-item features: a row for each offline event, and the columns of users and items for serving."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -9,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.arrays import Bools, Ints, blocks
+from recsys_assets.arrays import Bools, Floats, Ints, blocks
 from recsys_assets.datasets.duck import quote_name, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import ITEM_FACTORS, WEIGHT
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.datasets.splits import ONLINE, before
 from recsys_assets.features.draw_rows import DrawRows, draw_columns, draw_rows
 from recsys_assets.features.draws import Drawn
@@ -27,42 +29,61 @@ USER_FILE, ITEM_FILE = "users.parquet", "items.parquet"
 EVENT_BLOCK = 2**17  # rows: 100 MB of recent items at a length of 50
 
 
+@dataclass(frozen=True)
+class Sources:
+    """The files that user-item features are made from.
+
+    Attributes:
+        splits, users, items: the tables.
+        arrivals: has the days of dated items, if there are any.
+        impressions: labelled, if the profile has any: they are the rows, and events are history alone.
+        fitted: items that were written before, whose factors are taken; None: items are fitted on train rows.
+    """
+
+    splits: Path
+    users: Path
+    items: Path
+    arrivals: Path | None = None
+    impressions: Path | None = None
+    fitted: Path | None = None
+
+    def ids(self, connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Array]:
+        """The ids of users and items in ascending order; the model's numbers are positions in it."""
+        return {
+            side: connection.sql(f"SELECT {side}_id FROM {scan([path])} ORDER BY {side}_id")
+            .to_arrow_table()[f"{side}_id"]
+            .combine_chunks()
+            for side, path in {"user": self.users, "item": self.items}.items()
+        }
+
+
 def write_pair_features(
-    connection: duckdb.DuckDBPyConnection,
-    profile: Profile,
-    splits: Path,
-    users: Path,
-    items: Path,
-    folder: Path,
-    arrivals: Path | None = None,
-    impressions: Path | None = None,
+    connection: duckdb.DuckDBPyConnection, profile: Profile, files: Sources, folder: Path
 ) -> dict[str, int]:
     """Write the features of the rows, and the columns of users and of items; returns the rows of each file.
 
-    Rows are the offline events and, if the profile draws negatives, the drawn ones; `arrivals` has the days of dated
-    items, if there are any. Nothing is fitted on rows that were drawn for the touch model. Values are the profile's
-    rating, if it has one, the weight of the event's kind, if it has kinds, and the label. Items are fitted on train
-    rows. A row without a rating has no value of that kind; it is NaN among the recent values. With a file of labelled
-    `impressions`, these are the rows, and events are history alone.
+    Rows are the offline events and, if the profile draws negatives, the drawn ones. Nothing is fitted on rows that were
+    drawn for the touch model. Values are the profile's rating, if it has one, the weight of the event's kind, if it has
+    kinds, and the label. A row without a rating has no value of that kind; it is NaN among the recent values.
     """
-    ids = {side: _ids(connection, side, path) for side, path in {"user": users, "item": items}.items()}
-    rows = _events(connection, profile, splits, ONLINE)
-    shown = place_impressions(impressions, rows, ids) if impressions else None
-    draws = DrawRows(shown.drawn) if shown else draw_rows(profile, rows, ids, arrivals)
+    ids, rows = files.ids(connection), _events(connection, profile, files.splits, ONLINE)
+    shown = place_impressions(files.impressions, rows, ids) if files.impressions else None
+    draws = DrawRows(shown.drawn) if shown else draw_rows(profile, rows, ids, files.arrivals)
     rows, learned = (shown.events, shown.negative) if shown else (rows, None)
     if profile.touch:
         learned = np.zeros(len(draws.drawn.events), bool)
     kinds, drawn_values = _kinds(rows, ids, draws.drawn, learned)
     rule, labels = profile.features.affinity, rows["label"].to_numpy()
-    log = Log(kinds, labels, ids["user"], ids["item"], rule, draws.drawn, drawn_values, learned)
-    fitted = {feature.name: feature.fit(log) for feature in MODEL_INPUTS}
-    of_item = {column: values for each in fitted.values() for column, values in each.of_item.items()}
+    known = fitted_factors(files.fitted, ids["item"], rule) if files.fitted else None
+    log = Log(kinds, labels, ids["user"], ids["item"], rule, draws.drawn, drawn_values, learned, known)
+    features = {feature.name: feature.fit(log) for feature in MODEL_INPUTS}
+    of_item = {column: values for each in features.values() for column, values in each.of_item.items()}
     if shown:
-        _write_shown(folder / ROWS, shown.table, rows.num_rows, fitted)
+        _write_shown(folder / ROWS, shown.table, rows.num_rows, features)
     else:
-        _write_rows(folder / ROWS, log, rows.select([*profile.pair_keys, "part"]), draws.columns, fitted)
+        _write_rows(folder / ROWS, log, rows.select([*profile.pair_keys, "part"]), draws.columns, features)
     tables = {
-        USER_FILE: _user_table(log, fitted, draws),
+        USER_FILE: _user_table(log, features, draws),
         ITEM_FILE: pa.table(
             {"item_id": log.item_ids, **{column: of_item[column] for column in ITEM_COLUMNS}, **draws.of_item}
         ),
@@ -74,25 +95,29 @@ def write_pair_features(
 
 
 def users_before_test(
-    connection: duckdb.DuckDBPyConnection,
-    profile: Profile,
-    splits: Path,
-    users: Path,
-    items: Path,
-    written: Path,
-    arrivals: Path | None = None,
+    connection: duckdb.DuckDBPyConnection, profile: Profile, files: Sources, written: Path
 ) -> pa.Table:
     """The columns of users as they were before the test rows.
 
     Items were fitted on train rows alone, so theirs are those of the file `written` by `write_pair_features`.
     """
-    ids = {side: _ids(connection, side, path) for side, path in {"user": users, "item": items}.items()}
-    rows, rule = _events(connection, profile, splits, "test"), profile.features.affinity
-    draws = draw_rows(profile, rows, ids, arrivals) if profile.draws else DrawRows()
+    ids, rule = files.ids(connection), profile.features.affinity
+    rows = _events(connection, profile, files.splits, "test")
+    draws = draw_rows(profile, rows, ids, files.arrivals) if profile.draws else DrawRows()
     kinds, _ = _kinds(rows, ids, draws.drawn)
-    fitted = read_factors(pq.read_table(written, columns=[ITEM_FACTORS])[ITEM_FACTORS], rule)
+    fitted = fitted_factors(written, ids["item"], rule)
     log = Log(kinds, rows["label"].to_numpy(), ids["user"], ids["item"], rule, fitted=fitted)
     return _user_table(log, {feature.name: feature.fit(log) for feature in MODEL_INPUTS}, draws)
+
+
+def fitted_factors(written: Path, item_ids: pa.Array, rule: Affinity) -> Floats:
+    """(I, V, folds, D) the factors of I items in a file of items; one that it does not have is at the prior's mean."""
+    table = pq.read_table(written, columns=["item_id", ITEM_FACTORS])
+    factors, place = read_factors(table[ITEM_FACTORS], rule), pc.index_in(item_ids, table["item_id"].combine_chunks())
+    prior = np.zeros_like(factors[:1])
+    prior[..., 1] = factors[..., 1].mean(axis=0)  # how strongly a user's own level affects an item's values
+    # -1, of an unknown item, is the last row
+    return np.concatenate([factors, prior])[place.fill_null(-1).to_numpy()]
 
 
 def _user_table(log: Log, fitted: Mapping[str, Fitted], draws: DrawRows) -> pa.Table:
@@ -134,21 +159,19 @@ def _write_shown(path: Path, shown: pa.Table, first: int, fitted: Mapping[str, F
             file.write_table(table(block))
 
 
-def _ids(connection: duckdb.DuckDBPyConnection, side: str, path: Path) -> pa.Array:
-    """The ids of a table in ascending order; the model's numbers are positions in it."""
-    query = f"SELECT {side}_id FROM {scan([path])} ORDER BY {side}_id"
-    return connection.sql(query).to_arrow_table()[f"{side}_id"].combine_chunks()
-
-
 def _events(connection: duckdb.DuckDBPyConnection, profile: Profile, splits: Path, until: str) -> pa.Table:
     """The events of the parts before `until` in order, each kind of values, and what draws of negatives need."""
-    rating = {"rating": quote_name(profile.rating)} if profile.rating else {}
-    values = {**rating, **({"weight": WEIGHT} if profile.events else {}), "label": "label"}
-    columns = ", ".join(f"{value}::DOUBLE AS {VALUE}{kind}" for kind, value in values.items())
+    columns = ", ".join(f"{value}::DOUBLE AS {VALUE}{kind}" for kind, value in value_columns(profile).items())
     return connection.sql(
         f"SELECT user_id, item_id, timestamp, seq, label, part, {columns}{draw_columns(profile)} "
         f"FROM {scan([splits])} WHERE {before(until)} ORDER BY user_id, timestamp, seq"
     ).to_arrow_table()
+
+
+def value_columns(profile: Profile) -> dict[str, str]:
+    """The kinds of values that an event has, each with the name of its column as SQL."""
+    rating = {"rating": quote_name(profile.rating)} if profile.rating else {}
+    return {**rating, **({"weight": WEIGHT} if profile.events else {}), "label": "label"}
 
 
 def _kinds(

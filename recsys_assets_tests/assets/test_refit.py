@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from recsys_assets import sensors
 from recsys_assets.assets.refit import ASSETS, find_kept
 from recsys_assets.datasets.ingest import ROWS
+from recsys_assets.datasets.names import ITEM_FACTORS, USER_FACTORS
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.datasets.profile_parts import Refit, WarmStart
 from recsys_assets.definitions import build_defs
+from recsys_assets.features.pair_data import read_factors
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, fitted_factors
 from recsys_assets.io_managers import Output
 from recsys_assets.lake import Lake
 from recsys_assets.manifest import Manifest
@@ -28,7 +34,7 @@ READ = [
     "negative_items",
 ]
 EXPORTS = ["onnx_widedeep", "onnx_lgbm", "onnx_dssm"]
-KEPT = ["rank_widedeep", "rank_lgbm", "recall_dssm", "cold_start_report", "i2i_itemcf", "funnel_model"]
+KEPT = ["factors", "rank_widedeep", "rank_lgbm", "recall_dssm", "cold_start_report", "i2i_itemcf", "funnel_model"]
 OTHERS = ["recall_term", "rank_champion"]
 QUICK: dict[str, dict[str, Any]] = {
     "rank_widedeep": {"training": {"epochs": 2, "batch": 512}},
@@ -68,6 +74,7 @@ def test_a_day_keeps_the_fit_of_the_day_before_and_says_so(world: World, asset: 
 @pytest.mark.parametrize(
     ("asset", "own"),
     [
+        ("factors", {ROWS, USER_FILE, ITEM_FILE}),
         ("rank_widedeep", {"test_predictions.parquet"}),
         ("rank_lgbm", {"test_predictions.parquet"}),
         ("recall_dssm", set()),
@@ -83,6 +90,27 @@ def test_a_kept_partition_has_the_files_of_the_fit_and_its_own_judgement(
     before, now = (world.read(asset, day).manifest.files for day in (YESTERDAY, DAY))
     assert now.keys() == before.keys()
     assert {file for file in now if now[file] != before[file]} == own
+
+
+def test_kept_factors_are_those_of_the_items_and_new_users_are_followed_with_them(world: World) -> None:
+    before, now = (world.read("factors", day) for day in (YESTERDAY, DAY))
+    items, rule = pq.read_table(now.path(ITEM_FILE)), world.profile.features.affinity
+    kept = fitted_factors(before.path(ITEM_FILE), items["item_id"].combine_chunks(), rule)
+    assert np.array_equal(read_factors(items[ITEM_FACTORS], rule), kept)
+    users = [pq.read_table(each.path(USER_FILE))[USER_FACTORS] for each in (before, now)]
+    assert not users[0].equals(users[1])
+
+
+def test_an_item_that_is_newer_than_the_fit_is_at_the_priors_mean(world: World) -> None:
+    written, rule = world.read("factors").path(ITEM_FILE), world.profile.features.affinity
+    table = pq.read_table(written)
+    everything = read_factors(table[ITEM_FACTORS], rule)
+    first, new = fitted_factors(written, pa.array([table["item_id"][3].as_py(), 10**9]), rule)
+    assert np.array_equal(first, everything[3])
+    level = new[..., 1].copy()
+    new[..., 1] = 0
+    assert not new.any()
+    assert np.allclose(level, everything[..., 1].mean(axis=0))
 
 
 def test_a_kept_ranker_is_judged_on_the_test_rows_of_its_day(world: World) -> None:

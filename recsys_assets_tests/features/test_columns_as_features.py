@@ -17,7 +17,7 @@ from recsys_assets.datasets.splits import split
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import item_query, sample_query
 from recsys_assets.features.history_table import build_history
-from recsys_assets.features.pair_feature_files import ITEM_FILE, write_pair_features
+from recsys_assets.features.pair_feature_files import ITEM_FILE, Sources, write_pair_features
 from recsys_assets.features.raw import raw_inputs
 from recsys_assets.features.schema import FeatureSchema, encode
 
@@ -82,7 +82,7 @@ class Built:
         self.splits, self.users, self.items = home / "splits.parquet", home / "users" / ROWS, home / "items" / ROWS
         split(connection, self.profile, [events], DAY)
         write_parquet(connection, "FROM splits", self.splits)
-        write_pair_features(connection, self.profile, self.splits, self.users, self.items, home)
+        write_pair_features(connection, self.profile, Sources(self.splits, self.users, self.items), home)
         self.terms = build_history(connection, self.profile, self.splits, self.users, self.items)
 
     def _land(self) -> None:

@@ -21,7 +21,7 @@ from recsys_assets.features.history import item_columns, item_query, sample_quer
 from recsys_assets.features.history_table import ITEM_PRIOR, USER_PRIOR, build_history, terms
 from recsys_assets.features.leakage import count_leaking_rows
 from recsys_assets.features.pair_data import ItemSnapshot
-from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, Sources, write_pair_features
 from recsys_assets.features.pair_features import MODEL_INPUTS, candidate_rows
 
 GENRES = {1: ["Drama"], 2: ["Comedy", "Drama"], 3: ["War"], 4: ["Comedy"], 5: []}
@@ -47,7 +47,9 @@ class Log:
         folder = self.splits.parent
         with connect(folder) as connection:
             (folder / "factors").mkdir(exist_ok=True)
-            write_pair_features(connection, self.profile, self.splits, self.users, self.items, folder / "factors")
+            write_pair_features(
+                connection, self.profile, Sources(self.splits, self.users, self.items), folder / "factors"
+            )
         return folder / "factors"
 
     @property

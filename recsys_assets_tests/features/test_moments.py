@@ -28,7 +28,7 @@ from recsys_assets.datasets.splits import split
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import item_query, sample_query, user_query
 from recsys_assets.features.history_table import build_history
-from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, Sources, write_pair_features
 from recsys_assets.features.schema import FeatureSchema, encode
 from recsys_assets.funnel.known import RANKER, Known, item_trends
 from recsys_assets.funnel.requests import moments_of
@@ -90,7 +90,7 @@ class Built:
             )
             write_parquet(self.connection, "FROM shown", shown := self.home / IMPRESSIONS)
         write_pair_features(
-            self.connection, self.profile, self.splits, self.users, self.items, self.home, impressions=shown
+            self.connection, self.profile, Sources(self.splits, self.users, self.items, impressions=shown), self.home
         )
         build_history(self.connection, self.profile, self.splits, self.users, self.items)
 

@@ -29,7 +29,7 @@ from recsys_assets.features.factor_model import DRIFT, LEVEL_DRIFT, NOISE, Event
 from recsys_assets.features.neighbour_features import Nearby
 from recsys_assets.features.pair_data import ItemSnapshot, PairFeature, Past, Recent
 from recsys_assets.features.pair_data import Log as PairLog
-from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, Sources, write_pair_features
 from recsys_assets.features.pair_features import MODEL_INPUTS, candidate_rows
 from recsys_assets_tests.features.test_history import Log, write_log
 
@@ -238,7 +238,7 @@ def test_a_new_user_moves_nobodys_fold() -> None:
 def test_users_without_events_get_what_everyone_gets(tmp_path: Path) -> None:
     log: Log = write_log(tmp_path, seed=7)
     with connect(tmp_path) as connection:
-        rows = write_pair_features(connection, log.profile, log.splits, log.users, log.items, tmp_path)
+        rows = write_pair_features(connection, log.profile, Sources(log.splits, log.users, log.items), tmp_path)
     assert rows == {ROWS: len(log.offline), USER_FILE: 5, ITEM_FILE: 5}
     users, events = pq.read_table(tmp_path / USER_FILE), pq.read_table(tmp_path / ROWS)
     factors = np.stack(users[USER_FACTORS].to_numpy())

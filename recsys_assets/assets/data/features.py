@@ -4,6 +4,7 @@ import math
 
 from recsys_assets.assets.data.samples import IMPRESSIONS, draws_config, ranked_impressions
 from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.refit import find_kept
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_no_nulls, check_unique
 from recsys_assets.datasets.duck import connect, only_row, scan, write_parquet
@@ -14,11 +15,11 @@ from recsys_assets.engines.chosen import open_engine
 from recsys_assets.features.fit import fit_schema
 from recsys_assets.features.history import item_query, user_query
 from recsys_assets.features.history_table import SNAPSHOTS, open_history
-from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, write_pair_features
+from recsys_assets.features.pair_feature_files import ITEM_FILE, USER_FILE, Sources, value_columns, write_pair_features
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.ranking.sample_parts import part_files
-from recsys_assets.resources import Dataset
+from recsys_assets.resources import Dataset, LakeStore
 
 SCHEMA = "schema.json"
 
@@ -51,24 +52,27 @@ def feature_schema(output: Output, dataset: Dataset, rank_samples: Partition) ->
     ],
     code_version=f"{FEATURES_VERSION}.2",  # there are rows of drawn items for the touch model; folds are by hash
 )
-def factors(output: Output, dataset: Dataset, splits: Partition, users: Partition, items: Partition) -> None:
+def factors(
+    output: Output, lake: LakeStore, dataset: Dataset, splits: Partition, users: Partition, items: Partition
+) -> None:
     """User-item features: for each event as they were before it, and for any pair at serving time.
 
     They are the preference that a factor model predicts, with items fitted on other users' train rows (`user_factors`
     times `item_factors`); the user's opinion of the nearest items; and the items that the user liked and did not like.
     Negatives are drawn here, those of ranking models or those of the touch model, and their rows follow those of the
-    events. In a profile with impressions, these are the rows, and the events are history.
+    events. In a profile with impressions, these are the rows, and the events are history. With `refit`, items may be
+    those of an earlier day's fit.
     """
     profile = dataset.load()
     affinity, drawn = profile.features.affinity.model_dump(), draws_config(profile, profile.draws_any)
-    output.manifest.config = {"affinity": affinity, **drawn}
+    output.manifest.config = {"affinity": affinity, "values": list(value_columns(profile)), **drawn}
+    kept = find_kept(output, lake.lake, profile, output.manifest.config)
     events, user_rows, item_rows = (partition.path(ROWS) for partition in (splits, users, items))
     arrivals = items.path(ARRIVALS) if ARRIVALS in items.manifest.files else None
     shown = splits.path(IMPRESSIONS) if profile.impressions else None
     with connect() as connection:
-        rows = write_pair_features(
-            connection, profile, events, user_rows, item_rows, output.draft.folder, arrivals, shown
-        )
+        files = Sources(events, user_rows, item_rows, arrivals, shown, kept.path(ITEM_FILE) if kept else None)
+        rows = write_pair_features(connection, profile, files, output.draft.folder)
         output.manifest.rows = rows[ROWS]
         rankable = (
             ranked_impressions(shown, user_rows, item_rows) if shown else f"{scan([events])} WHERE part <> 'online'"
