@@ -37,7 +37,7 @@ def distinct(numbers: Ints) -> Ints:
 
     2 * 10^6 numbers of pairs take 0.01 s this way, and 1.7 s in numpy.
     """
-    ordered = np.sort(numbers, axis=None)
+    ordered: Ints = np.sort(numbers, axis=None)
     return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
 
 

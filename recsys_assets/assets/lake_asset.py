@@ -23,6 +23,10 @@ from recsys_assets.manifest import Partition, describe_outdated
 from recsys_assets.resources import LakeStore
 from recsys_assets.retries import retrying
 
+# Of the steps that could begin, Dagster takes those with the highest priority. Much waits for two-tower models, which
+# train longest, and for the champion and the funnel; one core had nothing to do for minutes when they came last.
+FIRST = {"dagster/priority": "1"}
+
 
 @dataclass(frozen=True)
 class Check:

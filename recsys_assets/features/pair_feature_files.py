@@ -117,7 +117,8 @@ def fitted_factors(written: Path, item_ids: pa.Array, rule: Affinity) -> Floats:
     prior = np.zeros_like(factors[:1])
     prior[..., 1] = factors[..., 1].mean(axis=0)  # how strongly a user's own level affects an item's values
     # -1, of an unknown item, is the last row
-    return np.concatenate([factors, prior])[place.fill_null(-1).to_numpy()]
+    everything: Floats = np.concatenate([factors, prior])[place.fill_null(-1).to_numpy()]
+    return everything
 
 
 def _user_table(log: Log, fitted: Mapping[str, Fitted], draws: DrawRows) -> pa.Table:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from recsys_assets.arrays import Floats
-from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.lake_asset import FIRST, Check, lake_asset
 from recsys_assets.assets.model_asset import Seeded
 from recsys_assets.assets.refit import find_kept, take
 from recsys_assets.assets.reports import show
@@ -61,6 +61,7 @@ class FunnelConfig(Seeded):
     deps=list(OPTIONAL),
     kinds={"lightgbm", "onnx"},
     pool="training",
+    op_tags=FIRST,
     code_version="3",
     checks=[PARITY],
 )

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import dagster as dg
 from pydantic import Field
 
-from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.lake_asset import FIRST, Check, lake_asset
 from recsys_assets.assets.publish.onnx import MODEL
 from recsys_assets.assets.reports import show
 from recsys_assets.datasets.folders import file_hash
@@ -35,6 +35,7 @@ class ChampionConfig(dg.Config):
     # Only their manifests are read: if they were inputs, one model that cannot be served would decline the choice.
     deps=[SAMPLES, *(f"{stage}_{model}" for model in RANKERS for stage in ("rank", "onnx"))],
     kinds={"json", "mlflow"},
+    op_tags=FIRST,
     checks=[Check("champion_is_sound", "the ONNX file that it points at is there and has the recorded hash")],
 )
 def rank_champion(output: Output, config: ChampionConfig, lake: LakeStore, tracking: Tracking) -> None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from recsys_assets.arrays import Vectors
 from recsys_assets.assets.data.features import SCHEMA
 from recsys_assets.assets.data.negatives import NEGATIVE_ITEMS
-from recsys_assets.assets.lake_asset import Check, LakeAsset, lake_asset
+from recsys_assets.assets.lake_asset import FIRST, Check, LakeAsset, lake_asset
 from recsys_assets.assets.model_asset import (
     ModelConfig,
     log_epochs,
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
     from recsys_assets.training.warm_start import Start
 
 FLOOR = Check("recall_floor", "the validation recall@20 reaches bounds.min_recall", blocking=False)
-# Of the steps that could begin, Dagster takes those with the highest priority. Two-tower models train longest, and most
-# depends on them: without this, recall_sasrec came last, and one core had nothing to do for minutes.
-FIRST = {"dagster/priority": "1"}
 INPUTS = ("feature_schema", "negative_items", "users", "items")
 BINS = "feature_boundaries"
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from recsys_assets.arrays import Ints
 from recsys_assets.assets.funnel.model import tables
-from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.lake_asset import FIRST, Check, lake_asset
 from recsys_assets.assets.reports import funnel_tables, show
 from recsys_assets.assets.reports.comparison import Figures
 from recsys_assets.assets.reports.hitrate import ONE_EACH
@@ -51,6 +51,7 @@ FINAL_BEATS_ALL = Check(
     ins={asset: dg.AssetIn() for asset in NEEDED},
     deps=list(OPTIONAL),  # see `funnel/inputs.py`
     kinds={"onnx", "numpy", "parquet", "markdown"},
+    op_tags=FIRST,
     checks=[FINAL_LISTS_SOUND, ONE_EACH, FINAL_BEATS_ALL],
 )
 def funnel_report(output: Output, lake: LakeStore, dataset: Dataset, **needed: Partition) -> None:
