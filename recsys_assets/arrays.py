@@ -37,8 +37,9 @@ def distinct(numbers: Ints) -> Ints:
 
     2 * 10^6 numbers of pairs take 0.01 s this way, and 1.7 s in numpy.
     """
-    ordered: Ints = np.sort(numbers, axis=None)
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+    ordered = np.sort(numbers, axis=None)
+    found: Ints = ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+    return found
 
 
 def number_values(column: pa.ChunkedArray) -> tuple[Ids, Ints]:
