@@ -31,7 +31,7 @@ from recsys_assets_tests.helpers.leftovers import Family, command
 TODAY = dt.datetime.now(dt.UTC).date()
 FIRST, CORRECTED, START, ADDED, LAST = (str(TODAY - dt.timedelta(days=n)) for n in (42, 7, 3, 2, 1))
 WORLD = ["--users", "200", "--items", "150", "--events", "12000"]
-PATIENCE = 3600.0  # seconds
+PATIENCE = 7200.0  # seconds
 
 
 class Week:
