@@ -1,7 +1,8 @@
 """Backfills: which partitions of a range of days are to be built, and how Dagster's daemon is asked to build them.
 
-The daemon runs one day per run, with the trainings of all runs in one pool, and `interactions` as a range. Its runs
-have the lowest priority and take the turn of older days, so that neither the newest bizdate nor fresh items wait.
+The daemon runs one day per run, with the trainings of all runs in one pool; `interactions` is one run, and assets that
+train nothing are one run for a month (`assets/ranges.py`). Its runs have the lowest priority and take the turn of
+older days, so that neither the newest bizdate nor fresh items wait.
 """
 
 import datetime as dt

@@ -32,9 +32,9 @@ class LakeIOManager(dg.ConfigurableIOManager):
     store: dg.ResourceDependency[LakeStore]
 
     def load_input(self, context: dg.InputContext) -> Partition:
-        """The upstream partition of the run's bizdate."""
+        """The upstream partition of the run's bizdate, or of the newest one, if the run makes several."""
         with retrying(context.step_context.previous_attempt_count):
-            return self.store.read(context.asset_key.to_user_string(), context.asset_partition_key)
+            return self.store.read(context.asset_key.to_user_string(), context.asset_partition_keys[-1])
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:  # noqa: ARG002 (the name is Dagster's)
         """Refuse a returned value: assets write their partitions themselves."""

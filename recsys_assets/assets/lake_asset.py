@@ -15,6 +15,7 @@ from typing import Any
 
 import dagster as dg
 
+from recsys_assets.assets.ranges import make_days
 from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.io_managers import CAN_BE_BUILT, UP_TO_DATE, Output, write_partition
 from recsys_assets.lake import Lake
@@ -139,16 +140,23 @@ def _with_output(function: Callable[..., Any], tolerates_declined: bool) -> Call
     if "output" not in wanted:
         return function
 
-    def write(context: dg.AssetExecutionContext, lake: LakeStore, **given: Any) -> dg.MaterializeResult:
+    def write_day(context: dg.AssetExecutionContext, lake: LakeStore, day: str, given: Mapping[str, Any]) -> Output:
         inputs = [each for each in given.values() if isinstance(each, Partition)]
-        with retrying(context.retry_number), write_partition(context, lake, inputs) as output:
+        with retrying(context.retry_number), write_partition(context, lake, inputs, day) as output:
             known = {"context": context, "lake": lake, "output": output}
             collected = given.keys() - wanted.keys() if tolerates_declined else set()
             given = _without_declined(output, given, collected)
             if not output.manifest.declined:
                 with _declining(output):
                     function(**{each: known[each] for each in known if each in wanted}, **given)
-        return output.result()
+        return output
+
+    def write(context: dg.AssetExecutionContext, lake: LakeStore, **given: Any) -> Iterator[dg.MaterializeResult]:
+        days = list(context.partition_keys)
+        if len(days) == 1:
+            yield write_day(context, lake, days[0], given).result()
+            return
+        yield from make_days(context, days, lambda day: write_day(context, lake, day, _inputs_of(lake, day, given)))
 
     # Dagster finds resources, config and inputs by the names and types of the parameters.
     shown = inspect.signature(write)
@@ -157,6 +165,14 @@ def _with_output(function: Callable[..., Any], tolerates_declined: bool) -> Call
     functools.update_wrapper(write, function)
     write.__signature__ = shown.replace(parameters=list(parameters.values()))  # type: ignore[attr-defined]
     return write
+
+
+def _inputs_of(lake: LakeStore, day: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a day, for those of the newest day of a range."""
+    return {
+        name: lake.read(each.manifest.asset, day) if isinstance(each, Partition) else each
+        for name, each in given.items()
+    }
 
 
 def _without_declined(output: Output, given: Mapping[str, Any], spared: Set[str]) -> dict[str, Any]:

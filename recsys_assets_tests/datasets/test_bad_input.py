@@ -300,7 +300,7 @@ def test_a_range_with_a_bad_day_ingests_the_others_and_names_it(shop: Profile, l
     assert lake.bizdates("interactions") == others
     assert instance.get_materialized_partitions(dg.AssetKey("interactions")) == set(others)
     said = failures(result)["interactions"]
-    assert f"1 of 4 days could not be ingested; the others were. 2026-01-05: {bad} cannot be read" in said
+    assert f"1 of 4 days could not be made; the others were. 2026-01-05: {bad} cannot be read" in said
     assert not [path for path in (tmp_path / "lake").rglob(".*")]
 
 

@@ -7,6 +7,7 @@ that this one extends. Assets that need the rows of all days read this chain wit
 from dataclasses import asdict
 
 from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.ranges import BY_MONTH
 from recsys_assets.checks import check_no_nulls
 from recsys_assets.datasets.duck import only_row, scan
 from recsys_assets.datasets.ingest import ROWS
@@ -23,6 +24,7 @@ from recsys_assets.resources import Dataset, LakeStore
 
 
 @lake_asset(
+    backfill_policy=BY_MONTH,
     kinds={"duckdb", "parquet"},
     checks=[
         Check("no_nulls", "no key or label is null"),

@@ -10,6 +10,7 @@ import duckdb
 
 from recsys_assets.assets.data.empty_days import EmptyDays
 from recsys_assets.assets.lake_asset import Check, lake_asset, report_outdated
+from recsys_assets.assets.ranges import BY_MONTH, report_days, sum_checks, text_of
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_no_nulls, check_unique
 from recsys_assets.datasets.duck import connect, scan
@@ -78,14 +79,15 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
     made = {output.manifest.name: output.manifest.fingerprint for output in done.values()}
     report_outdated(context.instance, lake.lake, [name for name in made if made[name] != before.get(name)])
     if failed:
-        _report_days(context, done)
-        raise next(iter(failed.values())) if len(days) == 1 else _failure_of_days(failed, len(days))
+        report_days(context, done)
+        raise next(iter(failed.values())) if len(days) == 1 else LandedFileError(text_of(failed, len(days)))
     for day, output in done.items():
         context.add_asset_metadata(output.metadata, partition_key=day)
-    return dg.MaterializeResult(check_results=_sum_checks(list(done.values())))
+    return dg.MaterializeResult(check_results=sum_checks(list(done.values())))
 
 
 @lake_asset(
+    backfill_policy=BY_MONTH,
     kinds={"duckdb", "parquet"},
     checks=[NO_NULLS, UNIQUE_KEYS, *LANDED_CHECKS],
 )
@@ -95,6 +97,7 @@ def users(output: Output, dataset: Dataset) -> None:
 
 
 @lake_asset(
+    backfill_policy=BY_MONTH,
     kinds={"duckdb", "parquet"},
     checks=[NO_NULLS, UNIQUE_KEYS, *LANDED_CHECKS],
     code_version="2",
@@ -205,33 +208,6 @@ def _deciding_settings(profile: Profile, table: TableName, day: str) -> dict[str
     if profile.unknown_ids == "keep":
         rule["unknown_ids"] = "keep"
     return {"columns": columns, **rule, "landed": landed_content(profile, table, day)}
-
-
-def _sum_checks(outputs: list[Output]) -> list[dg.AssetCheckResult]:
-    """One result per check over all days of the run; it names the days on which it failed."""
-    by_name: dict[str, list[str]] = {}
-    for output in outputs:
-        for result in output.checks:
-            failed_days = by_name.setdefault(str(result.check_name), [])
-            if not result.passed:
-                failed_days.append(output.manifest.bizdate)
-    if len(outputs) == 1:
-        return outputs[0].checks
-    return [
-        dg.AssetCheckResult(check_name=name, passed=not bad, metadata={"failed_days": bad[:100], "days": len(outputs)})
-        for name, bad in by_name.items()
-    ]
-
-
-def _report_days(context: dg.AssetExecutionContext, done: dict[str, Output]) -> None:
-    """Report to Dagster the days that were ingested, although the step is going to fail."""
-    for day, output in done.items():
-        context.log_event(dg.AssetMaterialization(context.asset_key, partition=day, metadata=output.metadata))
-
-
-def _failure_of_days(failed: dict[str, Exception], days: int) -> LandedFileError:
-    first = "; ".join(f"{day}: {error}" for day, error in list(failed.items())[:5])
-    return LandedFileError(f"{len(failed)} of {days} days could not be ingested; the others were. {first}")
 
 
 def has_new_files(profile: Profile, lake: Lake, table: TableName, bizdate: str) -> bool:

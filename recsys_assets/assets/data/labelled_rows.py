@@ -11,6 +11,7 @@ from recsys_assets.assets.data.sample_files import (
 )
 from recsys_assets.assets.data.samples import write_splits
 from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.ranges import BY_MONTH
 from recsys_assets.datasets.duck import connect, only_row, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.splits import sample_rows, split_rows
@@ -21,6 +22,7 @@ from recsys_assets.resources import Dataset, LakeStore
 
 
 @lake_asset(
+    backfill_policy=BY_MONTH,
     # It reads earlier days too; with a partition mapping for that, a backfill of one day would run all later days.
     deps=["interactions"],
     kinds={"duckdb", "parquet"},

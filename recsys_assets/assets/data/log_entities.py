@@ -5,6 +5,7 @@ A table that does not land is made from the log; to one that lands, columns of t
 
 from recsys_assets.assets.data.ingest import LANDED_CHECKS, NO_NULLS, UNIQUE_KEYS, write_entities
 from recsys_assets.assets.lake_asset import INPUTS_UNCHANGED, LakeAsset, lake_asset
+from recsys_assets.assets.ranges import BY_MONTH
 from recsys_assets.datasets.profile_parts import TableName
 from recsys_assets.io_managers import Output
 from recsys_assets.resources import Dataset, LakeStore
@@ -18,6 +19,7 @@ def _entities(table: TableName, what: str) -> LakeAsset:
         description=f"Every {what} that landed or is in the log by the end of the bizdate, ordered by `{what}_id`, "
         "with the newest values of the columns that the log carries.",
         # It reads earlier days too; with a partition mapping for that, a backfill of one day would run all later days.
+        backfill_policy=BY_MONTH,
         deps=["interactions"],
         kinds={"duckdb", "parquet"},
         checks=[NO_NULLS, UNIQUE_KEYS, *LANDED_CHECKS, INPUTS_UNCHANGED],

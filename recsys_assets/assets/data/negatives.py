@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.ranges import BY_MONTH
 from recsys_assets.assets.reports import show
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
@@ -30,6 +31,7 @@ class NegativesConfig(dg.Config):
 
 
 @lake_asset(
+    backfill_policy=BY_MONTH,
     kinds={"python"},
     checks=[
         Check("unique_ids", "no id occurs twice, hashed ids included"),

@@ -12,6 +12,7 @@ import dagster as dg
 
 from recsys_assets.assets.data.sample_files import BOTH_CLASSES, Wanted, rows_and_positives, write_samples
 from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.ranges import BY_MONTH
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_label_rate, check_no_nulls, check_unique
 from recsys_assets.datasets.duck import connect, only_row, quote, scan, write_parquet
@@ -33,6 +34,7 @@ IMPRESSIONS = "impressions.parquet"  # of splits: what was shown, with labels an
 
 
 @lake_asset(
+    backfill_policy=BY_MONTH,
     # It reads earlier days too; with a partition mapping for that, a backfill of one day would run all later days.
     deps=["interactions"],
     kinds={"duckdb", "parquet"},
@@ -154,6 +156,7 @@ def touch_samples(
 
 
 @lake_asset(
+    backfill_policy=BY_MONTH,
     kinds={"duckdb", "parquet"},
     checks=[
         Check("no_nulls", "no key, label or part is null"),

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from recsys_assets.arrays import Ints, slices
 from recsys_assets.assets.lake_asset import Check, lake_asset
+from recsys_assets.assets.ranges import BY_MONTH
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_unique
 from recsys_assets.datasets.duck import connect, scan
@@ -45,6 +46,7 @@ class TermConfig(dg.Config):
 
 
 @lake_asset(
+    backfill_policy=BY_MONTH,
     kinds={"scipy", "parquet"},
     code_version="3",
     checks=[
