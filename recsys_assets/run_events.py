@@ -4,8 +4,15 @@ import re
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
+from dagster._core.executor.child_process_executor import ChildProcessCrashException
 
 from recsys_assets.uris import without_secrets
+
+# Dagster's own error is the name of a class: the process could not say why it ended.
+KILLED = (
+    "the step's process was killed: by somebody, or by the kernel because memory ran out (`dmesg` says which). Nothing "
+    "was published; free memory if there was none, and run it again"
+)
 
 
 def failure_reason(event: dg.DagsterEvent) -> str:
@@ -15,7 +22,7 @@ def failure_reason(event: dg.DagsterEvent) -> str:
         return event.message or "the step failed"
     while error.cause and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
-    return first_line(error.message)
+    return KILLED if error.cls_name == ChildProcessCrashException.__name__ else first_line(error.message)
 
 
 def first_line(message: str) -> str:
