@@ -1,4 +1,4 @@
-"""What people are told about steps that failed."""
+"""The reasons that people read for steps that failed."""
 
 import os
 import signal
@@ -11,13 +11,13 @@ from recsys_assets.run_events import KILLED, failure_reason
 
 @dg.op
 def killed() -> None:
-    """Ends without an error, as under the kernel's out-of-memory killer."""
+    """End without an error, as when the kernel runs out of memory."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dg.op
 def mistaken() -> None:
-    """Fails with an error of its own."""
+    """Fail with an error."""
     raise ValueError("three\nlines\nlong")
 
 
