@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import dagster as dg
 import psutil
 
+from recsys_assets.backfills import daemon_runs
 from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lineage import Lineage
 from recsys_assets_tests.week import Week, built, say
@@ -69,10 +71,16 @@ def replay(week: Watched, year: int, month: int) -> None:
     before = str(LAST - dt.timedelta(days=year + BEFORE - 1))
     week.recsys("land", str(week.profile), *WORLD, "--from", before, "--to", str(LAST))
     with week.ui(), week.memory_read():
+        week.until("the daemon runs", _daemon_runs)
         backfill(week, " or ".join(f'key:"{asset}"' for asset in CHEAP), days, set(CHEAP))
         if month:
             backfill(week, "*", days[-month:], {"daily_report"})
     say(f"all processes together had at most {week.most_memory / 1e9:.1f} GB")
+
+
+def _daemon_runs() -> bool:
+    with dg.DagsterInstance.get() as instance:
+        return daemon_runs(instance)
 
 
 def backfill(week: Watched, selection: str, days: list[str], last: set[str]) -> None:
