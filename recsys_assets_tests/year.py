@@ -102,7 +102,7 @@ def check(week: Watched, days: list[str]) -> None:
     """Every partition of the days is whole and up to date, and all days have the same assets."""
     lake, wanted = week.lake, built(week, days[-1])
     different = {day: found ^ wanted for day in days if (found := built(week, day)) != wanted}
-    outdated = {day: found for day in days if (found := Lineage(lake).outdated_assets(day))}
+    outdated = {day: late for day in days if (late := Lineage(lake).outdated_assets(day))}
     assert not different and not outdated, (different, outdated)
     for asset, day in lake.partitions():
         lake.read(asset, day)  # raises an error if a file is not the one that the manifest names
