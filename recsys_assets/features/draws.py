@@ -78,14 +78,14 @@ class Mentions:
         self.of_event = place[len(arrived) :][moments.order]  # (M,) the place of each event among the mentions
         self._by_item = np.argsort(self.items, kind="stable")
         self._keys = self.items[self._by_item] * len(self.items) + self._by_item  # ascending
+        self._first = np.searchsorted(self._keys, np.arange(len(self.arrivals)) * len(self.items))  # of each item
         counts = np.empty(len(self.items), np.float64)
         counts[self._by_item] = place_in_group(self.items[self._by_item]) + 1
         self.sums = np.append(0.0, np.cumsum(counts**exponent - (counts - 1) ** exponent * (counts > 1)))
 
     def count(self, items: Ints, places: Ints) -> Ints:
         """(N,) the mentions of each of N items before each of N places."""
-        first = np.searchsorted(self._keys, items * len(self.items))
-        return np.searchsorted(self._keys, items * len(self.items) + places) - first
+        return np.searchsorted(self._keys, items * len(self.items) + places) - self._first[items]
 
     def events(self, items: Ints, places: Ints) -> Ints:
         """(N,) the events among these mentions."""
