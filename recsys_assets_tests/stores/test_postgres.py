@@ -62,6 +62,28 @@ def fresh(keys: list[str], vectors: Vectors, number: int, **changes: Any) -> Cha
     return Changes(keys=keys, lines=["{}"] * count, number=number, **{**content, **changes})
 
 
+def test_a_reader_whose_version_is_dropped_before_its_rows_are_read_gets_the_next_one(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = store._arrow_schema
+    store.write("item", OLD, rows(20))
+    store.go_live("item", OLD)
+
+    def then_dropped(collection: str, version: str) -> pa.Schema:
+        schema = known(collection, version)
+        if version == OLD:
+            store.write("item", NEW, rows(20).slice(10))
+            store.go_live("item", NEW)
+            store.drop("item", OLD)
+        return schema
+
+    monkeypatch.setattr(store, "_arrow_schema", then_dropped)
+    assert store.read("item", ["15"]).num_rows == 1
+    assert store.live_version("item") == NEW
+    with pytest.raises(VersionMissing, match=OLD):
+        store.count("item", OLD)
+
+
 @pytest.mark.parametrize("exact", [True, False])
 def test_one_statement_finds_the_200_best_rows(
     store: PostgresStore, uri: str, monkeypatch: pytest.MonkeyPatch, exact: bool

@@ -78,7 +78,9 @@ class PostgresStore(StoreBase):
     def count(self, collection: str, version: str) -> int:
         """See `Store.count`."""
         self._known(collection, version)
-        ((rows,),) = self._ask("SELECT count(*) FROM {table}", collection, version)
+        counted = self._client.statement("SELECT count(*) FROM {table}", collection, version)
+        with self._reading(collection, version) as connection:
+            ((rows,),) = connection.execute(counted).fetchall()
         return int(rows)
 
     def live_version(self, collection: str) -> str | None:
@@ -190,7 +192,7 @@ class PostgresStore(StoreBase):
         wanted = self._client.statement(
             "SELECT {columns} FROM {table} WHERE {key} = ANY(%s)", collection, version, columns=schema.names
         )
-        with self._transaction() as connection:
+        with self._reading(collection, version) as connection:
             found = {row[0]: row for row in connection.execute(wanted, (list(keys),)).fetchall()}
         rows = [found[key] for key in keys if key in found]
         columns = zip(*rows, strict=True) if rows else ([] for _ in schema.names)
@@ -223,6 +225,20 @@ class PostgresStore(StoreBase):
         """
         with self._translate_errors(), self._client.transaction() as connection:
             yield connection
+
+    @contextmanager
+    def _reading(self, collection: str, version: str) -> Iterator["psycopg.Connection[Any]"]:
+        """A transaction that reads a version.
+
+        Raises:
+            VersionMissing: the version was dropped since it was found.
+        """
+        try:
+            with self._transaction() as connection:
+                yield connection
+        except StoreUnavailable:
+            self._known(collection, version)
+            raise
 
     def _translate(self, error: Exception, said: str) -> StoreError | None:
         import psycopg
