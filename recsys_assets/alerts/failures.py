@@ -90,9 +90,10 @@ def _texts(events: Iterable[dg.DagsterEvent], step: str | None) -> Iterator[str]
 
 
 def _failed_checks(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[str]:
-    """The failed checks of a run, a line each."""
+    """The failed checks of a run's own steps, a line each; it may report what became outdated, too."""
     for entry in instance.all_logs(run.run_id, of_type=Type.ASSET_CHECK_EVALUATION):
-        if entry.dagster_event and not (found := entry.dagster_event.asset_check_evaluation_data).passed:
+        event = entry.dagster_event
+        if event and event.step_key and not (found := event.asset_check_evaluation_data).passed:
             yield f"{found.asset_key.to_user_string()}: {check_text(found)}"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from recsys_assets.assets.ranges import make_days
+from recsys_assets.assets.ranges import make_days, report_check
 from recsys_assets.declined import CannotBeBuilt
 from recsys_assets.io_managers import CAN_BE_BUILT, UP_TO_DATE, Output, write_partition
 from recsys_assets.lake import Lake
@@ -195,12 +195,13 @@ def _declining(output: Output) -> Iterator[None]:
         output.decline(str(error))
 
 
-def report_outdated(instance: dg.DagsterInstance, lake: Lake, changed: Iterable[str]) -> None:
+def report_outdated(context: dg.AssetExecutionContext, lake: Lake, changed: Iterable[str]) -> None:
     """Fail `up_to_date` for every partition that was built from one of the changed ones (`asset/bizdate`)."""
     names, lineage = sorted(changed), Lineage(lake)
     for made in lineage.dependents(names) if names else []:
         because = describe_outdated(made, lineage.outdated_inputs(made))
-        instance.report_runless_asset_event(
+        report_check(
+            context,
             dg.AssetCheckEvaluation(
                 asset_key=dg.AssetKey(made.asset),
                 check_name=UP_TO_DATE,
@@ -208,5 +209,5 @@ def report_outdated(instance: dg.DagsterInstance, lake: Lake, changed: Iterable[
                 metadata={"because": because},
                 blocking=False,
                 partition=made.bizdate,
-            )
+            ),
         )

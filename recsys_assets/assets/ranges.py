@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+from dagster._core.events import DagsterEvent, DagsterEventType
 
 from recsys_assets.io_managers import Output
 
@@ -65,7 +66,16 @@ def _report_checks(context: dg.AssetExecutionContext, done: Mapping[str, Output]
                 target_materialization_data=target,
                 partition=made.partition_key,
             )
-            context.instance.report_runless_asset_event(found)
+            report_check(context, found)
+
+
+def report_check(context: dg.AssetExecutionContext, found: dg.AssetCheckEvaluation) -> None:
+    """Report what a check found on a day, under the run's id and no step's name.
+
+    Without a run Dagster takes one result for each check and day, and fails with an `IntegrityError` at the next one.
+    """
+    kind, run = DagsterEventType.ASSET_CHECK_EVALUATION.value, context.run
+    context.instance.report_dagster_event(DagsterEvent(kind, run.job_name, event_specific_data=found), run.run_id)
 
 
 def sum_checks(outputs: Sequence[Output]) -> list[dg.AssetCheckResult]:

@@ -125,7 +125,7 @@ class Follower:
                 self._end(step, f"[red]✗ {step}[/]  {escape(why)}")
             case Type.RUN_FAILURE | Type.RUN_CANCELED if not self.outcome.failures:
                 self.outcome.failures[""] = event.message or "the run failed or was cancelled"
-            case Type.ASSET_CHECK_EVALUATION:
+            case Type.ASSET_CHECK_EVALUATION if event.step_key:  # not what the run found outdated
                 self._check(event)
 
     def _end(self, step: str, line: str) -> None:

@@ -77,7 +77,7 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
             if number % 100 == 0:
                 context.log.info(f"{number} of {len(days)} days ingested, up to {day}")
     made = {output.manifest.name: output.manifest.fingerprint for output in done.values()}
-    report_outdated(context.instance, lake.lake, [name for name in made if made[name] != before.get(name)])
+    report_outdated(context, lake.lake, [name for name in made if made[name] != before.get(name)])
     if failed:
         report_days(context, done)
         raise next(iter(failed.values())) if len(days) == 1 else LandedFileError(text_of(failed, len(days)))
