@@ -34,7 +34,7 @@ from splits_to_samples import SAMPLE_LAST
 
 from recsys_assets.assets import assets_of
 from recsys_assets.datasets.landing import land, landed_bizdates
-from recsys_assets.datasets.profile import Profile, load_profile
+from recsys_assets.datasets.profile import Profile, bundled_profiles, load_profile
 from recsys_assets.io_managers import LakeIOManager
 from recsys_assets.lake import Lake
 from recsys_assets.partitions import span_tags
@@ -42,7 +42,6 @@ from recsys_assets.resources import resources
 from recsys_assets.settings import settings
 from recsys_assets.verify.rebuild import verify
 
-PROFILES = Path(load_profile.__code__.co_filename).parent / "profiles"
 COUNTED = ["users", "items", "splits", "event_features", "recall_samples", "negative_items", "recall_term"]
 COUNTED += ["i2i_itemcf"]
 FIRST = 10  # days of the first build
@@ -118,7 +117,7 @@ class Log:
 def prepare(home: Path, source: str | None, days: int) -> Log:
     """Land the log that will be handed over, and point the environment to it."""
     name = "movielens-1m" if source else "sample"
-    content = yaml.safe_load((PROFILES / f"{name}.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load(bundled_profiles()[name].read_text(encoding="utf-8"))
     content |= {"split": {"strategy": "by_day", "validation_days": 2, "test_days": 3, "online_days": 2}}
     content |= {"bounds": {"max_label_rate_change": 1.0, "max_rejected_rate": 1.0}}
     (home / PROFILE).write_text(yaml.safe_dump(content), encoding="utf-8")

@@ -31,11 +31,13 @@ from recsys_assets_tests.helpers.leftovers import Family, command
 TODAY = dt.datetime.now(dt.UTC).date()
 FIRST, CORRECTED, START, ADDED, LAST = (str(TODAY - dt.timedelta(days=n)) for n in (42, 7, 3, 2, 1))
 WORLD = ["--users", "200", "--items", "150", "--events", "12000"]
-PATIENCE = 7200.0  # seconds
+PATIENCE = 3600.0  # seconds
 
 
 class Week:
     """The platform under `folder`, and what was observed."""
+
+    patience = PATIENCE
 
     def __init__(self, folder: Path) -> None:
         """Prepare the folder without starting anything."""
@@ -102,24 +104,31 @@ class Week:
         """Wait until a condition holds."""
         began = time.monotonic()
         while not found():
-            assert time.monotonic() - began < PATIENCE, f"not within {PATIENCE:.0f} s: {what}"
+            assert time.monotonic() - began < self.patience, f"not within {self.patience:.0f} s: {what}"
             time.sleep(2)
         say(f"{what}, after {time.monotonic() - began:.0f} s")
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Read the live set five times per second during the block."""
-        done = threading.Event()
+        with repeated(self.live, 0.2):
+            yield
 
-        def look() -> None:
-            while not done.wait(0.2):
-                self.live()
 
-        watcher = threading.Thread(target=look, daemon=True)
-        watcher.start()
-        yield
-        done.set()
-        watcher.join()
+@contextmanager
+def repeated(look: Callable[[], object], seconds: float) -> Iterator[None]:
+    """Call a function again and again during the block, with a pause of so many seconds."""
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.wait(seconds):
+            look()
+
+    watcher = threading.Thread(target=repeat, daemon=True)
+    watcher.start()
+    yield
+    done.set()
+    watcher.join()
 
 
 def live_days(data: Path) -> list[str]:

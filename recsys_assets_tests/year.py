@@ -7,27 +7,22 @@ the daemon and all steps are killed by SIGKILL. In the end every partition must 
 
 import contextlib
 import datetime as dt
-import re
 import sys
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 import psutil
 
 from recsys_assets.backfills import daemon_runs
-from recsys_assets.datasets.profile import load_profile
 from recsys_assets.lineage import Lineage
-from recsys_assets_tests.week import Week, built, say
+from recsys_assets_tests.assets.test_ranges import CHEAP
+from recsys_assets_tests.helpers.worlds import write_profile
+from recsys_assets_tests.week import PATIENCE, Week, built, repeated, say
 
-PROFILES = Path(load_profile.__code__.co_filename).parent / "profiles"
 YEAR, MONTH = 365, 30
 BEFORE = 30  # days before the first one, so that each part of its split has rows
 WORLD = ["--users", "100", "--items", "150", "--events", "6000"]
-CHEAP = ["users", "items", "splits", "event_features", "recall_samples", "negative_items", "recall_term"]
 FIRST = "2020-01-01"  # of the profile's days: that of the sample is later than a year ago
 LAST = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)
 
@@ -35,28 +30,17 @@ LAST = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)
 class Watched(Week):
     """The platform, and the most memory that its processes had together."""
 
+    patience = 2 * PATIENCE
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        content = (PROFILES / "sample.yaml").read_text(encoding="utf-8")
-        self.profile = folder / "profile.yaml"
-        self.profile.write_text(re.sub("first_bizdate: .*", f"first_bizdate: {FIRST}", content), encoding="utf-8")
-        self.family.environment["RECSYS_PROFILE"] = str(self.profile)
+        self.profile = write_profile(folder / "profile.yaml", {"first_bizdate": FIRST})
+        self.family.environment["RECSYS_PROFILE"] = self.profile
         self.most_memory = 0
 
-    @contextmanager
-    def memory_read(self) -> Iterator[None]:
-        """Add up the memory of all processes every two seconds; what processes share counts once."""
-        done = threading.Event()
-
-        def look() -> None:
-            while not done.wait(2):
-                self.most_memory = max(self.most_memory, sum(map(_own_bytes, self.family.alive())))
-
-        watcher = threading.Thread(target=look, daemon=True)
-        watcher.start()
-        yield
-        done.set()
-        watcher.join()
+    def read_memory(self) -> None:
+        """Add up the memory of all processes; what processes share counts once."""
+        self.most_memory = max(self.most_memory, sum(map(_own_bytes, self.family.alive())))
 
 
 def _own_bytes(process: psutil.Process) -> int:
@@ -69,8 +53,8 @@ def replay(week: Watched, year: int, month: int) -> None:
     """Land the days, and backfill them."""
     days = [str(LAST - dt.timedelta(days=n)) for n in reversed(range(year))]
     before = str(LAST - dt.timedelta(days=year + BEFORE - 1))
-    week.recsys("land", str(week.profile), *WORLD, "--from", before, "--to", str(LAST))
-    with week.ui(), week.memory_read():
+    week.recsys("land", week.profile, *WORLD, "--from", before, "--to", str(LAST))
+    with week.ui(), repeated(week.read_memory, 2):
         week.until("the daemon runs", _daemon_runs)
         backfill(week, " or ".join(f'key:"{asset}"' for asset in CHEAP), days, set(CHEAP))
         if month:

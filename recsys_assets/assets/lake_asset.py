@@ -142,7 +142,7 @@ def _with_output(function: Callable[..., Any], tolerates_declined: bool) -> Call
 
     def write_day(context: dg.AssetExecutionContext, lake: LakeStore, day: str, given: Mapping[str, Any]) -> Output:
         inputs = [each for each in given.values() if isinstance(each, Partition)]
-        with retrying(context.retry_number), write_partition(context, lake, inputs, day) as output:
+        with write_partition(context, lake, inputs, day) as output:
             known = {"context": context, "lake": lake, "output": output}
             collected = given.keys() - wanted.keys() if tolerates_declined else set()
             given = _without_declined(output, given, collected)
@@ -152,11 +152,15 @@ def _with_output(function: Callable[..., Any], tolerates_declined: bool) -> Call
         return output
 
     def write(context: dg.AssetExecutionContext, lake: LakeStore, **given: Any) -> Iterator[dg.MaterializeResult]:
+        def make(day: str) -> Output:
+            with retrying(context.retry_number):
+                return write_day(context, lake, day, _inputs_of(lake, day, given))
+
         days = list(context.partition_keys)
         if len(days) == 1:
-            yield write_day(context, lake, days[0], given).result()
-            return
-        yield from make_days(context, days, lambda day: write_day(context, lake, day, _inputs_of(lake, day, given)))
+            yield make(days[0]).result()
+        else:
+            yield from make_days(context, days, make)
 
     # Dagster finds resources, config and inputs by the names and types of the parameters.
     shown = inspect.signature(write)
@@ -168,9 +172,11 @@ def _with_output(function: Callable[..., Any], tolerates_declined: bool) -> Call
 
 
 def _inputs_of(lake: LakeStore, day: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a day, for those of the newest day of a range."""
+    """The arguments of a day, for those of the newest day of the run."""
     return {
-        name: lake.read(each.manifest.asset, day) if isinstance(each, Partition) else each
+        name: lake.read(each.manifest.asset, day)
+        if isinstance(each, Partition) and each.manifest.bizdate != day
+        else each
         for name, each in given.items()
     }
 

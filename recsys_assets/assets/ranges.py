@@ -41,10 +41,15 @@ def make_days(
         report_days(context, done)
         _report_checks(context, done)
         raise DaysFailed(text_of(failed, len(days))) from next(iter(failed.values()))
+    yield result_of(context, done)
+    _report_checks(context, done)
+
+
+def result_of(context: dg.AssetExecutionContext, done: Mapping[str, Output]) -> dg.MaterializeResult[None]:
+    """The result of a step that made these days."""
     for day, output in done.items():
         context.add_asset_metadata(output.metadata, partition_key=day)
-    yield dg.MaterializeResult(check_results=sum_checks(list(done.values())))
-    _report_checks(context, done)
+    return dg.MaterializeResult(check_results=_sum_checks(list(done.values())))
 
 
 def _report_checks(context: dg.AssetExecutionContext, done: Mapping[str, Output]) -> None:
@@ -78,7 +83,7 @@ def report_check(context: dg.AssetExecutionContext, found: dg.AssetCheckEvaluati
     context.instance.report_dagster_event(DagsterEvent(kind, run.job_name, event_specific_data=found), run.run_id)
 
 
-def sum_checks(outputs: Sequence[Output]) -> list[dg.AssetCheckResult]:
+def _sum_checks(outputs: Sequence[Output]) -> list[dg.AssetCheckResult]:
     """One result per check over all days of the run; it names the days on which it failed."""
     by_name: dict[str, list[str]] = {}
     for output in outputs:
@@ -94,13 +99,13 @@ def sum_checks(outputs: Sequence[Output]) -> list[dg.AssetCheckResult]:
     ]
 
 
-def report_days(context: dg.AssetExecutionContext, done: dict[str, Output]) -> None:
+def report_days(context: dg.AssetExecutionContext, done: Mapping[str, Output]) -> None:
     """Report to Dagster the days that were made, although the step is going to fail."""
     for day, output in done.items():
         context.log_event(dg.AssetMaterialization(context.asset_key, partition=day, metadata=output.metadata))
 
 
-def text_of(failed: dict[str, Exception], days: int) -> str:
+def text_of(failed: Mapping[str, Exception], days: int) -> str:
     """The number of days that failed, and the first errors."""
     first = "; ".join(f"{day}: {error}" for day, error in list(failed.items())[:5])
     return f"{len(failed)} of {days} days could not be made; the others were. {first}"

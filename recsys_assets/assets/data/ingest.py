@@ -10,7 +10,7 @@ import duckdb
 
 from recsys_assets.assets.data.empty_days import EmptyDays
 from recsys_assets.assets.lake_asset import Check, lake_asset, report_outdated
-from recsys_assets.assets.ranges import BY_MONTH, report_days, sum_checks, text_of
+from recsys_assets.assets.ranges import BY_MONTH, report_days, result_of, text_of
 from recsys_assets.assets.reports import show
 from recsys_assets.checks import check_no_nulls, check_unique
 from recsys_assets.datasets.duck import connect, scan
@@ -81,9 +81,7 @@ def interactions(context: dg.AssetExecutionContext, lake: LakeStore, dataset: Da
     if failed:
         report_days(context, done)
         raise next(iter(failed.values())) if len(days) == 1 else LandedFileError(text_of(failed, len(days)))
-    for day, output in done.items():
-        context.add_asset_metadata(output.metadata, partition_key=day)
-    return dg.MaterializeResult(check_results=sum_checks(list(done.values())))
+    return result_of(context, done)
 
 
 @lake_asset(
