@@ -25,18 +25,19 @@ class NotServed(RuntimeError):
 
 
 @contextlib.contextmanager
-def service_running(settings: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The address of a service, which answers from the current release in one process.
+def service_running(settings: Mapping[str, str] | None = None, processes: int = 1) -> Iterator[str]:
+    """The address of a service, which answers from the current release.
 
     Args:
         settings: variables of its environment that differ from those of this process.
+        processes: how many answer.
 
     Raises:
         NotServed: it ended, or has no release after `PATIENCE` seconds.
     """
     port, environment = _free_port(), {**os.environ, **(settings or {})}
     tied = [sys.executable, "-W", "ignore", "-m", "recsys_assets.processes", str(os.getpid())]
-    command = [*tied, "recsys_assets.cli", "serve", "--port", str(port), "--processes", "1"]
+    command = [*tied, "recsys_assets.cli", "serve", "--port", str(port), "--processes", str(processes)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True

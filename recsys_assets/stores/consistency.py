@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from recsys_assets.datasets.profile_parts import Affinity
 from recsys_assets.features.pair_data import ItemSnapshot
 from recsys_assets.funnel.scoring import Scorer
+from recsys_assets.parallel import map_blocks
 from recsys_assets.stores.compare import count_differing
 from recsys_assets.stores.store import KEY, Store
 
@@ -56,7 +57,9 @@ def compare_with_lake(
         name: table.filter(pc.is_in(table[KEY], drawn)) if "user_id" in table.column_names else table
         for name, table in tables.items()
     }
-    found = {name: pinned.read(name, table[KEY].to_pylist()) for name, table in expected.items()}
+    # Several at a time, because one waits for the store while another is taken apart.
+    rows = map_blocks(lambda name: pinned.read(name, expected[name][KEY].to_pylist()), expected)
+    found = dict(zip(expected, rows, strict=True))
     counts = {
         name: (len(table), count_differing(table, found[name], STORE_TOLERANCE)) for name, table in expected.items()
     }

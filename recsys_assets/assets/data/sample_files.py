@@ -37,6 +37,7 @@ from recsys_assets.manifest import Manifest, Partition, PartitionDamaged, Partit
 from recsys_assets.ranking.sample_parts import FILES, RANKED_PARTS, files_by_part, part_file
 from recsys_assets.resources import LakeStore
 
+Counts = tuple[int, int]  # of rows, and of positives among them
 BOTH_CLASSES = Check("parts_have_both_classes", "ranking models can be trained, chosen and tested", blocking=False)
 
 
@@ -84,15 +85,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Base:
-    """A partition, and those of its files that a later one takes over; none, if all rows are to be written."""
+    """A partition, and those of its files that a later one takes over; none, if all rows are to be written.
+
+    `events` are the number of events in these files, and of positives among them.
+    """
 
     partition: Partition | None = None
     kept: Sequence[Days] = ()
-
-    @property
-    def files(self) -> list[Path]:
-        """The files."""
-        return [self.partition.path(days.file) for days in self.kept] if self.partition else []
+    events: Counts = (0, 0)
 
     @property
     def until(self) -> str:
@@ -106,46 +106,61 @@ def write_samples(output: Output, lake: LakeStore, wanted: Wanted, event_feature
     rules = {"features": profile.features.model_dump(), "terms": event_features.manifest.config["terms"]}
     output.manifest.config |= rules
     with open_engine() as connection:
-        base = _find_base(output, lake.lake, connection, wanted) if wanted.has_days else Base()
+        events = _count_by_day(connection, wanted)
+        base = _find_base(output, lake.lake, connection, wanted, events) if wanted.has_days else Base()
         new = [each.path(ROWS) for each in described if each.manifest.config["known"]["until"] > base.until]
         open_history(connection, new, event_features.path(SNAPSHOTS))
         if wanted.has_days:
             written = _write_days(output, connection, wanted, base)
         else:
             written = write_parts(output, connection, {part: wanted.query(part, "true") for part in RANKED_PARTS})
-        everything = describe_parts(output, connection, written, wanted.keys)
-        _check_rows(output, connection, wanted, written, everything)
+        describe_parts(output, connection, written, wanted.keys)
+        expected, found = _sum(events.values()), _sum([base.events, _events_in(connection, written)])
+        output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
+        _check_features(output, connection, wanted, written)
 
 
-def _check_rows(
-    output: Output,
-    connection: Engine,
-    wanted: Wanted,
-    written: Sequence[Path],
-    everything: Sequence[Path],
-) -> None:
-    """Compare all rows with `splits`, and count the features of the written ones again."""
-    found, expected = _events_in(connection, everything), rows_and_positives(connection, wanted.events)
-    output.check("rows_match_splits", found == expected, expected=list(expected), found=list(found))
+def _count_by_day(connection: Engine, wanted: Wanted) -> dict[str, Counts]:
+    """The events that samples must hold on each day."""
+    day = f"({wanted.profile.files.day_sql()})::VARCHAR"
+    found = connection.execute(
+        f"SELECT {day}, count(*), sum(label) FROM (SELECT * FROM {wanted.events}) GROUP BY {day}"
+    ).fetchall()
+    return {day: (int(rows), int(positives)) for day, rows, positives in found}
+
+
+def _sum(counts: Iterable[Counts]) -> Counts:
+    """The rows and positives of all counts."""
+    known = list(counts)
+    return sum(rows for rows, _ in known), sum(positives for _, positives in known)
+
+
+def _check_features(output: Output, connection: Engine, wanted: Wanted, written: Sequence[Path]) -> None:
+    """Count the features of the written rows again."""
     shown = bool(wanted.profile.impressions)
     leaking = count_leaking_rows(connection, wanted.splits, scan(written), wanted.keys, impressions=shown)
     output.check("features_know_only_the_past", leaking == 0, rows=leaking)
 
 
-def _find_base(output: Output, lake: Lake, connection: Engine, wanted: Wanted) -> Base:
+def _find_base(output: Output, lake: Lake, connection: Engine, wanted: Wanted, events: Mapping[str, Counts]) -> Base:
     """The newest earlier partition with rows that are now in train, and are those that the output would have.
 
     It was made by the same rules from event features that the output reads too, and its files of train have as many
-    events, and positives among them, as there are up to their last day.
+    events, and positives among them, as there are up to their last day; `events` has these by day.
     """
-    made, date = output.manifest, wanted.profile.files.day_sql()
+    made = output.manifest
     earlier = [day for day in lake.bizdates(made.asset) if day < made.bizdate]
     for each in reversed(lake.manifests(f"{made.asset}/{day}" for day in earlier).values()):
         if _is_alike(each, made):
             with contextlib.suppress(PartitionDamaged, PartitionMissing):  # its rows are then written again
-                base = Base(lake.read(each.asset, each.bizdate), _now_train(connection, wanted, each, made.bizdate))
-                before = f"(SELECT * FROM {wanted.events}) WHERE {date} <= DATE {quote(base.until)}"
-                if base.kept and rows_and_positives(connection, before) == _events_in(connection, base.files):
+                partition, kept = (
+                    lake.read(each.asset, each.bizdate),
+                    _now_train(connection, wanted, each, made.bizdate),
+                )
+                if not kept:
+                    continue
+                base = Base(partition, kept, _events_in(connection, [partition.path(days.file) for days in kept]))
+                if base.events == _sum(counts for day, counts in events.items() if day <= base.until):
                     return base
     return Base()
 
@@ -173,13 +188,13 @@ def _chain(samples: Manifest) -> dict[str, str]:
     return {name: each for name, each in samples.upstream.items() if name.startswith("event_features/")}
 
 
-def rows_and_positives(connection: Engine, rows: str) -> tuple[int, int]:
+def rows_and_positives(connection: Engine, rows: str) -> Counts:
     """The number of rows of a relation, and of positives among them."""
     count, positives = only_row(connection, f"SELECT count(*), coalesce(sum(label), 0) FROM {rows}")
     return int(count), int(positives)
 
 
-def _events_in(connection: Engine, files: Sequence[Path]) -> tuple[int, int]:
+def _events_in(connection: Engine, files: Sequence[Path]) -> Counts:
     """The number of events in files of samples, and of positives among them."""
     not_drawn = f" WHERE NOT {DRAWN}" if DRAWN in pq.read_schema(files[0]).names else ""
     return rows_and_positives(connection, f"{scan(files)}{not_drawn}")
@@ -242,8 +257,8 @@ def write_parts(output: Output, connection: Engine, queries: Mapping[str, str]) 
     return files
 
 
-def describe_parts(output: Output, connection: Engine, written: Sequence[Path], keys: Iterable[str]) -> list[Path]:
-    """Record row counts, checks of labels and of the written keys, and a preview; returns the files of all parts."""
+def describe_parts(output: Output, connection: Engine, written: Sequence[Path], keys: Iterable[str]) -> None:
+    """Record row counts, checks of labels and of the written keys, and a preview."""
     files = {part: [output.path(name) for name in names] for part, names in files_by_part(output.manifest).items()}
     rows = {part: sum(pq.read_metadata(file).num_rows for file in found) for part, found in files.items()}
     output.manifest.rows = sum(rows.values())
@@ -251,8 +266,6 @@ def describe_parts(output: Output, connection: Engine, written: Sequence[Path], 
     of_one = {part: said for part, found in files.items() if (said := one_class(found))}
     output.manifest.metrics |= {f"{part}_classes": 1.0 if part in of_one else 2.0 for part in files}
     output.check(BOTH_CLASSES.name, not of_one, **of_one)
-    everything = [file for found in files.values() for file in found]
     check_no_nulls(output, connection, scan(written), [*keys, "label"])
     with connect() as duckdb:
         output.metadata["preview"] = show.preview(duckdb, f"FROM {scan(files['train'][-1:])}", 5)
-    return everything

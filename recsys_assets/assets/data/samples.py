@@ -213,8 +213,8 @@ def ranked_impressions(shown: Path, users: Path, items: Path) -> str:
 
 def _drawable(events: Path, pairs: Path) -> str:
     """The offline events of a `splits` file whose item could have been drawn at their moment."""
-    known = f"FROM {scan([pairs])} WHERE NOT {DRAWN} AND isfinite({DRAW_LOG_RATE})"
-    return f"{scan([events])} SEMI JOIN ({known}) USING (user_id, timestamp, seq)"
+    unknown = f"FROM {scan([pairs])} WHERE NOT {DRAWN} AND isfinite({DRAW_LOG_RATE}) IS NOT TRUE"
+    return f"{scan([events])} ANTI JOIN ({unknown}) USING (user_id, timestamp, seq) WHERE part <> 'online'"
 
 
 def write_splits(output: Output, connection: Engine, profile: Profile, query: str, keys: list[str]) -> None:
