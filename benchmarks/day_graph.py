@@ -2,9 +2,11 @@
 
     python benchmarks/day_graph.py                    # a generated log of 10^6 events in 100 days
     python benchmarks/day_graph.py --events 10000000
+    python benchmarks/day_graph.py --events 100000000 --assets splits,event_features,recall_samples --day-only
 
 The day before is built in one lake, and the newest day on top of it; a second lake has the newest day alone, with all
-rows. `factors`, which samples read, is built in both and is no part of the sums, because it is fitted each day.
+rows, unless `--day-only` leaves it out. `factors`, which samples and snapshots read, is built in both and is no part of
+the sums, because it is fitted each day.
 Seconds are those that all threads of an asset's process computed, and `clock` those that passed: other programs change
 the former less. Peak memory is that of the process that built all assets of the day.
 """
@@ -33,12 +35,14 @@ COUNTED = ["splits", "event_features", "rank_samples", "touch_samples", "recall_
 COUNTED += ["item_features", "negative_items", "recall_term", "i2i_itemcf"]
 NEEDED = ["users", "items"]
 FITTED = "factors"
+READS_FITTED = {"rank_samples", "touch_samples", "user_features", "item_features"}
 ORDER = [*NEEDED, "splits", "event_features", FITTED, *COUNTED[2:]]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def build(first: str, last: str) -> dict[str, list[float]]:
+def build(first: str, last: str, counted: list[str]) -> dict[str, list[float]]:
     """Build the days of events up to `last` from `first` on, and the assets of `last`; seconds by asset."""
+    wanted = {*NEEDED, *counted, *([FITTED] if READS_FITTED.intersection(counted) else [])}
     provided = resources()
     provided["io_manager"] = LakeIOManager(store=provided["lake"])
     definitions = dg.Definitions(assets=assets_of(load_profile()), resources=provided)
@@ -51,14 +55,14 @@ def build(first: str, last: str) -> dict[str, list[float]]:
         return [time.process_time() - processor, time.perf_counter() - start]
 
     run("interactions", span_tags(first, last))
-    done = {asset: run(asset) for asset in ORDER}
+    done = {asset: run(asset) for asset in ORDER if asset in wanted}
     return done | {"peak GB": [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]}
 
 
-def in_a_process(home: Path, lake: str, first: str, last: str) -> dict[str, list[float]]:
+def in_a_process(home: Path, lake: str, first: str, last: str, counted: list[str]) -> dict[str, list[float]]:
     """`build` in a process of its own, in one of the lakes."""
     places = {"RECSYS_PROFILE": "sample", "RECSYS_HOME": str(home), "RECSYS_LAKE": str(home / lake)}
-    command = [sys.executable, __file__, "--build", first, last]
+    command = [sys.executable, __file__, "--build", first, last, "--assets", ",".join(counted)]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ | places).stdout
     return dict(json.loads(printed.splitlines()[-1]))
 
@@ -76,25 +80,34 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--events", type=int, default=10**6)
     arguments.add_argument("--days", type=int, default=100, help="days of the log")
+    arguments.add_argument("--assets", default=",".join(COUNTED), help="those that count, and that are built")
+    arguments.add_argument("--day-only", action="store_true", help="do not build all rows at once")
     arguments.add_argument("--build", nargs=2, help=argparse.SUPPRESS)
     given = arguments.parse_args()
+    counted = given.assets.split(",")
     if given.build:
-        print(json.dumps(build(*given.build)))
+        print(json.dumps(build(*given.build, counted)))
         return
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         days = prepare(home, given.events, given.days)
-        in_a_process(home, "daily", days[0], days[-2])
-        day, at_once = in_a_process(home, "daily", days[-1], days[-1]), in_a_process(home, "once", days[0], days[-1])
-    print("asset".ljust(16) + "".join(name.rjust(12) for name in ("day", "all rows", "times", "clock", "clock")))
-    sums = {
-        name: [sum(found[asset][k] for asset in COUNTED) for k in (0, 1)]
-        for name, found in (("day", day), ("all", at_once))
-    }
-    rows = [(asset, day[asset], at_once[asset]) for asset in COUNTED] + [("together", sums["day"], sums["all"])]
-    for name, (one, clock), (all_rows, all_clock) in rows:
-        print(f"{name:16}{one:12.2f}{all_rows:12.2f}{all_rows / one:12.1f}{clock:12.2f}{all_clock:12.2f}")
-    print(f"{'peak GB':16}{day['peak GB'][0]:12.2f}{at_once['peak GB'][0]:12.2f}")
+        in_a_process(home, "daily", days[0], days[-2], counted)
+        runs = {"day": in_a_process(home, "daily", days[-1], days[-1], counted)}
+        if not given.day_only:
+            runs["all rows"] = in_a_process(home, "once", days[0], days[-1], counted)
+    show(runs, counted)
+
+
+def show(runs: dict[str, dict[str, list[float]]], counted: list[str]) -> None:
+    """Print the table: processor seconds of each run, then those that passed; the last column compares the former."""
+    for run in runs.values():
+        run["together"] = [sum(run[asset][k] for asset in counted) for k in (0, 1)]
+    print("asset".ljust(16) + "".join(name.rjust(12) for name in (*runs, *("clock" for _ in runs), "times")))
+    for asset in [*counted, "together"]:
+        seconds = [run[asset][k] for k in (0, 1) for run in runs.values()]
+        times = f"{seconds[1] / seconds[0]:12.1f}" if len(runs) > 1 else ""
+        print(f"{asset:16}" + "".join(f"{each:12.2f}" for each in seconds) + times)
+    print(f"{'peak GB':16}" + "".join(f"{run['peak GB'][0]:12.2f}" for run in runs.values()))
 
 
 if __name__ == "__main__":

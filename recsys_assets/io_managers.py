@@ -15,8 +15,10 @@ from typing import Any
 
 import dagster as dg
 import pyarrow.parquet as pq
+from pydantic import PrivateAttr
 
 from recsys_assets.datasets.column_words import RESULTS, column_words
+from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import Draft, Manifest, Partition, PartitionReplaced, json_text
 from recsys_assets.resources import LakeStore
 from recsys_assets.retries import retrying
@@ -30,11 +32,24 @@ class LakeIOManager(dg.ConfigurableIOManager):
     """Loads inputs from the lake; refuses partitions that are missing or failed a blocking check."""
 
     store: dg.ResourceDependency[LakeStore]
+    _lineage: tuple[object, Lineage] | None = PrivateAttr(default=None)
 
     def load_input(self, context: dg.InputContext) -> Partition:
         """The upstream partition of the run's bizdate, or of the newest one, if the run makes several."""
         with retrying(context.step_context.previous_attempt_count):
-            return self.store.read(context.asset_key.to_user_string(), context.asset_partition_keys[-1])
+            asset, day = context.asset_key.to_user_string(), context.asset_partition_keys[-1]
+            return self.store.read(asset, day, self._lineage_of(context.step_context))
+
+    def _lineage_of(self, step: Any) -> Lineage:
+        """The lineage that all inputs of a step share.
+
+        Reading it for each of them took 2.4 of the 10 seconds of a release on MovieLens 1M. What changes meanwhile is
+        found when the step's partition is complete: then it is read again.
+        """
+        attempt = step.run_id, step.step.key, step.previous_attempt_count
+        if self._lineage is None or self._lineage[0] != attempt:
+            self._lineage = attempt, Lineage(self.store.lake)
+        return self._lineage[1]
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:  # noqa: ARG002 (the name is Dagster's)
         """Refuse a returned value: assets write their partitions themselves."""

@@ -163,8 +163,8 @@ class Lake:
             "find out which runs publish it again and again"
         )
 
-    def read_sound(self, asset: str, bizdate: str) -> Partition:
-        """The same, if others may build on it.
+    def read_sound(self, asset: str, bizdate: str, lineage: Lineage | None = None) -> Partition:
+        """The same, if others may build on it; those that are read together may share a lineage.
 
         Raises:
             PartitionMissing, PartitionDamaged: see `read`.
@@ -177,7 +177,7 @@ class Lake:
                 f"{asset} {bizdate} failed {', '.join(failed)}: see the check in the UI, "
                 f"fix its cause and materialize {asset} again"
             )
-        self.refuse_outdated(partition.manifest)
+        self.refuse_outdated(partition.manifest, lineage)
         return partition
 
     def is_current(self, partition: Partition) -> bool:
@@ -198,13 +198,13 @@ class Lake:
         """Direct and indirect inputs that changed since the partition was made (`Lineage.outdated_inputs`)."""
         return Lineage(self).outdated_inputs(manifest)
 
-    def refuse_outdated(self, manifest: Manifest) -> None:
-        """Check that nothing that the partition was made from has changed since.
+    def refuse_outdated(self, manifest: Manifest, lineage: Lineage | None = None) -> None:
+        """Check that nothing that the partition was made from has changed since; see `read_sound`.
 
         Raises:
             PartitionOutdated: one of its direct or indirect inputs has.
         """
-        if outdated := self.outdated_inputs(manifest):
+        if outdated := (lineage or Lineage(self)).outdated_inputs(manifest):
             raise PartitionOutdated(describe_outdated(manifest, outdated))
 
     def fingerprints(self, asset: str, bizdates: Iterable[str]) -> dict[str, str]:

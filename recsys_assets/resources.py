@@ -14,6 +14,7 @@ import dagster as dg
 
 from recsys_assets.datasets.profile import Profile, load_profile
 from recsys_assets.lake import Lake
+from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import (
     Partition,
     PartitionMissing,
@@ -61,15 +62,15 @@ class LakeStore(dg.ConfigurableResource[Lake]):
         tables = load_profile(self.profile).tables.values()
         return {name: spec.description for table in tables for name, spec in table.items() if spec.description}
 
-    def read(self, asset: str, bizdate: str) -> Partition:
-        """A partition for another asset to read.
+    def read(self, asset: str, bizdate: str, lineage: Lineage | None = None) -> Partition:
+        """A partition for another asset to read; those that are read together share a lineage.
 
         Raises:
             PartitionMissing: it was never materialized.
             GateNotPassed: it failed a blocking check, in this run or an earlier one.
             PartitionOutdated: something that it was built from has been materialized again since.
         """
-        return self.lake.read_sound(asset, bizdate)
+        return self.lake.read_sound(asset, bizdate, lineage)
 
     def check_unchanged(self, partitions: Iterable[Partition]) -> None:
         """Check after reading that the partitions belong together and were not replaced in the meantime.

@@ -7,6 +7,7 @@ from recsys_assets.coldstart.choice import REPORT
 from recsys_assets.funnel.funnel import NEEDED
 from recsys_assets.funnel.inputs import CHAMPION, OPTIONAL
 from recsys_assets.lake import Lake
+from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import Manifest
 from recsys_assets.models.catalogue import TOWERS
 from recsys_assets.ranking.champion import read_champion
@@ -21,8 +22,8 @@ def served_partitions(lake: Lake, bizdate: str) -> list[Manifest]:
 
     Declined ones are among them, because they say why the service is without them.
     """
-    found = lake.manifests(f"{asset}/{bizdate}" for asset in SERVED)
-    sound = {name: each for name, each in found.items() if not each.failed_checks and not lake.outdated_inputs(each)}
+    found, lineage = lake.manifests(f"{asset}/{bizdate}" for asset in SERVED), Lineage(lake)
+    sound = {name: each for name, each in found.items() if not each.failed_checks and not lineage.outdated_inputs(each)}
     if (made := sound.get(f"{CHAMPION}/{bizdate}")) and made.is_usable:
         sound |= _of_champion(lake, bizdate)
     return [sound[name] for name in sorted(sound)]

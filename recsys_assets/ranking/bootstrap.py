@@ -38,22 +38,25 @@ def draws(units: int, count: int, seed: int) -> Iterator[Doubles]:
 
 
 class WeightedAuc:
-    """The AUC of N rows as a function of their weights; equal scores count one half."""
+    """The AUC of N rows as a function of the weights of their units (users); equal scores count one half.
 
-    def __init__(self, labels: Doubles, scores: Doubles) -> None:
-        self._order = np.argsort(scores, kind="stable")
-        ordered = scores[self._order]
-        self._runs = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))  # where each new score begins
-        self._positive = labels[self._order] > 0
+    Whatever does not depend on the weights is looked up once: for each positive, how many negatives have a lower score,
+    and how many have none that is higher.
+    """
+
+    def __init__(self, labels: Doubles, scores: Doubles, units: Ints | None = None) -> None:
+        units, positive = np.arange(len(labels)) if units is None else units, labels > 0
+        negatives = np.sort(scores[~positive])
+        self._positives = units[positive]
+        self._negatives = units[~positive][np.argsort(scores[~positive], kind="stable")]
+        self._below, self._up_to = (np.searchsorted(negatives, scores[positive], side) for side in ("left", "right"))
 
     def __call__(self, weights: Doubles) -> float:
-        """AUC under the weights (N,); NaN if they leave only one class."""
-        ordered = weights[self._order]
-        positives = np.add.reduceat(np.where(self._positive, ordered, 0.0), self._runs)
-        negatives = np.add.reduceat(np.where(self._positive, 0.0, ordered), self._runs)
-        below = np.cumsum(negatives) - negatives / 2
-        pairs = positives.sum() * negatives.sum()
-        return float(positives @ below / pairs) if pairs else float("nan")
+        """AUC under the weights of all units; NaN if they leave only one class."""
+        positives, negatives = weights[self._positives], np.append(0.0, np.cumsum(weights[self._negatives]))
+        pairs = positives.sum() * negatives[-1]
+        below = positives @ negatives[self._below] + positives @ negatives[self._up_to]
+        return float(below / 2 / pairs) if pairs else float("nan")
 
 
 def bootstrap_figures(
@@ -71,14 +74,14 @@ def bootstrap_figures(
     Returns:
         (count,) figures of `test_auc`, `test_gauc` (the users' mean AUC) and `test_logloss`; NaN where undefined.
     """
-    auc_of, loss = WeightedAuc(labels, scores), row_losses(labels, scores)
+    auc_of, loss = WeightedAuc(labels, scores, users), row_losses(labels, scores)
     if users is None:
         drawn = [(auc_of(weights), weights @ loss / weights.sum()) for weights in draws(len(labels), count, seed)]
         return dict(zip(("test_auc", "test_logloss"), np.array(drawn).T, strict=True))
     rows, loss = np.bincount(users).astype(np.float64), np.bincount(users, loss).astype(np.float64)
     by_user, counted = group_aucs(labels, scores, users)
     figures = [
-        (auc_of(weights[users]), _mean(by_user, weights * counted), weights @ loss / (weights @ rows))
+        (auc_of(weights), _mean(by_user, weights * counted), weights @ loss / (weights @ rows))
         for weights in draws(len(rows), count, seed)
     ]
     return dict(zip(("test_auc", "test_gauc", "test_logloss"), np.array(figures).T, strict=True))

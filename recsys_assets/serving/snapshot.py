@@ -22,6 +22,7 @@ from recsys_assets.datasets.disk import private_folder
 from recsys_assets.datasets.folders import clear_leftovers, new_folder, replacing
 from recsys_assets.funnel.served import FORM, describe_served, served_partitions
 from recsys_assets.lake import Lake
+from recsys_assets.lineage import Lineage
 from recsys_assets.manifest import MANIFEST, Manifest, Partition, PartitionDamaged, PartitionMissing
 from recsys_assets.serving.order import SERVED_LAST, Release, served_last
 
@@ -39,7 +40,7 @@ class Snapshot(Lake):
         """The partition, without a second check of its files."""
         return Partition(Path(self._place.partition(asset, bizdate)), self.manifest(asset, bizdate))
 
-    def read_sound(self, asset: str, bizdate: str) -> Partition:
+    def read_sound(self, asset: str, bizdate: str, lineage: Lineage | None = None) -> Partition:  # noqa: ARG002
         """The same: a release names sound partitions only."""
         return self.read(asset, bizdate)
 
@@ -57,13 +58,13 @@ class Pins(Snapshot):
         super().__init__(str(folder), profile)
         self._folder, self._lake = folder, lake
 
-    def read_sound(self, asset: str, bizdate: str) -> Partition:
+    def read_sound(self, asset: str, bizdate: str, lineage: Lineage | None = None) -> Partition:
         """The partition of the copy, or that of the lake, as `Lake.read_sound` gives it."""
         with FileLock(self._folder / ".lock"):
             try:
                 return self.read(asset, bizdate)
             except PartitionMissing:
-                self._take(self._lake.read_sound(asset, bizdate))
+                self._take(self._lake.read_sound(asset, bizdate, lineage))
         return self.read(asset, bizdate)
 
     def _take(self, partition: Partition) -> None:
