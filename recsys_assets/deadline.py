@@ -3,10 +3,14 @@
 import datetime as dt
 
 import dagster as dg
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.instance import RUNLESS_RUN_ID
 
 from recsys_assets.assets.publish.deadline import due_assets, why_late
 from recsys_assets.io_managers import IN_TIME
 from recsys_assets.resources import Dataset, LakeStore
+
+MOST_RESULTS = 1000  # of a check of one day, of its runs and of this sensor
 
 
 @dg.sensor(
@@ -29,10 +33,20 @@ def deadline_sensor(
     if context.cursor == day:
         return dg.SkipReason(f"{day} was looked at")
     late = {asset: said for asset in due_assets(profile) if (said := why_late(lake.lake, asset, day))}
-    return dg.SensorResult(
-        skip_reason=None if late else f"{day} is released",
-        asset_events=[_failed(asset, day, said) for asset, said in late.items()],
-        cursor=day,
+    new = [_failed(asset, day, said) for asset, said in late.items() if not _is_reported(context.instance, asset, day)]
+    return dg.SensorResult(skip_reason=None if late else f"{day} is released", asset_events=new, cursor=day)
+
+
+def _is_reported(instance: dg.DagsterInstance, asset: str, day: str) -> bool:
+    """Whether a sensor failed the check of the day before, and its cursor was lost.
+
+    Dagster takes one result for each day outside of runs, and fails with an `IntegrityError` at the next one.
+    """
+    key = dg.AssetCheckKey(dg.AssetKey(asset), IN_TIME)
+    storage, of_day = instance.event_log_storage, PartitionKeyFilter(key=day)
+    return any(
+        each.run_id == RUNLESS_RUN_ID
+        for each in storage.get_asset_check_execution_history(key, limit=MOST_RESULTS, partition_filter=of_day)
     )
 
 

@@ -1,5 +1,6 @@
 """The deadline of the profile: what the sensor says before it, after it, and once the day is released."""
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,13 +50,15 @@ def at(patch: pytest.MonkeyPatch, moment: dt.datetime) -> None:
     patch.setattr(Files, "now", lambda self: moment.astimezone(self.zone))
 
 
-def tick(cursor: str = "") -> tuple[list[dg.AssetCheckEvaluation], str | None, str]:
+def tick(
+    cursor: str = "", instance: dg.DagsterInstance | None = None
+) -> tuple[list[dg.AssetCheckEvaluation], str | None, str]:
     """The events of a tick, its cursor, and why it skipped."""
     profile = settings().profile
     resources = {"dataset": Dataset(profile=profile), "lake": LakeStore(profile=profile)}
     with (
-        dg.DagsterInstance.ephemeral() as instance,
-        dg.build_sensor_context(instance, cursor, resources=resources) as context,
+        contextlib.nullcontext(instance) if instance else dg.DagsterInstance.ephemeral() as known,
+        dg.build_sensor_context(known, cursor, resources=resources) as context,
     ):
         result = deadline_sensor(context)
     if isinstance(result, dg.SkipReason):
@@ -90,6 +93,14 @@ def test_a_day_that_was_not_built_fails_the_check_once() -> None:
     assert not event.passed and not event.blocking
     assert f"{RELEASE} has no partition for {DAY}" in because(event)
     assert tick(cursor or "") == ([], DAY, f"{DAY} was looked at")
+
+
+@pytest.mark.usefixtures("lake")
+def test_a_sensor_whose_cursor_was_lost_does_not_fail_the_check_again() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        (event,), _, _ = tick(instance=instance)
+        instance.report_runless_asset_event(event)
+        assert tick(instance=instance) == ([], DAY, "")
 
 
 @pytest.mark.parametrize(
