@@ -7,6 +7,8 @@ bound of a statistic is the larger one of
   each of which was compared with its own last days in the same way. A week's rhythm widens it by itself;
 * what the distance reaches by chance, if the rows of both sides came from one distribution.
 
+A distance or a share is 1 at most, and so is its bound; one whose bound is 1 cannot be an alarm.
+
 Both ends are at a level at which all statistics of a report together give one false alarm in `DAYS_A_FALSE_ALARM` days
 (Bonferroni), if the statistics of quiet days are normal.
 """
@@ -30,7 +32,7 @@ class Statistic:
     Attributes:
         column: what it is of, such as `items.price`.
         name: which statistic it is, such as `unknown`.
-        kind: a distance from 0 on, a share of rows, or a count of rows. A count may be unusually low, too.
+        kind: a distance from 0 to 1, a share of rows, or a count of rows. A count may be unusually low, too.
         value: of the day.
         history: of up to `MOST` days before.
         degrees: of a distance: the bins that are not empty, less 1.
@@ -85,10 +87,10 @@ def _range(statistic: Statistic, level: float) -> tuple[float | None, float | No
         return None, None
     if statistic.kind == "distance":
         by_chance = _distance_by_chance(statistic, level)
-        return None, max(_predict(history, level), by_chance)
+        return None, min(max(_predict(history, level), by_chance), 1.0)
     if statistic.kind == "share":  # its square root varies equally, whatever its size
         by_chance = float(scipy.special.pdtrik(1 - level, max(history.mean() * statistic.rows, 1.0)) / statistic.rows)
-        return None, max(_predict(np.sqrt(history), level) ** 2, by_chance)
+        return None, min(max(_predict(np.sqrt(history), level) ** 2, by_chance), 1.0)
     logs = np.log(np.maximum(history, 0.5))
     chance = scipy.special.stdtrit(1e6, 1 - level / 2) * np.exp(-logs.mean() / 2)  # of a Poisson count, in logarithms
     middle, up = logs.mean(), _predict(logs, level / 2) - logs.mean()

@@ -19,7 +19,7 @@ def test_fewer_than_five_days_are_too_early_whatever_the_value(kind: Kind) -> No
 def test_false_alarms_are_as_rare_as_they_should_be_and_more_statistics_do_not_make_more_of_them() -> None:
     rng = np.random.default_rng(1)
     columns, days = 20, 1000
-    values = rng.normal(1.0, 0.1, (days, columns, MOST + 1))
+    values = rng.normal(0.1, 0.01, (days, columns, MOST + 1))
     alarms = sum(
         each.is_alarm
         for day in values
@@ -54,3 +54,9 @@ def test_a_count_may_be_too_low_and_a_share_may_not() -> None:
 def test_a_first_rejected_row_is_not_an_alarm_and_many_are() -> None:
     one, many = judge([statistic("share", count / 1000, [0.0] * 28, rows=1000) for count in (1, 50)])
     assert (one.is_alarm, many.is_alarm) == (False, True)
+
+
+def test_what_cannot_be_more_than_all_is_not_said_to_be_usual() -> None:
+    wild = [0.0, 0.9] * 14
+    found = judge([statistic(kind, 1.0, wild, rows=10) for kind in ("distance", "share")])
+    assert [(each.high, each.is_alarm) for each in found] == [(1.0, False)] * 2
