@@ -16,6 +16,8 @@ from recsys_assets.datasets.duck import connect, scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
 from recsys_assets.engines.engine import Engine
+from recsys_assets.features import history_blocks
+from recsys_assets.features.history_blocks import describe_blocks
 from recsys_assets.features.history_state import ITEM_SUMS, NEWEST, USER_SUMS
 from recsys_assets.features.history_table import (
     SNAPSHOTS,
@@ -208,3 +210,19 @@ def test_users_and_items_that_come_and_go_have_the_next_rows_of_all_rows_at_once
         (tmp_path / f"once-{place}").mkdir()
         once, *_ = describe(log, cuts[place:], tmp_path / f"once-{place}", [listed] * (5 - place))
         assert read([by_day[place] / SNAPSHOTS]).equals(read([once / SNAPSHOTS]))
+
+
+def test_blocks_of_days_give_what_all_rows_at_once_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, known = write_log(tmp_path / "log", seed=6), []
+    for name, most in (("once", history_blocks.ROWS_AT_ONCE), ("blocks", 60)):
+        monkeypatch.setattr(history_blocks, "ROWS_AT_ONCE", most)
+        (tmp_path / name).mkdir()
+        with connect(log.home, tmp_path) as connection:
+            rule = read_rule(connection, PROFILE, log.splits, log.items)
+            written = describe_blocks(
+                connection, PROFILE, rule, log.users, log.items, known_rows(log.splits), None, tmp_path / name
+            )
+        known.append([written, *(read([tmp_path / name / file]) for file in [ROWS, *LEFT])])
+    assert known[0] == known[1]
+    assert known[0][0] == ROW_COUNT - 20
+    assert {each.name for each in (tmp_path / "blocks").iterdir()} == {ROWS, *LEFT}

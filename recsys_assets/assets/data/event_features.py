@@ -14,7 +14,8 @@ from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.names import FEATURES_VERSION
 from recsys_assets.engines.chosen import open_engine
 from recsys_assets.engines.engine import Engine
-from recsys_assets.features.history_table import extend_history, known_rows, offer_rows, read_rule
+from recsys_assets.features.history_blocks import describe_blocks
+from recsys_assets.features.history_table import known_rows, offer_rows, read_rule
 from recsys_assets.features.known_rows import Known, count_known, newest_moment, only_after
 from recsys_assets.features.leakage import count_wrong_sums
 from recsys_assets.io_managers import Output
@@ -51,12 +52,10 @@ def event_features(
         output.manifest.config = {**config, "known": asdict(known)}
         earlier = [*_extended(lake.lake, base), lake.lake.read(base.asset, base.bizdate)] if base else []
         output.add_inputs(earlier)
-        if base:
-            after = only_after(base.config["known"]["until"])
-            offer_rows(connection, profile, rule, items.path(ROWS), f"{rows} AND {after}")
+        new = f"{rows} AND {only_after(base.config['known']['until'])}" if base else rows
         state = earlier[-1].folder if earlier else None
         tables = users.path(ROWS), items.path(ROWS)
-        output.manifest.rows = extend_history(connection, profile, rule, *tables, state, output.draft.folder)
+        output.manifest.rows = describe_blocks(connection, profile, rule, *tables, new, state, output.draft.folder)
         output.metadata["extends"] = base.name if base else "nothing: all rows were described"
         _check_rows(output, connection, earlier, known)
 
