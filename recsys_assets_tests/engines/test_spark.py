@@ -35,6 +35,7 @@ ASSETS = {"event_features": [ROWS, *LEFT], "user_features": [ROWS], "item_featur
 SAMPLE = yaml.safe_load(bundled_profiles()["sample"].read_text(encoding="utf-8"))
 FEATURES = SAMPLE["features"]
 SAMPLES = ["splits", "recall_samples", "rank_samples"]
+NEGATIVES = "negative_items"
 
 
 @pytest.fixture(scope="module")
@@ -130,12 +131,13 @@ def test_samples_have_the_same_rows_in_the_same_order(
     lake = Lake(str(folder), profile.name)
     make(["interactions"], str(LAST - dt.timedelta(days=11)), str(LAST))
     for day in days:
-        make(["users", "items", "factors", "event_features", *names], day)
-    made = all_files(lake, names, days)
+        make(["users", "items", "factors", "event_features", *names, NEGATIVES], day)
+    made, popular = all_files(lake, names, days), lake.read(NEGATIVES, days[-1]).manifest.files
     monkeypatch.setenv("RECSYS_ENGINE", server)
     for day in days:
-        make(names, day)
+        make([*names, NEGATIVES], day)
     found = all_files(lake, names, days)
+    assert lake.read(NEGATIVES, days[-1]).manifest.files == popular
     assert found.keys() == made.keys()
     for file, (rows, manifest) in found.items():
         assert rows.num_rows and rows.equals(made[file][0]), file

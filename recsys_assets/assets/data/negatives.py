@@ -1,5 +1,7 @@
 """Negative items: the table that two-tower models draw negatives from, in TorchEasyRec's format."""
 
+from pathlib import Path
+
 import dagster as dg
 import numpy as np
 import pyarrow as pa
@@ -7,15 +9,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from recsys_assets.arrays import Ints
 from recsys_assets.assets.lake_asset import Check, lake_asset
 from recsys_assets.assets.ranges import BY_MONTH
 from recsys_assets.assets.reports import show
+from recsys_assets.datasets.duck import scan
 from recsys_assets.datasets.ingest import ROWS
 from recsys_assets.datasets.profile import Profile
+from recsys_assets.datasets.splits import before
+from recsys_assets.engines.chosen import open_engine
 from recsys_assets.io_managers import Output
 from recsys_assets.manifest import Partition
 from recsys_assets.resources import Dataset
-from recsys_assets.retrieval import interactions, negatives, weighted_items
+from recsys_assets.retrieval import negatives, weighted_items
 from recsys_assets.retrieval.weighted_items import WeightedItems
 
 NEGATIVE_ITEMS = "negative_items.tsv"
@@ -32,7 +38,7 @@ class NegativesConfig(dg.Config):
 
 @lake_asset(
     backfill_policy=BY_MONTH,
-    kinds={"python"},
+    kinds={"duckdb"},
     checks=[
         Check("unique_ids", "no id occurs twice, hashed ids included"),
         Check("weights_are_positive", "every weight is finite and above zero"),
@@ -48,18 +54,26 @@ def negative_items(
     TorchEasyRec's `negative_sampler` reads it; the metadata shows its `attr_fields` and their types.
     """
     output.manifest.config = config.model_dump()
-    events = interactions.read(recall_samples.path(ROWS)).before("test")
-    seen = np.flatnonzero(events.item_counts)
-    ids = pa.array(events.item_ids[seen])
+    ids, counts = _count_events(recall_samples.path(ROWS))
     found = WeightedItems(
         ids=weighted_items.integer_ids(ids, config.hash_ids),
-        weights=negatives.popularity(events.item_counts[seen], config.power),
+        weights=negatives.popularity(counts, config.power),
         attributes=_attributes(dataset.load(), pq.read_table(items.path(ROWS)), ids),
     )
-    output.manifest.rows = len(seen)
+    output.manifest.rows = len(ids)
     output.manifest.metrics = {"total_weight": float(found.weights.sum())}
     _check(output, found)
     _show(output, found)
+
+
+def _count_events(samples: Path) -> tuple[pa.Array, Ints]:
+    """The items with an event before the test rows, in ascending order, and their numbers of these events."""
+    with open_engine() as engine:
+        counted = engine.execute(
+            f"SELECT item_id, count(*) FROM {scan([samples])} WHERE {before('test')} GROUP BY item_id ORDER BY item_id"
+        ).fetchall()
+    ids, counts = zip(*counted, strict=True)
+    return pa.array(ids, pq.read_schema(samples).field("item_id").type), np.array(counts)
 
 
 def _attributes(profile: Profile, table: pa.Table, ids: pa.Array) -> pa.Table:
