@@ -204,7 +204,7 @@ FAULTS: dict[str, Fault] = {  # by the checks that it fails
         "UPDATE splits SET item_id = NULL WHERE position = 1",
     ),
     "event_features:no_nulls event_features:rows_match_splits event_features:sums_are_of_all_rows": rewriting(
-        event_features, "extend_history", of_the_future
+        event_features, "describe_blocks", of_the_future
     ),
     "rank_samples:no_nulls rank_samples:rows_match_splits rank_samples:features_know_only_the_past "
     "recall_samples:no_nulls recall_samples:rows_match_splits": both(
