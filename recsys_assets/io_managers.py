@@ -43,8 +43,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
     def _lineage_of(self, step: Any) -> Lineage:
         """The lineage that all inputs of a step share.
 
-        Reading it for each of them took 2.4 of the 10 seconds of a release on MovieLens 1M. What changes meanwhile is
-        found when the step's partition is complete: then it is read again.
+        On MovieLens 1M, that of one release takes 0.03 s, and a release has 41 inputs. What changes meanwhile is found
+        when the step's partition is complete: then it is read again.
         """
         attempt = step.run_id, step.step.key, step.previous_attempt_count
         if self._lineage is None or self._lineage[0] != attempt:

@@ -173,8 +173,9 @@ def _with_output(function: Callable[..., Any], tolerates_declined: bool) -> Call
 
 def _inputs_of(lake: LakeStore, day: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a day, for those of the newest day of the run."""
+    lineage = Lineage(lake.lake)
     return {
-        name: lake.read(each.manifest.asset, day)
+        name: lake.read(each.manifest.asset, day, lineage)
         if isinstance(each, Partition) and each.manifest.bizdate != day
         else each
         for name, each in given.items()

@@ -12,7 +12,7 @@ from recsys_assets.datasets.profile import Profile
 from recsys_assets.engines.engine import Engine
 from recsys_assets.features.history_table import Rule, extend_history, offer_rows
 
-ROWS_AT_ONCE = 10_000_000  # they spilled 4 GB
+ROWS_AT_ONCE = 10_000_000  # they spilled about 4 GB
 
 
 def describe_blocks(

@@ -92,7 +92,7 @@ def distance(counts: Doubles, reference: Doubles) -> tuple[float, int]:
     p, q = p[there], q[there]
     middle = (p + q) / 2
     bits = sum(float((part[part > 0] * np.log2(part[part > 0] / middle[part > 0])).sum()) for part in (p, q)) / 2
-    return float(np.sqrt(min(max(bits, 0.0), 1.0))), int(there.sum()) - 1
+    return float(np.sqrt(np.clip(bits, 0.0, 1.0))), int(there.sum()) - 1
 
 
 def stability_index(counts: Doubles, reference: Doubles) -> float:

@@ -153,12 +153,10 @@ def _find_base(output: Output, lake: Lake, connection: Engine, wanted: Wanted, e
     for each in reversed(lake.manifests(f"{made.asset}/{day}" for day in earlier).values()):
         if _is_alike(each, made):
             with contextlib.suppress(PartitionDamaged, PartitionMissing):  # its rows are then written again
-                partition, kept = (
-                    lake.read(each.asset, each.bizdate),
-                    _now_train(connection, wanted, each, made.bizdate),
-                )
+                kept = _now_train(connection, wanted, each, made.bizdate)
                 if not kept:
                     continue
+                partition = lake.read(each.asset, each.bizdate)
                 base = Base(partition, kept, _events_in(connection, [partition.path(days.file) for days in kept]))
                 if base.events == _sum(counts for day, counts in events.items() if day <= base.until):
                     return base

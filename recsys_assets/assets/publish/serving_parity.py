@@ -155,7 +155,7 @@ def online_items(splits: Path) -> dict[object, set[object]]:
 def ask_users(service: Running, rows: Sequence[Row], hidden: Mapping[object, set[object]]) -> Findings:
     """Ask for each user's list in the judged and in the live state, for up to `MOST_SECONDS`.
 
-    There is a connection for each core: the service has as many processes, and nothing else runs by then.
+    There is a connection for each core, as the service has a process for each.
     """
     end, found = time.monotonic() + MOST_SECONDS, Findings()
 
